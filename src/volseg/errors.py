@@ -1,0 +1,70 @@
+"""Everything volseg raises on purpose.
+
+    VolsegError
+    ├── InputError            unusable input or wrong usage: exit status 2, nothing was written
+    │   ├── ParameterError    an option or argument out of range
+    │   ├── ShapeError        arrays that do not fit each other
+    │   ├── SourceError       a source stack that cannot be read
+    │   ├── VolumeError       no usable volume at a path, or not the array asked for
+    │   ├── VoxelSizeError    voxel sizes that contradict each other, or an unknown unit
+    │   ├── ModelError        weights or a card that cannot be used
+    │   └── ConflictError     a different result already stands where this one would go
+    └── WorkError             the work itself failed or is incomplete: exit status 1
+        ├── BlockError        blocks failed; the message names them
+        ├── StorageError      reading or writing failed: a full disk, a damaged chunk
+        └── TrainingError     training cannot go on: a loss that is not finite
+"""
+
+from __future__ import annotations
+
+
+class VolsegError(Exception):
+    """Base of all errors that volseg raises on purpose."""
+
+
+class InputError(VolsegError):
+    """The input or the usage is wrong; nothing was written."""
+
+
+class ParameterError(InputError):
+    """An option or argument is out of range."""
+
+
+class ShapeError(InputError):
+    """Arrays do not fit each other."""
+
+
+class SourceError(InputError):
+    """A source stack cannot be read."""
+
+
+class VolumeError(InputError):
+    """There is no usable volume, or not the array that was asked for."""
+
+
+class VoxelSizeError(InputError):
+    """Voxel sizes contradict each other, or a unit is unknown."""
+
+
+class ModelError(InputError):
+    """Weights or a card cannot be used."""
+
+
+class ConflictError(InputError):
+    """A different result already stands where this one would go."""
+
+
+class WorkError(VolsegError):
+    """The work failed or is incomplete."""
+
+
+class BlockError(WorkError):
+    """Blocks failed; the message names them."""
+
+
+class StorageError(WorkError):
+    """Reading or writing failed."""
+
+
+class TrainingError(WorkError):
+    """Training cannot go on."""

@@ -1,0 +1,1 @@
+"""Networks: tensor in, logits out; one file per architecture."""

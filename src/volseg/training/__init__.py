@@ -1,0 +1,1 @@
+"""What training is made of, as pure functions: losses, augmentation, sampling, centerlines."""

@@ -1,0 +1,32 @@
+"""The shared vocabulary: axes are always (z, y, x), voxel sizes always nm."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Zyx: TypeAlias = tuple[int, int, int]
+"""Three integers along (z, y, x): a shape, an origin, a block size."""
+
+VoxelSize: TypeAlias = tuple[float, float, float]
+"""nm along (z, y, x)."""
+
+Roi: TypeAlias = tuple[slice, slice, slice]
+"""A box in voxels; every slice has integer start and stop, and no step."""
+
+Raw: TypeAlias = NDArray[Any]
+"""Image intensities, shape (z, y, x), uint8, uint16, int16 or float32."""
+
+Probabilities: TypeAlias = NDArray[np.uint8]
+"""uint8, shape (z, y, x), 0..255 standing for 0..1."""
+
+Mask: TypeAlias = NDArray[np.bool_]
+"""bool, shape (z, y, x)."""
+
+Labels: TypeAlias = NDArray[np.unsignedinteger[Any]]
+"""uint32 or uint64, shape (z, y, x), 0 the background."""
+
+Floats: TypeAlias = NDArray[np.float32]
+"""float32 of any shape."""
