@@ -1,0 +1,109 @@
+"""The ledger of a run: what is durably done, so that a killed run goes on where it was.
+
+One JSON object per line: first a header with everything that decides the result, then one record
+per finished item. Lines are appended and flushed to the disk; a torn last line, from a kill in the
+middle of a write, counts as not written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import ConflictError, StorageError
+
+
+@dataclass
+class Ledger:
+    """An open ledger; its only writer is the process that runs the command."""
+
+    path: Path
+    header: dict[str, Any]
+    records: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, header: Mapping[str, Any]) -> Ledger:
+        """Open a run's ledger, or begin one.
+
+        Parameters
+        ----------
+        path : Path
+        header : JSON-like mapping
+            Everything that decides the result.
+
+        Raises
+        ------
+        ConflictError
+            If the run at ``path`` was begun with another header; the message shows what differs.
+        StorageError
+            If the ledger cannot be written.
+        """
+        ours = json.loads(json.dumps(header))
+        lines = _complete_lines(path)
+        if lines and lines[0] != ours:
+            raise ConflictError(
+                f"{path} belongs to a run with other parameters: {_difference(lines[0], ours)}; "
+                f"repeat that command to finish it, or give --overwrite to discard it"
+            )
+        try:
+            _rewrite(path, lines or [ours])
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        return cls(path, ours, {line["key"]: line["value"] for line in lines[1:]})
+
+    def record(self, key: str, value: Any = None) -> None:
+        """Note durably that an item is done.
+
+        Raises
+        ------
+        StorageError
+            If the ledger cannot be written.
+        """
+        line = json.dumps({"key": key, "value": value}) + "\n"
+        try:
+            with self.path.open("a") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
+        self.records[key] = value
+
+    def done(self) -> set[str]:
+        """Return the keys of the finished items."""
+        return set(self.records)
+
+
+def _complete_lines(path: Path) -> list[Any]:
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().split("\n")[:-1]:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def _rewrite(path: Path, lines: list[Any]) -> None:
+    """Replace the ledger by its complete lines, so that a torn one is not appended to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _difference(theirs: Any, ours: Any) -> str:
+    """Name what differs between two headers."""
+    if not isinstance(theirs, dict):
+        return "its header is damaged"
+    keys = sorted({k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k)})
+    return ", ".join(f"{k} was {theirs.get(k)!r}, now {ours.get(k)!r}" for k in keys)
