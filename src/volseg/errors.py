@@ -1,18 +1,18 @@
 """Everything volseg raises on purpose.
 
-    VolsegError
-    ├── InputError            unusable input or wrong usage: exit status 2, nothing was written
-    │   ├── ParameterError    an option or argument out of range
-    │   ├── ShapeError        arrays that do not fit each other
-    │   ├── SourceError       a source stack that cannot be read
-    │   ├── VolumeError       no usable volume at a path, or not the array asked for
-    │   ├── VoxelSizeError    voxel sizes that contradict each other, or an unknown unit
-    │   ├── ModelError        weights or a card that cannot be used
-    │   └── ConflictError     a different result already stands where this one would go
-    └── WorkError             the work itself failed or is incomplete: exit status 1
-        ├── BlockError        blocks failed; the message names them
-        ├── StorageError      reading or writing failed: a full disk, a damaged chunk
-        └── TrainingError     training cannot go on: a loss that is not finite
+VolsegError
+├── InputError            unusable input or wrong usage: exit status 2, nothing was written
+│   ├── ParameterError    an option or argument out of range
+│   ├── ShapeError        arrays that do not fit each other
+│   ├── SourceError       a source stack that cannot be read
+│   ├── VolumeError       no usable volume at a path, or not the array asked for
+│   ├── VoxelSizeError    voxel sizes that contradict each other, or an unknown unit
+│   ├── ModelError        weights or a card that cannot be used
+│   └── ConflictError     a different result already stands where this one would go
+└── WorkError             the work itself failed or is incomplete: exit status 1
+    ├── BlockError        blocks failed; the message names them
+    ├── StorageError      reading or writing failed: a full disk, a damaged chunk
+    └── TrainingError     training cannot go on: a loss that is not finite
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +26,7 @@ def jaccard_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> y = torch.tensor([0.0, 1.0])
     >>> round(float(jaccard_loss(torch.tensor([-99.0, 99.0]), y)), 3)
     0.0
