@@ -63,9 +63,7 @@ class Grid:
     def blocks(self, roi: Roi | None = None) -> Iterator[Block]:
         """Yield the blocks that touch a region, in raster order; without one, all."""
         box = roi or full_roi(self.shape)
-        ranges = (
-            range(s.start // b, -(-s.stop // b)) for s, b in zip(box, self.size, strict=True)
-        )
+        ranges = (range(s.start // b, -(-s.stop // b)) for s, b in zip(box, self.size, strict=True))
         for z, y, x in itertools.product(*ranges):
             yield self.block((z, y, x))
 
@@ -110,9 +108,7 @@ def intersect(a: Roi, b: Roi) -> Roi | None:
     >>> intersect(full, (slice(2, 9), slice(0, 1), slice(3, 5)))
     (slice(2, 4, None), slice(0, 1, None), slice(3, 4, None))
     """
-    z, y, x = (
-        slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
-    )
+    z, y, x = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
     return None if min(roi_shape((z, y, x))) < 1 else (z, y, x)
 
 

@@ -46,7 +46,7 @@ class Ledger:
         lines = _complete_lines(path)
         if lines and lines[0] != ours:
             raise ConflictError(
-                f"{path} belongs to a run with other parameters: {_difference(lines[0], ours)}; "
+                f"{path} belongs to a run with other parameters: {describe_difference(lines[0], ours)}; "
                 f"repeat that command to finish it, or give --overwrite to discard it"
             )
         try:
@@ -101,9 +101,15 @@ def _rewrite(path: Path, lines: list[Any]) -> None:
     os.replace(temporary, path)
 
 
-def _difference(theirs: Any, ours: Any) -> str:
-    """Name what differs between two headers."""
+def describe_difference(theirs: Any, ours: Mapping[str, Any]) -> str:
+    """Name the parameters in which two runs differ.
+
+    Examples
+    --------
+    >>> describe_difference({"level": 0}, {"level": 1})
+    'level was 0, now 1'
+    """
     if not isinstance(theirs, dict):
-        return "its header is damaged"
+        return "no record says how it was made"
     keys = sorted({k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k)})
     return ", ".join(f"{k} was {theirs.get(k)!r}, now {ours.get(k)!r}" for k in keys)

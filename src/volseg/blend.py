@@ -1,0 +1,164 @@
+"""Blend overlapping tiles with a separable window that is normalised per axis.
+
+The weights of all tiles over a voxel sum to one by construction, so no weight array is kept. Shares
+are added as integers (`FULL` stands for probability 1): integer addition does not depend on its
+order, so neither does the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.types import Floats, Probabilities
+
+FULL = 255 * 256
+"""The share that stands for probability 1; rounding up to eight shares still fits in uint16."""
+
+Shares = NDArray[np.uint16]
+"""uint16, shape (z, y, x): weighted probabilities in units of 1 / FULL."""
+
+
+def window(position: NDArray[np.float64], tile: int, overlap: int) -> NDArray[np.float64]:
+    """Weigh positions within a tile: a raised-cosine ramp over each overlap, one between.
+
+    Parameters
+    ----------
+    position : float64, shape (n,)
+        In network voxels from the centre of the tile's first voxel.
+    tile, overlap : int
+
+    Returns
+    -------
+    float64, shape (n,)
+        0 outside the tile. Added over tiles ``tile - overlap`` apart, exactly one.
+
+    Examples
+    --------
+    >>> t = np.arange(4.0)
+    >>> both = window(t + 4, 8, 4) + window(t, 8, 4)
+    >>> bool(np.allclose(both, 1))
+    True
+    """
+    if overlap == 0:
+        return ((position >= -0.5) & (position < tile - 0.5)).astype(float)
+
+    def rise(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        ramp: NDArray[np.float64] = np.sin(np.pi / 2 * np.clip((at + 0.5) / overlap, 0, 1)) ** 2
+        return ramp
+
+    return rise(position) - rise(position - (tile - overlap))
+
+
+def network_positions(start: int, stop: int, scale: float, origin: int) -> NDArray[np.float64]:
+    """Find where volume voxels lie in a tile, shape (stop - start,), in network voxels."""
+    return (np.arange(start, stop) + 0.5) / scale - 0.5 - origin
+
+
+def blending_matrix(
+    support: tuple[int, int], origin: int, tile: int, overlap: int, scale: float
+) -> Floats:
+    """Map a tile's network voxels to weighted volume voxels along one axis.
+
+    Parameters
+    ----------
+    support : (start, stop)
+        Volume voxels in which the tile has a share.
+    origin : int
+        The tile's first network voxel.
+    tile, overlap : int
+    scale : float
+        Volume voxels per network voxel.
+
+    Returns
+    -------
+    float32, shape (stop - start, tile)
+        Linear interpolation times the window; with scale 1 a diagonal.
+    """
+    position = network_positions(*support, scale, origin)
+    return interpolation_matrix(position, tile) * window(position, tile, overlap)[:, None].astype(
+        np.float32
+    )
+
+
+def interpolation_matrix(position: NDArray[np.float64], length: int) -> Floats:
+    """Interpolate linearly between samples 0..length-1, the ends held, along one axis.
+
+    Returns
+    -------
+    float32, shape (len(position), length)
+
+    Examples
+    --------
+    >>> interpolation_matrix(np.array([0.25, 2.0]), 3)
+    array([[0.75, 0.25, 0.  ],
+           [0.  , 0.  , 1.  ]], dtype=float32)
+    """
+    at = np.clip(position, 0, length - 1)
+    below = np.minimum(np.floor(at).astype(int), max(length - 2, 0))
+    matrix = np.zeros((len(position), length), np.float32)
+    rows = np.arange(len(position))
+    matrix[rows, below] = 1 - (at - below)
+    if length > 1:
+        matrix[rows, below + 1] = at - below
+    return matrix
+
+
+def along_axes(block: Floats, matrices: tuple[Floats, Floats, Floats]) -> Floats:
+    """Apply one matrix along each axis: (z, y, x) -> (rows of each).
+
+    Diagonal matrices, which is what unscaled tiles have, are applied as vectors.
+    """
+    for axis, matrix in enumerate(matrices):
+        diagonal = _shifted_diagonal(matrix)
+        if diagonal is None:
+            block = np.moveaxis(np.tensordot(matrix, block, axes=(1, axis)), 0, axis)
+        else:
+            first, weights = diagonal
+            taken = (slice(None),) * axis + (slice(first, first + len(weights)),)
+            block = block[taken] * weights.reshape([-1 if a == axis else 1 for a in range(3)])
+    return block
+
+
+def _shifted_diagonal(matrix: Floats) -> tuple[int, Floats] | None:
+    """Read a matrix as ``out[i] = weights[i] * in[first + i]``, if it is one."""
+    first = int(matrix[0].argmax()) if matrix[0].any() else 0
+    if first + len(matrix) > matrix.shape[1]:
+        return None
+    weights = np.ascontiguousarray(np.diagonal(matrix, first)[: len(matrix)])
+    if np.count_nonzero(matrix) != np.count_nonzero(weights):
+        return None
+    return first, weights
+
+
+def to_shares(weighted: Floats) -> Shares:
+    """Round weighted probabilities to integer shares."""
+    return np.rint(weighted * np.float32(FULL)).astype(np.uint16)
+
+
+def to_probabilities(shares: Shares) -> Probabilities:
+    """Round summed shares to uint8 probabilities.
+
+    Examples
+    --------
+    >>> to_probabilities(np.array([0, FULL // 2, FULL, FULL + 4], np.uint16))
+    array([  0, 128, 255, 255], dtype=uint8)
+    """
+    return np.minimum((shares.astype(np.uint32) + 128) >> 8, 255).astype(np.uint8)
+
+
+def reflected(start: int, stop: int, length: int) -> NDArray[np.int64]:
+    """List which voxels stand at positions start:stop when an axis is mirrored at its ends.
+
+    The voxel at the border is not repeated, however far the positions reach beyond it.
+
+    Examples
+    --------
+    >>> reflected(-2, 5, 3)
+    array([2, 1, 0, 1, 2, 1, 0])
+    """
+    if length == 1:
+        return np.zeros(stop - start, np.int64)
+    period = 2 * (length - 1)
+    folded = np.arange(start, stop) % period
+    return np.minimum(folded, period - folded)

@@ -1,0 +1,198 @@
+"""Weights: safetensors beside a JSON card. Nothing is unpickled, nothing is fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from volseg.errors import ModelError
+from volseg.types import VoxelSize, Zyx
+
+CARD_BYTES = 1 << 20
+"""A card is read into memory whole, so one that is larger than this is refused."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known to use weights, and what should be known to trust them.
+
+    Attributes
+    ----------
+    name, architecture, width : which network.
+    parameters : number of trainable parameters.
+    sha256 : of the safetensors file.
+    voxel_size : nm (z, y, x) of the images that the network was trained on.
+    percentiles : of the whole volume's intensities, which become -1 and 1.
+    tile : network voxels that are evaluated at once.
+    overlap : network voxels that neighbouring tiles share, (z, y, x): the halo.
+    stride : tile origins are multiples of it.
+    threshold : probability from which a voxel is foreground.
+    training : data, terms, recipe and seeds.
+    scores : what was measured, each with what it was measured on.
+    """
+
+    name: str
+    architecture: str
+    width: int
+    parameters: int
+    sha256: str
+    voxel_size: VoxelSize
+    percentiles: tuple[float, float]
+    tile: Zyx
+    overlap: Zyx
+    stride: Zyx
+    threshold: float
+    training: Mapping[str, Any]
+    scores: Mapping[str, Any]
+
+
+def shipped_models() -> list[str]:
+    """List the models that come with volseg."""
+    folder = files("volseg") / "weights"
+    return sorted(
+        f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json")
+    )
+
+
+def find_weights(model: str | Path) -> Path:
+    """Find a model's safetensors file by its shipped name or its path.
+
+    Raises
+    ------
+    ModelError
+        If there is none; the message lists what there is.
+    """
+    path = Path(model)
+    if path.suffix in {".safetensors", ".json"}:
+        if path.with_suffix(".safetensors").is_file():
+            return path.with_suffix(".safetensors")
+        raise ModelError(f"there are no weights at {path.with_suffix('.safetensors')}")
+    shipped = shipped_models()
+    if str(model) in shipped:
+        return Path(str(files("volseg") / "weights" / f"{model}.safetensors"))
+    raise ModelError(
+        f"no model is called {str(model)!r}; shipped: {', '.join(shipped) or 'none'}; your own "
+        f"weights are named by the path of their .safetensors file"
+    )
+
+
+def load_card(model: str | Path) -> Card:
+    """Read the card of a model, by its shipped name or its path.
+
+    Raises
+    ------
+    ModelError
+        If there is no card or it is not a valid one.
+    """
+    path = find_weights(model).with_suffix(".json")
+    try:
+        if path.stat().st_size > CARD_BYTES:
+            raise ModelError(f"{path} has more than {CARD_BYTES} bytes: this is no card")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _card(content)
+    except OSError as error:
+        raise ModelError(f"weights need a card beside them; cannot read {path}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path} is not a valid card: {error}") from error
+
+
+def _card(content: Any) -> Card:
+    names = {f.name for f in fields(Card)}
+    if not isinstance(content, dict) or set(content) != names:
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"expected the fields {sorted(names)}, found {found}")
+    c = content
+    card = Card(
+        name=str(c["name"]),
+        architecture=str(c["architecture"]),
+        width=_positive(c["width"], "width"),
+        parameters=_positive(c["parameters"], "parameters"),
+        sha256=str(c["sha256"]),
+        voxel_size=_triple(c["voxel_size"], "voxel_size", float),
+        percentiles=(float(c["percentiles"][0]), float(c["percentiles"][1])),
+        tile=_triple(c["tile"], "tile", int),
+        overlap=_triple(c["overlap"], "overlap", int),
+        stride=_triple(c["stride"], "stride", int),
+        threshold=float(c["threshold"]),
+        training=dict(c["training"]),
+        scores=dict(c["scores"]),
+    )
+    if not 0 <= card.percentiles[0] < card.percentiles[1] <= 100:
+        raise ValueError(f"percentiles must rise within 0..100, found {card.percentiles}")
+    if not 0 < card.threshold < 1:
+        raise ValueError(f"the threshold must lie between 0 and 1, found {card.threshold}")
+    if card.width > 1024 or max(card.tile) > 4096:
+        raise ValueError(f"implausible width {card.width} or tile {card.tile}")
+    return card
+
+
+def _positive(value: Any, name: str) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, found {value!r}")
+    return value
+
+
+def _triple(value: Any, name: str, kind: type) -> tuple[Any, Any, Any]:
+    low = 0 if name == "overlap" else 1e-6
+    if not isinstance(value, list) or len(value) != 3 or min(map(kind, value)) < low:
+        raise ValueError(f"{name} must be three positive numbers (z, y, x), found {value!r}")
+    return kind(value[0]), kind(value[1]), kind(value[2])
+
+
+def load_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
+    """Read a model's tensors.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or is not the one that its card describes.
+    """
+    path = find_weights(model)
+    found = hash_file(path)
+    if found != card.sha256:
+        raise ModelError(
+            f"{path} is not the file its card describes: sha256 {found[:12]}..., expected "
+            f"{card.sha256[:12]}...; fetch both again"
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Card:
+    """Write weights and their card; the hash is filled in.
+
+    Parameters
+    ----------
+    path : Path
+        Of the safetensors file; the card stands beside it.
+    tensors : mapping
+        Stored as float32; integer tensors as they are.
+    card : mapping
+        All fields of `Card` but ``sha256``.
+    """
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+    complete = _card(json.loads(json.dumps({**card, "sha256": hash_file(temporary)})))
+    text = path.with_suffix(".json.tmp")
+    text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    os.replace(text, path.with_suffix(".json"))
+    return complete
+
+
+def hash_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

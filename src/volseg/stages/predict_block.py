@@ -1,0 +1,187 @@
+"""What a worker does for one block: read, evaluate tiles, hand pieces over, assemble, write."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from volseg.blend import (
+    Shares,
+    along_axes,
+    blending_matrix,
+    interpolation_matrix,
+    reflected,
+    to_probabilities,
+    to_shares,
+)
+from volseg.blocks import AxisLattice, intersect, roi_shape, shift
+from volseg.errors import BlockError
+from volseg.handover import Handover
+from volseg.intensity import normalise
+from volseg.io.arrays import StoredArray
+from volseg.io.pieces import Pieces
+from volseg.io.weights import load_card, load_weights
+from volseg.models.inference import (
+    Predictor,
+    build_predictor,
+    choose_device,
+    choose_precision,
+)
+from volseg.models.registry import find_architecture
+from volseg.types import Floats, Roi, Zyx
+
+_NETWORK = threading.Lock()
+"""One tile at a time per process: a network uses all cores, or the whole GPU, by itself."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a block's tiles, as far as the targets need them."""
+
+    index: Zyx
+    targets: tuple[Zyx, ...]
+
+
+@dataclass(frozen=True)
+class Assemble:
+    """Add up the pieces for a block and write it."""
+
+    index: Zyx
+
+
+@dataclass(frozen=True)
+class PredictTask:
+    """Everything a worker must know, but no arrays; called with one item at a time.
+
+    Attributes
+    ----------
+    raw : the pyramid level that the network reads.
+    factor : level-0 voxels per voxel of ``raw``, (z, y, x).
+    output : probabilities, level 0.
+    handover : blocks, tiles and region.
+    pieces : where blocks exchange what they evaluated.
+    window : intensities that become -1 and 1.
+    model, device, precision : see `volseg.models.inference`.
+    """
+
+    raw: StoredArray
+    factor: tuple[float, float, float]
+    output: StoredArray
+    handover: Handover
+    pieces: Pieces
+    window: tuple[float, float]
+    model: str
+    device: str
+    precision: str
+
+    def __call__(self, item: Evaluate | Assemble) -> int:
+        """Do one item; return the number of tiles evaluated, or of voxels written."""
+        if isinstance(item, Evaluate):
+            return self._evaluate(item)
+        return self._assemble(item)
+
+    def _evaluate(self, item: Evaluate) -> int:
+        pieces = {t: self.handover.piece(item.index, t) for t in item.targets}
+        tiles = sorted({k for t in item.targets for k in self.handover.tiles(item.index, t)})
+        shares: dict[Zyx, Shares] = {
+            t: np.zeros(roi_shape(box), np.uint16) for t, box in pieces.items()
+        }
+        context, origin = self._read(tiles)
+        predictor = predictor_for(self.model, self.device, self.precision)
+        for tile in tiles:
+            inputs = self._tile_input(tile, context, origin)
+            with _NETWORK:
+                probabilities = predictor(inputs)
+            if not np.isfinite(probabilities).all():
+                raise BlockError(f"the network returned values that are not finite in tile {tile}")
+            support, weighted = self._weigh(tile, probabilities)
+            for target, box in pieces.items():
+                shared = intersect(support, box)
+                if shared is not None:
+                    own = shift(shared, [s.start for s in box])
+                    shares[target][own] += weighted[shift(shared, [s.start for s in support])]
+        for target in item.targets:
+            self.pieces.save(item.index, target, shares[target])
+        return len(tiles)
+
+    def _weigh(self, tile: Zyx, probabilities: Floats) -> tuple[Roi, Shares]:
+        axes, support = self.handover.lattice.axes, self.handover.lattice.support(tile)
+        z, y, x = (_blending(a, k) for a, k in zip(axes, tile, strict=True))
+        return support, to_shares(along_axes(probabilities, (z, y, x)))
+
+    def _positions(self, axis: int, k: int) -> tuple[np.ndarray, bool]:
+        """Find where tile k's network voxels lie in ``raw``; tell whether exactly on voxels."""
+        lattice = self.handover.lattice.axes[axis]
+        spacing = lattice.scale / self.factor[axis]
+        network = np.arange(lattice.origin(k), lattice.origin(k) + lattice.tile)
+        if spacing == 1:
+            return network, True
+        return (network + 0.5) * spacing - 0.5, False
+
+    def _read(self, tiles: Sequence[Zyx]) -> tuple[Floats, Zyx]:
+        """Read, once, what all tiles of a block see; reflection needs nothing from outside."""
+        box = []
+        for axis in range(3):
+            n = self.raw.shape[axis]
+            needed = [self._needed(axis, k, n) for k in sorted({t[axis] for t in tiles})]
+            box.append(slice(min(a for a, _ in needed), max(b for _, b in needed)))
+        raw = self.raw[box[0], box[1], box[2]]
+        return normalise(raw, self.window), (box[0].start, box[1].start, box[2].start)
+
+    def _needed(self, axis: int, k: int, length: int) -> tuple[int, int]:
+        positions, _ = self._positions(axis, k)
+        start, stop = int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
+        seen = reflected(start, stop, length)
+        return int(seen.min()), int(seen.max()) + 1
+
+    def _tile_input(self, tile: Zyx, context: Floats, origin: Zyx) -> Floats:
+        """Cut, reflect and, where the voxel sizes differ, resample one tile's input."""
+        for axis, k in enumerate(tile):
+            positions, exact = self._positions(axis, k)
+            start, stop = int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
+            index = reflected(start, stop, self.raw.shape[axis]) - origin[axis]
+            context = np.take(context, index, axis)
+            if not exact:
+                matrix = interpolation_matrix(positions - start, len(index))
+                context = np.moveaxis(np.tensordot(matrix, context, axes=(1, axis)), 0, axis)
+        return context
+
+    def _assemble(self, item: Assemble) -> int:
+        """Sum the pieces and write whole shards; outside the region stays zero."""
+        core, block = self.handover.core(item.index), self.handover.grid.block(item.index).core
+        total = np.zeros(roi_shape(block), np.uint16)
+        for source in self.handover.sources(item.index):
+            box = self.handover.piece(source, item.index)
+            piece = self.pieces.load(source, item.index, roi_shape(box))
+            total[shift(box, [s.start for s in block])] += piece
+        self.output.write(block, to_probabilities(total))
+        return int(np.prod(roi_shape(core)))
+
+
+@lru_cache(maxsize=64)
+def _blending(axis: AxisLattice, k: int) -> Floats:
+    return blending_matrix(axis.support(k), axis.origin(k), axis.tile, axis.overlap, axis.scale)
+
+
+_LOADING = threading.Lock()
+
+
+def predictor_for(model: str, device: str, precision: str) -> Predictor:
+    """Load a model once per process."""
+    with _LOADING:
+        return _load_predictor(model, device, precision)
+
+
+@lru_cache(maxsize=2)
+def _load_predictor(model: str, device: str, precision: str) -> Predictor:
+    card = load_card(model)
+    where = choose_device(device)
+    network = find_architecture(card.architecture).build(card.width)
+    return build_predictor(
+        network, load_weights(Path(model), card), where, choose_precision(precision, where)
+    )
