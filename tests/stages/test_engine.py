@@ -1,0 +1,71 @@
+"""The engine: everything runs, failures are counted and named, follow-ups come next."""
+
+from __future__ import annotations
+
+import pytest
+
+from volseg.errors import BlockError, InputError, ParameterError
+from volseg.stages.engine import EngineOptions, run_blocks
+
+
+def square(n: int) -> int:
+    """Square a number; 13 brings bad luck."""
+    if n == 13:
+        raise ValueError("unlucky")
+    return n * n
+
+
+def unusable(_: int) -> int:
+    """Find the input unusable."""
+    raise InputError("not usable")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_item_runs_once(workers):
+    results = {}
+    run_blocks(
+        square,
+        (n for n in range(50) if n != 13),
+        EngineOptions(workers=workers),
+        on_result=results.__setitem__,
+    )
+    assert results == {n: n * n for n in range(50) if n != 13}
+
+
+def test_follow_ups_run_too():
+    seen = []
+
+    def on_result(item, result):
+        seen.append(item)
+        return [item + 100] if item < 100 else None
+
+    run_blocks(square, range(5), EngineOptions(workers=2), on_result=on_result)
+    assert sorted(seen) == [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
+
+
+def test_a_failed_block_stops_no_other_and_is_named():
+    results = {}
+    with pytest.raises(BlockError, match="1 block.*\n  13: ValueError: unlucky"):
+        run_blocks(square, range(30), EngineOptions(workers=2), on_result=results.__setitem__)
+    assert sorted(results) == [n for n in range(30) if n != 13]
+
+
+def test_unusable_input_is_reported_as_such():
+    with pytest.raises(InputError, match="not usable"):
+        run_blocks(unusable, range(30), EngineOptions(workers=1), on_result=lambda *_: None)
+
+
+def test_processes_give_the_same(tmp_path):
+    results = {}
+    run_blocks(
+        square,
+        range(5),
+        EngineOptions(workers=2, processes=True),
+        on_result=results.__setitem__,
+    )
+    assert results == {n: n * n for n in range(5)}
+
+
+def test_no_workers_is_an_error():
+    with pytest.raises(ParameterError, match="at least 1, found 0"):
+        EngineOptions(workers=0)
