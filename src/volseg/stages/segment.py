@@ -1,0 +1,161 @@
+"""Segment: from raw to counted objects, in one go: predict, label, and the pyramids of both."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from volseg.blocks import roi_shape
+from volseg.errors import ParameterError
+from volseg.io.volumes import open_image, probabilities_path
+from volseg.io.weights import find_weights, load_card
+from volseg.stages.engine import available_cores
+from volseg.stages.label import LabelOptions, LabelReport, label
+from volseg.stages.predict import PredictReport, predict
+from volseg.stages.predict_block import predictor_for
+from volseg.stages.predict_plan import PredictOptions, PredictPlan, plan_prediction
+from volseg.stages.progress import Progress
+from volseg.stages.pyramid import build_pyramid
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What to segment, and how.
+
+    Attributes
+    ----------
+    predict : model, region, blocks, device, workers.
+    threshold : probability from which a voxel is foreground; None takes the model's.
+    min_size : objects of fewer voxels are dropped.
+    """
+
+    predict: PredictOptions = field(default_factory=PredictOptions)
+    threshold: float | None = None
+    min_size: int = 0
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What a run did, stage by stage."""
+
+    predict: PredictReport
+    label: LabelReport
+    threshold: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SegmentEstimate:
+    """What a run would take.
+
+    Attributes
+    ----------
+    blocks, tiles, voxels : the work.
+    memory_bytes : peak of the arrays that are held at once, without the network's own.
+    disk_bytes : of the results before compression, pyramids included.
+    seconds : from one tile evaluated just now.
+    notes : what the user should know.
+    """
+
+    blocks: int
+    tiles: int
+    voxels: int
+    memory_bytes: int
+    disk_bytes: int
+    seconds: float
+    device: str
+    precision: str
+    notes: tuple[str, ...]
+
+
+def resolve_threshold(options: SegmentOptions) -> float:
+    """Take the given threshold, or the one of the model's card.
+
+    Raises
+    ------
+    ParameterError
+        If it does not lie between 0 and 1.
+    """
+    if options.threshold is None:
+        return load_card(options.predict.model).threshold
+    if not 0 < options.threshold <= 1:
+        raise ParameterError(
+            f"a threshold is a probability above 0 and up to 1, found {options.threshold}"
+        )
+    return options.threshold
+
+
+def segment(volume: Path, options: SegmentOptions, progress: Progress) -> SegmentReport:
+    """Write ``probabilities/<name>`` and ``labels/<name>`` of a volume.
+
+    Running it again does only what is missing.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used, or a different result is already there.
+    BlockError
+        If blocks failed.
+    """
+    begun = time.monotonic()
+    threshold = resolve_threshold(options)
+    prediction = options.predict
+    predicted = predict(volume, prediction, progress)
+    labelled = label(
+        volume,
+        prediction.name,
+        LabelOptions(
+            threshold=threshold,
+            min_size=options.min_size,
+            overwrite=prediction.overwrite,
+            engine=prediction.engine,
+        ),
+        progress,
+    )
+    return SegmentReport(predicted, labelled, threshold, time.monotonic() - begun)
+
+
+def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
+    """Say what a run would take; nothing is written.
+
+    One tile of noise is evaluated, because nothing else tells how fast this machine is.
+    """
+    resolve_threshold(options)
+    plan = plan_prediction(volume, options.predict)
+    lanes = options.predict.engine.lanes
+    block = int(np.prod([min(b, n) for b, n in zip(_block(plan), _shape(plan), strict=True)]))
+    # Raw as float32 with its halo, and the shares of one block: per task that runs.
+    memory = lanes * block * (4 + 2) * 2
+    return SegmentEstimate(
+        blocks=sum(1 for _ in plan.handover.targets()),
+        tiles=plan.tiles,
+        voxels=plan.voxels,
+        memory_bytes=memory,
+        disk_bytes=int(np.prod(_shape(plan)) * (1 + 4) * 8 / 7),
+        seconds=plan.tiles * _seconds_per_tile(plan, options.predict),
+        device=str(plan.header["device"]),
+        precision=str(plan.header["precision"]),
+        notes=plan.notes,
+    )
+
+
+def _block(plan: PredictPlan) -> tuple[int, int, int]:
+    return plan.handover.grid.size
+
+
+def _shape(plan: PredictPlan) -> tuple[int, int, int]:
+    return plan.handover.grid.shape
+
+
+def _seconds_per_tile(plan: PredictPlan, options: PredictOptions) -> float:
+    model = str(find_weights(options.model))
+    predictor = predictor_for(model, plan.header["device"], plan.header["precision"])
+    z, y, x = (a.tile for a in plan.handover.lattice.axes)
+    tile = np.random.default_rng(0).uniform(-1, 1, (z, y, x)).astype(np.float32)
+    predictor(tile)
+    begun = time.monotonic()
+    predictor(tile)
+    return time.monotonic() - begun

@@ -1,0 +1,86 @@
+"""Weights and cards: what is saved comes back, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from volseg.errors import ModelError
+from volseg.io.weights import find_weights, load_card, load_weights, save_weights
+
+CARD = {
+    "name": "toy",
+    "architecture": "emnet",
+    "width": 8,
+    "parameters": 3,
+    "voxel_size": [5.0, 5.0, 5.0],
+    "percentiles": [1.0, 99.0],
+    "tile": [16, 32, 32],
+    "overlap": [4, 8, 8],
+    "stride": [4, 8, 8],
+    "threshold": 0.5,
+    "training": {"data": "none"},
+    "scores": {},
+}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "toy.safetensors"
+    save_weights(path, {"a": torch.arange(3.0)}, CARD)
+    return path
+
+
+def test_round_trip(saved):
+    card = load_card(saved)
+    assert card.tile == (16, 32, 32)
+    assert load_card(saved.with_suffix(".json")) == card
+    assert (load_weights(saved, card)["a"] == torch.arange(3.0)).all()
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["toy.json", "toy.safetensors"]
+
+
+def test_changed_weights_are_refused(saved):
+    card = load_card(saved)
+    content = bytearray(saved.read_bytes())
+    content[-1] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(ModelError, match="sha256"):
+        load_weights(saved, card)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("width", 0),
+        ("width", 10**9),
+        ("tile", [1, 2]),
+        ("tile", [16, 32, "x"]),
+        ("percentiles", [99, 1]),
+        ("threshold", 2),
+        ("training", 3),
+    ],
+)
+def test_bad_cards_are_refused(saved, field, value):
+    path = saved.with_suffix(".json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(ModelError, match="not a valid card"):
+        load_card(saved)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"name": "x"}'])
+def test_files_that_are_no_cards_are_refused(saved, text):
+    saved.with_suffix(".json").write_text(text)
+    with pytest.raises(ModelError, match="not a valid card"):
+        load_card(saved)
+
+
+def test_a_missing_card_and_a_missing_model_are_named(saved, tmp_path):
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(ModelError, match="need a card"):
+        load_card(saved)
+    with pytest.raises(ModelError, match="no weights at"):
+        find_weights(tmp_path / "none.safetensors")
+    with pytest.raises(ModelError, match="no model is called 'nonesuch'"):
+        find_weights("nonesuch")
