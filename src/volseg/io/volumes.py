@@ -1,0 +1,319 @@
+"""OME-Zarr images: raw volumes, probabilities and labels alike, with their pyramids and metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.errors import ConflictError, StorageError, VolumeError
+from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, is_array, open_array
+from volseg.pyramid import pyramid_factors, reduced_shape
+from volseg.types import VoxelSize, Zyx
+
+OME_VERSION = "0.5"
+AXES = ("z", "y", "x")
+METADATA_BYTES = 64 << 20
+"""Metadata is read into memory whole, so a larger file is refused."""
+
+NANOMETERS = {
+    "angstrom": 0.1,
+    "picometer": 1e-3,
+    "nanometer": 1.0,
+    "nm": 1.0,
+    "micrometer": 1e3,
+    "micron": 1e3,
+    "um": 1e3,
+    "\N{MICRO SIGN}m": 1e3,
+    "\N{GREEK SMALL LETTER MU}m": 1e3,
+    "millimeter": 1e6,
+    "mm": 1e6,
+    "centimeter": 1e7,
+    "cm": 1e7,
+    "inch": 2.54e7,
+    "meter": 1e9,
+    "m": 1e9,
+}
+"""nm per unit, for the names that OME-Zarr, OME-XML and ImageJ use."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A multiscale image.
+
+    Attributes
+    ----------
+    path : the group's folder, or the array's where there is no group.
+    levels : arrays, finest first.
+    factors : level-0 voxels per voxel of each level, (z, y, x).
+    voxel_size : nm (z, y, x) of level 0; None if unknown.
+    attributes : what volseg noted: provenance, histogram, fingerprint; empty for others' images.
+    """
+
+    path: Path
+    levels: tuple[StoredArray, ...]
+    factors: tuple[tuple[float, float, float], ...]
+    voxel_size: VoxelSize | None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def probabilities_path(volume: Path, name: str) -> Path:
+    """Say where a volume keeps probabilities of a name."""
+    return volume / "probabilities" / name
+
+
+def labels_path(volume: Path, name: str) -> Path:
+    """Say where a volume keeps labels of a name."""
+    return volume / "labels" / name
+
+
+def table_path(volume: Path, name: str) -> Path:
+    """Say where a volume keeps the table of its objects."""
+    return volume / "tables" / f"{name}.parquet"
+
+
+def scratch_path(volume: Path) -> Path:
+    """Say where a volume keeps ledgers and scratch."""
+    return volume / ".volseg"
+
+
+def create_image(
+    path: Path,
+    spec: ArraySpec,
+    voxel_size: VoxelSize | None,
+    *,
+    label: bool = False,
+    attributes: Mapping[str, Any],
+) -> Image:
+    """Create an empty OME-Zarr 0.5 image with all the levels of its pyramid.
+
+    Parameters
+    ----------
+    path : Path
+    spec : ArraySpec
+        Of level 0.
+    voxel_size : nm (z, y, x), or None if unknown
+    label : bool
+        Whether it holds labels.
+    attributes : mapping
+        What volseg notes beside the OME metadata.
+
+    Raises
+    ------
+    ConflictError
+        If an image is there already.
+    StorageError
+        If it cannot be created.
+    """
+    factors = pyramid_factors(spec.shape, voxel_size)
+    ome = ome_metadata(path.name, factors, voxel_size, label=label)
+    if (path / "zarr.json").exists():
+        raise ConflictError(f"{path} exists already")
+    write_group(path, {"ome": ome, "volseg": dict(attributes)})
+    ensure_groups(path.parent)
+    levels = []
+    for k, factor in enumerate(factors):
+        shape = reduced_shape(spec.shape, factor)
+        fitted = fit_spec(shape, spec.dtype, spec.chunk, spec.shard)
+        levels.append(create_array(path / str(k), spec if k == 0 else fitted))
+    return Image(path, tuple(levels), tuple(map(_floats, factors)), voxel_size, dict(attributes))
+
+
+def ome_metadata(
+    name: str, factors: Sequence[Zyx], voxel_size: VoxelSize | None, *, label: bool
+) -> dict[str, Any]:
+    """Describe a pyramid as OME-Zarr 0.5 does.
+
+    The centre of a reduced voxel is the mean of the centres of those it stands for: half a voxel
+    off, which the translation says. Without a known voxel size there is no unit.
+    """
+    size = voxel_size or (1.0, 1.0, 1.0)
+    unit = {} if voxel_size is None else {"unit": "nanometer"}
+    datasets = [
+        {
+            "path": str(k),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [v * f for v, f in zip(size, factor, strict=True)]},
+                {
+                    "type": "translation",
+                    "translation": [v * (f - 1) / 2 for v, f in zip(size, factor, strict=True)],
+                },
+            ],
+        }
+        for k, factor in enumerate(factors)
+    ]
+    multiscale = {
+        "name": name,
+        "axes": [{"name": a, "type": "space", **unit} for a in AXES],
+        "datasets": datasets,
+        "type": "mode" if label else "mean",
+    }
+    ome: dict[str, Any] = {"version": OME_VERSION, "multiscales": [multiscale]}
+    if label:
+        ome["image-label"] = {"source": {"image": "../../"}}
+    return ome
+
+
+def open_image(path: Path) -> Image:
+    """Open an image that volseg or others wrote: OME-Zarr 0.4 or 0.5, or a plain Zarr array.
+
+    Parameters
+    ----------
+    path : Path
+        A group with `multiscales` metadata, or an array.
+
+    Raises
+    ------
+    VolumeError
+        If there is none; the message says what is there.
+    """
+    if not path.exists():
+        raise VolumeError(f"there is nothing at {path}")
+    if is_array(path):
+        return Image(path, (open_array(path),), ((1.0, 1.0, 1.0),), None)
+    attributes = read_attributes(path)
+    ome = attributes.get("ome", attributes)
+    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    if not multiscales:
+        raise VolumeError(
+            f"{path} is no OME-Zarr image: it has no multiscales metadata; convert a stack with "
+            f"`volseg convert`, or name the array within it"
+        )
+    try:
+        return _multiscale(path, multiscales[0], attributes.get("volseg", {}))
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise VolumeError(f"the multiscales metadata of {path} cannot be used: {error!r}") from error
+
+
+def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:
+    levels, scales = [], []
+    common = _scale_of(multiscale, 1)
+    for dataset in multiscale["datasets"]:
+        location = (path / str(dataset["path"])).resolve()
+        if not location.is_relative_to(path.resolve()):
+            raise VolumeError(f"{path} names a level outside itself: {dataset['path']!r}")
+        levels.append(open_array(location))
+        own = _scale_of(dataset, len(common))
+        scales.append([a * b for a, b in zip(own[-3:], (common * 3)[-3:], strict=True)])
+    axes = [a if isinstance(a, dict) else {"name": a} for a in multiscale.get("axes", [])][-3:]
+    if [a["name"] for a in axes] not in ([], list(AXES)):
+        raise VolumeError(f"{path} has the axes {[a['name'] for a in axes]}, expected {list(AXES)}")
+    units = [str(a.get("unit", "")).lower() for a in axes]
+    size = None
+    if units and all(u in NANOMETERS for u in units):
+        size = _floats([s * NANOMETERS[u] for s, u in zip(scales[0], units, strict=True)])
+    factors = [_floats([a / b for a, b in zip(s, scales[0], strict=True)]) for s in scales]
+    return Image(path, tuple(levels), tuple(factors), size, attributes)
+
+
+def _scale_of(entry: Mapping[str, Any], rank: int) -> list[float]:
+    for transformation in entry.get("coordinateTransformations", []):
+        if transformation["type"] == "scale":
+            return [float(v) for v in transformation["scale"]]
+    return [1.0] * max(rank, 3)
+
+
+def _floats(values: Sequence[float]) -> tuple[float, float, float]:
+    z, y, x = (float(v) for v in values)
+    return z, y, x
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Read a group's attributes, Zarr v3 or v2; empty where there are none.
+
+    Raises
+    ------
+    VolumeError
+        If they are not valid JSON.
+    """
+    for name, inner in (("zarr.json", "attributes"), (".zattrs", None)):
+        file = path / name
+        if not file.is_file():
+            continue
+        if file.stat().st_size > METADATA_BYTES:
+            raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise VolumeError(f"{file} is not valid JSON: {error}") from error
+        found = content.get(inner, {}) if inner and isinstance(content, dict) else content
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Write a group's metadata; it is replaced at once or not at all.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    content = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    temporary = path / ".zarr.json.tmp"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path / "zarr.json")
+    except OSError as error:
+        raise StorageError(f"cannot write {path / 'zarr.json'}: {error.strerror}") from error
+
+
+def ensure_groups(path: Path) -> None:
+    """Make ``probabilities`` and ``labels`` groups, so that readers find what is in them."""
+    if path.name in {"probabilities", "labels"} and not (path / "zarr.json").exists():
+        write_group(path, {})
+
+
+def update_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Change some of what volseg noted of an image; the rest stays."""
+    existing = read_attributes(path)
+    write_group(path, {**existing, "volseg": {**existing.get("volseg", {}), **attributes}})
+
+
+def register_label(volume: Path, name: str) -> None:
+    """List labels in a volume's ``labels`` group, where OME-Zarr readers look for them."""
+    group = volume / "labels"
+    existing = read_attributes(group).get("ome", {}).get("labels", [])
+    names = sorted({*existing, name})
+    write_group(group, {"ome": {"version": OME_VERSION, "labels": names}})
+
+
+def intensity_window(image: Image, low: float, high: float) -> tuple[float, float]:
+    """Find two percentiles of all voxels, from the histogram that was frozen at conversion.
+
+    Parameters
+    ----------
+    image : Image
+    low, high : float
+        In 0..100.
+
+    Returns
+    -------
+    (low, high)
+        Intensities; high is larger than low even where all voxels are equal.
+
+    Raises
+    ------
+    VolumeError
+        If the image has no histogram.
+    """
+    histogram = image.attributes.get("histogram")
+    if not histogram:
+        raise VolumeError(
+            f"{image.path} has no histogram of its intensities; volumes that others wrote need "
+            f"one: run `volseg convert` on their source"
+        )
+    values = np.asarray(histogram["values"], float)
+    share = np.cumsum(np.asarray(histogram["counts"], float))
+    at = [np.searchsorted(share, p / 100 * share[-1]) for p in (low, high)]
+    first, last = (float(values[min(i, len(values) - 1)]) for i in at)
+    return first, last if last > first else first + 1

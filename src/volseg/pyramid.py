@@ -1,0 +1,121 @@
+"""Pyramids: which levels a volume gets, and how a block is reduced. Pure functions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.types import VoxelSize, Zyx
+
+SMALLEST = 64
+"""The last level is the first whose longest axis has at most this many voxels."""
+
+
+def pyramid_factors(shape: Zyx, voxel_size: VoxelSize | None) -> list[Zyx]:
+    """Choose the levels of a pyramid, finest first.
+
+    Parameters
+    ----------
+    shape : (z, y, x)
+        Of level 0.
+    voxel_size : nm, or None
+        An axis is not halved while its voxels are coarser than another's by a factor of 2 or more
+        (rounded: by more than the square root of 2 after halving).
+
+    Returns
+    -------
+    list of (z, y, x)
+        Level-0 voxels per voxel of each level; the first is (1, 1, 1).
+
+    Examples
+    --------
+    >>> pyramid_factors((20, 512, 512), (50.0, 5.0, 5.0))
+    [(1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8)]
+    """
+    size = voxel_size or (1.0, 1.0, 1.0)
+    factors: list[Zyx] = [(1, 1, 1)]
+    while max(-(-n // f) for n, f in zip(shape, factors[-1], strict=True)) > SMALLEST:
+        last = factors[-1]
+        current = [v * f for v, f in zip(size, last, strict=True)]
+        finest = min(c for c, n, f in zip(current, shape, last, strict=True) if n > f)
+        halved = [
+            f * 2 if n > f and c < finest * math.sqrt(2) else f
+            for f, c, n in zip(last, current, shape, strict=True)
+        ]
+        factors.append((halved[0], halved[1], halved[2]))
+    return factors
+
+
+def reduced_shape(shape: Zyx, factor: Zyx) -> Zyx:
+    """Count the voxels of a level; an incomplete one at the far border counts."""
+    z, y, x = (-(-n // f) for n, f in zip(shape, factor, strict=True))
+    return z, y, x
+
+
+def _corners(block: NDArray[Any], factor: Zyx) -> list[NDArray[Any]]:
+    """Split a block into its factor's positions, each of the reduced shape; borders are held."""
+    pad = [(0, -n % f) for n, f in zip(block.shape, factor, strict=True)]
+    if any(p for _, p in pad):
+        block = np.pad(block, pad, mode="edge")
+    return [
+        block[z :: factor[0], y :: factor[1], x :: factor[2]]
+        for z, y, x in itertools.product(*map(range, factor))
+    ]
+
+
+def reduce_mean(block: NDArray[Any], factor: Zyx) -> NDArray[Any]:
+    """Average groups of voxels; integers are rounded to nearest, halves up.
+
+    Parameters
+    ----------
+    block : any real type, shape (z, y, x)
+    factor : (z, y, x)
+        Each 1 or 2.
+
+    Returns
+    -------
+    same type, shape (ceil(z / fz), ceil(y / fy), ceil(x / fx))
+        At the far border the last voxel stands in for missing ones.
+
+    Examples
+    --------
+    >>> reduce_mean(np.array([[[1, 2, 7]]], np.uint8), (1, 1, 2))
+    array([[[2, 7]]], dtype=uint8)
+    """
+    parts = _corners(block, factor)
+    wide = np.float64 if block.dtype.kind == "f" else np.dtype(f"i{min(2 * block.itemsize, 8)}")
+    total = parts[0].astype(wide)
+    for part in parts[1:]:
+        total += part
+    if block.dtype.kind == "f":
+        return np.asarray(total / len(parts), block.dtype)
+    half, bits = len(parts) // 2, len(parts).bit_length() - 1
+    return np.asarray((total + half) >> bits, block.dtype)
+
+
+def reduce_labels(block: NDArray[Any], factor: Zyx) -> NDArray[Any]:
+    """Take the most frequent label of each group; the smallest of equally frequent ones.
+
+    Labels are never interpolated: every label of the result stands in its group.
+
+    Examples
+    --------
+    >>> reduce_labels(np.array([[[5, 5], [0, 9]]]), (1, 2, 2))
+    array([[[5]]])
+    """
+    parts = np.stack(_corners(block, factor))
+    first = parts[0]
+    if (parts == first).all():
+        return first.copy()
+    result = first.copy()
+    mixed = (parts != first).any(axis=0)
+    group = np.sort(parts[:, mixed], axis=0)
+    run = np.ones(group.shape, np.int8)
+    for k in range(1, len(group)):
+        run[k] = np.where(group[k] == group[k - 1], run[k - 1] + 1, 1)
+    result[mixed] = np.take_along_axis(group, run.argmax(axis=0)[None], axis=0)[0]
+    return result
