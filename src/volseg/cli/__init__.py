@@ -8,9 +8,22 @@ from __future__ import annotations
 import click
 
 from volseg import __version__
+from volseg.cli.models import models_command
+from volseg.cli.segment import segment_command
+
+EXAMPLE = """\b
+The main job:
+  volseg convert stack.tif vol.zarr --voxel-size 5,5,5
+  volseg segment vol.zarr --model emnet
+  volseg stats vol.zarr
+"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Count and measure mitochondria in electron-microscopy volumes of any size."""
+
+
+for _command in (segment_command, models_command):
+    main.add_command(_command)

@@ -1,0 +1,119 @@
+"""The flags that mean the same in every command, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from volseg.types import VoxelSize, Zyx
+
+if TYPE_CHECKING:
+    from volseg.stages.engine import EngineOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def parse_sizes(text: str) -> Zyx:
+    """Read three positive integers written as Z,Y,X.
+
+    Raises
+    ------
+    BadParameter
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> parse_sizes("64,512,512")
+    (64, 512, 512)
+    """
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"expected three whole numbers Z,Y,X, found {text!r}") from None
+    if min(z, y, x) < 1:
+        raise click.BadParameter(f"expected three numbers of at least 1, found {text!r}")
+    return z, y, x
+
+
+def parse_voxel_size(text: str) -> VoxelSize:
+    """Read a voxel size written as Z,Y,X in nm, or one number for all three.
+
+    Raises
+    ------
+    BadParameter
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> parse_voxel_size("50,4.6,4.6"), parse_voxel_size("5")
+    ((50.0, 4.6, 4.6), (5.0, 5.0, 5.0))
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        z, y, x = numbers * 3 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise click.BadParameter(f"expected Z,Y,X in nm, such as 50,4,4, found {text!r}") from None
+    if not all(0 < n < float("inf") for n in (z, y, x)):
+        raise click.BadParameter(f"expected three lengths above 0 nm, found {text!r}")
+    return z, y, x
+
+
+def _read_with(
+    parse: Callable[[str], Any],
+) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    def callback(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Any:
+        return None if text is None else parse(text)
+
+    return callback
+
+
+def sizes_option(flag: str, explanation: str) -> Callable[[Command], Command]:
+    """Make a flag that takes three integers Z,Y,X."""
+    return click.option(flag, metavar="Z,Y,X", callback=_read_with(parse_sizes), help=explanation)
+
+
+voxel_size_option = click.option(
+    "--voxel-size",
+    metavar="Z,Y,X",
+    callback=_read_with(parse_voxel_size),
+    help="Voxel size in nm; overrides what the file says.",
+)
+volume_argument = click.argument("volume", type=click.Path(path_type=Path))
+name_option = click.option(
+    "--name", default="mitochondria", show_default=True, help="Name of the result in the volume."
+)
+roi_option = click.option(
+    "--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Only this region, in voxels; bounds may be empty."
+)
+overwrite_option = click.option(
+    "--overwrite/--resume",
+    default=False,
+    show_default="resume",
+    help="Replace a different result that is already there, or go on with the same one.",
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Blocks at a time.  [default: one per core]"
+)
+scheduler_option = click.option(
+    "--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler, such as tcp://host:8786."
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the network runs.",
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and what it takes; compute nothing."
+)
+
+
+def engine_options(workers: int | None, scheduler: str | None = None) -> EngineOptions:
+    """Build the engine's options; imports Dask."""
+    from volseg.stages.engine import EngineOptions
+
+    return EngineOptions(workers=workers, scheduler=scheduler)

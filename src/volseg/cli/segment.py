@@ -1,0 +1,103 @@
+"""``volseg segment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.cli.options import (
+    device_option,
+    dry_run_option,
+    engine_options,
+    name_option,
+    overwrite_option,
+    roi_option,
+    scheduler_option,
+    sizes_option,
+    volume_argument,
+    workers_option,
+)
+from volseg.cli.session import Session, with_session
+from volseg.cli.wording import duration, scaled
+
+if TYPE_CHECKING:
+    from volseg.stages.segment import SegmentEstimate, SegmentOptions
+
+
+@click.command("segment")
+@volume_argument
+@click.option(
+    "--model",
+    default="emnet",
+    show_default=True,
+    help="A shipped model (see `volseg models list`) or the path of a .safetensors file.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Probability from which a voxel is foreground.  [default: the model's]",
+)
+@click.option(
+    "--min-size",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="VOXELS",
+    help="Drop smaller objects.",
+)
+@name_option
+@roi_option
+@device_option
+@workers_option
+@scheduler_option
+@sizes_option("--block", "Voxels per task, rounded up to whole shards.")
+@overwrite_option
+@dry_run_option
+@with_session
+def segment_command(
+    session: Session,
+    volume: Path,
+    dry_run: bool,
+    threshold: float | None,
+    min_size: int,
+    **prediction: Any,
+) -> None:
+    """Find the mitochondria of VOLUME.
+
+    Writes VOLUME/probabilities/NAME and the objects to VOLUME/labels/NAME. A run that was
+    interrupted goes on where it was when the same command is given again.
+    """
+    from volseg.stages.predict_plan import PredictOptions
+    from volseg.stages.segment import SegmentOptions, estimate, segment
+
+    engine = engine_options(prediction.pop("workers"), prediction.pop("scheduler"))
+    options = SegmentOptions(PredictOptions(**prediction, engine=engine), threshold, min_size)
+    if dry_run:
+        plan = estimate(volume, options)
+        session.result(plan, describe_estimate(plan))
+        return
+    report = segment(volume, options, session.progress())
+    for note in report.predict.notes:
+        session.note(f"note: {note}")
+    session.result(report, _summary(volume, options, report.label.objects, report.seconds))
+
+
+def _summary(volume: Path, options: SegmentOptions, objects: int, seconds: float) -> str:
+    where = volume / "labels" / options.predict.name
+    return f"{objects} objects in {where}, after {duration(seconds)}; next: volseg stats {volume}"
+
+
+def describe_estimate(plan: SegmentEstimate) -> str:
+    """Put in words what a run would take."""
+    lines = [
+        f"{scaled(plan.voxels)} voxels in {plan.blocks} blocks, {plan.tiles} tiles of the network",
+        f"device     {plan.device}, {plan.precision}",
+        f"time       about {duration(plan.seconds)}, from one tile evaluated just now",
+        f"memory     {scaled(plan.memory_bytes)}B of arrays at a time",
+        f"disk       at most {scaled(plan.disk_bytes)}B, before compression",
+        *(f"note: {note}" for note in plan.notes),
+        "nothing was computed or written (--dry-run)",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+"""What every command shares: where it prints, and how an error ends it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import math
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from volseg.stages.progress import Progress
+
+WORK_FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of one command.
+
+    Attributes
+    ----------
+    quiet : errors only.
+    verbose : tracebacks and log messages too.
+    as_json : standard output carries one JSON object and nothing else.
+    """
+
+    quiet: bool
+    verbose: bool
+    as_json: bool
+
+    def progress(self) -> Progress:
+        """Choose how progress is shown: a bar on a terminal, else seldom lines, or nothing."""
+        if self.quiet:
+            from volseg.stages.progress import NoProgress
+
+            return NoProgress()
+        from volseg.cli.progress import BarProgress, LineProgress
+
+        return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+    def note(self, text: str) -> None:
+        """Tell the user something on standard error."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def result(self, report: Any, text: str) -> None:
+        """Print what a command found: ``text``, or ``report`` as JSON."""
+        click.echo(json.dumps(plain(report), indent=1) if self.as_json else text)
+
+    def fail(self, error: BaseException, message: str, status: int) -> None:
+        """End the command with a message on standard error, and in JSON if that was asked for."""
+        if self.verbose:
+            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(f"error: {message}", err=True)
+        if self.as_json:
+            click.echo(json.dumps({"error": message, "kind": type(error).__name__}))
+        raise SystemExit(status)
+
+
+def plain(value: Any) -> Any:
+    """Reduce a report to what JSON knows; a number that is not finite becomes null.
+
+    Examples
+    --------
+    >>> plain({"size": (5.0, float("nan")), "count": 3})
+    {'size': [5.0, None], 'count': 3}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, slice):
+        return [plain(value.start), plain(value.stop)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+@contextmanager
+def boundary(session: Session) -> Iterator[None]:
+    """Turn every exception into a message and an exit status; no traceback without ``-v``."""
+    try:
+        yield
+    except InputError as error:
+        session.fail(error, str(error), WRONG_INPUT)
+    except WorkError as error:
+        session.fail(error, str(error), WORK_FAILED)
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        raise
+    except KeyboardInterrupt as error:
+        message = "interrupted; run the same command again to resume"
+        session.fail(error, message, INTERRUPTED)
+    except MemoryError as error:
+        message = "the memory is full; give fewer --workers or a smaller --block"
+        session.fail(error, message, WORK_FAILED)
+    except Exception as error:  # noqa: BLE001 - this is where an exception stops
+        remedy = "" if session.verbose else "; run it again with -v to see where"
+        message = f"unexpected {type(error).__name__}: {error}{remedy}"
+        session.fail(error, message, WORK_FAILED)
+
+
+@contextmanager
+def spoken_warnings(session: Session) -> Iterator[None]:
+    """Show volseg's own warnings as plain messages; those of libraries only with ``-v``."""
+
+    def show(message: Warning | str, _: type[Warning], filename: str, *__: Any, **___: Any) -> None:
+        if PACKAGE in Path(filename).parents or session.verbose:
+            session.note(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        logging.getLogger("volseg").setLevel(logging.INFO if session.verbose else logging.WARNING)
+        yield
+
+
+def with_session(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``-q``, ``-v`` and ``--json``, and pass them on as a `Session`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print errors and the result only.")
+    @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and warnings.")
+    @functools.wraps(function)
+    def command(*, quiet: bool, verbose: bool, as_json: bool, **values: Any) -> None:
+        session = Session(quiet, verbose, as_json)
+        with boundary(session), spoken_warnings(session):
+            function(session, **values)
+
+    return command

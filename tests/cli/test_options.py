@@ -1,0 +1,27 @@
+"""How the texts of flags are read."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from volseg.cli.options import parse_sizes, parse_voxel_size
+
+
+@pytest.mark.parametrize("text", ["", "1,2", "1,2,3,4", "a,b,c", "1.5,2,3", "0,1,1", "-1,2,3"])
+def test_bad_sizes_are_named(text):
+    with pytest.raises(click.BadParameter, match=r"found") as caught:
+        parse_sizes(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "5,5", "0", "5,5,-5", "nan", "inf,1,1", "5nm", "1,2,3,4"])
+def test_bad_voxel_sizes_are_named(text):
+    with pytest.raises(click.BadParameter) as caught:
+        parse_voxel_size(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_spaces_do_not_matter():
+    assert parse_sizes("64, 512, 512") == (64, 512, 512)
+    assert parse_voxel_size(" 50, 4.6,4.6 ") == (50.0, 4.6, 4.6)

@@ -1,0 +1,61 @@
+"""Progress: right numbers, seldom lines, speed that ignores what an earlier run did."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from volseg.cli.progress import BarProgress, LineProgress, Meter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_speed_ignores_what_was_done_before():
+    meter = Meter(1_000_000, "voxels")
+    meter.advance(900_000, now=0.0)
+    assert meter.speed is None
+    meter.advance(10_000, now=2.0)
+    assert meter.speed == pytest.approx(5000)
+    assert meter.describe() == "910 k of 1 M voxels, 5 k voxels/s, 18 s left"
+
+
+def test_reports_at_one_moment_give_no_speed():
+    meter = Meter(10, "tiles")
+    meter.advance(1, now=1.0)
+    meter.advance(1, now=1.0)
+    assert meter.speed is None
+    assert meter.describe() == "2 of 10 tiles"
+
+
+def test_lines_come_every_ten_seconds_and_at_the_end():
+    stream, clock = io.StringIO(), Clock()
+    progress = LineProgress(stream, clock)
+    progress.start(60, "slices", "converting")
+    for _ in range(60):
+        clock.now += 0.5
+        progress.advance(1)
+    progress.finish()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[0] == "converting: 20 of 60 slices, 2 slices/s, 20 s left"
+    assert lines[-1] == "converting: 60 of 60 slices after 30 s"
+
+
+def test_bar_shows_speed_and_time_left():
+    stream = io.StringIO()
+    progress = BarProgress(Console(file=stream, force_terminal=True, width=120))
+    progress.start(4000, "voxels", "segmenting")
+    progress.advance(1000)
+    progress.advance(1000)
+    progress.finish()
+    assert "segmenting" in stream.getvalue()
+    assert "50%" in stream.getvalue()
+    assert "voxels/s" in stream.getvalue()

@@ -1,0 +1,89 @@
+"""Every end of a command: its status, its message, and what stands on standard output."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from volseg.cli.session import plain, with_session
+from volseg.errors import BlockError, ConflictError
+
+
+def run(error, *flags):
+    @click.command
+    @with_session
+    def command(session):
+        session.note("a note")
+        if error is not None:
+            raise error
+        session.result({"objects": 3}, "3 objects")
+
+    return CliRunner().invoke(command, flags)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ConflictError("another result"), 2, "error: another result"),
+        (BlockError("2 blocks"), 1, "error: 2 blocks"),
+        (KeyboardInterrupt(), 130, "error: interrupted; run the same command again to resume"),
+        (ZeroDivisionError("oops"), 1, "error: unexpected ZeroDivisionError: oops; run it again"),
+        (MemoryError(), 1, "error: the memory is full; give fewer --workers"),
+    ],
+)
+def test_an_error_becomes_a_message_and_a_status(error, status, message):
+    result = run(error)
+    assert result.exit_code == status
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_verbose_shows_where_it_happened():
+    result = run(ZeroDivisionError("oops"), "-v")
+    assert "Traceback" in result.stderr
+    assert result.stderr.endswith("error: unexpected ZeroDivisionError: oops\n")
+
+
+def test_json_is_one_object_also_on_failure():
+    assert json.loads(run(None, "--json").stdout) == {"objects": 3}
+    failed = run(ConflictError("another result"), "--json")
+    assert json.loads(failed.stdout) == {"error": "another result", "kind": "ConflictError"}
+
+
+def test_quiet_leaves_the_result():
+    result = run(None, "-q")
+    assert (result.stdout, result.stderr) == ("3 objects\n", "")
+    assert run(None).stderr == "a note\n"
+
+
+def test_warnings_of_libraries_are_for_the_curious():
+    @click.command
+    @with_session
+    def command(session):
+        warnings.simplefilter("always")
+        warnings.warn_explicit("ours", UserWarning, with_session.__code__.co_filename, 1)
+        warnings.warn_explicit("theirs", UserWarning, "/elsewhere/library.py", 1)
+
+    assert CliRunner().invoke(command).stderr == "warning: ours\n"
+    assert "warning: theirs" in CliRunner().invoke(command, ["-v"]).stderr
+
+
+@dataclass(frozen=True)
+class Report:
+    size: tuple[float, ...]
+    count: np.int64
+    roi: slice
+
+
+def test_reports_become_json():
+    report = Report((1.0, float("inf")), np.int64(7), slice(1, 2))
+    expected = {"size": [1.0, None], "count": 7, "roi": [1, 2]}
+    assert json.loads(json.dumps(plain(report))) == expected
+    assert plain([np.arange(2), None, "a"]) == [[0, 1], None, "a"]

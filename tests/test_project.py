@@ -1,0 +1,98 @@
+"""Promises that hold for the project as a whole."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import volseg
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+HEAVY = ("torch", "dask", "distributed", "zarr", "tensorstore", "scipy", "tifffile", "pyarrow")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    program = (
+        "import sys\n"
+        "from volseg.cli import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        f"print('loaded:', sorted(set({HEAVY!r}) & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("loaded: []\n")
+
+
+def test_nothing_is_unpickled_or_executed():
+    banned = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            elif isinstance(node, ast.Call):
+                call = ast.unparse(node.func)
+                if call in {"torch.load", "eval", "exec"} or any(
+                    k.arg == "allow_pickle" and ast.unparse(k.value) != "False"
+                    for k in node.keywords
+                ):
+                    found.append((path.name, call))
+            found += [(path.name, n) for n in names if n.split(".")[0] in banned]
+    assert found == []
+
+
+def test_input_is_never_checked_by_assert():
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == []
+
+
+def test_files_and_functions_stay_small():
+    long = []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 300:
+            long.append(f"{path.name}: {text.count(chr(10))} lines, at most 300")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                documented = ast.get_docstring(node, clean=False) or ""
+                size = (node.end_lineno or 0) - node.lineno - documented.count("\n")
+                if size > 50:
+                    long.append(f"{path.name}: {node.name} has {size} lines, at most 50")
+    assert long == []
+
+
+def test_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert volseg.__version__ == project["version"]
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_tested_versions_are_portable():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(pins) > 20
+    assert [p for p in pins if p.count("==") != 1 or "+" in p or "/" in p or "@" in p] == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux has make and sh")
+def test_continuous_integration_runs_the_readme_command():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "exec make test" in script
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
