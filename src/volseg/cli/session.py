@@ -123,7 +123,9 @@ def boundary(session: Session) -> Iterator[None]:
 def spoken_warnings(session: Session) -> Iterator[None]:
     """Show volseg's own warnings as plain messages; those of libraries only with ``-v``."""
 
-    def show(message: Warning | str, _: type[Warning], filename: str, *__: Any, **___: Any) -> None:
+    def show(
+        message: Warning | str, _category: type[Warning], filename: str, *_: Any, **__: Any
+    ) -> None:
         if PACKAGE in Path(filename).parents or session.verbose:
             session.note(f"warning: {message}")
 
