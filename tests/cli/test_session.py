@@ -72,7 +72,7 @@ def test_warnings_of_libraries_are_for_the_curious():
         warnings.warn_explicit("theirs", UserWarning, "/elsewhere/library.py", 1)
 
     assert CliRunner().invoke(command).stderr == "warning: ours\n"
-    assert "warning: theirs" in CliRunner().invoke(command, ["-v"]).stderr
+    assert "UserWarning: theirs" in CliRunner().invoke(command, ["-v"]).stderr
 
 
 @dataclass(frozen=True)

@@ -124,10 +124,11 @@ def spoken_warnings(session: Session) -> Iterator[None]:
     """Show volseg's own warnings as plain messages; those of libraries only with ``-v``."""
 
     def show(
-        message: Warning | str, _category: type[Warning], filename: str, *_: Any, **__: Any
+        message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any
     ) -> None:
-        if PACKAGE in Path(filename).parents or session.verbose:
-            session.note(f"warning: {message}")
+        ours = PACKAGE in Path(filename).parents
+        if ours or session.verbose:
+            session.note(f"{'warning' if ours else category.__name__}: {message}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show
