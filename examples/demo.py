@@ -1,0 +1,95 @@
+"""The main job on a real crop: convert, segment, stats, and a picture to judge it by.
+
+Run it with ``make demo``, or ``python examples/demo.py [FOLDER]`` where volseg is installed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from volseg.io.volumes import labels_path, open_image
+from volseg.types import Mask
+
+CROP = Path(__file__).parent / "crop"
+ORANGE, CYAN = (255, 140, 0), (0, 220, 255)
+GAP = 8
+
+
+def volseg(*arguments: str | Path) -> None:
+    """Run a volseg command as a user would; stop where it fails."""
+    words = ["volseg", *map(str, arguments)]
+    print("\n$", *words, flush=True)
+    done = subprocess.run([sys.executable, "-m", *words], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def outlines(labels: NDArray[np.integer]) -> Mask:
+    """Mark the pixels of objects, shape (y, x), whose right or lower neighbour is another."""
+    edge = np.zeros(labels.shape, bool)
+    down, right = labels[:-1] != labels[1:], labels[:, :-1] != labels[:, 1:]
+    edge[:-1] |= down
+    edge[1:] |= down
+    edge[:, :-1] |= right
+    edge[:, 1:] |= right
+    return edge & (labels != 0)
+
+
+def overlay(
+    raw: NDArray[np.uint8], prediction: NDArray[np.integer], truth: NDArray[np.integer]
+) -> NDArray[np.uint8]:
+    """Put one slice side by side: raw, raw with the prediction, raw with the truth.
+
+    Parameters
+    ----------
+    raw, prediction, truth : shape (y, x)
+
+    Returns
+    -------
+    uint8, shape (y, 3 x + 2 gaps, 3)
+        Red, green, blue.
+    """
+    grey = np.repeat(raw[..., None], 3, axis=2)
+    panels = [grey.copy() for _ in range(3)]
+    panels[1][outlines(prediction)] = ORANGE
+    panels[2][outlines(truth)] = CYAN
+    gap = np.full((raw.shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+
+
+def jaccard(prediction: Mask, truth: Mask) -> float:
+    """Compute the Jaccard index of two masks of the same shape."""
+    union = np.count_nonzero(prediction | truth)
+    return np.count_nonzero(prediction & truth) / union if union else 1.0
+
+
+def main(folder: Path) -> None:
+    """Run the three commands on the crop and compare with its truth."""
+    folder.mkdir(parents=True, exist_ok=True)
+    volume = folder / "crop.zarr"
+    volseg("convert", CROP / "raw.tif", volume, "--overwrite")
+    volseg("segment", volume, "--model", "emnet", "--min-size", "500")
+    volseg("stats", volume)
+
+    everything = (slice(None),) * 3
+    raw = open_image(volume).levels[0][everything]
+    labels = open_image(labels_path(volume, "mitochondria")).levels[0][everything]
+    truth = tifffile.imread(CROP / "labels.tif")
+    middle = raw.shape[0] // 2
+    picture = folder / "overlay.png"
+    pixels = overlay(raw[middle], labels[middle], truth[middle])
+    picture.write_bytes(imagecodecs.png_encode(pixels))
+    score = jaccard(labels != 0, truth != 0)
+    print(f"\nJaccard index against the truth that came with the crop: {score:.3f}")
+    print(f"{picture}: slice {middle}; raw, prediction (orange), truth (cyan)")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("demo-output"))
