@@ -39,7 +39,8 @@ def outlines(labels: NDArray[np.integer]) -> Mask:
     edge[1:] |= down
     edge[:, :-1] |= right
     edge[:, 1:] |= right
-    return edge & (labels != 0)
+    marked: Mask = edge & (labels != 0)
+    return marked
 
 
 def overlay(
