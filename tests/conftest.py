@@ -28,6 +28,43 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory) -> Path:
+    """Weights and card of a tiny network of chance, quick to run."""
+    import torch
+
+    from volseg.io.weights import save_weights
+    from volseg.models.emnet import EMNet
+    from volseg.models.registry import count_parameters
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = EMNet(8).eval()
+        noise = torch.rand(1, 1, 12, 32, 32) * 2 - 1
+    with torch.no_grad():
+        logits = network(noise)
+        gain = 1.5 / logits.std()
+        network.head.weight.mul_(gain)
+        network.head.bias.copy_((network.head.bias - logits.mean()) * gain)
+    card = {
+        "name": "toy",
+        "architecture": "emnet",
+        "width": 8,
+        "parameters": count_parameters(network),
+        "voxel_size": [5.0, 5.0, 5.0],
+        "percentiles": [1.0, 99.0],
+        "tile": [12, 32, 32],
+        "overlap": [4, 8, 8],
+        "stride": [4, 8, 8],
+        "threshold": 0.5,
+        "training": {"data": "none", "terms": "none"},
+        "scores": {},
+    }
+    path = tmp_path_factory.mktemp("model") / "toy.safetensors"
+    save_weights(path, network.state_dict(), card)
+    return path
+
+
 @pytest.fixture
 def volseg():
     """Run the command line in this process: ``volseg("stats", path)``."""
