@@ -30,3 +30,56 @@ def normalise(raw: NDArray[Any], window: tuple[float, float]) -> Floats:
     """
     low, high = window
     return (raw.astype(np.float32) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+
+
+def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Count how often each intensity occurs.
+
+    Parameters
+    ----------
+    raw : uint8, uint16, int16 or float32, any shape
+        float32 must be finite; it is counted at the precision of bfloat16 (8 bits of mantissa).
+
+    Returns
+    -------
+    counts : int64, shape (256,) for uint8, otherwise (65536,)
+        Counts of different arrays of one type may be added.
+    values : same length, ascending
+        The intensity that each count stands for.
+
+    Examples
+    --------
+    >>> counts, values = count_intensities(np.array([-3, 5, 5], np.int16))
+    >>> [(int(v), int(c)) for v, c in zip(values[counts > 0], counts[counts > 0])]
+    [(-3, 1), (5, 2)]
+    """
+    flat = np.ascontiguousarray(raw).reshape(-1)
+    kind = raw.dtype.name
+    if kind == "uint8":
+        return _count_bytes(flat), np.arange(256)
+    if kind == "uint16":
+        return np.bincount(flat, minlength=65536), np.arange(65536)
+    if kind == "int16":
+        codes = flat.view(np.uint16) ^ np.uint16(0x8000)
+        return np.bincount(codes, minlength=65536), np.arange(-32768, 32768)
+    # The upper half of a float32 is a bfloat16; flipping bits makes its order that of integers.
+    upper = (flat.view(np.uint32) >> 16).astype(np.uint16)
+    codes = np.where(upper & 0x8000, ~upper, upper | 0x8000).astype(np.uint16)
+    return np.bincount(codes, minlength=65536), _bfloat16_values()
+
+
+def _count_bytes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count bytes two at a time, which halves the work."""
+    even = flat.size // 2 * 2
+    pairs = np.bincount(flat[:even].view(np.uint16), minlength=65536).reshape(256, 256)
+    counts: NDArray[np.int64] = pairs.sum(axis=0) + pairs.sum(axis=1)
+    if flat.size != even:
+        counts[flat[-1]] += 1
+    return counts
+
+
+def _bfloat16_values() -> NDArray[np.float32]:
+    codes = np.arange(65536, dtype=np.uint16)
+    upper = np.where(codes & 0x8000, codes & 0x7FFF, ~codes).astype(np.uint16)
+    # The middle of the values that share the upper half.
+    return ((upper.astype(np.uint32) << 16) | 0x8000).view(np.float32)

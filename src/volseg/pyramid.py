@@ -86,15 +86,32 @@ def reduce_mean(block: NDArray[Any], factor: Zyx) -> NDArray[Any]:
     >>> reduce_mean(np.array([[[1, 2, 7]]], np.uint8), (1, 1, 2))
     array([[[2, 7]]], dtype=uint8)
     """
-    parts = _corners(block, factor)
-    wide = np.float64 if block.dtype.kind == "f" else np.dtype(f"i{min(2 * block.itemsize, 8)}")
-    total = parts[0].astype(wide)
-    for part in parts[1:]:
-        total += part
-    if block.dtype.kind == "f":
-        return np.asarray(total / len(parts), block.dtype)
-    half, bits = len(parts) // 2, len(parts).bit_length() - 1
-    return np.asarray((total + half) >> bits, block.dtype)
+    is_float = block.dtype.kind == "f"
+    wide = np.dtype(np.float64) if is_float else np.dtype(f"i{min(2 * block.itemsize, 8)}")
+    bits = math.prod(factor).bit_length() - 1
+    result = np.empty(reduced_shape(block.shape[:3], factor), block.dtype)
+    # plane by plane, so that the wide sums stay in the processor's cache
+    for k, plane in enumerate(result):
+        group = block[k * factor[0] : (k + 1) * factor[0]]
+        total = group[0].astype(wide)
+        if factor[0] == 2:
+            total += group[-1]
+        total = _sum_pairs(_sum_pairs(total, factor[1]).T, factor[2]).T
+        if is_float:
+            plane[...] = total / math.prod(factor)
+        else:
+            total += (1 << bits) >> 1
+            plane[...] = total >> bits
+    return result
+
+
+def _sum_pairs(plane: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Add neighbouring rows; a last row without a neighbour counts twice."""
+    if factor == 1:
+        return plane
+    if len(plane) % 2:
+        plane = np.concatenate([plane, plane[-1:]])
+    return np.asarray(plane[::2] + plane[1::2])
 
 
 def reduce_labels(block: NDArray[Any], factor: Zyx) -> NDArray[Any]:

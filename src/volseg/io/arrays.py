@@ -6,6 +6,7 @@ and it checks the checksum of every chunk that it reads.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
     store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
     try:
         ts.open({**store, "metadata": metadata}, create=True).result()
-        _opened.cache_clear()  # another array may have stood at this path before
+        forget_opened()  # another array may have stood at this path before
     except (ValueError, OSError, RuntimeError) as error:
         raise StorageError(f"cannot create {path}: {error}") from error
     return StoredArray(path, spec.shape, np.dtype(spec.dtype), spec.chunk, spec.shard)
@@ -209,9 +210,15 @@ def is_array(path: Path) -> bool:
     if (path / ".zarray").is_file():
         return True
     try:
-        return '"array"' in (path / "zarr.json").read_text(encoding="utf-8")[:100_000]
-    except (OSError, UnicodeDecodeError):
+        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
+    return isinstance(metadata, dict) and metadata.get("node_type") == "array"
+
+
+def forget_opened() -> None:
+    """Forget what was opened: arrays at known paths have been replaced."""
+    _opened.cache_clear()
 
 
 def _zyx(values: Sequence[int]) -> Zyx:

@@ -85,9 +85,7 @@ def unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Flatten the optimizer's state to ``<parameter index>.<name>``."""
     state = optimizer.state_dict()["state"]
-    return {
-        f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()
-    }
+    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

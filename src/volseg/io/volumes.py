@@ -88,6 +88,7 @@ def create_image(
     voxel_size: VoxelSize | None,
     *,
     label: bool = False,
+    name: str | None = None,
     attributes: Mapping[str, Any],
 ) -> Image:
     """Create an empty OME-Zarr 0.5 image with all the levels of its pyramid.
@@ -100,6 +101,8 @@ def create_image(
     voxel_size : nm (z, y, x), or None if unknown
     label : bool
         Whether it holds labels.
+    name : str, optional
+        The image's name, if not that of its folder.
     attributes : mapping
         What volseg notes beside the OME metadata.
 
@@ -111,7 +114,7 @@ def create_image(
         If it cannot be created.
     """
     factors = pyramid_factors(spec.shape, voxel_size)
-    ome = ome_metadata(path.name, factors, voxel_size, label=label)
+    ome = ome_metadata(name or path.name, factors, voxel_size, label=label)
     if (path / "zarr.json").exists():
         raise ConflictError(f"{path} exists already")
     write_group(path, {"ome": ome, "volseg": dict(attributes)})
@@ -187,7 +190,9 @@ def open_image(path: Path) -> Image:
     try:
         return _multiscale(path, multiscales[0], attributes.get("volseg", {}))
     except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise VolumeError(f"the multiscales metadata of {path} cannot be used: {error!r}") from error
+        raise VolumeError(
+            f"the multiscales metadata of {path} cannot be used: {error!r}"
+        ) from error
 
 
 def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:

@@ -36,9 +36,7 @@ class ReduceTask:
         return reduced.size
 
 
-def build_pyramid(
-    image: Image, options: EngineOptions, progress: Progress, *, label: bool
-) -> None:
+def build_pyramid(image: Image, options: EngineOptions, progress: Progress, *, label: bool) -> None:
     """Write levels 1 and coarser, each from the one before.
 
     Parameters

@@ -8,17 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.blocks import roi_shape
 from volseg.errors import ParameterError
-from volseg.io.volumes import open_image, probabilities_path
 from volseg.io.weights import find_weights, load_card
-from volseg.stages.engine import available_cores
 from volseg.stages.label import LabelOptions, LabelReport, label
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
 from volseg.stages.predict_plan import PredictOptions, PredictPlan, plan_prediction
 from volseg.stages.progress import Progress
-from volseg.stages.pyramid import build_pyramid
 
 
 @dataclass(frozen=True)

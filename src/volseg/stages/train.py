@@ -90,9 +90,9 @@ def average_weights(averaged: nn.Module, network: nn.Module, decay: float) -> No
             a.copy_(b)
 
 
-def validation_windows(source: Source, shape: tuple[int, int, int], count: int) -> list[
-    tuple[slice, slice, slice]
-]:
+def validation_windows(
+    source: Source, shape: tuple[int, int, int], count: int
+) -> list[tuple[slice, slice, slice]]:
     """Spread up to ``count`` windows evenly over a source's roi, none overlapping another."""
     starts = [
         range(s.start, max(s.stop - n, s.start) + 1, n)
@@ -100,9 +100,7 @@ def validation_windows(source: Source, shape: tuple[int, int, int], count: int) 
     ]
     every = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
     chosen = np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int)
-    return [
-        tuple(slice(o, o + n) for o, n in zip(every[k], shape, strict=True)) for k in chosen
-    ]  # type: ignore[misc]
+    return [tuple(slice(o, o + n) for o, n in zip(every[k], shape, strict=True)) for k in chosen]  # type: ignore[misc]
 
 
 @torch.no_grad()

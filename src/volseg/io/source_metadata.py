@@ -1,0 +1,173 @@
+"""The voxel size that a source states about itself: OME-XML, ImageJ, TIFF resolution tags."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from volseg.errors import VoxelSizeError
+from volseg.io.volumes import NANOMETERS
+from volseg.types import VoxelSize
+
+SAME = 0.01
+"""Sizes that differ by no more than this share are the same: files round theirs."""
+
+SCREEN_RESOLUTIONS = frozenset({1, 72, 75, 96, 100, 120, 144, 150, 200, 300, 400, 600, 1200})
+"""Pixels per inch that programs write when they know nothing."""
+
+INCH, CENTIMETER = 2, 3
+
+AxisSizes = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class StatedSize:
+    """What a source says about its voxels.
+
+    Attributes
+    ----------
+    axes : nm along (z, y, x); None where it says nothing.
+    origin : where it says so, for messages.
+    """
+
+    axes: AxisSizes = (None, None, None)
+    origin: str = "the source"
+
+
+def settle_voxel_size(
+    stated: StatedSize, given: VoxelSize | None
+) -> tuple[VoxelSize | None, str | None]:
+    """Combine what the source says with what the user says.
+
+    Returns
+    -------
+    voxel_size : nm (z, y, x), or None if unknown
+    origin : where it comes from
+
+    Raises
+    ------
+    VoxelSizeError
+        If the two contradict each other, or a size is no positive number.
+
+    Examples
+    --------
+    >>> settle_voxel_size(StatedSize((None, 5.0, 5.0), "TIFF tags"), (30.0, 5.0, 5.0))
+    ((30.0, 5.0, 5.0), '--voxel-size')
+    >>> settle_voxel_size(StatedSize((None, 5.0, 5.0), "TIFF tags"), None)
+    (None, None)
+    """
+    if given is None:
+        z, y, x = stated.axes
+        if z is None or y is None or x is None:
+            return None, None
+        return (z, y, x), stated.origin
+    if not all(math.isfinite(v) and v > 0 for v in given):
+        raise VoxelSizeError(f"a voxel size is three positive numbers in nm, found {given}")
+    for axis, ours, theirs in zip("zyx", given, stated.axes, strict=True):
+        if theirs is not None and abs(ours - theirs) > SAME * theirs:
+            raise VoxelSizeError(
+                f"--voxel-size says {_write(given)} nm, but {stated.origin} says "
+                f"{_write(stated.axes)} nm: they differ along {axis} by more than {SAME:.0%}; leave "
+                f"the flag out to trust the file, or correct the file"
+            )
+    return given, "--voxel-size"
+
+
+def _write(sizes: AxisSizes) -> str:
+    return ",".join("unknown" if v is None else f"{v:g}" for v in sizes)
+
+
+def unit_nanometers(name: str | None) -> float | None:
+    """Find the nm in a unit, None where there is none; ImageJ escapes its micro sign.
+
+    Examples
+    --------
+    >>> unit_nanometers("micron"), unit_nanometers("\\\\u00B5m"), unit_nanometers("pixel")
+    (1000.0, 1000.0, None)
+    """
+    if name is None:
+        return None
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), name.strip())
+    return NANOMETERS.get(text.lower().removesuffix("s") if len(text) > 2 else text.lower())
+
+
+def size_from_ome(xml: str) -> StatedSize:
+    """Read the physical size of voxels from OME-XML; micrometres where no unit is given."""
+    # a document type could define entities that expand without bound: OME-XML has none
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        return StatedSize()
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return StatedSize()
+    pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
+    if pixels is None:
+        return StatedSize()
+
+    def size(axis: str) -> float | None:
+        unit = unit_nanometers(pixels.get(f"PhysicalSize{axis}Unit", "um"))
+        return _positive(pixels.get(f"PhysicalSize{axis}"), unit)
+
+    return StatedSize((size("Z"), size("Y"), size("X")), "its OME-XML")
+
+
+def size_from_imagej(
+    metadata: Mapping[str, Any], resolution: tuple[float, float] | None
+) -> StatedSize:
+    """Read the voxel size of an ImageJ stack.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ImageJ's description: ``unit``, ``spacing`` and perhaps ``zunit`` and ``yunit``.
+    resolution : pixels per unit along (y, x), or None
+    """
+    unit = str(metadata.get("unit", ""))
+
+    def nanometers(key: str) -> float | None:
+        return unit_nanometers(str(metadata.get(key) or unit))
+
+    z = _positive(metadata.get("spacing"), nanometers("zunit"))
+    if resolution is None:
+        return StatedSize((z, None, None), "its ImageJ description")
+    y = _positive(_inverse(resolution[0]), nanometers("yunit"))
+    return StatedSize((z, y, _positive(_inverse(resolution[1]), nanometers("unit"))), "ImageJ")
+
+
+def size_from_resolution(unit: int, resolution: tuple[float, float] | None) -> StatedSize:
+    """Read the pixel size from TIFF resolution tags; screen resolutions stand for nothing.
+
+    Parameters
+    ----------
+    unit : 2 inch, 3 centimetre, else none
+    resolution : pixels per unit along (y, x), or None
+
+    Examples
+    --------
+    >>> size_from_resolution(3, (2e6, 2e6)).axes, size_from_resolution(2, (72, 72)).axes
+    ((None, 5.0, 5.0), (None, None, None))
+    """
+    if resolution is None or unit not in (INCH, CENTIMETER):
+        return StatedSize()
+    nanometers = NANOMETERS["inch" if unit == INCH else "cm"]
+    per_inch = [r * NANOMETERS["inch"] / nanometers for r in resolution]
+    if any(abs(p - s) < 0.02 * s for p in per_inch for s in SCREEN_RESOLUTIONS):
+        return StatedSize()
+    y, x = (_positive(_inverse(r), nanometers) for r in resolution)
+    return StatedSize((None, y, x), "its TIFF resolution tags")
+
+
+def _inverse(value: float) -> float | None:
+    return 1 / value if value > 0 else None
+
+
+def _positive(value: Any, unit: float | None) -> float | None:
+    try:
+        size = float(value) * (unit or math.nan)
+    except (TypeError, ValueError):
+        return None
+    return float(f"{size:.9g}") if math.isfinite(size) and size > 0 else None

@@ -1,0 +1,273 @@
+"""Convert: a stack of images to an OME-Zarr volume, one slab of a shard's depth at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg import __version__
+from volseg.errors import ConflictError, InputError, SourceError, StorageError
+from volseg.intensity import count_intensities
+from volseg.io.arrays import fit_spec
+from volseg.io.source_metadata import resolve_voxel_size
+from volseg.io.stacks import Stack, open_stack
+from volseg.io.volumes import Image, create_image, read_attributes, update_attributes
+from volseg.pyramid import reduce_mean
+from volseg.stages.engine import available_cores
+from volseg.stages.progress import Progress
+from volseg.types import VoxelSize, Zyx
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to convert.
+
+    Attributes
+    ----------
+    voxel_size : nm (z, y, x); overrides what the file says.
+    channel : which channel of a colour source.
+    workers : threads that decode; None is one per core.
+    overwrite : replace a volume that is there already, once the new one is complete.
+    dry_run : look at the source, write nothing.
+    """
+
+    voxel_size: VoxelSize | None = None
+    channel: int | None = None
+    workers: int | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What was, or would be, converted.
+
+    Attributes
+    ----------
+    voxel_size, voxel_size_from : nm (z, y, x), None if unknown; and where it comes from.
+    raw_bytes : uncompressed size of level 0.
+    memory_bytes : of the slabs that are held at once.
+    """
+
+    shape: Zyx
+    dtype: str
+    voxel_size: VoxelSize | None
+    voxel_size_from: str
+    levels: int
+    raw_bytes: int
+    memory_bytes: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def convert(
+    source: str | Path, target: Path, options: ConvertOptions, progress: Progress
+) -> ConvertReport:
+    """Write a stack as an OME-Zarr volume, or nothing at all.
+
+    Parameters
+    ----------
+    source : TIFF file, folder or glob of slices
+    target : folder that is to be created
+    options : ConvertOptions
+    progress : Progress
+
+    Raises
+    ------
+    SourceError, VoxelSizeError
+        If the source cannot be read as one stack.
+    ConflictError
+        If the target exists.
+    StorageError
+        If it cannot be written.
+    """
+    begun = time.monotonic()
+    check_target(target, overwrite=options.overwrite)
+    with open_stack(source, options.channel) as stack:
+        size, origin, warnings = resolve_voxel_size(list(stack.stated), options.voxel_size)
+        spec = fit_spec(stack.shape, stack.dtype.name)
+        levels = 0
+        if not options.dry_run:
+            with replacing(target) as partial:
+                image = create_image(partial, spec, size, attributes={})
+                levels = len(image.levels)
+                noted = _write_levels(stack, image, options, progress)
+                provenance = {"source": _describe(stack), "voxel_size_from": origin}
+                update_attributes(
+                    partial, {"version": __version__, "complete": True, **provenance, **noted}
+                )
+        plane = int(np.prod(stack.shape[1:])) * stack.dtype.itemsize
+        return ConvertReport(
+            stack.shape,
+            stack.dtype.name,
+            size,
+            origin,
+            levels,
+            plane * stack.shape[0],
+            # Two slabs of level 0, and less than a third of one for all other levels.
+            int(plane * min(spec.shard[0], stack.shape[0]) * 7 / 3),
+            time.monotonic() - begun,
+            (*stack.notes, *warnings),
+        )
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target before any work is done.
+
+    Raises
+    ------
+    ConflictError
+        If it exists and may not, or must not, be replaced.
+    InputError
+        If its folder does not exist or cannot be written to.
+    """
+    parent = target.resolve().parent
+    if not parent.is_dir():
+        raise InputError(f"there is no folder {parent} to write {target.name} in")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"no permission to write in {parent}")
+    if not target.exists():
+        return
+    if not overwrite:
+        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
+    if not target.is_dir() or not read_attributes(target):
+        raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Lend a folder to write in, and give it the target's name only after success."""
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        if target.exists():
+            old = target.with_name(f".{target.name}.old-{os.getpid()}")
+            target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old)
+        else:
+            partial.rename(target)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _describe(stack: Stack) -> dict[str, Any]:
+    first, last = stack.files[0], stack.files[-1]
+    return {
+        "files": len(stack.files),
+        "first": first.name,
+        "last": last.name,
+        "bytes": sum(f.stat().st_size for f in stack.files),
+    }
+
+
+@dataclass
+class LevelWriter:
+    """Collects the rows of one level until a shard's depth is full, writes it, and passes on."""
+
+    image: Image
+    level: int
+    rows: list[NDArray[Any]] = field(default_factory=list)
+    held: int = 0
+    written: int = 0
+
+    def add(self, slab: NDArray[Any]) -> None:
+        """Take rows; write and reduce whenever they fill a shard, or reach the volume's end."""
+        array = self.image.levels[self.level]
+        self.rows.append(slab)
+        self.held += len(slab)
+        if self.held < array.shard[0] and self.written + self.held < array.shape[0]:
+            return
+        block = self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows)
+        self.rows, self.held = [], 0
+        z = slice(self.written, self.written + len(block))
+        array.write((z, slice(0, array.shape[1]), slice(0, array.shape[2])), block)
+        self.written += len(block)
+        if self.level + 1 < len(self.image.levels):
+            self._next().add(reduce_mean(block, self._factor()))
+
+    _following: LevelWriter | None = None
+
+    def _next(self) -> LevelWriter:
+        if self._following is None:
+            self._following = LevelWriter(self.image, self.level + 1)
+        return self._following
+
+    def _factor(self) -> Zyx:
+        here, there = self.image.factors[self.level], self.image.factors[self.level + 1]
+        z, y, x = (round(b / a) for a, b in zip(here, there, strict=True))
+        return z, y, x
+
+
+def _write_levels(
+    stack: Stack, image: Image, options: ConvertOptions, progress: Progress
+) -> dict[str, Any]:
+    """Stream the stack through all levels; return what is noted of its voxels.
+
+    While a slab is written, counted and hashed, the next one is decoded.
+    """
+    depth, planes = image.levels[0].shard[0], stack.shape[0]
+    threads = options.workers or available_cores()
+    writer, digest = LevelWriter(image, 0), hashlib.blake2b(digest_size=16)
+    counts: NDArray[np.int64] | None = None
+    values: NDArray[Any] = np.zeros(0)
+    progress.start(int(np.prod(stack.shape)), "voxels", "converting")
+    try:
+        with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(3) as others:
+            slab = _decode(stack, 0, min(depth, planes), readers)
+            for start in range(0, planes, depth):
+                stop = min(start + depth, planes)
+                working = [
+                    others.submit(writer.add, slab),
+                    others.submit(count_intensities, slab),
+                    others.submit(digest.update, memoryview(slab).cast("B")),
+                ]
+                ahead = min(stop + depth, planes)
+                following = _decode(stack, stop, ahead, readers) if stop < planes else slab
+                _, (found, values), _ = (_finished(f) for f in working)
+                counts = found if counts is None else counts + found
+                progress.advance(slab.size)
+                slab = following
+    finally:
+        progress.finish()
+    present = np.flatnonzero(counts if counts is not None else [])
+    histogram = {
+        "values": [values[i].item() for i in present],
+        "counts": [int(counts[i]) for i in present] if counts is not None else [],
+    }
+    digest.update(f"{stack.shape} {stack.dtype.name}".encode())
+    return {"histogram": histogram, "fingerprint": digest.hexdigest()}
+
+
+def _finished(future: Future[Any]) -> Any:
+    return future.result()
+
+
+def _decode(stack: Stack, start: int, stop: int, readers: ThreadPoolExecutor) -> NDArray[Any]:
+    """Read planes side by side into one array, shape (stop - start, y, x)."""
+    slab = np.empty((stop - start, *stack.shape[1:]), stack.dtype)
+
+    def fill(n: int) -> None:
+        slab[n] = stack.read_plane(start + n)
+        if slab.dtype.kind == "f" and not np.isfinite(slab[n]).all():
+            raise SourceError(
+                f"{stack.files[0]}: page {start + n + 1} holds values that are not finite; "
+                f"replace them first"
+            )
+
+    for future in [readers.submit(fill, n) for n in range(len(slab))]:
+        future.result()
+    return slab
