@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,7 +66,7 @@ def test_supports_cover_the_axis_and_reach_both_ends(lattice):
     supports = [lattice.support(k) for k in range(lattice.count)]
     assert supports[0][0] == 0
     assert supports[-1][1] == lattice.length
-    assert all(a[1] >= b[0] for a, b in zip(supports, supports[1:], strict=False))
+    assert all(a[1] >= b[0] for a, b in itertools.pairwise(supports))
     assert all(0 <= lattice.home(k) < lattice.length for k in range(lattice.count))
 
 

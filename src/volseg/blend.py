@@ -44,10 +44,9 @@ def window(position: NDArray[np.float64], tile: int, overlap: int) -> NDArray[np
         return ((position >= -0.5) & (position < tile - 0.5)).astype(float)
 
     def rise(at: NDArray[np.float64]) -> NDArray[np.float64]:
-        ramp: NDArray[np.float64] = np.sin(np.pi / 2 * np.clip((at + 0.5) / overlap, 0, 1)) ** 2
-        return ramp
+        return np.asarray(np.sin(np.pi / 2 * np.clip((at + 0.5) / overlap, 0, 1)) ** 2)
 
-    return rise(position) - rise(position - (tile - overlap))
+    return np.asarray(rise(position) - rise(position - (tile - overlap)), np.float64)
 
 
 def network_positions(start: int, stop: int, scale: float, origin: int) -> NDArray[np.float64]:
@@ -133,7 +132,7 @@ def _shifted_diagonal(matrix: Floats) -> tuple[int, Floats] | None:
 
 def to_shares(weighted: Floats) -> Shares:
     """Round weighted probabilities to integer shares."""
-    return np.rint(weighted * np.float32(FULL)).astype(np.uint16)
+    return np.asarray(np.rint(weighted * np.float32(FULL)), np.uint16)
 
 
 def to_probabilities(shares: Shares) -> Probabilities:
@@ -144,7 +143,7 @@ def to_probabilities(shares: Shares) -> Probabilities:
     >>> to_probabilities(np.array([0, FULL // 2, FULL, FULL + 4], np.uint16))
     array([  0, 128, 255, 255], dtype=uint8)
     """
-    return np.minimum((shares.astype(np.uint32) + 128) >> 8, 255).astype(np.uint8)
+    return np.asarray(np.minimum((shares.astype(np.uint32) + 128) >> 8, 255), np.uint8)
 
 
 def reflected(start: int, stop: int, length: int) -> NDArray[np.int64]:

@@ -71,20 +71,16 @@ class Handover:
 
     def sources(self, target: Zyx) -> list[Zyx]:
         """List the blocks that hand a piece to a block, itself included."""
-        axes = (self._axis_sources(a, t) for a, t in enumerate(target))
-        return list(itertools.product(*axes))
+        return _product([self._axis_sources(a, t) for a, t in enumerate(target)])
 
     def targets_of(self, source: Zyx) -> list[Zyx]:
         """List the blocks that a block hands a piece to, itself included."""
-        axes = (self._axis_targets(a, s) for a, s in enumerate(source))
-        return list(itertools.product(*axes))
+        return _product([self._axis_targets(a, s) for a, s in enumerate(source)])
 
     def tiles(self, source: Zyx, target: Zyx) -> list[Zyx]:
         """List the tiles of one block that have a share in another."""
-        axes = (
-            self._axis_tiles(a, s, t) for a, (s, t) in enumerate(zip(source, target, strict=True))
-        )
-        return list(itertools.product(*axes))
+        pairs = enumerate(zip(source, target, strict=True))
+        return _product([self._axis_tiles(a, s, t) for a, (s, t) in pairs])
 
     def core(self, target: Zyx) -> Roi:
         """Find the wanted part of a block's core."""
@@ -111,3 +107,9 @@ class Handover:
             axes.append(sorted(set(homes)))
         z, y, x = axes
         yield from itertools.product(z, y, x)
+
+
+def _product(axes: list[list[int]]) -> list[Zyx]:
+    """Combine what was found along each axis, in raster order."""
+    z, y, x = axes
+    return list(itertools.product(z, y, x))

@@ -1,4 +1,4 @@
-"""Inference: folding changes nothing, precision is chosen and checked, wrong weights are refused."""
+"""Inference: folding changes nothing, precision is checked, wrong weights are refused."""
 
 from __future__ import annotations
 

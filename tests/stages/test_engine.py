@@ -45,7 +45,7 @@ def test_follow_ups_run_too():
 
 def test_a_failed_block_stops_no_other_and_is_named():
     results = {}
-    with pytest.raises(BlockError, match="1 block.*\n  13: ValueError: unlucky"):
+    with pytest.raises(BlockError, match=r"1 block.*\n  13: ValueError: unlucky"):
         run_blocks(square, range(30), EngineOptions(workers=2), on_result=results.__setitem__)
     assert sorted(results) == [n for n in range(30) if n != 13]
 

@@ -212,9 +212,7 @@ def test_a_failed_block_is_reported_and_only_the_missing_is_done_again(
     assert (read(volume) == reference).all()
 
 
-def test_lost_pieces_are_evaluated_again_and_no_more(
-    raw, model, reference, tmp_path, monkeypatch
-):
+def test_lost_pieces_are_evaluated_again_and_no_more(raw, model, reference, tmp_path, monkeypatch):
     volume = write_raw(tmp_path / "vol.zarr", raw)
     original = predict_block.PredictTask._assemble
 
@@ -286,7 +284,8 @@ if __name__ == "__main__":
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw, model, reference, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
     random.seed(11)
-    for kills in range(30):
+    kills = 0
+    for _ in range(30):
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(volume), model],
             stdout=subprocess.PIPE,
@@ -299,6 +298,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw, model, refere
                 time.sleep(0.01)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
             elif process.returncode == 0:
                 break
     assert process.returncode == 0

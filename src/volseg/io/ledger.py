@@ -45,9 +45,10 @@ class Ledger:
         ours = json.loads(json.dumps(header))
         lines = _complete_lines(path)
         if lines and lines[0] != ours:
+            difference = describe_difference(lines[0], ours)
             raise ConflictError(
-                f"{path} belongs to a run with other parameters: {describe_difference(lines[0], ours)}; "
-                f"repeat that command to finish it, or give --overwrite to discard it"
+                f"{path} belongs to a run with other parameters ({difference}); repeat that command to "
+                f"finish it, or give --overwrite to discard it"
             )
         try:
             _rewrite(path, lines or [ours])

@@ -131,5 +131,6 @@ def build_predictor(
     network.eval().requires_grad_(requires_grad=False)
     if isinstance(network, EMNet):
         network = fold_norms(network)
-    network = network.to(device, precision, memory_format=torch.channels_last_3d)
+    network = network.to(device, precision)
+    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Predictor(network, device, precision)

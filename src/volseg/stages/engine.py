@@ -110,7 +110,7 @@ def run_blocks(
     with _client(options) as client:
         lanes = max(sum(client.ncores().values()), 1)
         window, pending = 2 * lanes + 2, as_completed(raise_errors=False)
-        running: dict[str, Item] = {}
+        running: dict[object, Item] = {}
         while True:
             while len(running) < window and (item := _next(urgent, source)) is not None:
                 future = client.submit(task, item, pure=False)

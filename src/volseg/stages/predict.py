@@ -109,7 +109,7 @@ class PredictRun:
         ready = [Assemble(t) for t, sources in waiting.items() if not sources]
         tiles = 0
 
-        def on_result(item: Evaluate | Assemble, count: int) -> Iterable[Assemble]:
+        def on_result(item: Evaluate | Assemble, count: int) -> Iterable[Evaluate | Assemble]:
             nonlocal tiles
             if isinstance(item, Assemble):
                 self.ledger.record(_key(item.index))
@@ -123,7 +123,7 @@ class PredictRun:
             return [Assemble(t) for t in item.targets if not waiting[t]]
 
         try:
-            work = itertools.chain(ready, self._evaluations(waiting))
+            work: Iterable[Evaluate | Assemble] = itertools.chain(ready, self._evaluations(waiting))
             run_blocks(self.task, work, engine, on_result=on_result)
         finally:
             self.progress.finish()

@@ -121,7 +121,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     )
 
 
-def network_scales(image: Image, card: Card) -> tuple[Zyx | tuple[float, ...], tuple[str, ...]]:
+def network_scales(image: Image, card: Card) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Find how many voxels of the volume make one of the network's, along each axis.
 
     Returns
@@ -134,8 +134,10 @@ def network_scales(image: Image, card: Card) -> tuple[Zyx | tuple[float, ...], t
     if image.voxel_size is None:
         size = ", ".join(f"{v:g}" for v in card.voxel_size)
         return (1.0, 1.0, 1.0), (
-            f"the voxel size is unknown and taken as the model's, {size} nm; convert with "
-            f"--voxel-size if it is another",
+            (
+                f"the voxel size is unknown and taken as the model's, {size} nm; convert with "
+                f"--voxel-size if it is another"
+            ),
         )
     ratios = [m / v for m, v in zip(card.voxel_size, image.voxel_size, strict=True)]
     scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)

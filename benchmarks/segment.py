@@ -1,0 +1,72 @@
+"""Measure how much of the bare network's speed prediction keeps.
+
+Predicts a volume with everything included (cluster, reading, blending, hand-over, writing), and
+evaluates the same number of tiles with the bare network: same threads, same precision. Alternates,
+and prints the median ratio; 1 means that nothing is lost.
+
+    python benchmarks/segment.py --model emnet --shape 64,256,256 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from volseg.stages.convert import ConvertOptions, convert
+from volseg.stages.engine import EngineOptions
+from volseg.stages.predict import predict
+from volseg.stages.predict_block import predictor_for
+from volseg.stages.predict_plan import PredictOptions, plan_prediction
+from volseg.stages.progress import NoProgress
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="emnet")
+    parser.add_argument("--shape", default="64,256,256")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    shape = tuple(int(n) for n in arguments.shape.split(","))
+    options = PredictOptions(
+        model=arguments.model, overwrite=True, engine=EngineOptions(workers=arguments.workers)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        source, volume = Path(folder) / "noise.tif", Path(folder) / "noise.zarr"
+        raw = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        tifffile.imwrite(source, raw)
+        convert(source, volume, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
+        plan = plan_prediction(volume, options)
+        predictor = predictor_for(
+            str(Path(arguments.model)), plan.header["device"], plan.header["precision"]
+        )
+        tile = tuple(a.tile for a in plan.handover.lattice.axes)
+        inputs = np.random.default_rng(1).uniform(-1, 1, tile).astype(np.float32)
+        predictor(inputs)
+        ratios, rates = [], []
+        for _ in range(arguments.repeats):
+            begun = time.perf_counter()
+            for _ in range(plan.tiles):
+                predictor(inputs)
+            bare = time.perf_counter() - begun
+            begun = time.perf_counter()
+            predict(volume, options, NoProgress())
+            whole = time.perf_counter() - begun
+            ratios.append(bare / whole)
+            rates.append(plan.tiles * inputs.size / whole / 1e6)
+    print(
+        f"{plan.tiles} tiles of {tile}, {plan.header['precision']} on {plan.header['device']}: "
+        f"{statistics.median(ratios):.3f} of the bare network "
+        f"({min(ratios):.3f}..{max(ratios):.3f}), {statistics.median(rates):.3f} Mvoxel/s of tiles"
+    )
+
+
+if __name__ == "__main__":
+    main()
