@@ -49,6 +49,16 @@ def test_lines_come_every_ten_seconds_and_at_the_end():
     assert lines[-1] == "converting: 60 of 60 slices after 30 s"
 
 
+def test_a_short_job_writes_no_line():
+    stream, clock = io.StringIO(), Clock()
+    progress = LineProgress(stream, clock)
+    progress.start(2, "slices", "converting")
+    clock.now += 1
+    progress.advance(2)
+    progress.finish()
+    assert stream.getvalue() == ""
+
+
 def test_bar_shows_speed_and_time_left():
     stream = io.StringIO()
     progress = BarProgress(Console(file=stream, force_terminal=True, width=120))

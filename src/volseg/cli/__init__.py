@@ -8,6 +8,8 @@ from __future__ import annotations
 import click
 
 from volseg import __version__
+from volseg.cli.convert import convert_command
+from volseg.cli.info import info_command
 from volseg.cli.models import models_command
 from volseg.cli.segment import segment_command
 
@@ -25,5 +27,5 @@ def main() -> None:
     """Count and measure mitochondria in electron-microscopy volumes of any size."""
 
 
-for _command in (segment_command, models_command):
+for _command in (convert_command, info_command, segment_command, models_command):
     main.add_command(_command)

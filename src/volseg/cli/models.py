@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.cli.session import Session, plain, with_session
+from volseg.cli.wording import voxels_of
 
 if TYPE_CHECKING:
     from volseg.io.weights import Card
@@ -33,8 +34,8 @@ def _brief(card: Card) -> dict[str, Any]:
 
 
 def _line(card: Card) -> str:
-    size = " x ".join(f"{v:g}" for v in card.voxel_size)
-    return f"{card.name}: {card.architecture}, {card.parameters} parameters, voxels of {size} nm"
+    size = voxels_of(card.voxel_size)
+    return f"{card.name}: {card.architecture}, {card.parameters} parameters, {size}"
 
 
 @models_command.command("show")

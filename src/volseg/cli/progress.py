@@ -76,8 +76,10 @@ class LineProgress:
 
     def finish(self) -> None:
         """End the job, complete or not."""
-        meter, spent = self.meter, duration(self.clock() - self.begun)
-        self._write(f"{scaled(meter.done)} of {scaled(meter.total)} {meter.unit} after {spent}")
+        spent = self.clock() - self.begun
+        if spent >= SECONDS_BETWEEN_LINES:
+            done, total = scaled(self.meter.done), scaled(self.meter.total)
+            self._write(f"{done} of {total} {self.meter.unit} after {duration(spent)}")
 
     def _write(self, words: str) -> None:
         print(f"{self.title}: {words}", file=self.stream, flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def scaled(number: float) -> str:
     """Shorten a number with an SI prefix.
@@ -32,3 +34,25 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def extent(numbers: Sequence[float]) -> str:
+    """Write numbers along (z, y, x).
+
+    Examples
+    --------
+    >>> extent((32, 384, 384)), extent((50.0, 4.6, 4.6))
+    ('32 x 384 x 384', '50 x 4.6 x 4.6')
+    """
+    return " x ".join(f"{n:.10g}" for n in numbers)
+
+
+def voxels_of(size: Sequence[float] | None) -> str:
+    """Write a voxel size, in nm, or that it is unknown.
+
+    Examples
+    --------
+    >>> voxels_of((5.0, 5.0, 5.0)), voxels_of(None)
+    ('voxels of 5 x 5 x 5 nm', 'voxels of unknown size')
+    """
+    return "voxels of unknown size" if size is None else f"voxels of {extent(size)} nm"

@@ -1,0 +1,72 @@
+"""``volseg convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.cli.options import dry_run_option, voxel_size_option, workers_option
+from volseg.cli.session import Session, with_session
+from volseg.cli.wording import duration, extent, scaled, voxels_of
+
+if TYPE_CHECKING:
+    from volseg.stages.convert import ConvertReport
+
+UNKNOWN_SIZE = (
+    "warning: the source does not say how large its voxels are, so nothing will be measured in "
+    "nm; give --voxel-size Z,Y,X, in nm, if you know it"
+)
+
+
+@click.command("convert")
+@click.argument("source")
+@click.argument("volume", type=click.Path(path_type=Path))
+@voxel_size_option
+@click.option("--channel", type=click.IntRange(min=0), help="Which channel of a colour source.")
+@workers_option
+@click.option("--overwrite", is_flag=True, help="Replace a volume that is already there.")
+@dry_run_option
+@with_session
+def convert_command(
+    session: Session, source: str, volume: Path, dry_run: bool, **options: Any
+) -> None:
+    """Convert SOURCE, a stack of images, to VOLUME, an OME-Zarr folder.
+
+    SOURCE is a TIFF file with many pages (also BigTIFF, OME-TIFF, ImageJ), or a folder or a quoted
+    glob of single slices (TIFF or PNG). The voxel size comes from the file, or from --voxel-size.
+    """
+    from volseg.stages.convert import ConvertOptions, convert
+
+    report = convert(source, volume, ConvertOptions(**options, dry_run=dry_run), session.progress())
+    for warning in report.warnings:
+        session.note(f"warning: {warning}")
+    if report.voxel_size is None:
+        session.note(UNKNOWN_SIZE)
+    session.result(report, describe_dry_run(report) if dry_run else _summary(report, volume))
+
+
+def _summary(report: ConvertReport, volume: Path) -> str:
+    return (
+        f"{volume}: {extent(report.shape)} {report.dtype}, {_origin(report)}, {report.levels} "
+        f"levels, after {duration(report.seconds)}; next: volseg segment {volume}"
+    )
+
+
+def _origin(report: ConvertReport) -> str:
+    known = report.voxel_size is not None
+    return voxels_of(report.voxel_size) + (f" (from {report.voxel_size_from})" if known else "")
+
+
+def describe_dry_run(report: ConvertReport) -> str:
+    """Put in words what a conversion would take."""
+    return "\n".join(
+        [
+            f"{extent(report.shape)} {report.dtype}, {_origin(report)}",
+            f"memory     {scaled(report.memory_bytes)}B at a time",
+            # A pyramid that halves three axes adds a seventh, one that halves two a third.
+            f"disk       at most {scaled(report.raw_bytes * 4 / 3)}B, before compression",
+            "nothing was written (--dry-run)",
+        ]
+    )
