@@ -47,8 +47,8 @@ class Ledger:
         if lines and lines[0] != ours:
             difference = describe_difference(lines[0], ours)
             raise ConflictError(
-                f"{path} belongs to a run with other parameters ({difference}); repeat that command to "
-                f"finish it, or give --overwrite to discard it"
+                f"{path} belongs to a run with other parameters ({difference}); repeat that "
+                f"command to finish it, or give --overwrite to discard it"
             )
         try:
             _rewrite(path, lines or [ours])
