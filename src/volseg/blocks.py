@@ -90,6 +90,18 @@ def roi_size(roi: Roi) -> int:
     return math.prod(roi_shape(roi))
 
 
+def whole_multiples(size: Zyx, unit: Zyx) -> Zyx:
+    """Round a size up to whole multiples of a unit.
+
+    Examples
+    --------
+    >>> whole_multiples((10, 64, 65), (32, 64, 64))
+    (32, 64, 128)
+    """
+    z, y, x = (-(-n // u) * u for n, u in zip(size, unit, strict=True))
+    return z, y, x
+
+
 def grow(roi: Roi, halo: Zyx, shape: Zyx) -> Roi:
     """Add a halo on every side, as far as the volume reaches."""
     z, y, x = (

@@ -18,6 +18,7 @@ from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.predict_block import Assemble, Evaluate, PredictTask
 from volseg.stages.predict_plan import PredictOptions, plan_prediction
 from volseg.stages.progress import Progress
+from volseg.stages.pyramid import build_pyramid
 from volseg.stages.results import discard, fingerprint, is_complete
 from volseg.types import Zyx
 
@@ -80,6 +81,7 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
         precision=plan.header["precision"],
     )
     tiles = PredictRun(task, ledger, progress).run(options.engine)
+    build_pyramid(open_image(plan.output), options.engine, progress, label=False)
     update_attributes(plan.output, {"complete": True, "fingerprint": fingerprint(plan.header)})
     discard(pieces.folder)
     return PredictReport(plan.voxels, tiles, time.monotonic() - begun, resumed, plan.notes)
@@ -87,7 +89,12 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
 
 def model_record(card: Card) -> dict[str, Any]:
     """Say which model made a result."""
-    return {"name": card.name, "architecture": card.architecture, "sha256": card.sha256}
+    return {
+        "name": card.name,
+        "architecture": card.architecture,
+        "sha256": card.sha256,
+        "threshold": card.threshold,
+    }
 
 
 @dataclass(frozen=True)

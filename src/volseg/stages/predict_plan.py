@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from volseg.blocks import AxisLattice, Grid, Lattice, full_roi, parse_roi, roi_size
+from volseg.blocks import (
+    AxisLattice,
+    Grid,
+    Lattice,
+    full_roi,
+    parse_roi,
+    roi_size,
+    whole_multiples,
+)
 from volseg.errors import ModelError
 from volseg.handover import Handover
 from volseg.io.arrays import ArraySpec, fit_spec
@@ -96,7 +104,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
     handover = Handover(
-        Grid(shape, whole_shards(options.block or DEFAULT_BLOCK, spec)),
+        Grid(shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard)),
         build_lattice(shape, card, scales),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
@@ -181,9 +189,3 @@ def build_lattice(shape: Zyx, card: Card, scales: tuple[float, ...]) -> Lattice:
         needed = -(-math.ceil(n / scale + 2 * overlap) // m) * m
         axes.append(AxisLattice(n, min(tile, max(needed, 2 * overlap)), overlap, scale))
     return Lattice((axes[0], axes[1], axes[2]))
-
-
-def whole_shards(block: Zyx, spec: ArraySpec) -> Zyx:
-    """Round a block up to whole shards, the unit that has one writer."""
-    z, y, x = (-(-b // s) * s for b, s in zip(block, spec.shard, strict=True))
-    return z, y, x

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.errors import ParameterError
-from volseg.io.weights import find_weights, load_card
+from volseg.io.weights import find_weights
 from volseg.stages.label import LabelOptions, LabelReport, label
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
-from volseg.stages.predict_plan import PredictOptions, PredictPlan, plan_prediction
+from volseg.stages.predict_plan import DEFAULT_BLOCK, PredictOptions, PredictPlan, plan_prediction
 from volseg.stages.progress import Progress
 
 
@@ -39,7 +38,6 @@ class SegmentReport:
 
     predict: PredictReport
     label: LabelReport
-    threshold: float
     seconds: float
 
 
@@ -67,23 +65,6 @@ class SegmentEstimate:
     notes: tuple[str, ...]
 
 
-def resolve_threshold(options: SegmentOptions) -> float:
-    """Take the given threshold, or the one of the model's card.
-
-    Raises
-    ------
-    ParameterError
-        If it does not lie between 0 and 1.
-    """
-    if options.threshold is None:
-        return load_card(options.predict.model).threshold
-    if not 0 < options.threshold <= 1:
-        raise ParameterError(
-            f"a threshold is a probability above 0 and up to 1, found {options.threshold}"
-        )
-    return options.threshold
-
-
 def segment(volume: Path, options: SegmentOptions, progress: Progress) -> SegmentReport:
     """Write ``probabilities/<name>`` and ``labels/<name>`` of a volume.
 
@@ -97,21 +78,17 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
         If blocks failed.
     """
     begun = time.monotonic()
-    threshold = resolve_threshold(options)
     prediction = options.predict
-    predicted = predict(volume, prediction, progress)
-    labelled = label(
-        volume,
-        prediction.name,
-        LabelOptions(
-            threshold=threshold,
-            min_size=options.min_size,
-            overwrite=prediction.overwrite,
-            engine=prediction.engine,
-        ),
-        progress,
+    labelling = LabelOptions(
+        threshold=options.threshold,
+        min_size=options.min_size,
+        block=prediction.block or DEFAULT_BLOCK,
+        engine=prediction.engine,
+        overwrite=prediction.overwrite,
     )
-    return SegmentReport(predicted, labelled, threshold, time.monotonic() - begun)
+    predicted = predict(volume, prediction, progress)
+    labelled = label(volume, prediction.name, labelling, progress)
+    return SegmentReport(predicted, labelled, time.monotonic() - begun)
 
 
 def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
@@ -119,7 +96,6 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
 
     One tile of noise is evaluated, because nothing else tells how fast this machine is.
     """
-    resolve_threshold(options)
     plan = plan_prediction(volume, options.predict)
     lanes = options.predict.engine.lanes
     block = int(np.prod([min(b, n) for b, n in zip(_block(plan), _shape(plan), strict=True)]))

@@ -1,0 +1,247 @@
+"""Label: probabilities to numbered objects, in two passes over the blocks, resumable."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.blocks import Block, Grid, whole_multiples
+from volseg.errors import ParameterError, VolumeError
+from volseg.io.arrays import fit_spec
+from volseg.io.components import ComponentStore
+from volseg.io.ledger import Ledger
+from volseg.io.volumes import (
+    Image,
+    create_image,
+    labels_path,
+    open_image,
+    probabilities_path,
+    register_label,
+    scratch_path,
+    table_path,
+    update_attributes,
+)
+from volseg.labels import CONNECTIVITY, Numbering, Pairs, label_type, number_objects
+from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.stages.label_block import JoinBlock, LabelBlock, WriteBlock
+from volseg.stages.predict_plan import DEFAULT_BLOCK
+from volseg.stages.progress import Progress
+from volseg.stages.pyramid import build_pyramid
+from volseg.stages.results import discard, fingerprint, is_complete
+from volseg.types import Zyx
+
+FORMAT = 1
+"""Raised whenever the same parameters come to mean another result."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What becomes an object.
+
+    Attributes
+    ----------
+    threshold : probability from which a voxel is foreground; None takes the model's.
+    min_size : objects of fewer voxels are dropped, measured whole.
+    block : scheduled unit; the result does not depend on it.
+    engine : workers and scheduler.
+    overwrite : replace a different result.
+    """
+
+    threshold: float | None = None
+    min_size: int = 0
+    block: Zyx = DEFAULT_BLOCK
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ParameterError(
+                f"a threshold is a probability above 0 and up to 1, found {self.threshold}"
+            )
+        if self.min_size < 0:
+            raise ParameterError(f"min_size must not be negative, found {self.min_size}")
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What a run found."""
+
+    objects: int
+    threshold: float
+    seconds: float
+
+
+def label(volume: Path, name: str, options: LabelOptions, progress: Progress) -> LabelReport:
+    """Write ``labels/<name>`` of a volume from ``probabilities/<name>``.
+
+    Objects are 26-connected components of at least the threshold, numbered from 1 by their first
+    voxel in raster order. Running it again does only what is missing.
+
+    Raises
+    ------
+    InputError
+        If the probabilities are missing or incomplete, or a different result is already there.
+    BlockError
+        If blocks failed.
+    """
+    begun = time.monotonic()
+    source = open_probabilities(volume, name)
+    threshold = options.threshold or float(source.attributes["model"]["threshold"])
+    output = labels_path(volume, name)
+    header = plan_label(source, threshold, options.min_size)
+    ledger_path = scratch_path(volume) / f"label-{name}.jsonl"
+    store = ComponentStore(scratch_path(volume) / f"label-{name}")
+    if is_complete(output, header, overwrite=options.overwrite):
+        discard(store.folder)
+        objects = int(open_image(output).attributes["objects"])
+        return LabelReport(objects, threshold, time.monotonic() - begun)
+    shape = source.levels[0].shape
+    grid = Grid(shape, whole_multiples(options.block, fit_spec(shape, "uint32").shard))
+    if options.overwrite:
+        discard(output, table_path(volume, name), ledger_path, store.folder)
+    ledger = Ledger.open(ledger_path, {**header, "block": grid.size})
+    run = LabelRun(volume, name, source, grid, store, ledger, options.engine, progress)
+    counts = run.find(header["level"])
+    objects = run.write(counts, header)
+    discard(store.folder)
+    return LabelReport(objects, threshold, time.monotonic() - begun)
+
+
+def open_probabilities(volume: Path, name: str) -> Image:
+    """Open complete probabilities.
+
+    Raises
+    ------
+    VolumeError
+        If they are missing, incomplete, or not of volseg's making.
+    """
+    path = probabilities_path(volume, name)
+    if not path.exists():
+        raise VolumeError(f"{volume} has no probabilities/{name}; run `volseg segment` first")
+    image = open_image(path)
+    if image.levels[0].dtype != np.uint8 or "run" not in image.attributes:
+        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
+    if not image.attributes.get("complete"):
+        raise VolumeError(f"{path} is incomplete; finish it with `volseg segment`")
+    return image
+
+
+def plan_label(source: Image, threshold: float, min_size: int) -> dict[str, Any]:
+    """Collect everything that decides the labels."""
+    return {
+        "format": FORMAT,
+        "probabilities": source.attributes["fingerprint"],
+        "level": math.ceil(threshold * 255 - 1e-6),
+        "min_size": min_size,
+        "connectivity": CONNECTIVITY,
+    }
+
+
+@dataclass(frozen=True)
+class LabelRun:
+    """The client's side of a run: both passes, and what the ledger is told."""
+
+    volume: Path
+    name: str
+    source: Image
+    grid: Grid
+    store: ComponentStore
+    ledger: Ledger
+    engine: EngineOptions
+    progress: Progress
+
+    def find(self, level: int) -> dict[Zyx, int]:
+        """Pass 1; return the number of components of each block, in raster order."""
+        records = self.ledger.records
+        blocks = list(self.grid.blocks())
+        # after a complete pass 1 the number of objects is on record, and that is all it is for
+        missing = [
+            b for b in blocks if _key("found", b) not in records or not self.store.exists(b.index)
+        ]
+        self.progress.start(len(blocks), "blocks", "labelling")
+        self.progress.advance(len(blocks) - len(missing))
+
+        def on_result(block: Block, count: int) -> Iterable[Block]:
+            self.ledger.record(_key("found", block), count)
+            self.progress.advance(1)
+            return []
+
+        try:
+            task = LabelBlock(self.source.levels[0], level, self.store)
+            run_blocks(task, missing, self.engine, on_result=on_result)
+        finally:
+            self.progress.finish()
+        return {b.index: int(records[_key("found", b)]) for b in blocks}
+
+    def number(self, offsets: dict[Zyx, int]) -> Numbering:
+        """Join components across borders and number the objects; return them."""
+        pairs: list[Pairs] = []
+
+        def on_result(block: Block, found: list[tuple[Zyx, Pairs]]) -> Iterable[Block]:
+            pairs.extend(p + [offsets[block.index], offsets[other]] for other, p in found)
+            return []
+
+        blocks = list(self.grid.blocks())
+        run_blocks(JoinBlock(self.grid, self.store), blocks, self.engine, on_result=on_result)
+        sizes, firsts = zip(*map(self._sizes_and_firsts, blocks), strict=True)
+        smallest = int(self.ledger.header["min_size"])
+        return number_objects(np.concatenate(sizes), np.concatenate(firsts), pairs, smallest)
+
+    def _sizes_and_firsts(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        kept = self.store.load(block.index)
+        return kept.sizes, kept.firsts
+
+    def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> int:
+        """Number, write and describe the objects; return how many there are."""
+        ends = np.cumsum(list(counts.values()))
+        offsets = {i: int(e) - n for (i, n), e in zip(counts.items(), ends, strict=True)}
+        records = self.ledger.records
+        if "objects" not in records:
+            numbering = self.number(offsets)
+            self.store.save_numbers(numbering.numbers)
+            discard(labels_path(self.volume, self.name), table_path(self.volume, self.name))
+            self._create(numbering.objects, header)
+            self.ledger.record("objects", numbering.objects)
+        image = open_image(labels_path(self.volume, self.name))
+        missing = [b for b in self.grid.blocks() if _key("written", b) not in records]
+        self.progress.start(math.prod(self.grid.shape), "voxels", "writing labels")
+
+        def on_result(block: Block, voxels: int) -> Iterable[Block]:
+            self.ledger.record(_key("written", block))
+            self.progress.advance(voxels)
+            return []
+
+        try:
+            task = WriteBlock(image.levels[0], self.store, offsets)
+            run_blocks(task, missing, self.engine, on_result=on_result)
+        finally:
+            self.progress.finish()
+        build_pyramid(image, self.engine, self.progress, label=True)
+        register_label(self.volume, self.name)
+        update_attributes(image.path, {"complete": True, "fingerprint": fingerprint(header)})
+        return int(records["objects"])
+
+    def _create(self, objects: int, header: dict[str, Any]) -> None:
+        source = self.source
+        spec = fit_spec(source.levels[0].shape, label_type(objects).name)
+        attributes = {
+            "complete": False,
+            "run": header,
+            "objects": objects,
+            "roi": source.attributes["run"]["roi"],
+            "model": source.attributes["model"],
+        }
+        path = labels_path(self.volume, self.name)
+        create_image(path, spec, source.voxel_size, label=True, attributes=attributes)
+
+
+def _key(what: str, block: Block) -> str:
+    return json.dumps([what, *block.index])
