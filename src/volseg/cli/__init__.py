@@ -10,8 +10,10 @@ import click
 from volseg import __version__
 from volseg.cli.convert import convert_command
 from volseg.cli.info import info_command
+from volseg.cli.label import label_command
 from volseg.cli.models import models_command
 from volseg.cli.segment import segment_command
+from volseg.cli.stats import stats_command
 
 EXAMPLE = """\b
 The main job:
@@ -27,5 +29,12 @@ def main() -> None:
     """Count and measure mitochondria in electron-microscopy volumes of any size."""
 
 
-for _command in (convert_command, info_command, segment_command, models_command):
+for _command in (
+    convert_command,
+    info_command,
+    segment_command,
+    label_command,
+    stats_command,
+    models_command,
+):
     main.add_command(_command)

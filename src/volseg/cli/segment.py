@@ -11,11 +11,13 @@ from volseg.cli.options import (
     device_option,
     dry_run_option,
     engine_options,
+    min_size_option,
     name_option,
     overwrite_option,
     roi_option,
     scheduler_option,
     sizes_option,
+    threshold_option,
     volume_argument,
     workers_option,
 )
@@ -34,19 +36,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="A shipped model (see `volseg models list`) or the path of a .safetensors file.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Probability from which a voxel is foreground.  [default: the model's]",
-)
-@click.option(
-    "--min-size",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="VOXELS",
-    help="Drop smaller objects.",
-)
+@threshold_option
+@min_size_option
 @name_option
 @roi_option
 @device_option

@@ -1,0 +1,108 @@
+"""``volseg stats``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.cli.options import engine_options, name_option, scheduler_option, workers_option
+from volseg.cli.session import Session, with_session
+
+if TYPE_CHECKING:
+    from volseg.stages.stats import VolumeStats
+    from volseg.statistics import Summary
+
+NM3_PER_UM3 = 1e9
+
+
+@click.command("stats")
+@click.argument("volumes", nargs=-1, required=True, type=click.Path(path_type=Path))
+@name_option
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write one row per object to this .csv or .parquet file too.",
+)
+@workers_option
+@scheduler_option
+@with_session
+def stats_command(
+    session: Session,
+    volumes: tuple[Path, ...],
+    name: str,
+    labels: Path | None,
+    output: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+) -> None:
+    """Count and measure the objects of each of VOLUMES.
+
+    Prints one row per volume, and writes one row per object to VOLUME/tables/NAME.parquet. An
+    object that touches the border of what was segmented may be cut by it.
+    """
+    from volseg.io.tables import check_table_path
+    from volseg.stages.stats import StatsOptions, stats, write_objects
+
+    if labels is not None and len(volumes) > 1:
+        raise click.UsageError("--labels belongs to one volume; give one VOLUME")
+    if output is not None:
+        check_table_path(output)
+    options = StatsOptions(name, labels, engine_options(workers, scheduler))
+    results = []
+    for volume in volumes:
+        found = stats(volume, options, session.progress())
+        results.append(found)
+        for note in found.notes:
+            session.note(f"note: {note}")
+    if output is not None:
+        write_objects(results, output)
+    session.result([_report(r) for r in results], describe_stats(results))
+    session.note(f"one row per object: {', '.join(str(output or r.table) for r in results[:3])}")
+
+
+def _report(result: VolumeStats) -> dict[str, Any]:
+    known = dataclasses.asdict(result.summary).items()
+    summary = {k: v for k, v in known if v is not None}
+    return {"volume": result.volume, **summary, "table": result.table, "seconds": result.seconds}
+
+
+def describe_stats(results: Sequence[VolumeStats]) -> str:
+    """Put one row per volume in words; columns in um^3 only where all voxel sizes are known."""
+    physical = all(r.summary.voxel_size is not None for r in results)
+    head = ["volume", "objects", "at border", "fraction"]
+    if physical:
+        head += ["per um^3", "mean um^3", "median um^3", "total um^3"]
+    else:
+        head += ["mean voxels", "median voxels", "total voxels"]
+    rows = [head, *([str(r.volume), *_cells(r.summary, physical)] for r in results)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _cells(summary: Summary, physical: bool) -> list[str]:
+    cells = [
+        str(summary.objects),
+        str(summary.touching_border),
+        f"{summary.volume_fraction:.4f}",
+    ]
+    if not physical:
+        mean, median = f"{summary.mean_voxels:.1f}", f"{summary.median_voxels:.1f}"
+        return [*cells, mean, median, str(summary.object_voxels)]
+    each = (summary.mean_nm3, summary.median_nm3, summary.total_nm3)
+    volumes = [f"{(v or 0) / NM3_PER_UM3:.4g}" for v in each]
+    return [*cells, f"{summary.density_per_um3 or 0:.4g}", *volumes]

@@ -1,0 +1,116 @@
+"""Labels from anyone: in a volume, in a Zarr array or image of their own, or in a label TIFF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.blocks import full_roi, roi_shape
+from volseg.errors import VolumeError
+from volseg.io.arrays import StoredArray
+from volseg.io.stacks import Stack, open_stack
+from volseg.io.volumes import labels_path, open_image, read_attributes
+from volseg.types import Roi, VoxelSize, Zyx
+
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+LABEL_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+TIFF_SLAB = 16
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Labels that can be read block by block, from any thread; holds no open file.
+
+    Attributes
+    ----------
+    path : of the image, array or file.
+    shape : (z, y, x).
+    block : a shape that is cheap to read.
+    region : what was looked at; all, where nothing else is known.
+    voxel_size : nm (z, y, x), as far as the labels say themselves.
+    fingerprint : of labels that volseg made.
+    array : None for TIFF.
+    """
+
+    path: Path
+    shape: Zyx
+    block: Zyx
+    region: Roi
+    voxel_size: VoxelSize | None
+    fingerprint: str | None
+    array: StoredArray | None
+
+    def __getitem__(self, roi: Roi) -> NDArray[Any]:
+        """Read a box.
+
+        Raises
+        ------
+        WorkError, SourceError
+            If it is damaged.
+        """
+        if self.array is not None:
+            return self.array[roi]
+        stack = _opened(self.path)
+        z, y, x = roi
+        out = np.empty(roi_shape(roi), stack.dtype)
+        page = np.empty(stack.shape[1:], stack.dtype)
+        for k in range(z.start, z.stop):
+            stack.read_page(k, page)
+            out[k - z.start] = page[y, x]
+        return out
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path) -> Stack:
+    return open_stack(path, types=LABEL_TYPES)
+
+
+def open_labels(volume: Path, name: str) -> LabelSource:
+    """Open ``labels/<name>`` of a volume.
+
+    Raises
+    ------
+    VolumeError
+        If there are none of that name, or they are incomplete.
+    """
+    path = labels_path(volume, name)
+    if not path.exists():
+        open_image(volume)
+        listed = read_attributes(volume / "labels").get("ome", {}).get("labels", [])
+        others = f"; it has {', '.join(listed)}" if listed else ""
+        raise VolumeError(
+            f"{volume} has no labels/{name}{others}; run `volseg segment` first, or give --labels"
+        )
+    return open_label_path(path)
+
+
+def open_label_path(path: Path) -> LabelSource:
+    """Open a Zarr array or image of any integer type, or a label TIFF.
+
+    Raises
+    ------
+    VolumeError, SourceError
+        If it cannot be read, holds no integers, or is incomplete.
+    """
+    if path.is_file() or path.suffix.lower() in TIFF_SUFFIXES:
+        stack = _opened(path)
+        block = (TIFF_SLAB, stack.shape[1], stack.shape[2])
+        return LabelSource(path, stack.shape, block, full_roi(stack.shape), None, None, None)
+    image = open_image(path)
+    array, noted = image.levels[0], image.attributes
+    if array.dtype.kind not in "ui":
+        raise VolumeError(f"{path} holds {array.dtype}; labels are whole numbers")
+    if noted.get("complete") is False:
+        raise VolumeError(f"{path} is incomplete; finish it with `volseg segment`")
+    region = full_roi(array.shape)
+    if "roi" in noted:
+        z, y, x = (slice(int(a), int(b)) for a, b in noted["roi"])
+        region = (z, y, x)
+    return LabelSource(
+        path, array.shape, array.shard, region, image.voxel_size, noted.get("fingerprint"), array
+    )
