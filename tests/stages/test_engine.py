@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
 from volseg.errors import BlockError, InputError, ParameterError
@@ -69,3 +70,17 @@ def test_processes_give_the_same(tmp_path):
 def test_no_workers_is_an_error():
     with pytest.raises(ParameterError, match="at least 1, found 0"):
         EngineOptions(workers=0)
+
+
+def listening(_):
+    own = psutil.Process().net_connections(kind="inet")
+    return {c.laddr.ip for c in own if c.status == psutil.CONN_LISTEN}
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_nothing_listens_beyond_this_machine(processes):
+    found = set()
+    options = EngineOptions(workers=2, processes=processes)
+    run_blocks(listening, range(4), options, on_result=lambda _, ips: found.update(ips))
+    found |= listening(None)
+    assert found <= {"127.0.0.1"}

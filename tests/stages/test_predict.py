@@ -20,7 +20,7 @@ from volseg.errors import BlockError, ConflictError
 from volseg.intensity import normalise
 from volseg.io.arrays import ArraySpec
 from volseg.io.volumes import create_image, intensity_window, open_image, probabilities_path
-from volseg.io.weights import load_card, load_weights, save_weights
+from volseg.io.weights import load_card, load_weights
 from volseg.models.emnet import EMNet
 from volseg.models.inference import build_predictor
 from volseg.pyramid import reduce_mean
@@ -54,31 +54,8 @@ def raw():
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(5)
-    network = EMNet(8).eval()
-    with torch.no_grad():
-        logits = network(torch.rand(1, 1, *TILE) * 2 - 1)
-        gain = 1.5 / logits.std()
-        network.head.weight.mul_(gain)
-        network.head.bias.copy_((network.head.bias - logits.mean()) * gain)
-    path = tmp_path_factory.mktemp("model") / "toy.safetensors"
-    card = {
-        "name": "toy",
-        "architecture": "emnet",
-        "width": 8,
-        "parameters": 1,
-        "voxel_size": [5.0, 5.0, 5.0],
-        "percentiles": [1.0, 99.0],
-        "tile": list(TILE),
-        "overlap": list(OVERLAP),
-        "stride": [4, 8, 8],
-        "threshold": 0.5,
-        "training": {},
-        "scores": {},
-    }
-    save_weights(path, network.state_dict(), card)
-    return str(path)
+def model(toy_model):
+    return str(toy_model)
 
 
 def options(model, block=(8, 32, 32), workers=1, **more):

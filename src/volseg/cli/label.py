@@ -50,13 +50,12 @@ def label_command(
     """
     from volseg.stages.label import LabelOptions, label
 
-    given = {} if block is None else {"block": block}
     options = LabelOptions(
         threshold=threshold,
         min_size=min_size,
+        block=block,
         engine=engine_options(workers, scheduler),
         overwrite=overwrite,
-        **given,
     )
     report = label(volume, name, options, session.progress())
     where = volume / "labels" / name

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from volseg.blocks import Block, Grid, whole_multiples
 from volseg.errors import ParameterError, VolumeError
-from volseg.io.arrays import fit_spec
+from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.components import ComponentStore
 from volseg.io.ledger import Ledger
 from volseg.io.volumes import (
@@ -50,14 +50,16 @@ class LabelOptions:
     ----------
     threshold : probability from which a voxel is foreground; None takes the model's.
     min_size : objects of fewer voxels are dropped, measured whole.
-    block : scheduled unit; the result does not depend on it.
+    block : scheduled unit, rounded up to whole shards.
+    shard : of the result, which is one chunk then; None chooses.
     engine : workers and scheduler.
     overwrite : replace a different result.
     """
 
     threshold: float | None = None
     min_size: int = 0
-    block: Zyx = DEFAULT_BLOCK
+    block: Zyx | None = None
+    shard: Zyx | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
 
@@ -103,12 +105,14 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
         discard(store.folder)
         objects = int(open_image(output).attributes["objects"])
         return LabelReport(objects, threshold, time.monotonic() - begun)
-    shape = source.levels[0].shape
-    grid = Grid(shape, whole_multiples(options.block, fit_spec(shape, "uint32").shard))
+    spec = fit_spec(source.levels[0].shape, "uint32")
+    if options.shard is not None:
+        spec = replace(spec, shard=options.shard, chunk=options.shard)
+    grid = Grid(spec.shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard))
     if options.overwrite:
         discard(output, table_path(volume, name), ledger_path, store.folder)
-    ledger = Ledger.open(ledger_path, {**header, "block": grid.size})
-    run = LabelRun(volume, name, source, grid, store, ledger, options.engine, progress)
+    ledger = Ledger.open(ledger_path, {**header, "block": grid.size, "shard": spec.shard})
+    run = LabelRun(volume, name, source, spec, grid, store, ledger, options.engine, progress)
     counts = run.find(header["level"])
     objects = run.write(counts, header)
     discard(store.folder)
@@ -152,6 +156,7 @@ class LabelRun:
     volume: Path
     name: str
     source: Image
+    spec: ArraySpec
     grid: Grid
     store: ComponentStore
     ledger: Ledger
@@ -231,7 +236,7 @@ class LabelRun:
 
     def _create(self, objects: int, header: dict[str, Any]) -> None:
         source = self.source
-        spec = fit_spec(source.levels[0].shape, label_type(objects).name)
+        spec = replace(self.spec, dtype=label_type(objects).name)
         attributes = {
             "complete": False,
             "run": header,

@@ -12,7 +12,7 @@ from volseg.io.weights import find_weights
 from volseg.stages.label import LabelOptions, LabelReport, label
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
-from volseg.stages.predict_plan import DEFAULT_BLOCK, PredictOptions, PredictPlan, plan_prediction
+from volseg.stages.predict_plan import PredictOptions, PredictPlan, plan_prediction
 from volseg.stages.progress import Progress
 
 
@@ -82,7 +82,8 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
     labelling = LabelOptions(
         threshold=options.threshold,
         min_size=options.min_size,
-        block=prediction.block or DEFAULT_BLOCK,
+        block=prediction.block,
+        shard=prediction.shard,
         engine=prediction.engine,
         overwrite=prediction.overwrite,
     )

@@ -1,0 +1,221 @@
+"""Labels on disk: those of the whole volume, whatever the blocks, workers and kills."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from volseg.blocks import full_roi
+from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
+from volseg.io.arrays import ArraySpec
+from volseg.io.volumes import (
+    create_image,
+    labels_path,
+    open_image,
+    probabilities_path,
+    read_attributes,
+    scratch_path,
+    table_path,
+)
+from volseg.pyramid import reduce_labels
+from volseg.stages import label_block
+from volseg.stages.engine import EngineOptions
+from volseg.stages.label import LabelOptions, label
+from volseg.stages.progress import NoProgress
+
+SHAPE = (40, 130, 120)
+NAME = "mitochondria"
+
+
+@pytest.fixture(scope="module")
+def probabilities():
+    """Blobs of all sizes, in noise."""
+    rng = np.random.default_rng(4)
+    smooth = ndimage.gaussian_filter(rng.random(SHAPE), 3)
+    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
+    noise = rng.random(SHAPE) < 0.05
+    return np.where(noise, 255, smooth * 190).astype(np.uint8)
+
+
+def write_volume(path, probabilities, complete=True):
+    spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
+    attributes = {
+        "complete": complete,
+        "fingerprint": "test",
+        "run": {"roi": [[0, n] for n in SHAPE]},
+        "model": {"threshold": 0.5},
+    }
+    create_image(path, spec, (5.0, 5.0, 5.0), attributes={})
+    output = probabilities_path(path, NAME)
+    image = create_image(output, spec, (5.0, 5.0, 5.0), attributes=attributes)
+    image.levels[0].write(full_roi(SHAPE), probabilities)
+    return path
+
+
+def options(block=(8, 32, 32), workers=2, shard=(8, 32, 32), **more):
+    return LabelOptions(block=block, shard=shard, engine=EngineOptions(workers=workers), **more)
+
+
+def read(volume):
+    return open_image(labels_path(volume, NAME)).levels[0][full_roi(SHAPE)]
+
+
+def expected(probabilities, level=128, min_size=0):
+    labels, _ = ndimage.label(probabilities >= level, np.ones((3, 3, 3)))
+    found, first, sizes = np.unique(labels, return_index=True, return_counts=True)
+    kept = (found > 0) & (sizes >= min_size)
+    table = np.zeros(found.max() + 1, np.uint32)
+    table[found[kept][np.argsort(first[kept])]] = np.arange(1, kept.sum() + 1)
+    return table[labels]
+
+
+@pytest.mark.parametrize(
+    ("block", "shard", "workers"),
+    [
+        ((8, 32, 32), (8, 32, 32), 2),
+        ((16, 64, 32), (16, 32, 32), 1),
+        ((40, 130, 120), (8, 64, 64), 2),
+        (None, None, 1),
+    ],
+)
+def test_equals_scipy_on_the_whole_for_any_blocks(tmp_path, probabilities, block, shard, workers):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    report = label(volume, NAME, options(block, workers, shard, min_size=30), NoProgress())
+    want = expected(probabilities, 128, 30)
+    np.testing.assert_array_equal(read(volume), want)
+    assert report.objects == want.max() > 10
+    assert report.threshold == 0.5
+
+
+def test_the_threshold_counts_as_foreground(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    label(volume, NAME, options(threshold=180 / 255), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities, 180))
+
+
+def test_readers_find_labels_with_all_levels_and_where_they_come_from(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    label(volume, NAME, options(), NoProgress())
+    image = open_image(labels_path(volume, NAME))
+    assert len(image.levels) == len(open_image(volume).levels)
+    for k in range(1, len(image.levels)):
+        factor = tuple(int(a / b) for a, b in zip(image.factors[k], image.factors[k - 1]))
+        fine = image.levels[k - 1][full_roi(image.levels[k - 1].shape)]
+        coarse = image.levels[k][full_roi(image.levels[k].shape)]
+        np.testing.assert_array_equal(coarse, reduce_labels(fine, factor))
+    assert read_attributes(volume / "labels")["ome"]["labels"] == [NAME]
+    assert image.attributes["complete"]
+    assert image.attributes["run"]["probabilities"] == "test"
+
+
+def test_a_second_run_does_nothing_and_another_result_is_not_replaced_silently(
+    tmp_path, probabilities, monkeypatch
+):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    first = label(volume, NAME, options(), NoProgress())
+    table_path(volume, NAME).parent.mkdir()
+    table_path(volume, NAME).write_bytes(b"of the first labels")
+    with monkeypatch.context() as patch:
+        patch.setattr(label_block, "find_components", None)
+        assert label(volume, NAME, options(), NoProgress()).objects == first.objects
+    with pytest.raises(ConflictError, match="min_size was 0, now 50"):
+        label(volume, NAME, options(min_size=50), NoProgress())
+    assert table_path(volume, NAME).exists()
+    label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 50))
+    assert not table_path(volume, NAME).exists()
+    assert not (scratch_path(volume) / f"label-{NAME}").exists()
+
+
+@pytest.mark.parametrize("function", ["find_components", "touching", "render"])
+def test_after_a_failure_the_same_command_completes_it(
+    tmp_path, probabilities, monkeypatch, function
+):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    real, calls = getattr(label_block, function), []
+
+    def broken(*arguments):
+        calls.append(arguments)
+        if len(calls) == 7:
+            raise RuntimeError("a cosmic ray")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label_block, function, broken)
+        with pytest.raises(BlockError, match="a cosmic ray"):
+            label(volume, NAME, options(), NoProgress())
+    output = labels_path(volume, NAME)
+    assert not (output.exists() and open_image(output).attributes["complete"])
+    label(volume, NAME, options(), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities))
+
+
+def test_damaged_scratch_is_made_again(tmp_path, probabilities, monkeypatch):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    with monkeypatch.context() as patch:
+        patch.setattr(label_block, "render", None)
+        with pytest.raises(BlockError):
+            label(volume, NAME, options(), NoProgress())
+    (scratch_path(volume) / f"label-{NAME}" / "1-1-1.runs").write_bytes(b"rubbish")
+    with pytest.raises(BlockError, match="damaged"):
+        label(volume, NAME, options(), NoProgress())
+    label(volume, NAME, options(), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities))
+
+
+def test_probabilities_must_be_there_complete_and_volsegs(tmp_path, probabilities):
+    with pytest.raises(VolumeError, match="no probabilities/mitochondria"):
+        label(tmp_path, NAME, options(), NoProgress())
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, complete=False)
+    with pytest.raises(VolumeError, match="incomplete"):
+        label(volume, NAME, options(), NoProgress())
+    with pytest.raises(ParameterError, match="above 0 and up to 1"):
+        options(threshold=0.0)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from volseg.stages.engine import EngineOptions
+from volseg.stages.label import LabelOptions, label
+from volseg.stages.progress import NoProgress
+
+options = LabelOptions(
+    block=(8, 32, 32), shard=(8, 32, 32), min_size=30, engine=EngineOptions(workers=2)
+)
+label(Path(sys.argv[1]), "mitochondria", options, NoProgress())
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    luck, kills = random.Random(6), 0
+    while True:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(volume)])
+        ledger = scratch_path(volume) / f"label-{NAME}.jsonl"
+        before, deadline = _size(ledger), time.monotonic() + 60
+        # a kill before anything is on record would only repeat itself
+        while child.poll() is None and _size(ledger) == before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(luck.uniform(0, 0.5))
+        if child.poll() is not None:
+            break
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        kills += 1
+    assert child.returncode == 0
+    assert kills > 0
+    np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 30))
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
