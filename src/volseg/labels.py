@@ -27,7 +27,7 @@ Pairs = NDArray[np.int64]
 """Shape (pairs, 2): two components that touch."""
 
 EARLIER: tuple[Zyx, ...] = tuple(
-    step for step in itertools.product((-1, 0, 1), repeat=3) if step < (0, 0, 0)
+    (z, y, x) for z, y, x in itertools.product((-1, 0, 1), repeat=3) if (z, y, x) < (0, 0, 0)
 )
 """The 13 neighbours of a block that come before it in raster order, as steps in the grid."""
 
@@ -67,26 +67,29 @@ def find_components(mask: Mask, core: Roi, shape: Zyx) -> Components:
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1]).astype(np.uint32)
     values = flat[starts]
     count = int(values.max())
-    lengths = np.diff(np.append(starts, flat.size))
+    lengths = _lengths(starts, flat.size)
     sizes = np.bincount(values, lengths, minlength=count + 1).astype(np.int64)[1:]
     present, first_run = np.unique(values, return_index=True)
     first_run = first_run[present > 0]
     inside = np.unravel_index(starts[first_run], labels.shape)
     z, y, x = (i.astype(np.int64) + s.start for i, s in zip(inside, core, strict=True))
     firsts = (z * shape[1] + y) * shape[2] + x
-    planes = {
-        (axis, side): np.take(labels, side, axis) for axis in range(3) for side in (0, -1)
-    }
+    planes = {(axis, side): np.take(labels, side, axis) for axis in range(3) for side in (0, -1)}
     return Components(starts, values, sizes, firsts, planes)
 
 
 def _label(mask: Mask) -> NDArray[np.uint32]:
     # cc3d makes room for half as many components as voxels; a thin block can hold more
     if math.prod(-(-n // 2) for n in mask.shape) < mask.size // 2:
-        found = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY)
-    else:
-        found, _ = ndimage.label(mask, np.ones((3, 3, 3), bool))
-    return np.ascontiguousarray(found, np.uint32)
+        solid = np.ascontiguousarray(mask)
+        return np.asarray(cc3d.connected_components(solid, connectivity=26), np.uint32)
+    labels = np.empty(mask.shape, np.uint32)
+    ndimage.label(mask, np.ones((3, 3, 3), bool), output=labels)
+    return labels
+
+
+def _lengths(starts: NDArray[np.uint32], size: int) -> NDArray[np.int64]:
+    return np.asarray(np.diff(starts.astype(np.int64), append=size), np.int64)
 
 
 def render(components: Components, numbers: Labels, core: Roi) -> Labels:
@@ -101,7 +104,7 @@ def render(components: Components, numbers: Labels, core: Roi) -> Labels:
     """
     shape = roi_shape(core)
     table = np.concatenate([np.zeros(1, numbers.dtype), numbers])
-    lengths = np.diff(np.append(components.starts, np.uint32(np.prod(shape))))
+    lengths = _lengths(components.starts, math.prod(shape))
     return np.repeat(table[components.values], lengths).reshape(shape)
 
 

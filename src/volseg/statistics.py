@@ -135,7 +135,7 @@ def object_table(
             columns[f"bbox_{axis}_{name}"] = bounds[:, k]
             units[f"bbox_{axis}_{name}"] = "voxel"
     low, high = [s.start for s in region], [s.stop for s in region]
-    cut = (moments.starts <= low).any(axis=1) | (moments.stops >= high).any(axis=1)
+    cut = np.logical_or((moments.starts <= low).any(axis=1), (moments.stops >= high).any(axis=1))
     columns["touches_border"] = cut
     units["touches_border"] = "1"
     return columns, units
@@ -172,9 +172,7 @@ class Summary:
     total_nm3: float | None = None
 
 
-def summarise(
-    columns: Mapping[str, Column], region: Roi, voxel_size: VoxelSize | None
-) -> Summary:
+def summarise(columns: Mapping[str, Column], region: Roi, voxel_size: VoxelSize | None) -> Summary:
     """Summarise the rows of `object_table`."""
     voxels = columns["voxels"]
     count, analysed, total = len(voxels), roi_size(region), int(voxels.sum())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import psutil
 import pytest
+from distributed import LocalCluster, get_worker
 
 from volseg.errors import BlockError, InputError, ParameterError
-from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 
 
 def square(n: int) -> int:
@@ -56,15 +57,31 @@ def test_unusable_input_is_reported_as_such():
         run_blocks(unusable, range(30), EngineOptions(workers=1), on_result=lambda *_: None)
 
 
-def test_processes_give_the_same(tmp_path):
+def test_a_running_scheduler_gives_the_same():
+    """Workers that are processes of their own: everything that travels must be picklable."""
     results = {}
-    run_blocks(
-        square,
-        range(5),
-        EngineOptions(workers=2, processes=True),
-        on_result=results.__setitem__,
-    )
-    assert results == {n: n * n for n in range(5)}
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        options = EngineOptions(scheduler=cluster.scheduler_address)
+        run_blocks(abs, range(-5, 0), options, on_result=results.__setitem__)
+    assert results == {n: -n for n in range(-5, 0)}
+
+
+def test_stages_within_share_one_cluster():
+    def workers():
+        found = set()
+        run_blocks(worker_name, range(3), options, on_result=lambda _, name: found.add(name))
+        return found
+
+    options = EngineOptions(workers=2)
+    with one_cluster(options), one_cluster(options):
+        assert len(workers() | workers()) == 1
+    assert len(workers() | workers()) == 2
+
+
+def worker_name(_):
+    return get_worker().address
 
 
 def test_no_workers_is_an_error():
@@ -77,10 +94,9 @@ def listening(_):
     return {c.laddr.ip for c in own if c.status == psutil.CONN_LISTEN}
 
 
-@pytest.mark.parametrize("processes", [False, True])
-def test_nothing_listens_beyond_this_machine(processes):
+def test_nothing_listens_beyond_this_machine():
     found = set()
-    options = EngineOptions(workers=2, processes=processes)
-    run_blocks(listening, range(4), options, on_result=lambda _, ips: found.update(ips))
-    found |= listening(None)
+    run_blocks(
+        listening, range(4), EngineOptions(workers=2), on_result=lambda _, ips: found.update(ips)
+    )
     assert found <= {"127.0.0.1"}

@@ -107,7 +107,9 @@ def test_readers_find_labels_with_all_levels_and_where_they_come_from(tmp_path, 
     image = open_image(labels_path(volume, NAME))
     assert len(image.levels) == len(open_image(volume).levels)
     for k in range(1, len(image.levels)):
-        factor = tuple(int(a / b) for a, b in zip(image.factors[k], image.factors[k - 1]))
+        factor = tuple(
+            int(a / b) for a, b in zip(image.factors[k], image.factors[k - 1], strict=True)
+        )
         fine = image.levels[k - 1][full_roi(image.levels[k - 1].shape)]
         coarse = image.levels[k][full_roi(image.levels[k].shape)]
         np.testing.assert_array_equal(coarse, reduce_labels(fine, factor))

@@ -123,7 +123,7 @@ def test_several_volumes_in_one_table(tmp_path, labels):
     assert len(lines) == 1 + 2 * results[0].summary.objects
     assert lines[0].startswith('"volume","label","voxels","volume_nm3"')
     unknown = measure(write_volume(tmp_path / "c.zarr", labels, voxel_size=None))
-    with pytest.raises(ParameterError, match="c.zarr"):
+    with pytest.raises(ParameterError, match=r"c\.zarr"):
         write_objects([*results, unknown], tmp_path / "all.csv")
     with pytest.raises(ParameterError, match=r"\.parquet or \.csv"):
         write_objects(results, tmp_path / "all.xlsx")

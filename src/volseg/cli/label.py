@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +20,6 @@ from volseg.cli.options import (
 )
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration
-from volseg.types import Zyx
 
 
 @click.command("label")
@@ -32,17 +32,7 @@ from volseg.types import Zyx
 @sizes_option("--block", "Voxels per task, rounded up to whole shards.")
 @overwrite_option
 @with_session
-def label_command(
-    session: Session,
-    volume: Path,
-    threshold: float | None,
-    min_size: int,
-    name: str,
-    workers: int | None,
-    scheduler: str | None,
-    block: Zyx | None,
-    overwrite: bool,
-) -> None:
+def label_command(session: Session, volume: Path, name: str, **options: Any) -> None:
     """Find the objects in VOLUME/probabilities/NAME again, with another threshold or size.
 
     `volseg segment` does this by itself. Writes VOLUME/labels/NAME; --overwrite replaces what is
@@ -50,14 +40,8 @@ def label_command(
     """
     from volseg.stages.label import LabelOptions, label
 
-    options = LabelOptions(
-        threshold=threshold,
-        min_size=min_size,
-        block=block,
-        engine=engine_options(workers, scheduler),
-        overwrite=overwrite,
-    )
-    report = label(volume, name, options, session.progress())
+    engine = engine_options(options.pop("workers"), options.pop("scheduler"))
+    report = label(volume, name, LabelOptions(**options, engine=engine), session.progress())
     where = volume / "labels" / name
     text = f"{report.objects} objects in {where}, after {duration(report.seconds)}"
     session.result(report, f"{text}; next: volseg stats {volume}")

@@ -41,8 +41,7 @@ def stats_command(
     name: str,
     labels: Path | None,
     output: Path | None,
-    workers: int | None,
-    scheduler: str | None,
+    **engine: Any,
 ) -> None:
     """Count and measure the objects of each of VOLUMES.
 
@@ -56,7 +55,7 @@ def stats_command(
         raise click.UsageError("--labels belongs to one volume; give one VOLUME")
     if output is not None:
         check_table_path(output)
-    options = StatsOptions(name, labels, engine_options(workers, scheduler))
+    options = StatsOptions(name, labels, engine_options(**engine))
     results = []
     for volume in volumes:
         found = stats(volume, options, session.progress())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numcodecs import zstd
@@ -72,13 +74,13 @@ class ComponentStore:
         return np.array(numbers[start:stop])
 
 
-def _pack(array: NDArray[np.generic]) -> bytes:
+def _pack(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
-def _write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     _write_bytes(path, zstd.compress(buffer.getvalue(), 1))
@@ -97,7 +99,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(zstd.decompress(path.read_bytes())), allow_pickle=False) as arrays:
             return dict(arrays)

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,12 +28,10 @@ class EngineOptions:
     Attributes
     ----------
     workers : parallel tasks; by default one per core.
-    processes : whether workers are processes, for work that holds Python's lock, or threads.
     scheduler : address of a running Dask scheduler to use in place of an own cluster.
     """
 
     workers: int | None = None
-    processes: bool = False
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
@@ -50,9 +49,30 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_kept: ContextVar[Client | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def one_cluster(options: EngineOptions) -> Iterator[None]:
+    """Run all blocks within on one cluster, in place of one cluster for each stage."""
+    if _kept.get() is not None:
+        yield
+        return
+    with _client(options) as client:
+        token = _kept.set(client)
+        try:
+            yield
+        finally:
+            _kept.reset(token)
+
+
 @contextmanager
 def _client(options: EngineOptions) -> Iterator[Client]:
-    """Connect to a scheduler, or start an in-process cluster that listens to nobody else."""
+    """Connect to a scheduler, or start an in-process cluster that listens to this machine only."""
+    kept = _kept.get()
+    if kept is not None:
+        yield kept
+        return
     quiet = {
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
@@ -64,13 +84,11 @@ def _client(options: EngineOptions) -> Iterator[Client]:
             with Client(options.scheduler, timeout="30s") as client:
                 yield client
             return
-        processes = options.processes and options.lanes > 1
         with (
             LocalCluster(
-                n_workers=options.lanes if processes else 1,
-                threads_per_worker=1 if processes else options.lanes,
-                processes=processes,
-                host="127.0.0.1" if processes else None,
+                n_workers=1,
+                threads_per_worker=options.lanes,
+                processes=False,
                 dashboard_address="127.0.0.1:0",
                 worker_dashboard_address="127.0.0.1:0",
                 silence_logs=50,

@@ -30,7 +30,7 @@ from volseg.io.volumes import (
     update_attributes,
 )
 from volseg.labels import CONNECTIVITY, Numbering, Pairs, label_type, number_objects
-from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.label_block import JoinBlock, LabelBlock, WriteBlock
 from volseg.stages.predict_plan import DEFAULT_BLOCK
 from volseg.stages.progress import Progress
@@ -113,8 +113,9 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
         discard(output, table_path(volume, name), ledger_path, store.folder)
     ledger = Ledger.open(ledger_path, {**header, "block": grid.size, "shard": spec.shard})
     run = LabelRun(volume, name, source, spec, grid, store, ledger, options.engine, progress)
-    counts = run.find(header["level"])
-    objects = run.write(counts, header)
+    with one_cluster(options.engine):
+        counts = run.find(header["level"])
+        objects = run.write(counts, header)
     discard(store.folder)
     return LabelReport(objects, threshold, time.monotonic() - begun)
 
@@ -191,7 +192,8 @@ class LabelRun:
         pairs: list[Pairs] = []
 
         def on_result(block: Block, found: list[tuple[Zyx, Pairs]]) -> Iterable[Block]:
-            pairs.extend(p + [offsets[block.index], offsets[other]] for other, p in found)
+            for other, local in found:
+                pairs.append(local + np.array([offsets[block.index], offsets[other]]))
             return []
 
         blocks = list(self.grid.blocks())
@@ -205,7 +207,7 @@ class LabelRun:
         return kept.sizes, kept.firsts
 
     def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> int:
-        """Number, write and describe the objects; return how many there are."""
+        """Give every object its number and write it; return how many there are."""
         ends = np.cumsum(list(counts.values()))
         offsets = {i: int(e) - n for (i, n), e in zip(counts.items(), ends, strict=True)}
         records = self.ledger.records

@@ -1,4 +1,4 @@
-"""What workers do for one block of labels: find components, join them to neighbours', write them."""
+"""What a worker does for one block of labels: find components, join them, write objects."""
 
 from __future__ import annotations
 

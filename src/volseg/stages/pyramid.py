@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volseg.blocks import Block, Grid
+from volseg.blocks import Block, Grid, roi_shape
 from volseg.io.arrays import StoredArray
 from volseg.io.volumes import Image
 from volseg.pyramid import reduce_labels, reduce_mean
@@ -31,7 +31,14 @@ class ReduceTask:
             for s, f, n in zip(block.core, self.factor, self.fine.shape, strict=True)
         )
         reduce = reduce_labels if self.label else reduce_mean
-        reduced = reduce(self.fine[z, y, x], self.factor)
+        reduced = np.empty(roi_shape(block.core), self.fine.dtype)
+        # in layers of chunks: the finer level holds up to eight times as much
+        depth = self.fine.chunk[0] * self.factor[0]
+        for start in range(z.start, z.stop, depth):
+            layer = slice(start, min(start + depth, z.stop))
+            at = (start - z.start) // self.factor[0]
+            part = reduce(self.fine[layer, y, x], self.factor)
+            reduced[at : at + len(part)] = part
         self.coarse.write(block.core, reduced)
         return reduced.size
 

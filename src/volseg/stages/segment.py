@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.io.weights import find_weights
+from volseg.stages.engine import one_cluster
 from volseg.stages.label import LabelOptions, LabelReport, label
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
@@ -87,8 +88,9 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
         engine=prediction.engine,
         overwrite=prediction.overwrite,
     )
-    predicted = predict(volume, prediction, progress)
-    labelled = label(volume, prediction.name, labelling, progress)
+    with one_cluster(prediction.engine):
+        predicted = predict(volume, prediction, progress)
+        labelled = label(volume, prediction.name, labelling, progress)
     return SegmentReport(predicted, labelled, time.monotonic() - begun)
 
 

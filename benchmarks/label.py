@@ -1,0 +1,141 @@
+"""Measure labelling, Zarr to Zarr, against scipy and cc3d on the whole volume in memory.
+
+The volume is the annotation of the bundled crop, softened, mirrored side by side. Each contestant
+runs in a process of its own, in turn, so that peak memory can be told apart; start-up and imports
+are not counted. volseg also writes the pyramid; the others write level 0 only.
+
+    python benchmarks/label.py --tiles 4,4,4 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cc3d
+import numpy as np
+import tifffile
+from scipy import ndimage
+
+from volseg.blocks import full_roi
+from volseg.io.arrays import create_array, fit_spec
+from volseg.io.volumes import (
+    create_image,
+    labels_path,
+    open_image,
+    probabilities_path,
+    scratch_path,
+)
+from volseg.stages.engine import EngineOptions
+from volseg.stages.label import LabelOptions, label
+from volseg.stages.progress import NoProgress
+
+TRUTH = Path(__file__).parents[1] / "examples" / "crop" / "labels.tif"
+CONTESTANTS = ("volseg", "cc3d", "scipy")
+NAME = "mitochondria"
+
+
+def make_volume(volume: Path, tiles: tuple[int, int, int]) -> None:
+    """Write probabilities that look like a real prediction."""
+    truth = (tifffile.imread(TRUTH) > 0).astype(np.float32)
+    soft = (ndimage.gaussian_filter(truth, 1.5) * 255).astype(np.uint8)
+    shape = tuple(n * t for n, t in zip(soft.shape, tiles, strict=True))
+    attributes = {
+        "complete": True,
+        "fingerprint": "benchmark",
+        "run": {"roi": [[0, n] for n in shape]},
+        "model": {"threshold": 0.5},
+    }
+    create_image(volume, fit_spec(shape, "uint8"), (5.0, 5.0, 5.0), attributes={})
+    path = probabilities_path(volume, NAME)
+    array = create_image(
+        path, fit_spec(shape, "uint8"), (5.0, 5.0, 5.0), attributes=attributes
+    ).levels[0]
+    row = np.pad(
+        soft,
+        [(0, 0), *((0, (t - 1) * n) for n, t in zip(soft.shape[1:], tiles[1:], strict=True))],
+        mode="symmetric",
+    )
+    pair = np.concatenate([row, row[::-1]])
+    for z in range(0, shape[0], len(pair)):
+        stop = min(z + len(pair), shape[0])
+        array.write((slice(z, stop), *full_roi(shape)[1:]), pair[: stop - z])
+
+
+def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
+    """Label once; return seconds, objects, and peak memory in MB beyond that at the start."""
+    idle = peak_megabytes()
+    shutil.rmtree(labels_path(volume, NAME), ignore_errors=True)
+    shutil.rmtree(scratch_path(volume), ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=volume.parent) as folder:
+        begun = time.perf_counter()
+        if contestant == "volseg":
+            options = LabelOptions(engine=EngineOptions(workers=workers))
+            objects = label(volume, NAME, options, NoProgress()).objects
+        else:
+            source = open_image(probabilities_path(volume, NAME)).levels[0]
+            mask = source[full_roi(source.shape)] >= 128
+            if contestant == "cc3d":
+                labels, objects = cc3d.connected_components(mask, connectivity=26, return_N=True)
+            else:
+                labels = np.empty(mask.shape, np.uint32)
+                objects = ndimage.label(mask, np.ones((3, 3, 3)), output=labels)
+            spec = fit_spec(source.shape, labels.dtype.name)
+            create_array(Path(folder) / "labels", spec).write(full_roi(source.shape), labels)
+        seconds = time.perf_counter() - begun
+    return {"seconds": seconds, "objects": objects, "megabytes": peak_megabytes() - idle}
+
+
+def peak_megabytes() -> float:
+    """Return the peak of this process's memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", default="4,4,4", help="crops of 32 x 384 x 384 per axis")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--volume", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(json.dumps(run(arguments.only, arguments.volume, arguments.workers)))
+        return
+    z, y, x = (int(t) for t in arguments.tiles.split(","))
+    results: dict[str, list[dict[str, float]]] = {c: [] for c in CONTESTANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        volume = Path(folder) / "vol.zarr"
+        make_volume(volume, (z, y, x))
+        voxels = float(np.prod(open_image(volume).levels[0].shape))
+        for _ in range(arguments.repeats):
+            for contestant in CONTESTANTS:
+                command = [sys.executable, __file__, "--only", contestant, "--volume", volume]
+                command += ["--workers", str(arguments.workers)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                results[contestant].append(json.loads(done.stdout))
+                print(contestant, results[contestant][-1], flush=True)
+    print(f"{voxels / 1e6:.0f} Mvoxel, medians of {arguments.repeats} rounds:")
+    for contestant, found in results.items():
+        seconds = statistics.median(f["seconds"] for f in found)
+        ratio = statistics.median(
+            f["seconds"] / v["seconds"] for f, v in zip(found, results["volseg"], strict=True)
+        )
+        peak = max(f["megabytes"] for f in found)
+        print(
+            f"{contestant:7} {voxels / 1e6 / seconds:6.0f} Mvoxel/s   volseg is {ratio:.2f} times "
+            f"as fast   peak {peak:.0f} MB   {found[0]['objects']} objects"
+        )
+
+
+if __name__ == "__main__":
+    main()
