@@ -51,7 +51,7 @@ def window(position: NDArray[np.float64], tile: int, overlap: int) -> NDArray[np
 
 def network_positions(start: int, stop: int, scale: float, origin: int) -> NDArray[np.float64]:
     """Find where volume voxels lie in a tile, shape (stop - start,), in network voxels."""
-    return (np.arange(start, stop) + 0.5) / scale - 0.5 - origin
+    return np.asarray((np.arange(start, stop) + 0.5) / scale - 0.5 - origin, np.float64)
 
 
 def blending_matrix(

@@ -16,12 +16,12 @@ from scipy import ndimage
 from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec
+from volseg.io.attributes import read_attributes
 from volseg.io.volumes import (
     create_image,
     labels_path,
     open_image,
     probabilities_path,
-    read_attributes,
     scratch_path,
     table_path,
 )

@@ -221,8 +221,8 @@ def forget_opened() -> None:
     _opened.cache_clear()
 
 
-def _zyx(values: Sequence[int]) -> Zyx:
-    z, y, x = (int(v) for v in values)
+def _zyx(values: Sequence[int | None]) -> Zyx:
+    z, y, x = (int(v or 0) for v in values)
     return z, y, x
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from volseg.blocks import full_roi, roi_shape
 from volseg.errors import VolumeError
 from volseg.io.arrays import StoredArray
+from volseg.io.attributes import read_attributes
 from volseg.io.stacks import Stack, open_stack
-from volseg.io.volumes import labels_path, open_image, read_attributes
+from volseg.io.volumes import labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})

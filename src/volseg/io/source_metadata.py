@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from volseg.errors import VoxelSizeError
 from volseg.io.volumes import NANOMETERS
@@ -71,8 +71,8 @@ def settle_voxel_size(
         if theirs is not None and abs(ours - theirs) > SAME * theirs:
             raise VoxelSizeError(
                 f"--voxel-size says {_write(given)} nm, but {stated.origin} says "
-                f"{_write(stated.axes)} nm: they differ along {axis} by more than {SAME:.0%}; leave "
-                f"the flag out to trust the file, or correct the file"
+                f"{_write(stated.axes)} nm: they differ along {axis} by more than {SAME:.0%}; "
+                f"leave the flag out to trust the file, or correct the file"
             )
     return given, "--voxel-size"
 
@@ -82,11 +82,11 @@ def _write(sizes: AxisSizes) -> str:
 
 
 def unit_nanometers(name: str | None) -> float | None:
-    """Find the nm in a unit, None where there is none; ImageJ escapes its micro sign.
+    r"""Find the nm in a unit, None where there is none; ImageJ escapes its micro sign.
 
     Examples
     --------
-    >>> unit_nanometers("micron"), unit_nanometers("\\\\u00B5m"), unit_nanometers("pixel")
+    >>> unit_nanometers("micron"), unit_nanometers("\\u00B5m"), unit_nanometers("pixel")
     (1000.0, 1000.0, None)
     """
     if name is None:
@@ -101,8 +101,8 @@ def size_from_ome(xml: str) -> StatedSize:
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
         return StatedSize()
     try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
+        root = ET.fromstring(xml)
+    except ET.ParseError:
         return StatedSize()
     pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
     if pixels is None:
@@ -126,16 +126,17 @@ def size_from_imagej(
         ImageJ's description: ``unit``, ``spacing`` and perhaps ``zunit`` and ``yunit``.
     resolution : pixels per unit along (y, x), or None
     """
-    unit = str(metadata.get("unit", ""))
+    unit, origin = str(metadata.get("unit", "")), "its ImageJ description"
 
     def nanometers(key: str) -> float | None:
         return unit_nanometers(str(metadata.get(key) or unit))
 
     z = _positive(metadata.get("spacing"), nanometers("zunit"))
     if resolution is None:
-        return StatedSize((z, None, None), "its ImageJ description")
+        return StatedSize((z, None, None), origin)
     y = _positive(_inverse(resolution[0]), nanometers("yunit"))
-    return StatedSize((z, y, _positive(_inverse(resolution[1]), nanometers("unit"))), "ImageJ")
+    x = _positive(_inverse(resolution[1]), nanometers("unit"))
+    return StatedSize((z, y, x), origin)
 
 
 def size_from_resolution(unit: int, resolution: tuple[float, float] | None) -> StatedSize:

@@ -20,9 +20,10 @@ from volseg import __version__
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import fit_spec
-from volseg.io.source_metadata import resolve_voxel_size
+from volseg.io.attributes import read_attributes, update_attributes
+from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import Stack, open_stack
-from volseg.io.volumes import Image, create_image, read_attributes, update_attributes
+from volseg.io.volumes import Image, create_image
 from volseg.pyramid import reduce_mean
 from volseg.stages.engine import available_cores
 from volseg.stages.progress import Progress
@@ -63,7 +64,7 @@ class ConvertReport:
     shape: Zyx
     dtype: str
     voxel_size: VoxelSize | None
-    voxel_size_from: str
+    voxel_size_from: str | None
     levels: int
     raw_bytes: int
     memory_bytes: int
@@ -94,8 +95,8 @@ def convert(
     """
     begun = time.monotonic()
     check_target(target, overwrite=options.overwrite)
-    with open_stack(source, options.channel) as stack:
-        size, origin, warnings = resolve_voxel_size(list(stack.stated), options.voxel_size)
+    with opened(source, options.channel) as stack:
+        size, origin = settle_voxel_size(stack.stated, options.voxel_size)
         spec = fit_spec(stack.shape, stack.dtype.name)
         levels = 0
         if not options.dry_run:
@@ -118,8 +119,18 @@ def convert(
             # Two slabs of level 0, and less than a third of one for all other levels.
             int(plane * min(spec.shard[0], stack.shape[0]) * 7 / 3),
             time.monotonic() - begun,
-            (*stack.notes, *warnings),
+            stack.warnings,
         )
+
+
+@contextmanager
+def opened(source: str | Path, channel: int | None) -> Iterator[Stack]:
+    """Open a stack and close its files at the end."""
+    stack = open_stack(source, channel)
+    try:
+        yield stack
+    finally:
+        stack.close()
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -171,6 +182,7 @@ def _describe(stack: Stack) -> dict[str, Any]:
         "first": first.name,
         "last": last.name,
         "bytes": sum(f.stat().st_size for f in stack.files),
+        **stack.metadata,
     }
 
 
@@ -230,14 +242,14 @@ def _write_levels(
             slab = _decode(stack, 0, min(depth, planes), readers)
             for start in range(0, planes, depth):
                 stop = min(start + depth, planes)
-                working = [
+                working: list[Future[Any]] = [
                     others.submit(writer.add, slab),
                     others.submit(count_intensities, slab),
-                    others.submit(digest.update, memoryview(slab).cast("B")),
+                    others.submit(digest.update, slab.data),
                 ]
                 ahead = min(stop + depth, planes)
                 following = _decode(stack, stop, ahead, readers) if stop < planes else slab
-                _, (found, values), _ = (_finished(f) for f in working)
+                found, values = [_finished(f) for f in working][1]
                 counts = found if counts is None else counts + found
                 progress.advance(slab.size)
                 slab = following
@@ -261,7 +273,7 @@ def _decode(stack: Stack, start: int, stop: int, readers: ThreadPoolExecutor) ->
     slab = np.empty((stop - start, *stack.shape[1:]), stack.dtype)
 
     def fill(n: int) -> None:
-        slab[n] = stack.read_plane(start + n)
+        stack.read_page(start + n, slab[n])
         if slab.dtype.kind == "f" and not np.isfinite(slab[n]).all():
             raise SourceError(
                 f"{stack.files[0]}: page {start + n + 1} holds values that are not finite; "

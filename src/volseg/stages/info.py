@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from volseg.io.volumes import Image, open_image, read_attributes
+from volseg.io.attributes import read_attributes
+from volseg.io.volumes import Image, open_image
 
 
 def info(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from volseg.blocks import Block, Grid, whole_multiples
 from volseg.errors import ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec, fit_spec
+from volseg.io.attributes import update_attributes
 from volseg.io.components import ComponentStore
 from volseg.io.ledger import Ledger
 from volseg.io.volumes import (
@@ -27,7 +28,6 @@ from volseg.io.volumes import (
     register_label,
     scratch_path,
     table_path,
-    update_attributes,
 )
 from volseg.labels import CONNECTIVITY, Numbering, Pairs, label_type, number_objects
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks

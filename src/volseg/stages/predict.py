@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from volseg.blocks import roi_size
+from volseg.io.attributes import update_attributes
 from volseg.io.ledger import Ledger
 from volseg.io.pieces import Pieces
-from volseg.io.volumes import create_image, open_image, scratch_path, update_attributes
+from volseg.io.volumes import create_image, open_image, scratch_path
 from volseg.io.weights import Card, find_weights
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.predict_block import Assemble, Evaluate, PredictTask
