@@ -114,7 +114,7 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     ledger = Ledger.open(ledger_path, {**header, "block": grid.size, "shard": spec.shard})
     run = LabelRun(volume, name, source, spec, grid, store, ledger, options.engine, progress)
     with one_cluster(options.engine):
-        counts = run.find(header["level"])
+        counts = run.find(header["threshold_of_255"])
         objects = run.write(counts, header)
     discard(store.folder)
     return LabelReport(objects, threshold, time.monotonic() - begun)
@@ -144,7 +144,7 @@ def plan_label(source: Image, threshold: float, min_size: int) -> dict[str, Any]
     return {
         "format": FORMAT,
         "probabilities": source.attributes["fingerprint"],
-        "level": math.ceil(threshold * 255 - 1e-6),
+        "threshold_of_255": math.ceil(threshold * 255 - 1e-6),
         "min_size": min_size,
         "connectivity": CONNECTIVITY,
     }

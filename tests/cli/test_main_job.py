@@ -1,0 +1,105 @@
+"""The main job as users type it: convert, segment, label, stats; and what they read on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import tifffile
+from scipy import ndimage
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """A stack of 5 nm, as ImageJ writes it."""
+    raw = ndimage.gaussian_filter(np.random.default_rng(8).random((20, 70, 60)), 2)
+    raw = ((raw - raw.min()) / np.ptp(raw) * 255).astype(np.uint8)
+    path = tmp_path_factory.mktemp("stack") / "raw.tif"
+    size = {"resolution": (0.2, 0.2), "metadata": {"spacing": 5.0, "unit": "nm", "axes": "ZYX"}}
+    tifffile.imwrite(path, raw, imagej=True, **size)
+    return path
+
+
+@pytest.fixture
+def segmented(volseg, stack, toy_model, tmp_path):
+    volume = tmp_path / "vol.zarr"
+    assert volseg("convert", stack, volume, "-q").exit_code == 0
+    done = volseg("segment", volume, "--model", toy_model, "-q")
+    assert done.exit_code == 0, done.output
+    return volume
+
+
+def test_the_three_commands(volseg, segmented, tmp_path):
+    result = volseg("stats", segmented, "--json", "--output", tmp_path / "objects.csv")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    table = pyarrow.parquet.read_table(segmented / "tables" / "mitochondria.parquet").to_pydict()
+    assert row["objects"] == len(table["label"]) > 1
+    assert row["total_nm3"] == sum(table["volume_nm3"]) == sum(table["voxels"]) * 125
+    with (tmp_path / "objects.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["voxels"]) for r in rows] == table["voxels"]
+
+    shown = volseg("stats", segmented)
+    head, line = shown.stdout.splitlines()
+    assert head.split()[:3] == ["volume", "objects", "at"]
+    assert line.split()[:2] == [str(segmented), str(row["objects"])]
+    assert "tables/mitochondria.parquet" in shown.stderr
+
+
+def test_several_volumes_give_a_row_each(volseg, segmented, tmp_path):
+    other = tmp_path / "other.zarr"
+    segmented.rename(other)
+    shown = volseg("stats", other, other)
+    assert len(shown.stdout.splitlines()) == 3
+    refused = volseg("stats", other, other, "--labels", other)
+    assert refused.exit_code == 2
+
+
+def test_label_with_another_threshold(volseg, segmented):
+    refused = volseg("label", segmented, "--threshold", "0.6")
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.stderr
+    done = volseg("label", segmented, "--threshold", "0.6", "--overwrite", "--json")
+    assert json.loads(done.stdout)["threshold"] == 0.6
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(volseg, stack, toy_model, tmp_path):
+    volume = tmp_path / "vol.zarr"
+    volseg("convert", stack, volume)
+    shown = volseg("segment", volume, "--model", toy_model, "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert "nothing was computed or written" in shown.stdout
+    assert not (volume / "probabilities").exists()
+
+
+def test_without_voxel_size_sizes_are_in_voxels_and_it_says_why(volseg, tmp_path, toy_model):
+    source, volume = tmp_path / "raw.tif", tmp_path / "vol.zarr"
+    raw = np.random.default_rng(0).integers(0, 255, (20, 70, 60), dtype=np.uint8)
+    tifffile.imwrite(source, raw)
+    volseg("convert", source, volume)
+    volseg("segment", volume, "--model", toy_model)
+    shown = volseg("stats", volume)
+    assert "mean voxels" in shown.stdout
+    assert "um^3" not in shown.stdout
+    assert "voxel size" in shown.stderr
+    assert "nm" not in " ".join(json.loads(volseg("stats", volume, "--json").stdout)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["segment", "nowhere.zarr"], "there is nothing at nowhere.zarr"),
+        (["stats", "nowhere.zarr"], "there is nothing at nowhere.zarr"),
+        (["label", "nowhere.zarr"], "no probabilities/mitochondria"),
+        (["stats", "nowhere.zarr", "--output", "x.xlsx"], ".parquet or .csv"),
+    ],
+)
+def test_bad_input_is_named_with_exit_status_2(volseg, arguments, message):
+    result = volseg(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

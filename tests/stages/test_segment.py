@@ -1,0 +1,137 @@
+"""Segment: raw to labels in one go, the same for any cut, resumable, estimated beforehand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from volseg.blocks import full_roi
+from volseg.errors import ConflictError, ParameterError
+from volseg.io.volumes import labels_path, open_image, probabilities_path
+from volseg.pyramid import reduce_mean
+from volseg.stages.convert import ConvertOptions, convert
+from volseg.stages.engine import EngineOptions
+from volseg.stages.predict_plan import PredictOptions
+from volseg.stages.progress import NoProgress
+from volseg.stages.segment import SegmentOptions, estimate, segment
+
+SHAPE = (20, 70, 60)
+NAME = "mitochondria"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    raw = ndimage.gaussian_filter(np.random.default_rng(8).random(SHAPE), 2)
+    raw = ((raw - raw.min()) / np.ptp(raw) * 255).astype(np.uint8)
+    path = tmp_path_factory.mktemp("source") / "raw.tif"
+    tifffile.imwrite(path, raw)
+    return path
+
+
+@pytest.fixture
+def volume(source, tmp_path):
+    path = tmp_path / "vol.zarr"
+    convert(source, path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
+    return path
+
+
+def options(model, block=(8, 32, 32), workers=2, shard=(8, 32, 32), roi=None, **more):
+    prediction = PredictOptions(
+        model=str(model),
+        block=block,
+        shard=shard,
+        roi=roi,
+        precision="float32",
+        engine=EngineOptions(workers=workers),
+        overwrite=more.pop("overwrite", False),
+    )
+    return SegmentOptions(prediction, **more)
+
+
+def read(path):
+    array = open_image(path).levels[0]
+    return array[full_roi(array.shape)]
+
+
+@pytest.fixture(scope="module")
+def reference(source, toy_model, tmp_path_factory):
+    """Both results, from one block and one worker."""
+    path = tmp_path_factory.mktemp("reference") / "vol.zarr"
+    convert(source, path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
+    segment(path, options(toy_model, (20, 70, 60), 1, None, min_size=4), NoProgress())
+    return read(probabilities_path(path, NAME)), read(labels_path(path, NAME))
+
+
+@pytest.mark.parametrize(
+    ("block", "workers", "shard"),
+    [((8, 32, 32), 3, (8, 32, 32)), ((16, 64, 32), 1, (8, 16, 32)), ((7, 70, 20), 2, (7, 14, 20))],
+)
+def test_both_results_are_the_same_for_any_blocks_workers_and_chunks(
+    volume, toy_model, reference, block, workers, shard
+):
+    report = segment(volume, options(toy_model, block, workers, shard, min_size=4), NoProgress())
+    np.testing.assert_array_equal(read(probabilities_path(volume, NAME)), reference[0])
+    np.testing.assert_array_equal(read(labels_path(volume, NAME)), reference[1])
+    assert report.label.objects == reference[1].max() > 1
+
+
+def test_labels_are_the_components_of_the_probabilities(reference):
+    probabilities, labels = reference
+    whole, _ = ndimage.label(probabilities >= 128, np.ones((3, 3, 3)))
+    sizes = np.bincount(whole.ravel())
+    kept = np.isin(whole, np.flatnonzero(sizes >= 4)) & (whole > 0)
+    np.testing.assert_array_equal(labels > 0, kept)
+    pairs = np.unique(np.stack([whole[kept], labels[kept]]), axis=1)
+    assert pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+
+
+def test_both_results_have_pyramids_and_provenance(volume, toy_model):
+    segment(volume, options(toy_model), NoProgress())
+    for path in (probabilities_path(volume, NAME), labels_path(volume, NAME)):
+        image = open_image(path)
+        assert [a.shape for a in image.levels] == [a.shape for a in open_image(volume).levels]
+        assert image.voxel_size == (5.0, 5.0, 5.0)
+        assert image.attributes["model"]["name"] == "toy"
+        assert image.attributes["complete"]
+    image = open_image(probabilities_path(volume, NAME))
+    factor = tuple(int(f) for f in image.factors[1])
+    coarse = image.levels[1][full_roi(image.levels[1].shape)]
+    np.testing.assert_array_equal(coarse, reduce_mean(read(image.path), factor))
+
+
+def test_another_threshold_labels_again_and_predicts_nothing(volume, toy_model):
+    segment(volume, options(toy_model), NoProgress())
+    with pytest.raises(ConflictError, match="threshold_of_255 was 128, now 153"):
+        segment(volume, options(toy_model, threshold=0.6), NoProgress())
+    report = segment(volume, options(toy_model, threshold=0.6, overwrite=True), NoProgress())
+    assert report.predict.tiles == 0
+    assert report.label.threshold == 0.6
+
+
+def test_a_region_is_all_that_is_labelled(volume, toy_model, reference):
+    segment(volume, options(toy_model, roi="4:16,10:50,:", min_size=4), NoProgress())
+    box = (slice(4, 16), slice(10, 50), slice(0, 60))
+    found = read(probabilities_path(volume, NAME))
+    np.testing.assert_array_equal(found[box], reference[0][box])
+    labels = read(labels_path(volume, NAME))
+    outside = np.ones(SHAPE, bool)
+    outside[box] = False
+    assert not labels[outside].any()
+    assert open_image(labels_path(volume, NAME)).attributes["roi"] == [[4, 16], [10, 50], [0, 60]]
+
+
+def test_an_estimate_writes_nothing(volume, toy_model):
+    before = sorted(p.name for p in volume.iterdir())
+    found = estimate(volume, options(toy_model))
+    assert found.voxels == np.prod(SHAPE)
+    assert found.blocks == 3 * 3 * 2
+    assert found.tiles > 0 < found.seconds
+    assert sorted(p.name for p in volume.iterdir()) == before
+
+
+def test_a_wrong_threshold_is_refused_before_anything_is_computed(volume, toy_model):
+    with pytest.raises(ParameterError, match=r"above 0 and up to 1, found 1\.5"):
+        segment(volume, options(toy_model, threshold=1.5), NoProgress())
+    assert not probabilities_path(volume, NAME).exists()
