@@ -33,7 +33,7 @@ class ReduceTask:
         reduce = reduce_labels if self.label else reduce_mean
         reduced = np.empty(roi_shape(block.core), self.fine.dtype)
         # in layers of chunks: the finer level holds up to eight times as much
-        depth = self.fine.chunk[0] * self.factor[0]
+        depth = -(-self.fine.chunk[0] // self.factor[0]) * self.factor[0]
         for start in range(z.start, z.stop, depth):
             layer = slice(start, min(start + depth, z.stop))
             at = (start - z.start) // self.factor[0]
