@@ -20,6 +20,7 @@ import tifffile
 
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.engine import EngineOptions
+from volseg.stages.memory import keep_freed_memory
 from volseg.stages.predict import predict
 from volseg.stages.predict_block import predictor_for
 from volseg.stages.predict_plan import PredictOptions, plan_prediction
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    keep_freed_memory()
     shape = tuple(int(n) for n in arguments.shape.split(","))
     options = PredictOptions(
         model=arguments.model, overwrite=True, engine=EngineOptions(workers=arguments.workers)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.errors import InputError, WorkError
+from volseg.stages.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from volseg.stages.progress import Progress
@@ -144,6 +145,7 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and warnings.")
     @functools.wraps(function)
     def command(*, quiet: bool, verbose: bool, as_json: bool, **values: Any) -> None:
+        keep_freed_memory()
         session = Session(quiet, verbose, as_json)
         with boundary(session), spoken_warnings(session):
             function(session, **values)

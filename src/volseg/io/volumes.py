@@ -173,6 +173,11 @@ def open_image(path: Path) -> Image:
     """
     if not path.exists():
         raise VolumeError(f"there is nothing at {path}")
+    if path.is_file():
+        raise VolumeError(
+            f"{path} is a file, a volume is a folder: make one with `volseg convert {path.name} "
+            f"{path.stem}.zarr`"
+        )
     if is_array(path):
         return Image(path, (open_array(path),), ((1.0, 1.0, 1.0),), None)
     attributes = read_attributes(path)

@@ -14,6 +14,7 @@ import dask
 from distributed import Client, LocalCluster, as_completed
 
 from volseg.errors import BlockError, InputError, ParameterError
+from volseg.stages.memory import keep_freed_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,6 +80,7 @@ def _client(options: EngineOptions) -> Iterator[Client]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
     }
+    keep_freed_memory()
     with dask.config.set(quiet):
         if options.scheduler is not None:
             with Client(options.scheduler, timeout="30s") as client:

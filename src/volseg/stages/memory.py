@@ -1,0 +1,38 @@
+"""Memory that is used tile after tile and block after block is kept, not returned."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from functools import cache
+
+LARGEST_KEPT = 1 << 30
+# names and numbers of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep large blocks that are freed, for the next tile.
+
+    By default it returns every block above 32 MB to the system at once, which clears each page anew
+    when the next tile asks for it: that takes most of the time of a network with large tiles. And
+    only its first arena can hold blocks above 64 MB, so there is to be one, which holds for threads
+    that start later: call this first.
+
+    Returns
+    -------
+    bool
+        Whether this system has such a setting.
+
+    Source: the manual page mallopt(3).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    settings = {
+        M_MMAP_THRESHOLD: LARGEST_KEPT,
+        M_TRIM_THRESHOLD: LARGEST_KEPT,
+        M_ARENA_MAX: 1,
+    }
+    return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
