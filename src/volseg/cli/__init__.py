@@ -14,6 +14,7 @@ from volseg.cli.label import label_command
 from volseg.cli.models import models_command
 from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
+from volseg.cli.train import train_command
 
 EXAMPLE = """\b
 The main job:
@@ -36,5 +37,6 @@ for _command in (
     label_command,
     stats_command,
     models_command,
+    train_command,
 ):
     main.add_command(_command)

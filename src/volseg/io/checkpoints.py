@@ -1,21 +1,24 @@
-"""Checkpoints of a training run: tensors as safetensors, numbers in their metadata.
+"""The folder of a training run: a checkpoint, tensors as safetensors, and a log, as CSV.
 
 A checkpoint is replaced by renaming a finished file, so a run may be killed at any moment.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from volseg.errors import ModelError
+from volseg.errors import ModelError, StorageError
 
 
 @dataclass(frozen=True)
@@ -28,25 +31,42 @@ class Checkpoint:
     seconds : time spent on them.
     config : the run's configuration, as JSON.
     tensors : ``network.*``, ``averaged.*`` and ``optimizer.*``.
+    losses : of the steps since the last row of the log.
+    best : row of the log with the best validation so far; None before the first.
     """
 
     step: int
     seconds: float
     config: str
     tensors: dict[str, Tensor]
+    losses: tuple[float, ...] = ()
+    best: Mapping[str, float] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint durably, replacing an older one only when complete."""
-    state = {"step": checkpoint.step, "seconds": checkpoint.seconds}
+    """Write a checkpoint durably, replacing an older one only when complete.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    state = {
+        "step": checkpoint.step,
+        "seconds": checkpoint.seconds,
+        "losses": checkpoint.losses,
+        "best": checkpoint.best,
+    }
     metadata = {"state": json.dumps(state), "config": checkpoint.config}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
     temporary = path.with_suffix(".tmp")
-    save_file(
-        {k: v.detach().contiguous() for k, v in checkpoint.tensors.items()}, temporary, metadata
-    )
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write the checkpoint {path}: {error}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
@@ -64,19 +84,26 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
             metadata = file.metadata() or {}
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         state = json.loads(metadata["state"])
-        return Checkpoint(state["step"], state["seconds"], metadata["config"], tensors)
-    except (SafetensorError, KeyError, ValueError) as error:
+        return Checkpoint(
+            int(state["step"]),
+            float(state["seconds"]),
+            metadata["config"],
+            tensors,
+            tuple(state.get("losses", ())),
+            state.get("best"),
+        )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{path} is not a readable checkpoint ({error}); move it away to start anew"
         ) from error
 
 
-def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Put a prefix before every name."""
     return {f"{prefix}.{k}": v for k, v in tensors.items()}
 
 
-def unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Select the names that have a prefix, and cut it off."""
     start = f"{prefix}."
     return {k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)}
@@ -88,10 +115,55 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Undo `optimizer_tensors`."""
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Undo `optimizer_tensors`.
+
+    Moments lie in memory as their parameters do, so that the next step is the same to the bit.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)  # noqa: PLW2901
         entries.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append to a CSV log, with a header where the file is new.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    try:
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row.keys())
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+    except OSError as error:
+        raise StorageError(f"cannot write the log {path}: {error.strerror}") from error
+
+
+def trim_log(path: Path, step: int) -> None:
+    """Drop the rows of a CSV log that lie after a step: a resumed run writes them again."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = [r for r in rows if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
+    if len(kept) == len(rows):
+        return
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    for row in kept:
+        append_row(temporary, row)
+    if kept:
+        os.replace(temporary, path)
+    else:
+        path.unlink()

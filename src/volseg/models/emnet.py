@@ -75,7 +75,8 @@ class SubBlock(nn.Module):
         i, o = inputs // GROUPS, outputs // GROUPS
         kernels = ((1, 3, 3), (3, 1, 3), (3, 3, 1), (1, 3, 3))
         self.convs = nn.ModuleList(
-            nn.Conv3d(i, o, k, padding=tuple(s // 2 for s in k), bias=False) for k in kernels
+            nn.Conv3d(i, o, k, padding=(k[0] // 2, k[1] // 2, k[2] // 2), bias=False)
+            for k in kernels
         )
         self.norms = nn.ModuleList(_norm(norm, o) for _ in kernels)
         self.adapters = nn.ModuleList(
@@ -92,9 +93,7 @@ class SubBlock(nn.Module):
             y = self.norms[k](self.convs[k](groups[k] + self.adapters[k - 1](y)))
             views.append(y)
         context = functional.max_pool3d(groups[3] + self.adapters[2](y), (1, 2, 2))
-        context = functional.interpolate(
-            self.convs[3](context), size=x.shape[2:], mode="nearest"
-        )
+        context = functional.interpolate(self.convs[3](context), size=x.shape[2:], mode="nearest")
         views.append(self.norms[3](context))
         fused: Tensor = self.fuse(torch.cat(views, dim=1))
         return fused
@@ -151,16 +150,14 @@ class CenterlineDecoder(nn.Module):
             nn.Conv3d(i, o, 1) for i, o in ((4 * f, 2 * f), (2 * f, f), (f, f // 2))
         )
         self.reduce = nn.ModuleList(nn.Conv3d(i, i // 2, 1) for i in (2 * f, f))
-        self.blocks = nn.ModuleList(
-            Hvec(w, w, norm=norm) for w in (2 * f, f, f // 2)
-        )
+        self.blocks = nn.ModuleList(Hvec(w, w, norm=norm) for w in (2 * f, f, f // 2))
         self.head = nn.Conv3d(f // 2, 1, 1)
 
     def forward(
         self, p: Tensor, skips: list[Tensor], activation: nn.Module, *, align_corners: bool
     ) -> Tensor:
         """Return the features R, shape (n, width / 2, z, y, x)."""
-        x = self.blocks[0](self.project(p) + self.skips[0](skips[0]), activation)
+        x: Tensor = self.blocks[0](self.project(p) + self.skips[0](skips[0]), activation)
         for k in (1, 2):
             x = self.reduce[k - 1](_upsample(x, (2, 2, 2), align_corners=align_corners))
             x = self.blocks[k](x + self.skips[k](skips[k]), activation)
@@ -206,16 +203,10 @@ class EMNet(nn.Module):
         f, self.align_corners = width, align_corners
         self.activation = nn.PReLU()
         self.stem = Stem(1, f, norm=norm)
-        self.encoder = nn.ModuleList(
-            Hvec(i, 2 * i, norm=norm) for i in (f, 2 * f, 4 * f)
-        )
+        self.encoder = nn.ModuleList(Hvec(i, 2 * i, norm=norm) for i in (f, 2 * f, 4 * f))
         self.reduce = nn.ModuleList(nn.Conv3d(i, i // 2, 1) for i in (8 * f, 4 * f, 2 * f))
-        self.decoder = nn.ModuleList(
-            Hvec(w, w, norm=norm) for w in (4 * f, 2 * f, f)
-        )
-        self.centerline = (
-            CenterlineDecoder(f, norm=norm) if centerline else None
-        )
+        self.decoder = nn.ModuleList(Hvec(w, w, norm=norm) for w in (4 * f, 2 * f, f))
+        self.centerline = CenterlineDecoder(f, norm=norm) if centerline else None
         joined = f + f // 2 if centerline else f
         self.fusion = Hvec(joined, f // 2, norm=norm)
         self.head = nn.Conv3d(f // 2, 1, 1)
@@ -247,4 +238,5 @@ class EMNet(nn.Module):
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the logits of mitochondria and, if there is a decoder for it, of centerlines."""
         features, r = self.features(x)
-        return self.head(features), None if self.centerline is None else self.centerline.head(r)
+        lines = None if self.centerline is None else self.centerline.head(r)
+        return self.head(features), lines

@@ -23,13 +23,13 @@ class Architecture:
     multiple : tile sizes are multiples of it.
     """
 
-    build: Callable[[int], nn.Module]
+    build: Callable[[int], emnet.EMNet]
     stride: Zyx
     multiple: Zyx
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "emnet": Architecture(lambda width: emnet.EMNet(width), emnet.STRIDE, emnet.MULTIPLE),
+    "emnet": Architecture(emnet.EMNet, emnet.STRIDE, emnet.MULTIPLE),
     "emnet-paper": Architecture(
         lambda width: emnet.EMNet(width, norm="instance", align_corners=True),
         emnet.STRIDE,

@@ -1,278 +1,283 @@
-"""Train a network: draw patches, step, average, validate, checkpoint."""
+"""Train: a network from a volume and its labels, resumable, exported ready for use."""
 
 from __future__ import annotations
 
-import copy
-import csv
 import json
-import math
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from volseg.errors import ConflictError, TrainingError
+from volseg import __version__
+from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.io.checkpoints import (
     Checkpoint,
     load_checkpoint,
-    optimizer_tensors,
-    prefixed,
-    restore_optimizer,
     save_checkpoint,
-    unprefixed,
+    trim_log,
 )
-from volseg.models.emnet import EMNet
-from volseg.models.registry import find_architecture
-from volseg.training.config import TrainConfig, learning_rate
-from volseg.training.losses import emnet_loss
-from volseg.training.sampling import Source, draw_patch, normalise
+from volseg.io.ledger import describe_difference
+from volseg.io.weights import save_weights
+from volseg.models.inference import choose_device, choose_precision
+from volseg.models.registry import count_parameters, find_architecture
+from volseg.stages.progress import Progress
+from volseg.stages.results import discard
+from volseg.stages.train_data import PERCENTILES, TrainingData, open_training_data
+from volseg.stages.train_loop import CHECKPOINT, LOG, Events, Run, start_run, train_steps
+from volseg.training.config import TrainConfig
+from volseg.types import Zyx
 
-CHECKPOINT_SECONDS = 120.0
-MARGIN = (4, 16, 16)
-"""What a validation window gives to context on every side."""
+TILE: Zyx = (80, 144, 144)
+OVERLAP: Zyx = (16, 16, 16)
+"""How exported weights are tiled: the context beyond 16 voxels changes next to nothing."""
 
 
 @dataclass(frozen=True)
-class Validation:
-    """One validation: the best Jaccard index over all thresholds, and that threshold."""
+class TrainOptions:
+    """What to train on, how, and where to put it.
 
-    jaccard: float
-    threshold: float
-
-
-class Patches(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Item n is the batch of step n, whoever loads it."""
-
-    def __init__(self, sources: list[Source], config: TrainConfig) -> None:
-        self.sources, self.config = sources, config
-        sizes = np.array([math.prod(s.stop - s.start for s in v.roi) for v in sources], float)
-        self.shares = sizes / sizes.sum()
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw the batch of a step: raw, target and centerline, each (n, 1, z, y, x)."""
-        config, batch = self.config, []
-        for n in range(config.batch):
-            rng = np.random.default_rng([config.seed, step, n])
-            source = self.sources[rng.choice(len(self.sources), p=self.shares)]
-            batch.append(
-                draw_patch(
-                    source,
-                    rng,
-                    config.patch,
-                    config.augmentation,
-                    foreground_share=config.foreground_share,
-                )
-            )
-        arrays = ([p.raw for p in batch], [p.target for p in batch], [p.centerline for p in batch])
-        raw, target, centerline = (torch.from_numpy(np.stack(a)[:, None]) for a in arrays)
-        return raw, target, centerline
-
-
-def freeze_norms(network: nn.Module) -> None:
-    """Let batch norms use their running statistics from now on."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.eval()
-
-
-@torch.no_grad()
-def average_weights(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the averaged weights, and the norms' statistics, a step towards the network's."""
-    for a, b in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - decay)
-        else:
-            a.copy_(b)
-
-
-def validation_windows(
-    source: Source, shape: tuple[int, int, int], count: int
-) -> list[tuple[slice, slice, slice]]:
-    """Spread up to ``count`` windows evenly over a source's roi, none overlapping another."""
-    starts = [
-        range(s.start, max(s.stop - n, s.start) + 1, n)
-        for s, n in zip(source.roi, shape, strict=True)
-    ]
-    every = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
-    chosen = np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int)
-    return [tuple(slice(o, o + n) for o, n in zip(every[k], shape, strict=True)) for k in chosen]  # type: ignore[misc]
-
-
-@torch.no_grad()
-def validate(network: nn.Module, sources: list[Source], config: TrainConfig) -> Validation:
-    """Measure the Jaccard index on held-out windows, at the best of 255 thresholds.
-
-    Windows are scored without a margin, where a full segmentation would blend in a neighbour.
+    Attributes
+    ----------
+    labels : name of labels in the volume, or a path.
+    output : folder of the run.
+    config : the recipe.
+    roi, validation : regions, ``z0:z1,y0:y1,x0:x1``; see `choose_regions`.
+    name : of the exported weights; None takes the folder's.
+    terms : under which the data may be used, for the card.
+    device : auto, cpu or cuda.
+    workers : threads that draw patches; None is one per core, at most four.
+    overwrite : discard another run that the folder holds.
     """
-    network.eval()
-    shape = tuple(max(p, 3 * m) for p, m in zip((32, 128, 128), MARGIN, strict=True))
-    inner = tuple(slice(m, n - m) for m, n in zip(MARGIN, shape, strict=True))
-    histogram = np.zeros((2, 256), np.int64)
-    for source in sources:
-        for box in validation_windows(source, shape, 16):
-            raw = torch.from_numpy(normalise(source.raw[box], source.window))[None, None]
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(raw.contiguous(memory_format=torch.channels_last_3d))
-            level = (logits[0, 0].float().sigmoid() * 255).round().byte().numpy()[inner]
-            truth = np.asarray(source.labels[box])[inner] > 0
-            for side in (0, 1):
-                histogram[side] += np.bincount(level[truth == side], minlength=256)
-    above = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
-    jaccard = above[1] / np.maximum(histogram[1].sum() + above[0], 1)
-    best = int(jaccard[1:].argmax()) + 1
-    return Validation(float(jaccard[best]), best / 255)
+
+    labels: str
+    output: Path
+    config: TrainConfig
+    roi: str | None = None
+    validation: str | None = None
+    name: str | None = None
+    terms: str = "not stated"
+    device: str = "auto"
+    workers: int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run came to.
+
+    Attributes
+    ----------
+    weights : the exported file; its card stands beside it.
+    step, minutes : of the whole run.
+    best : row of the log that the exported weights stand for.
+    steps_now, seconds : of this call; no steps where the run was finished before.
+    """
+
+    weights: Path
+    step: int
+    minutes: float
+    best: Mapping[str, float]
+    steps_now: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes the averaged weights of a run, and their card."""
+
+    path: Path
+    data: TrainingData
+    terms: str
+
+    def __call__(self, run: Run) -> None:
+        """Write them as they are now, with the run's best row as their score."""
+        best = run.best or {}
+        config, architecture = run.config, find_architecture(run.config.architecture)
+        card = {
+            "name": self.path.stem,
+            "architecture": config.architecture,
+            "width": config.width,
+            "parameters": count_parameters(run.averaged),
+            "voxel_size": list(self.data.voxel_size),
+            "percentiles": list(PERCENTILES),
+            "tile": list(TILE),
+            "overlap": list(OVERLAP),
+            "stride": list(architecture.stride),
+            "threshold": best["threshold"],
+            "training": {
+                "data": self.data.description,
+                "terms": self.terms,
+                "seeds": [config.seed],
+                "steps": run.step,
+                "minutes": best["minutes"],
+                "recipe": asdict(config),
+                "volseg": __version__,
+            },
+            "scores": {
+                "validation Jaccard": best["jaccard"],
+                "measured on": f"{self.data.description['validation']}, held out, at the best "
+                f"threshold and the best of the run's validations",
+            },
+        }
+        try:
+            save_weights(self.path, run.averaged.state_dict(), card)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def train(
+    volume: Path,
+    options: TrainOptions,
+    progress: Progress,
+    on_row: Callable[[Mapping[str, float]], None] | None = None,
+) -> TrainReport:
+    """Train a network, or go on with a run that was interrupted.
+
+    Parameters
+    ----------
+    volume : Path
+    options : TrainOptions
+    progress : Progress
+    on_row : callable, optional
+        Is told every row of the log.
+
+    Raises
+    ------
+    InputError
+        If data or options cannot be used; nothing was written. `ConflictError` if the output
+        folder holds another run.
+    TrainingError
+        If the loss is not finite.
+    StorageError
+        If something cannot be read or written.
+    """
+    begun = time.monotonic()
+    config = options.config
+    name = check_options(options)
+    device = choose_device(options.device)
+    data = open_training_data(volume, options.labels, options.roi, options.validation)
+    configuration = json.loads(json.dumps({**data.description, "name": name, **asdict(config)}))
+    saved = open_folder(options.output, configuration, name, overwrite=options.overwrite)
+    run = start_run(config, saved, device, choose_precision("auto", device))
+    first, text = run.step, json.dumps(configuration)
+    export = Export(options.output / f"{name}.safetensors", data, options.terms)
+    meter = _Meter(run, progress)
+    if not run.finished:
+        trim_log(options.output / LOG, run.step)
+        if saved is None:
+            save_checkpoint(options.output / CHECKPOINT, run.checkpoint(text))
+        events = Events(meter, on_row or (lambda _row: None), export)
+        workers = options.workers or min(os.cpu_count() or 1, 4)
+        meter.start()
+        try:
+            train_steps(
+                run, (data.training, data.validation), options.output, text, workers, events
+            )
+        finally:
+            progress.finish()
+    return TrainReport(
+        weights=export.path,
+        step=run.step,
+        minutes=run.seconds / 60,
+        best=run.best or {},
+        steps_now=run.step - first,
+        seconds=time.monotonic() - begun,
+    )
 
 
 @dataclass
-class Run:
-    """A training run in progress."""
+class _Meter:
+    """Tells the progress of a run, in steps or in seconds."""
 
-    config: TrainConfig
-    network: EMNet
-    averaged: EMNet
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    seconds: float = 0.0
+    run: Run
+    progress: Progress
+    told: int = 0
 
-    @property
-    def progress(self) -> float:
-        """The part of the run that is done."""
-        if self.config.steps is not None:
-            return self.step / self.config.steps
-        return self.seconds / 60 / (self.config.minutes or 1)
+    def _done(self) -> int:
+        return int(self.run.seconds) if self.run.config.steps is None else self.run.step
 
-    def checkpoint(self) -> Checkpoint:
-        """Everything that a resumed run needs."""
-        tensors = {
-            **prefixed("network", self.network.state_dict()),
-            **prefixed("averaged", self.averaged.state_dict()),
-            **prefixed("optimizer", optimizer_tensors(self.optimizer)),
-        }
-        return Checkpoint(self.step, self.seconds, config_json(self.config), tensors)
+    def start(self) -> None:
+        config = self.run.config
+        if config.steps is None:
+            self.progress.start(round((config.minutes or 0) * 60), "seconds", "training")
+        else:
+            self.progress.start(config.steps, "steps", "training")
+        self(self.run)
+
+    def __call__(self, _run: Run) -> None:
+        done = self._done()
+        self.progress.advance(done - self.told)
+        self.told = done
 
 
-def config_json(config: TrainConfig) -> str:
-    """Write a configuration as JSON."""
-    return json.dumps(asdict(config), indent=1)
+def check_options(options: TrainOptions) -> str:
+    """Check what can be checked without reading anything; return the weights' name.
+
+    Raises
+    ------
+    ParameterError
+        If width or patch do not suit the network, or the name is no file name.
+    ModelError
+        If there is no such architecture.
+    """
+    config = options.config
+    architecture = find_architecture(config.architecture)
+    with torch.device("meta"):
+        architecture.build(config.width)
+    multiple = architecture.multiple
+    if any(n < 1 or n % m for n, m in zip(config.patch, multiple, strict=True)):
+        raise ParameterError(
+            f"a patch for {config.architecture} is a multiple of {multiple} voxels (z, y, x), "
+            f"found {config.patch}"
+        )
+    name = options.name or options.output.resolve().name
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ParameterError(f"--name becomes a file's name, found {name!r}")
+    if f"{name}.safetensors" == CHECKPOINT:
+        raise ParameterError(f"--name {name} is taken by the checkpoint; choose another")
+    return name
 
 
-def start_run(config: TrainConfig, directory: Path) -> Run:
-    """Build the network, or resume from the directory's checkpoint.
+def open_folder(
+    folder: Path, configuration: Mapping[str, Any], name: str, *, overwrite: bool
+) -> Checkpoint | None:
+    """Make a run's folder, or find the checkpoint to go on from.
 
     Raises
     ------
     ConflictError
-        If the checkpoint belongs to another configuration.
+        If the folder holds another run that may not be replaced, or weights of unknown origin.
+    ModelError
+        If the checkpoint cannot be read.
+    StorageError
+        If the folder cannot be made.
     """
-    torch.manual_seed(config.seed)
-    network = find_architecture(config.architecture).build(config.width)
-    network = network.to(memory_format=torch.channels_last_3d)
-    averaged = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    run = Run(config, network, averaged, optimizer)
-    saved = load_checkpoint(directory / "checkpoint.safetensors")
+    own = [folder / CHECKPOINT, folder / LOG, folder / f"{name}.safetensors"]
+    own.append(own[-1].with_suffix(".json"))
+    if overwrite:
+        discard(*own)
+    saved = load_checkpoint(own[0])
     if saved is not None:
-        if saved.config != config_json(config):
+        theirs = json.loads(saved.config)
+        if theirs != configuration:
             raise ConflictError(
-                f"{directory} holds a run with another configuration; use another directory, or "
-                f"--overwrite to start it anew"
+                f"{folder} holds a run with another configuration "
+                f"({describe_difference(theirs, configuration)}); choose another --output, or give "
+                f"--overwrite to discard it"
             )
-        network.load_state_dict(unprefixed("network", saved.tensors))
-        averaged.load_state_dict(unprefixed("averaged", saved.tensors))
-        restore_optimizer(optimizer, unprefixed("optimizer", saved.tensors))
-        run.step, run.seconds = saved.step, saved.seconds
-    return run
-
-
-def take_step(run: Run, batch: tuple[Tensor, Tensor, Tensor]) -> float:
-    """Take one optimizer step and return the loss.
-
-    Raises
-    ------
-    TrainingError
-        If the loss is not finite.
-    """
-    raw, target, centerline = batch
-    config, rate = run.config, learning_rate(run.config, run.progress)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    run.network.train()
-    if run.progress >= config.freeze_norms_after:
-        freeze_norms(run.network)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits, lines = run.network.both(raw.contiguous(memory_format=torch.channels_last_3d))
-    loss = emnet_loss(
-        logits,
-        target,
-        None if lines is None else (lines, centerline),
-        balance=config.balance,
-        centerline_weight=config.centerline_weight,
-    )
-    if not torch.isfinite(loss):
-        raise TrainingError(
-            f"the loss of step {run.step} is {loss.item()}; resume with a smaller learning rate"
+        return saved
+    standing = next((path for path in own if path.exists()), None)
+    if standing is not None:
+        raise ConflictError(
+            f"{standing} stands where this run would write; choose another --output or --name, or "
+            f"give --overwrite to replace it"
         )
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(run.network.parameters(), config.clip)
-    run.optimizer.step()
-    run.step += 1
-    average_weights(run.averaged, run.network, min(config.ema, run.step / (run.step + 10)))
-    return loss.item()
-
-
-def train_steps(
-    run: Run, training: list[Source], validation: list[Source], directory: Path
-) -> Iterator[dict[str, float]]:
-    """Train until the run's end; yield one log row per validation, also appended to ``log.csv``."""
-    log = directory / "log.csv"
-    loader = DataLoader(
-        Patches(training, run.config),
-        batch_size=None,
-        sampler=range(run.step, 1 << 40),
-        num_workers=1,
-        prefetch_factor=4,
-    )
-    losses: list[float] = []
-    saved = clock = time.monotonic()
-    for batch in loader:
-        if run.progress >= 1:
-            break
-        losses.append(take_step(run, batch))
-        now = time.monotonic()
-        run.seconds += now - clock
-        clock = now
-        if now - saved > CHECKPOINT_SECONDS:
-            save_checkpoint(directory / "checkpoint.safetensors", run.checkpoint())
-            saved = now
-        if run.step % run.config.validate_every == 0 or run.progress >= 1:
-            result = validate(run.averaged, validation, run.config)
-            row = {
-                "step": run.step,
-                "minutes": round(run.seconds / 60, 2),
-                "loss": float(np.mean(losses)),
-                "jaccard": result.jaccard,
-                "threshold": result.threshold,
-            }
-            losses.clear()
-            append_row(log, row)
-            save_checkpoint(directory / "checkpoint.safetensors", run.checkpoint())
-            yield row
-            saved = clock = time.monotonic()
-
-
-def append_row(path: Path, row: dict[str, float]) -> None:
-    """Append to a CSV log, with a header where the file is new."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row.keys())
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    return None

@@ -1,12 +1,13 @@
 """Augmentation of training patches: one geometry for raw and labels, then intensities for raw.
 
 Every function takes a random generator and nothing else decides the outcome, so a patch depends
-on its seed only, whatever the number of loader processes.
+on its seed only, whatever the number of loaders.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class Augmentation:
         Chance of each of the intensity changes.
     """
 
-    zoom: tuple[float, float] = (0.7, 1.4)
+    zoom: tuple[float, float] = (0.75, 1.25)
     elastic: float = 2.0
     elastic_scale: int = 24
     rotate_probability: float = 0.5
@@ -55,7 +56,8 @@ def signed_permutation(rng: np.random.Generator, *, isotropic: bool) -> NDArray[
     Anisotropic data keep their z axis: only y and x change places.
     """
     order = rng.permutation(3) if isotropic else np.concatenate([[0], 1 + rng.permutation(2)])
-    return np.eye(3)[order] * rng.choice([-1.0, 1.0], size=(3, 1))
+    flipped: NDArray[np.float64] = np.eye(3)[order] * rng.choice([-1.0, 1.0], size=(3, 1))
+    return flipped
 
 
 def draw_matrix(
@@ -71,7 +73,8 @@ def draw_matrix(
     low, high = np.log(options.zoom)
     zoom = np.exp(rng.uniform(low, high))
     scale = np.full(3, 1 / zoom) if isotropic else np.array([1, 1 / zoom, 1 / zoom])
-    return matrix * scale[:, None]
+    scaled: NDArray[np.float64] = matrix * scale[:, None]
+    return scaled
 
 
 def draw_displacement(rng: np.random.Generator, options: Augmentation, shape: Zyx) -> Floats:
@@ -110,9 +113,9 @@ def patch_coordinates(
     return moved.astype(np.float32), float(np.linalg.norm(matrix, axis=1).max())
 
 
-def resample(raw: Floats, labels: NDArray[np.uint8], coordinates: Floats, spacing: float) -> tuple[
-    Floats, NDArray[np.uint8]
-]:
+def resample(
+    raw: Floats, labels: NDArray[np.uint8], coordinates: Floats, spacing: float
+) -> tuple[Floats, NDArray[np.uint8]]:
     """Sample raw (linearly) and labels (nearest) at the same coordinates.
 
     Raw is smoothed first where samples lie farther apart than voxels, so that nothing aliases.
@@ -136,16 +139,17 @@ def vary_intensity(raw: Floats, rng: np.random.Generator, options: Augmentation)
     -------
     float32, shape (z, y, x)
     """
+    varied: NDArray[Any] = raw
     chance = rng.random(5) < options.intensity_probability
     if chance[0]:
-        raw = raw * rng.uniform(1 - options.contrast, 1 + options.contrast)
+        varied = varied * rng.uniform(1 - options.contrast, 1 + options.contrast)
     if chance[1]:
-        raw = raw + rng.uniform(-options.brightness, options.brightness)
+        varied = varied + rng.uniform(-options.brightness, options.brightness)
     if chance[2]:
         exponent = 2.0 ** rng.uniform(-options.gamma, options.gamma)
-        raw = 2 * np.clip((raw + 1) / 2, 0, None) ** exponent - 1
+        varied = 2 * np.clip((varied + 1) / 2, 0, None) ** exponent - 1
     if chance[3]:
-        raw = ndimage.gaussian_filter(raw, rng.uniform(0, options.blur))
+        varied = ndimage.gaussian_filter(varied, rng.uniform(0, options.blur))
     if chance[4]:
-        raw = raw + rng.normal(0, rng.uniform(0, options.noise), raw.shape)
-    return np.asarray(raw, dtype=np.float32)
+        varied = varied + rng.normal(0, rng.uniform(0, options.noise), varied.shape)
+    return np.asarray(varied, dtype=np.float32)

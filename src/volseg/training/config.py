@@ -23,8 +23,8 @@ class TrainConfig:
     clip : largest norm of the gradient.
     ema : decay of the averaged weights, which are what is validated and saved.
     freeze_norms_after : part of the run after which batch norm uses its running statistics, so
-        that the network learns to live with the statistics that inference will use.
-    balance, centerline_weight : see `volseg.training.losses.emnet_loss`.
+        that the network learns to live with what inference will use; 1 never does.
+    balance, centerline_weight, cross_entropy_weight : see `volseg.training.losses.emnet_loss`.
     foreground_share : part of the patches centred on the foreground.
     validate_every : steps between validations.
     seed : with the step's number, the only source of chance.
@@ -41,9 +41,10 @@ class TrainConfig:
     warmup: float = 0.03
     clip: float = 1.0
     ema: float = 0.997
-    freeze_norms_after: float = 0.6
+    freeze_norms_after: float = 0.1
     balance: float = 0.7
     centerline_weight: float = 1.0
+    cross_entropy_weight: float = 0.5
     foreground_share: float = 0.6
     validate_every: int = 250
     seed: int = 0
@@ -56,10 +57,15 @@ class TrainConfig:
                 f"steps {self.steps} and minutes {self.minutes}"
             )
         for name in ("width", "batch", "learning_rate", "validate_every"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be positive, found {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise ParameterError(f"steps must be at least 1, found {self.steps}")
+        for name in ("steps", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ParameterError(f"{name} must be above 0, found {value}")
+        for name in ("warmup", "freeze_norms_after", "foreground_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ParameterError(f"{name} is a part of 1, found {getattr(self, name)}")
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -73,5 +79,5 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     """
     if progress < config.warmup:
         return config.learning_rate * progress / config.warmup
-    along = min((progress - config.warmup) / (1 - config.warmup), 1.0)
+    along = min((progress - config.warmup) / max(1 - config.warmup, 1e-9), 1.0)
     return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * along)) / 2)

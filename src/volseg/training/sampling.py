@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import ShapeError
+from volseg.intensity import normalise
 from volseg.training.augmentation import Augmentation, patch_coordinates, resample, vary_intensity
 from volseg.training.centerline import centerline_proximity
 from volseg.types import Floats, Roi, Zyx
+
+SLAB = 8
+"""Slices that are read at a time: chunks hold several."""
 
 
 class Readable(Protocol):
@@ -61,12 +66,13 @@ class Patch:
 
 def find_foreground(
     labels: Readable, roi: Roi, *, keep: int = 4096, seed: int = 0
-) -> NDArray[np.int64]:
+) -> tuple[NDArray[np.int64], int]:
     """Collect an even random sample of foreground voxels, slice by slice.
 
     Parameters
     ----------
     labels : integer, shape (z, y, x)
+        Foreground is what is above 0.
     roi : Roi
     keep : int
         At most this many per slice.
@@ -74,29 +80,27 @@ def find_foreground(
 
     Returns
     -------
-    int64, shape (k, 3)
-        Positions in the volume.
+    positions : int64, shape (k, 3)
+        In the volume.
+    count : int
+        All foreground voxels of the roi.
     """
     rng = np.random.default_rng(seed)
-    found = []
-    for z in range(roi[0].start, roi[0].stop):
-        plane = np.flatnonzero(labels[(slice(z, z + 1), *roi[1:])][0])
+    found, count = [], 0
+    for z, slice_ in _slices(labels, roi):
+        plane = np.flatnonzero(slice_ > 0)
+        count += plane.size
         kept = rng.choice(plane, keep, replace=False) if plane.size > keep else plane
         y, x = np.divmod(kept, roi[2].stop - roi[2].start)
         found.append(np.stack([np.full_like(y, z), y + roi[1].start, x + roi[2].start], axis=1))
-    return np.concatenate(found).astype(np.int64)
+    return np.concatenate(found).astype(np.int64), count
 
 
-def normalise(raw: NDArray[Any], window: tuple[float, float]) -> Floats:
-    """Map intensities linearly so that the window becomes -1..1, as float32; nothing is clipped.
-
-    Examples
-    --------
-    >>> normalise(np.array([10, 20, 40]), (10, 30))
-    array([-1.,  0.,  2.], dtype=float32)
-    """
-    low, high = window
-    return (raw.astype(np.float32) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+def _slices(labels: Readable, roi: Roi) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield a roi's slices with their z, reading a slab at a time."""
+    for first in range(roi[0].start, roi[0].stop, SLAB):
+        slab = slice(first, min(first + SLAB, roi[0].stop))
+        yield from enumerate(np.asarray(labels[(slab, *roi[1:])]), first)
 
 
 def draw_centre(
