@@ -10,6 +10,7 @@ and prints the median ratio; 1 means that nothing is lost.
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from volseg.io.volumes import scratch_path
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.engine import EngineOptions
 from volseg.stages.memory import keep_freed_memory
@@ -37,9 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     shape = tuple(int(n) for n in arguments.shape.split(","))
-    options = PredictOptions(
-        model=arguments.model, overwrite=True, engine=EngineOptions(workers=arguments.workers)
-    )
+    options = PredictOptions(model=arguments.model, engine=EngineOptions(workers=arguments.workers))
     with tempfile.TemporaryDirectory() as folder:
         source, volume = Path(folder) / "noise.tif", Path(folder) / "noise.zarr"
         raw = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -58,6 +58,8 @@ def main() -> None:
             for _ in range(plan.tiles):
                 predictor(inputs)
             bare = time.perf_counter() - begun
+            shutil.rmtree(volume / "probabilities", ignore_errors=True)
+            shutil.rmtree(scratch_path(volume), ignore_errors=True)
             begun = time.perf_counter()
             predict(volume, options, NoProgress())
             whole = time.perf_counter() - begun
