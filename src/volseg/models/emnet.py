@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, ShapeError
 
 Norm = Literal["batch", "instance"]
 """Batch norm does not depend on the tile; instance norm, as published, does."""
@@ -212,7 +212,18 @@ class EMNet(nn.Module):
         self.head = nn.Conv3d(f // 2, 1, 1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the segmentation features before the head, and the centerline features."""
+        """Return the segmentation features before the head, and the centerline features.
+
+        Raises
+        ------
+        ShapeError
+            If z, y and x are not multiples of `MULTIPLE`.
+        """
+        if any(n % m for n, m in zip(x.shape[2:], MULTIPLE, strict=True)):
+            raise ShapeError(
+                f"EM-Net takes sizes (z, y, x) that are multiples of {MULTIPLE}, found "
+                f"{tuple(x.shape[2:])}"
+            )
         skips = [self.stem(x)]
         for k, pool in enumerate(((2, 2, 2), (2, 2, 2), (1, 2, 2))):
             x = functional.max_pool3d(skips[-1], pool)

@@ -1,0 +1,40 @@
+"""The centerline target against thinning and distances computed apart."""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage.morphology import skeletonize
+
+from volseg.training.centerline import centerline_proximity
+
+
+def _tube():
+    z, y, x = np.mgrid[:20, :30, :50]
+    return (z - 10) ** 2 + (y - 15 - 4 * np.sin(x / 8)) ** 2 < 36
+
+
+def test_it_is_the_exponential_of_the_distance_to_the_thinned_object():
+    mask = _tube()
+    line = np.argwhere(skeletonize(mask, method="lee"))
+    voxels = np.argwhere(mask)[::7]
+    distance = np.sqrt(((voxels[:, None] - line[None]) ** 2).sum(2)).min(1)
+    expected = (np.exp(3 * np.clip(1 - distance / 15, 0, None)) - 1) / (np.exp(3) - 1)
+    found = centerline_proximity(mask)
+    np.testing.assert_allclose(found[tuple(voxels.T)], expected, rtol=1e-5)
+
+
+def test_it_is_one_on_the_line_and_zero_outside():
+    mask = _tube()
+    found = centerline_proximity(mask)
+    assert found.max() == 1.0
+    assert (found[skeletonize(mask, method="lee") > 0] == 1).all()
+    assert found[~mask].max() == 0
+    assert found.dtype == np.float32
+
+
+def test_beyond_the_reach_it_is_zero_and_nothing_gives_nothing():
+    mask = np.zeros((3, 3, 40), bool)
+    mask[1, 1] = True
+    assert centerline_proximity(mask).min(initial=1, where=mask) == 1
+    assert centerline_proximity(_tube(), reach=2.0)[10, 10, 24] == 0
+    assert not centerline_proximity(np.zeros((4, 4, 4), bool)).any()

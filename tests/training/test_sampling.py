@@ -1,0 +1,105 @@
+"""Patches: where they come from, and the same from storage as from memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from volseg.errors import ShapeError
+from volseg.intensity import normalise
+from volseg.io.arrays import ArraySpec, create_array
+from volseg.training.augmentation import Augmentation
+from volseg.training.sampling import Source, draw_centre, draw_patch, find_foreground
+
+SHAPE = (24, 40, 36)
+ROI = (slice(4, 20), slice(3, 40), slice(0, 30))
+WINDOW = (20.0, 220.0)
+STILL = Augmentation(
+    zoom=(1.0, 1.0), elastic=0.0, rotate_probability=0.0, intensity_probability=0.0
+)
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    raw = rng.integers(0, 255, SHAPE, dtype=np.uint8)
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[8:14, 10:20, 12:22] = 700
+    return raw, labels
+
+
+def _source(raw, labels, roi=ROI):
+    return Source(raw, labels, roi, WINDOW, find_foreground(labels, roi)[0], isotropic=True)
+
+
+def test_the_foreground_is_found_in_the_roi_only_and_evenly_sampled(arrays):
+    _, labels = arrays
+    positions, count = find_foreground(labels, ROI)
+    np.testing.assert_array_equal(positions, np.argwhere(labels))
+    assert count == 600
+    few, counted = find_foreground(labels, ROI, keep=10)
+    assert counted == 600
+    np.testing.assert_array_equal(np.bincount(few[:, 0])[8:], np.full(6, 10))
+    assert (labels[tuple(few.T)] > 0).all()
+    aside = (slice(0, 8), *ROI[1:])
+    assert find_foreground(labels, aside)[1] == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_patches_about_the_foreground_is_the_one_asked_for(arrays, share):
+    raw, labels = arrays
+    source = _source(raw, labels)
+    rng = np.random.default_rng(2)
+    centres = [tuple(map(int, draw_centre(source, rng, share))) for _ in range(2000)]
+    inside = np.mean([labels[c] > 0 for c in centres])
+    by_chance = 600 / (16 * 37 * 30)
+    assert inside == pytest.approx(share + (1 - share) * by_chance, abs=0.04)
+    for axis, s in enumerate(ROI):
+        assert s.start <= min(c[axis] for c in centres) <= max(c[axis] for c in centres) < s.stop
+
+
+def test_patches_from_storage_equal_those_from_memory(arrays, tmp_path):
+    raw, labels = arrays
+    stored = []
+    for name, array in (("raw", raw), ("labels", labels)):
+        shard = (32, 64, 64)
+        spec = ArraySpec(SHAPE, array.dtype.name, (16, 32, 32), shard)
+        stored.append(create_array(tmp_path / name, spec))
+        stored[-1].write(tuple(slice(0, n) for n in SHAPE), array)
+    options = Augmentation()
+    for seed in range(6):
+        patches = [
+            draw_patch(_source(*pair), np.random.default_rng(seed), (8, 16, 16), options)
+            for pair in ((raw, labels), stored)
+        ]
+        for name in ("raw", "target", "centerline"):
+            np.testing.assert_array_equal(getattr(patches[0], name), getattr(patches[1], name))
+
+
+def test_without_augmentation_a_patch_is_a_slice_that_was_flipped_and_turned(arrays):
+    raw, labels = arrays
+    source = _source(raw, labels)
+    for seed in range(10):
+        patch = draw_patch(source, np.random.default_rng(seed), (7, 7, 7), STILL)
+        z, y, x = map(int, draw_centre(source, np.random.default_rng(seed), 0.6))
+        if min(z - 4, y - 3, x, 19 - z, 39 - y, 29 - x) < 3:
+            continue
+        box = tuple(slice(c - 3, c + 4) for c in (z, y, x))
+        expected = np.sort(normalise(raw[box], WINDOW), axis=None)
+        np.testing.assert_allclose(np.sort(patch.raw, axis=None), expected, atol=1e-5)
+        assert patch.target.sum() == (labels[box] > 0).sum()
+
+
+def test_nothing_outside_the_roi_is_read(arrays):
+    _raw, labels = arrays
+    blind = np.full(SHAPE, 255, np.uint8)
+    blind[ROI] = 20
+    for seed in range(20):
+        patch = draw_patch(_source(blind, labels), np.random.default_rng(seed), (16, 32, 32), STILL)
+        np.testing.assert_allclose(patch.raw, -1, atol=1e-5)
+
+
+def test_shapes_that_do_not_match_are_named(arrays):
+    raw, labels = arrays
+    with pytest.raises(ShapeError, match=r"raw \(24, 40, 36\), labels \(24, 40, 35\)"):
+        draw_patch(_source(raw, labels[..., :35]), np.random.default_rng(0), (8, 16, 16), STILL)
