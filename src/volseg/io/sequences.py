@@ -7,7 +7,7 @@ import itertools
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Slice:
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     samples: int = 1
-    stated: StatedSize = field(default_factory=StatedSize)
+    stated: tuple[StatedSize, ...] = ()
 
 
 def natural_key(path: Path) -> list[Any]:

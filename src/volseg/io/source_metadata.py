@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -39,42 +40,57 @@ class StatedSize:
 
 
 def settle_voxel_size(
-    stated: StatedSize, given: VoxelSize | None
-) -> tuple[VoxelSize | None, str | None]:
-    """Combine what the source says with what the user says.
+    stated: Sequence[StatedSize], given: VoxelSize | None
+) -> tuple[VoxelSize | None, str | None, tuple[str, ...]]:
+    """Combine what the source says, in one place or several, with what the user says.
 
     Returns
     -------
     voxel_size : nm (z, y, x), or None if unknown
     origin : where it comes from
+    warnings : what the user should know
 
     Raises
     ------
     VoxelSizeError
-        If the two contradict each other, or a size is no positive number.
+        If the source contradicts itself and the user does not decide, or a size is not positive.
 
     Examples
     --------
-    >>> settle_voxel_size(StatedSize((None, 5.0, 5.0), "TIFF tags"), (30.0, 5.0, 5.0))
-    ((30.0, 5.0, 5.0), '--voxel-size')
-    >>> settle_voxel_size(StatedSize((None, 5.0, 5.0), "TIFF tags"), None)
+    >>> tags = StatedSize((None, 5.0, 5.0), "TIFF tags")
+    >>> settle_voxel_size([tags], (30.0, 5.0, 5.0))
+    ((30.0, 5.0, 5.0), '--voxel-size', ())
+    >>> settle_voxel_size([tags], None)[:2]
     (None, None)
     """
-    if given is None:
-        z, y, x = stated.axes
-        if z is None or y is None or x is None:
-            return None, None
-        return (z, y, x), stated.origin
-    if not all(math.isfinite(v) and v > 0 for v in given):
-        raise VoxelSizeError(f"a voxel size is three positive numbers in nm, found {given}")
-    for axis, ours, theirs in zip("zyx", given, stated.axes, strict=True):
-        if theirs is not None and abs(ours - theirs) > SAME * theirs:
+    if given is not None:
+        if not all(math.isfinite(v) and v > 0 for v in given):
+            raise VoxelSizeError(f"a voxel size is three positive numbers in nm, found {given}")
+        differing = [s for s in stated if not _agree(s.axes, given)]
+        warnings = tuple(
+            f"--voxel-size {_write(given)} nm overrides {_write(s.axes)} nm in {s.origin}"
+            for s in differing
+        )
+        return given, "--voxel-size", warnings
+    for one, other in itertools.combinations(stated, 2):
+        if not _agree(one.axes, other.axes):
             raise VoxelSizeError(
-                f"--voxel-size says {_write(given)} nm, but {stated.origin} says "
-                f"{_write(stated.axes)} nm: they differ along {axis} by more than {SAME:.0%}; "
-                f"leave the flag out to trust the file, or correct the file"
+                f"the source contradicts itself: {one.origin} says {_write(one.axes)} nm (z,y,x), "
+                f"{other.origin} {_write(other.axes)} nm; decide with --voxel-size Z,Y,X"
             )
-    return given, "--voxel-size"
+    parts = [[s.axes[k] for s in stated if s.axes[k] is not None] for k in range(3)]
+    z, y, x = (part[0] if part else None for part in parts)
+    if z is not None and y is not None and x is not None:
+        return (z, y, x), " and ".join(s.origin for s in stated), ()
+    if any(parts):
+        found = _write((z, y, x))
+        return None, None, (f"the source says only {found} nm (z,y,x) of its voxels' size",)
+    return None, None, ()
+
+
+def _agree(ours: AxisSizes, theirs: AxisSizes) -> bool:
+    pairs = zip(ours, theirs, strict=True)
+    return all(a is None or b is None or abs(a - b) <= SAME * b for a, b in pairs)
 
 
 def _write(sizes: AxisSizes) -> str:

@@ -28,7 +28,7 @@ class Stack:
     dtype : one of the accepted types, in this machine's byte order.
     read_page : fills a page (z index, array of shape (y, x)); from any thread.
     close : releases the files.
-    stated : what the source says about its voxel size.
+    stated : what the source says about its voxel size, wherever it says something.
     metadata : what the first page says about itself, for provenance.
     warnings : what the user should know.
     """
@@ -38,7 +38,7 @@ class Stack:
     dtype: np.dtype[Any]
     read_page: Callable[[int, NDArray[Any]], None]
     close: Callable[[], None]
-    stated: StatedSize = field(default_factory=StatedSize)
+    stated: tuple[StatedSize, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -79,7 +79,7 @@ def _open(
         _ = form.decode, form.jpegtables, form.jpegheader
     shape = (len(segments), form.imagelength, form.imagewidth)
     return Stack(
-        (path,), shape, dtype, reader.read, reader.close, _stated_size(tif), _first_page(tif, form)
+        (path,), shape, dtype, reader.read, reader.close, _stated_sizes(tif), _first_page(tif, form)
     )
 
 
@@ -132,16 +132,20 @@ def _select_planes(
     return np.take(index, chosen, axis=list(named).index("C")).ravel().tolist(), None
 
 
-def _stated_size(tif: tifffile.TiffFile) -> StatedSize:
-    if tif.is_ome and tif.ome_metadata:
-        return size_from_ome(tif.ome_metadata)
+def _stated_sizes(tif: tifffile.TiffFile) -> tuple[StatedSize, ...]:
+    """Read the voxel size wherever the file states one; ImageJ's own is in its resolution tags."""
     page = tif.pages.first
     ratios = [page.tags.valueof(name) for name in ("YResolution", "XResolution")]
     pairs = [r[0] / r[1] if r and r[1] else 0.0 for r in ratios]
     resolution = (pairs[0], pairs[1]) if all(pairs) else None
-    if tif.imagej_metadata:
-        return size_from_imagej(tif.imagej_metadata, resolution)
-    return size_from_resolution(int(page.tags.valueof("ResolutionUnit") or 2), resolution)
+    if tif.imagej_metadata and not tif.is_ome:
+        found = [size_from_imagej(tif.imagej_metadata, resolution)]
+    else:
+        unit = int(page.tags.valueof("ResolutionUnit") or 2)
+        found = [size_from_resolution(unit, resolution)]
+    if tif.is_ome and tif.ome_metadata:
+        found.insert(0, size_from_ome(tif.ome_metadata))
+    return tuple(s for s in found if any(s.axes))
 
 
 def _first_page(tif: tifffile.TiffFile, form: tifffile.TiffPage) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ OME_VERSION = "0.5"
 AXES = ("z", "y", "x")
 NANOMETERS = {
     "angstrom": 0.1,
+    "\N{LATIN SMALL LETTER A WITH RING ABOVE}": 0.1,
     "picometer": 1e-3,
     "nanometer": 1.0,
     "nm": 1.0,

@@ -96,7 +96,7 @@ def convert(
     begun = time.monotonic()
     check_target(target, overwrite=options.overwrite)
     with opened(source, options.channel) as stack:
-        size, origin = settle_voxel_size(stack.stated, options.voxel_size)
+        size, origin, warnings = settle_voxel_size(stack.stated, options.voxel_size)
         spec = fit_spec(stack.shape, stack.dtype.name)
         levels = 0
         if not options.dry_run:
@@ -119,7 +119,7 @@ def convert(
             # Two slabs of level 0, and less than a third of one for all other levels.
             int(plane * min(spec.shard[0], stack.shape[0]) * 7 / 3),
             time.monotonic() - begun,
-            stack.warnings,
+            (*stack.warnings, *warnings),
         )
 
 
