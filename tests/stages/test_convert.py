@@ -1,0 +1,218 @@
+"""Convert: the same voxels, every level, the size and the histogram; or nothing at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from ome_zarr_models.v05.image import Image as OmeImage
+
+from volseg.blocks import full_roi
+from volseg.errors import ConflictError, InputError, SourceError, StorageError
+from volseg.io.attributes import read_attributes
+from volseg.io.volumes import open_image
+from volseg.pyramid import reduce_mean
+from volseg.stages.convert import ConvertOptions, convert
+from volseg.stages.progress import NoProgress
+
+
+def make(shape=(75, 130, 93), dtype="uint8"):
+    rng = np.random.default_rng(7)
+    if dtype == "float32":
+        return rng.normal(size=shape).astype(dtype)
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+def run(source, target, **options):
+    return convert(source, target, ConvertOptions(**options), NoProgress())
+
+
+def read(array):
+    return array[full_roi(array.shape)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("size", [(5.0, 5.0, 5.0), (50.0, 5.0, 5.0)])
+def test_voxels_levels_and_histogram(tmp_path, dtype, size):
+    raw = make(dtype=dtype)
+    tifffile.imwrite(tmp_path / "s.tif", raw, compression="zlib")
+    report = run(tmp_path / "s.tif", tmp_path / "v.zarr", voxel_size=size, workers=3)
+    image = open_image(tmp_path / "v.zarr")
+    assert (report.shape, report.dtype, report.levels) == (raw.shape, dtype, len(image.levels))
+    np.testing.assert_array_equal(read(image.levels[0]), raw)
+    for k in range(1, len(image.levels)):
+        pair = zip(image.factors[k], image.factors[k - 1], strict=True)
+        expected = reduce_mean(read(image.levels[k - 1]), tuple(round(a / b) for a, b in pair))
+        np.testing.assert_array_equal(read(image.levels[k]), expected)
+    OmeImage.from_zarr(zarr.open_group(tmp_path / "v.zarr", mode="r"))
+    histogram = image.attributes["histogram"]
+    assert sum(histogram["counts"]) == raw.size
+    if dtype != "float32":
+        values, counts = np.unique(raw, return_counts=True)
+        assert histogram == {"values": values.tolist(), "counts": counts.tolist()}
+    assert image.voxel_size == size
+    assert image.attributes["complete"]
+
+
+def test_thick_sections_are_reduced_in_the_plane_first(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make((30, 260, 250)))
+    run(tmp_path / "s.tif", tmp_path / "v.zarr", voxel_size=(50.0, 5.0, 5.0))
+    shapes = [a.shape for a in open_image(tmp_path / "v.zarr").levels]
+    assert shapes == [(30, 260, 250), (30, 130, 125), (30, 65, 63), (30, 33, 32)]
+
+
+def test_where_it_came_from_is_noted(tmp_path, crop):
+    run(crop / "raw.tif", tmp_path / "v.zarr")
+    noted = read_attributes(tmp_path / "v.zarr")["volseg"]
+    assert noted["voxel_size_from"] == "its ImageJ description"
+    assert noted["source"]["first"] == "raw.tif"
+    assert noted["source"]["format"] == "ImageJ"
+    assert len(noted["fingerprint"]) == 32
+
+
+def test_the_fingerprint_is_of_the_voxels_not_of_the_file(tmp_path):
+    raw, prints = make(), []
+    for name, form in (("a", {}), ("b", {"compression": "zstd"})):
+        tifffile.imwrite(tmp_path / f"{name}.tif", raw, **form)
+        run(tmp_path / f"{name}.tif", tmp_path / name)
+        prints.append(open_image(tmp_path / name).attributes["fingerprint"])
+    raw[40, 50, 60] ^= 1
+    tifffile.imwrite(tmp_path / "c.tif", raw)
+    run(tmp_path / "c.tif", tmp_path / "c")
+    prints.append(open_image(tmp_path / "c").attributes["fingerprint"])
+    assert prints[0] == prints[1] != prints[2]
+
+
+def nothing_but(folder, *names):
+    return sorted(p.name for p in folder.iterdir()) == sorted(names)
+
+
+def test_a_damaged_page_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, make(), compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages[70].dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="page 71 of 75"):
+        run(path, tmp_path / "v.zarr")
+    assert nothing_but(tmp_path, "s.tif")
+
+
+def test_values_that_are_not_finite_are_named(tmp_path):
+    raw = make(dtype="float32")
+    raw[3, 4, 5] = np.nan
+    tifffile.imwrite(tmp_path / "s.tif", raw)
+    with pytest.raises(SourceError, match=r"page 4 .*not finite"):
+        run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    assert nothing_but(tmp_path, "s.tif")
+
+
+def test_an_existing_target_is_replaced_only_on_request(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+    run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    other = make((9, 20, 30))
+    tifffile.imwrite(tmp_path / "t.tif", other)
+    with pytest.raises(ConflictError, match="--overwrite"):
+        run(tmp_path / "t.tif", tmp_path / "v.zarr")
+    run(tmp_path / "t.tif", tmp_path / "v.zarr", overwrite=True)
+    np.testing.assert_array_equal(read(open_image(tmp_path / "v.zarr").levels[0]), other)
+    assert nothing_but(tmp_path, "s.tif", "t.tif", "v.zarr")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConflictError, match="is no volume, so it is not replaced"):
+        run(tmp_path / "t.tif", tmp_path / "precious", overwrite=True)
+    assert (tmp_path / "precious" / "thesis.txt").exists()
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make((3, 9, 9)), photometric="minisblack")
+    with pytest.raises(InputError, match="there is no folder"):
+        run(tmp_path / "s.tif", tmp_path / "nowhere" / "v.zarr")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(InputError, match="no permission to write in"):
+        run(tmp_path / "s.tif", tmp_path / "locked" / "v.zarr")
+
+
+def test_no_permission_as_the_system_tells_it(tmp_path, monkeypatch):
+    """What root sees of it, too."""
+    tifffile.imwrite(tmp_path / "s.tif", make())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="no permission to write in"):
+        run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    assert nothing_but(tmp_path, "s.tif")
+
+
+FULL_DISK = """
+import resource
+import sys
+from volseg.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+main(["convert", sys.argv[1], sys.argv[2]])
+"""
+
+
+def test_a_full_disk_ends_with_a_message_and_leaves_nothing(tmp_path):
+    """A limit on files' sizes stands in for it: every write beyond it fails."""
+    tifffile.imwrite(tmp_path / "s.tif", make((75, 200, 200)))
+    arguments = [sys.executable, "-c", FULL_DISK, tmp_path / "s.tif", tmp_path / "v.zarr"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "error: cannot write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert nothing_but(tmp_path, "s.tif")
+
+
+def test_storage_errors_are_storage_errors(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("volseg.io.arrays.StoredArray.write", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    assert nothing_but(tmp_path, "s.tif")
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+    report = run(tmp_path / "s.tif", tmp_path / "v.zarr", dry_run=True)
+    assert report.raw_bytes == 75 * 130 * 93
+    assert nothing_but(tmp_path, "s.tif")
+
+
+PEAK = """
+import resource
+import sys
+from volseg.cli import main
+
+main(["convert", sys.argv[1], sys.argv[2], "-q"], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_depth(tmp_path):
+    peaks = []
+    for depth in (128, 512):
+        source, target = tmp_path / f"{depth}.tif", tmp_path / f"{depth}.zarr"
+        pages = np.random.default_rng(0).integers(0, 255, (16, 512, 512), np.uint8)
+        with tifffile.TiffWriter(source) as writer:
+            for n in range(depth):
+                writer.write(pages[n % 16], contiguous=True)
+        done = subprocess.check_output([sys.executable, "-c", PEAK, source, target])
+        peaks.append(int(done.split()[-1]))
+    assert peaks[1] < 1.15 * peaks[0]

@@ -1,0 +1,81 @@
+"""Pyramids: which levels, and reduction that equals a plain reading of its definition."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volseg.pyramid import SMALLEST, pyramid_factors, reduce_labels, reduce_mean, reduced_shape
+
+sides = st.tuples(*[st.integers(1, 7)] * 3)
+factors = st.tuples(*[st.integers(1, 2)] * 3)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def groups(block, factor):
+    """Yield each reduced voxel with the voxels that it stands for, the last ones held."""
+    pad = [(0, -n % f) for n, f in zip(block.shape, factor, strict=True)]
+    padded = np.pad(block, pad, mode="edge")
+    for index in np.ndindex(reduced_shape(block.shape, factor)):
+        yield (
+            index,
+            padded[
+                tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factor, strict=True))
+            ].ravel(),
+        )
+
+
+@given(
+    shape=sides,
+    factor=factors,
+    dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
+    seed=seeds,
+)
+def test_means_are_rounded_to_nearest(shape, factor, dtype, seed):
+    rng = np.random.default_rng(seed)
+    if dtype == "float32":
+        block = rng.normal(size=shape).astype(dtype)
+    else:
+        limits = np.iinfo(dtype)
+        block = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    reduced = reduce_mean(block, factor)
+    assert reduced.dtype == block.dtype
+    for index, group in groups(block, factor):
+        mean = group.astype(float).mean()
+        if dtype == "float32":
+            assert reduced[index] == pytest.approx(mean, rel=1e-6, abs=1e-7)
+        else:
+            assert reduced[index] == np.floor(mean + 0.5)
+
+
+@given(shape=sides, factor=factors, seed=seeds)
+def test_labels_take_the_most_frequent_the_smallest_of_equals(shape, factor, seed):
+    block = np.random.default_rng(seed).integers(0, 4, shape, np.uint32)
+    reduced = reduce_labels(block, factor)
+    assert reduced.dtype == block.dtype
+    for index, group in groups(block, factor):
+        values, counts = np.unique(group, return_counts=True)
+        assert reduced[index] == values[counts.argmax()]
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 5000)] * 3),
+    size=st.none() | st.tuples(*[st.floats(1, 200)] * 3),
+)
+def test_levels_end_small_and_even_out_the_voxels(shape, size):
+    found = pyramid_factors(shape, size)
+    assert found[0] == (1, 1, 1)
+    assert max(reduced_shape(shape, found[-1])) <= SMALLEST
+    voxel = np.array(size or (1.0, 1.0, 1.0))
+    for fine, coarse in itertools.pairwise(found):
+        steps = np.divide(coarse, fine)
+        assert set(steps) <= {1, 2}
+        assert (steps == 2).any()
+        halved = voxel * fine
+        kept = [k for k in range(3) if steps[k] == 1 and shape[k] > fine[k]]
+        # what is not halved is coarser than the finest that is
+        assert all(halved[k] > halved[steps == 2].min() for k in kept)
