@@ -42,7 +42,7 @@ from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 
 SHAPE = (30, 64, 64)
-TINY = TrainConfig(width=8, patch=(4, 16, 16), steps=6, validate_every=3, seed=1)
+TINY = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ train_loop.CHECKPOINT_SECONDS = 0.0
 class Slow(NoProgress):
     def advance(self, n):
         time.sleep(0.3)
-config = TrainConfig(width=8, patch=(4, 16, 16), steps=6, validate_every=3, seed=1)
+config = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
 train(Path(sys.argv[1]), TrainOptions("balls", Path(sys.argv[2]), config, workers=1), Slow())
 """
 
@@ -168,7 +168,7 @@ def test_a_run_ended_by_sigkill_resumes(volume, undisturbed, tmp_path):
         time.sleep(0.05)
     time.sleep(1.0)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     train(volume, options(folder), NoProgress())
     assert_same_run(folder, undisturbed)
 
@@ -282,6 +282,21 @@ def test_batches_depend_on_seed_and_step_only(volume):
     other = dataclasses.replace(TINY, seed=2)
     first, second = (draw_batch(sources, config, 3)[0] for config in (TINY, other))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("depth", [4, 8, 12, 16])
+def test_gradients_can_be_trusted(depth):
+    config = dataclasses.replace(TINY, patch=(depth, 32, 32))
+    cpu = torch.device("cpu")
+    generator = torch.Generator().manual_seed(depth)
+    raw = torch.randn((1, 1, *config.patch), generator=generator)
+    batch = raw, (raw > 0.5).float(), torch.zeros_like(raw)
+    gradients = []
+    for precision in (torch.float32, train_loop.training_precision(config, cpu)):
+        run = train_loop.start_run(config, None, cpu, precision)
+        train_loop.batch_loss(run, batch).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in run.network.parameters()]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.98
 
 
 def test_norms_freeze_when_the_recipe_says(volume, tmp_path):

@@ -22,12 +22,20 @@ from volseg.io.checkpoints import (
 )
 from volseg.io.ledger import describe_difference
 from volseg.io.weights import save_weights
-from volseg.models.inference import choose_device, choose_precision
+from volseg.models.inference import choose_device
 from volseg.models.registry import count_parameters, find_architecture
 from volseg.stages.progress import Progress
 from volseg.stages.results import discard
 from volseg.stages.train_data import PERCENTILES, TrainingData, open_training_data
-from volseg.stages.train_loop import CHECKPOINT, LOG, Events, Run, start_run, train_steps
+from volseg.stages.train_loop import (
+    CHECKPOINT,
+    LOG,
+    Events,
+    Run,
+    start_run,
+    train_steps,
+    training_precision,
+)
 from volseg.training.config import TrainConfig
 from volseg.types import Zyx
 
@@ -162,7 +170,7 @@ def train(
     data = open_training_data(volume, options.labels, options.roi, options.validation)
     configuration = json.loads(json.dumps({**data.description, "name": name, **asdict(config)}))
     saved = open_folder(options.output, configuration, name, overwrite=options.overwrite)
-    run = start_run(config, saved, device, choose_precision("auto", device))
+    run = start_run(config, saved, device, training_precision(config, device))
     first, text = run.step, json.dumps(configuration)
     export = Export(options.output / f"{name}.safetensors", data, options.terms)
     meter = _Meter(run, progress)
