@@ -36,6 +36,12 @@ def test_imagej_units(tmp_path, unit, scale):
     assert origin == "its ImageJ description"
 
 
+def test_a_negative_spacing_of_imagej_is_a_direction(tmp_path):
+    form = {"spacing": -50, "unit": "nm", "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "s.tif", RAW, imagej=True, resolution=(0.25, 0.25), metadata=form)
+    assert size_of(tmp_path / "s.tif")[0] == (50.0, 4.0, 4.0)
+
+
 @pytest.mark.parametrize(("unit", "scale"), [("nm", 1), ("µm", 1e-3), ("Å", 10), (None, 1e-3)])
 def test_ome_xml_units(tmp_path, unit, scale):
     metadata = {"axes": "ZYX"}

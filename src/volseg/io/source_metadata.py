@@ -147,7 +147,8 @@ def size_from_imagej(
     def nanometers(key: str) -> float | None:
         return unit_nanometers(str(metadata.get(key) or unit))
 
-    z = _positive(metadata.get("spacing"), nanometers("zunit"))
+    # ImageJ marks stacks that run downwards by a negative spacing, and ignores the sign itself
+    z = _positive(str(metadata.get("spacing")).strip().removeprefix("-"), nanometers("zunit"))
     if resolution is None:
         return StatedSize((z, None, None), origin)
     y = _positive(_inverse(resolution[0]), nanometers("yunit"))

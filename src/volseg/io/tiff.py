@@ -51,6 +51,13 @@ def open_tiff(
         ) from error
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    except SourceError:
+        raise
+    except Exception as error:  # its description is free text: tags, XML and numbers of any kind
+        raise SourceError(
+            f"{path} is damaged: what it says about itself cannot be read ({error}); export the "
+            f"file again, for example from ImageJ"
+        ) from error
 
 
 def _open(
@@ -74,13 +81,13 @@ def _open(
     nbytes = form.imagelength * form.imagewidth * dtype.itemsize
     segments = tuple(pages[p] for p in planes)
     plain = samples == 1 and lies_plain(form) and all(is_contiguous(s, nbytes) for s in segments)
-    reader = TiffPages(path, os.open(path, os.O_RDONLY), form, segments, sample, plain)
     if not plain:
         _ = form.decode, form.jpegtables, form.jpegheader
     shape = (len(segments), form.imagelength, form.imagewidth)
-    return Stack(
-        (path,), shape, dtype, reader.read, reader.close, _stated_sizes(tif), _first_page(tif, form)
-    )
+    stated, noted = _stated_sizes(tif), _first_page(tif, form)
+    # last, as nobody would close it if something above failed
+    reader = TiffPages(path, os.open(path, os.O_RDONLY), form, segments, sample, plain)
+    return Stack((path,), shape, dtype, reader.read, reader.close, stated, noted)
 
 
 def _describe_planes(tif: tifffile.TiffFile) -> tuple[str, tuple[int, ...]]:

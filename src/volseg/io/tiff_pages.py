@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,10 +96,17 @@ class TiffPages:
 
 _NATIVE = "<" if np.little_endian else ">"
 
+# There is one logger for all files: without it, threads would collect each other's complaints and
+# blame a sound slice for what is wrong with another.
+_LISTENING = threading.Lock()
+
 
 @contextmanager
 def complaints_of_tifffile() -> Iterator[list[str]]:
-    """Collect what tifffile only logs: it drops damaged pages without an error."""
+    """Collect what tifffile only logs: it drops damaged pages without an error.
+
+    One file at a time; not to be entered again within itself.
+    """
     found: list[str] = []
 
     class Collect(logging.Handler):
@@ -106,13 +114,14 @@ def complaints_of_tifffile() -> Iterator[list[str]]:
             found.append(record.getMessage())
 
     logger, handler = logging.getLogger("tifffile"), Collect(logging.WARNING)
-    logger.addHandler(handler)
-    propagate, logger.propagate = logger.propagate, False
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+    with _LISTENING:
+        logger.addHandler(handler)
+        propagate, logger.propagate = logger.propagate, False
+        try:
+            yield found
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = propagate
 
 
 def lies_plain(form: tifffile.TiffPage) -> bool:
