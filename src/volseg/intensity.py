@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.types import Floats
+
+COUNTED_AT_ONCE = 1 << 20
 
 
 def normalise(raw: NDArray[Any], window: tuple[float, float]) -> Floats:
@@ -56,25 +58,26 @@ def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any
     flat = np.ascontiguousarray(raw).reshape(-1)
     kind = raw.dtype.name
     if kind == "uint8":
-        return _count_bytes(flat), np.arange(256)
+        return _count_codes(flat), np.arange(256)
     if kind == "uint16":
-        return np.bincount(flat, minlength=65536), np.arange(65536)
+        return _count_codes(flat), np.arange(65536)
     if kind == "int16":
         codes = flat.view(np.uint16) ^ np.uint16(0x8000)
-        return np.bincount(codes, minlength=65536), np.arange(-32768, 32768)
+        return _count_codes(codes), np.arange(-32768, 32768)
     # The upper half of a float32 is a bfloat16; flipping bits makes its order that of integers.
     upper = (flat.view(np.uint32) >> 16).astype(np.uint16)
     codes = np.where(upper & 0x8000, ~upper, upper | 0x8000).astype(np.uint16)
-    return np.bincount(codes, minlength=65536), _bfloat16_values()
+    return _count_codes(codes), _bfloat16_values()
 
 
-def _count_bytes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count bytes two at a time, which halves the work."""
-    even = flat.size // 2 * 2
-    pairs = np.bincount(flat[:even].view(np.uint16), minlength=65536).reshape(256, 256)
-    counts: NDArray[np.int64] = pairs.sum(axis=0) + pairs.sum(axis=1)
-    if flat.size != even:
-        counts[flat[-1]] += 1
+def _count_codes(codes: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Count by sorting parts in cache: as fast as `numpy.bincount`, without Python's lock."""
+    bins = np.arange(1 << 8 * codes.itemsize, dtype=codes.dtype)
+    counts = np.zeros(len(bins), np.int64)
+    kind: Literal["stable", "quicksort"] = "stable" if codes.itemsize == 1 else "quicksort"
+    for start in range(0, len(codes), COUNTED_AT_ONCE):
+        part = np.sort(codes[start : start + COUNTED_AT_ONCE], kind=kind)
+        counts += np.diff(np.searchsorted(part, bins), append=len(part))
     return counts
 
 

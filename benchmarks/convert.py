@@ -1,0 +1,115 @@
+"""Measure `volseg convert` against copying the file, and against writers of the same shards.
+
+Contestants, in turn: cp of the source; TensorStore and zarr-python writing level 0 with the same
+shards, chunks and codecs from a memory map; volseg convert with everything (decoding, pyramid,
+histogram, fingerprint). The source is the bundled crop, mirrored and repeated: real EM compresses
+as real EM does.
+
+    python benchmarks/convert.py --tiles 8,4,4 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import zarr
+from zarr.codecs import ZstdCodec
+
+from volseg.blocks import full_roi
+from volseg.io.arrays import ArraySpec, create_array, fit_spec
+from volseg.stages.convert import ConvertOptions, convert
+from volseg.stages.memory import keep_freed_memory
+from volseg.stages.progress import NoProgress
+
+RAW = Path(__file__).parents[1] / "examples" / "crop" / "raw.tif"
+
+
+def make_source(path: Path, tiles: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Write a plain stack of pages, one after the other; return its shape."""
+    raw = tifffile.imread(RAW)
+    pad = [(0, 0), *((0, (t - 1) * n) for t, n in zip(tiles[1:], raw.shape[1:], strict=True))]
+    layer = np.pad(raw, pad, mode="symmetric")
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        for copy in range(tiles[0]):
+            for page in layer if copy % 2 == 0 else layer[::-1]:
+                writer.write(page, contiguous=True)
+    return tiles[0] * raw.shape[0], layer.shape[1], layer.shape[2]
+
+
+def write_tensorstore(source: Path, target: Path, spec: ArraySpec) -> None:
+    """Write level 0, a row of shards at a time."""
+    raw, array = tifffile.memmap(source, mode="r"), create_array(target, spec)
+    for z in range(0, spec.shape[0], spec.shard[0]):
+        box = (slice(z, min(z + spec.shard[0], spec.shape[0])), *full_roi(spec.shape)[1:])
+        array.write(box, raw[box])
+
+
+def write_zarr(source: Path, target: Path, spec: ArraySpec) -> None:
+    """Write level 0 with zarr-python."""
+    raw = tifffile.memmap(source, mode="r")
+    array = zarr.create_array(
+        target,
+        shape=spec.shape,
+        dtype=spec.dtype,
+        chunks=spec.chunk,
+        shards=spec.shard,
+        compressors=ZstdCodec(level=1),
+    )
+    for z in range(0, spec.shape[0], spec.shard[0]):
+        array[z : z + spec.shard[0]] = raw[z : z + spec.shard[0]]
+
+
+def seconds(work: Callable[[], object], target: Path) -> float:
+    """Time one contestant, until its bytes are handed to the system; remove what it wrote."""
+    begun = time.perf_counter()
+    work()
+    taken = time.perf_counter() - begun
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink()
+    return taken
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", default="8,4,4", help="crops of 32 x 384 x 384 per axis")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    z, y, x = (int(t) for t in arguments.tiles.split(","))
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "raw.tif", Path(folder) / "target"
+        spec = fit_spec(make_source(source, (z, y, x)), "uint8")
+        options = ConvertOptions(voxel_size=(5.0, 5.0, 5.0))
+        contestants: dict[str, Callable[[], object]] = {
+            "cp": lambda: shutil.copyfile(source, target),
+            "tensorstore": lambda: write_tensorstore(source, target, spec),
+            "zarr-python": lambda: write_zarr(source, target, spec),
+            "volseg": lambda: convert(source, target, options, NoProgress()),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(arguments.repeats):
+            for name, work in contestants.items():
+                os.sync()
+                taken[name].append(seconds(work, target))
+        megabytes = np.prod(spec.shape) / 1e6
+    print(f"{spec.shape} uint8, {megabytes:.0f} MB, medians of {arguments.repeats} rounds:")
+    for name, found in taken.items():
+        ratio = statistics.median(v / t for v, t in zip(taken["volseg"], found, strict=True))
+        rate = megabytes / statistics.median(found)
+        print(f"{name:12} {rate:6.0f} MB/s   volseg convert takes {ratio:5.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
