@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -90,6 +91,50 @@ def test_without_units_the_voxel_size_is_unknown(tmp_path):
     assert open_image(tmp_path / "v").voxel_size is None
     zarr.create_array(tmp_path / "a", shape=SHAPE, dtype="uint8")
     assert open_image(tmp_path / "a").voxel_size is None
+
+
+def rewrite(path, change):
+    attributes = read_attributes(path)
+    change(attributes["ome"]["multiscales"][0])
+    write_group(path, attributes)
+    return path
+
+
+@pytest.mark.parametrize("scale", [[0, 5, 4], [-50, 5, 4], [math.nan, 5, 4], [5, 4], "5,5,5", None])
+def test_a_scale_is_three_positive_numbers(tmp_path, scale):
+    make(tmp_path / "v")
+
+    def change(multiscale):
+        multiscale["datasets"][0]["coordinateTransformations"][0]["scale"] = scale
+
+    with pytest.raises(VolumeError, match=r"multiscales metadata of .*v cannot be used"):
+        open_image(rewrite(tmp_path / "v", change))
+
+
+def test_a_unit_without_a_scale_is_no_voxel_size(tmp_path):
+    make(tmp_path / "v")
+
+    def change(multiscale):
+        for dataset in multiscale["datasets"]:
+            del dataset["coordinateTransformations"]
+
+    assert open_image(rewrite(tmp_path / "v", change)).voxel_size is None
+
+
+def test_a_scale_common_to_all_levels_is_applied(tmp_path):
+    make(tmp_path / "v")
+    common = {"coordinateTransformations": [{"type": "scale", "scale": [2, 3, 4]}]}
+    image = open_image(rewrite(tmp_path / "v", lambda multiscale: multiscale.update(common)))
+    assert image.voxel_size == (100.0, 15.0, 16.0)
+    assert image.factors == make(tmp_path / "w").factors
+
+
+@pytest.mark.parametrize("axes", ["xyz", "yx"])
+def test_other_axes_are_refused(tmp_path, axes):
+    make(tmp_path / "v")
+    named = {"axes": [{"name": a, "type": "space", "unit": "nanometer"} for a in axes]}
+    with pytest.raises(VolumeError, match=r"expected \['z', 'y', 'x'\]"):
+        open_image(rewrite(tmp_path / "v", lambda multiscale: multiscale.update(named)))
 
 
 def test_a_level_outside_the_image_is_refused(tmp_path):

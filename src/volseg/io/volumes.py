@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,16 +213,24 @@ def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[s
         raise VolumeError(f"{path} has the axes {[a['name'] for a in axes]}, expected {list(AXES)}")
     units = [str(a.get("unit", "")).lower() for a in axes]
     size = None
-    if units and all(u in NANOMETERS for u in units):
+    stated = _states_scale(multiscale) or _states_scale(multiscale["datasets"][0])
+    if stated and units and all(u in NANOMETERS for u in units):
         size = _floats([s * NANOMETERS[u] for s, u in zip(scales[0], units, strict=True)])
     factors = [_floats([a / b for a, b in zip(s, scales[0], strict=True)]) for s in scales]
     return Image(path, tuple(levels), tuple(factors), size, attributes)
 
 
+def _states_scale(entry: Mapping[str, Any]) -> bool:
+    return any(t["type"] == "scale" for t in entry.get("coordinateTransformations", []))
+
+
 def _scale_of(entry: Mapping[str, Any], rank: int) -> list[float]:
     for transformation in entry.get("coordinateTransformations", []):
         if transformation["type"] == "scale":
-            return [float(v) for v in transformation["scale"]]
+            scale = [float(v) for v in transformation["scale"]]
+            if not all(math.isfinite(v) and v > 0 for v in scale):
+                raise ValueError(f"a scale is positive numbers, found {scale}")
+            return scale
     return [1.0] * max(rank, 3)
 
 

@@ -1,0 +1,63 @@
+"""Info: what stands in a volume, from its metadata alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+
+from volseg.errors import VolumeError
+from volseg.io.arrays import fit_spec
+from volseg.io.volumes import create_image, labels_path, probabilities_path
+from volseg.stages.info import info
+
+SHAPE = (40, 150, 160)
+SIZE = (50.0, 5.0, 4.0)
+
+
+def make(path, dtype="uint8", label=False, **attributes):
+    return create_image(path, fit_spec(SHAPE, dtype), SIZE, label=label, attributes=attributes)
+
+
+def test_an_image_and_what_is_in_it(tmp_path):
+    volume = tmp_path / "vol.zarr"
+    image = make(volume, histogram={"values": [1], "counts": [2]}, version="1.2.3")
+    make(probabilities_path(volume, "m"), threshold=0.5)
+    make(labels_path(volume, "m"), "uint32", label=True)
+    make(labels_path(volume, "n"), "uint64", label=True)
+    (volume / "tables").mkdir()
+    (volume / "tables" / "m.parquet").touch()
+    found = info(volume)
+    assert (found["shape"], found["dtype"], found["voxel_size"]) == ([*SHAPE], "uint8", [*SIZE])
+    assert found["levels"] == [[*level.shape] for level in image.levels]
+    assert found["volseg"] == {"version": "1.2.3"}
+    assert found["probabilities"]["m"]["volseg"] == {"threshold": 0.5}
+    assert {n: d["dtype"] for n, d in found["labels"].items()} == {"m": "uint32", "n": "uint64"}
+    assert found["tables"] == ["m"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_plain_array_of_others(tmp_path):
+    zarr.create_array(tmp_path / "a", shape=SHAPE, chunks=(8, 16, 16), dtype="uint16")
+    found = info(tmp_path / "a")
+    assert (found["shape"], found["chunk"], found["dtype"]) == ([*SHAPE], [8, 16, 16], "uint16")
+    assert found["voxel_size"] is None
+    assert (found["probabilities"], found["labels"], found["tables"]) == ({}, {}, [])
+
+
+def test_voxels_are_not_read(tmp_path):
+    """All of them may be damaged, and it still says what is there."""
+    image = make(tmp_path / "v")
+    box = tuple(slice(0, n) for n in SHAPE)
+    image.levels[0].write(box, np.ones(SHAPE, np.uint8))
+    for file in (tmp_path / "v" / "0" / "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    assert info(tmp_path / "v")["shape"] == [*SHAPE]
+
+
+def test_what_is_no_volume_is_named(tmp_path):
+    with pytest.raises(VolumeError, match="there is nothing at"):
+        info(tmp_path / "nowhere")
