@@ -216,6 +216,15 @@ def test_files_of_others_are_not_overwritten_and_overwrite_starts_anew(volume, t
     assert json.loads((folder / "run.json").read_text())["training"]["seeds"] == [4]
 
 
+def test_a_run_whose_weights_are_gone_does_not_look_finished(volume, tmp_path):
+    folder = tmp_path / "run"
+    short = dataclasses.replace(TINY, steps=1)
+    train(volume, options(folder, short), NoProgress())
+    (folder / "run.safetensors").unlink()
+    with pytest.raises(ConflictError, match=r"run\.safetensors are gone"):
+        train(volume, options(folder, short), NoProgress())
+
+
 def test_the_card_says_what_the_network_is_and_what_it_learned_from(volume, undisturbed):
     card = load_card(undisturbed / "run.safetensors")
     assert (card.name, card.architecture, card.width) == ("run", "emnet", 8)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from volseg import __version__
 from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.io.checkpoints import (
     Checkpoint,
@@ -21,12 +20,12 @@ from volseg.io.checkpoints import (
     trim_log,
 )
 from volseg.io.ledger import describe_difference
-from volseg.io.weights import save_weights
 from volseg.models.inference import choose_device
-from volseg.models.registry import count_parameters, find_architecture
+from volseg.models.registry import find_architecture
 from volseg.stages.progress import Progress
 from volseg.stages.results import discard
-from volseg.stages.train_data import PERCENTILES, TrainingData, open_training_data
+from volseg.stages.train_data import TrainingData, open_training_data
+from volseg.stages.train_export import Export
 from volseg.stages.train_loop import (
     CHECKPOINT,
     LOG,
@@ -37,11 +36,6 @@ from volseg.stages.train_loop import (
     training_precision,
 )
 from volseg.training.config import TrainConfig
-from volseg.types import Zyx
-
-TILE: Zyx = (80, 144, 144)
-OVERLAP: Zyx = (16, 16, 16)
-"""How exported weights are tiled: the context beyond 16 voxels changes next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -93,50 +87,6 @@ class TrainReport:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Export:
-    """Writes the averaged weights of a run, and their card."""
-
-    path: Path
-    data: TrainingData
-    terms: str
-
-    def __call__(self, run: Run) -> None:
-        """Write them as they are now, with the run's best row as their score."""
-        best = run.best or {}
-        config, architecture = run.config, find_architecture(run.config.architecture)
-        card = {
-            "name": self.path.stem,
-            "architecture": config.architecture,
-            "width": config.width,
-            "parameters": count_parameters(run.averaged),
-            "voxel_size": list(self.data.voxel_size),
-            "percentiles": list(PERCENTILES),
-            "tile": list(TILE),
-            "overlap": list(OVERLAP),
-            "stride": list(architecture.stride),
-            "threshold": best["threshold"],
-            "training": {
-                "data": self.data.description,
-                "terms": self.terms,
-                "seeds": [config.seed],
-                "steps": run.step,
-                "minutes": best["minutes"],
-                "recipe": asdict(config),
-                "volseg": __version__,
-            },
-            "scores": {
-                "validation Jaccard": best["jaccard"],
-                "measured on": f"{self.data.description['validation']}, held out, at the best "
-                f"threshold and the best of the run's validations",
-            },
-        }
-        try:
-            save_weights(self.path, run.averaged.state_dict(), card)
-        except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
-
-
 def train(
     volume: Path,
     options: TrainOptions,
@@ -169,32 +119,36 @@ def train(
     device = choose_device(options.device)
     data = open_training_data(volume, options.labels, options.roi, options.validation)
     configuration = json.loads(json.dumps({**data.description, "name": name, **asdict(config)}))
-    saved = open_folder(options.output, configuration, name, overwrite=options.overwrite)
+    weights = options.output / f"{name}.safetensors"
+    saved = open_folder(weights, configuration, overwrite=options.overwrite)
     run = start_run(config, saved, device, training_precision(config, device))
-    first, text = run.step, json.dumps(configuration)
-    export = Export(options.output / f"{name}.safetensors", data, options.terms)
-    meter = _Meter(run, progress)
+    first, export = run.step, Export(weights, data, options.terms)
     if not run.finished:
-        trim_log(options.output / LOG, run.step)
-        if saved is None:
-            save_checkpoint(options.output / CHECKPOINT, run.checkpoint(text))
+        meter = _Meter(run, progress)
         events = Events(meter, on_row or (lambda _row: None), export)
-        workers = options.workers or min(os.cpu_count() or 1, 4)
-        meter.start()
         try:
-            train_steps(
-                run, (data.training, data.validation), options.output, text, workers, events
-            )
+            meter.start()
+            _continue(run, data, options, json.dumps(configuration), events)
         finally:
             progress.finish()
     return TrainReport(
-        weights=export.path,
+        weights=weights,
         step=run.step,
         minutes=run.seconds / 60,
         best=run.best or {},
         steps_now=run.step - first,
         seconds=time.monotonic() - begun,
     )
+
+
+def _continue(
+    run: Run, data: TrainingData, options: TrainOptions, configuration: str, events: Events
+) -> None:
+    folder, workers = options.output, options.workers or min(os.cpu_count() or 1, 4)
+    trim_log(folder / LOG, run.step)
+    if run.step == 0:
+        save_checkpoint(folder / CHECKPOINT, run.checkpoint(configuration))
+    train_steps(run, (data.training, data.validation), folder, configuration, workers, events)
 
 
 @dataclass
@@ -251,41 +205,50 @@ def check_options(options: TrainOptions) -> str:
 
 
 def open_folder(
-    folder: Path, configuration: Mapping[str, Any], name: str, *, overwrite: bool
+    weights: Path, configuration: Mapping[str, Any], *, overwrite: bool
 ) -> Checkpoint | None:
     """Make a run's folder, or find the checkpoint to go on from.
+
+    Parameters
+    ----------
+    weights : Path
+        That the run exports into its folder.
+    configuration : mapping
+        Everything that decides the run.
+    overwrite : bool
+        Whether another run may be discarded.
 
     Raises
     ------
     ConflictError
-        If the folder holds another run that may not be replaced, or weights of unknown origin.
+        If the folder holds another run that may not be replaced, weights of unknown origin, or a
+        run whose weights are gone.
     ModelError
         If the checkpoint cannot be read.
     StorageError
         If the folder cannot be made.
     """
-    own = [folder / CHECKPOINT, folder / LOG, folder / f"{name}.safetensors"]
-    own.append(own[-1].with_suffix(".json"))
-    if overwrite:
-        discard(*own)
-    saved = load_checkpoint(own[0])
-    if saved is not None:
-        theirs = json.loads(saved.config)
-        if theirs != configuration:
-            raise ConflictError(
-                f"{folder} holds a run with another configuration "
-                f"({describe_difference(theirs, configuration)}); choose another --output, or give "
-                f"--overwrite to discard it"
-            )
-        return saved
-    standing = next((path for path in own if path.exists()), None)
-    if standing is not None:
-        raise ConflictError(
-            f"{standing} stands where this run would write; choose another --output or --name, or "
-            f"give --overwrite to replace it"
-        )
+    folder, card = weights.parent, weights.with_suffix(".json")
+    own = (folder / CHECKPOINT, folder / LOG, weights, card)
     try:
+        if overwrite:
+            discard(*own)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    return None
+    saved = load_checkpoint(own[0])
+    remedy = "choose another --output, or give --overwrite to discard it"
+    if saved is None:
+        standing = next((path for path in own if path.exists()), None)
+        if standing is not None:
+            raise ConflictError(f"{standing} stands where this run would write; {remedy}")
+        return None
+    theirs = json.loads(saved.config)
+    if theirs != configuration:
+        raise ConflictError(
+            f"{folder} holds a run with another configuration "
+            f"({describe_difference(theirs, configuration)}); {remedy}"
+        )
+    if saved.best is not None and not (weights.exists() and card.exists()):
+        raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")
+    return saved
