@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from volseg.blend import (
@@ -34,6 +34,7 @@ def blending(lattice, k):
 
 
 @given(lattices)
+@example(AxisLattice(length=69, tile=1, overlap=0, scale=1.37))
 @settings(deadline=None)
 def test_weights_over_every_voxel_sum_to_one(lattice):
     total = np.zeros(lattice.length)

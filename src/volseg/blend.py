@@ -19,6 +19,10 @@ Shares = NDArray[np.uint16]
 """uint16, shape (z, y, x): weighted probabilities in units of 1 / FULL."""
 
 
+ROUNDING = 1e-6
+"""Network voxels; far above the rounding of positions."""
+
+
 def window(position: NDArray[np.float64], tile: int, overlap: int) -> NDArray[np.float64]:
     """Weigh positions within a tile: a raised-cosine ramp over each overlap, one between.
 
@@ -41,7 +45,9 @@ def window(position: NDArray[np.float64], tile: int, overlap: int) -> NDArray[np
     True
     """
     if overlap == 0:
-        return ((position >= -0.5) & (position < tile - 0.5)).astype(float)
+        # a voxel on the face between two tiles is in the support of one: rounding must not drop it
+        near = ROUNDING
+        return ((position > -0.5 - near) & (position < tile - 0.5 + near)).astype(float)
 
     def rise(at: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.sin(np.pi / 2 * np.clip((at + 0.5) / overlap, 0, 1)) ** 2)

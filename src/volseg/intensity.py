@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +71,15 @@ def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any
 
 
 def _count_codes(codes: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Count by sorting parts in cache: as fast as `numpy.bincount`, without Python's lock."""
+    """Count by sorting parts in cache, without Python's lock, which `numpy.bincount` holds.
+
+    The stable sort of small integers is a radix sort, as fast on all processors. The other one is
+    equally fast for 16 bits where there is AVX-512 for it, and 16 times slower where there is not.
+    """
     bins = np.arange(1 << 8 * codes.itemsize, dtype=codes.dtype)
     counts = np.zeros(len(bins), np.int64)
-    kind: Literal["stable", "quicksort"] = "stable" if codes.itemsize == 1 else "quicksort"
     for start in range(0, len(codes), COUNTED_AT_ONCE):
-        part = np.sort(codes[start : start + COUNTED_AT_ONCE], kind=kind)
+        part = np.sort(codes[start : start + COUNTED_AT_ONCE], kind="stable")
         counts += np.diff(np.searchsorted(part, bins), append=len(part))
     return counts
 

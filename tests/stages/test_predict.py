@@ -43,7 +43,7 @@ def write_raw(path: Path, raw: np.ndarray, shard=(8, 32, 32), voxel_size=(5.0, 5
     for k, level in enumerate(image.levels):
         if k > 0:
             factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
-            raw = reduce_mean(raw, tuple(factor))
+            raw = reduce_mean(raw, tuple(factor.tolist()))
         level.write(full_roi(level.shape), raw)
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from numcodecs import zstd
 from numpy.typing import NDArray
 
@@ -63,27 +64,28 @@ class ComponentStore:
 
     def save_numbers(self, numbers: Labels) -> None:
         """Keep the objects' numbers of all components, in the order of the blocks."""
-        _write_bytes(self.folder / "numbers.npy", _pack(numbers))
+        _write_bytes(self.folder / f"numbers.{numbers.dtype.name}", numbers.tobytes())
 
     def load_numbers(self, start: int, stop: int) -> Labels:
-        """Read the numbers of some components; only these are read."""
-        try:
-            numbers = np.load(self.folder / "numbers.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise StorageError(f"cannot read {self.folder / 'numbers.npy'}: {error}") from error
-        return np.array(numbers[start:stop])
+        """Read the numbers of some components; only these are read.
 
-
-def _pack(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+        Raises
+        ------
+        StorageError
+            If they are missing.
+        """
+        for dtype in (np.dtype(np.uint32), np.dtype(np.uint64)):
+            path = self.folder / f"numbers.{dtype.name}"
+            if path.exists():
+                at = start * dtype.itemsize
+                return np.fromfile(path, dtype, count=stop - start, offset=at)
+        raise StorageError(f"{self.folder} holds no numbers; run the same command again")
 
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    _write_bytes(path, zstd.compress(buffer.getvalue(), 1))
+    # numpy's own format is parsed with ast, which Python 3.11 cannot do in several threads at once
+    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    _write_bytes(path, zstd.compress(safetensors.numpy.save(kept), 1))
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
@@ -101,10 +103,9 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(io.BytesIO(zstd.decompress(path.read_bytes())), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return dict(safetensors.numpy.load(bytes(zstd.decompress(path.read_bytes()))))
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
         path.unlink(missing_ok=True)
         raise StorageError(f"{path} is damaged; run the same command again") from error

@@ -59,7 +59,7 @@ class ConvertReport:
     ----------
     voxel_size, voxel_size_from : nm (z, y, x), None if unknown; and where it comes from.
     raw_bytes : uncompressed size of level 0.
-    memory_bytes : of the slabs that are held at once.
+    memory_bytes : of the slabs that are held at once, as far as they do not compress.
     """
 
     shape: Zyx
@@ -117,8 +117,8 @@ def convert(
             origin,
             levels,
             plane * stack.shape[0],
-            # Two slabs of level 0, and less than a third of one for all other levels.
-            int(plane * min(spec.shard[0], stack.shape[0]) * 7 / 3),
+            # Two slabs of level 0, one encoded, less than a third of one for all other levels.
+            int(plane * min(spec.shard[0], stack.shape[0]) * 10 / 3),
             time.monotonic() - begun,
             (*stack.warnings, *warnings),
         )
@@ -283,7 +283,14 @@ def _checksums(slab: NDArray[Any]) -> bytes:
 
 def _decode(stack: Stack, start: int, stop: int, readers: ThreadPoolExecutor) -> NDArray[Any]:
     """Read planes side by side into one array, shape (stop - start, y, x)."""
-    slab = np.empty((stop - start, *stack.shape[1:]), stack.dtype)
+    shape = (stop - start, *stack.shape[1:])
+    try:
+        slab = np.empty(shape, stack.dtype)
+    except MemoryError as error:
+        raise SourceError(
+            f"{stack.files[0]}: {shape[0]} pages of {shape[2]} x {shape[1]} {stack.dtype} do not "
+            f"fit in memory; use a larger machine, or fetch the file again if they are smaller"
+        ) from error
 
     def fill(n: int) -> None:
         stack.read_page(start + n, slab[n])
