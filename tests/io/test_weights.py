@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from volseg.errors import ModelError
+from volseg.errors import ModelError, StorageError
 from volseg.io.weights import find_weights, load_card, load_weights, save_weights
 
 CARD = {
@@ -84,3 +85,11 @@ def test_a_missing_card_and_a_missing_model_are_named(saved, tmp_path):
         find_weights(tmp_path / "none.safetensors")
     with pytest.raises(ModelError, match="no model is called 'nonesuch'"):
         find_weights("nonesuch")
+
+
+def test_weights_that_cannot_be_written_are_a_storage_error(tmp_path, toy_model):
+    card = load_card(toy_model)
+    tensors = load_weights(toy_model, card)
+    with pytest.raises(StorageError, match="cannot write"):
+        save_weights(tmp_path / "nowhere" / "x.safetensors", tensors, dataclasses.asdict(card))
+    assert not list(tmp_path.iterdir())

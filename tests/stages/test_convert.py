@@ -115,6 +115,18 @@ def test_values_that_are_not_finite_are_named(tmp_path):
     assert nothing_but(tmp_path, "s.tif")
 
 
+def test_pages_too_large_for_memory_are_said_to_be(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("volseg.stages.convert.np.empty", full)
+    with pytest.raises(SourceError, match=r"64 pages of 93 x 130 uint8 do not fit in memory"):
+        run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    assert nothing_but(tmp_path, "s.tif")
+
+
 def test_an_existing_target_is_replaced_only_on_request(tmp_path):
     tifffile.imwrite(tmp_path / "s.tif", make())
     run(tmp_path / "s.tif", tmp_path / "v.zarr")

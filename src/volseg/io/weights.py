@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from volseg.errors import ModelError
+from volseg.errors import ModelError, StorageError
 from volseg.types import VoxelSize, Zyx
 
 CARD_BYTES = 1 << 20
@@ -181,14 +181,24 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
         Stored as float32; integer tensors as they are.
     card : mapping
         All fields of `Card` but ``sha256``.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
     """
-    temporary = path.with_suffix(".tmp")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
-    complete = _card(json.loads(json.dumps({**card, "sha256": hash_file(temporary)})))
-    text = path.with_suffix(".json.tmp")
-    text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-    os.replace(text, path.with_suffix(".json"))
+    temporary, text = path.with_suffix(".tmp"), path.with_suffix(".json.tmp")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+        complete = _card(json.loads(json.dumps({**card, "sha256": hash_file(temporary)})))
+        text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+        os.replace(text, path.with_suffix(".json"))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+        text.unlink(missing_ok=True)
     return complete
 
 

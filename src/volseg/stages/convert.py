@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from volseg.io.attributes import read_attributes, update_attributes
 from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import Stack, open_stack
 from volseg.io.volumes import Image, create_image
-from volseg.pyramid import reduce_mean
 from volseg.stages.engine import available_cores
+from volseg.stages.level_writer import LevelWriter
 from volseg.stages.progress import Progress
 from volseg.types import VoxelSize, Zyx
 
@@ -185,53 +185,6 @@ def _describe(stack: Stack) -> dict[str, Any]:
         "bytes": sum(f.stat().st_size for f in stack.files),
         **stack.metadata,
     }
-
-
-@dataclass
-class LevelWriter:
-    """Collects the rows of one level until a shard's depth is full, writes it, and passes on."""
-
-    image: Image
-    level: int
-    rows: list[NDArray[Any]] = field(default_factory=list)
-    held: int = 0
-    written: int = 0
-
-    def add(self, slab: NDArray[Any]) -> None:
-        """Take rows; write and reduce whenever they fill a shard, or reach the volume's end."""
-        array = self.image.levels[self.level]
-        self.rows.append(slab)
-        self.held += len(slab)
-        if self.held < array.shard[0] and self.written + self.held < array.shape[0]:
-            return
-        block = self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows)
-        self.rows, self.held = [], 0
-        self.write(block)
-        self.pass_on(block)
-
-    def write(self, block: NDArray[Any]) -> None:
-        """Write a shard's depth of rows."""
-        array = self.image.levels[self.level]
-        z = slice(self.written, self.written + len(block))
-        array.write((z, slice(0, array.shape[1]), slice(0, array.shape[2])), block)
-        self.written += len(block)
-
-    def pass_on(self, block: NDArray[Any]) -> None:
-        """Hand a shard's depth of rows, reduced, to the next level, if there is one."""
-        if self.level + 1 < len(self.image.levels):
-            self._next().add(reduce_mean(block, self._factor()))
-
-    _following: LevelWriter | None = None
-
-    def _next(self) -> LevelWriter:
-        if self._following is None:
-            self._following = LevelWriter(self.image, self.level + 1)
-        return self._following
-
-    def _factor(self) -> Zyx:
-        here, there = self.image.factors[self.level], self.image.factors[self.level + 1]
-        z, y, x = (round(b / a) for a, b in zip(here, there, strict=True))
-        return z, y, x
 
 
 def _write_levels(

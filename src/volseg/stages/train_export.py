@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from volseg import __version__
-from volseg.errors import StorageError
 from volseg.io.weights import save_weights
 from volseg.models.registry import count_parameters, find_architecture
 from volseg.stages.train_data import PERCENTILES, TrainingData
@@ -62,7 +61,4 @@ class Export:
                 f"threshold and the best of the run's validations",
             },
         }
-        try:
-            save_weights(self.path, run.averaged.state_dict(), card)
-        except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {error}") from error
+        save_weights(self.path, run.averaged.state_dict(), card)
