@@ -63,9 +63,9 @@ def test_the_table_reads_with_units(tmp_path, labels):
     assert found.table == table_path(volume, "mitochondria")
     assert table.schema.field("volume_nm3").metadata == {b"unit": b"nm^3"}
     assert table.schema.metadata[b"labels"] == b"abc"
-    frame = table.to_pandas()
-    assert (frame["volume_nm3"] == frame["voxels"] * 1000).all()
-    assert frame["touches_border"].dtype == bool
+    rows = table.to_pydict()
+    assert rows["volume_nm3"] == [v * 1000 for v in rows["voxels"]]
+    assert set(rows["touches_border"]) <= {True, False}
 
 
 def test_without_a_voxel_size_there_is_no_nm_and_it_says_why(tmp_path, labels):
