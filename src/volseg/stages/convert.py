@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -187,46 +187,68 @@ def _describe(stack: Stack) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Notes:
+    """What is noted of the voxels, slab by slab: how often each intensity occurs, and their sum."""
+
+    counts: NDArray[np.int64] | int = 0
+    values: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
+    checksums: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    def add(self, working: list[Future[Any]]) -> None:
+        """Wait for a slab, if there is one, and add what was found in it."""
+        if not working:
+            return
+        (found, self.values), checksums = [f.result() for f in working][:2]
+        self.counts = self.counts + found
+        self.checksums.update(checksums)
+
+    def describe(self, stack: Stack) -> dict[str, Any]:
+        """Put it in the form in which it stands in the volume."""
+        present = np.flatnonzero(self.counts)
+        counts = np.broadcast_to(self.counts, self.values.shape)
+        self.checksums.update(f"{stack.shape} {stack.dtype.name}".encode())
+        histogram = {"values": self.values[present].tolist(), "counts": counts[present].tolist()}
+        return {"histogram": histogram, "fingerprint": self.checksums.hexdigest()}
+
+
 def _write_levels(
     stack: Stack, image: Image, options: ConvertOptions, progress: Progress
 ) -> dict[str, Any]:
     """Stream the stack through all levels; return what is noted of its voxels.
 
-    While a slab is written, counted and hashed, the next one is decoded.
+    Two slabs are held: while one is written, which is mostly waiting for the disk, the next one is
+    decoded, counted, summed up and reduced. Each level is written by one thread, in order.
     """
     depth, planes = image.levels[0].shard[0], stack.shape[0]
     threads = options.workers or available_cores()
-    writer, digest = LevelWriter(image, 0), hashlib.blake2b(digest_size=16)
-    counts: NDArray[np.int64] | None = None
-    values: NDArray[Any] = np.zeros(0)
+    writer, notes = LevelWriter(image, 0), Notes()
+    before: list[Future[Any]] = []
+    slabs = _allocate(stack, min(depth, planes), 2 if planes > depth else 1)
     progress.start(int(np.prod(stack.shape)), "voxels", "converting")
     try:
-        with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(4) as others:
-            slab = _decode(stack, 0, min(depth, planes), readers)
-            for start in range(0, planes, depth):
-                stop = min(start + depth, planes)
+        with (
+            ThreadPoolExecutor(threads) as readers,
+            ThreadPoolExecutor(2) as noting,
+            ThreadPoolExecutor(1) as reducing,
+            ThreadPoolExecutor(1) as writing,
+        ):
+            for number, start in enumerate(range(0, planes, depth)):
+                slab = slabs[number % 2][: planes - start]
+                _decode(stack, start, slab, readers)
                 working: list[Future[Any]] = [
-                    others.submit(writer.write, slab),
-                    others.submit(writer.pass_on, slab),
-                    others.submit(count_intensities, slab),
-                    others.submit(_checksums, slab),
+                    noting.submit(count_intensities, slab),
+                    noting.submit(_checksums, slab),
+                    reducing.submit(writer.pass_on, slab),
+                    writing.submit(writer.write, slab),
                 ]
-                ahead = min(stop + depth, planes)
-                following = _decode(stack, stop, ahead, readers) if stop < planes else slab
-                _, _, (found, values), checksums = (f.result() for f in working)
-                digest.update(checksums)
-                counts = found if counts is None else counts + found
+                notes.add(before)
+                before = working
                 progress.advance(slab.size)
-                slab = following
+            notes.add(before)
     finally:
         progress.finish()
-    present = np.flatnonzero(counts if counts is not None else [])
-    histogram = {
-        "values": [values[i].item() for i in present],
-        "counts": [int(counts[i]) for i in present] if counts is not None else [],
-    }
-    digest.update(f"{stack.shape} {stack.dtype.name}".encode())
-    return {"histogram": histogram, "fingerprint": digest.hexdigest()}
+    return notes.describe(stack)
 
 
 def _checksums(slab: NDArray[Any]) -> bytes:
@@ -234,16 +256,20 @@ def _checksums(slab: NDArray[Any]) -> bytes:
     return b"".join(zlib.crc32(plane.data).to_bytes(4, "little") for plane in slab)
 
 
-def _decode(stack: Stack, start: int, stop: int, readers: ThreadPoolExecutor) -> NDArray[Any]:
-    """Read planes side by side into one array, shape (stop - start, y, x)."""
-    shape = (stop - start, *stack.shape[1:])
+def _allocate(stack: Stack, depth: int, count: int) -> list[NDArray[Any]]:
+    """Allocate slabs once: memory that is new to the process costs as much as reading into it."""
+    shape = (depth, *stack.shape[1:])
     try:
-        slab = np.empty(shape, stack.dtype)
+        return [np.empty(shape, stack.dtype) for _ in range(count)]
     except MemoryError as error:
         raise SourceError(
             f"{stack.files[0]}: {shape[0]} pages of {shape[2]} x {shape[1]} {stack.dtype} do not "
             f"fit in memory; use a larger machine, or fetch the file again if they are smaller"
         ) from error
+
+
+def _decode(stack: Stack, start: int, slab: NDArray[Any], readers: ThreadPoolExecutor) -> None:
+    """Read planes side by side into a slab."""
 
     def fill(n: int) -> None:
         stack.read_page(start + n, slab[n])
@@ -255,4 +281,3 @@ def _decode(stack: Stack, start: int, stop: int, readers: ThreadPoolExecutor) ->
 
     for future in [readers.submit(fill, n) for n in range(len(slab))]:
         future.result()
-    return slab
