@@ -12,8 +12,8 @@ from volseg.stages.train_data import PERCENTILES, TrainingData
 from volseg.stages.train_loop import Run
 from volseg.types import Zyx
 
-TILE: Zyx = (80, 144, 144)
-OVERLAP: Zyx = (16, 16, 16)
+TILE: Zyx = (80, 160, 160)
+OVERLAP: Zyx = (16, 32, 32)
 """How exported weights are tiled: the context beyond 16 voxels changes next to nothing."""
 
 
