@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -198,6 +199,25 @@ def test_storage_errors_are_storage_errors(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="No space left on device"):
         run(tmp_path / "s.tif", tmp_path / "v.zarr")
     assert nothing_but(tmp_path, "s.tif")
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_writes_is_kept(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make((9, 20, 30)))
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    here = f".v.zarr.partial-{socket.gethostname()}"
+    dead, alive, elsewhere = f"{here}-{child.pid}", f"{here}-1", ".v.zarr.partial-elsewhere-1"
+    for name in (dead, alive, elsewhere):
+        (tmp_path / name).mkdir()
+    run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    assert nothing_but(tmp_path, "s.tif", "v.zarr", alive, elsewhere)
+
+
+def test_the_image_bears_the_name_of_the_volume(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make((9, 20, 30)))
+    run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    (multiscale,) = read_attributes(tmp_path / "v.zarr")["ome"]["multiscales"]
+    assert multiscale["name"] == "v.zarr"
 
 
 def test_a_dry_run_writes_nothing(tmp_path):

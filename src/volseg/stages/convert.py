@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import time
 import zlib
 from collections.abc import Iterator
@@ -18,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg import __version__
-from volseg.errors import ConflictError, InputError, SourceError, StorageError
+from volseg.errors import SourceError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import fit_spec
-from volseg.io.attributes import read_attributes, update_attributes
+from volseg.io.attributes import update_attributes
 from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import Stack, open_stack
 from volseg.io.volumes import Image, create_image
 from volseg.stages.engine import available_cores
 from volseg.stages.level_writer import LevelWriter
 from volseg.stages.progress import Progress
+from volseg.stages.target import check_target, replacing
 from volseg.types import VoxelSize, Zyx
 
 
@@ -102,7 +101,7 @@ def convert(
         levels = 0
         if not options.dry_run:
             with replacing(target) as partial:
-                image = create_image(partial, spec, size, attributes={})
+                image = create_image(partial, spec, size, name=target.name, attributes={})
                 levels = len(image.levels)
                 noted = _write_levels(stack, image, options, progress)
                 provenance = {"source": _describe(stack), "voxel_size_from": origin}
@@ -132,48 +131,6 @@ def opened(source: str | Path, channel: int | None) -> Iterator[Stack]:
         yield stack
     finally:
         stack.close()
-
-
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a target before any work is done.
-
-    Raises
-    ------
-    ConflictError
-        If it exists and may not, or must not, be replaced.
-    InputError
-        If its folder does not exist or cannot be written to.
-    """
-    parent = target.resolve().parent
-    if not parent.is_dir():
-        raise InputError(f"there is no folder {parent} to write {target.name} in")
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"no permission to write in {parent}")
-    if not target.exists():
-        return
-    if not overwrite:
-        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
-    if not target.is_dir() or not read_attributes(target):
-        raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Lend a folder to write in, and give it the target's name only after success."""
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        yield partial
-        if target.exists():
-            old = target.with_name(f".{target.name}.old-{os.getpid()}")
-            target.rename(old)
-            partial.rename(target)
-            shutil.rmtree(old)
-        else:
-            partial.rename(target)
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _describe(stack: Stack) -> dict[str, Any]:

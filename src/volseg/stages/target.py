@@ -1,0 +1,73 @@
+"""A new volume: it gets its name when it is complete, or leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from volseg.errors import ConflictError, InputError, StorageError
+from volseg.io.attributes import read_attributes
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target before any work is done.
+
+    Raises
+    ------
+    ConflictError
+        If it exists and may not, or must not, be replaced.
+    InputError
+        If its folder does not exist or cannot be written to.
+    """
+    parent = target.resolve().parent
+    if not parent.is_dir():
+        raise InputError(f"there is no folder {parent} to write {target.name} in")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"no permission to write in {parent}")
+    if not target.exists():
+        return
+    if not overwrite:
+        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
+    if not target.is_dir() or not read_attributes(target):
+        raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Lend a folder to write in, and give it the target's name only after success.
+
+    What a killed process of this machine left of the same target is removed.
+    """
+    begun = f".{target.name}.partial-{socket.gethostname()}-"
+    for left in target.parent.glob(f"{begun}*"):
+        if not _is_running(left.name.removeprefix(begun)):
+            shutil.rmtree(left, ignore_errors=True)
+    partial = target.with_name(f"{begun}{os.getpid()}")
+    try:
+        yield partial
+        if target.exists():
+            old = target.with_name(f".{target.name}.old-{os.getpid()}")
+            target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old)
+        else:
+            partial.rename(target)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_running(number: str) -> bool:
+    """Tell whether a process of this machine runs; what is no number counts as running."""
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
