@@ -227,6 +227,14 @@ def test_labels_may_have_other_types(tmp_path):
     np.testing.assert_array_equal(page, labels[2])
 
 
+def test_white_as_zero_is_kept_and_told(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make(), photometric="miniswhite")
+    stack = open_stack(tmp_path / "s.tif")
+    stack.close()
+    assert "0 is white" in stack.warnings[0]
+    np.testing.assert_array_equal(planes(tmp_path / "s.tif"), make())
+
+
 def test_pages_are_read_by_many_threads_at_once(tmp_path):
     raw = make((40, 65, 33), "uint16")
     tifffile.imwrite(tmp_path / "s.tif", raw, compression="zlib", rowsperstrip=7)

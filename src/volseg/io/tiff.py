@@ -28,7 +28,7 @@ from volseg.io.tiff_pages import (
     scan_pages,
 )
 
-PALETTE = 3
+WHITE_IS_ZERO, PALETTE = 0, 3
 
 
 def open_tiff(
@@ -87,7 +87,12 @@ def _open(
     stated, noted = _stated_sizes(tif), _first_page(tif, form)
     # last, as nobody would close it if something above failed
     reader = TiffPages(path, os.open(path, os.O_RDONLY), form, segments, sample, plain)
-    return Stack((path,), shape, dtype, reader.read, reader.close, stated, noted)
+    warnings = (
+        (f"{path} says that 0 is white; values are kept as they are, so bright stays dark",)
+        if form.photometric == WHITE_IS_ZERO
+        else ()
+    )
+    return Stack((path,), shape, dtype, reader.read, reader.close, stated, noted, warnings)
 
 
 def _describe_planes(tif: tifffile.TiffFile) -> tuple[str, tuple[int, ...]]:
