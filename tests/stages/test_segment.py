@@ -128,6 +128,7 @@ def test_an_estimate_writes_nothing(volume, toy_model):
     assert found.voxels == np.prod(SHAPE)
     assert found.blocks == 3 * 3 * 2
     assert found.tiles > 0 < found.seconds
+    assert 1e7 < found.memory_bytes < 1e10
     assert sorted(p.name for p in volume.iterdir()) == before
 
 

@@ -86,7 +86,7 @@ def describe_estimate(plan: SegmentEstimate) -> str:
         f"{scaled(plan.voxels)} voxels in {plan.blocks} blocks, {plan.tiles} tiles of the network",
         f"device     {plan.device}, {plan.precision}",
         f"time       about {duration(plan.seconds)}, from one tile evaluated just now",
-        f"memory     {scaled(plan.memory_bytes)}B of arrays at a time",
+        f"memory     {scaled(plan.memory_bytes)}B at most",
         f"disk       at most {scaled(plan.disk_bytes)}B, before compression",
         *(f"note: {note}" for note in plan.notes),
         "nothing was computed or written (--dry-run)",

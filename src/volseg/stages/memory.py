@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import resource
+import sys
 from functools import cache
 
 LARGEST_KEPT = 1 << 30
@@ -36,3 +38,9 @@ def keep_freed_memory() -> bool:
         M_ARENA_MAX: 1,
     }
     return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def peak_bytes() -> int:
+    """Find the most memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -11,6 +11,7 @@ import numpy as np
 from volseg.io.weights import find_weights
 from volseg.stages.engine import one_cluster
 from volseg.stages.label import LabelOptions, LabelReport, label
+from volseg.stages.memory import peak_bytes
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
 from volseg.stages.predict_plan import PredictOptions, PredictPlan, plan_prediction
@@ -49,7 +50,7 @@ class SegmentEstimate:
     Attributes
     ----------
     blocks, tiles, voxels : the work.
-    memory_bytes : peak of the arrays that are held at once, without the network's own.
+    memory_bytes : peak of the process: what it takes after one tile, and the arrays of blocks.
     disk_bytes : of the results before compression, pyramids included.
     seconds : from one tile evaluated just now.
     notes : what the user should know.
@@ -103,14 +104,15 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     lanes = options.predict.engine.lanes
     block = int(np.prod([min(b, n) for b, n in zip(_block(plan), _shape(plan), strict=True)]))
     # Raw as float32 with its halo, and the shares of one block: per task that runs.
-    memory = lanes * block * (4 + 2) * 2
+    arrays = lanes * block * (4 + 2) * 2
+    seconds = _seconds_per_tile(plan, options.predict)
     return SegmentEstimate(
         blocks=sum(1 for _ in plan.handover.targets()),
         tiles=plan.tiles,
         voxels=plan.voxels,
-        memory_bytes=memory,
+        memory_bytes=peak_bytes() + arrays,
         disk_bytes=int(np.prod(_shape(plan)) * (1 + 4) * 8 / 7),
-        seconds=plan.tiles * _seconds_per_tile(plan, options.predict),
+        seconds=plan.tiles * seconds,
         device=str(plan.header["device"]),
         precision=str(plan.header["precision"]),
         notes=plan.notes,
