@@ -67,14 +67,25 @@ def compare(volume: Path, truth_path: Path, held_out: str | None, min_size: int)
     """Print counts beside the annotation's, and the Jaccard index."""
     truth = tifffile.imread(truth_path) > 0
     objects = cc3d.connected_components(truth, connectivity=26)
-    sizes = np.bincount(objects.reshape(-1))[1:]
-    labels = open_image(labels_path(volume, NAME)).levels[0]
+    sizes = np.bincount(objects.reshape(-1))
+    stored = open_image(labels_path(volume, NAME)).levels[0]
+    labels = stored[0 : stored.shape[0]]
+    found_sizes = np.bincount(labels.reshape(-1))
+    both = truth & (labels > 0)
+    pairs, shared = np.unique(np.stack([objects[both], labels[both]]), axis=1, return_counts=True)
+    unions = sizes[pairs[0]] + found_sizes[pairs[1]] - shared
+    matched = np.count_nonzero((2 * shared > unions) & (sizes[pairs[0]] >= min_size))
+    false = len(found_sizes) - 1 - len(np.unique(pairs[1]))
+    print(
+        f"annotated objects of at least {min_size} voxels: "
+        f"{np.count_nonzero(sizes[1:] >= min_size)}; matched at IoU above 0.5: {matched}; "
+        f"objects found that touch no annotated one: {false}"
+    )
     start, stop = (int(v) for v in held_out.split(":")) if held_out else (0, len(truth))
-    found = labels[start:stop] > 0
-    wanted = truth[start:stop]
-    jaccard = np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted)
-    print(f"annotated objects of at least {min_size} voxels: {np.count_nonzero(sizes >= min_size)}")
-    print(f"Jaccard index on z {start}:{stop}: {jaccard:.4f}")
+    for name, part in ((f"z {start}:{stop}", slice(start, stop)), ("all slices", slice(None))):
+        found, wanted = labels[part] > 0, truth[part]
+        jaccard = np.count_nonzero(found & wanted) / np.count_nonzero(found | wanted)
+        print(f"Jaccard index on {name}: {jaccard:.4f}")
 
 
 def main() -> None:
