@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from volseg.training.losses import centerline_loss, emnet_loss, jaccard_loss
+from volseg.errors import ParameterError
+from volseg.training.losses import (
+    LOSS_NAMES,
+    LOSSES,
+    centerline_loss,
+    emnet_loss,
+    find_loss,
+    jaccard_loss,
+)
 
 
 @pytest.fixture
@@ -77,3 +85,66 @@ def test_without_foreground_only_the_cross_entropy_pushes_false_positives_down()
 
     assert abs(pull(0.0)) < 1e-5
     assert pull(0.5) > 0.1
+
+
+def _dice(logits, target):
+    p = _sigmoid(logits)
+    return 1 - 2 * (p * target).sum() / (p.sum() + target.sum())
+
+
+def _square_dice(logits, target):
+    p = _sigmoid(logits)
+    return 1 - 2 * (p * target).sum() / ((p**2).sum() + (target**2).sum())
+
+
+FORMULAE = {
+    "bce": _cross_entropy,
+    "bce-dice": lambda logits, target: _cross_entropy(logits, target) + _dice(logits, target),
+    "dice": _dice,
+    "jaccard": _jaccard,
+    "log-dice": lambda logits, target: -np.log(1 - _dice(logits, target)),
+    "square-dice": _square_dice,
+}
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_is_its_formula(tensors, name):
+    logits, target, *_ = tensors
+    found = find_loss(name)(_torch(logits), _torch(target))
+    assert float(found) == pytest.approx(FORMULAE[name](logits, target), rel=1e-4)
+    assert found.ndim == 0
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_perfect_prediction_costs_nothing_and_the_opposite_much(tensors, name):
+    target = _torch(tensors[1])
+    sure = 200 * target - 100
+    assert float(LOSSES[name](sure, target)) == pytest.approx(0, abs=1e-5)
+    assert float(LOSSES[name](-sure, target)) > 0.99
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_gradients_pull_towards_the_target_and_are_finite_far_off(tensors, name):
+    target = _torch(tensors[1])
+    for start in (0.0, 30.0, -30.0):
+        logits = torch.full_like(target, start, requires_grad=True)
+        LOSSES[name](logits, target).backward()
+        assert torch.isfinite(logits.grad).all()
+        if start == 0:
+            assert (logits.grad[target > 0] < 0).all()
+            assert (logits.grad[target == 0] > 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_patches_without_foreground_have_a_finite_loss_and_none_where_nothing_is_found(name):
+    target = torch.zeros(1, 1, 2, 4, 4)
+    # EM-Net's Jaccard loss has its epsilon below the line only: nothing over nothing is 0 there
+    expected = 1 if name == "jaccard" else 0
+    assert float(LOSSES[name](target - 100, target)) == pytest.approx(expected, abs=1e-5)
+    assert np.isfinite(float(LOSSES[name](target, target)))
+
+
+def test_a_loss_that_is_none_is_refused_with_those_there_are():
+    with pytest.raises(ParameterError, match=r"'focal'; there are: bce, .*emnet"):
+        find_loss("focal")
+    assert set(LOSS_NAMES) == {*LOSSES, "emnet"}

@@ -1,11 +1,113 @@
-"""Losses over logits; targets are float tensors in [0, 1] of the same shape."""
+"""Losses over logits; targets are float tensors in [0, 1] of the same shape.
+
+All of them sum over every voxel of the batch, so any shape will do: patches, or the voxels of
+patches that somebody annotated.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from volseg.errors import ParameterError
+
 EPSILON = 1e-5
+
+
+def cross_entropy_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the voxels.
+
+    Parameters
+    ----------
+    logits, target : float, any shape
+
+    Returns
+    -------
+    float, scalar
+        In nats, from 0.
+
+    Examples
+    --------
+    >>> round(float(cross_entropy_loss(torch.zeros(2), torch.tensor([0.0, 1.0]))), 3)
+    0.693
+    """
+    return functional.binary_cross_entropy_with_logits(logits.float(), target)
+
+
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the soft Dice coefficient, 2 sum(p g) / (sum(p) + sum(g)).
+
+    Parameters
+    ----------
+    logits, target : float, any shape
+
+    Returns
+    -------
+    float, scalar
+        In [0, 1]; 0 where neither prediction nor target has any foreground.
+
+    Examples
+    --------
+    >>> y = torch.tensor([0.0, 1.0])
+    >>> round(float(dice_loss(torch.tensor([-99.0, 99.0]), y)), 3)
+    0.0
+    """
+    p = logits.float().sigmoid()
+    return 1 - (2 * (p * target).sum() + EPSILON) / (p.sum() + target.sum() + EPSILON)
+
+
+def square_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the Dice coefficient with squares below, 2 sum(p g) / (sum(p^2) + sum(g^2)).
+
+    Its gradient does not vanish where a prediction is uncertain and the target is large.
+
+    Parameters
+    ----------
+    logits, target : float, any shape
+
+    Returns
+    -------
+    float, scalar
+        In [0, 1].
+
+    Notes
+    -----
+    Source: Milletari et al. 2016 (V-Net), section 3.
+
+    Examples
+    --------
+    >>> y = torch.tensor([1.0, 1.0])
+    >>> round(float(square_dice_loss(torch.zeros(2), y)), 3)
+    0.2
+    """
+    p = logits.float().sigmoid()
+    overlap = 2 * (p * target).sum()
+    return 1 - (overlap + EPSILON) / (p.square().sum() + target.square().sum() + EPSILON)
+
+
+def log_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Minus the logarithm of the soft Dice coefficient: steep where there is little overlap.
+
+    Parameters
+    ----------
+    logits, target : float, any shape
+
+    Returns
+    -------
+    float, scalar
+        From 0.
+
+    Examples
+    --------
+    >>> round(float(log_dice_loss(torch.tensor([-99.0, 99.0]), torch.tensor([0.0, 1.0]))), 3)
+    0.0
+    """
+    p = logits.float().sigmoid()
+    overlap = 2 * (p * target).sum() + EPSILON
+    return torch.log(p.sum() + target.sum() + EPSILON) - torch.log(overlap)
 
 
 def jaccard_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -13,7 +115,7 @@ def jaccard_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logits, target : float, shape (n, 1, z, y, x)
+    logits, target : float, any shape
 
     Returns
     -------
@@ -26,7 +128,6 @@ def jaccard_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> y = torch.tensor([0.0, 1.0])
     >>> round(float(jaccard_loss(torch.tensor([-99.0, 99.0]), y)), 3)
     0.0
@@ -34,6 +135,54 @@ def jaccard_loss(logits: Tensor, target: Tensor) -> Tensor:
     p = logits.float().sigmoid()
     overlap = (p * target).sum()
     return 1 - overlap / (p.sum() + target.sum() - overlap + EPSILON)
+
+
+def cross_entropy_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Sum of cross-entropy and Dice loss: each has a gradient where the other has next to none.
+
+    Parameters
+    ----------
+    logits, target : float, any shape
+
+    Returns
+    -------
+    float, scalar
+    """
+    return cross_entropy_loss(logits, target) + dice_loss(logits, target)
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bce": cross_entropy_loss,
+    "bce-dice": cross_entropy_dice_loss,
+    "dice": dice_loss,
+    "jaccard": jaccard_loss,
+    "log-dice": log_dice_loss,
+    "square-dice": square_dice_loss,
+}
+"""By name; ``emnet`` is not among them, because it has terms and weights of its own."""
+EMNET = "emnet"
+LOSS_NAMES = (*sorted(LOSSES), EMNET)
+
+
+def find_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Look up a loss of logits and target.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> find_loss("dice").__name__
+    'dice_loss'
+    """
+    try:
+        return LOSSES[name]
+    except KeyError:
+        raise ParameterError(
+            f"no loss is called {name!r}; there are: {', '.join(LOSS_NAMES)}"
+        ) from None
 
 
 def centerline_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -79,7 +228,5 @@ def emnet_loss(
         auxiliary = centerline_loss(*centerline)
         loss = balance * loss + (1 - balance) * centerline_weight * auxiliary
     if cross_entropy_weight:
-        loss = loss + cross_entropy_weight * functional.binary_cross_entropy_with_logits(
-            logits.float(), target
-        )
+        loss = loss + cross_entropy_weight * cross_entropy_loss(logits, target)
     return loss
