@@ -7,7 +7,9 @@ import torch
 
 from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.models.emnet import EMNet
-from volseg.models.registry import ARCHITECTURES, count_parameters, find_architecture
+from volseg.models.registry import count_parameters, find_architecture
+
+NAMES = ["emnet", "emnet-paper", "emnet-single"]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ def test_parameter_counts_are_those_published(architecture, width, parameters):
     assert count_parameters(network) == parameters
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", NAMES)
 def test_outputs_have_the_shape_of_the_input(architecture):
     network = find_architecture(architecture).build(8).eval()
     raw = torch.rand(2, 1, 8, 32, 16)

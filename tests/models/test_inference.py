@@ -9,12 +9,8 @@ import torch
 
 from volseg.errors import ModelError, ParameterError
 from volseg.models.emnet import EMNet
-from volseg.models.inference import (
-    build_predictor,
-    choose_device,
-    choose_precision,
-    fold_norms,
-)
+from volseg.models.folding import fold_norms
+from volseg.models.inference import build_predictor, choose_device, choose_precision
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from volseg.errors import ParameterError, ShapeError
+from volseg.models.parts import check_input, check_sizes, check_width
 
 Norm = Literal["batch", "instance"]
 """Batch norm does not depend on the tile; instance norm, as published, does."""
@@ -198,8 +198,7 @@ class EMNet(nn.Module):
         centerline: bool = True,
     ) -> None:
         super().__init__()
-        if width < 8 or width % 8:
-            raise ParameterError(f"EM-Net's base width must be a multiple of 8, found {width}")
+        check_width("EM-Net", width, 8)
         f, self.align_corners = width, align_corners
         self.activation = nn.PReLU()
         self.stem = Stem(1, f, norm=norm)
@@ -217,13 +216,10 @@ class EMNet(nn.Module):
         Raises
         ------
         ShapeError
-            If z, y and x are not multiples of `MULTIPLE`.
+            If there is not one channel, or z, y and x are not multiples of `MULTIPLE`.
         """
-        if any(n % m for n, m in zip(x.shape[2:], MULTIPLE, strict=True)):
-            raise ShapeError(
-                f"EM-Net takes sizes (z, y, x) that are multiples of {MULTIPLE}, found "
-                f"{tuple(x.shape[2:])}"
-            )
+        check_input(x, "EM-Net", 1, 3)
+        check_sizes("EM-Net", x.shape[2:], MULTIPLE)
         skips = [self.stem(x)]
         for k, pool in enumerate(((2, 2, 2), (2, 2, 2), (1, 2, 2))):
             x = functional.max_pool3d(skips[-1], pool)

@@ -1,79 +1,141 @@
-"""Make a trained network fast: fold its norms away, choose its device and precision."""
+"""Evaluate tiles with a trained network: fast, on any device, averaged over flips and views."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from itertools import combinations
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volseg.errors import ModelError, ParameterError
-from volseg.models.emnet import EMNet, Hvec, Stem, SubBlock
-from volseg.types import Floats
+from volseg.errors import ModelError, ParameterError, ShapeError
+from volseg.models.folding import fold_norms
+from volseg.models.parts import Dimensions
+from volseg.models.registry import Architecture, Views, find_architecture
+from volseg.types import Floats, Zyx
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Channels last is what convolutions of few channels are fast in."""
+SLICES = 8
+"""Slices that a 2D network sees at once, at most: what bounds its memory."""
 
 
-@torch.no_grad()
-def _absorb(convs: list[nn.Conv3d], norm: nn.Module) -> nn.Identity:
-    """Fold a batch norm into the convolutions whose sum it normalises."""
-    if not isinstance(norm, nn.BatchNorm3d):
-        raise TypeError(f"only batch norm can be folded, found {type(norm).__name__}")
-    scale = torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
-    offset = -cast(Tensor, norm.running_mean) * scale
-    for k, conv in enumerate(convs):
-        conv.weight *= scale.reshape(-1, 1, 1, 1, 1)
-        bias = torch.zeros_like(scale) if conv.bias is None else conv.bias * scale
-        if k == 0:
-            bias = bias + offset
-        if k == 0 or conv.bias is not None:
-            conv.bias = nn.Parameter(bias)
-    return nn.Identity()
+@dataclass(frozen=True)
+class Look:
+    """One way to look at a tile: turned axes, some of them flipped; costs no memory.
 
+    What is added to the look of a result is added to the result, so nothing is ever turned back.
 
-def fold_norms(network: EMNet) -> EMNet:
-    """Fold every batch norm into the convolution before it, in place; outputs stay the same.
-
-    Networks with instance norm are returned as they are: their norms depend on the input.
+    Examples
+    --------
+    >>> total = np.zeros((1, 2, 3))
+    >>> Look((0, 2, 1), flips=(1,))(total)[0, 0] += 7
+    >>> total[0]
+    array([[0., 0., 7.],
+           [0., 0., 7.]])
     """
-    if not any(isinstance(m, nn.BatchNorm3d) for m in network.modules()):
-        return network
-    for module in network.modules():
-        if isinstance(module, SubBlock):
-            for k in range(len(module.convs)):
-                conv = cast(nn.Conv3d, module.convs[k])
-                module.norms[k] = _absorb([conv], module.norms[k])
-    for module in network.modules():
-        if isinstance(module, Hvec):
-            module.first_norm = _absorb([module.first.fuse], module.first_norm)
-            module.second_norm = _absorb([module.second.fuse, module.residual], module.second_norm)
-        elif isinstance(module, Stem):
-            module.conv_norm = _absorb([module.conv], module.conv_norm)
-            module.block_norm = _absorb([module.block.fuse], module.block_norm)
-    return network
+
+    axes: Zyx
+    flips: tuple[int, ...] = ()
+
+    def __call__(self, tile: Floats) -> Floats:
+        """Return a view of a tile."""
+        return np.flip(tile.transpose(self.axes), self.flips)
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A network that is ready to evaluate tiles, one at a time.
 
-    Tiles are never batched with others on the CPU, so a tile's result cannot depend on which
-    others it was evaluated with.
+    Tiles are never batched with others, so a tile's result cannot depend on which others it was
+    evaluated with. A 2D network sees a tile's own slices in batches, which depend on nothing but
+    the tile's size.
+
+    Attributes
+    ----------
+    network, device, precision : what evaluates, where, and in which type.
+    dimensions : whether the network sees slices or volumes.
+    margin : voxels per side (z, y, x) by which an input exceeds its tile.
+    tta : average over all flips: 8 of a volume, 4 of a slice.
+    rotations : with ``tta``, average over rotations by 90 degrees in (y, x), or in a slice, too.
+    views : slices along z, or the average over slices along all three axes (2D networks).
     """
 
     network: nn.Module
     device: torch.device
     precision: torch.dtype
+    dimensions: Dimensions = 3
+    margin: Zyx = (0, 0, 0)
+    tta: bool = False
+    rotations: bool = False
+    views: Views = "xy"
+
+    def __post_init__(self) -> None:
+        if self.rotations and not self.tta:
+            raise ParameterError("rotations extend test-time augmentation: ask for tta as well")
 
     @torch.inference_mode()
     def __call__(self, tile: Floats) -> Floats:
-        """Map normalised raw, float32, shape (z, y, x), to probabilities of the same shape."""
-        x = torch.from_numpy(np.ascontiguousarray(tile))[None, None]
-        x = x.to(self.device, self.precision).contiguous(memory_format=torch.channels_last_3d)
-        probabilities: Floats = self.network(x)[0, 0].float().sigmoid().cpu().numpy()
+        """Map normalised raw to probabilities.
+
+        Parameters
+        ----------
+        tile : float32, shape (z + 2 * mz, y + 2 * my, x + 2 * mx)
+            With the margin (mz, my, mx).
+
+        Returns
+        -------
+        float32, shape (z, y, x)
+
+        Raises
+        ------
+        ShapeError
+            If the network takes no input of that size.
+        """
+        sizes = tuple(n - 2 * m for n, m in zip(tile.shape, self.margin, strict=True))
+        if min(sizes) < 1:
+            raise ShapeError(
+                f"a tile's input must exceed its margins of {self.margin} voxels per side, found "
+                f"{tile.shape}"
+            )
+        total, looks = np.zeros(sizes, np.float32), self.looks()
+        for look in looks:
+            self._add(look(tile), look(total), self.margin[look.axes[0]])
+        total /= len(looks)
+        return total
+
+    def looks(self) -> list[Look]:
+        """List the ways to look at a tile whose results are averaged."""
+        turned: list[Zyx] = [(0, 1, 2)]
+        if self.views == "ortho":
+            turned += [(1, 0, 2), (2, 0, 1)]
+        if not self.tta:
+            return [Look(axes) for axes in turned]
+        if self.rotations:
+            # a transposition and two flips make all rotations by 90 degrees
+            turned += [(a, c, b) for a, b, c in turned]
+        flipped = range(3 - self.dimensions, 3)
+        flips = [f for n in range(self.dimensions + 1) for f in combinations(flipped, n)]
+        return [Look(axes, f) for axes in turned for f in flips]
+
+    def _add(self, tile: Floats, total: Floats, margin: int) -> None:
+        """Evaluate a tile as it is seen, and add what comes out."""
+        if self.dimensions == 3:
+            total += self._evaluate(tile[None, None])[0, 0]
+            return
+        slices = tile[margin : margin + len(total)]
+        for start in range(0, len(total), SLICES):
+            batch = slice(start, start + SLICES)
+            total[batch] += self._evaluate(slices[batch, None])[:, 0]
+
+    def _evaluate(self, batch: Floats) -> Floats:
+        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, self.precision)
+        x = x.contiguous(memory_format=MEMORY_FORMATS[self.dimensions])
+        probabilities: Floats = self.network(x).float().sigmoid().cpu().numpy()
         return probabilities
 
 
@@ -114,23 +176,50 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
+class Averaging(TypedDict, total=False):
+    """What `Predictor` may average over; see there."""
+
+    tta: bool
+    rotations: bool
+    views: Views
+
+
 def build_predictor(
-    network: nn.Module, weights: Mapping[str, Tensor], device: torch.device, precision: torch.dtype
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    device: torch.device,
+    precision: torch.dtype,
+    *,
+    architecture: Architecture | None = None,
+    **averaging: Unpack[Averaging],
 ) -> Predictor:
     """Load weights into a network and make it as fast as its device allows.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place: its norms are folded.
+    weights : names and tensors
+    device, precision
+        See `choose_device` and `choose_precision`.
+    architecture : Architecture, optional
+        What the network is; without it, an EM-Net.
+    **averaging
+        ``tta``, ``rotations`` and ``views`` of `Predictor`.
 
     Raises
     ------
     ModelError
         If names or shapes of the weights are not the network's.
+    ParameterError
+        If the network cannot be averaged so.
     """
+    seen = (architecture or find_architecture("emnet")).viewed(averaging.get("views", "xy"))
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise ModelError(f"the weights do not fit the network their card names: {error}") from error
     network.eval().requires_grad_(requires_grad=False)
-    if isinstance(network, EMNet):
-        network = fold_norms(network)
-    network = network.to(device, precision)
-    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return Predictor(network, device, precision)
+    network = fold_norms(network).to(device, precision)
+    network = network.to(memory_format=MEMORY_FORMATS[seen.dimensions])  # type: ignore[call-overload]
+    return Predictor(network, device, precision, seen.dimensions, seen.margin, **averaging)

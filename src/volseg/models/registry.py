@@ -3,41 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import nn
 
-from volseg.errors import ModelError
-from volseg.models import emnet
+from volseg.errors import ModelError, ParameterError, ShapeError
+from volseg.models import attention_unet, emnet, unet2d, unet3d
+from volseg.models.attention_unet import AttentionUNet
+from volseg.models.emnet import EMNet
+from volseg.models.parts import Dimensions
+from volseg.models.unet2d import UNet2d
+from volseg.models.unet3d import UNet3d
 from volseg.types import Zyx
+
+Views = Literal["xy", "ortho"]
+"""Which slices a 2D network sees: those of the stack, or those along all three axes."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """How to build a network and how it may be tiled.
 
+    A tile is what comes out. Its sizes leave ``offset`` when divided by ``multiple``; what goes in
+    is larger by ``margin`` on each side.
+
     Attributes
     ----------
-    build : width -> network
-    stride : tile origins are multiples of it.
-    multiple : tile sizes are multiples of it.
+    build : base width -> network, from (n, 1, y, x) or (n, 1, z, y, x) to logits.
+    stride : tile origins are multiples of it apart.
+    multiple, offset : tile sizes are ``offset`` more than a multiple; 0 means a multiple.
+    dimensions : whether the network sees slices or volumes.
+    margin : voxels per side that unpadded convolutions take.
+    width : base width, where none is asked for.
     """
 
-    build: Callable[[int], emnet.EMNet]
+    build: Callable[[int], nn.Module]
     stride: Zyx
     multiple: Zyx
+    dimensions: Dimensions = 3
+    margin: Zyx = (0, 0, 0)
+    offset: Zyx = (0, 0, 0)
+    width: int = 32
+
+    def input_shape(self, tile: Zyx) -> Zyx:
+        """Find the size of the input that gives a tile.
+
+        Raises
+        ------
+        ShapeError
+            If the network gives no tile of that size.
+
+        Examples
+        --------
+        >>> find_architecture("unet2d-valid").input_shape((20, 388, 388))
+        (20, 572, 572)
+        """
+        if self.fit(tile) != tile:
+            more = f"{self.offset} more than " if any(self.offset) else ""
+            raise ShapeError(
+                f"tiles (z, y, x) must be {more}multiples of {self.multiple}, found {tile}; the "
+                f"next larger is {self.fit(tile)}"
+            )
+        z, y, x = (n + 2 * m for n, m in zip(tile, self.margin, strict=True))
+        return z, y, x
+
+    def fit(self, size: Zyx) -> Zyx:
+        """Find the smallest tile that holds a size.
+
+        Examples
+        --------
+        >>> find_architecture("unet2d-valid").fit((20, 100, 388))
+        (20, 100, 388)
+        >>> find_architecture("unet3d").fit((20, 100, 388))
+        (24, 104, 392)
+        """
+        axes = zip(size, self.multiple, self.offset, strict=True)
+        z, y, x = (o + max(-(-(n - o) // m), 0 if o else 1) * m for n, m, o in axes)
+        return z, y, x
+
+    def viewed(self, views: Views) -> Architecture:
+        """Return the rules that hold when slices are taken along these axes.
+
+        Raises
+        ------
+        ParameterError
+            If the views are unknown, or a 3D network is to see slices.
+        """
+        if views == "xy":
+            return self
+        if views != "ortho":
+            raise ParameterError(f"views are xy or ortho, found {views!r}")
+        if self.dimensions == 3:
+            raise ParameterError("orthogonal views are for 2D networks; a 3D one sees them anyway")
+        stride, multiple, margin, offset = (
+            (v[1], v[1], v[2]) for v in (self.stride, self.multiple, self.margin, self.offset)
+        )
+        return replace(self, stride=stride, multiple=multiple, margin=margin, offset=offset)
+
+
+def _emnet(build: Callable[[int], nn.Module], width: int = 32) -> Architecture:
+    return Architecture(build, emnet.STRIDE, emnet.MULTIPLE, width=width)
+
+
+def _slices(build: Callable[[int], nn.Module], stride: int) -> Architecture:
+    sizes = (1, stride, stride)
+    return Architecture(build, sizes, sizes, dimensions=2, width=64)
+
+
+def _volumes(build: Callable[[int], nn.Module], stride: int, width: int) -> Architecture:
+    return Architecture(build, (stride,) * 3, (stride,) * 3, width=width)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "emnet": Architecture(emnet.EMNet, emnet.STRIDE, emnet.MULTIPLE),
-    "emnet-paper": Architecture(
-        lambda width: emnet.EMNet(width, norm="instance", align_corners=True),
-        emnet.STRIDE,
-        emnet.MULTIPLE,
+    "emnet": _emnet(EMNet),
+    "emnet-paper": _emnet(lambda f: EMNet(f, norm="instance", align_corners=True), width=64),
+    "emnet-single": _emnet(lambda f: EMNet(f, centerline=False)),
+    "unet2d": _slices(UNet2d, unet2d.STRIDE),
+    "unet2d-plain": _slices(lambda f: UNet2d(f, norm=False), unet2d.STRIDE),
+    "unet2d-valid": replace(
+        _slices(lambda f: UNet2d(f, norm=False, padded=False), unet2d.STRIDE),
+        margin=(0, unet2d.MARGIN, unet2d.MARGIN),
+        offset=(0, unet2d.OFFSET, unet2d.OFFSET),
     ),
-    "emnet-single": Architecture(
-        lambda width: emnet.EMNet(width, centerline=False), emnet.STRIDE, emnet.MULTIPLE
+    "attention-unet": _slices(AttentionUNet, attention_unet.STRIDE),
+    "attention-unet3d": _volumes(
+        lambda f: AttentionUNet(f, dimensions=3), attention_unet.STRIDE, width=16
     ),
+    "unet3d": _volumes(UNet3d, unet3d.STRIDE, width=32),
 }
 
 
