@@ -1,0 +1,219 @@
+"""Compare two labellings of one volume: a sparse table of the pairs of labels that meet in a voxel.
+
+Pairs are counted over runs along x and in integers, so tables of blocks add up to the table of the
+whole, exactly and in any order. Everything that is known of the agreement of two labellings follows
+from this table. Pure functions over arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import ShapeError
+from volseg.statistics import Moments, merge
+from volseg.types import Roi
+
+Labels64 = NDArray[np.uint64]
+Counts = NDArray[np.int64]
+PACKED = 1 << 32
+"""Labels below it fit into one half of a 64-bit sorting key."""
+
+
+@dataclass(frozen=True)
+class Contingency:
+    """How often each label of the truth meets each label of the prediction; 0 is background.
+
+    Attributes
+    ----------
+    truth, predicted : uint64, shape (pairs,)
+        Ascending by truth, then prediction; each pair once, and never 0 with 0.
+    voxels : int64, shape (pairs,)
+    sums : int64, shape (pairs, 3)
+        Sums of the voxels' coordinates (z, y, x) in the volume.
+    starts, stops : int64, shape (pairs, 3)
+        Bounding boxes.
+    background : voxels that are background in both.
+    """
+
+    truth: Labels64
+    predicted: Labels64
+    voxels: Counts
+    sums: Counts
+    starts: Counts
+    stops: Counts
+    background: int
+
+    @property
+    def total(self) -> int:
+        """All voxels that were compared."""
+        return self.background + int(self.voxels.sum())
+
+
+def count_pairs(
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    core: Roi,
+    counted: NDArray[Any] | None = None,
+) -> Contingency:
+    """Count the pairs of labels in one block.
+
+    Parameters
+    ----------
+    truth, predicted : any integer type, shape of ``core``
+        What is not above 0 is background.
+    core : where the block lies in the volume
+    counted : any number type, same shape, optional
+        Only voxels above 0 count.
+
+    Raises
+    ------
+    ShapeError
+        If the arrays differ in shape.
+
+    Examples
+    --------
+    >>> row = (slice(0, 1), slice(0, 1), slice(0, 4))
+    >>> table = count_pairs(np.array([[[1, 1, 0, 0]]]), np.array([[[0, 7, 7, 0]]]), row)
+    >>> [(int(t), int(p), int(n)) for t, p, n in zip(table.truth, table.predicted, table.voxels)]
+    [(0, 7, 1), (1, 0, 1), (1, 7, 1)]
+    >>> table.background
+    1
+    """
+    arrays = [truth, predicted] if counted is None else [truth, predicted, counted > 0]
+    if any(a.shape != truth.shape for a in arrays):
+        shapes = ", ".join(str(a.shape) for a in arrays)
+        raise ShapeError(f"labels that are compared must have one shape, found {shapes}")
+    starts = _run_starts(arrays)
+    lengths = np.diff(starts, append=truth.size)
+    ours, theirs = (_positive(a.reshape(-1)[starts]) for a in arrays[:2])
+    valid = arrays[2].reshape(-1)[starts] if counted is not None else np.ones(len(starts), bool)
+    occupied = valid & ((ours > 0) | (theirs > 0))
+    background = int(lengths[valid & ~occupied].sum())
+    starts, lengths = starts[occupied], lengths[occupied].astype(np.int64)
+    origin = np.array([s.start for s in core], np.int64)
+    row, x = np.divmod(starts, truth.shape[2])
+    z, y = np.divmod(row, truth.shape[1])
+    first: Counts = np.stack([z, y, x], axis=1) + origin
+    # the sum of x, x + 1, ... over a run is a whole number
+    sums = first * lengths[:, None]
+    sums[:, 2] += lengths * (lengths - 1) // 2
+    stops = first + 1
+    stops[:, 2] += lengths - 1
+    return _grouped(
+        Contingency(ours[occupied], theirs[occupied], lengths, sums, first, stops, background)
+    )
+
+
+def _run_starts(arrays: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
+    """Find where, in raster order, a row begins or any of the arrays changes."""
+    width = arrays[0].shape[-1]
+    changes = np.ones((arrays[0].size // max(width, 1), width), bool)
+    for k, array in enumerate(arrays):
+        rows = array.reshape(changes.shape)
+        if k == 0:
+            np.not_equal(rows[:, 1:], rows[:, :-1], out=changes[:, 1:])
+        else:
+            changes[:, 1:] |= rows[:, 1:] != rows[:, :-1]
+    return np.flatnonzero(changes)
+
+
+def _positive(values: NDArray[Any]) -> Labels64:
+    if values.dtype.kind == "i":
+        values = np.maximum(values, 0)
+    return values.astype(np.uint64)
+
+
+def merge_tables(parts: Sequence[Contingency]) -> Contingency:
+    """Add up the tables of several blocks; at least one."""
+    return _grouped(
+        Contingency(
+            np.concatenate([p.truth for p in parts]),
+            np.concatenate([p.predicted for p in parts]),
+            np.concatenate([p.voxels for p in parts]),
+            np.concatenate([p.sums for p in parts]),
+            np.concatenate([p.starts for p in parts]),
+            np.concatenate([p.stops for p in parts]),
+            sum(p.background for p in parts),
+        )
+    )
+
+
+def _grouped(table: Contingency) -> Contingency:
+    """Reduce rows of equal pairs to one."""
+    if not len(table.truth):
+        return table
+    order = _order(table.truth, table.predicted)
+    truth, predicted = table.truth[order], table.predicted[order]
+    differs = (truth[1:] != truth[:-1]) | (predicted[1:] != predicted[:-1])
+    heads = np.flatnonzero(np.concatenate([[True], differs]))
+    return Contingency(
+        truth[heads],
+        predicted[heads],
+        np.add.reduceat(table.voxels[order], heads),
+        np.add.reduceat(table.sums[order], heads),
+        np.minimum.reduceat(table.starts[order], heads),
+        np.maximum.reduceat(table.stops[order], heads),
+        table.background,
+    )
+
+
+def _order(truth: Labels64, predicted: Labels64) -> NDArray[np.intp]:
+    # one key sorts several times as fast as two
+    if max(int(truth.max()), int(predicted.max())) < PACKED:
+        return np.argsort(truth << np.uint64(32) | predicted)
+    return np.lexsort((predicted, truth))
+
+
+def truth_objects(table: Contingency) -> Moments:
+    """Sum over the objects of the truth, ascending by label."""
+    return _objects(table, table.truth)
+
+
+def predicted_objects(table: Contingency) -> Moments:
+    """Sum over the predicted objects, ascending by label."""
+    return _objects(table, table.predicted)
+
+
+def _objects(table: Contingency, labels: Labels64) -> Moments:
+    some = labels > 0
+    rows = (table.voxels, table.sums, table.starts, table.stops)
+    return merge([Moments(labels[some], *(r[some] for r in rows))])
+
+
+def without_small(table: Contingency, min_size: int) -> Contingency:
+    """Turn objects of fewer than ``min_size`` voxels into background, in truth and prediction.
+
+    Examples
+    --------
+    >>> row = (slice(0, 1), slice(0, 1), slice(0, 4))
+    >>> table = count_pairs(np.array([[[1, 1, 2, 0]]]), np.array([[[5, 5, 5, 0]]]), row)
+    >>> without_small(table, 2).truth
+    array([0, 1], dtype=uint64)
+    """
+    if min_size <= 1:
+        return table
+    truth = np.where(_is_small(table.truth, truth_objects(table), min_size), 0, table.truth)
+    predicted = np.where(
+        _is_small(table.predicted, predicted_objects(table), min_size), 0, table.predicted
+    )
+    left = (truth > 0) | (predicted > 0)
+    return _grouped(
+        Contingency(
+            truth[left],
+            predicted[left],
+            table.voxels[left],
+            table.sums[left],
+            table.starts[left],
+            table.stops[left],
+            table.background + int(table.voxels[~left].sum()),
+        )
+    )
+
+
+def _is_small(labels: Labels64, objects: Moments, min_size: int) -> NDArray[np.bool_]:
+    return np.isin(labels, objects.labels[objects.voxels < min_size])
