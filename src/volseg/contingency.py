@@ -15,13 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import ShapeError
-from volseg.statistics import Moments, merge
 from volseg.types import Roi
 
 Labels64 = NDArray[np.uint64]
 Counts = NDArray[np.int64]
 PACKED = 1 << 32
 """Labels below it fit into one half of a 64-bit sorting key."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one labelling.
+
+    Attributes
+    ----------
+    labels : uint64, shape (objects,)
+        Ascending, each once.
+    voxels : int64, shape (objects,)
+    sums : int64, shape (objects, 3)
+        Sums of the voxels' coordinates (z, y, x) in the volume.
+    starts, stops : int64, shape (objects, 3)
+        Bounding boxes.
+    """
+
+    labels: Labels64
+    voxels: Counts
+    sums: Counts
+    starts: Counts
+    stops: Counts
 
 
 @dataclass(frozen=True)
@@ -111,15 +132,19 @@ def count_pairs(
 
 def _run_starts(arrays: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
     """Find where, in raster order, a row begins or any of the arrays changes."""
-    width = arrays[0].shape[-1]
-    changes = np.ones((arrays[0].size // max(width, 1), width), bool)
-    for k, array in enumerate(arrays):
-        rows = array.reshape(changes.shape)
-        if k == 0:
-            np.not_equal(rows[:, 1:], rows[:, :-1], out=changes[:, 1:])
-        else:
-            changes[:, 1:] |= rows[:, 1:] != rows[:, :-1]
-    return np.flatnonzero(changes)
+    depth, height, width = arrays[0].shape
+    changes = np.empty(height * width, bool)
+    found = []
+    for z in range(depth):  # a plane at a time stays in the cache
+        for k, array in enumerate(arrays):
+            flat = array[z].reshape(-1)
+            if k == 0:
+                np.not_equal(flat[1:], flat[:-1], out=changes[1:])
+            else:
+                changes[1:] |= flat[1:] != flat[:-1]
+        changes[::width] = True
+        found.append(np.flatnonzero(changes) + z * changes.size)
+    return np.concatenate(found)
 
 
 def _positive(values: NDArray[Any]) -> Labels64:
@@ -169,20 +194,29 @@ def _order(truth: Labels64, predicted: Labels64) -> NDArray[np.intp]:
     return np.lexsort((predicted, truth))
 
 
-def truth_objects(table: Contingency) -> Moments:
+def truth_objects(table: Contingency) -> Objects:
     """Sum over the objects of the truth, ascending by label."""
     return _objects(table, table.truth)
 
 
-def predicted_objects(table: Contingency) -> Moments:
+def predicted_objects(table: Contingency) -> Objects:
     """Sum over the predicted objects, ascending by label."""
     return _objects(table, table.predicted)
 
 
-def _objects(table: Contingency, labels: Labels64) -> Moments:
+def _objects(table: Contingency, labels: Labels64) -> Objects:
     some = labels > 0
-    rows = (table.voxels, table.sums, table.starts, table.stops)
-    return merge([Moments(labels[some], *(r[some] for r in rows))])
+    rows = Contingency(
+        labels[some],
+        np.zeros_like(labels[some]),
+        table.voxels[some],
+        table.sums[some],
+        table.starts[some],
+        table.stops[some],
+        background=0,
+    )
+    found = _grouped(rows)
+    return Objects(found.truth, found.voxels, found.sums, found.starts, found.stops)
 
 
 def without_small(table: Contingency, min_size: int) -> Contingency:
@@ -215,5 +249,5 @@ def without_small(table: Contingency, min_size: int) -> Contingency:
     )
 
 
-def _is_small(labels: Labels64, objects: Moments, min_size: int) -> NDArray[np.bool_]:
+def _is_small(labels: Labels64, objects: Objects, min_size: int) -> NDArray[np.bool_]:
     return np.isin(labels, objects.labels[objects.voxels < min_size])

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from volseg.contingency import Contingency, predicted_objects, truth_objects
+from volseg.contingency import Contingency, Objects, predicted_objects, truth_objects
 from volseg.errors import ParameterError
 from volseg.metrics import ratio
-from volseg.statistics import Moments
 from volseg.types import Roi
 
 THRESHOLDS: tuple[float, ...] = tuple(k / 100 for k in range(50, 101, 5))
@@ -45,8 +44,8 @@ class Overlaps:
     iou : float64, shape (pairs,)
     """
 
-    truth: Moments
-    predicted: Moments
+    truth: Objects
+    predicted: Objects
     first: Indices
     second: Indices
     voxels: NDArray[np.int64]
@@ -185,7 +184,7 @@ def find_matches(overlaps: Overlaps, threshold: float, cut_by: Roi | None = None
     return Matches(threshold, pairs, missed, false)
 
 
-def reaches_border(objects: Moments, region: Roi) -> Flags:
+def reaches_border(objects: Objects, region: Roi) -> Flags:
     """Tell which objects reach the border of a region, so that it may cut them."""
     low, high = [s.start for s in region], [s.stop for s in region]
     return np.asarray((objects.starts <= low).any(axis=1) | (objects.stops >= high).any(axis=1))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.contingency import Objects
 from volseg.matching import Flags, Indices, Matches, Overlaps
 from volseg.metrics import ratio
-from volseg.statistics import Moments
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _gather(holders: Indices, held: NDArray[np.unsignedinteger]) -> dict[int, tu
 
 
 def _list(
-    objects: Moments, best: NDArray[np.float64], wrong: dict[int, tuple[int, ...]]
+    objects: Objects, best: NDArray[np.float64], wrong: dict[int, tuple[int, ...]]
 ) -> tuple[WrongObject, ...]:
     found = []
     for k, others in sorted(wrong.items()):
