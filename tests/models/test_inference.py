@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
-from volseg.models.inference import build_predictor, choose_device, choose_precision
+from volseg.models.inference import (
+    Predictor,
+    build_predictor,
+    choose_device,
+    choose_precision,
+)
+from volseg.models.registry import ARCHITECTURES, find_architecture
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
 
 
 @pytest.fixture
@@ -66,6 +79,183 @@ def test_predictions_do_not_depend_on_the_number_of_threads(network):
         assert (predictor(x) == single).all()
     finally:
         torch.set_num_threads(before)
+
+
+class Sum3(torch.nn.Module):
+    """A network of known result: 3 voxels an axis, added with weights; flips change nothing else.
+
+    ``lean`` makes it look one way, so that flips matter; unpadded, it takes one voxel a side.
+    """
+
+    def __init__(self, dimensions, *, lean=0.0, padding=1):
+        super().__init__()
+        conv = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[dimensions]
+        self.conv = conv(1, 1, 3, padding=padding, bias=False)
+        weight = torch.ones(3) + lean * torch.arange(3)
+        outer = weight[:, None] * torch.tensor([1.0, 2.0, 1.0]) * (1 + lean)
+        if dimensions == 3:
+            outer = weight[:, None, None] * outer
+        self.conv.weight.data = outer[None, None]
+        self.batches = []
+
+    def forward(self, x):
+        self.batches.append(tuple(x.shape))
+        return self.conv(x) / 8
+
+
+def predictor(network, dimensions=2, **options):
+    return Predictor(network.requires_grad_(False), CPU, torch.float32, dimensions, **options)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_averaging_over_flips_changes_nothing_where_flips_do_not_matter(dimensions, rng):
+    raw = rng.standard_normal((5, 6, 8)).astype(np.float32)
+    network = Sum3(dimensions)
+    plain = predictor(network, dimensions)(raw)
+    averaged = predictor(network, dimensions, tta=True)(raw)
+    np.testing.assert_allclose(averaged, plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "axes", "views"),
+    [(2, (1, 2), "xy"), (2, (0, 1, 2), "ortho"), (3, (0, 1, 2), "xy")],
+)
+def test_an_average_over_flips_flips_with_its_input(dimensions, axes, views, rng):
+    raw = rng.standard_normal((5, 6, 8)).astype(np.float32)
+    network = Sum3(dimensions, lean=0.7)
+    single = predictor(network, dimensions, views=views)
+    averaged = predictor(network, dimensions, tta=True, views=views)
+    for axis in axes:
+        flipped = np.flip(raw, axis)
+        expected = np.flip(averaged(raw), axis)
+        np.testing.assert_allclose(averaged(flipped), expected, rtol=0, atol=1e-6)
+    assert abs(single(np.flip(raw, 1)) - np.flip(single(raw), 1)).max() > 0.01
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_an_average_over_rotations_turns_with_its_input(dimensions, rng):
+    raw = rng.standard_normal((4, 6, 8)).astype(np.float32)
+    network = Sum3(dimensions, lean=0.7)
+    flips = predictor(network, dimensions, tta=True)
+    turns = predictor(network, dimensions, tta=True, rotations=True)
+    assert len(turns.looks()) == 2 * len(flips.looks()) == {2: 8, 3: 16}[dimensions]
+    turned = np.rot90(raw, axes=(1, 2))
+    expected = np.rot90(turns(raw), axes=(1, 2))
+    np.testing.assert_allclose(turns(turned), expected, rtol=0, atol=1e-6)
+    assert abs(flips(turned) - np.rot90(flips(raw), axes=(1, 2))).max() > 0.01
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_orthogonal_views_are_the_mean_of_three_stacks(tta, rng):
+    raw = rng.standard_normal((5, 6, 8)).astype(np.float32)
+    network = Sum3(2, lean=0.7)
+    plain = predictor(network, tta=tta)
+    stacks = [
+        plain(raw),
+        plain(raw.transpose(1, 0, 2)).transpose(1, 0, 2),
+        plain(raw.transpose(2, 0, 1)).transpose(1, 2, 0),
+    ]
+    found = predictor(network, tta=tta, views="ortho")(raw)
+    np.testing.assert_allclose(found, np.mean(stacks, axis=0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": True}, {"tta": True, "rotations": True}])
+@pytest.mark.parametrize(
+    ("dimensions", "margin", "views"),
+    [(2, (0, 1, 1), "xy"), (2, (1, 1, 1), "ortho"), (3, (1, 1, 1), "xy")],
+)
+def test_unpadded_networks_give_the_middle(dimensions, margin, views, options, rng):
+    raw = rng.standard_normal((6, 7, 9)).astype(np.float32)
+    unpadded = Sum3(dimensions, lean=0.7, padding=0)
+    found = predictor(unpadded, dimensions, margin=margin, views=views, **options)(raw)
+    whole = predictor(Sum3(dimensions, lean=0.7), dimensions, views=views, **options)(raw)
+    z, y, x = (slice(m, n - m) for m, n in zip(margin, raw.shape, strict=True))
+    np.testing.assert_allclose(found, whole[z, y, x], rtol=0, atol=1e-6)
+
+
+def test_a_2d_network_sees_at_most_eight_slices_at_once():
+    network = Sum3(2)
+    predictor(network)(np.zeros((19, 4, 6), np.float32))
+    assert network.batches == [(8, 1, 4, 6), (8, 1, 4, 6), (3, 1, 4, 6)]
+
+
+@pytest.mark.parametrize("name", ["unet2d", "unet2d-plain", "unet2d-valid", "attention-unet"])
+def test_a_slice_does_not_depend_on_its_neighbours(name, rng):
+    architecture = find_architecture(name)
+    tile = architecture.fit((11, 20, 20))
+    network = architecture.build(4)
+    evaluate = build_predictor(
+        network, network.state_dict(), CPU, torch.float32, architecture=architecture
+    )
+    raw = rng.standard_normal(architecture.input_shape(tile)).astype(np.float32)
+    together = evaluate(raw)
+    alone = np.concatenate([evaluate(raw[k : k + 1]) for k in range(len(raw))])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_every_architecture_predicts_its_tile(name, precision, rng):
+    architecture = find_architecture(name)
+    torch.manual_seed(0)
+    network = architecture.build(8)
+    weights = copy.deepcopy(network.state_dict())
+    tile = architecture.fit((2, 4, 20))
+    raw = rng.standard_normal(architecture.input_shape(tile)).astype(np.float32)
+    batch = torch.from_numpy(raw)
+    batch = batch[:, None] if architecture.dimensions == 2 else batch[None, None]
+    with torch.no_grad():
+        expected = network.eval()(batch).sigmoid().squeeze().reshape(tile).numpy()
+    built = build_predictor(network, weights, CPU, precision, architecture=architecture)
+    found = built(raw)
+    assert found.shape == tile
+    assert found.dtype == np.float32
+    tolerance = 1e-5 if precision == torch.float32 else 0.05
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_orthogonal_views_widen_the_margin_of_a_valid_network(rng):
+    architecture = find_architecture("unet2d-valid")
+    network = architecture.build(2)
+    evaluate = build_predictor(
+        network,
+        network.state_dict(),
+        CPU,
+        torch.float32,
+        architecture=architecture,
+        views="ortho",
+    )
+    assert evaluate.margin == (92, 92, 92)
+    raw = rng.standard_normal(architecture.viewed("ortho").input_shape((4, 4, 20)))
+    assert evaluate(raw.astype(np.float32)).shape == (4, 4, 20)
+
+
+def test_an_input_within_its_margins_is_refused():
+    evaluate = predictor(Sum3(2, padding=0), margin=(0, 1, 1))
+    with pytest.raises(ShapeError, match=r"margins of \(0, 1, 1\) .* found \(3, 2, 5\)"):
+        evaluate(np.zeros((3, 2, 5), np.float32))
+
+
+def test_averages_that_make_no_sense_are_refused(network):
+    weights = network.state_dict()
+    with pytest.raises(ParameterError, match="3D one sees them anyway"):
+        build_predictor(EMNet(8), weights, CPU, torch.float32, views="ortho")
+    with pytest.raises(ParameterError, match="xy or ortho, found 'xz'"):
+        build_predictor(EMNet(8), weights, CPU, torch.float32, views="xz")
+    with pytest.raises(ParameterError, match="ask for tta"):
+        build_predictor(EMNet(8), weights, CPU, torch.float32, rotations=True)
+
+
+def test_averaging_holds_one_tile_more_and_not_one_per_flip(rng):
+    raw = rng.standard_normal((64, 64, 64)).astype(np.float32)
+    peaks = {}
+    for tta in (False, True):
+        evaluate = predictor(torch.nn.Identity(), 3, tta=tta)
+        tracemalloc.start()
+        evaluate(raw)
+        peaks[tta] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[True] - peaks[False] <= 1.01 * raw.nbytes
 
 
 def test_weights_of_another_network_are_refused(network):

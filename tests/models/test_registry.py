@@ -1,0 +1,45 @@
+"""The registry says which tiles a network takes, and what they need around them."""
+
+from __future__ import annotations
+
+import pytest
+
+from volseg.errors import ParameterError, ShapeError
+from volseg.models.registry import ARCHITECTURES, find_architecture
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("size", [(1, 1, 1), (7, 33, 100), (64, 128, 132)])
+def test_the_fitted_tile_is_the_smallest_that_holds_a_size(name, size):
+    architecture = find_architecture(name)
+    tile = architecture.fit(size)
+    assert architecture.fit(tile) == tile
+    for n, t, m, offset in zip(size, tile, architecture.multiple, architecture.offset, strict=True):
+        assert t % m == offset
+        assert n <= t < n + m
+    larger = architecture.input_shape(tile)
+    assert larger == tuple(t + 2 * m for t, m in zip(tile, architecture.margin, strict=True))
+
+
+def test_tiles_that_a_network_cannot_give_are_named():
+    with pytest.raises(ShapeError, match=r"multiples of \(8, 8, 8\), found .*next larger is .*104"):
+        find_architecture("unet3d").input_shape((16, 16, 100))
+    with pytest.raises(ShapeError, match=r"\(0, 4, 4\) more than .* next larger is \(5, 20, 36\)"):
+        find_architecture("unet2d-valid").input_shape((5, 16, 32))
+
+
+def test_orthogonal_views_put_the_rules_of_a_slice_on_every_axis():
+    valid = find_architecture("unet2d-valid").viewed("ortho")
+    assert (valid.stride, valid.multiple) == ((16, 16, 16), (16, 16, 16))
+    assert (valid.margin, valid.offset) == ((92, 92, 92), (4, 4, 4))
+    assert find_architecture("unet3d").viewed("xy") == find_architecture("unet3d")
+    with pytest.raises(ParameterError, match="for 2D networks"):
+        find_architecture("unet3d").viewed("ortho")
+    with pytest.raises(ParameterError, match="found 'yz'"):
+        find_architecture("unet2d").viewed("yz")
+
+
+def test_strides_divide_what_tiles_are_multiples_of():
+    for architecture in ARCHITECTURES.values():
+        pairs = zip(architecture.multiple, architecture.stride, strict=True)
+        assert all(m % s == 0 for m, s in pairs)
