@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Iterable
@@ -13,18 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg import __version__
-from volseg.blocks import Block, Grid, roi_size, whole_multiples
+from volseg.blocks import Block, roi_size
 from volseg.errors import ParameterError, ShapeError, StorageError
+from volseg.io.arrays import StoredArray
 from volseg.io.label_sources import LabelSource, open_label_path, open_labels
 from volseg.io.tables import check_table_path, write_table
-from volseg.io.volumes import open_image, table_path
-from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.io.volumes import Image, open_image, probabilities_path, table_path
+from volseg.shape import too_large
+from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
-from volseg.statistics import Moments, Summary, measure_block, merge, object_table, summarise
+from volseg.stages.stats_block import (
+    MeasureBlock,
+    plan_blocks,
+)
+from volseg.stages.stats_objects import LARGEST_BOX, MeasureObject, measure_singly
+from volseg.statistics import ObjectSums, SingleObjects, merge_sums, object_table
+from volseg.summary import Summary, slice_table, summarise
 
-BLOCK_VOXELS = 1 << 24
 MERGE_EVERY = 64
 """Blocks whose sums are kept apart before they are added up."""
+
+MEASURES = ("full", "basic")
+SURFACES = ("crofton", "marching-cubes")
 
 
 @dataclass(frozen=True)
@@ -36,11 +47,38 @@ class StatsOptions:
     name : of the labels in the volume.
     labels : labels from elsewhere, Zarr or TIFF, in place of the volume's.
     engine : workers and scheduler.
+    measure : ``full``, or ``basic``: voxels, places and boxes alone, which is faster.
+    surface : ``crofton``, or ``marching-cubes``, object by object.
+    centerline : also length and branches of each object's centerline.
     """
 
     name: str = "mitochondria"
     labels: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
+    measure: str = "full"
+    surface: str = "crofton"
+    centerline: bool = False
+
+    def __post_init__(self) -> None:
+        for what, found, known in (
+            ("measure", self.measure, MEASURES),
+            ("surface", self.surface, SURFACES),
+        ):
+            if found not in known:
+                raise ParameterError(f"{what} is one of {', '.join(known)}, found {found!r}")
+        if self.measure == "basic" and self.one_by_one:
+            raise ParameterError(
+                "measure 'basic' has neither surfaces nor centerlines; ask for 'full'"
+            )
+        if self.one_by_one and importlib.util.find_spec("skimage") is None:
+            raise ParameterError(
+                "marching cubes and centerlines need scikit-image: pip install 'volseg[train]'"
+            )
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether objects are to be read one at a time too."""
+        return self.centerline or self.surface == "marching-cubes"
 
 
 @dataclass(frozen=True)
@@ -52,7 +90,7 @@ class VolumeStats:
     volume : Path
     summary : one row
     columns, units : one row per object, see `volseg.statistics.object_table`
-    table : where those rows were written
+    table, slices : where those rows were written, and one row per slice
     notes : what the user should know
     """
 
@@ -61,19 +99,9 @@ class VolumeStats:
     columns: dict[str, NDArray[Any]]
     units: dict[str, str]
     table: Path
+    slices: Path
     seconds: float
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class MeasureBlock:
-    """Measure what one block holds of each object."""
-
-    source: LabelSource
-
-    def __call__(self, block: Block) -> Moments:
-        """Measure one block."""
-        return measure_block(self.source[block.core], block.core)
 
 
 def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStats:
@@ -95,24 +123,37 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
             f"labels of the volume's own size"
         )
     size = image.voxel_size or source.voxel_size
-    moments = measure(source, options.engine, progress)
-    columns, units = object_table(moments, source.region, size)
-    notes = []
-    if size is None:
-        notes.append(
-            f"the voxel size of {volume} is unknown, so sizes are in voxels; convert it again with "
-            f"--voxel-size to get nm"
-        )
+    task, notes = plan_measures(image, source, name, options)
+    with one_cluster(options.engine):
+        sums, areas = measure(task, options.engine, progress)
+        singles = None
+        if options.one_by_one:
+            alone = MeasureObject(
+                source,
+                size or (1.0, 1.0, 1.0),
+                mesh=options.surface == "marching-cubes",
+                centerline=options.centerline,
+            )
+            singles = measure_singly(alone, sums.moments, options.engine, progress)
+    columns, units = object_table(sums, source.region, size, singles)
+    slices, slice_units = slice_table(columns, areas, source.region, size)
+    notes += _notes_on(sums, singles, options, volume if size is None else None)
     path = table_path(volume, name)
-    provenance = {"volseg": __version__, "labels": source.fingerprint or str(source.path)}
+    provenance = {
+        "volseg": __version__,
+        "labels": source.fingerprint or str(source.path),
+        "surface": options.surface if options.measure == "full" else "none",
+    }
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot write in {volume}: {error.strerror}") from error
+    slices_path = path.with_name(f"{path.stem}-slices{path.suffix}")
+    write_table(slices_path, slices, slice_units, provenance)
     write_table(path, columns, units, provenance)
     summary = summarise(columns, source.region, size)
     seconds = time.monotonic() - begun
-    return VolumeStats(volume, summary, columns, units, path, seconds, tuple(notes))
+    return VolumeStats(volume, summary, columns, units, path, slices_path, seconds, tuple(notes))
 
 
 def _open(volume: Path, options: StatsOptions) -> tuple[LabelSource, str]:
@@ -121,47 +162,108 @@ def _open(volume: Path, options: StatsOptions) -> tuple[LabelSource, str]:
     return open_label_path(options.labels), options.labels.stem
 
 
-def measure(source: LabelSource, engine: EngineOptions, progress: Progress) -> Moments:
-    """Measure all objects; at no time are more than a few blocks in memory."""
-    z, y, x = source.block
-    # rows of whole shards, as many as make a block of the usual size
-    deep = max(BLOCK_VOXELS // math.prod(source.block), 1)
-    grid = Grid(source.shape, whole_multiples((z, y, min(x * deep, source.shape[2])), source.block))
-    kept: list[Moments] = []
-    progress.start(math.prod(source.shape), "voxels", "measuring")
+def plan_measures(
+    image: Image, source: LabelSource, name: str, options: StatsOptions
+) -> tuple[MeasureBlock, list[str]]:
+    """Choose what is summed besides the labels; say what cannot be."""
+    if options.measure == "basic":
+        return MeasureBlock(source, full=False), []
+    notes = []
+    raw: StoredArray | None = image.levels[0]
+    if image.levels[0].dtype.kind not in "ui" or image.levels[0].dtype.itemsize > 2:
+        raw = None
+        notes.append(
+            f"{image.path} holds {image.levels[0].dtype}, so there are no intensity columns: they "
+            f"are sums of whole numbers of 8 or 16 bits"
+        )
+    path = probabilities_path(image.path, name)
+    probabilities = None
+    if path.exists():
+        found = open_image(path)
+        fits = found.levels[0].shape == source.shape and found.levels[0].dtype == np.uint8
+        if fits and found.attributes.get("complete") is not False:
+            probabilities = found.levels[0]
+        else:
+            notes.append(f"{path} is incomplete or of another kind, so its mean is left out")
+    return MeasureBlock(source, True, raw, probabilities), notes
 
-    def on_result(block: Block, found: Moments) -> Iterable[Block]:
-        kept.append(found)
+
+def measure(
+    task: MeasureBlock, engine: EngineOptions, progress: Progress
+) -> tuple[ObjectSums, NDArray[np.int64]]:
+    """Measure all objects; at no time are more than a few slabs in memory.
+
+    Returns
+    -------
+    sums : of the whole volume
+    areas : int64, voxels of objects in each slice
+    """
+    grid = plan_blocks(task.source)
+    kept: list[ObjectSums] = []
+    areas = np.zeros(grid.shape[0], np.int64)
+    progress.start(math.prod(grid.shape), "voxels", "measuring")
+
+    def on_result(block: Block, found: tuple[ObjectSums, NDArray[np.int64]]) -> Iterable[Block]:
+        sums, in_slices = found
+        areas[block.core[0]] += in_slices
+        kept.append(sums)
         if len(kept) > MERGE_EVERY:
-            kept[:] = [merge(kept)]
+            kept[:] = [merge_sums(kept)]
         progress.advance(roi_size(block.core))
         return []
 
     try:
-        run_blocks(MeasureBlock(source), grid.blocks(), engine, on_result=on_result)
+        run_blocks(task, grid.blocks(), engine, on_result=on_result)
     finally:
         progress.finish()
-    return merge(kept)
+    return merge_sums(kept), areas
+
+
+def _notes_on(
+    sums: ObjectSums, singles: SingleObjects | None, options: StatsOptions, unknown: Path | None
+) -> list[str]:
+    notes = []
+    if unknown is not None:
+        notes.append(
+            f"the voxel size of {unknown} is unknown, so sizes are in voxels, and shapes are those "
+            f"of cubic voxels; convert it again with --voxel-size to get nm"
+        )
+    if options.measure == "full" and (count := int(too_large(sums.moments).sum())):
+        notes.append(f"{count} object(s) are too large for principal axes, which are empty there")
+    boxes = (sums.moments.stops - sums.moments.starts).prod(axis=1)
+    if singles is not None and (count := int((boxes > LARGEST_BOX).sum())):
+        notes.append(
+            f"{count} object(s) have boxes of more than {LARGEST_BOX} voxels, and no "
+            f"{options.surface} surface or centerline: too large to be measured at once"
+        )
+    return notes
 
 
 def write_objects(results: list[VolumeStats], output: Path) -> None:
     """Write the objects of several volumes into one table, with a column that names the volume.
 
+    What was measured in some volumes only, such as probabilities, is NaN in the others.
+
     Raises
     ------
     ParameterError
-        If the volumes' columns differ because some voxel sizes are unknown.
+        If some voxel sizes are unknown, so that columns would not mean the same.
     """
     check_table_path(output)
-    first = results[0]
-    if any(set(r.columns) != set(first.columns) for r in results):
-        unknown = [str(r.volume) for r in results if r.summary.voxel_size is None]
+    unknown = [str(r.volume) for r in results if r.summary.voxel_size is None]
+    if 0 < len(unknown) < len(results):
         raise ParameterError(
             f"one table cannot hold volumes with and without a voxel size; unknown in: "
             f"{', '.join(unknown)}"
         )
-    columns = {k: np.concatenate([r.columns[k] for r in results]) for k in first.columns}
+    units = {name: unit for r in results for name, unit in r.units.items()}
+    columns = {
+        name: np.concatenate(
+            [r.columns.get(name, np.full(r.summary.objects, np.nan)) for r in results]
+        )
+        for name in units
+    }
     if len(results) > 1:
-        names = np.concatenate([np.full(len(r.columns["label"]), str(r.volume)) for r in results])
+        names = np.concatenate([np.full(r.summary.objects, str(r.volume)) for r in results])
         columns = {"volume": names, **columns}
-    write_table(output, columns, first.units, {"volseg": __version__})
+    write_table(output, columns, units, {"volseg": __version__})

@@ -1,0 +1,81 @@
+"""Measure one object in its own box: the mesh around it, and its centerline. Pure functions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from volseg.types import Mask, VoxelSize
+
+HALFWAY = 0.5
+
+
+def mesh_area(mask: Mask, voxel_size: VoxelSize) -> float:
+    """Find the area of the triangles that marching cubes lay around an object.
+
+    Parameters
+    ----------
+    mask : bool, shape (z, y, x)
+        Closed at its border.
+    voxel_size : (z, y, x)
+
+    Returns
+    -------
+    float, in the square of the voxel size's unit
+
+    Notes
+    -----
+    T. Lewiner et al., "Efficient implementation of marching cubes' cases with topological
+    guarantees", J. Graphics Tools 2003. On voxels it reads 8 to 9% above the true surface of a
+    ball.
+    """
+    from skimage.measure import marching_cubes, mesh_surface_area
+
+    padded = np.pad(mask, 1).astype(np.float32)
+    vertices, faces, _, _ = marching_cubes(padded, HALFWAY, spacing=voxel_size)  # type: ignore[no-untyped-call]
+    return float(mesh_surface_area(vertices, faces))  # type: ignore[no-untyped-call]
+
+
+def centerline(mask: Mask, voxel_size: VoxelSize) -> tuple[float, int]:
+    """Find the length of an object's centerline and the number of its branches.
+
+    Parameters
+    ----------
+    mask : bool, shape (z, y, x)
+    voxel_size : (z, y, x)
+
+    Returns
+    -------
+    length : float, in the voxel size's unit
+        Of the shortest tree through the centers of all centerline voxels that touch; a ring lacks
+        the one step that would close it. An object that thins to one voxel has 0.
+    branches : int
+        Stretches between ends and forks of that tree.
+
+    Notes
+    -----
+    Thinning: T.-C. Lee et al., "Building skeleton models via 3-D medial surface/axis thinning
+    algorithms", CVGIP 1994.
+
+    Examples
+    --------
+    >>> cross = np.zeros((1, 7, 7), bool)
+    >>> cross[0, 3], cross[0, :, 3] = True, True
+    >>> centerline(cross, (1.0, 1.0, 1.0))
+    (12.0, 4)
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+    from scipy.spatial import cKDTree
+    from skimage.morphology import skeletonize
+
+    thinned = skeletonize(np.pad(mask, 1), method="lee")  # type: ignore[no-untyped-call]
+    voxels = np.argwhere(thinned)
+    touching = cKDTree(voxels).query_pairs(1, p=math.inf, output_type="ndarray")
+    first, second = touching.T
+    lengths = np.linalg.norm((voxels[first] - voxels[second]) * voxel_size, axis=1)
+    size = (len(voxels), len(voxels))
+    tree = minimum_spanning_tree(coo_array((lengths, (first, second)), size).tocsr()).tocoo()
+    ends = np.bincount(np.concatenate([tree.row, tree.col]), minlength=len(voxels))
+    return float(tree.data.sum()), int(ends[ends != 2].sum()) // 2
