@@ -36,8 +36,10 @@ from volseg.stages import train_loop
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.progress import NoProgress
 from volseg.stages.train import TrainOptions, train
-from volseg.stages.train_data import choose_regions, open_training_data
+from volseg.stages.train_data import DataOptions, open_training_data
 from volseg.stages.train_loader import draw_batch, load_batches
+from volseg.stages.train_regions import Pair, choose_regions
+from volseg.stages.train_run import start_run, training_precision
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 
@@ -83,7 +85,15 @@ def volume(tmp_path_factory):
 
 
 def options(output, config=TINY, **changes):
-    return TrainOptions("balls", output, config, workers=1, **changes)
+    return TrainOptions(output, config, workers=1, **changes)
+
+
+def pair(volume, labels="balls", **changes):
+    return [Pair(volume, labels, **changes)]
+
+
+def sources(volume, labels="balls"):
+    return open_training_data(pair(volume, labels), DataOptions()).training
 
 
 def rows(folder):
@@ -111,7 +121,7 @@ def undisturbed(volume, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    train(volume, options(folder), NoProgress())
+    train(pair(volume), options(folder), NoProgress())
     torch.set_num_threads(threads)
     return folder
 
@@ -135,9 +145,9 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(
     monkeypatch.setattr(train_loop, "CHECKPOINT_SECONDS", 0.0)
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        train(volume, options(folder), KilledAt(step))
+        train(pair(volume), options(folder), KilledAt(step))
     assert load_checkpoint(folder / "checkpoint.safetensors").step == step
-    report = train(volume, dataclasses.replace(options(folder), workers=3), NoProgress())
+    report = train(pair(volume), dataclasses.replace(options(folder), workers=3), NoProgress())
     assert (report.steps_now, report.step) == (6 - step, 6)
     assert_same_run(folder, undisturbed)
 
@@ -150,13 +160,14 @@ torch.set_num_threads(1)
 from volseg.stages import train_loop
 from volseg.stages.progress import NoProgress
 from volseg.stages.train import TrainOptions, train
+from volseg.stages.train_regions import Pair
 from volseg.training.config import TrainConfig
 train_loop.CHECKPOINT_SECONDS = 0.0
 class Slow(NoProgress):
     def advance(self, n):
         time.sleep(0.3)
 config = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
-train(Path(sys.argv[1]), TrainOptions("balls", Path(sys.argv[2]), config, workers=1), Slow())
+train([Pair(Path(sys.argv[1]), "balls")], TrainOptions(Path(sys.argv[2]), config, workers=1), Slow())
 """
 
 
@@ -169,7 +180,7 @@ def test_a_run_ended_by_sigkill_resumes(volume, undisturbed, tmp_path):
     time.sleep(1.0)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    train(volume, options(folder), NoProgress())
+    train(pair(volume), options(folder), NoProgress())
     assert_same_run(folder, undisturbed)
 
 
@@ -181,15 +192,15 @@ def test_a_row_whose_checkpoint_was_never_written_is_written_once(volume, undist
             raise Killed
 
     with pytest.raises(Killed):
-        train(volume, options(folder), NoProgress(), killed)
+        train(pair(volume), options(folder), NoProgress(), killed)
     assert [r["step"] for r in rows(folder)] == ["3", "6"]
-    train(volume, options(folder), NoProgress())
+    train(pair(volume), options(folder), NoProgress())
     assert_same_run(folder, undisturbed)
 
 
 def test_a_finished_run_is_left_alone(volume, undisturbed):
     before = {p.name: p.stat().st_mtime_ns for p in undisturbed.iterdir()}
-    report = train(volume, options(undisturbed), NoProgress())
+    report = train(pair(volume), options(undisturbed), NoProgress())
     assert (report.steps_now, report.step) == (0, 6)
     assert report.best["jaccard"] == max(float(r["jaccard"]) for r in rows(undisturbed))
     assert before == {p.name: p.stat().st_mtime_ns for p in undisturbed.iterdir()}
@@ -198,9 +209,9 @@ def test_a_finished_run_is_left_alone(volume, undisturbed):
 def test_another_configuration_is_refused_with_the_difference(volume, undisturbed):
     changed = dataclasses.replace(TINY, learning_rate=1e-4)
     with pytest.raises(ConflictError, match=r"learning_rate was 0\.002, now 0\.0001.*--overwrite"):
-        train(volume, options(undisturbed, changed), NoProgress())
-    with pytest.raises(ConflictError, match="training was "):
-        train(volume, options(undisturbed, roi="0:20,:,:"), NoProgress())
+        train(pair(volume), options(undisturbed, changed), NoProgress())
+    with pytest.raises(ConflictError, match="data 1 training was "):
+        train(pair(volume, roi="0:20,:,:"), options(undisturbed), NoProgress())
 
 
 def test_files_of_others_are_not_overwritten_and_overwrite_starts_anew(volume, tmp_path):
@@ -209,9 +220,9 @@ def test_files_of_others_are_not_overwritten_and_overwrite_starts_anew(volume, t
     (folder / "run.safetensors").write_text("mine")
     short = dataclasses.replace(TINY, steps=1)
     with pytest.raises(ConflictError, match=r"run\.safetensors stands where"):
-        train(volume, options(folder, short), NoProgress())
-    train(volume, options(folder, short, overwrite=True), NoProgress())
-    train(volume, options(folder, dataclasses.replace(short, seed=4), overwrite=True), NoProgress())
+        train(pair(volume), options(folder, short), NoProgress())
+    train(pair(volume), options(folder, short, overwrite=True), NoProgress())
+    train(pair(volume), options(folder, dataclasses.replace(short, seed=4), overwrite=True), NoProgress())
     assert [r["step"] for r in rows(folder)] == ["1"]
     assert json.loads((folder / "run.json").read_text())["training"]["seeds"] == [4]
 
@@ -219,18 +230,18 @@ def test_files_of_others_are_not_overwritten_and_overwrite_starts_anew(volume, t
 def test_a_run_whose_weights_are_gone_does_not_look_finished(volume, tmp_path):
     folder = tmp_path / "run"
     short = dataclasses.replace(TINY, steps=1)
-    train(volume, options(folder, short), NoProgress())
+    train(pair(volume), options(folder, short), NoProgress())
     (folder / "run.safetensors").unlink()
     with pytest.raises(ConflictError, match=r"run\.safetensors are gone"):
-        train(volume, options(folder, short), NoProgress())
+        train(pair(volume), options(folder, short), NoProgress())
 
 
 def test_the_card_says_what_the_network_is_and_what_it_learned_from(volume, undisturbed):
     card = load_card(undisturbed / "run.safetensors")
     assert (card.name, card.architecture, card.width) == ("run", "emnet", 8)
     assert card.voxel_size == (5.0, 5.0, 5.0)
-    assert card.training["data"]["training"] == ["0:24,0:64,0:64"]
-    assert card.training["data"]["validation"] == "24:30,0:64,0:64"
+    assert card.training["data"]["1"]["training"] == ["0:24,0:64,0:64"]
+    assert card.training["data"]["1"]["validation"] == ["24:30,0:64,0:64"]
     assert card.training["recipe"]["cross_entropy_weight"] == 0.5
     best = max(rows(undisturbed), key=lambda r: float(r["jaccard"]))
     assert card.threshold == float(best["threshold"])
@@ -240,13 +251,13 @@ def test_the_card_says_what_the_network_is_and_what_it_learned_from(volume, undi
 @pytest.mark.parametrize("architecture", ["emnet-paper", "emnet-single"])
 def test_other_architectures_train_too(volume, tmp_path, architecture):
     config = dataclasses.replace(TINY, architecture=architecture, steps=2, batch=2)
-    report = train(volume, options(tmp_path / "run", config), NoProgress())
+    report = train(pair(volume), options(tmp_path / "run", config), NoProgress())
     assert load_card(report.weights).architecture == architecture
 
 
 def test_a_run_limited_in_time_ends(volume, tmp_path):
     config = dataclasses.replace(TINY, steps=None, minutes=0.01)
-    report = train(volume, options(tmp_path / "run", config), NoProgress())
+    report = train(pair(volume), options(tmp_path / "run", config), NoProgress())
     assert report.minutes >= 0.01
     assert int(rows(tmp_path / "run")[-1]["step"]) == report.step
 
@@ -260,9 +271,9 @@ def test_it_learns_balls(volume, tmp_path):
         learning_rate=1e-2,
         ema=0.9,
         validate_every=20,
-        augmentation=Augmentation(elastic=1.0),
+        augmentation=Augmentation(elastic_alpha=1.0),
     )
-    report = train(volume, options(tmp_path / "run", config), NoProgress())
+    report = train(pair(volume), options(tmp_path / "run", config), NoProgress())
     losses = [float(r["loss"]) for r in rows(tmp_path / "run")]
     assert losses[-1] < 0.8 * losses[0]
     _, labels = balls()
@@ -274,22 +285,22 @@ def test_labels_by_name_path_or_tiff_give_the_same_patches(volume):
     paths = ["balls", str(volume / "labels" / "balls"), str(volume / "labels" / "balls" / "0")]
     paths.append(str(volume.parent / "labels.tif"))
     batches = [
-        draw_batch(open_training_data(volume, path).training, TINY, step=5) for path in paths
+        draw_batch(sources(volume, path), TINY, step=5) for path in paths
     ]
     for other in batches[1:]:
         assert all(torch.equal(a, b) for a, b in zip(batches[0], other, strict=True))
 
 
 def test_batches_depend_on_seed_and_step_only(volume):
-    sources = open_training_data(volume, "balls").training
+    ours = sources(volume)
     for workers in (1, 4):
-        loaded = load_batches(sources, TINY, 3, workers)
+        loaded = load_batches(ours, TINY, 3, workers)
         for step in (3, 4, 5):
-            expected = draw_batch(sources, TINY, step)
+            expected = draw_batch(ours, TINY, step)
             assert all(torch.equal(a, b) for a, b in zip(next(loaded), expected, strict=True))
         loaded.close()
     other = dataclasses.replace(TINY, seed=2)
-    first, second = (draw_batch(sources, config, 3)[0] for config in (TINY, other))
+    first, second = (draw_batch(ours, config, 3)[0] for config in (TINY, other))
     assert not torch.equal(first, second)
 
 
@@ -301,8 +312,8 @@ def test_gradients_can_be_trusted(depth):
     raw = torch.randn((1, 1, *config.patch), generator=generator)
     batch = raw, (raw > 0.5).float(), torch.zeros_like(raw)
     gradients = []
-    for precision in (torch.float32, train_loop.training_precision(config, cpu)):
-        run = train_loop.start_run(config, None, cpu, precision)
+    for precision in (torch.float32, training_precision(config, cpu)):
+        run = start_run(config, None, cpu, precision)
         train_loop.batch_loss(run, batch).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in run.network.parameters()]))
     assert torch.cosine_similarity(*gradients, dim=0) > 0.98
@@ -313,7 +324,7 @@ def test_norms_freeze_when_the_recipe_says(volume, tmp_path):
     early = dataclasses.replace(never, freeze_norms_after=0.5)
     counts = []
     for name, config in (("never", never), ("early", early)):
-        train(volume, options(tmp_path / name, config), NoProgress())
+        train(pair(volume), options(tmp_path / name, config), NoProgress())
         tensors = load_checkpoint(tmp_path / name / "checkpoint.safetensors").tensors
         seen = {int(v) for k, v in tensors.items() if k.endswith("num_batches_tracked")}
         counts.append(seen)
@@ -325,7 +336,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(volume, tmp_path, monkeypatch):
         train_loop, "batch_loss", lambda run, batch: torch.tensor(float("nan"), requires_grad=True)
     )
     with pytest.raises(TrainingError, match=r"step 0 is nan.*--learning-rate"):
-        train(volume, options(tmp_path / "run"), NoProgress())
+        train(pair(volume), options(tmp_path / "run"), NoProgress())
     assert not (tmp_path / "run" / "run.safetensors").exists()
 
 
@@ -341,24 +352,24 @@ def test_regions_that_overlap_are_both_printed():
     with pytest.raises(ParameterError, match=r"not covered by the labels, which hold 10:20"):
         choose_regions(labelled, shape, "0:15,:,:", None)
     around = choose_regions(full_roi(shape), shape, None, "20:30,:,:")
-    assert [box[0] for box in around.training] == [slice(0, 20), slice(30, 50)]
+    assert [box[0] for box in around[0]] == [slice(0, 20), slice(30, 50)]
 
 
 def _bad(volume, tmp_path, case):
     if case == "shape":
         tifffile.imwrite(tmp_path / "labels.tif", np.ones((30, 64, 60), np.uint8))
-        return volume, {"labels": str(tmp_path / "labels.tif")}
+        return pair(volume, str(tmp_path / "labels.tif")), {}
     if case == "empty":
         tifffile.imwrite(tmp_path / "labels.tif", np.zeros(SHAPE, np.uint8))
-        return volume, {"labels": str(tmp_path / "labels.tif")}
+        return pair(volume, str(tmp_path / "labels.tif")), {}
     if case == "size":
         unknown = tmp_path / "unknown.zarr"
         convert(volume.parent / "raw.tif", unknown, ConvertOptions(), NoProgress())
-        return unknown, {"labels": str(volume.parent / "labels.tif")}
+        return pair(unknown, str(volume.parent / "labels.tif")), {}
     config = {"patch": {"patch": (4, 24, 16)}, "width": {"width": 12}}.get(case)
     if config:
-        return volume, {"config": dataclasses.replace(TINY, **config)}
-    return volume, {"labels": "nothing"} if case == "labels" else {"name": "../x"}
+        return pair(volume), {"config": dataclasses.replace(TINY, **config)}
+    return pair(volume, "nothing" if case == "labels" else "balls"), {} if case == "labels" else {"name": "../x"}
 
 
 @pytest.mark.parametrize(

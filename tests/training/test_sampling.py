@@ -15,7 +15,13 @@ SHAPE = (24, 40, 36)
 ROI = (slice(4, 20), slice(3, 40), slice(0, 30))
 WINDOW = (20.0, 220.0)
 STILL = Augmentation(
-    zoom=(1.0, 1.0), elastic=0.0, rotate_probability=0.0, intensity_probability=0.0
+    zoom=(1.0, 1.0),
+    shift=0.0,
+    elastic_alpha=0.0,
+    rotate_probability=0.0,
+    section_probability=0.0,
+    fault_probability=0.0,
+    intensity_probability=0.0,
 )
 
 

@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.cli.options import device_option, overwrite_option, sizes_option, volume_argument
+from volseg.cli.options import device_option, overwrite_option, sizes_option, voxel_size_option
 from volseg.cli.session import Session, with_session
+from volseg.cli.train_pairs import one_each, pair_up, parse_slices, split_pair
 from volseg.cli.wording import duration
 
 if TYPE_CHECKING:
     from volseg.stages.train import TrainReport
+    from volseg.stages.train_regions import Pair
 
 REGION = "Z0:Z1,Y0:Y1,X0:X1"
-RECIPE = ("architecture", "width", "patch", "batch", "steps", "minutes", "learning_rate", "seed")
+LOSSES = ("bce", "bce-dice", "dice", "emnet", "jaccard", "log-dice", "square-dice")
+RECIPE = (
+    "architecture",
+    "width",
+    "loss",
+    "patch",
+    "batch",
+    "steps",
+    "minutes",
+    "epochs",
+    "patience",
+    "optimizer",
+    "schedule",
+    "learning_rate",
+    "fraction",
+    "validate_every",
+    "seed",
+)
+RUN = ("start", "voxel_size", "name", "terms")
+
+
+def _repeated(parse: Any) -> Any:
+    """Read each text of a flag that may be given several times."""
+
+    def callback(_context: click.Context, _parameter: click.Parameter, texts: Any) -> Any:
+        return [parse(text) for text in texts]
+
+    return callback
 
 
 @click.command("train")
-@volume_argument
+@click.argument("volumes", metavar="[VOLUME]...", nargs=-1)
 @click.option(
     "--labels",
-    required=True,
-    help="Name of labels in VOLUME, or a path: Zarr or label TIFF. Above 0 is foreground.",
+    multiple=True,
+    help="Name of labels in VOLUME, or a path: Zarr or label TIFF; one for each VOLUME. Above 0 is "
+    "foreground.",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="VOLUME=LABELS",
+    callback=_repeated(split_pair),
+    help="Another way to name them; may be repeated.",
+)
+@click.option(
+    "--validation-data",
+    multiple=True,
+    metavar="VOLUME=LABELS",
+    callback=_repeated(split_pair),
+    help="Validate on all of this; nothing else is held out then. May be repeated.",
 )
 @click.option(
     "--output",
@@ -32,46 +76,100 @@ RECIPE = ("architecture", "width", "patch", "batch", "steps", "minutes", "learni
     type=click.Path(path_type=Path),
     help="Folder for checkpoint, log and weights.",
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Recipe of a run, as TOML; flags override it. Every run leaves its recipe.toml.",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the run in steps.")
 @click.option(
     "--minutes", type=click.FloatRange(0, min_open=True), help="Or its length in minutes."
 )
 @click.option(
-    "--roi", metavar=REGION, help="Train on this region.  [default: all slices not validated on]"
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Or its length in epochs; one draws as many voxels as there are to train on.",
 )
 @click.option(
-    "--validation", metavar=REGION, help="Hold this region out.  [default: the last fifth of z]"
+    "--patience",
+    type=click.IntRange(min=0),
+    help="End after so many validations without a better one.  [default: 0, never]",
 )
+@click.option(
+    "--roi",
+    multiple=True,
+    metavar=REGION,
+    help="Train on this region; once, or once for each VOLUME.  [default: all not validated on]",
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    metavar=REGION,
+    help="Hold this region out.  [default: the last fifth of z; of --images, one in five]",
+)
+@click.option(
+    "--slices",
+    multiple=True,
+    metavar="Z,Z,...",
+    callback=_repeated(parse_slices),
+    help="Only these slices are annotated, counted from 0; ranges are written 5-9.",
+)
+@click.option("--images", is_flag=True, help="Slices are unrelated images; for 2D networks.")
+@click.option(
+    "--fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Train on this part of the slices only, chosen by --seed.  [default: 1]",
+)
+@voxel_size_option
 @click.option("--name", help="Of the weights.  [default: the output folder's]")
 @click.option(
     "--architecture",
-    type=click.Choice(["emnet", "emnet-paper"]),
-    default="emnet",
-    show_default=True,
-    help="The network; emnet-paper is the published form, whose results depend on tiles.",
+    metavar="NAME",
+    help="The network: emnet, unet2d, unet3d, attention-unet and others.  [default: emnet]",
 )
 @click.option(
     "--width",
-    type=click.IntRange(min=8),
-    default=32,
-    show_default=True,
-    help="Base width, a multiple of 8; the published network has 64.",
+    type=click.IntRange(min=1),
+    help="Channels at full resolution.  [default: 32 for emnet, else 16]",
 )
-@sizes_option("--patch", "Voxels per training patch.  [default: 32,96,96]")
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Patches per step."
+    "--from",
+    "start",
+    metavar="MODEL",
+    help="Start from these weights, a shipped name or a path; learns with a tenth of the rate.",
+)
+@click.option(
+    "--loss",
+    type=click.Choice(LOSSES),
+    help="What is minimised.  [default: emnet for emnet, else bce-dice]",
+)
+@sizes_option(
+    "--patch",
+    "Voxels per training patch.  [default: 32,96,96; 1,256,256 for networks of slices]",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Patches per step.  [default: 1; 2 in 2D]"
+)
+@click.option(
+    "--optimizer", type=click.Choice(["adam", "adamw"]), help="What steps.  [default: adamw]"
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["constant", "cosine", "step"]),
+    help="How the learning rate falls; in steps by 0.9 every 15 epochs.  [default: cosine]",
 )
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
-    default=2e-3,
-    show_default=True,
-    help="At its highest, after the warm-up.",
+    help="At its highest, after the warm-up.  [default: 0.002 for emnet, else 0.001]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of chance.")
 @click.option(
-    "--terms", default="not stated", help="Terms of the data, noted in the weights' card."
+    "--validate-every",
+    type=click.IntRange(min=1),
+    help="Steps between validations.  [default: 250]",
 )
+@click.option("--seed", type=click.IntRange(min=0), help="Of chance.  [default: 0]")
+@click.option("--terms", help="Terms of the data, noted in the weights' card.")
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -80,23 +178,55 @@ RECIPE = ("architecture", "width", "patch", "batch", "steps", "minutes", "learni
 @device_option
 @overwrite_option
 @with_session
-def train_command(session: Session, volume: Path, **values: Any) -> None:
-    """Train a network on VOLUME and its labels.
+def train_command(session: Session, config: Path | None, **values: Any) -> None:
+    """Train a network on each VOLUME and its labels.
 
-    Writes OUTPUT/NAME.safetensors, which `volseg segment --model` takes, with a card that says
-    what it was trained on and how well it does. A run that was interrupted goes on from its last
-    checkpoint when the same command is given again.
+    VOLUME is an OME-Zarr folder, or a stack of images as `volseg convert` takes it. Writes
+    OUTPUT/NAME.safetensors, which `volseg segment --model` takes, with a card that says what it was
+    trained on and how well it does. A run that was interrupted goes on from its last checkpoint
+    when the same command is given again.
     """
     from volseg.stages.train import TrainOptions, train
-    from volseg.training.config import TrainConfig
+    from volseg.stages.train_recipe import Recipe, build_config, load_recipe, override
 
-    recipe = {name: values.pop(name) for name in RECIPE}
-    given = {name: value for name, value in recipe.items() if value is not None}
-    options = TrainOptions(**values, config=TrainConfig(**given))
-    report = train(volume, options, session.progress(), lambda row: session.note(describe_row(row)))
+    recipe = load_recipe(config) if config else Recipe({}, {}, ())
+    pairs = read_pairs(values) or recipe.pairs
+    chosen = override(recipe.config, _given(values, RECIPE))
+    run = {**recipe.run, **_given(values, RUN)}
+    options = TrainOptions(config=build_config(chosen, run.get("start")), **run, **values)
+    report = train(pairs, options, session.progress(), lambda row: session.note(describe_row(row)))
     if report.steps_now == 0:
         session.note(f"this run was finished before, after {report.step} steps; nothing was done")
     session.result(report, describe_report(report))
+
+
+def _given(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Take options out, and keep those that were given."""
+    taken = {name: values.pop(name) for name in names}
+    return {name: value for name, value in taken.items() if value is not None}
+
+
+def read_pairs(values: dict[str, Any]) -> list[Pair]:
+    """Take out the options that name images and labels, and pair these up.
+
+    Raises
+    ------
+    UsageError
+        If they do not go together.
+    """
+    volumes, labels = values.pop("volumes"), values.pop("labels")
+    if bool(volumes) != bool(labels):
+        missing = "--labels" if volumes else "a VOLUME"
+        raise click.UsageError(f"images and labels come in pairs; {missing} is missing")
+    found = one_each(labels, len(volumes), "--labels")
+    named = [(volume, str(label)) for volume, label in zip(volumes, found, strict=True)]
+    return pair_up(
+        [*named, *values.pop("data")],
+        values.pop("validation_data"),
+        (values.pop("roi"), values.pop("validation")),
+        values.pop("slices"),
+        images=values.pop("images"),
+    )
 
 
 def describe_row(row: Mapping[str, float]) -> str:
@@ -117,7 +247,9 @@ def describe_row(row: Mapping[str, float]) -> str:
 def describe_report(report: TrainReport) -> str:
     """Put in words what a run came to."""
     best = report.best
+    end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
     return (
-        f"validation Jaccard {best['jaccard']:.3f} at step {best['step']} of {report.step}, after "
-        f"{duration(60 * report.minutes)}; next: volseg segment VOLUME --model {report.weights}"
+        f"validation Jaccard {best['jaccard']:.3f} at step {best['step']} of {report.step}{end}, "
+        f"after {duration(60 * report.minutes)}; next: volseg segment VOLUME --model "
+        f"{report.weights}"
     )

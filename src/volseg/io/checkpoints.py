@@ -1,17 +1,15 @@
-"""The folder of a training run: a checkpoint, tensors as safetensors, and a log, as CSV.
+"""Checkpoints of training runs: tensors as safetensors, the state beside them as JSON.
 
 A checkpoint is replaced by renaming a finished file, so a run may be killed at any moment.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +31,7 @@ class Checkpoint:
     tensors : ``network.*``, ``averaged.*`` and ``optimizer.*``.
     losses : of the steps since the last row of the log.
     best : row of the log with the best validation so far; None before the first.
+    stale : validations since that one.
     """
 
     step: int
@@ -41,6 +40,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     losses: tuple[float, ...] = ()
     best: Mapping[str, float] | None = None
+    stale: int = 0
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -56,6 +56,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": checkpoint.seconds,
         "losses": checkpoint.losses,
         "best": checkpoint.best,
+        "stale": checkpoint.stale,
     }
     metadata = {"state": json.dumps(state), "config": checkpoint.config}
     tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
@@ -66,7 +67,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot write the checkpoint {path}: {error}") from error
+        temporary.unlink(missing_ok=True)  # on a full disk, what was written of it is in the way
+        older = "; the one before it stands" if path.exists() else ""
+        raise StorageError(f"cannot write the checkpoint {path}: {error}{older}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
@@ -91,6 +94,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
             tensors,
             tuple(state.get("losses", ())),
             state.get("best"),
+            int(state.get("stale", 0)),
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
@@ -129,41 +133,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)  # noqa: PLW2901
         entries.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append to a CSV log, with a header where the file is new.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
-    try:
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-    except OSError as error:
-        raise StorageError(f"cannot write the log {path}: {error.strerror}") from error
-
-
-def trim_log(path: Path, step: int) -> None:
-    """Drop the rows of a CSV log that lie after a step: a resumed run writes them again."""
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    kept = [r for r in rows if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
-    if len(kept) == len(rows):
-        return
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    for row in kept:
-        append_row(temporary, row)
-    if kept:
-        os.replace(temporary, path)
-    else:
-        path.unlink()

@@ -1,53 +1,46 @@
-"""Train: a network from a volume and its labels, resumable, exported ready for use."""
+"""Train: a network from images and their labels, resumable, exported ready for use."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from volseg.errors import ConflictError, ParameterError, StorageError
-from volseg.io.checkpoints import (
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    trim_log,
-)
-from volseg.io.ledger import describe_difference
+from volseg.io.checkpoints import save_checkpoint
+from volseg.io.training_logs import trim_log
 from volseg.models.inference import choose_device
-from volseg.models.registry import find_architecture
+from volseg.stages.engine import available_cores
 from volseg.stages.progress import Progress
-from volseg.stages.results import discard
-from volseg.stages.train_data import TrainingData, open_training_data
+from volseg.stages.train_data import DataOptions, TrainingData, open_training_data
 from volseg.stages.train_export import Export
-from volseg.stages.train_loop import (
-    CHECKPOINT,
-    LOG,
-    Events,
-    Run,
-    start_run,
-    train_steps,
-    training_precision,
-)
-from volseg.training.config import TrainConfig
+from volseg.stages.train_folder import RECIPE, choose_name, open_folder
+from volseg.stages.train_loop import CHECKPOINT, LOG, Events, train_steps
+from volseg.stages.train_network import check_network
+from volseg.stages.train_recipe import RunSettings, save_recipe
+from volseg.stages.train_regions import Pair, Share
+from volseg.stages.train_run import Run, start_run, training_precision
+from volseg.stages.train_start import Start, find_start
+from volseg.training.config import TrainConfig, steps_per_epoch
+from volseg.types import VoxelSize
+
+LOADERS = 4
+"""At most this many threads draw patches, unless more are asked for."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What to train on, how, and where to put it.
+    """How to train, and where to put it.
 
     Attributes
     ----------
-    labels : name of labels in the volume, or a path.
     output : folder of the run.
     config : the recipe.
-    roi, validation : regions, ``z0:z1,y0:y1,x0:x1``; see `choose_regions`.
+    start : shipped name or path of weights to start from; None starts from chance.
+    voxel_size : nm (z, y, x); overrides what the data say.
     name : of the exported weights; None takes the folder's.
     terms : under which the data may be used, for the card.
     device : auto, cpu or cuda.
@@ -55,11 +48,10 @@ class TrainOptions:
     overwrite : discard another run that the folder holds.
     """
 
-    labels: str
     output: Path
     config: TrainConfig
-    roi: str | None = None
-    validation: str | None = None
+    start: str | None = None
+    voxel_size: VoxelSize | None = None
     name: str | None = None
     terms: str = "not stated"
     device: str = "auto"
@@ -76,6 +68,7 @@ class TrainReport:
     weights : the exported file; its card stands beside it.
     step, minutes : of the whole run.
     best : row of the log that the exported weights stand for.
+    stopped_early : whether validation stopped improving before the run's end.
     steps_now, seconds : of this call; no steps where the run was finished before.
     """
 
@@ -83,12 +76,13 @@ class TrainReport:
     step: int
     minutes: float
     best: Mapping[str, float]
+    stopped_early: bool
     steps_now: int
     seconds: float
 
 
 def train(
-    volume: Path,
+    pairs: Sequence[Pair],
     options: TrainOptions,
     progress: Progress,
     on_row: Callable[[Mapping[str, float]], None] | None = None,
@@ -97,7 +91,7 @@ def train(
 
     Parameters
     ----------
-    volume : Path
+    pairs : of images and labels
     options : TrainOptions
     progress : Progress
     on_row : callable, optional
@@ -114,20 +108,34 @@ def train(
         If something cannot be read or written.
     """
     begun = time.monotonic()
-    config = options.config
-    name = check_options(options)
-    device = choose_device(options.device)
-    data = open_training_data(volume, options.labels, options.roi, options.validation)
-    configuration = json.loads(json.dumps({**data.description, "name": name, **asdict(config)}))
+    config, name = options.config, choose_name(options.output, options.name)
+    form, device = check_network(config), choose_device(options.device)
+    start = find_start(options.start, config)
+    share = Share(config.fraction, config.seed)
+    looked_at = DataOptions(form.dimensions, share, start.percentiles, options.voxel_size)
+    data = open_training_data(pairs, looked_at)
+    for note in (*data.notes, *start.compare(data.voxel_size)):
+        warnings.warn(note, stacklevel=1)
+    configuration = describe_run(name, config, data, start)
     weights = options.output / f"{name}.safetensors"
     saved = open_folder(weights, configuration, overwrite=options.overwrite)
-    run = start_run(config, saved, device, training_precision(config, device))
-    first, export = run.step, Export(weights, data, options.terms)
+    run = start_run(
+        config,
+        saved,
+        device,
+        training_precision(config, device),
+        epoch_steps=steps_per_epoch(config, data.voxels),
+        start=start.tensors,
+    )
+    first, export = run.step, Export(weights, data, options.terms, start.origin)
     if not run.finished:
         meter = _Meter(run, progress)
-        events = Events(meter, on_row or (lambda _row: None), export)
+        tell = on_row or (lambda _row: None)
+        events = Events(meter, lambda _run, row: tell(row), export)
         try:
             meter.start()
+            _begin(run, options.output, json.dumps(configuration))
+            _keep_recipe(name, pairs, data, options)
             _continue(run, data, options, json.dumps(configuration), events)
         finally:
             progress.finish()
@@ -136,18 +144,45 @@ def train(
         step=run.step,
         minutes=run.seconds / 60,
         best=run.best or {},
+        stopped_early=run.stopped_early,
         steps_now=run.step - first,
         seconds=time.monotonic() - begun,
     )
 
 
-def _continue(
-    run: Run, data: TrainingData, options: TrainOptions, configuration: str, events: Events
-) -> None:
-    folder, workers = options.output, options.workers or min(os.cpu_count() or 1, 4)
+def describe_run(
+    name: str, config: TrainConfig, data: TrainingData, start: Start
+) -> dict[str, Any]:
+    """List everything that decides a run, flat, as JSON gives it back."""
+    listed = {
+        f"data {k} {key}": value
+        for k, entry in enumerate(data.description, 1)
+        for key, value in entry.items()
+    }
+    listed |= {"name": name, "voxel_size": data.voxel_size, "from": start.origin, **asdict(config)}
+    described: dict[str, Any] = json.loads(json.dumps(listed))
+    return described
+
+
+def _begin(run: Run, folder: Path, configuration: str) -> None:
     trim_log(folder / LOG, run.step)
     if run.step == 0:
         save_checkpoint(folder / CHECKPOINT, run.checkpoint(configuration))
+
+
+def _keep_recipe(
+    name: str, pairs: Sequence[Pair], data: TrainingData, options: TrainOptions
+) -> None:
+    path = options.output / RECIPE
+    if not path.exists():
+        settings = RunSettings(options.start, options.voxel_size, name, options.terms)
+        save_recipe(path, options.config, settings, pairs, data.description)
+
+
+def _continue(
+    run: Run, data: TrainingData, options: TrainOptions, configuration: str, events: Events
+) -> None:
+    folder, workers = options.output, options.workers or min(available_cores(), LOADERS)
     train_steps(run, (data.training, data.validation), folder, configuration, workers, events)
 
 
@@ -160,95 +195,17 @@ class _Meter:
     told: int = 0
 
     def _done(self) -> int:
-        return int(self.run.seconds) if self.run.config.steps is None else self.run.step
+        return int(self.run.seconds) if self.run.steps is None else self.run.step
 
     def start(self) -> None:
-        config = self.run.config
-        if config.steps is None:
-            self.progress.start(round((config.minutes or 0) * 60), "seconds", "training")
+        if self.run.steps is None:
+            seconds = round((self.run.config.minutes or 0) * 60)
+            self.progress.start(seconds, "seconds", "training")
         else:
-            self.progress.start(config.steps, "steps", "training")
+            self.progress.start(self.run.steps, "steps", "training")
         self(self.run)
 
     def __call__(self, _run: Run) -> None:
         done = self._done()
         self.progress.advance(done - self.told)
         self.told = done
-
-
-def check_options(options: TrainOptions) -> str:
-    """Check what can be checked without reading anything; return the weights' name.
-
-    Raises
-    ------
-    ParameterError
-        If width or patch do not suit the network, or the name is no file name.
-    ModelError
-        If there is no such architecture.
-    """
-    config = options.config
-    architecture = find_architecture(config.architecture)
-    with torch.device("meta"):
-        architecture.build(config.width)
-    multiple = architecture.multiple
-    if any(n < 1 or n % m for n, m in zip(config.patch, multiple, strict=True)):
-        raise ParameterError(
-            f"a patch for {config.architecture} is a multiple of {multiple} voxels (z, y, x), "
-            f"found {config.patch}"
-        )
-    name = options.name or options.output.resolve().name
-    if not name or Path(name).name != name or name.startswith("."):
-        raise ParameterError(f"--name becomes a file's name, found {name!r}")
-    if f"{name}.safetensors" == CHECKPOINT:
-        raise ParameterError(f"--name {name} is taken by the checkpoint; choose another")
-    return name
-
-
-def open_folder(
-    weights: Path, configuration: Mapping[str, Any], *, overwrite: bool
-) -> Checkpoint | None:
-    """Make a run's folder, or find the checkpoint to go on from.
-
-    Parameters
-    ----------
-    weights : Path
-        That the run exports into its folder.
-    configuration : mapping
-        Everything that decides the run.
-    overwrite : bool
-        Whether another run may be discarded.
-
-    Raises
-    ------
-    ConflictError
-        If the folder holds another run that may not be replaced, weights of unknown origin, or a
-        run whose weights are gone.
-    ModelError
-        If the checkpoint cannot be read.
-    StorageError
-        If the folder cannot be made.
-    """
-    folder, card = weights.parent, weights.with_suffix(".json")
-    own = (folder / CHECKPOINT, folder / LOG, weights, card)
-    try:
-        if overwrite:
-            discard(*own)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    saved = load_checkpoint(own[0])
-    remedy = "choose another --output, or give --overwrite to discard it"
-    if saved is None:
-        standing = next((path for path in own if path.exists()), None)
-        if standing is not None:
-            raise ConflictError(f"{standing} stands where this run would write; {remedy}")
-        return None
-    theirs = json.loads(saved.config)
-    if theirs != configuration:
-        raise ConflictError(
-            f"{folder} holds a run with another configuration "
-            f"({describe_difference(theirs, configuration)}); {remedy}"
-        )
-    if saved.best is not None and not (weights.exists() and card.exists()):
-        raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")
-    return saved

@@ -1,36 +1,47 @@
-"""Find what a network is trained on: a volume, its labels, and which regions serve for what."""
+"""Find what a network is trained on: images, their labels, and which slices serve for what."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from volseg.blocks import intersect, parse_roi, roi_shape
-from volseg.errors import ParameterError, ShapeError, VoxelSizeError
+from volseg.blocks import roi_shape
+from volseg.errors import ParameterError, VolumeError, VoxelSizeError
 from volseg.io.arrays import describe
-from volseg.io.label_sources import TIFF_SLAB, LabelSource, open_label_path, open_labels
-from volseg.io.volumes import Image, intensity_window, labels_path, open_image
-from volseg.training.sampling import Readable, Source, find_foreground
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.stages.train_regions import Pair, Part, Regions, Share, choose_parts
+from volseg.stages.train_sources import Annotated, hash_labels, open_pair
+from volseg.training.sampling import Source, find_foreground
+from volseg.types import VoxelSize
 
 PERCENTILES = (1.0, 99.0)
 """Of the whole volume's intensities, which become -1 and 1."""
 ISOTROPIC = 1.2
 """Voxels whose sides differ by less than this factor are rotated in all directions."""
-VALIDATION_PART = 5
-"""Without another wish, the last slices serve for validation: one in so many."""
+SAME_SIZE = 0.1
+"""Voxel sizes closer than this (relative) are taken as equal."""
+NO_SIZE: VoxelSize = (1.0, 1.0, 1.0)
+"""Stands in a card for images of which nobody knows how large their pixels are."""
 
 
 @dataclass(frozen=True)
-class Regions:
-    """The boxes that are trained on, and the one that is held out."""
+class DataOptions:
+    """How data are looked at.
 
-    training: tuple[Roi, ...]
-    validation: Roi
+    Attributes
+    ----------
+    dimensions : of the network, 2 or 3.
+    share : the part of the training slices that is used.
+    percentiles : of all voxels, which become -1 and 1.
+    voxel_size : nm (z, y, x); overrides what the files say.
+    """
+
+    dimensions: int = 3
+    share: Share = field(default_factory=Share)
+    percentiles: tuple[float, float] = PERCENTILES
+    voxel_size: VoxelSize | None = None
 
 
 @dataclass(frozen=True)
@@ -41,162 +52,192 @@ class TrainingData:
     ----------
     training, validation : annotated boxes.
     voxel_size : nm (z, y, x).
-    description : everything about the data that decides the result, JSON-like.
+    percentiles : of all voxels, which become -1 and 1.
+    description : everything about each pair that decides the result, JSON-like.
+    notes : what the user should know.
     """
 
     training: tuple[Source, ...]
     validation: tuple[Source, ...]
     voxel_size: VoxelSize
-    description: dict[str, Any]
+    percentiles: tuple[float, float]
+    description: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels that are trained on."""
+        return sum(source.annotated for source in self.training)
 
 
-def open_training_data(
-    volume: Path, labels: str, roi: str | None = None, validation: str | None = None
-) -> TrainingData:
-    """Open a volume and its labels; read the labels once, to find the foreground.
+def open_training_data(pairs: Sequence[Pair], options: DataOptions) -> TrainingData:
+    """Open images and labels; read the labels once, to find the foreground.
 
     Parameters
     ----------
-    volume : Path
-    labels : str
-        Name of labels in the volume, or a path to a Zarr array or image or a label TIFF; what is
-        above 0 is foreground.
-    roi, validation : ``z0:z1,y0:y1,x0:x1``, optional
+    pairs : of images and labels; what is above 0 is foreground.
+    options : DataOptions
 
     Raises
     ------
     InputError
-        If they cannot be read, do not fit each other, hold no foreground where they are needed, or
-        if the voxel size is unknown.
+        If they cannot be read, do not fit each other, hold no foreground where it is needed, or
+        if a voxel size is unknown.
     """
-    image = open_image(volume)
-    found = find_labels(volume, labels)
-    shape = image.levels[0].shape
-    if found.shape != shape:
-        raise ShapeError(
-            f"labels must have the shape of the volume: {found.path} has {found.shape}, {volume} "
-            f"has {shape}"
-        )
-    size = image.voxel_size or found.voxel_size
-    if size is None:
-        raise VoxelSizeError(
-            f"the voxel size of {volume} is unknown, and a network is of use only at the size it "
-            f"was trained at; convert the source again with --voxel-size Z,Y,X in nm"
-        )
-    window = intensity_window(image, *PERCENTILES)
-    regions = choose_regions(found.region, shape, roi, validation)
-    readable = _in_memory(found) if found.array is None else found
-    isotropic = max(size) / min(size) < ISOTROPIC
-    boxes = (*regions.training, regions.validation)
-    sources, counts = [], []
-    for box in boxes:
-        positions, count = find_foreground(readable, box)
-        sources.append(Source(image.levels[0], readable, box, window, positions, isotropic))
-        counts.append(count)
-    description = _describe(image, found, regions, counts)
-    description |= {"voxel_size": list(size), "window": list(window)}
-    _check_foreground(regions, counts, found)
-    return TrainingData(tuple(sources[:-1]), (sources[-1],), size, description)
-
-
-def find_labels(volume: Path, labels: str) -> LabelSource:
-    """Open labels by their name in a volume or, where there are none of that name, by path.
-
-    Raises
-    ------
-    InputError
-        If there are none, or they cannot be used.
-    """
-    named = labels_path(volume, labels) if Path(labels).name == labels else None
-    if named is not None and (named.exists() or not Path(labels).exists()):
-        return open_labels(volume, labels)
-    return open_label_path(Path(labels))
-
-
-def choose_regions(region: Roi, shape: Zyx, roi: str | None, validation: str | None) -> Regions:
-    """Decide what is trained on and what is held out.
-
-    Parameters
-    ----------
-    region : Roi
-        What the labels cover.
-    shape : (z, y, x)
-        Of the volume.
-    roi : str, optional
-        Trained on; otherwise all slices that hold no part of the validation.
-    validation : str, optional
-        Held out; otherwise the last fifth of the slices.
-
-    Raises
-    ------
-    ParameterError
-        If the regions overlap, leave the labels, or nothing is left to train on.
-
-    Examples
-    --------
-    >>> z, yx = slice(0, 50), (slice(0, 9), slice(0, 9))
-    >>> chosen = choose_regions((z, *yx), (50, 9, 9), None, None)
-    >>> chosen.training[0][0], chosen.validation[0]
-    (slice(0, 40, None), slice(40, 50, None))
-    """
-    z, y, x = region
-    first = z.stop - max((z.stop - z.start) // VALIDATION_PART, 1)
-    held = parse_roi(validation, shape) if validation else (slice(first, z.stop), y, x)
-    if roi:
-        training = [parse_roi(roi, shape)]
-    else:
-        cuts = slice(z.start, held[0].start), slice(held[0].stop, z.stop)
-        training = [(c, y, x) for c in cuts if c.stop > c.start]
-    if not training:
+    if not pairs:
+        raise ParameterError("there is nothing to train on; name a volume and its --labels")
+    if options.dimensions == 3 and any(pair.images for pair in pairs):
         raise ParameterError(
-            f"the validation region {describe(held)} leaves no slices to train on; give another "
-            f"one, or the training region with --roi"
+            "unrelated images (--images) have no z, and this network looks along z; choose a 2D "
+            "--architecture, such as unet2d"
         )
-    for box in (*training, held):
-        if intersect(box, region) != box:
-            raise ParameterError(
-                f"the region {describe(box)} is not covered by the labels, which hold "
-                f"{describe(region)}"
+    opened = [open_pair(pair, options.voxel_size) for pair in pairs]
+    size, notes = agree_on_size(opened, options.voxel_size)
+    hold_out = not any(pair.held_out for pair in pairs)
+    training: list[Source] = []
+    validation: list[Source] = []
+    description = []
+    for annotated in opened:
+        place = annotated.pair, annotated.region, annotated.shape
+        every = choose_parts(*place, Share(), hold_out=hold_out)
+        labels = hash_labels(annotated.labels, (*every.training, *every.validation))
+        check_fingerprints(annotated, labels)
+        regions = choose_parts(*place, options.share, hold_out=hold_out)
+        ours = [_source(annotated, p, size, options) for p in regions.training]
+        held = [_source(annotated, p, size, options) for p in regions.validation]
+        training += [source for source, _ in ours]
+        validation += [source for source, _ in held]
+        counts = [count for _, count in ours], [count for _, count in held]
+        description.append(_describe(annotated, labels, regions, counts, options))
+    _check_foreground(description, training, validation)
+    return TrainingData(
+        tuple(training), tuple(validation), size, options.percentiles, tuple(description), notes
+    )
+
+
+def agree_on_size(
+    opened: Sequence[Annotated], given: VoxelSize | None
+) -> tuple[VoxelSize, tuple[str, ...]]:
+    """Find the voxel size of all data.
+
+    Returns
+    -------
+    voxel_size : nm (z, y, x)
+    notes : what the user should know
+
+    Raises
+    ------
+    VoxelSizeError
+        If it is unknown for a volume, or the sizes differ, and the user does not decide.
+    """
+    if given is not None:
+        return given, ()
+    known = [(a.pair.raw, a.voxel_size) for a in opened if a.voxel_size is not None]
+    for annotated in opened:
+        if annotated.voxel_size is None and not annotated.pair.images:
+            raise VoxelSizeError(
+                f"the voxel size of {annotated.pair.raw} is unknown, and a network is of use only "
+                f"at the size it was trained at; give --voxel-size Z,Y,X in nm"
             )
-    if any(intersect(box, held) for box in training):
-        raise ParameterError(
-            f"what is trained on cannot validate: --roi {describe(training[0])} overlaps "
-            f"--validation {describe(held)}"
+    if not known:
+        note = (
+            "nobody says how large the images' pixels are, so the weights' card says 1 nm; give "
+            "--voxel-size Z,Y,X in nm, if you know it"
         )
-    return Regions(tuple(training), held)
+        return NO_SIZE, (note,)
+    first, size = known[0]
+    for path, other in known[1:]:
+        if any(abs(a / b - 1) > SAME_SIZE for a, b in zip(other, size, strict=True)):
+            raise VoxelSizeError(
+                f"{path} has voxels of {other} nm, {first} of {size} nm: train on one size, or say "
+                f"with --voxel-size which one the weights are for"
+            )
+    return size, ()
 
 
-def _in_memory(labels: LabelSource) -> Readable:
-    """Read a label TIFF as a mask: patches cannot be read from compressed pages at chance."""
-    mask = np.empty(labels.shape, np.uint8)
-    for first in range(0, labels.shape[0], TIFF_SLAB):
-        z = slice(first, min(first + TIFF_SLAB, labels.shape[0]))
-        mask[z] = labels[(z, slice(0, labels.shape[1]), slice(0, labels.shape[2]))] > 0
-    return mask
+def _source(
+    annotated: Annotated, part: Part, size: VoxelSize, options: DataOptions
+) -> tuple[Source, int]:
+    positions, count = find_foreground(annotated.labels, part.roi, slices=part.slices)
+    source = Source(
+        annotated.raw,
+        annotated.labels,
+        part.roi,
+        annotated.window(options.percentiles),
+        positions,
+        isotropic=max(size) / min(size) < ISOTROPIC,
+        slices=part.slices,
+        planar=options.dimensions == 2,
+    )
+    return source, count
+
+
+def check_fingerprints(annotated: Annotated, labels: str) -> None:
+    """Check that the data are those of the run that is to be repeated.
+
+    Raises
+    ------
+    VolumeError
+        If they are others.
+    """
+    pair = annotated.pair
+    for name, found, expected in (
+        (str(pair.raw), annotated.fingerprint, pair.raw_fingerprint),
+        (pair.labels, labels, pair.labels_fingerprint),
+    ):
+        if expected is not None and found != expected:
+            raise VolumeError(
+                f"{name} is not what the recipe was made with: its fingerprint is "
+                f"{str(found)[:12]}..., expected {expected[:12]}...; name the data on the command "
+                f"line to train on these"
+            )
 
 
 def _describe(
-    image: Image, labels: LabelSource, regions: Regions, counts: Sequence[int]
+    annotated: Annotated,
+    labels: str,
+    regions: Regions,
+    counts: tuple[Sequence[int], Sequence[int]],
+    options: DataOptions,
 ) -> dict[str, Any]:
-    return {
-        "volume": image.path.name,
-        "raw": image.attributes.get("fingerprint"),
-        "labels": labels.path.name,
-        "foreground": list(counts),
-        "training": [describe(box) for box in regions.training],
-        "validation": describe(regions.validation),
+    described: dict[str, Any] = {
+        "volume": annotated.names[0],
+        "raw": annotated.fingerprint,
+        "labels": annotated.names[1],
+        "labels hash": labels,
+        "window": list(annotated.window(options.percentiles)),
     }
-
-
-def _check_foreground(regions: Regions, counts: Sequence[int], labels: LabelSource) -> None:
-    trained, held = sum(counts[:-1]), counts[-1]
-    for count, boxes, flag in (
-        (trained, regions.training, "--roi"),
-        (held, (regions.validation,), "--validation"),
+    for name, chosen, found in (
+        ("training", regions.training, counts[0]),
+        ("validation", regions.validation, counts[1]),
     ):
+        described[name] = [describe(part.roi) for part in chosen]
+        described[f"{name} foreground"] = list(found)
+        if any(part.slices is not None for part in chosen):
+            lists = [part.slices.tolist() for part in chosen if part.slices is not None]
+            described[f"{name} slices"] = lists
+    return described
+
+
+def _check_foreground(
+    description: Sequence[dict[str, Any]], training: Sequence[Source], validation: Sequence[Source]
+) -> None:
+    for name, sources, flag in (
+        ("training", training, "--roi"),
+        ("validation", validation, "--validation"),
+    ):
+        count = sum(sum(d[f"{name} foreground"]) for d in description)
+        labels = ", ".join(d["labels"] for d in description if d[name])
+        if not sources:
+            raise ParameterError(f"there is nothing for {name}; choose a region with {flag}")
+        where = " and ".join(f"{describe(s.roi)} {roi_shape(s.roi)}" for s in sources[:4])
         if count == 0:
-            where = " and ".join(f"{describe(b)} {roi_shape(b)}" for b in boxes)
             raise ParameterError(
-                f"{labels.path} has no foreground (labels above 0) in {where}; choose an annotated "
+                f"{labels} has no foreground (labels above 0) in {where}; choose an annotated "
                 f"region with {flag}"
+            )
+        if count == np.sum([s.annotated for s in sources]):
+            raise ParameterError(
+                f"{labels} is foreground (above 0) everywhere in {where}: there is nothing to tell "
+                f"apart; the background of labels is 0"
             )

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volseg.blocks import roi_size
 from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source, draw_patch
 
@@ -22,24 +21,46 @@ AHEAD = 2
 """Batches that each worker has ready or under way."""
 
 
-def draw_batch(sources: Sequence[Source], config: TrainConfig, step: int) -> Batch:
-    """Draw the batch of a step; larger sources are drawn from more often."""
-    sizes = np.array([roi_size(s.roi) for s in sources], float)
+def draw_batch(
+    sources: Sequence[Source], config: TrainConfig, step: int, *, centerline: bool = True
+) -> Batch:
+    """Draw the batch of a step; larger sources are drawn from more often.
+
+    Parameters
+    ----------
+    sources : of which the annotated voxels count.
+    config : TrainConfig
+    step : int
+    centerline : bool
+        Whether the centerline target is wanted; zeros otherwise.
+    """
+    sizes = np.array([s.annotated for s in sources], float)
     patches = []
     for n in range(config.batch):
         rng = np.random.default_rng([config.seed, step, n])
         source = sources[rng.choice(len(sources), p=sizes / sizes.sum())]
-        share = config.foreground_share
         patches.append(
-            draw_patch(source, rng, config.patch, config.augmentation, foreground_share=share)
+            draw_patch(
+                source,
+                rng,
+                config.patch,
+                config.augmentation,
+                foreground_share=config.foreground_share,
+                centerline=centerline,
+            )
         )
     arrays = [p.raw for p in patches], [p.target for p in patches], [p.centerline for p in patches]
-    raw, target, centerline = (torch.from_numpy(np.stack(a)[:, None]) for a in arrays)
-    return raw, target, centerline
+    raw, target, lines = (torch.from_numpy(np.stack(a)[:, None]) for a in arrays)
+    return raw, target, lines
 
 
 def load_batches(
-    sources: Sequence[Source], config: TrainConfig, first: int, workers: int
+    sources: Sequence[Source],
+    config: TrainConfig,
+    first: int,
+    workers: int,
+    *,
+    centerline: bool = True,
 ) -> Generator[Batch, None, None]:
     """Yield the batches of step ``first`` and all that follow, drawn ahead by threads.
 
@@ -52,7 +73,7 @@ def load_batches(
     try:
         while True:
             while len(ahead) < AHEAD * workers:
-                ahead.append(pool.submit(draw_batch, sources, config, step))
+                ahead.append(pool.submit(draw_batch, sources, config, step, centerline=centerline))
                 step += 1
             yield ahead.popleft().result()
     finally:

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 
 from volseg.errors import ParameterError
 from volseg.training.augmentation import Augmentation
+from volseg.training.losses import LOSS_NAMES
 from volseg.types import Zyx
+
+OPTIMIZERS = ("adam", "adamw")
+SCHEDULES = ("constant", "cosine", "step")
+LENGTHS = ("steps", "minutes", "epochs")
 
 
 @dataclass(frozen=True)
@@ -17,27 +22,42 @@ class TrainConfig:
     Attributes
     ----------
     architecture, width : the network and its base width.
+    loss : name of the loss, see `volseg.training.losses`.
     patch, batch : shape (z, y, x) and number of the patches in one step.
-    steps, minutes : what ends the run; exactly one of them is set.
-    learning_rate, weight_decay, warmup : AdamW; ``warmup`` is a part of the run, then cosine.
-    clip : largest norm of the gradient.
-    ema : decay of the averaged weights, which are what is validated and saved.
+    steps, minutes, epochs : what ends the run; exactly one of them is set. An epoch is as many
+        steps as it takes to draw as many voxels as there are to train on.
+    patience : end the run after so many validations without a better one; 0 never does.
+    optimizer : adam or adamw.
+    learning_rate, weight_decay : of the optimizer; Adam takes no weight decay.
+    schedule : how the rate falls: along a cosine, in steps, or not at all.
+    decay, decay_epochs : the steps' factor, and the epochs between them.
+    warmup : part of the run in which the rate rises from 0.
+    clip : largest norm of the gradient; 0 sets no limit.
+    ema : decay of the averaged weights, which are what is validated and saved; 0 averages nothing.
     freeze_norms_after : part of the run after which batch norm uses its running statistics, so
         that the network learns to live with what inference will use; 1 never does.
     balance, centerline_weight, cross_entropy_weight : see `volseg.training.losses.emnet_loss`.
     foreground_share : part of the patches centred on the foreground.
+    fraction : part of the slices, or of the images, that is trained on.
     validate_every : steps between validations.
     seed : with the step's number, the only source of chance.
     """
 
     architecture: str = "emnet"
     width: int = 32
+    loss: str = "emnet"
     patch: Zyx = (32, 96, 96)
     batch: int = 1
     steps: int | None = None
     minutes: float | None = None
+    epochs: int | None = None
+    patience: int = 0
+    optimizer: str = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    decay: float = 0.9
+    decay_epochs: int = 15
     warmup: float = 0.03
     clip: float = 1.0
     ema: float = 0.997
@@ -46,38 +66,88 @@ class TrainConfig:
     centerline_weight: float = 1.0
     cross_entropy_weight: float = 0.5
     foreground_share: float = 0.6
+    fraction: float = 1.0
     validate_every: int = 250
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
+        given = [name for name in LENGTHS if getattr(self, name) is not None]
+        if len(given) != 1:
             raise ParameterError(
-                f"a run ends after steps or after minutes: give exactly one of them, found "
-                f"steps {self.steps} and minutes {self.minutes}"
+                f"a run ends after steps, minutes or epochs: give exactly one of them, found "
+                f"{' and '.join(given) or 'none'}"
             )
-        for name in ("width", "batch", "learning_rate", "validate_every"):
+        for name in ("width", "batch", "learning_rate", "decay_epochs", "validate_every"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be positive, found {getattr(self, name)}")
-        for name in ("steps", "minutes"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ParameterError(f"{name} must be above 0, found {value}")
-        for name in ("warmup", "freeze_norms_after", "foreground_share"):
+        for name in given:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ParameterError(f"{name} must be above 0, found {getattr(self, name)}")
+        for name in ("patience", "clip", "weight_decay", "cross_entropy_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ParameterError(f"{name} must be at least 0, found {getattr(self, name)}")
+        self._check_parts()
+        self._check_names()
+
+    def _check_parts(self) -> None:
+        for name in ("warmup", "freeze_norms_after", "foreground_share", "ema", "decay", "balance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ParameterError(f"{name} is a part of 1, found {getattr(self, name)}")
+        if not 0 < self.fraction <= 1:
+            raise ParameterError(f"fraction is a part of 1, above 0, found {self.fraction}")
+
+    def _check_names(self) -> None:
+        for name, known in (
+            ("loss", LOSS_NAMES),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+        ):
+            if getattr(self, name) not in known:
+                raise ParameterError(
+                    f"{name} is one of {', '.join(known)}, found {getattr(self, name)!r}"
+                )
 
 
-def learning_rate(config: TrainConfig, progress: float) -> float:
-    """Follow a linear warm-up, then a half cosine down to a hundredth.
+def steps_per_epoch(config: TrainConfig, voxels: int) -> int:
+    """Count the steps that draw as many voxels as there are to train on.
+
+    Examples
+    --------
+    >>> steps_per_epoch(TrainConfig(steps=1, patch=(10, 10, 10), batch=2), 9_000)
+    5
+    """
+    return max(-(-voxels // (math.prod(config.patch) * config.batch)), 1)
+
+
+def learning_rate(config: TrainConfig, progress: float, epoch: float = 0.0) -> float:
+    """Follow a linear warm-up, then the schedule.
+
+    A cosine falls to a hundredth; steps fall by a factor every so many epochs, as in Yuan et al.
+    2020, section 3.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    progress : float
+        The part of the run that is done, from 0 to 1.
+    epoch : float
+        Epochs that are done.
 
     Examples
     --------
     >>> config = TrainConfig(steps=100, learning_rate=1.0, warmup=0.1)
     >>> [round(learning_rate(config, p), 3) for p in (0.05, 0.1, 1.0)]
     [0.5, 1.0, 0.01]
+    >>> config = TrainConfig(steps=100, learning_rate=1.0, warmup=0, schedule="step")
+    >>> [round(learning_rate(config, 0.5, epoch), 3) for epoch in (14.9, 15, 30)]
+    [1.0, 0.9, 0.81]
     """
     if progress < config.warmup:
         return config.learning_rate * progress / config.warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "step":
+        return config.learning_rate * config.decay ** int(epoch / config.decay_epochs)
     along = min((progress - config.warmup) / max(1 - config.warmup, 1e-9), 1.0)
     return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * along)) / 2)

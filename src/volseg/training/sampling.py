@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.blocks import roi_shape
 from volseg.errors import ShapeError
 from volseg.intensity import normalise
 from volseg.training.augmentation import Augmentation, patch_coordinates, resample, vary_intensity
@@ -17,6 +18,9 @@ from volseg.types import Floats, Roi, Zyx
 
 SLAB = 8
 """Slices that are read at a time: chunks hold several."""
+FOREGROUND, NOT_ANNOTATED = 1, 2
+UNKNOWN = -1.0
+"""The target of voxels that nobody annotated."""
 
 
 class Readable(Protocol):
@@ -45,6 +49,10 @@ class Source:
         A sample of the foreground's voxels.
     isotropic : bool
         Whether patches may be rotated out of the (y, x) plane.
+    slices : int64, shape (k,), optional
+        The z of the roi's annotated slices, ascending; None where all of them are.
+    planar : bool
+        Whether patches are single slices that take nothing from their neighbours.
     """
 
     raw: Readable
@@ -53,11 +61,22 @@ class Source:
     window: tuple[float, float]
     foreground: NDArray[np.int64]
     isotropic: bool
+    slices: NDArray[np.int64] | None = None
+    planar: bool = False
+
+    @property
+    def annotated(self) -> int:
+        """Number of voxels that may be learned from."""
+        z, y, x = roi_shape(self.roi)
+        return (z if self.slices is None else len(self.slices)) * y * x
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One training example: arrays of the same shape (z, y, x)."""
+    """One training example: arrays of the same shape (z, y, x).
+
+    The target is 1 in the foreground, 0 in the background and `UNKNOWN` where nothing is annotated.
+    """
 
     raw: Floats
     target: Floats
@@ -65,7 +84,12 @@ class Patch:
 
 
 def find_foreground(
-    labels: Readable, roi: Roi, *, keep: int = 4096, seed: int = 0
+    labels: Readable,
+    roi: Roi,
+    *,
+    slices: NDArray[np.int64] | None = None,
+    keep: int = 4096,
+    seed: int = 0,
 ) -> tuple[NDArray[np.int64], int]:
     """Collect an even random sample of foreground voxels, slice by slice.
 
@@ -74,6 +98,8 @@ def find_foreground(
     labels : integer, shape (z, y, x)
         Foreground is what is above 0.
     roi : Roi
+    slices : int64, shape (k,), optional
+        The z of those to look at; all of the roi's otherwise.
     keep : int
         At most this many per slice.
     seed : int
@@ -86,8 +112,8 @@ def find_foreground(
         All foreground voxels of the roi.
     """
     rng = np.random.default_rng(seed)
-    found, count = [], 0
-    for z, slice_ in _slices(labels, roi):
+    found, count = [np.zeros((0, 3), np.int64)], 0
+    for z, slice_ in iterate_slices(labels, roi, slices):
         plane = np.flatnonzero(slice_ > 0)
         count += plane.size
         kept = rng.choice(plane, keep, replace=False) if plane.size > keep else plane
@@ -96,8 +122,14 @@ def find_foreground(
     return np.concatenate(found).astype(np.int64), count
 
 
-def _slices(labels: Readable, roi: Roi) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield a roi's slices with their z, reading a slab at a time."""
+def iterate_slices(
+    labels: Readable, roi: Roi, slices: NDArray[np.int64] | None = None
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield a roi's slices with their z, reading a slab at a time; or those that are listed."""
+    if slices is not None:
+        for z in slices.tolist():
+            yield z, np.asarray(labels[(slice(z, z + 1), *roi[1:])])[0]
+        return
     for first in range(roi[0].start, roi[0].stop, SLAB):
         slab = slice(first, min(first + SLAB, roi[0].stop))
         yield from enumerate(np.asarray(labels[(slab, *roi[1:])]), first)
@@ -111,6 +143,8 @@ def draw_centre(
         z, y, x = source.foreground[rng.integers(len(source.foreground))]
     else:
         z, y, x = (rng.integers(s.start, s.stop) for s in source.roi)
+        if source.slices is not None:
+            z = source.slices[rng.integers(len(source.slices))]
     return float(z), float(y), float(x)
 
 
@@ -159,19 +193,35 @@ def draw_patch(
             f"{source.labels.shape}"
         )
     centre = draw_centre(source, rng, foreground_share)
+    if source.planar:  # what befalls slices of a stack does not befall one
+        options = replace(options, fault_probability=0.0, section_probability=0.0)
     coordinates, spacing = patch_coordinates(
-        rng, options, shape, centre, isotropic=source.isotropic
+        rng, options, shape, centre, isotropic=source.isotropic and not source.planar
     )
+    if source.planar:
+        coordinates[0] = centre[0]
     coordinates = _reflect(coordinates, source.roi)
     low = np.floor(coordinates.min(axis=(1, 2, 3))).astype(int)
     high = np.ceil(coordinates.max(axis=(1, 2, 3))).astype(int) + 1
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
     raw, labels = resample(
         normalise(source.raw[box], source.window),
-        (np.asarray(source.labels[box]) > 0).astype(np.uint8),
+        _read_classes(source, box),
         coordinates - low.reshape(3, 1, 1, 1).astype(np.float32),
         spacing,
     )
-    mask = labels > 0
-    target = centerline_proximity(mask) if centerline else np.zeros(shape, np.float32)
-    return Patch(vary_intensity(raw, rng, options), mask.astype(np.float32), target)
+    mask, known = labels == FOREGROUND, labels != NOT_ANNOTATED
+    # the centerline of objects that are known in part is not that of the objects
+    wanted = centerline and bool(known.all())
+    lines = centerline_proximity(mask) if wanted else np.zeros(shape, np.float32)
+    target = np.where(known, mask, UNKNOWN).astype(np.float32)
+    return Patch(vary_intensity(raw, rng, options), target, lines)
+
+
+def _read_classes(source: Source, box: Roi) -> NDArray[np.uint8]:
+    """Read background, foreground and what nobody annotated, shape (z, y, x)."""
+    classes = (np.asarray(source.labels[box]) > 0).astype(np.uint8)
+    if source.slices is not None and not source.planar:
+        z = np.arange(box[0].start, box[0].stop)
+        classes[~np.isin(z, source.slices)] = NOT_ANNOTATED
+    return classes

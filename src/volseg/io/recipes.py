@@ -1,0 +1,102 @@
+"""Recipes of training runs, as TOML: read with care, written so that a run can be repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import ParameterError, StorageError
+
+RECIPE_BYTES = 1 << 20
+"""A recipe is read into memory whole, so a file that is larger than this is refused."""
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such file, or it is no TOML.
+    """
+    try:
+        if path.stat().st_size > RECIPE_BYTES:
+            raise ParameterError(f"{path} has more than {RECIPE_BYTES} bytes: this is no recipe")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParameterError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ParameterError(f"{path} is no recipe: it cannot be read as TOML: {error}") from error
+
+
+def write_recipe(path: Path, recipe: Mapping[str, Any], comment: str) -> None:
+    """Write a recipe, replacing an older one only when complete.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    temporary = path.with_suffix(".tmp")
+    heading = "".join(f"# {line}\n" for line in comment.splitlines())
+    try:
+        temporary.write_text(heading + format_toml(recipe), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write the recipe {path}: {error.strerror}") from error
+
+
+def format_toml(table: Mapping[str, Any], prefix: str = "") -> str:
+    """Write a mapping as TOML; what is None is left out.
+
+    Parameters
+    ----------
+    table : mapping
+        Of text, numbers, truth values, sequences of them, mappings, and sequences of mappings.
+    prefix : str
+        Name of the table, with those it lies in.
+
+    Examples
+    --------
+    >>> print(format_toml({"seed": 1, "clip": None, "data": [{"raw": "a b"}]}), end="")
+    seed = 1
+    <BLANKLINE>
+    [[data]]
+    raw = "a b"
+    """
+    plain, nested = [], []
+    for key, value in table.items():
+        name = f"{prefix}.{_key(key)}" if prefix else _key(key)
+        if isinstance(value, Mapping):
+            nested.append(f"\n[{name}]\n{format_toml(value, name)}")
+        elif _holds_tables(value):
+            nested += [f"\n[[{name}]]\n{format_toml(entry, name)}" for entry in value]
+        elif value is not None:
+            plain.append(f"{_key(key)} = {_value(value)}\n")
+    return "".join([*plain, *nested])
+
+
+def _holds_tables(value: Any) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return listed and bool(value) and all(isinstance(entry, Mapping) for entry in value)
+
+
+def _key(text: str) -> str:
+    bare = text.replace("_", "").replace("-", "")
+    return text if bare.isalnum() and bare.isascii() else json.dumps(text)
+
+
+def _value(value: Any) -> str:
+    """Write a single value; JSON writes text and numbers as TOML does, floats by ``repr``."""
+    if isinstance(value, (bool, str, int)):
+        return json.dumps(value).replace("\x7f", "\\u007F")
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, Path):
+        return json.dumps(str(value))
+    return f"[{', '.join(map(_value, value))}]"

@@ -1,0 +1,82 @@
+"""The folder of a training run: whose it is, and the checkpoint to go on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import ConflictError, ParameterError, StorageError
+from volseg.io.checkpoints import Checkpoint, load_checkpoint
+from volseg.io.ledger import describe_difference
+from volseg.stages.results import discard
+from volseg.stages.train_loop import CHECKPOINT, LOG
+
+RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
+
+
+def choose_name(output: Path, name: str | None) -> str:
+    """Choose the name of a run's weights: the folder's, if no other is given.
+
+    Raises
+    ------
+    ParameterError
+        If the name is no file name.
+    """
+    chosen = name or output.resolve().name
+    if not chosen or Path(chosen).name != chosen or chosen.startswith("."):
+        raise ParameterError(f"--name becomes a file's name, found {chosen!r}")
+    if f"{chosen}.safetensors" == CHECKPOINT:
+        raise ParameterError(f"--name {chosen} is taken by the checkpoint; choose another")
+    return chosen
+
+
+def open_folder(
+    weights: Path, configuration: Mapping[str, Any], *, overwrite: bool
+) -> Checkpoint | None:
+    """Make a run's folder, or find the checkpoint to go on from.
+
+    Parameters
+    ----------
+    weights : Path
+        That the run exports into its folder.
+    configuration : mapping
+        Everything that decides the run.
+    overwrite : bool
+        Whether another run may be discarded.
+
+    Raises
+    ------
+    ConflictError
+        If the folder holds another run that may not be replaced, weights of unknown origin, or a
+        run whose weights are gone.
+    ModelError
+        If the checkpoint cannot be read.
+    StorageError
+        If the folder cannot be made.
+    """
+    folder, card = weights.parent, weights.with_suffix(".json")
+    own = (folder / CHECKPOINT, folder / LOG, folder / RECIPE, weights, card)
+    try:
+        if overwrite:
+            discard(*own, *(folder / name for name in (CURVES, SAMPLES, EVENTS)))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    saved = load_checkpoint(own[0])
+    remedy = "choose another --output, or give --overwrite to discard it"
+    if saved is None:
+        standing = next((path for path in own if path.exists()), None)
+        if standing is not None:
+            raise ConflictError(f"{standing} stands where this run would write; {remedy}")
+        return None
+    theirs = json.loads(saved.config)
+    if theirs != configuration:
+        raise ConflictError(
+            f"{folder} holds a run with another configuration "
+            f"({describe_difference(theirs, configuration)}); {remedy}"
+        )
+    if saved.best is not None and not (weights.exists() and card.exists()):
+        raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")
+    return saved

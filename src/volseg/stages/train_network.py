@@ -1,0 +1,116 @@
+"""Networks as training sees them: checked, built, and fed with patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from volseg.errors import ModelError, ParameterError
+from volseg.models.registry import Architecture, find_architecture
+from volseg.training.config import TrainConfig
+from volseg.training.losses import EMNET
+from volseg.types import Zyx
+
+
+def check_network(config: TrainConfig) -> Architecture:
+    """Check that width and patch suit the network, without computing anything.
+
+    Raises
+    ------
+    ParameterError
+        If they do not.
+    ModelError
+        If there is no such architecture.
+    """
+    form, name, patch = find_architecture(config.architecture), config.architecture, config.patch
+    with torch.device("meta"):
+        form.build(config.width)
+    if form.dimensions == 2 and patch[0] != 1:
+        raise ParameterError(
+            f"{name} sees one slice at a time: the patch's z must be 1, found {patch}"
+        )
+    z, y, x = (n - 2 * m for n, m in zip(patch, form.margin, strict=True))
+    fitted = form.input_shape(form.fit((max(z, 1), max(y, 1), max(x, 1))))
+    if fitted != patch:
+        rule = f"multiple of {form.multiple} voxels (z, y, x)"
+        if any(form.margin):
+            rule = f"{rule} and {form.offset} and twice the margin of {form.margin}"
+        raise ParameterError(
+            f"a patch for {name} is a {rule}, found {patch}; the next larger is {fitted}"
+        )
+    return form
+
+
+def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Build a network of chance, which the seed decides, or with the weights of another.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network: nn.Module = find_architecture(config.architecture).build(config.width)
+    if start is not None:
+        try:
+            network.load_state_dict(dict(start))
+        except RuntimeError as error:
+            raise ModelError(f"the weights to start from do not fit: {error}") from error
+    return network
+
+
+def learns_centerlines(config: TrainConfig) -> bool:
+    """Tell whether a recipe has a use for the auxiliary target."""
+    if config.loss != EMNET:
+        return False
+    with torch.device("meta"):
+        network = find_architecture(config.architecture).build(config.width)
+    return getattr(network, "centerline", None) is not None
+
+
+def memory_format(form: Architecture) -> torch.memory_format:
+    """Choose how tensors lie in memory: channels last is the fastest on CPUs and GPUs."""
+    return torch.channels_last if form.dimensions == 2 else torch.channels_last_3d
+
+
+def as_input(raw: Tensor, form: Architecture) -> Tensor:
+    """Arrange patches as a network takes them: networks of slices take slices as a batch.
+
+    Parameters
+    ----------
+    raw : float, shape (n, 1, z, y, x)
+
+    Returns
+    -------
+    float, shape (n, 1, z, y, x) or (n * z, 1, y, x)
+    """
+    arranged = raw.flatten(0, 2)[:, None] if form.dimensions == 2 else raw
+    return arranged.contiguous(memory_format=memory_format(form))
+
+
+def as_patches(logits: Tensor, patches: int, form: Architecture) -> Tensor:
+    """Undo `as_input`: (n * z, 1, y, x) to (n, 1, z, y, x)."""
+    if form.dimensions == 3:
+        return logits
+    arranged: Tensor = logits.unflatten(0, (patches, -1)).transpose(1, 2)
+    return arranged
+
+
+def feed(network: nn.Module, raw: Tensor, form: Architecture) -> Tensor:
+    """Map patches, float, shape (n, 1, z, y, x), to logits, smaller by the margin."""
+    return as_patches(network(as_input(raw, form)), len(raw), form)
+
+
+def crop(target: Tensor, margin: Zyx) -> Tensor:
+    """Cut a margin off every side of (z, y, x).
+
+    Examples
+    --------
+    >>> crop(torch.zeros(1, 1, 1, 8, 9), (0, 2, 3)).shape
+    torch.Size([1, 1, 1, 4, 3])
+    """
+    z, y, x = (slice(m, n - m) for m, n in zip(margin, target.shape[-3:], strict=True))
+    return target[..., z, y, x]

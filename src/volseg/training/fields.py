@@ -1,0 +1,71 @@
+"""Turn tables that somebody wrote into frozen dataclasses: every key known, every value typed."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from volseg.errors import ParameterError
+
+
+def read_fields(kind: type, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read the fields of a dataclass from a table; those that it does not name are left out.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass.
+    table : mapping
+        As TOML or JSON give it: lists, not tuples.
+    where : str
+        What the table is called in messages.
+
+    Raises
+    ------
+    ParameterError
+        If a key is unknown, or a value is of another type; names it.
+
+    Examples
+    --------
+    >>> from volseg.training.config import TrainConfig
+    >>> read_fields(TrainConfig, {"patch": [8, 16, 16], "ema": 0}, "recipe")
+    {'patch': (8, 16, 16), 'ema': 0.0}
+    """
+    if not isinstance(table, Mapping):
+        raise ParameterError(f"[{where}] is a table of settings, found {table!r}")
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind)]
+    unknown = sorted(set(table) - set(names))
+    if unknown:
+        raise ParameterError(
+            f"[{where}] has no settings called {', '.join(unknown)}; there are: {', '.join(names)}"
+        )
+    return {key: _read(hints[key], value, f"{where}.{key}") for key, value in table.items()}
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        return _read(next(h for h in get_args(hint) if h is not type(None)), value, where)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return hint(**read_fields(hint, value, where))
+    if get_origin(hint) is tuple:
+        return _read_tuple(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is not hint:
+        raise ParameterError(f"{where} is of the type {hint.__name__}, found {value!r}")
+    return value
+
+
+def _read_tuple(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
+    kinds = get_args(hint)
+    if isinstance(value, list) and kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    if not isinstance(value, list) or len(value) != len(kinds):
+        raise ParameterError(f"{where} is a list of {len(kinds)} values, found {value!r}")
+    return tuple(_read(kind, entry, where) for kind, entry in zip(kinds, value, strict=True))
