@@ -9,6 +9,7 @@ import click
 
 from volseg import __version__
 from volseg.cli.convert import convert_command
+from volseg.cli.evaluate import evaluate_command
 from volseg.cli.info import info_command
 from volseg.cli.label import label_command
 from volseg.cli.models import models_command
@@ -36,6 +37,7 @@ for _command in (
     segment_command,
     label_command,
     stats_command,
+    evaluate_command,
     models_command,
     train_command,
 ):

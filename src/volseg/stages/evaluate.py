@@ -145,13 +145,15 @@ def compare(
 ) -> tuple[Contingency, NDArray[np.int64] | None]:
     """Count how two labellings meet; where one is a mask, count again with its components.
 
-    At no time are more than a few blocks in memory. One value in all of the labels that are not
-    volseg's own is what makes them a mask.
+    At no time are more than a few blocks in memory. Labels are a mask if they have one value only,
+    unless volseg found them or the user knows better.
     """
     sides: list[ReadBlock] = [Stored(comparison.truth), Stored(comparison.predicted)]
     table, histogram = _count(comparison, sides, comparison.probabilities, engine, progress)
     masks = [
-        len(np.unique(labels[labels > 0])) == 1 and source.fingerprint is None
+        not comparison.instances
+        and source.fingerprint is None
+        and len(np.unique(labels[labels > 0])) == 1
         for labels, source in (
             (table.truth, comparison.truth),
             (table.predicted, comparison.predicted),
@@ -169,7 +171,8 @@ def compare(
             sides[k] = found
             notes.append(
                 f"{source.path} has one value only, so it is taken as a mask and its "
-                f"{found.objects} connected components (26 neighbours) as objects"
+                f"{found.objects} connected components (26 neighbours) as objects; --instances "
+                f"takes them as one object"
             )
         table, _ = _count(comparison, sides, None, engine, progress)
     return table, histogram

@@ -35,6 +35,7 @@ class EvaluateOptions:
     min_size : smaller objects are background, in truth and prediction, as far as scores of objects
         go; voxels, within what is evaluated.
     ignore_border : objects that reach the border of what is evaluated are neither missed nor false.
+    instances : labels of one value only are one object, and not a mask.
     engine : workers and scheduler.
     """
 
@@ -46,6 +47,7 @@ class EvaluateOptions:
     iou: float = 0.5
     min_size: int = 0
     ignore_border: bool = False
+    instances: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class Comparison:
     grid : of the whole volume
     region : what is evaluated
     voxel_size : nm (z, y, x), None if unknown
+    instances : labels of one value only are one object, and not a mask
     """
 
     truth: LabelSource
@@ -76,6 +79,7 @@ class Comparison:
     grid: Grid
     region: Roi
     voxel_size: VoxelSize | None
+    instances: bool
 
     @property
     def blocks(self) -> list[Block]:
@@ -113,7 +117,9 @@ def open_comparison(volume: Path, options: EvaluateOptions, notes: list[str]) ->
     sources = [s for s in (predicted, truth, counted) if s is not None]
     grid = Grid(shape, _block_size(sources, shape))
     size = image.voxel_size or truth.voxel_size
-    return Comparison(truth, predicted, counted, probabilities, grid, region, size)
+    return Comparison(
+        truth, predicted, counted, probabilities, grid, region, size, options.instances
+    )
 
 
 def _choose_region(

@@ -1,0 +1,199 @@
+"""``volseg evaluate``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.cli.options import (
+    engine_options,
+    name_option,
+    roi_option,
+    scheduler_option,
+    volume_argument,
+    workers_option,
+)
+from volseg.cli.session import Session, plain, with_session
+from volseg.cli.wording import duration, extent, scaled
+
+if TYPE_CHECKING:
+    from volseg.object_errors import WrongObject
+    from volseg.stages.evaluate import Evaluation
+
+LISTED = 5
+"""Objects of each kind that are printed; JSON has all."""
+
+
+@click.command("evaluate")
+@volume_argument
+@click.option(
+    "--truth",
+    required=True,
+    metavar="NAME|PATH",
+    help="What is right: labels of that name in VOLUME, or a Zarr array, image or label TIFF. "
+    "A mask's connected components are its objects.",
+)
+@name_option
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.",
+)
+@roi_option
+@click.option("--mask", metavar="NAME|PATH", help="Count only voxels that are above 0 here.")
+@click.option(
+    "--iou",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Objects match from this intersection over union on.",
+)
+@click.option(
+    "--min-size",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="VOXELS",
+    help="Smaller objects do not count, in truth and prediction.",
+)
+@click.option(
+    "--ignore-border",
+    is_flag=True,
+    help="Objects at the border of what is compared are neither missed nor false.",
+)
+@click.option(
+    "--instances",
+    is_flag=True,
+    help="Labels of one value only are one object, and not a mask.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write evaluation.json and curves.png to this folder.",
+)
+@workers_option
+@scheduler_option
+@with_session
+def evaluate_command(session: Session, volume: Path, output: Path | None, **options: Any) -> None:
+    """Compare the objects of VOLUME with the truth.
+
+    Scores the foreground, the objects and, where VOLUME has them, the probabilities, and names the
+    objects that are missed, false, split or merged. Writes nothing without --output.
+    """
+    from volseg.io.evaluations import check_folder
+    from volseg.stages.evaluate import evaluate
+    from volseg.stages.evaluate_output import write_results
+    from volseg.stages.evaluate_plan import EvaluateOptions
+
+    if output is not None:
+        check_folder(output)
+    engine = engine_options(options.pop("workers"), options.pop("scheduler"))
+    result = evaluate(volume, EvaluateOptions(**options, engine=engine), session.progress())
+    for note in result.notes:
+        session.note(f"note: {note}")
+    report = _report(result)
+    session.result(report, describe_evaluation(result))
+    if output is not None:
+        written = write_results(result, report, output)
+        session.note(f"written: {', '.join(map(str, written))}")
+        if len(written) == 1:
+            session.note("note: no curves are drawn without matplotlib; install it to get them")
+
+
+def _report(result: Evaluation) -> dict[str, Any]:
+    """Put an evaluation in JSON's terms; regions as lists, what is not defined as null."""
+    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    report: dict[str, Any] = plain(fields)
+    return report
+
+
+def describe_evaluation(result: Evaluation) -> str:
+    """Put an evaluation in words."""
+    errors = ("missed", "false", "split", "merged")
+    where = extent([side.stop - side.start for side in result.region])
+    lines = [
+        f"compared {scaled(result.voxels)} voxels of {where}, after {duration(result.seconds)}",
+        _foreground(result),
+        *_objects(result),
+        *_segments(result),
+        *_probabilities(result),
+        *_sizes(result),
+        *(line for kind in errors for line in _listed(kind, getattr(result.errors, kind))),
+    ]
+    return "\n".join(lines)
+
+
+def _foreground(result: Evaluation) -> str:
+    names = ("dice", "jaccard", "precision", "recall", "accuracy")
+    told = ", ".join(f"{n} {score(getattr(result.foreground, n))}" for n in names)
+    return f"foreground: {told}"
+
+
+def _objects(result: Evaluation) -> list[str]:
+    s, m = result.objects, result.mean
+    recall, precision = score(s.recall, 2), score(s.precision, 2)
+    counts = f"matched {s.matched} of {s.truth} objects"
+    others = f"{s.missed} missed, {s.false} false"
+    return [
+        f"{counts} (recall {recall}, precision {precision}) at IoU {s.threshold:g}; {others}",
+        f"  F1 {score(s.f1)}, panoptic quality {score(s.panoptic_quality)}",
+        f"  average precision {score(s.average_precision)}, mean over IoU 0.50, 0.55 ... 1.00 "
+        + score(m.average_precision),
+    ]
+
+
+def _segments(result: Evaluation) -> list[str]:
+    rand, variation = result.rand, result.variation
+    parts = f"precision {score(rand.precision)}, recall {score(rand.recall)}"
+    bits = f"split {score(variation.split)}, merge {score(variation.merge)}"
+    return [
+        f"adapted Rand error {score(rand.error)} ({parts})",
+        f"variation of information, in bits: {bits}",
+    ]
+
+
+def _probabilities(result: Evaluation) -> list[str]:
+    if result.curves is None:
+        return []
+    c = result.curves
+    areas = f"precision and recall {score(c.pr_area)}, ROC {score(c.roc_area)}"
+    best = f"best Jaccard {score(c.best_jaccard)} at threshold {score(c.best_threshold, 2)}"
+    return [f"areas under the curves: {areas}", best]
+
+
+def _sizes(result: Evaluation) -> list[str]:
+    found = [
+        f"  {b.start} to {b.stop - 1} voxels: {b.matched} of {b.objects} ({score(b.recall, 2)})"
+        for b in result.by_size
+    ]
+    return ["recall by size in the truth:", *found] if found else []
+
+
+def score(value: float, digits: int = 3) -> str:
+    """Write a score; one that is not defined as n/a.
+
+    Examples
+    --------
+    >>> score(0.87654), score(0.5, 2), score(float("nan"))
+    ('0.877', '0.50', 'n/a')
+    """
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _listed(kind: str, wrong: Sequence[WrongObject]) -> list[str]:
+    """List the largest objects of one kind."""
+    if not wrong:
+        return []
+    largest = sorted(wrong, key=lambda o: -o.voxels)[:LISTED]
+    some = f", the largest {LISTED}" if len(wrong) > LISTED else ""
+    lines = [f"{kind}: {len(wrong)}{some}"]
+    for item in largest:
+        where = ",".join(f"{c:.0f}" for c in item.centroid)
+        others = f", holds {', '.join(map(str, item.others))}" if item.others else ""
+        lines.append(f"  {item.label} at {where}: {item.voxels} voxels{others}")
+    return lines
