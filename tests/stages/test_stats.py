@@ -13,10 +13,19 @@ from skimage.measure import regionprops_table
 from volseg.blocks import full_roi
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.io.arrays import ArraySpec, create_array
-from volseg.io.volumes import create_image, labels_path, register_label, table_path
+from volseg.io.volumes import (
+    create_image,
+    labels_path,
+    open_image,
+    probabilities_path,
+    register_label,
+    table_path,
+)
+from volseg.stages import stats_block, stats_objects
 from volseg.stages.engine import EngineOptions
 from volseg.stages.progress import NoProgress
 from volseg.stages.stats import StatsOptions, stats, write_objects
+from volseg.surface import count_crossings, surface_areas
 
 SHAPE = (20, 60, 70)
 
@@ -37,6 +46,16 @@ def write_volume(path, labels, voxel_size=(50.0, 5.0, 4.0), shard=(8, 32, 32), *
     image.levels[0].write(full_roi(SHAPE), labels)
     register_label(path, "mitochondria")
     return path
+
+
+def write_raw(path, raw, complete=True):
+    """Fill in the raw voxels, and probabilities that are half of them."""
+    spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
+    for folder, values in ((path, raw), (probabilities_path(path, "mitochondria"), raw // 2)):
+        noted = {"complete": complete} if folder != path else {}
+        if folder != path:
+            create_image(folder, spec, None, attributes=noted)
+        open_image(folder).levels[0].write(full_roi(SHAPE), values)
 
 
 def measure(volume, workers=1, **more):
@@ -127,3 +146,118 @@ def test_several_volumes_in_one_table(tmp_path, labels):
         write_objects([*results, unknown], tmp_path / "all.csv")
     with pytest.raises(ParameterError, match=r"\.parquet or \.csv"):
         write_objects(results, tmp_path / "all.xlsx")
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return np.random.default_rng(4).integers(0, 256, SHAPE).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("shard", "workers"), [((8, 32, 32), 2), ((4, 16, 64), 1)])
+def test_small_blocks_with_halos_give_the_same_table(tmp_path, labels, raw, shard, workers):
+    whole = write_volume(tmp_path / "whole.zarr", labels, shard=(32, 64, 96))
+    cut = write_volume(tmp_path / "cut.zarr", labels, shard=shard)
+    for volume in (whole, cut):
+        write_raw(volume, raw)
+    expected = measure(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats_block, "SLAB_VOXELS", 4096)
+        patch.setattr(stats_block, "BLOCK_DEPTH", 12)
+        found = measure(cut, workers)
+    assert list(found.columns) == list(expected.columns)
+    for name, column in expected.columns.items():
+        np.testing.assert_array_equal(found.columns[name], column, err_msg=name)
+    slices = [pyarrow.parquet.read_table(r.slices).to_pydict() for r in (found, expected)]
+    assert slices[0] == slices[1]
+    assert repr(found.summary) == repr(expected.summary)
+
+
+def test_the_full_set_is_that_of_the_arrays(tmp_path, labels, raw):
+    volume = write_volume(tmp_path / "vol.zarr", labels)
+    write_raw(volume, raw)
+    found = measure(volume)
+    want = regionprops_table(labels, raw, properties=("euler_number", "intensity_mean"))
+    np.testing.assert_array_equal(found.columns["euler_number"], want["euler_number"])
+    np.testing.assert_allclose(found.columns["intensity_mean"], want["intensity_mean"])
+    half = regionprops_table(labels, raw // 2, properties=("intensity_mean",))
+    np.testing.assert_allclose(found.columns["probability_mean"], half["intensity_mean"] / 255)
+    crossings = count_crossings(labels, ((True, True),) * 3)
+    area = surface_areas(crossings, (50.0, 5.0, 4.0))
+    np.testing.assert_array_equal(found.columns["surface_area_nm2"], area)
+    assert found.units["surface_area_nm2"] == "nm^2"
+
+
+def test_less_can_be_asked_for(tmp_path, labels):
+    volume = write_volume(tmp_path / "vol.zarr", labels)
+    full, shapes, basic = (measure(volume, measure=m) for m in ("full", "shapes", "basic"))
+    assert "intensity_mean" in full.columns
+    assert "intensity_mean" not in shapes.columns
+    assert "surface_area_nm2" in shapes.columns
+    assert "surface_area_nm2" not in basic.columns
+    for name, column in basic.columns.items():
+        np.testing.assert_array_equal(full.columns[name], column)
+    assert repr(basic.summary) == repr(full.summary)
+    with pytest.raises(ParameterError, match=r"full, shapes, basic, found 'all'"):
+        measure(volume, measure="all")
+    with pytest.raises(ParameterError, match="neither surfaces nor centerlines"):
+        measure(volume, measure="basic", centerline=True)
+
+
+def test_marching_cubes_and_centerlines(tmp_path, monkeypatch):
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[4:9, 10:15, 5:65], labels[10:18, 30:50, 20:50] = 3, 9
+    volume = write_volume(tmp_path / "vol.zarr", labels, voxel_size=(5.0, 5.0, 5.0))
+    plain = measure(volume).columns
+    found = measure(volume, surface="marching-cubes", centerline=True).columns
+    assert (found["surface_area_nm2"] > plain["surface_area_nm2"]).all()
+    assert found["centerline_length_nm"][0] == pytest.approx(57 * 5, rel=0.05)
+    assert found["centerline_branches"][0] == 1
+    monkeypatch.setattr(stats_objects, "LARGEST_BOX", 2000)
+    partly = measure(volume, centerline=True)
+    assert np.isnan(partly.columns["centerline_length_nm"]).tolist() == [False, True]
+    np.testing.assert_array_equal(partly.columns["surface_area_nm2"], plain["surface_area_nm2"])
+
+
+def test_what_cannot_be_summed_is_left_out_and_it_says_why(tmp_path, labels, raw):
+    volume = write_volume(tmp_path / "vol.zarr", labels)
+    write_raw(volume, raw, complete=False)
+    found = measure(volume)
+    assert "probability_mean" not in found.columns
+    assert "incomplete" in found.notes[0]
+    floats = tmp_path / "floats.zarr"
+    create_image(floats, ArraySpec(SHAPE, "float32", (8, 8, 8), (8, 8, 8)), None, attributes={})
+    found = measure(floats, labels=labels_path(volume, "mitochondria"))
+    assert "intensity_mean" not in found.columns
+    assert "float32" in found.notes[0]
+
+
+def test_one_table_for_volumes_with_and_without_probabilities(tmp_path, labels, raw):
+    volumes = [write_volume(tmp_path / f"{n}.zarr", labels) for n in "ab"]
+    write_raw(volumes[0], raw)
+    results = [measure(v) for v in volumes]
+    write_objects(results, tmp_path / "all.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "all.parquet")
+    count = results[0].summary.objects
+    column = rows.column("probability_mean").to_numpy()
+    assert np.isfinite(column[:count]).all()
+    assert np.isnan(column[count:]).all()
+    assert rows.schema.field("surface_area_nm2").metadata == {b"unit": b"nm^2"}
+
+
+def test_slices_have_a_table(tmp_path, labels):
+    found = measure(write_volume(tmp_path / "vol.zarr", labels), measure="basic")
+    rows = pyarrow.parquet.read_table(found.slices).to_pydict()
+    assert found.slices.name == "mitochondria-slices.parquet"
+    assert rows["z"] == list(range(SHAPE[0]))
+    assert rows["area"] == (labels > 0).sum(axis=(1, 2)).tolist()
+    assert rows["area_nm2"] == [a * 20 for a in rows["area"]]
+
+
+def test_pandas_reads_the_tables(tmp_path, labels):
+    pandas = pytest.importorskip("pandas")
+    found = measure(write_volume(tmp_path / "vol.zarr", labels))
+    frame = pandas.read_parquet(found.table)
+    assert list(frame.columns) == list(found.columns)
+    write_objects([found], tmp_path / "all.csv")
+    read = pandas.read_csv(tmp_path / "all.csv")
+    np.testing.assert_allclose(read["surface_area_nm2"], frame["surface_area_nm2"])

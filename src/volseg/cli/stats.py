@@ -34,10 +34,10 @@ NM3_PER_UM3 = 1e9
 )
 @click.option(
     "--measure",
-    type=click.Choice(["full", "basic"]),
+    type=click.Choice(["full", "shapes", "basic"]),
     default="full",
     show_default=True,
-    help="Shapes, surfaces and intensities too, or voxels, places and boxes alone: faster.",
+    help="Everything; no intensities; or voxels, places and boxes alone. Each is faster.",
 )
 @click.option(
     "--surface",

@@ -34,7 +34,7 @@ from volseg.summary import Summary, slice_table, summarise
 MERGE_EVERY = 64
 """Blocks whose sums are kept apart before they are added up."""
 
-MEASURES = ("full", "basic")
+MEASURES = ("full", "shapes", "basic")
 SURFACES = ("crofton", "marching-cubes")
 
 
@@ -47,7 +47,8 @@ class StatsOptions:
     name : of the labels in the volume.
     labels : labels from elsewhere, Zarr or TIFF, in place of the volume's.
     engine : workers and scheduler.
-    measure : ``full``, or ``basic``: voxels, places and boxes alone, which is faster.
+    measure : ``full``; ``shapes``, without intensities; or ``basic``, voxels, places and boxes
+        alone. Each is faster than the one before.
     surface : ``crofton``, or ``marching-cubes``, object by object.
     centerline : also length and branches of each object's centerline.
     """
@@ -142,7 +143,7 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
     provenance = {
         "volseg": __version__,
         "labels": source.fingerprint or str(source.path),
-        "surface": options.surface if options.measure == "full" else "none",
+        "surface": options.surface if options.measure != "basic" else "none",
     }
     try:
         path.parent.mkdir(exist_ok=True)
@@ -167,7 +168,9 @@ def plan_measures(
 ) -> tuple[MeasureBlock, list[str]]:
     """Choose what is summed besides the labels; say what cannot be."""
     if options.measure == "basic":
-        return MeasureBlock(source, full=False), []
+        return MeasureBlock(source, shapes=False), []
+    if options.measure == "shapes":
+        return MeasureBlock(source, shapes=True), []
     notes = []
     raw: StoredArray | None = image.levels[0]
     if image.levels[0].dtype.kind not in "ui" or image.levels[0].dtype.itemsize > 2:
@@ -228,7 +231,7 @@ def _notes_on(
             f"the voxel size of {unknown} is unknown, so sizes are in voxels, and shapes are those "
             f"of cubic voxels; convert it again with --voxel-size to get nm"
         )
-    if options.measure == "full" and (count := int(too_large(sums.moments).sum())):
+    if options.measure != "basic" and (count := int(too_large(sums.moments).sum())):
         notes.append(f"{count} object(s) are too large for principal axes, which are empty there")
     boxes = (sums.moments.stops - sums.moments.starts).prod(axis=1)
     if singles is not None and (count := int((boxes > LARGEST_BOX).sum())):

@@ -49,36 +49,35 @@ class MeasureBlock:
     Attributes
     ----------
     source : LabelSource
-    full : also second moments and surfaces, and of the arrays that follow
-    raw, probabilities : of the volume, as far as they can be summed
+    shapes : also second moments and surfaces
+    raw, probabilities : of the volume, where their values are to be summed
     """
 
     source: LabelSource
-    full: bool
+    shapes: bool
     raw: StoredArray | None = None
     probabilities: StoredArray | None = None
 
     def __call__(self, block: Block) -> tuple[ObjectSums, NDArray[np.int64]]:
         """Measure one block; return its sums, and the objects' area in each of its slices."""
         parts, areas = [], []
-        previous = self._plane_before(block.core) if self.full else None
+        previous = self._plane_before(block.core) if self.shapes else None
         for slab in self._slabs(block.core):
             box, halo = self._with_halo(slab)
             labels = self.source[box]
             runs = find_runs(labels[(slice(None), *halo)])
-            sums = ObjectSums(sum_runs(runs, slab, second=self.full))
+            sums = ObjectSums(sum_runs(runs, slab, second=self.shapes))
             areas.append(slice_areas(runs, roi_shape(slab)[0]))
-            if self.full:
-                crossings = self._crossings(labels, slab, previous)
-                # the copy lets go of the slab
-                previous = labels[-1].copy()
-                sums = replace(
+            if self.shapes:
+                sums = replace(sums, crossings=self._crossings(labels, slab, previous))
+                previous = labels[-1].copy()  # a copy lets go of the slab
+            parts.append(
+                replace(
                     sums,
-                    crossings=crossings,
                     intensity=_sum_array(self.raw, runs, slab),
                     probability=_sum_array(self.probabilities, runs, slab),
                 )
-            parts.append(sums)
+            )
         return merge_sums(parts), np.concatenate(areas)
 
     def _slabs(self, core: Roi) -> Iterator[Roi]:
@@ -90,7 +89,7 @@ class MeasureBlock:
     def _with_halo(self, slab: Roi) -> tuple[Roi, tuple[slice, slice]]:
         """Grow a slab by one voxel before it in y and x, and say where it lies in that."""
         z, y, x = slab
-        if not self.full:
+        if not self.shapes:
             return slab, (slice(None), slice(None))
         up, left = min(y.start, 1), min(x.start, 1)
         box = (z, slice(y.start - up, y.stop), slice(x.start - left, x.stop))

@@ -1,0 +1,175 @@
+"""Measure measuring, Zarr to table, against scikit-image on the whole volume in memory.
+
+The volume holds bent tubes of the size that mitochondria have at 5 nm, and noise. Each contestant
+runs in a process of its own, in turn, so that peak memory can be told apart; start-up and imports
+are not counted.
+
+    python benchmarks/stats.py --shape 320,1024,1024 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes, mesh_surface_area, regionprops, regionprops_table
+
+from volseg.blocks import Grid, full_roi
+from volseg.io.arrays import fit_spec
+from volseg.io.tables import write_table
+from volseg.io.volumes import create_image, labels_path, open_image, register_label
+from volseg.stages.engine import EngineOptions
+from volseg.stages.progress import NoProgress
+from volseg.stages.stats import StatsOptions, stats
+
+CONTESTANTS = ("basic", "shapes", "full", "regionprops", "meshes")
+PEERS = {
+    "basic": "regionprops",
+    "shapes": "meshes",
+    "full": "meshes",
+}
+NAME = "mitochondria"
+FRACTION = 0.08
+SIZE = (5.0, 5.0, 5.0)
+Array = NDArray[Any]
+
+
+def draw_tube(labels: Array, label: int, rng: np.random.Generator) -> None:
+    """Draw a bent tube where there is nothing yet."""
+    radius, length = rng.uniform(14, 32), rng.uniform(60, 420)
+    middle = rng.uniform(0, labels.shape)
+    along, across = rng.normal(size=(2, 3))
+    along /= np.linalg.norm(along)
+    across -= along * (across @ along)
+    across /= np.linalg.norm(across)
+    t = np.linspace(-1, 1, 200)[:, None]
+    bend = rng.uniform(0, 0.25) * length
+    path = middle + t * along * length / 2 + (t**2) * across * bend
+    low = np.maximum(np.floor(path.min(0) - radius), 0).astype(int)
+    high = np.minimum(np.ceil(path.max(0) + radius), labels.shape).astype(int)
+    if (high <= low).any():
+        return
+    view = labels[tuple(map(slice, low, high))]
+    points = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1)
+    near = cKDTree(path).query(points, distance_upper_bound=radius, workers=2)[0] < radius
+    view[near & (view == 0)] = label
+
+
+def make_volume(volume: Path, shape: tuple[int, int, int]) -> None:
+    """Write noise, and tubes until they fill their fraction."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros(shape, np.uint32)
+    label = 0
+    while np.count_nonzero(labels) < FRACTION * labels.size:
+        for _ in range(4):
+            label += 1
+            draw_tube(labels, label, rng)
+    raw = create_image(volume, fit_spec(shape, "uint8"), SIZE, attributes={}).levels[0]
+    spec = fit_spec(shape, "uint32")
+    image = create_image(labels_path(volume, NAME), spec, SIZE, label=True, attributes={})
+    for block in Grid(shape, raw.shard).blocks():
+        size = [s.stop - s.start for s in block.core]
+        noise = np.clip(rng.normal(128, 20, size), 0, 255)
+        raw.write(block.core, noise.astype(np.uint8))
+        image.levels[0].write(block.core, labels[block.core])
+    register_label(volume, NAME)
+
+
+def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
+    """Measure once; return seconds, objects, and peak memory in MB beyond that at the start."""
+    idle = peak_megabytes()
+    begun = time.perf_counter()
+    if contestant in PEERS:
+        options = StatsOptions(engine=EngineOptions(workers=workers), measure=contestant)
+        objects = stats(volume, options, NoProgress()).summary.objects
+    else:
+        source = open_image(labels_path(volume, NAME)).levels[0]
+        labels = source[full_roi(source.shape)]
+        columns = measure_in_memory(contestant, labels)
+        objects = len(columns["label"])
+        write_table(volume / "peer.parquet", columns, {}, {})
+    seconds = time.perf_counter() - begun
+    return {"seconds": seconds, "objects": objects, "megabytes": peak_megabytes() - idle}
+
+
+def measure_in_memory(contestant: str, labels: Array) -> dict[str, Array]:
+    """Measure as scikit-image does: the basic set, or the mesh of every object."""
+    if contestant == "regionprops":
+        found = regionprops_table(labels, properties=("label", "area", "bbox", "centroid"))
+        return {k: np.asarray(v) for k, v in found.items()}
+    rows = []
+    for region in regionprops(labels):
+        mask = np.pad(region.image, 1).astype(np.float32)
+        vertices, faces, _, _ = marching_cubes(mask, 0.5, spacing=SIZE)
+        rows.append((region.label, mesh_surface_area(vertices, faces)))
+    label, area = zip(*rows, strict=True)
+    return {"label": np.array(label), "area": np.array(area)}
+
+
+def peak_megabytes() -> float:
+    """Return the peak of this process's memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", default="320,1024,1024")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--volume", type=Path, help="where to keep the volume for another time")
+    parser.add_argument("--only", choices=(*CONTESTANTS, "make"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    z, y, x = (int(n) for n in arguments.shape.split(","))
+    if arguments.only == "make":
+        # in a process of its own, since a child's peak begins with its parent's
+        make_volume(arguments.volume, (z, y, x))
+        return
+    if arguments.only:
+        print(json.dumps(run(arguments.only, arguments.volume, arguments.workers)))
+        return
+    results: dict[str, list[dict[str, float]]] = {c: [] for c in CONTESTANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        volume = arguments.volume or Path(folder) / "vol.zarr"
+        if not volume.exists():
+            command = [sys.executable, __file__, "--only", "make", "--volume", volume]
+            subprocess.run([*command, "--shape", arguments.shape], check=True)
+        voxels = float(np.prod(open_image(volume).levels[0].shape))
+        for _ in range(arguments.repeats):
+            for contestant in CONTESTANTS:
+                command = [sys.executable, __file__, "--only", contestant, "--volume", volume]
+                command += ["--workers", str(arguments.workers)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                results[contestant].append(json.loads(done.stdout))
+                print(contestant, results[contestant][-1], flush=True)
+    report(results, voxels / 1e6)
+
+
+def report(results: dict[str, list[dict[str, float]]], megavoxels: float) -> None:
+    """Print the medians, and by how much each of volseg's sets is faster than its peer."""
+    for contestant, found in results.items():
+        seconds = statistics.median(f["seconds"] for f in found)
+        peak = max(f["megabytes"] for f in found)
+        line = f"{contestant:11} {megavoxels / seconds:6.0f} Mvoxel/s   peak {peak:5.0f} MB"
+        if contestant in PEERS:
+            peer = results[PEERS[contestant]]
+            ratio = statistics.median(
+                p["seconds"] / f["seconds"] for p, f in zip(peer, found, strict=True)
+            )
+            line += f"   {ratio:.1f} times as fast as {PEERS[contestant]}"
+        print(f"{line}   {found[0]['objects']} objects")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""``volseg stats``: what can be asked for, and what JSON holds."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from volseg.blocks import full_roi
+from volseg.io.arrays import ArraySpec
+from volseg.io.volumes import create_image, labels_path, register_label
+
+SHAPE = (12, 32, 32)
+
+
+@pytest.fixture
+def volume(tmp_path):
+    path = tmp_path / "vol.zarr"
+    size, form = (50.0, 5.0, 5.0), ((8, 16, 16), (8, 16, 16))
+    create_image(path, ArraySpec(SHAPE, "uint8", *form), size, attributes={})
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[2:8, 4:20, 4:20], labels[9:, 24:, 24:] = 1, 2
+    spec = ArraySpec(SHAPE, "uint32", *form)
+    image = create_image(labels_path(path, "mitochondria"), spec, size, label=True, attributes={})
+    image.levels[0].write(full_roi(SHAPE), labels)
+    register_label(path, "mitochondria")
+    return path
+
+
+def test_json_has_the_whole_summary(volseg, volume):
+    done = volseg("stats", volume, "--json")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)
+    assert (row["objects"], row["objects_unbiased"], row["touching_border"]) == (2, 1, 1)
+    assert row["objects_low"] < 2 < row["objects_high"]
+    low, high = row["density_low_per_um3"], row["density_high_per_um3"]
+    assert low < row["density_unbiased_per_um3"] < high
+    assert row["mean_profile_nm2"] == 25 * (6 * 256 + 3 * 64) / 9
+    assert row["slices"] == str(volume / "tables" / "mitochondria-slices.parquet")
+
+
+@pytest.mark.parametrize(
+    ("flags", "present", "absent"),
+    [
+        ([], {"surface_area_nm2", "intensity_mean"}, {"centerline_length_nm"}),
+        (["--measure", "shapes"], {"surface_area_nm2"}, {"intensity_mean"}),
+        (["--measure", "basic"], {"volume_nm3"}, {"surface_area_nm2", "intensity_mean"}),
+        (["--surface", "marching-cubes", "--centerline"], {"centerline_length_nm"}, set()),
+    ],
+)
+def test_sets_of_columns(volseg, volume, flags, present, absent):
+    done = volseg("stats", volume, *flags)
+    assert done.exit_code == 0, done.output
+    head, line = done.stdout.splitlines()
+    assert "mean um^3" in head
+    assert line.split()[0] == str(volume)
+    names = set(pyarrow.parquet.read_schema(volume / "tables" / "mitochondria.parquet").names)
+    assert present <= names
+    assert not absent & names
+
+
+def test_what_does_not_go_together_is_refused(volseg, volume):
+    refused = volseg("stats", volume, "--measure", "basic", "--centerline")
+    assert refused.exit_code == 2
+    assert "ask for 'full'" in refused.stderr
+    assert not (volume / "tables").exists()
