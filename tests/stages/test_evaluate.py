@@ -144,6 +144,14 @@ def test_one_object_is_no_mask_if_volseg_found_it_or_the_user_says_so(tmp_path, 
     assert run(volume, tmp_path / "one.tif", instances=True).objects.truth == 1
 
 
+def test_a_converted_mask_is_still_a_mask(tmp_path, truth, predicted):
+    volume = write_volume(tmp_path / "vol.zarr", predicted)
+    spec = ArraySpec(SHAPE, "uint8", (8, 16, 32), (8, 16, 32))
+    image = create_image(tmp_path / "mask.zarr", spec, None, attributes={"fingerprint": "abc"})
+    image.levels[0].write(full_roi(SHAPE), (truth > 0).astype(np.uint8))
+    assert run(volume, image.path).objects.truth == truth.max()
+
+
 def test_a_region_and_a_mask_limit_what_counts(tmp_path, truth, predicted):
     volume = write_volume(tmp_path / "vol.zarr", predicted)
     add_labels(volume, "truth", truth)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from volseg.stages.evaluate import Evaluation
 
 LISTED = 5
-"""Objects of each kind that are printed; JSON has all."""
+"""Objects of each kind that are printed, and what each of them holds; JSON has all."""
 
 
 @click.command("evaluate")
@@ -129,9 +129,12 @@ def describe_evaluation(result: Evaluation) -> str:
 
 
 def _foreground(result: Evaluation) -> str:
-    names = ("dice", "jaccard", "precision", "recall", "accuracy")
-    told = ", ".join(f"{n} {score(getattr(result.foreground, n))}" for n in names)
-    return f"foreground: {told}"
+    f = result.foreground
+    parts = f"precision {score(f.precision)}, recall {score(f.recall)}"
+    return (
+        f"foreground: Dice {score(f.dice)}, Jaccard {score(f.jaccard)}, {parts}, accuracy "
+        f"{score(f.accuracy)}"
+    )
 
 
 def _objects(result: Evaluation) -> list[str]:
@@ -194,6 +197,19 @@ def _listed(kind: str, wrong: Sequence[WrongObject]) -> list[str]:
     lines = [f"{kind}: {len(wrong)}{some}"]
     for item in largest:
         where = ",".join(f"{c:.0f}" for c in item.centroid)
-        others = f", holds {', '.join(map(str, item.others))}" if item.others else ""
-        lines.append(f"  {item.label} at {where}: {item.voxels} voxels{others}")
+        lines.append(f"  {item.label} at {where}: {item.voxels} voxels{_held(item.others)}")
     return lines
+
+
+def _held(labels: Sequence[int]) -> str:
+    """Name the objects that lie in another, the first few of many.
+
+    Examples
+    --------
+    >>> _held([4, 5]), _held(range(1, 9)), _held([])
+    (', holds 4, 5', ', holds 1, 2, 3, 4, 5 and 3 more', '')
+    """
+    if not labels:
+        return ""
+    more = f" and {len(labels) - LISTED} more" if len(labels) > LISTED else ""
+    return f", holds {', '.join(map(str, labels[:LISTED]))}{more}"

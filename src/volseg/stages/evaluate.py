@@ -39,7 +39,12 @@ from volseg.metrics import (
 from volseg.object_errors import ObjectErrors, SizeBin, find_errors, recall_by_size
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.evaluate_block import CompareBlock, ReadBlock, Stored
-from volseg.stages.evaluate_plan import Comparison, EvaluateOptions, open_comparison
+from volseg.stages.evaluate_plan import (
+    Comparison,
+    EvaluateOptions,
+    is_own,
+    open_comparison,
+)
 from volseg.stages.mask_objects import number_mask
 from volseg.stages.progress import Progress
 from volseg.stages.results import discard
@@ -151,9 +156,7 @@ def compare(
     sides: list[ReadBlock] = [Stored(comparison.truth), Stored(comparison.predicted)]
     table, histogram = _count(comparison, sides, comparison.probabilities, engine, progress)
     masks = [
-        not comparison.instances
-        and source.fingerprint is None
-        and len(np.unique(labels[labels > 0])) == 1
+        not comparison.instances and not is_own(source) and len(np.unique(labels[labels > 0])) == 1
         for labels, source in (
             (table.truth, comparison.truth),
             (table.predicted, comparison.predicted),

@@ -147,6 +147,11 @@ def _find_labels(volume: Path, labels: str) -> LabelSource:
     return open_label_path(Path(labels))
 
 
+def is_own(source: LabelSource) -> bool:
+    """Tell whether volseg found these objects; a converted mask has a fingerprint as well."""
+    return source.fingerprint is not None and source.path.parent.name == "labels"
+
+
 def _open_probabilities(volume: Path, name: str, notes: list[str]) -> StoredArray | None:
     path = probabilities_path(volume, name)
     if not path.exists():
