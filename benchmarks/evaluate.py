@@ -7,7 +7,7 @@ variation of information; volseg also matches objects at eleven thresholds and l
 Each contestant runs in a process of its own, in turn, so that peak memory can be told apart;
 start-up and imports are not counted.
 
-    python benchmarks/evaluate.py --tiles 4,3,3 --repeats 5
+    python benchmarks/evaluate.py --tiles 4,2,2 --repeats 3
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def peak_megabytes() -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tiles", default="4,3,3", help="crops of 32 x 384 x 384 per axis")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tiles", default="4,2,2", help="crops of 32 x 384 x 384 per axis")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)

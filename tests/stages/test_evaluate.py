@@ -221,6 +221,14 @@ def test_unfinished_probabilities_give_a_note_instead(tmp_path, truth, predicted
     assert "is incomplete; finish it with `volseg segment`" in found.notes[0]
 
 
+def test_blocks_of_tiny_chunks_are_large_and_those_of_tiff_are_pages(tmp_path, predicted):
+    volume = write_volume(tmp_path / "vol.zarr", predicted, shard=(2, 8, 8))
+    tifffile.imwrite(tmp_path / "truth.tif", predicted.astype(np.uint16))
+    for truth in (NAME, str(tmp_path / "truth.tif")):
+        found = evaluate_plan.open_comparison(volume, EvaluateOptions(truth), [])
+        assert [b.core for b in found.blocks] == [full_roi(SHAPE)]
+
+
 @pytest.mark.parametrize("side", ["truth", "prediction", "both"])
 def test_nothing_to_find_is_a_result(tmp_path, truth, side):
     empty = np.zeros(SHAPE, np.uint16)

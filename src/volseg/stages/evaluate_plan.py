@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.blocks import Block, Grid, full_roi, intersect, parse_roi, whole_multiples
+from volseg.blocks import Block, Grid, full_roi, intersect, parse_roi
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.io.arrays import StoredArray, describe
 from volseg.io.label_sources import LabelSource, open_label_path, open_labels
@@ -172,10 +172,12 @@ def _open_probabilities(volume: Path, name: str, notes: list[str]) -> StoredArra
 
 
 def _block_size(sources: Sequence[LabelSource], shape: Zyx) -> Zyx:
-    """Choose blocks that are cheap to read: whole pages of TIFF, else rows of whole shards."""
+    """Choose blocks that are cheap to read: whole pages of TIFF, else many whole shards."""
     if any(s.array is None for s in sources):
         page = shape[1] * shape[2]
         return max(1, min(BLOCK_VOXELS // page, shape[0])), shape[1], shape[2]
-    z, y, x = unit = sources[0].block
-    deep = max(BLOCK_VOXELS // math.prod(unit), 1)
-    return whole_multiples((z, y, min(x * deep, shape[2])), unit)
+    size = list(sources[0].block)
+    for axis in (2, 1, 0):  # runs are longest along x
+        times = max(BLOCK_VOXELS // math.prod(size), 1)
+        size[axis] = min(size[axis] * times, -(-shape[axis] // size[axis]) * size[axis])
+    return size[0], size[1], size[2]
