@@ -21,6 +21,7 @@ from volseg.stages.train_folder import RECIPE, choose_name, open_folder
 from volseg.stages.train_loop import CHECKPOINT, LOG, Events, train_steps
 from volseg.stages.train_network import check_network
 from volseg.stages.train_recipe import RunSettings, save_recipe
+from volseg.stages.train_record import open_record
 from volseg.stages.train_regions import Pair, Share
 from volseg.stages.train_run import Run, start_run, training_precision
 from volseg.stages.train_start import Start, find_start
@@ -130,14 +131,21 @@ def train(
     first, export = run.step, Export(weights, data, options.terms, start.origin)
     if not run.finished:
         meter = _Meter(run, progress)
-        tell = on_row or (lambda _row: None)
-        events = Events(meter, lambda _run, row: tell(row), export)
+        record = open_record(options.output, data.validation, run.step)
+
+        def tell(run: Run, row: Mapping[str, float]) -> None:
+            record(run, row)
+            if on_row is not None:
+                on_row(row)
+
         try:
             meter.start()
             _begin(run, options.output, json.dumps(configuration))
             _keep_recipe(name, pairs, data, options)
+            events = Events(meter, tell, export)
             _continue(run, data, options, json.dumps(configuration), events)
         finally:
+            record.close()
             progress.finish()
     return TrainReport(
         weights=weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -39,6 +40,12 @@ def check_network(config: TrainConfig) -> Architecture:
             rule = f"{rule} and {form.offset} and twice the margin of {form.margin}"
         raise ParameterError(
             f"a patch for {name} is a {rule}, found {patch}; the next larger is {fitted}"
+        )
+    deepest = math.prod(n // d for n, d in zip(patch, form.stride, strict=True)) * config.batch
+    if not any(form.margin) and deepest < 2:
+        raise ParameterError(
+            f"a batch of {config.batch} x {patch} leaves {name} a single voxel at its deepest "
+            f"level, and nothing to normalise by; give a larger --patch or a larger --batch"
         )
     return form
 

@@ -1,0 +1,346 @@
+"""Networks of slices and of volumes: trained, killed and resumed, fine-tuned, stopped early."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from scipy import ndimage
+
+from volseg.errors import ParameterError, StorageError
+from volseg.io import training_plots
+from volseg.io.checkpoints import load_checkpoint
+from volseg.io.weights import load_card, load_weights
+from volseg.models.registry import ARCHITECTURES, find_architecture
+from volseg.stages import train_loop, train_record
+from volseg.stages.progress import NoProgress
+from volseg.stages.train import TrainOptions, train
+from volseg.stages.train_export import choose_tiles
+from volseg.stages.train_network import as_input, as_patches, check_network
+from volseg.stages.train_recipe import build_config, load_recipe
+from volseg.stages.train_regions import Pair
+from volseg.stages.train_run import start_run, training_precision
+from volseg.training.config import TrainConfig
+from volseg.training.losses import LOSS_NAMES
+
+SIZE = (5.0, 5.0, 5.0)
+FLAT = {"patch": (1, 32, 32), "width": 2, "batch": 2}
+DEEP = {"patch": (8, 16, 16), "width": 2, "batch": 1}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other are slow where cores are shared, and no test needs them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch, request):
+    """Drawing takes longer than training does here."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(train_record, "can_plot", lambda: False)
+        monkeypatch.setattr(train_record, "find_spec", lambda name: name != "tensorboard" or None)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """A stack and its labels, as TIFF."""
+    folder = tmp_path_factory.mktemp("stack")
+    smooth = ndimage.gaussian_filter(np.random.default_rng(8).random((16, 48, 48)), 3)
+    mask = smooth > np.quantile(smooth, 0.8)
+    noise = np.random.default_rng(9).normal(0, 10, mask.shape)
+    tifffile.imwrite(folder / "raw.tif", (90 + 60 * mask + noise).clip(0, 255).astype(np.uint8))
+    tifffile.imwrite(folder / "labels.tif", ndimage.label(mask)[0].astype(np.uint16))
+    return folder
+
+
+def pair(stack, **changes):
+    return Pair(stack / "raw.tif", str(stack / "labels.tif"), **changes)
+
+
+def recipe(architecture, **changes):
+    two = find_architecture(architecture).dimensions == 2
+    small = {**(FLAT if two else DEEP), "steps": 4, "validate_every": 2, "learning_rate": 1e-2}
+    return build_config({"architecture": architecture, **small, **changes})
+
+
+def run(stack, folder, config, progress=None, pairs=None, **changes):
+    options = TrainOptions(folder, config, **{"voxel_size": SIZE, "workers": 1, **changes})
+    return train(pairs or [pair(stack)], options, progress or NoProgress())
+
+
+def rows(folder):
+    with (folder / "log.csv").open() as file:
+        return [{**row, "minutes": None} for row in csv.DictReader(file)]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class KilledAt(NoProgress):
+    def __init__(self, step):
+        self.step, self.done = step, 0
+
+    def advance(self, n):
+        self.done += n
+        if self.done >= self.step:
+            raise Killed
+
+
+RESUMED = {
+    "slices": ("unet2d", {}),
+    "attention, Adam, steps, epochs": (
+        "attention-unet",
+        {"optimizer": "adam", "schedule": "step", "epochs": 1, "steps": None, "batch": 4},
+    ),
+    "volumes": ("unet3d", {}),
+    "no average, constant rate": ("unet3d", {"ema": 0.0, "schedule": "constant", "clip": 0.0}),
+    "a part of the slices": ("unet2d", {"fraction": 0.3, "loss": "square-dice"}),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_killed_and_resumed_is_undisturbed_to_the_bit(stack, tmp_path, monkeypatch, case):
+    monkeypatch.setattr(train_loop, "CHECKPOINT_SECONDS", 0.0)
+    architecture, changes = RESUMED[case]
+    config = recipe(architecture, **changes)
+    run(stack, tmp_path / "a" / "run", config)
+    with pytest.raises(Killed):
+        run(stack, tmp_path / "b" / "run", config, KilledAt(3))
+    run(stack, tmp_path / "b" / "run", config, workers=3)
+    ours, theirs = (
+        load_checkpoint(tmp_path / f / "run" / "checkpoint.safetensors") for f in ("b", "a")
+    )
+    assert ours.step == theirs.step
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(ours.tensors[k], v) for k, v in theirs.tensors.items())
+    assert rows(tmp_path / "b" / "run") == rows(tmp_path / "a" / "run")
+
+
+@pytest.mark.parametrize("architecture", ["unet2d-plain", "unet2d-valid", "attention-unet3d"])
+def test_other_networks_train_and_say_how_they_are_tiled(stack, tmp_path, architecture):
+    changes = {"patch": (1, 188, 188)} if architecture == "unet2d-valid" else {}
+    if architecture == "attention-unet3d":
+        changes = {"patch": (16, 16, 32)}
+    config = recipe(architecture, steps=1, **changes)
+    report = run(stack, tmp_path / "run", config)
+    card = load_card(report.weights)
+    assert (card.architecture, card.width) == (architecture, config.width)
+    assert card.training["recipe"]["loss"] == "bce-dice"
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_defaults_suit_every_network(architecture):
+    config = build_config({"architecture": architecture, "steps": 1})
+    form = check_network(config)
+    tile, overlap = choose_tiles(form, config.patch)
+    form.input_shape(tile)
+    for n, shared, stride in zip(tile, overlap, form.stride, strict=True):
+        assert (n - shared) % stride == 0
+        assert 0 <= 2 * shared <= n
+
+
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_every_loss_trains(loss):
+    config = recipe("unet2d", loss=loss)
+    cpu = torch.device("cpu")
+    run = start_run(config, None, cpu, torch.float32)
+    raw = torch.randn(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    batch = raw, (raw > 0.5).float(), torch.zeros_like(raw)
+    found = [train_loop.take_step(run, batch) for _ in range(12)]
+    assert found[-1] < found[1]
+
+
+def test_what_nobody_annotated_has_no_say():
+    config = recipe("unet3d", loss="bce")
+    run = start_run(config, None, torch.device("cpu"), torch.float32)
+    run.network.eval()
+    generator = torch.Generator().manual_seed(1)
+    raw = torch.randn(1, 1, 8, 16, 16, generator=generator)
+    target = (raw > 0).float()
+    target[:, :, 3:] = -1
+    loss = train_loop.batch_loss(run, (raw, target, torch.zeros_like(raw)))
+    logits = run.network(raw)[:, :, :3]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target[:, :, :3])
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_patches_too_small_for_batch_norm_are_refused():
+    with pytest.raises(ParameterError, match=r"a single voxel .* --patch or a larger --batch"):
+        check_network(recipe("attention-unet3d", patch=(16, 16, 16)))
+    check_network(recipe("attention-unet3d", patch=(16, 16, 16), batch=2))
+
+
+def test_slices_are_fed_as_a_batch_and_come_back_in_place():
+    form = find_architecture("unet2d")
+    raw = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 1, 3, 4, 5)
+    fed = as_input(raw, form)
+    assert fed.shape == (6, 1, 4, 5)
+    assert torch.equal(fed[4, 0], raw[1, 0, 1])
+    assert torch.equal(as_patches(fed, 2, form), raw)
+
+
+@pytest.mark.parametrize("architecture", ["unet2d", "unet3d"])
+def test_gradients_can_be_trusted_at_the_precision_that_is_chosen(architecture):
+    shape = {"patch": (1, 64, 64)} if architecture == "unet2d" else {"patch": (24, 32, 32)}
+    config = recipe(architecture, **{**shape, "width": 4})
+    cpu = torch.device("cpu")
+    raw = torch.randn((2, 1, *config.patch), generator=torch.Generator().manual_seed(2))
+    batch = raw, (raw > 0.5).float(), torch.zeros_like(raw)
+    gradients = []
+    for precision in (torch.float32, training_precision(config, cpu)):
+        started = start_run(config, None, cpu, precision)
+        train_loop.batch_loss(started, batch).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in started.network.parameters()]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.97
+
+
+def test_a_run_starts_from_weights_and_notes_them(stack, tmp_path):
+    first = run(stack, tmp_path / "first", recipe("unet2d"))
+    config = build_config({**FLAT, "steps": 1}, str(first.weights))
+    assert (config.architecture, config.width, config.learning_rate) == ("unet2d", 2, 2e-4)
+    frozen = dataclasses.replace(config, learning_rate=1e-12, ema=0.0, freeze_norms_after=0.0)
+    report = run(stack, tmp_path / "second", frozen, start=str(first.weights))
+    ours, theirs = (
+        load_checkpoint(f / "checkpoint.safetensors")
+        for f in (tmp_path / "second", tmp_path / "first")
+    )
+    del theirs
+
+    start = load_weights(first.weights, load_card(first.weights))
+    for name, tensor in start.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(
+                ours.tensors[f"network.{name}"], tensor, atol=1e-8, rtol=1e-5
+            )
+    origin = load_card(report.weights).training["from"]
+    assert origin["sha256"] == load_card(first.weights).sha256
+    wider = dataclasses.replace(config, width=4)
+    with pytest.raises(ParameterError, match="has the width 2, the recipe says 4"):
+        run(stack, tmp_path / "third", wider, start=str(first.weights))
+    other = TrainOptions(
+        tmp_path / "fourth", config, start=str(first.weights), voxel_size=(9.0, 9.0, 9.0)
+    )
+    with pytest.warns(UserWarning, match="was trained on voxels of"):
+        train([pair(stack)], other, NoProgress())
+
+
+def test_a_run_that_no_longer_improves_stops_and_stays_stopped(stack, tmp_path, monkeypatch):
+    config = recipe("unet2d", steps=40, validate_every=1, patience=2)
+    worse = iter(np.linspace(0.9, 0.1, 100))
+    result = train_loop.validate
+
+    def falling(*arguments):
+        return dataclasses.replace(result(*arguments), jaccard=float(next(worse)))
+
+    monkeypatch.setattr(train_loop, "validate", falling)
+    report = run(stack, tmp_path / "run", config)
+    assert (report.step, report.stopped_early, report.best["step"]) == (3, True, 1)
+    again = run(stack, tmp_path / "run", config)
+    assert (again.steps_now, again.stopped_early) == (0, True)
+
+
+def test_a_recipe_repeats_a_run_to_the_bit_and_refuses_other_data(stack, tmp_path):
+    first = run(stack, tmp_path / "first", recipe("unet2d", fraction=0.5), name="mine")
+    found = load_recipe(tmp_path / "first" / "recipe.toml")
+    assert found.run["name"] == "mine"
+    config = TrainConfig(**found.config)
+    assert config == recipe("unet2d", fraction=0.5)
+    again = train(found.pairs, TrainOptions(tmp_path / "again", config, **found.run), NoProgress())
+    assert load_card(again.weights).sha256 == load_card(first.weights).sha256
+    other = dataclasses.replace(found.pairs[0], labels_fingerprint="0" * 64)
+    with pytest.raises(Exception, match="is not what the recipe was made with"):
+        train([other], TrainOptions(tmp_path / "x", config, **found.run), NoProgress())
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_intact(stack, tmp_path, monkeypatch):
+    from volseg.io import checkpoints
+
+    config, save = recipe("unet2d"), checkpoints.save_file
+    calls = []
+
+    def full(tensors, path, metadata=None):
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"part of a checkpoint")
+            raise OSError(28, "No space left on device")
+        save(tensors, path, metadata)
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(StorageError, match="No space left on device; the one before it stands"):
+        run(stack, tmp_path / "run", config)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step == 0
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+@pytest.fixture
+def pictures():
+    pytest.importorskip("matplotlib")
+
+
+def test_every_validation_is_drawn(stack, tmp_path, pictures):
+    run(stack, tmp_path / "run", recipe("unet2d"))
+    curves = tmp_path / "run" / "curves.png"
+    samples = sorted((tmp_path / "run" / "samples").iterdir())
+    assert [s.name for s in samples] == ["step-0000002.png", "step-0000004.png"]
+    for path in (curves, *samples):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    logged = training_plots.read_log(tmp_path / "run" / "log.csv")
+    assert [row["step"] for row in logged] == [2, 4]
+    assert logged[0]["dice"] == pytest.approx(
+        2 * logged[0]["jaccard"] / (1 + logged[0]["jaccard"]), abs=1e-5
+    )
+
+
+def test_without_matplotlib_a_note_is_given_once_and_the_run_goes_on(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_record, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="matplotlib and tensorboard are not installed") as caught:
+        run(stack, tmp_path / "run", recipe("unet2d", steps=2, validate_every=1))
+    assert len(caught) == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["architecture"] == "unet2d"
+
+
+class Writer:
+    """Stands for TensorBoard's."""
+
+    def __init__(self):
+        self.scalars, self.images, self.closed = [], [], False
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+    def add_image(self, name, image, step, dataformats):
+        assert image.shape[2] == 3
+        assert dataformats == "HWC"
+        self.images.append((name, step))
+
+    def flush(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+def test_tensorboard_is_told_where_it_is_installed(stack, tmp_path, monkeypatch):
+    from volseg.stages import train as stage
+
+    writer = Writer()
+    monkeypatch.setattr(
+        stage,
+        "open_record",
+        lambda folder, sources, step: train_record.Record(folder, sources, writer),
+    )
+    run(stack, tmp_path / "run", recipe("unet2d"))
+    assert ("jaccard", 4) in [(name, step) for name, _, step in writer.scalars]
+    assert writer.images == [("labels", 2), ("found", 2), ("labels", 4), ("found", 4)]
+    assert writer.closed
