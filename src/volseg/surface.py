@@ -28,6 +28,9 @@ DIRECTIONS = tuple(d for d in itertools.product((-1, 0, 1), repeat=3) if d > (0,
 Closed = tuple[tuple[bool, bool], tuple[bool, bool], tuple[bool, bool]]
 """For each axis, whether background is to be added before and behind."""
 
+CODES = 256
+"""Configurations of a cell's eight voxels."""
+
 TALLY_CELLS = 1 << 16
 """Cells that are kept before they are counted."""
 
@@ -80,6 +83,8 @@ def count_crossings(
         below, above = pair[(k + 1) % 2], pair[k % 2]
         if plane is None:
             above[:] = 0
+        elif plane.dtype.kind == "u":
+            above[inner] = plane
         else:
             np.maximum(plane, 0, out=above[inner], casting="unsafe")
         _find_uneven(above.reshape(-1), width, uneven[k % 2])
@@ -117,28 +122,37 @@ def _tally(corners: NDArray[Any]) -> Crossings:
     """Count each cell for every object that it holds."""
     top = corners.max(axis=0)
     inside = corners == top
-    labels, codes = [top], [np.packbits(inside, axis=0, bitorder="little")[0]]
+    labels, codes = [top], [_codes(inside)]
     shared = np.flatnonzero(~(inside | (corners == 0)).all(axis=0))
     corners, top = corners[:, shared], top[shared]
     for k in range(8):
         inside = corners == corners[k]
         first = (corners[k] != 0) & (corners[k] != top) & ~inside[:k].any(axis=0)
         labels.append(corners[k, first])
-        codes.append(np.packbits(inside[:, first], axis=0, bitorder="little")[0])
+        codes.append(_codes(inside[:, first]))
     return _sum_codes(np.concatenate(labels), np.concatenate(codes))
 
 
-def _sum_codes(labels: NDArray[Any], codes: NDArray[np.uint8]) -> Crossings:
-    from scipy import sparse
+def _codes(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Turn shape (8, n) into n configurations."""
+    codes = np.zeros(inside.shape[1], np.uint8)
+    for k, voxel in enumerate(inside.view(np.uint8)):
+        codes |= voxel << np.uint8(k)
+    return codes
 
+
+def _sum_codes(labels: NDArray[Any], codes: NDArray[np.uint8]) -> Crossings:
+    """Add up the counts of each label's configurations."""
     # neighbouring cells mostly belong to one object, so there is far less to sort than cells
     heads = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]])[: len(labels)])
     distinct, rows = np.unique(labels[heads], return_inverse=True)
-    rows = np.repeat(rows, np.diff(heads, append=len(labels)))
-    ones = np.ones(len(labels), np.int64)
-    columns = np.arange(len(labels) + 1)
-    by_object = sparse.csc_array((ones, rows, columns), shape=(len(distinct), len(labels)))
-    counts = by_object @ _code_counts()[codes]
+    keys = np.repeat(rows * CODES, np.diff(heads, append=len(labels)))
+    keys += codes
+    keys, repeats = np.unique(keys, return_counts=True)
+    rows, codes_of = np.divmod(keys, CODES)
+    counts = _code_counts()[codes_of] * repeats[:, None]
+    if len(keys):
+        counts = np.add.reduceat(counts, np.searchsorted(rows, np.arange(len(distinct))))
     return Crossings(distinct, counts[:, :-1], counts[:, -1])
 
 
@@ -150,8 +164,8 @@ def _code_counts() -> NDArray[np.int64]:
     -------
     int64, shape (256, 14)
     """
-    inside = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(bool)
-    counts = np.zeros((256, len(DIRECTIONS) + 1), np.int64)
+    inside = (np.arange(CODES)[:, None] >> np.arange(8) & 1).astype(bool)
+    counts = np.zeros((CODES, len(DIRECTIONS) + 1), np.int64)
     for (a, p), (b, q) in itertools.combinations(enumerate(CORNERS), 2):
         step = tuple(j - i for i, j in zip(p, q, strict=True))
         counts[:, DIRECTIONS.index(step)] += inside[:, a] != inside[:, b]
