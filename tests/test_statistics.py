@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
+from volseg import moments
 from volseg.blocks import Grid, full_roi
 from volseg.moments import find_runs, sum_runs, sum_values
 from volseg.statistics import ObjectSums, SingleObjects, merge_sums, object_table
@@ -210,3 +211,14 @@ def test_sums_are_not_changed_by_merging():
     before = dataclasses.asdict(part)
     merge_sums([part, part])
     np.testing.assert_equal(dataclasses.asdict(part), before)
+
+
+def test_many_values_are_summed_in_pieces(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (8, 9, 10)).astype(np.uint32)
+    labels[4, 4] = 2
+    raw = rng.integers(0, 65536, labels.shape).astype(np.uint16)
+    whole = measure(labels, labels.shape, raw=raw)
+    for size in (1, 7, 100):
+        monkeypatch.setattr(moments, "VALUES_AT_ONCE", size)
+        assert_same(measure(labels, labels.shape, raw=raw), whole)

@@ -6,14 +6,19 @@ any order.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.merging import group
+from volseg.merging import group, merge
 from volseg.types import Roi
+
+VALUES_AT_ONCE = 1 << 18
+"""Voxels whose intensities are gathered at a time: they stay in the cache."""
 
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 """The axes of the six second moments."""
@@ -169,22 +174,33 @@ def sum_values(runs: LabelRuns, values: NDArray[Any]) -> Values:
     values : uint8, uint16 or int16, shape (z, y, x)
         What stands at the same voxels, from the block's first one on.
     """
-    lengths = runs.lengths
-    heads = np.cumsum(lengths) - lengths
+    stops = np.cumsum(runs.lengths)
     starts = np.ravel_multi_index(tuple(runs.first), values.shape)
-    voxels = np.repeat(starts - heads, lengths) + np.arange(lengths.sum())
-    found = values.reshape(-1)[voxels].astype(np.int64)
-    if not len(heads):
-        return Values(runs.labels, found, found.astype(np.uint64), found, found)
-    return group(
-        Values(
-            runs.labels,
-            np.add.reduceat(found, heads),
-            np.add.reduceat((found * found).view(np.uint64), heads),
-            np.minimum.reduceat(found, heads),
-            np.maximum.reduceat(found, heads),
-        )
-    )
+    flat, parts = values.reshape(-1), [_no_values(runs)]
+    for part in _at_most(stops, VALUES_AT_ONCE):
+        lengths = runs.lengths[part]
+        heads = np.cumsum(lengths) - lengths
+        voxels = np.repeat(starts[part] - heads, lengths) + np.arange(lengths.sum())
+        found = flat[voxels].astype(np.int64)
+        lowest, highest = (f.reduceat(found, heads) for f in (np.minimum, np.maximum))
+        total = np.add.reduceat(found, heads)
+        squares = np.add.reduceat(np.multiply(found, found, out=found).view(np.uint64), heads)
+        parts.append(group(Values(runs.labels[part], total, squares, lowest, highest)))
+    return merge(parts)
+
+
+def _no_values(runs: LabelRuns) -> Values:
+    empty = np.empty(0, np.int64)
+    return Values(runs.labels[:0], empty, empty.astype(np.uint64), empty, empty)
+
+
+def _at_most(stops: NDArray[np.int64], voxels: int) -> Iterator[slice]:
+    """Cut runs that end at ``stops`` into stretches of about so many voxels."""
+    if not len(stops):
+        return
+    cuts = np.searchsorted(stops, np.arange(0, stops[-1], voxels)).tolist()
+    bounds = sorted({*cuts, len(stops)})
+    yield from (slice(a, b) for a, b in itertools.pairwise(bounds))
 
 
 def slice_areas(runs: LabelRuns, depth: int) -> NDArray[np.int64]:
