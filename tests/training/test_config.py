@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from volseg.errors import ParameterError
-from volseg.training.config import TrainConfig, learning_rate
+from volseg.training.config import TrainConfig, learning_rate, steps_per_epoch
 
 
 def test_the_rate_warms_up_and_falls_as_a_cosine_to_a_hundredth():
@@ -33,8 +33,31 @@ def test_without_warm_up_it_begins_at_its_highest():
         ({"steps": 5, "batch": 0}, "batch must be positive, found 0"),
         ({"steps": 5, "learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"steps": 5, "foreground_share": 1.5}, "part of 1, found 1.5"),
+        ({"epochs": 5, "minutes": 1.0}, "found minutes and epochs"),
+        ({"epochs": 0}, "epochs must be above 0, found 0"),
+        ({"steps": 5, "fraction": 0.0}, "fraction is a part of 1, above 0"),
+        ({"steps": 5, "patience": -1}, "patience must be at least 0, found -1"),
+        ({"steps": 5, "loss": "focal"}, r"loss is one of bce, .*, found 'focal'"),
+        ({"steps": 5, "optimizer": "sgd"}, "optimizer is one of adam, adamw"),
+        ({"steps": 5, "schedule": "none"}, "schedule is one of constant, cosine, step"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ParameterError, match=message):
         TrainConfig(**changes)
+
+
+def test_the_published_schedule_falls_by_a_tenth_every_fifteen_epochs():
+    config = TrainConfig(epochs=60, schedule="step", learning_rate=1e-4, warmup=0.0)
+    rates = [learning_rate(config, epoch / 60, epoch) for epoch in (0, 14.99, 15, 59)]
+    assert rates == pytest.approx([1e-4, 1e-4, 0.9e-4, 0.729e-4])
+
+
+def test_a_constant_rate_still_warms_up():
+    config = TrainConfig(steps=10, schedule="constant", learning_rate=1e-3, warmup=0.5)
+    assert [learning_rate(config, p) for p in (0.25, 0.5, 1.0)] == pytest.approx([5e-4, 1e-3, 1e-3])
+
+
+def test_an_epoch_draws_at_least_as_many_voxels_as_there_are():
+    config = TrainConfig(steps=1, patch=(2, 10, 10), batch=3)
+    assert [steps_per_epoch(config, n) for n in (1, 600, 601, 6000)] == [1, 1, 2, 10]

@@ -88,15 +88,19 @@ def _holds_tables(value: Any) -> bool:
 
 def _key(text: str) -> str:
     bare = text.replace("_", "").replace("-", "")
-    return text if bare.isalnum() and bare.isascii() else json.dumps(text)
+    return text if bare.isalnum() and bare.isascii() else _text(text)
+
+
+def _text(text: str) -> str:
+    """Write text as JSON does, but for what TOML wants escaped, or not escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _value(value: Any) -> str:
-    """Write a single value; JSON writes text and numbers as TOML does, floats by ``repr``."""
-    if isinstance(value, (bool, str, int)):
-        return json.dumps(value).replace("\x7f", "\\u007F")
+    if isinstance(value, (bool, int)):
+        return json.dumps(value)
     if isinstance(value, float):
         return repr(value)
-    if isinstance(value, Path):
-        return json.dumps(str(value))
+    if isinstance(value, (str, Path)):
+        return _text(str(value))
     return f"[{', '.join(map(_value, value))}]"

@@ -1,0 +1,214 @@
+"""What a network is trained on: volumes, stacks, images, and which of their slices."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tifffile
+
+from volseg.blocks import full_roi
+from volseg.errors import InputError, ParameterError, VolumeError, VoxelSizeError
+from volseg.stages.convert import ConvertOptions, convert
+from volseg.stages.progress import NoProgress
+from volseg.stages.train_data import NO_SIZE, DataOptions, open_training_data
+from volseg.stages.train_loader import draw_batch
+from volseg.stages.train_regions import Pair, Share, choose_parts, take_fraction, take_slices
+from volseg.stages.train_sources import open_pair
+from volseg.stages.train_validation import validation_windows
+from volseg.training.augmentation import Augmentation
+from volseg.training.config import TrainConfig
+from volseg.training.sampling import UNKNOWN
+
+SHAPE = (20, 32, 40)
+SIZE = (5.0, 5.0, 5.0)
+STILL = Augmentation(
+    zoom=(1.0, 1.0),
+    shift=0.0,
+    elastic_alpha=0.0,
+    rotate_probability=0.0,
+    section_probability=0.0,
+    fault_probability=0.0,
+    intensity_probability=0.0,
+)
+FLAT = TrainConfig(
+    architecture="unet2d", width=2, patch=(1, 16, 16), batch=4, steps=9, augmentation=STILL
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """Slice z has the intensity 10 z, and 255 in a square that is labelled."""
+    folder = tmp_path_factory.mktemp("stack")
+    raw = np.broadcast_to(10 * np.arange(20, dtype=np.uint8)[:, None, None], SHAPE).copy()
+    labels = np.zeros(SHAPE, np.uint16)
+    raw[:, 8:20, 10:24], labels[:, 8:20, 10:24] = 255, 3
+    tifffile.imwrite(folder / "raw.tif", raw)
+    tifffile.imwrite(folder / "labels.tif", labels)
+    options = ConvertOptions(voxel_size=SIZE)
+    convert(folder / "raw.tif", folder / "vol.zarr", options, NoProgress())
+    return folder
+
+
+def pair(stack, raw="raw.tif", **changes):
+    return Pair(stack / raw, str(stack / "labels.tif"), **changes)
+
+
+def opened(pairs, **changes):
+    return open_training_data(pairs, DataOptions(**{"voxel_size": SIZE, **changes}))
+
+
+def test_a_stack_in_memory_is_the_volume_it_would_be_converted_to(stack):
+    ours, theirs = (opened([pair(stack, name)]) for name in ("raw.tif", "vol.zarr"))
+    assert ours.training[0].window == theirs.training[0].window
+    assert ours.description[0]["labels hash"] == theirs.description[0]["labels hash"]
+    config = TrainConfig(patch=(8, 16, 16), steps=1)
+    for a, b in zip(
+        draw_batch(ours.training, config, 3), draw_batch(theirs.training, config, 3), strict=True
+    ):
+        assert (a == b).all()
+
+
+def test_several_pairs_each_have_their_regions_and_are_drawn_by_size(stack):
+    data = opened(
+        [
+            pair(stack, roi="0:4,:,:", validation="4:6,:,:"),
+            pair(stack, "vol.zarr", roi="6:18,:,:", validation="18:20,:,:"),
+        ]
+    )
+    assert [s.roi[0] for s in data.training] == [slice(0, 4), slice(6, 18)]
+    assert [s.roi[0] for s in data.validation] == [slice(4, 6), slice(18, 20)]
+    assert data.voxels == 16 * 32 * 40
+
+
+def test_pairs_that_are_held_out_leave_the_others_whole(stack):
+    data = opened([pair(stack), pair(stack, "vol.zarr", held_out=True)])
+    assert [s.roi for s in data.training] == [full_roi(SHAPE)]
+    assert [s.roi for s in data.validation] == [full_roi(SHAPE)]
+
+
+def test_images_never_mix_and_one_in_five_is_held_out(stack):
+    data = opened([pair(stack, images=True)], dimensions=2)
+    source = data.training[0]
+    assert data.validation[0].slices.tolist() == [4, 9, 14, 19]
+    assert source.slices.tolist() == [z for z in range(20) if z % 5 != 4]
+    low, high = source.window
+    seen = set()
+    varied = Augmentation(
+        intensity_probability=0.0, section_probability=0.0, fault_probability=0.0, zoom=(1.0, 1.4)
+    )
+    config = dataclasses.replace(FLAT, augmentation=varied)
+    for step in range(20):
+        raw, _, _ = draw_batch(data.training, config, step)
+        for patch in raw.numpy():
+            # 255 in the square and the slice's own intensity around it: the least says which slice
+            least = (float(patch.min()) + 1) / 2 * (high - low) + low
+            if least < 200:
+                assert least == pytest.approx(round(least), abs=1e-3)
+                seen.add(round(least))
+    assert seen <= {10 * z for z in source.slices.tolist()}
+    assert len(seen) > 10
+
+
+def test_images_need_a_network_of_slices_and_no_voxel_size(stack):
+    with pytest.raises(ParameterError, match=r"unrelated images .* choose a 2D --architecture"):
+        opened([pair(stack, images=True)])
+    data = opened([pair(stack, images=True)], dimensions=2, voxel_size=None)
+    assert data.voxel_size == NO_SIZE
+    assert "--voxel-size" in data.notes[0]
+
+
+def test_only_annotated_slices_are_learned_from(stack):
+    sparse = pair(stack, slices=(2, 7, 11, 12, 18))
+    flat = opened([sparse], dimensions=2)
+    assert flat.training[0].slices.tolist() == [2, 7, 11, 12]
+    assert flat.validation[0].slices.tolist() == [18]
+    windows = validation_windows(full_roi(SHAPE), slices=np.array([18]))
+    assert [w[0] for w in windows] == [slice(18, 19)]
+    deep = opened([sparse])
+    config = TrainConfig(patch=(8, 16, 16), steps=1, augmentation=STILL, loss="bce")
+    for step in range(10):
+        _, target, lines = draw_batch(deep.training, config, step)
+        known = (target != UNKNOWN).numpy()
+        assert 0 < known.mean() <= 0.5
+        assert float(lines.abs().max()) == 0
+    assert deep.voxels == 4 * 32 * 40
+
+
+def test_annotated_slices_beyond_the_volume_and_too_few_are_refused(stack):
+    with pytest.raises(ParameterError, match="--slices names 20, 31"):
+        opened([pair(stack, slices=(2, 20, 31))], dimensions=2)
+    with pytest.raises(ParameterError, match=r"1 annotated slices .* leave 0 to train on"):
+        opened([pair(stack, slices=(2,))], dimensions=2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fractions_are_nested_and_chosen_by_seed(seed):
+    box = (slice(5, 105), slice(0, 9), slice(0, 9))
+    boxes = [take_fraction(box, Share(f, seed))[0] for f in (0.05, 0.1, 0.37, 0.5, 1.0)]
+    slices = np.arange(30)
+    chosen = [set(take_slices(slices, Share(f, seed)).tolist()) for f in (0.1, 0.2, 1.0)]
+    for small, large in itertools.pairwise(boxes):
+        assert large.start <= small.start
+        assert small.stop <= large.stop
+    assert [b.stop - b.start for b in boxes] == [5, 10, 37, 50, 100]
+    assert chosen[0] < chosen[1] < chosen[2]
+    assert [len(c) for c in chosen] == [3, 6, 30]
+    others = [take_fraction(box, Share(0.1, s))[0].start for s in range(10)]
+    assert len(set(others)) > 5
+
+
+def test_a_fraction_leaves_what_is_held_out_alone(stack):
+    whole, part = (opened([pair(stack)], share=Share(f, 3)) for f in (1.0, 0.25))
+    assert part.voxels == whole.voxels / 4
+    assert part.validation[0].roi == whole.validation[0].roi
+    assert part.description[0]["labels hash"] == whole.description[0]["labels hash"]
+
+
+def test_regions_of_a_pair_that_only_trains_and_of_one_that_is_held_out():
+    region = full_roi(SHAPE)
+    only = choose_parts(Pair("a", "b", roi="3:9,:,:"), region, SHAPE, Share(), hold_out=False)
+    assert [p.roi[0] for p in only.training] == [slice(3, 9)]
+    assert only.validation == ()
+    held = Pair("a", "b", roi="3:9,:,:", slices=(1, 4, 8), held_out=True)
+    parts = choose_parts(held, region, SHAPE, Share(), hold_out=False)
+    assert parts.training == ()
+    assert parts.validation[0].slices.tolist() == [4, 8]
+
+
+def test_voxel_sizes_that_differ_need_a_word(stack, tmp_path):
+    other = ConvertOptions(voxel_size=(30.0, 5.0, 5.0))
+    convert(stack / "raw.tif", tmp_path / "other.zarr", other, NoProgress())
+    second = Pair(tmp_path / "other.zarr", str(stack / "labels.tif"))
+    with pytest.raises(VoxelSizeError, match=r"other\.zarr has voxels of \(30.*--voxel-size"):
+        opened([pair(stack, "vol.zarr"), second], voxel_size=None)
+    assert opened([pair(stack, "vol.zarr"), second]).voxel_size == SIZE
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(np.zeros(SHAPE, np.uint8), "has no foreground"), (np.ones(SHAPE, np.uint8), "everywhere")],
+)
+def test_labels_without_contrast_are_refused(stack, tmp_path, labels, message):
+    tifffile.imwrite(tmp_path / "flat.tif", labels)
+    with pytest.raises(ParameterError, match=message):
+        opened([Pair(stack / "raw.tif", str(tmp_path / "flat.tif"))])
+
+
+def test_other_data_than_the_recipes_are_refused(stack):
+    noted = opened([pair(stack)]).description[0]
+    same = pair(stack, raw_fingerprint=noted["raw"], labels_fingerprint=noted["labels hash"])
+    assert opened([same]).description[0] == noted
+    with pytest.raises(VolumeError, match=r"raw\.tif is not what the recipe was made with"):
+        opened([dataclasses.replace(same, raw_fingerprint="0" * 64)])
+
+
+def test_nothing_to_train_on_is_said(stack, tmp_path):
+    with pytest.raises(ParameterError, match="nothing to train on; name a volume"):
+        opened([])
+    with pytest.raises(InputError, match="there is nothing for training"):
+        opened([pair(stack, held_out=True)])
+    with pytest.raises(InputError, match="there is nothing at"):
+        open_pair(Pair(tmp_path / "nowhere.zarr", "x"))
