@@ -77,3 +77,72 @@ def test_wrong_usage_has_exit_status_2(volseg, tmp_path, arguments, message):
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_slices_from_recipe_with_flags_that_override(volseg, annotated, tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        '[recipe]\narchitecture = "unet2d"\nwidth = 2\npatch = [1, 32, 32]\nsteps = 9\n'
+        '[run]\nterms = "CC0"\nvoxel_size = [5, 5, 5]\n'
+        f'[[data]]\nraw = "{annotated / "raw.tif"}"\nlabels = "{annotated / "labels.tif"}"\n'
+    )
+    command = ["train", "--config", recipe, "--workers", "1", "--json"]
+    done = volseg(*command, "--output", tmp_path / "a", "--steps", "2", "--loss", "dice")
+    assert done.exit_code == 0, done.output
+    card = json.loads((tmp_path / "a" / "a.json").read_text())
+    assert card["training"]["terms"] == "CC0"
+    assert (card["training"]["recipe"]["loss"], card["training"]["steps"]) == ("dice", 2)
+    kept = ["train", "--config", tmp_path / "a" / "recipe.toml", "--output", tmp_path / "b"]
+    again = volseg(*kept, "--name", "b", "--json")
+    assert again.exit_code == 0, again.output
+    repeated = json.loads((tmp_path / "b" / "b.json").read_text())
+    assert repeated["sha256"] == card["sha256"]
+
+    recipe.write_text("[recipe]\nwidht = 2\n")
+    refused = volseg(*command, "--output", tmp_path / "c")
+    assert refused.exit_code == 2
+    assert "no settings called widht" in refused.stderr
+
+
+@pytest.mark.filterwarnings("always:nobody says:UserWarning")
+def test_images_of_which_nobody_knows_the_size_and_weights_to_start_from(
+    volseg, annotated, tmp_path
+):
+    pair = f"{annotated / 'raw.tif'}={annotated / 'labels.tif'}"
+    command = ["train", "--data", pair, "--images", "--steps", "1", "--workers", "1"]
+    small = ["--architecture", "unet2d", "--width", "2", "--patch", "1,32,32"]
+    done = volseg(*command, *small, "--output", tmp_path / "a")
+    assert done.exit_code == 0, done.output
+    assert "the weights' card says 1 nm" in done.stderr
+    start = ["--from", tmp_path / "a" / "a.safetensors", "--patch", "1,32,32"]
+    more = volseg(*command, *start, "--output", tmp_path / "b")
+    assert more.exit_code == 0, more.output
+    card = json.loads((tmp_path / "b" / "b.json").read_text())
+    assert card["training"]["from"]["name"] == "a"
+    assert card["training"]["recipe"]["learning_rate"] == 2e-4
+    wrong = volseg(*command, *start, "--width", "4", "--output", tmp_path / "c")
+    assert wrong.exit_code == 2
+    assert "leave --width out" in wrong.stderr
+
+
+def test_pairs_that_do_not_pair_are_refused(volseg, tmp_path):
+    for arguments, message in (
+        (["a.zarr", "b.zarr", "--labels", "x", "--labels", "y", "--labels", "z"], "once for each"),
+        (["--labels", "x"], "a VOLUME is missing"),
+        (["a.zarr"], "--labels is missing"),
+        (["--data", "a.zarr"], "expected VOLUME=LABELS"),
+        (["a.zarr", "--labels", "x", "--slices", "one"], "expected slices"),
+        (["--roi", "0:3,:,:"], "--roi is given"),
+        ([], "nothing to train on"),
+    ):
+        result = volseg("train", *arguments, "--steps", "1", "--output", tmp_path / "run")
+        assert result.exit_code == 2, arguments
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_the_flags_name_the_losses_there_are():
+    from volseg.cli.train import LOSSES
+    from volseg.training.losses import LOSS_NAMES
+
+    assert sorted(LOSSES) == sorted(LOSS_NAMES)
