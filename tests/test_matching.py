@@ -15,6 +15,7 @@ from volseg.contingency import count_pairs
 from volseg.errors import ParameterError
 from volseg.matching import (
     THRESHOLDS,
+    excuse_cut,
     find_matches,
     find_overlaps,
     match,
@@ -139,11 +140,21 @@ def test_objects_at_the_border_are_excused_but_may_match():
     overlaps = overlaps_of(truth, predicted)
     strict = score_objects(overlaps, find_matches(overlaps, 0.5))
     assert (strict.matched, strict.missed, strict.false) == (1, 2, 2)
-    found = score_objects(overlaps, find_matches(overlaps, 0.5, full_roi(truth.shape)))
+    excused = excuse_cut(overlaps, full_roi(truth.shape), 0.5)
+    found = score_objects(overlaps, find_matches(overlaps, 0.5, excused))
     assert (found.matched, found.missed, found.false) == (1, 1, 1)
     assert (found.recall, found.precision) == (0.5, 0.5)
     inner = (slice(0, 6), slice(0, 6), slice(1, 6))
     assert reaches_border(overlaps.truth, inner).tolist() == [True, False, True]
+
+
+def test_a_match_at_the_border_that_is_not_good_enough_is_no_excuse():
+    truth, predicted = np.zeros((4, 4, 10), int), np.zeros((4, 4, 10), int)
+    truth[0, 0, :10], predicted[0, 0, :8] = 1, 2  # IoU 0.8
+    predicted[3, 3, 3] = 3  # excused
+    found = mean_precision(overlaps_of(truth, predicted), full_roi(truth.shape))
+    assert [s.average_precision for s in found.at] == [1.0] * 7 + [0.0] * 4
+    assert found.average_precision == pytest.approx(7 / 11)
 
 
 @pytest.mark.parametrize(("truth", "predicted"), [(0, 0), (0, 3), (3, 0), (3, 3)])

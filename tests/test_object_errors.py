@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from volseg.blocks import full_roi
 from volseg.contingency import count_pairs
-from volseg.matching import find_matches, find_overlaps
+from volseg.matching import excuse_cut, find_matches, find_overlaps
 from volseg.object_errors import find_errors, recall_by_size
 
 
 def compare(truth, predicted, iou=0.5, cut_by=None):
     overlaps = find_overlaps(count_pairs(truth, predicted, full_roi(truth.shape)))
-    return overlaps, find_matches(overlaps, iou, cut_by)
+    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, iou)
+    return overlaps, find_matches(overlaps, iou, excused)
 
 
 def labels(objects):

@@ -163,24 +163,41 @@ class Matches:
     false: Flags
 
 
-def find_matches(overlaps: Overlaps, threshold: float, cut_by: Roi | None = None) -> Matches:
-    """Match objects, and tell which are missed and which are false.
+@dataclass(frozen=True)
+class Excused:
+    """Objects that are neither missed nor false, even without a partner.
 
-    Parameters
+    Attributes
     ----------
-    overlaps : Overlaps
-    threshold : IoU
-    cut_by : region, optional
-        Objects that reach its border are excused: they may match, but are neither missed nor false.
+    truth, predicted : bool, shapes (truth,) and (predicted,)
     """
+
+    truth: Flags
+    predicted: Flags
+
+
+def excuse_cut(overlaps: Overlaps, region: Roi, threshold: float) -> Excused:
+    """Excuse the objects that reach the border of a region and do not match at a threshold.
+
+    At higher thresholds the others count, so that a match which is not good enough is no excuse.
+    """
+    alone = find_matches(overlaps, threshold)
+    return Excused(
+        alone.missed & reaches_border(overlaps.truth, region),
+        alone.false & reaches_border(overlaps.predicted, region),
+    )
+
+
+def find_matches(overlaps: Overlaps, threshold: float, excused: Excused | None = None) -> Matches:
+    """Match objects at an IoU threshold, and tell which are missed and which are false."""
     pairs = match(overlaps, threshold)
     missed = np.ones(len(overlaps.truth.labels), bool)
     false = np.ones(len(overlaps.predicted.labels), bool)
     missed[overlaps.first[pairs]] = False
     false[overlaps.second[pairs]] = False
-    if cut_by is not None:
-        missed &= ~reaches_border(overlaps.truth, cut_by)
-        false &= ~reaches_border(overlaps.predicted, cut_by)
+    if excused is not None:
+        missed &= ~excused.truth
+        false &= ~excused.predicted
     return Matches(threshold, pairs, missed, false)
 
 
@@ -234,8 +251,16 @@ class MeanPrecision:
 
 
 def mean_precision(overlaps: Overlaps, cut_by: Roi | None = None) -> MeanPrecision:
-    """Average the precision over all of `THRESHOLDS`; see `find_matches` for ``cut_by``."""
-    at = tuple(score_objects(overlaps, find_matches(overlaps, t, cut_by)) for t in THRESHOLDS)
+    """Average the precision over all of `THRESHOLDS`.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+    cut_by : region, optional
+        Objects at its border are excused at every threshold if they do not match at the lowest.
+    """
+    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, THRESHOLDS[0])
+    at = tuple(score_objects(overlaps, find_matches(overlaps, t, excused)) for t in THRESHOLDS)
     return MeanPrecision(
         average_precision=_mean([s.average_precision for s in at]),
         precision=_mean([s.precision for s in at]),

@@ -23,6 +23,7 @@ from volseg.io.volumes import scratch_path
 from volseg.matching import (
     MeanPrecision,
     ObjectScores,
+    excuse_cut,
     find_matches,
     find_overlaps,
     mean_precision,
@@ -118,7 +119,8 @@ def evaluate(volume: Path, options: EvaluateOptions, progress: Progress) -> Eval
     objects = without_small(table, options.min_size)
     overlaps = find_overlaps(objects)
     cut_by = comparison.region if options.ignore_border else None
-    matches = find_matches(overlaps, options.iou, cut_by)
+    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
+    matches = find_matches(overlaps, options.iou, excused)
     return Evaluation(
         volume=volume,
         truth=comparison.truth.path,
