@@ -32,7 +32,7 @@ from volseg.io.arrays import ArraySpec
 from volseg.io.checkpoints import load_checkpoint
 from volseg.io.volumes import create_image, labels_path, register_label
 from volseg.io.weights import load_card
-from volseg.stages import train_loop
+from volseg.stages import train_loop, train_record
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.progress import NoProgress
 from volseg.stages.train import TrainOptions, train
@@ -54,6 +54,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes longer than training does here."""
+    monkeypatch.setattr(train_record, "can_plot", lambda: False)
 
 
 def balls(shape=SHAPE, radius=6):
@@ -157,7 +163,7 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from volseg.stages import train_loop
+from volseg.stages import train_loop, train_record
 from volseg.stages.progress import NoProgress
 from volseg.stages.train import TrainOptions, train
 from volseg.stages.train_regions import Pair
@@ -167,7 +173,8 @@ class Slow(NoProgress):
     def advance(self, n):
         time.sleep(0.3)
 config = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
-train([Pair(Path(sys.argv[1]), "balls")], TrainOptions(Path(sys.argv[2]), config, workers=1), Slow())
+options = TrainOptions(Path(sys.argv[2]), config, workers=1)
+train([Pair(Path(sys.argv[1]), "balls")], options, Slow())
 """
 
 
@@ -222,7 +229,11 @@ def test_files_of_others_are_not_overwritten_and_overwrite_starts_anew(volume, t
     with pytest.raises(ConflictError, match=r"run\.safetensors stands where"):
         train(pair(volume), options(folder, short), NoProgress())
     train(pair(volume), options(folder, short, overwrite=True), NoProgress())
-    train(pair(volume), options(folder, dataclasses.replace(short, seed=4), overwrite=True), NoProgress())
+    train(
+        pair(volume),
+        options(folder, dataclasses.replace(short, seed=4), overwrite=True),
+        NoProgress(),
+    )
     assert [r["step"] for r in rows(folder)] == ["1"]
     assert json.loads((folder / "run.json").read_text())["training"]["seeds"] == [4]
 
@@ -284,9 +295,7 @@ def test_it_learns_balls(volume, tmp_path):
 def test_labels_by_name_path_or_tiff_give_the_same_patches(volume):
     paths = ["balls", str(volume / "labels" / "balls"), str(volume / "labels" / "balls" / "0")]
     paths.append(str(volume.parent / "labels.tif"))
-    batches = [
-        draw_batch(sources(volume, path), TINY, step=5) for path in paths
-    ]
+    batches = [draw_batch(sources(volume, path), TINY, step=5) for path in paths]
     for other in batches[1:]:
         assert all(torch.equal(a, b) for a, b in zip(batches[0], other, strict=True))
 
@@ -369,7 +378,9 @@ def _bad(volume, tmp_path, case):
     config = {"patch": {"patch": (4, 24, 16)}, "width": {"width": 12}}.get(case)
     if config:
         return pair(volume), {"config": dataclasses.replace(TINY, **config)}
-    return pair(volume, "nothing" if case == "labels" else "balls"), {} if case == "labels" else {"name": "../x"}
+    return pair(volume, "nothing" if case == "labels" else "balls"), {} if case == "labels" else {
+        "name": "../x"
+    }
 
 
 @pytest.mark.parametrize(
