@@ -21,7 +21,7 @@ def label_blockwise(mask, size, min_size=0):
     counts = [len(c.sizes) for c in found.values()]
     offsets = dict(zip(found, np.cumsum([0, *counts]), strict=False))
     pairs = [
-        touching(found[i], found[j], step) + np.array([offsets[i], offsets[j]])
+        touching(found[i].planes, found[j].planes, step) + np.array([offsets[i], offsets[j]])
         for i in found
         for step in EARLIER
         if (j := tuple(np.add(i, step).tolist())) in found

@@ -2,27 +2,31 @@
 
 Pass 1 labels each block by itself and keeps little of it: the runs along x, the outermost planes,
 and each component's size and first voxel. Components that touch across block borders are then
-joined, over faces, edges and corners (26-connectivity), and numbered by their first voxel in raster
-order: a number that does not depend on how the volume was cut. Pass 2 renders the runs.
+joined and numbered by their first voxel in raster order: a number that does not depend on how the
+volume was cut. Pass 2 paints the runs.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse import csgraph
 
-from volseg.blocks import roi_shape
-from volseg.types import Labels, Mask, Roi, Zyx
+from volseg.blocks import full_roi, roi_shape
+from volseg.runs import Runs, find_runs, join_runs, neighbour_pairs, paint
+from volseg.types import Labels, Roi, Zyx
 
 CONNECTIVITY = 26
+DIFFERING = {6: 1, 18: 2, 26: 3}
+"""Along how many axes the positions of neighbours may differ, by connectivity."""
+Planes = Mapping[tuple[int, int], NDArray[np.unsignedinteger]]
+"""A block's outermost planes: ``planes[axis, side]`` with side 0 (first) or -1 (last)."""
 Pairs = NDArray[np.int64]
 """Shape (pairs, 2): two components that touch."""
 
@@ -38,61 +42,55 @@ class Components:
 
     Attributes
     ----------
-    starts, values : uint32
-        Where, in the block's raster order, the label changes, and to what; the first start is 0.
+    runs : of the block.
+    values : uint32, shape (runs,)
+        The component of each run, from 1.
     sizes, firsts : int64, shape (components,)
         Voxels of each component, and the index of its first voxel in the volume's raster order.
-    planes : uint32, shapes (y, x), (z, x), (z, y)
-        The outermost planes: ``planes[axis, side]`` with side 0 (first) or -1 (last).
+    planes : unsigned, shapes (y, x), (z, x), (z, y)
+        Empty where they are not needed.
     """
 
-    starts: NDArray[np.uint32]
+    runs: Runs
     values: NDArray[np.uint32]
     sizes: NDArray[np.int64]
     firsts: NDArray[np.int64]
-    planes: Mapping[tuple[int, int], NDArray[np.uint32]]
+    planes: Planes
 
 
-def find_components(mask: Mask, core: Roi, shape: Zyx) -> Components:
+def find_components(
+    volume: NDArray[Any], core: Roi, shape: Zyx, connectivity: int = CONNECTIVITY, *, level: int = 1
+) -> Components:
     """Label one block by itself.
 
     Parameters
     ----------
-    mask : bool, shape of ``core``
+    volume : bool or integer, shape of ``core``
     core : where the block lies in the volume
     shape : the volume's (z, y, x)
+    connectivity : 6, 18 or 26
+    level : from which a voxel is foreground
     """
-    labels = _label(mask)
-    flat = labels.reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1]).astype(np.uint32)
-    values = flat[starts]
-    count = int(values.max())
-    lengths = _lengths(starts, flat.size)
+    runs, height = find_runs(volume, level), volume.shape[1]
+    values, count = join_runs(runs.rows, runs.starts, runs.stops, height, connectivity)
+    lengths = runs.stops - runs.starts
     sizes = np.bincount(values, lengths, minlength=count + 1).astype(np.int64)[1:]
-    present, first_run = np.unique(values, return_index=True)
-    first_run = first_run[present > 0]
-    inside = np.unravel_index(starts[first_run], labels.shape)
-    z, y, x = (i.astype(np.int64) + s.start for i, s in zip(inside, core, strict=True))
-    firsts = (z * shape[1] + y) * shape[2] + x
-    planes = {(axis, side): np.take(labels, side, axis) for axis in range(3) for side in (0, -1)}
-    return Components(starts, values, sizes, firsts, planes)
+    # components are numbered by their first runs
+    first = np.searchsorted(np.maximum.accumulate(values), np.arange(1, count + 1))
+    row = np.searchsorted(runs.rows, first, side="right") - 1
+    z, y = row // height + core[0].start, row % height + core[1].start
+    x = runs.starts[first].astype(np.int64) + core[2].start
+    narrow = values.astype(np.min_scalar_type(count))
+    planes = {}
+    for axis, side in itertools.product(range(3), (0, -1)):
+        box, at = list(full_roi(volume.shape)), side % volume.shape[axis]
+        box[axis] = slice(at, at + 1)
+        painted = paint(runs, narrow, height, (box[0], box[1], box[2]))
+        planes[axis, side] = painted.squeeze(axis)
+    return Components(runs, values, sizes, (z * shape[1] + y) * shape[2] + x, planes)
 
 
-def _label(mask: Mask) -> NDArray[np.uint32]:
-    # cc3d makes room for half as many components as voxels; a thin block can hold more
-    if math.prod(-(-n // 2) for n in mask.shape) < mask.size // 2:
-        solid = np.ascontiguousarray(mask)
-        return np.asarray(cc3d.connected_components(solid, connectivity=26), np.uint32)
-    labels = np.empty(mask.shape, np.uint32)
-    ndimage.label(mask, np.ones((3, 3, 3), bool), output=labels)
-    return labels
-
-
-def _lengths(starts: NDArray[np.uint32], size: int) -> NDArray[np.int64]:
-    return np.asarray(np.diff(starts.astype(np.int64), append=size), np.int64)
-
-
-def render(components: Components, numbers: Labels, core: Roi) -> Labels:
+def render(components: Components, numbers: Labels, core: Roi, part: Roi | None = None) -> Labels:
     """Write a block's labels out, each component with the number of its object.
 
     Parameters
@@ -101,53 +99,43 @@ def render(components: Components, numbers: Labels, core: Roi) -> Labels:
     numbers : shape (components,)
         0 for those that are dropped.
     core : where the block lies
+    part : of the block, relative to it; without one, all
     """
-    shape = roi_shape(core)
-    table = np.concatenate([np.zeros(1, numbers.dtype), numbers])
-    lengths = _lengths(components.starts, math.prod(shape))
-    return np.repeat(table[components.values], lengths).reshape(shape)
+    z, y, x = roi_shape(core)
+    box = part or full_roi((z, y, x))
+    return paint(components.runs, numbers[components.values - 1], y, box)
 
 
-def touching(here: Components, there: Components, step: Zyx) -> Pairs:
+def touching(here: Planes, there: Planes, step: Zyx, connectivity: int = CONNECTIVITY) -> Pairs:
     """Find the components of two neighbouring blocks that touch, by faces, edges or corners.
 
     Parameters
     ----------
-    here, there : Components
+    here, there : see `Planes`
     step : each -1, 0 or 1
         From ``here`` to ``there`` in the grid of blocks.
+    connectivity : 6, 18 or 26
 
     Returns
     -------
     int64, shape (pairs, 2), unique
         Components of ``here`` and of ``there``, counted from 0.
     """
-    ours = _border(here, step)
-    theirs = _border(there, (-step[0], -step[1], -step[2]))
-    occupied = np.argwhere(ours)
-    if not occupied.size or not theirs.any():
+    reach = DIFFERING[connectivity] - sum(s != 0 for s in step)
+    if reach < 0:
         return np.zeros((0, 2), np.int64)
-    own = ours[tuple(occupied.T)]
-    free = [s == 0 for s in step]
-    padded = np.pad(theirs, [(int(f), int(f)) for f in free])
-    seen = []
-    for moves in itertools.product(*[(0, 1, 2) if f else (0,) for f in free]):
-        other = padded[tuple((occupied + moves).T)]
-        met = other > 0
-        pair = own[met].astype(np.int64) << 32 | other[met]
-        # neighbours in a plane mostly repeat the pair before
-        seen.append(pair[np.flatnonzero(np.diff(pair, prepend=-1))])
-    pairs = np.unique(np.concatenate(seen))
+    ours, theirs = _border(here, step), _border(there, (-step[0], -step[1], -step[2]))
+    pairs = np.unique(neighbour_pairs(ours, theirs, reach)).astype(np.int64)
     return np.stack([pairs >> 32, pairs & 0xFFFFFFFF], axis=1) - 1
 
 
-def _border(components: Components, step: Zyx) -> NDArray[np.uint32]:
-    """Cut the voxels that face a neighbour, three axes, of length one where the step is not 0."""
+def _border(planes: Planes, step: Zyx) -> NDArray[np.unsignedinteger]:
+    """Cut the voxels that face a neighbour: a plane, two axes, of length one where need be."""
     axis = next(k for k in range(3) if step[k])
-    plane = np.expand_dims(components.planes[axis, -1 if step[axis] > 0 else 0], axis)
-    for other in range(axis + 1, 3):
+    plane = planes[axis, -1 if step[axis] > 0 else 0]
+    for position, other in enumerate(k for k in range(3) if k != axis):
         if step[other]:
-            plane = np.take(plane, [-1 if step[other] > 0 else 0], other)
+            plane = np.take(plane, [-1 if step[other] > 0 else 0], position)
     return plane
 
 

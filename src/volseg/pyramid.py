@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.compilation import compiled
 from volseg.types import VoxelSize, Zyx
 
 SMALLEST = 64
@@ -54,14 +54,6 @@ def reduced_shape(shape: Zyx, factor: Zyx) -> Zyx:
     """Count the voxels of a level; an incomplete one at the far border counts."""
     z, y, x = (-(-n // f) for n, f in zip(shape, factor, strict=True))
     return z, y, x
-
-
-def _corners(group: NDArray[Any], factor: Zyx) -> list[NDArray[Any]]:
-    """Split a block of whole groups into its factor's positions, each of the reduced shape."""
-    return [
-        group[z :: factor[0], y :: factor[1], x :: factor[2]]
-        for z, y, x in itertools.product(*map(range, factor))
-    ]
 
 
 def reduce_mean(block: NDArray[Any], factor: Zyx) -> NDArray[Any]:
@@ -122,36 +114,48 @@ def reduce_labels(block: NDArray[Any], factor: Zyx) -> NDArray[Any]:
     array([[[5]]])
     """
     result = np.empty(reduced_shape(block.shape[:3], factor), block.dtype)
-    # plane by plane, so that everything stays in the processor's cache
-    for k, plane in enumerate(result):
-        _reduce_plane(block[k * factor[0] : (k + 1) * factor[0]], factor, plane)
+    _vote(block, factor, result)
     return result
 
 
-def _reduce_plane(group: NDArray[Any], factor: Zyx, plane: NDArray[Any]) -> None:
-    """Reduce one or two planes into one; where voxels agree, which is mostly, there is no vote."""
-    pad = [(0, -n % f) for n, f in zip(group.shape, factor, strict=True)]
-    if any(p for _, p in pad):
-        group = np.pad(group, pad, mode="edge")
-    first = group[0]
-    same = np.ones(first.shape, bool) if len(group) == 1 else first == group[1]
-    if factor[1] == 2:
-        same = same[::2] & same[1::2]
-        same &= first[::2] == first[1::2]
-    if factor[2] == 2:
-        top = first[:: factor[1]]
-        same = same[:, ::2] & same[:, 1::2]
-        same &= top[:, ::2] == top[:, 1::2]
-    plane[...] = first[:: factor[1], :: factor[2]]
-    mixed = np.nonzero(~same)
-    if len(mixed[0]):
-        plane[mixed] = _most_frequent(np.stack([c[0][mixed] for c in _corners(group, factor)]))
+@compiled
+def _vote(block: NDArray[Any], factor: Zyx, result: NDArray[Any]) -> None:
+    """Fill in the most frequent of each group; at the far border the last voxel votes again."""
+    (fz, fy, fx), (depth, height, width) = factor, block.shape
+    votes = np.empty(fz * fy * fx, block.dtype)
+    differ = np.empty(width, np.uint8)
+    for z in range(result.shape[0]):
+        for y in range(result.shape[1]):
+            # row by row, which the processor does many voxels at a time: most groups agree
+            first = block[z * fz, y * fy]
+            differ[:] = 0
+            for other in range(1, fz * fy):
+                row = block[
+                    min(z * fz + other // fy, depth - 1), min(y * fy + other % fy, height - 1)
+                ]
+                for x in range(width):
+                    differ[x] |= row[x] != first[x]
+            for x in range(result.shape[2]):
+                left, right = x * fx, min(x * fx + fx - 1, width - 1)
+                result[z, y, x] = first[left]
+                if differ[left] or differ[right] or first[left] != first[right]:
+                    for n in range(len(votes)):
+                        votes[n] = block[
+                            min(z * fz + n // (fy * fx), depth - 1),
+                            min(y * fy + n // fx % fy, height - 1),
+                            min(x * fx + n % fx, width - 1),
+                        ]
+                    result[z, y, x] = _most_frequent(votes)
 
 
-def _most_frequent(votes: NDArray[Any]) -> NDArray[Any]:
-    """Find the most frequent value along the first axis; the smallest of equally frequent ones."""
-    votes = np.sort(votes, axis=0)
-    run = np.ones(votes.shape, np.int8)
-    for k in range(1, len(votes)):
-        run[k] = np.where(votes[k] == votes[k - 1], run[k - 1] + 1, 1)
-    return np.asarray(np.take_along_axis(votes, run.argmax(axis=0)[None], axis=0)[0])
+@compiled
+def _most_frequent(votes: NDArray[Any]) -> Any:
+    """Find the most frequent value; the smallest of equally frequent ones."""
+    best, most = votes[0], 0
+    for vote in votes:
+        count = 0
+        for other in votes:
+            count += other == vote
+        if count > most or (count == most and vote < best):
+            best, most = vote, count
+    return best

@@ -144,11 +144,11 @@ def test_after_a_failure_the_same_command_completes_it(
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     real, calls = getattr(label_block, function), []
 
-    def broken(*arguments):
+    def broken(*arguments, **named):
         calls.append(arguments)
         if len(calls) == 7:
             raise RuntimeError("a cosmic ray")
-        return real(*arguments)
+        return real(*arguments, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(label_block, function, broken)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import safetensors
@@ -15,10 +16,14 @@ from numcodecs import zstd
 from numpy.typing import NDArray
 
 from volseg.errors import StorageError
-from volseg.labels import Components
+from volseg.labels import Components, Planes
+from volseg.runs import Runs
 from volseg.types import Labels, Zyx
 
-ARRAYS = ("starts", "values", "sizes", "firsts")
+CHECKSUM = 4
+"""Bytes of the CRC-32 behind each file's content."""
+RUNS = ("rows", "starts", "stops")
+ARRAYS = ("values", "sizes", "firsts")
 
 
 @dataclass(frozen=True)
@@ -38,25 +43,34 @@ class ComponentStore:
         StorageError
             If they cannot be written.
         """
-        runs = {name: getattr(components, name) for name in ARRAYS}
+        runs = {name: getattr(components.runs, name) for name in RUNS}
+        runs |= {name: getattr(components, name) for name in ARRAYS}
         planes = {f"{axis}{side}": plane for (axis, side), plane in components.planes.items()}
         _write(self._path(index, "planes"), planes)
         _write(self._path(index, "runs"), runs)
 
-    def load(self, index: Zyx, *, planes: bool = False) -> Components:
-        """Read the components of a block, with their planes only where those are needed.
+    def load(self, index: Zyx) -> Components:
+        """Read the components of a block, without their planes.
 
         Raises
         ------
         StorageError
             If they are missing or damaged.
         """
-        runs = _read(self._path(index, "runs"))
-        found = _read(self._path(index, "planes")) if planes else {}
-        return Components(
-            **{name: runs[name] for name in ARRAYS},
-            planes={(int(k[0]), int(k[1:])): plane for k, plane in found.items()},
-        )
+        kept = _read(self._path(index, "runs"))
+        runs = Runs(**{name: kept[name] for name in RUNS})
+        return Components(runs, **{name: kept[name] for name in ARRAYS}, planes={})
+
+    def load_planes(self, index: Zyx) -> Planes:
+        """Read the outermost planes of a block.
+
+        Raises
+        ------
+        StorageError
+            If they are missing or damaged.
+        """
+        kept = _read(self._path(index, "planes"))
+        return {(int(k[0]), int(k[1:])): plane for k, plane in kept.items()}
 
     def exists(self, index: Zyx) -> bool:
         """Tell whether the components of a block have been kept."""
@@ -64,7 +78,7 @@ class ComponentStore:
 
     def save_numbers(self, numbers: Labels) -> None:
         """Keep the objects' numbers of all components, in the order of the blocks."""
-        _write_bytes(self.folder / f"numbers.{numbers.dtype.name}", numbers.tobytes())
+        _write_bytes(self.folder / f"numbers.{numbers.dtype.name}", numbers.tobytes(), sync=True)
 
     def load_numbers(self, start: int, stop: int) -> Labels:
         """Read the numbers of some components; only these are read.
@@ -85,17 +99,20 @@ class ComponentStore:
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     # numpy's own format is parsed with ast, which Python 3.11 cannot do in several threads at once
     kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    _write_bytes(path, zstd.compress(safetensors.numpy.save(kept), 1))
+    content = bytes(zstd.compress(safetensors.numpy.save(kept), 1))
+    # not synced, which takes longer than all else: what a power cut damages, the checksum finds
+    _write_bytes(path, content + crc32(content).to_bytes(CHECKSUM, "little"), sync=False)
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
+def _write_bytes(path: Path, content: bytes, *, sync: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
@@ -103,7 +120,11 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        return dict(safetensors.numpy.load(bytes(zstd.decompress(path.read_bytes()))))
+        stored = path.read_bytes()
+        content, checksum = stored[:-CHECKSUM], stored[-CHECKSUM:]
+        if crc32(content).to_bytes(CHECKSUM, "little") != checksum:
+            raise ValueError("wrong checksum")
+        return dict(safetensors.numpy.load(bytes(zstd.decompress(content))))
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     except (RuntimeError, ValueError, safetensors.SafetensorError) as error:

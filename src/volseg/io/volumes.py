@@ -121,8 +121,20 @@ def create_image(
     for k, factor in enumerate(factors):
         shape = reduced_shape(spec.shape, factor)
         fitted = fit_spec(shape, spec.dtype, spec.chunk, spec.shard)
+        if label and k > 0:
+            fitted = _matching(spec, shape, factors[1]) or fitted
         levels.append(create_array(path / str(k), spec if k == 0 else fitted))
     return Image(path, tuple(levels), tuple(map(_floats, factors)), voxel_size, dict(attributes))
+
+
+def _matching(fine: ArraySpec, shape: Zyx, factor: Zyx) -> ArraySpec | None:
+    """Choose shards that each stand for one of a finer level: whoever writes that writes both."""
+    pairs = list(zip(fine.shard, fine.chunk, factor, strict=True))
+    if any(s % f for s, _, f in pairs):
+        return None
+    z, y, x = (s // f for s, _, f in pairs)
+    chunk = [c if s // f % c == 0 else s // f for s, c, f in pairs]
+    return ArraySpec(shape, fine.dtype, (chunk[0], chunk[1], chunk[2]), (z, y, x))
 
 
 def ome_metadata(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -11,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.blocks import Block, Grid, whole_multiples
 from volseg.errors import ParameterError, VolumeError
-from volseg.io.arrays import ArraySpec, fit_spec
+from volseg.io.arrays import ArraySpec, StoredArray, fit_spec
 from volseg.io.attributes import update_attributes
 from volseg.io.components import ComponentStore
 from volseg.io.ledger import Ledger
@@ -31,15 +31,18 @@ from volseg.io.volumes import (
 )
 from volseg.labels import CONNECTIVITY, Numbering, Pairs, label_type, number_objects
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
-from volseg.stages.label_block import JoinBlock, LabelBlock, WriteBlock
-from volseg.stages.predict_plan import DEFAULT_BLOCK
+from volseg.stages.label_block import JoinBlocks, Joined, LabelBlock, Numbered, WriteBlock
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
 from volseg.stages.results import discard, fingerprint, is_complete
 from volseg.types import Zyx
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
+BLOCK: Zyx = (64, 1024, 1024)
+"""Larger than those of inference: a block takes little memory here, and little time."""
+JOINED = 8
+"""Blocks that one task joins to their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     spec = fit_spec(source.levels[0].shape, "uint32")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
-    grid = Grid(spec.shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard))
+    grid = Grid(spec.shape, whole_multiples(options.block or BLOCK, spec.shard))
     if options.overwrite:
         discard(output, table_path(volume, name), ledger_path, store.folder)
     ledger = Ledger.open(ledger_path, {**header, "block": grid.size, "shard": spec.shard})
@@ -164,6 +167,11 @@ class LabelRun:
     engine: EngineOptions
     progress: Progress
 
+    @property
+    def connectivity(self) -> int:
+        """Which neighbours are one object."""
+        return int(self.ledger.header["connectivity"])
+
     def find(self, level: int) -> dict[Zyx, int]:
         """Pass 1; return the number of components of each block, in raster order."""
         records = self.ledger.records
@@ -181,57 +189,64 @@ class LabelRun:
             return []
 
         try:
-            task = LabelBlock(self.source.levels[0], level, self.store)
+            task = LabelBlock(self.source.levels[0], level, self.connectivity, self.store)
             run_blocks(task, missing, self.engine, on_result=on_result)
         finally:
             self.progress.finish()
         return {b.index: int(records[_key("found", b)]) for b in blocks}
 
-    def number(self, offsets: dict[Zyx, int]) -> Numbering:
+    def number(self, offsets: dict[Zyx, int], components: int) -> Numbering:
         """Join components across borders and number the objects; return them."""
+        sizes, firsts = np.zeros((2, components), np.int64)
         pairs: list[Pairs] = []
 
-        def on_result(block: Block, found: list[tuple[Zyx, Pairs]]) -> Iterable[Block]:
-            for other, local in found:
-                pairs.append(local + np.array([offsets[block.index], offsets[other]]))
+        def on_result(_: list[Zyx], found: list[Joined]) -> Iterable[list[Zyx]]:
+            for block in found:
+                start = offsets[block.index]
+                sizes[start : start + len(block.sizes)] = block.sizes
+                firsts[start : start + len(block.firsts)] = block.firsts
+                for other, local in block.pairs:
+                    pairs.append(local + np.array([start, offsets[other]]))
             return []
 
-        blocks = list(self.grid.blocks())
-        run_blocks(JoinBlock(self.grid, self.store), blocks, self.engine, on_result=on_result)
-        sizes, firsts = zip(*map(self._sizes_and_firsts, blocks), strict=True)
-        smallest = int(self.ledger.header["min_size"])
-        return number_objects(np.concatenate(sizes), np.concatenate(firsts), pairs, smallest)
-
-    def _sizes_and_firsts(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        kept = self.store.load(block.index)
-        return kept.sizes, kept.firsts
+        indices = list(offsets)
+        groups = (indices[k : k + JOINED] for k in range(0, len(indices), JOINED))
+        task = JoinBlocks(self.grid, self.store, self.connectivity)
+        run_blocks(task, groups, self.engine, on_result=on_result)
+        return number_objects(sizes, firsts, pairs, int(self.ledger.header["min_size"]))
 
     def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> int:
         """Give every object its number and write it; return how many there are."""
-        ends = np.cumsum(list(counts.values()))
-        offsets = {i: int(e) - n for (i, n), e in zip(counts.items(), ends, strict=True)}
+        *starts, components = itertools.accumulate(counts.values(), initial=0)
+        offsets = dict(zip(counts, starts, strict=True))
         records = self.ledger.records
         if "objects" not in records:
-            numbering = self.number(offsets)
+            numbering = self.number(offsets, components)
             self.store.save_numbers(numbering.numbers)
             discard(labels_path(self.volume, self.name), table_path(self.volume, self.name))
             self._create(numbering.objects, header)
             self.ledger.record("objects", numbering.objects)
         image = open_image(labels_path(self.volume, self.name))
-        missing = [b for b in self.grid.blocks() if _key("written", b) not in records]
+        missing = (
+            Numbered(b, offsets[b.index])
+            for b in self.grid.blocks()
+            if _key("written", b) not in records
+        )
         self.progress.start(math.prod(self.grid.shape), "voxels", "writing labels")
 
-        def on_result(block: Block, voxels: int) -> Iterable[Block]:
-            self.ledger.record(_key("written", block))
+        def on_result(item: Numbered, voxels: int) -> Iterable[Numbered]:
+            self.ledger.record(_key("written", item.block))
             self.progress.advance(voxels)
             return []
 
         try:
-            task = WriteBlock(image.levels[0], self.store, offsets)
+            coarse, factor = coarse_level(image)
+            task = WriteBlock(image.levels[0], coarse, factor, self.store)
             run_blocks(task, missing, self.engine, on_result=on_result)
         finally:
             self.progress.finish()
-        build_pyramid(image, self.engine, self.progress, label=True)
+        first = 1 if coarse is None else 2
+        build_pyramid(image, self.engine, self.progress, label=True, first=first)
         register_label(self.volume, self.name)
         update_attributes(image.path, {"complete": True, "fingerprint": fingerprint(header)})
         return int(records["objects"])
@@ -248,6 +263,16 @@ class LabelRun:
         }
         path = labels_path(self.volume, self.name)
         create_image(path, spec, source.voxel_size, label=True, attributes=attributes)
+
+
+def coarse_level(image: Image) -> tuple[StoredArray | None, Zyx]:
+    """Find level 1 of labels, if each of its shards stands for one of level 0, and its factor."""
+    if len(image.levels) == 1:
+        return None, (1, 1, 1)
+    z, y, x = (round(f) for f in image.factors[1])
+    fine, coarse = image.levels[0].shard, image.levels[1].shard
+    alike = all(f * c == s for f, c, s in zip((z, y, x), coarse, fine, strict=True))
+    return image.levels[1] if alike else None, (z, y, x)
 
 
 def _key(what: str, block: Block) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from volseg.blocks import Block, Grid, roi_size
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.blocks import Block, Grid, roi_shape, roi_size
 from volseg.io.arrays import StoredArray
 from volseg.io.components import ComponentStore
-from volseg.labels import EARLIER, Pairs, find_components, render, touching
-from volseg.types import Zyx
+from volseg.io.shards import encode_chunk, write_shard
+from volseg.labels import EARLIER, Components, Pairs, find_components, render, touching
+from volseg.pyramid import reduce_labels
+from volseg.types import Labels, Roi, Zyx
 
 
 @dataclass(frozen=True)
@@ -17,51 +23,136 @@ class LabelBlock:
 
     probabilities: StoredArray
     level: int
+    connectivity: int
     store: ComponentStore
 
     def __call__(self, block: Block) -> int:
         """Label one block; return the number of its components."""
-        mask = self.probabilities[block.core] >= self.level
-        components = find_components(mask, block.core, self.probabilities.shape)
+        shape, connectivity = self.probabilities.shape, self.connectivity
+        volume = self.probabilities[block.core]
+        components = find_components(volume, block.core, shape, connectivity, level=self.level)
         self.store.save(block.index, components)
         return len(components.sizes)
 
 
 @dataclass(frozen=True)
-class JoinBlock:
+class Joined:
+    """What is known of a block once its neighbours are looked at.
+
+    Attributes
+    ----------
+    index : of the block.
+    sizes, firsts : of its components, see `volseg.labels.Components`.
+    pairs : components that touch, with each neighbour before it.
+    """
+
+    index: Zyx
+    sizes: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    pairs: list[tuple[Zyx, Pairs]]
+
+
+@dataclass(frozen=True)
+class JoinBlocks:
     """Between the passes: find what touches across the borders with the blocks before."""
 
     grid: Grid
     store: ComponentStore
+    connectivity: int
 
-    def __call__(self, block: Block) -> list[tuple[Zyx, Pairs]]:
-        """Return the pairs with each earlier neighbour."""
-        here = self.store.load(block.index, planes=True)
-        if not len(here.sizes):
-            return []
-        found = []
-        for step in EARLIER:
-            index = neighbour(self.grid, block.index, step)
-            if index is not None:
-                pairs = touching(here, self.store.load(index, planes=True), step)
-                found.append((index, pairs))
-        return found
+    def __call__(self, indices: Sequence[Zyx]) -> list[Joined]:
+        """Look at several blocks: each takes less time than to schedule it."""
+        return [self._join(index) for index in indices]
+
+    def _join(self, index: Zyx) -> Joined:
+        kept, pairs = self.store.load(index), []
+        here = self.store.load_planes(index)
+        for step in EARLIER if len(kept.sizes) else ():
+            other = neighbour(self.grid, index, step)
+            if other is not None:
+                there = self.store.load_planes(other)
+                pairs.append((other, touching(here, there, step, self.connectivity)))
+        return Joined(index, kept.sizes, kept.firsts, pairs)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A block, and where the numbers of its components begin."""
+
+    block: Block
+    start: int
 
 
 @dataclass(frozen=True)
 class WriteBlock:
-    """Pass 2: write one block's objects, as whole shards."""
+    """Pass 2: write one block's objects, as whole shards.
+
+    Attributes
+    ----------
+    labels, coarse : levels 0 and 1; None where level 1 has other shards.
+    factor : level-0 voxels per voxel of level 1.
+    store : what pass 1 kept.
+    """
 
     labels: StoredArray
+    coarse: StoredArray | None
+    factor: Zyx
     store: ComponentStore
-    offsets: dict[Zyx, int]
 
-    def __call__(self, block: Block) -> int:
+    def __call__(self, item: Numbered) -> int:
         """Write one block; return its voxels."""
-        components, start = self.store.load(block.index), self.offsets[block.index]
-        numbers = self.store.load_numbers(start, start + len(components.sizes))
-        self.labels.write(block.core, render(components, numbers, block.core))
-        return roi_size(block.core)
+        core, components = item.block.core, self.store.load(item.block.index)
+        numbers = self.store.load_numbers(item.start, item.start + len(components.sizes))
+        for shard in Grid(self.labels.shape, self.labels.shard).blocks(core):
+            self._write(shard, _Piecewise(components, numbers, core))
+        return roi_size(core)
+
+    def _write(self, shard: Block, block: _Piecewise) -> None:
+        """Paint, reduce and encode piece by piece: each fits into the processor's cache."""
+        unit = self.labels.chunk
+        if self.coarse is not None:
+            z, y, x = (c * f for c, f in zip(self.coarse.chunk, self.factor, strict=True))
+            unit = (z, y, x)
+        fine: dict[Zyx, bytes] = {}
+        coarse: dict[Zyx, bytes] = {}
+        for piece in Grid(roi_shape(shard.core), unit).blocks():
+            corner = [s.start + p.start for s, p in zip(shard.core, piece.core, strict=True)]
+            labels = block.paint(corner, roi_shape(piece.core))
+            if not labels.any():
+                continue
+            _encode(labels, self.labels.chunk, [s.start for s in piece.core], fine)
+            if self.coarse is not None:
+                first = [i * c for i, c in zip(piece.index, self.coarse.chunk, strict=True)]
+                reduced = reduce_labels(labels, self.factor)
+                _encode(reduced, self.coarse.chunk, first, coarse)
+        write_shard(self.labels, shard.index, fine)
+        if self.coarse is not None:
+            write_shard(self.coarse, shard.index, coarse)
+
+
+@dataclass(frozen=True)
+class _Piecewise:
+    """A block of labels, of which any piece can be painted."""
+
+    components: Components
+    numbers: Labels
+    core: Roi
+
+    def paint(self, corner: Sequence[int], shape: Zyx) -> Labels:
+        z, y, x = (
+            slice(c - s.start, c - s.start + n)
+            for c, s, n in zip(corner, self.core, shape, strict=True)
+        )
+        return render(self.components, self.numbers, self.core, (z, y, x))
+
+
+def _encode(labels: Labels, chunk: Zyx, corner: Sequence[int], into: dict[Zyx, bytes]) -> None:
+    """Encode the chunks of a piece that begins at a corner of its shard."""
+    for part in Grid(labels.shape, chunk).blocks():
+        encoded = encode_chunk(labels[part.core], chunk)
+        if encoded is not None:
+            z, y, x = (i + c // n for i, c, n in zip(part.index, corner, chunk, strict=True))
+            into[z, y, x] = encoded
 
 
 def neighbour(grid: Grid, index: Zyx, step: Zyx) -> Zyx | None:

@@ -28,7 +28,7 @@ class FindObjects:
 
     def __call__(self, block: Block) -> int:
         """Keep the components of one block; return how many there are."""
-        components = find_components(self.mask[block.core] > 0, block.core, self.mask.shape)
+        components = find_components(self.mask[block.core], block.core, self.mask.shape)
         self.store.save(block.index, components)
         return len(components.sizes)
 
@@ -49,14 +49,11 @@ class JoinObjects:
 
     def __call__(self, block: Block) -> list[tuple[Zyx, Pairs]]:
         """Return the pairs with each earlier neighbour."""
-        here = self.store.load(block.index, planes=True)
-        if not len(here.sizes):
-            return []
-        found = []
+        here, found = self.store.load_planes(block.index), []
         for step in EARLIER:
             index = neighbour(self.grid, block.index, step)
             if index in self.indices and index is not None:
-                found.append((index, touching(here, self.store.load(index, planes=True), step)))
+                found.append((index, touching(here, self.store.load_planes(index), step)))
         return found
 
 

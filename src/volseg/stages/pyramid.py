@@ -43,13 +43,15 @@ class ReduceTask:
         return reduced.size
 
 
-def build_pyramid(image: Image, options: EngineOptions, progress: Progress, *, label: bool) -> None:
-    """Write levels 1 and coarser, each from the one before.
+def build_pyramid(
+    image: Image, options: EngineOptions, progress: Progress, *, label: bool, first: int = 1
+) -> None:
+    """Write level ``first`` and coarser ones, each from the one before.
 
     Parameters
     ----------
     image : Image
-        Complete at level 0; the other levels exist and are empty.
+        Complete before level ``first``; the other levels exist and are empty.
     options : EngineOptions
     progress : Progress
     label : bool
@@ -60,18 +62,23 @@ def build_pyramid(image: Image, options: EngineOptions, progress: Progress, *, l
     BlockError
         If blocks failed; building it again starts over, which costs little.
     """
-    total = sum(int(np.prod(level.shape)) for level in image.levels[1:])
+    total = sum(int(np.prod(level.shape)) for level in image.levels[first:])
     progress.start(total, "voxels", "pyramid")
     try:
-        for k in range(1, len(image.levels)):
-            fine, coarse = image.levels[k - 1], image.levels[k]
-            pairs = zip(image.factors[k], image.factors[k - 1], strict=True)
-            z, y, x = (round(a / b) for a, b in pairs)
-            run_blocks(
-                ReduceTask(fine, coarse, (z, y, x), label),
-                Grid(coarse.shape, coarse.shard).blocks(),
-                options,
-                on_result=lambda _, n: progress.advance(n),
-            )
+        for k in range(first, len(image.levels)):
+            task = reduce_task(image, k, label=label)
+            blocks = list(Grid(task.coarse.shape, task.coarse.shard).blocks())
+            if len(blocks) == 1:
+                # and so have all coarser ones: they are not worth a cluster's time
+                progress.advance(task(blocks[0]))
+                continue
+            run_blocks(task, blocks, options, on_result=lambda _, n: progress.advance(n))
     finally:
         progress.finish()
+
+
+def reduce_task(image: Image, level: int, *, label: bool) -> ReduceTask:
+    """Say how a level is made from the one before."""
+    pairs = zip(image.factors[level], image.factors[level - 1], strict=True)
+    z, y, x = (round(a / b) for a, b in pairs)
+    return ReduceTask(image.levels[level - 1], image.levels[level], (z, y, x), label)

@@ -1,0 +1,81 @@
+"""Shards made piece by piece are what other readers of Zarr expect."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volseg.blocks import Grid
+from volseg.errors import StorageError
+from volseg.io.arrays import ArraySpec, create_array
+from volseg.io.shards import encode_chunk, write_shard
+
+sides = st.tuples(*[st.integers(1, 9)] * 3)
+
+
+def write_all(array, whole):
+    """Write an array shard by shard and chunk by chunk."""
+    for shard in Grid(array.shape, array.shard).blocks():
+        inside = whole[shard.core]
+        chunks = {
+            c.index: encode_chunk(inside[c.core], array.chunk)
+            for c in Grid(inside.shape, array.chunk).blocks()
+        }
+        write_shard(array, shard.index, {k: v for k, v in chunks.items() if v is not None})
+
+
+@given(
+    shape=sides,
+    chunk=st.tuples(*[st.integers(1, 4)] * 3),
+    multiple=st.tuples(*[st.integers(1, 3)] * 3),
+    dtype=st.sampled_from(["uint8", "uint32", "uint64"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_two_other_libraries_read_what_was_written(
+    shape, chunk, multiple, dtype, seed, tmp_path_factory
+):
+    shard = tuple(c * m for c, m in zip(chunk, multiple, strict=True))
+    array = create_array(
+        tmp_path_factory.mktemp("shards") / "a", ArraySpec(shape, dtype, chunk, shard)
+    )
+    rng = np.random.default_rng(seed)
+    whole = rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    whole *= rng.random(shape) < 0.1
+    write_all(array, whole)
+    np.testing.assert_array_equal(array[:], whole)
+    np.testing.assert_array_equal(zarr.open_array(array.path)[:], whole)
+
+
+def test_what_is_empty_takes_no_room(tmp_path):
+    array = create_array(tmp_path / "a", ArraySpec((8, 8, 8), "uint32", (4, 4, 4), (8, 8, 8)))
+    write_all(array, np.zeros((8, 8, 8), np.uint32))
+    assert not (tmp_path / "a" / "c").exists()
+    assert not array[:].any()
+
+
+def test_every_damaged_byte_is_noticed(tmp_path):
+    array = create_array(tmp_path / "a", ArraySpec((4, 8, 8), "uint32", (4, 4, 4), (4, 8, 8)))
+    whole = np.random.default_rng(0).integers(1, 99, (4, 8, 8)).astype(np.uint32)
+    write_all(array, whole)
+    file = tmp_path / "a" / "c" / "0" / "0" / "0"
+    good = file.read_bytes()
+    for position in itertools.chain(range(0, len(good), 37), [len(good) - 1]):
+        bad = bytearray(good)
+        bad[position] ^= 1
+        file.write_bytes(bad)
+        with pytest.raises(StorageError):
+            array[:]
+
+
+def test_a_folder_that_is_gone_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "a").write_text("a file, where a folder should be")
+    array = create_array(tmp_path / "b", ArraySpec((4, 4, 4), "uint8", (4, 4, 4), (4, 4, 4)))
+    moved = dataclasses.replace(array, path=tmp_path / "a")
+    with pytest.raises(StorageError, match=str(tmp_path / "a")):
+        write_all(moved, np.ones((4, 4, 4), np.uint8))
