@@ -27,7 +27,7 @@ def write_all(array, whole):
             c.index: encode_chunk(inside[c.core], array.chunk)
             for c in Grid(inside.shape, array.chunk).blocks()
         }
-        write_shard(array, shard.index, {k: v for k, v in chunks.items() if v is not None})
+        write_shard(array, shard.index, {k: v for k, v in chunks.items() if v is not None})()
 
 
 @given(

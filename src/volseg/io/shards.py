@@ -8,7 +8,7 @@ cache. Source: Zarr v3, ``sharding_indexed``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import tensorstore as ts
 from numcodecs import zstd
 from numpy.typing import NDArray
 
+from volseg.blocks import Grid
 from volseg.errors import StorageError
 from volseg.io.arrays import COMPRESSION_LEVEL, StoredArray
 from volseg.types import Zyx
@@ -46,22 +47,41 @@ def encode_chunk(chunk: NDArray[Any], shape: Zyx) -> bytes | None:
     return packed + checksum.to_bytes(4, "little")
 
 
-def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> None:
-    """Write a shard durably, completely or not at all; one without chunks is not written.
+def encode_chunks(part: NDArray[Any], shape: Zyx, corner: Sequence[int]) -> dict[Zyx, bytes]:
+    """Encode a part of a shard, by the positions of its chunks in the shard.
+
+    Parameters
+    ----------
+    part : (z, y, x)
+    shape : of a chunk
+    corner : where in the shard the part begins, whole chunks
+    """
+    encoded = {}
+    for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), shape).blocks():
+        content = encode_chunk(part[chunk.core], shape)
+        if content is not None:
+            z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, shape, strict=True))
+            encoded[z, y, x] = content
+    return encoded
+
+
+def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Callable[[], None]:
+    """Begin to write a shard, completely or not at all; one without chunks is not written.
 
     Parameters
     ----------
     array : made by `volseg.io.arrays.create_array`
     index : of the shard in the array
-    chunks : by their position in the shard, from `encode_chunk`
+    chunks : by their position in the shard, from `encode_chunks`
 
-    Raises
-    ------
-    StorageError
-        If it cannot be written: a full disk, no permission.
+    Returns
+    -------
+    callable
+        Waits until the shard is durable. It raises `StorageError` if it cannot be written: a full
+        disk, no permission.
     """
     if not chunks:
-        return
+        return lambda: None
     z, y, x = (s // c for s, c in zip(array.shard, array.chunk, strict=True))
     table = np.full((z, y, x, 2), ABSENT, "<u8")
     offset = 0
@@ -71,10 +91,15 @@ def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> 
     packed = table.tobytes()
     checksum = google_crc32c.value(packed).to_bytes(4, "little")
     key = "c/" + "/".join(map(str, index))
-    try:
-        _folder(array.path).write(key, b"".join([*chunks.values(), packed, checksum])).result()
-    except (ValueError, OSError, RuntimeError) as error:
-        raise StorageError(f"cannot write {array.path / key}: {error}") from error
+    writing = _folder(array.path).write(key, b"".join([*chunks.values(), packed, checksum]))
+
+    def wait() -> None:
+        try:
+            writing.result()
+        except (ValueError, OSError, RuntimeError) as error:
+            raise StorageError(f"cannot write {array.path / key}: {error}") from error
+
+    return wait
 
 
 @lru_cache(maxsize=64)

@@ -75,9 +75,18 @@ def table_path(volume: Path, name: str) -> Path:
     return volume / "tables" / f"{name}.parquet"
 
 
+def slices_path(volume: Path, name: str) -> Path:
+    """Find where a volume's table of one row per slice lies."""
+    return volume / "tables" / f"{name}-slices.parquet"
+
+
 def scratch_path(volume: Path) -> Path:
     """Say where a volume keeps ledgers and scratch."""
     return volume / ".volseg"
+
+
+MATCHED = 2
+"""Levels of labels whose shards each stand for one of level 0; those of more would be too small."""
 
 
 def create_image(
@@ -122,7 +131,7 @@ def create_image(
         shape = reduced_shape(spec.shape, factor)
         fitted = fit_spec(shape, spec.dtype, spec.chunk, spec.shard)
         if label and k > 0:
-            fitted = _matching(spec, shape, factors[1]) or fitted
+            fitted = _matching(spec, shape, factors[min(k, MATCHED)]) or fitted
         levels.append(create_array(path / str(k), spec if k == 0 else fitted))
     return Image(path, tuple(levels), tuple(map(_floats, factors)), voxel_size, dict(attributes))
 

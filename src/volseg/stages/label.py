@@ -15,7 +15,7 @@ import numpy as np
 
 from volseg.blocks import Block, Grid, whole_multiples
 from volseg.errors import ParameterError, VolumeError
-from volseg.io.arrays import ArraySpec, StoredArray, fit_spec
+from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.attributes import update_attributes
 from volseg.io.components import ComponentStore
 from volseg.io.ledger import Ledger
@@ -27,13 +27,14 @@ from volseg.io.volumes import (
     probabilities_path,
     register_label,
     scratch_path,
+    slices_path,
     table_path,
 )
 from volseg.labels import CONNECTIVITY, Numbering, Pairs, label_type, number_objects
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
-from volseg.stages.label_block import JoinBlocks, Joined, LabelBlock, Numbered, WriteBlock
+from volseg.stages.label_block import Coarse, JoinBlocks, Joined, LabelBlock, Numbered, WriteBlock
 from volseg.stages.progress import Progress
-from volseg.stages.pyramid import build_pyramid
+from volseg.stages.pyramid import build_pyramid, step_factor
 from volseg.stages.results import discard, fingerprint, is_complete
 from volseg.types import Zyx
 
@@ -113,7 +114,7 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
         spec = replace(spec, shard=options.shard, chunk=options.shard)
     grid = Grid(spec.shape, whole_multiples(options.block or BLOCK, spec.shard))
     if options.overwrite:
-        discard(output, table_path(volume, name), ledger_path, store.folder)
+        discard(output, *tables(volume, name), ledger_path, store.folder)
     ledger = Ledger.open(ledger_path, {**header, "block": grid.size, "shard": spec.shard})
     run = LabelRun(volume, name, source, spec, grid, store, ledger, options.engine, progress)
     with one_cluster(options.engine):
@@ -223,7 +224,7 @@ class LabelRun:
         if "objects" not in records:
             numbering = self.number(offsets, components)
             self.store.save_numbers(numbering.numbers)
-            discard(labels_path(self.volume, self.name), table_path(self.volume, self.name))
+            discard(labels_path(self.volume, self.name), *tables(self.volume, self.name))
             self._create(numbering.objects, header)
             self.ledger.record("objects", numbering.objects)
         image = open_image(labels_path(self.volume, self.name))
@@ -240,12 +241,12 @@ class LabelRun:
             return []
 
         try:
-            coarse, factor = coarse_level(image)
-            task = WriteBlock(image.levels[0], coarse, factor, self.store)
+            coarse = coarse_levels(image)
+            task = WriteBlock(image.levels[0], coarse, self.store)
             run_blocks(task, missing, self.engine, on_result=on_result)
         finally:
             self.progress.finish()
-        first = 1 if coarse is None else 2
+        first = 1 + len(coarse)
         build_pyramid(image, self.engine, self.progress, label=True, first=first)
         register_label(self.volume, self.name)
         update_attributes(image.path, {"complete": True, "fingerprint": fingerprint(header)})
@@ -265,14 +266,21 @@ class LabelRun:
         create_image(path, spec, source.voxel_size, label=True, attributes=attributes)
 
 
-def coarse_level(image: Image) -> tuple[StoredArray | None, Zyx]:
-    """Find level 1 of labels, if each of its shards stands for one of level 0, and its factor."""
-    if len(image.levels) == 1:
-        return None, (1, 1, 1)
-    z, y, x = (round(f) for f in image.factors[1])
-    fine, coarse = image.levels[0].shard, image.levels[1].shard
-    alike = all(f * c == s for f, c, s in zip((z, y, x), coarse, fine, strict=True))
-    return image.levels[1] if alike else None, (z, y, x)
+def coarse_levels(image: Image) -> tuple[Coarse, ...]:
+    """Find the levels of labels of which each shard stands for one of level 0."""
+    found: list[Coarse] = []
+    fine = image.levels[0].shard
+    for k in range(1, len(image.levels)):
+        shard = image.levels[k].shard
+        if any(round(f) * c != s for f, c, s in zip(image.factors[k], shard, fine, strict=True)):
+            break
+        found.append(Coarse(image.levels[k], step_factor(image, k)))
+    return tuple(found)
+
+
+def tables(volume: Path, name: str) -> tuple[Path, Path]:
+    """Name the tables that are no longer true when labels change."""
+    return table_path(volume, name), slices_path(volume, name)
 
 
 def _key(what: str, block: Block) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from volseg.blocks import Block, Grid, roi_shape, roi_size
 from volseg.io.arrays import StoredArray
 from volseg.io.components import ComponentStore
-from volseg.io.shards import encode_chunk, write_shard
+from volseg.io.shards import encode_chunks, write_shard
 from volseg.labels import EARLIER, Components, Pairs, find_components, render, touching
-from volseg.pyramid import reduce_labels
+from volseg.pyramid import reduce_labels, reduced_shape
 from volseg.types import Labels, Roi, Zyx
 
 
@@ -76,6 +76,14 @@ class JoinBlocks:
 
 
 @dataclass(frozen=True)
+class Coarse:
+    """A level that is written with level 0; its factor is counted from the level before."""
+
+    array: StoredArray
+    factor: Zyx
+
+
+@dataclass(frozen=True)
 class Numbered:
     """A block, and where the numbers of its components begin."""
 
@@ -89,45 +97,51 @@ class WriteBlock:
 
     Attributes
     ----------
-    labels, coarse : levels 0 and 1; None where level 1 has other shards.
-    factor : level-0 voxels per voxel of level 1.
+    labels : level 0.
+    coarse : the next levels, as far as each of their shards stands for one of level 0.
     store : what pass 1 kept.
     """
 
     labels: StoredArray
-    coarse: StoredArray | None
-    factor: Zyx
+    coarse: tuple[Coarse, ...]
     store: ComponentStore
 
     def __call__(self, item: Numbered) -> int:
         """Write one block; return its voxels."""
         core, components = item.block.core, self.store.load(item.block.index)
         numbers = self.store.load_numbers(item.start, item.start + len(components.sizes))
-        for shard in Grid(self.labels.shape, self.labels.shard).blocks(core):
-            self._write(shard, _Piecewise(components, numbers, core))
+        shards = Grid(self.labels.shape, self.labels.shard).blocks(core)
+        # the disk works on one shard while the next is made
+        waits = [w for s in shards for w in self._write(s, _Piecewise(components, numbers, core))]
+        for wait in waits:
+            wait()
         return roi_size(core)
 
-    def _write(self, shard: Block, block: _Piecewise) -> None:
+    def _write(self, shard: Block, block: _Piecewise) -> list[Callable[[], None]]:
         """Paint, reduce and encode piece by piece: each fits into the processor's cache."""
-        unit = self.labels.chunk
-        if self.coarse is not None:
-            z, y, x = (c * f for c, f in zip(self.coarse.chunk, self.factor, strict=True))
-            unit = (z, y, x)
-        fine: dict[Zyx, bytes] = {}
-        coarse: dict[Zyx, bytes] = {}
+        z, y, x = self.coarse[0].factor if self.coarse else (1, 1, 1)
+        unit = self.labels.chunk[0] * z, self.labels.chunk[1] * y, self.labels.chunk[2] * x
+        reduced = np.zeros(reduced_shape(roi_shape(shard.core), (z, y, x)), self.labels.dtype)
+        chunks: dict[Zyx, bytes] = {}
         for piece in Grid(roi_shape(shard.core), unit).blocks():
             corner = [s.start + p.start for s, p in zip(shard.core, piece.core, strict=True)]
             labels = block.paint(corner, roi_shape(piece.core))
             if not labels.any():
                 continue
-            _encode(labels, self.labels.chunk, [s.start for s in piece.core], fine)
-            if self.coarse is not None:
-                first = [i * c for i, c in zip(piece.index, self.coarse.chunk, strict=True)]
-                reduced = reduce_labels(labels, self.factor)
-                _encode(reduced, self.coarse.chunk, first, coarse)
-        write_shard(self.labels, shard.index, fine)
-        if self.coarse is not None:
-            write_shard(self.coarse, shard.index, coarse)
+            chunks |= encode_chunks(labels, self.labels.chunk, [s.start for s in piece.core])
+            if self.coarse:
+                small = reduce_labels(labels, (z, y, x))
+                at = (s.start // f for s, f in zip(piece.core, (z, y, x), strict=True))
+                reduced[tuple(slice(a, a + n) for a, n in zip(at, small.shape, strict=True))] = (
+                    small
+                )
+        waits = [write_shard(self.labels, shard.index, chunks)]
+        for k, level in enumerate(self.coarse):
+            if k:
+                reduced = reduce_labels(reduced, level.factor)
+            chunks = encode_chunks(reduced, level.array.chunk, (0, 0, 0))
+            waits.append(write_shard(level.array, shard.index, chunks))
+        return waits
 
 
 @dataclass(frozen=True)
@@ -144,15 +158,6 @@ class _Piecewise:
             for c, s, n in zip(corner, self.core, shape, strict=True)
         )
         return render(self.components, self.numbers, self.core, (z, y, x))
-
-
-def _encode(labels: Labels, chunk: Zyx, corner: Sequence[int], into: dict[Zyx, bytes]) -> None:
-    """Encode the chunks of a piece that begins at a corner of its shard."""
-    for part in Grid(labels.shape, chunk).blocks():
-        encoded = encode_chunk(labels[part.core], chunk)
-        if encoded is not None:
-            z, y, x = (i + c // n for i, c, n in zip(part.index, corner, chunk, strict=True))
-            into[z, y, x] = encoded
 
 
 def neighbour(grid: Grid, index: Zyx, step: Zyx) -> Zyx | None:

@@ -79,6 +79,13 @@ def build_pyramid(
 
 def reduce_task(image: Image, level: int, *, label: bool) -> ReduceTask:
     """Say how a level is made from the one before."""
+    return ReduceTask(
+        image.levels[level - 1], image.levels[level], step_factor(image, level), label
+    )
+
+
+def step_factor(image: Image, level: int) -> Zyx:
+    """Count the voxels of the level before that make one of this."""
     pairs = zip(image.factors[level], image.factors[level - 1], strict=True)
     z, y, x = (round(a / b) for a, b in pairs)
-    return ReduceTask(image.levels[level - 1], image.levels[level], (z, y, x), label)
+    return z, y, x

@@ -19,7 +19,7 @@ from volseg.errors import ParameterError, ShapeError, StorageError
 from volseg.io.arrays import StoredArray
 from volseg.io.label_sources import LabelSource, open_label_path, open_labels
 from volseg.io.tables import check_table_path, write_table
-from volseg.io.volumes import Image, open_image, probabilities_path, table_path
+from volseg.io.volumes import Image, open_image, probabilities_path, slices_path, table_path
 from volseg.shape import too_large
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
@@ -149,12 +149,12 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot write in {volume}: {error.strerror}") from error
-    slices_path = path.with_name(f"{path.stem}-slices{path.suffix}")
-    write_table(slices_path, slices, slice_units, provenance)
+    by_slice = slices_path(volume, name)
+    write_table(by_slice, slices, slice_units, provenance)
     write_table(path, columns, units, provenance)
     summary = summarise(columns, source.region, size)
     seconds = time.monotonic() - begun
-    return VolumeStats(volume, summary, columns, units, path, slices_path, seconds, tuple(notes))
+    return VolumeStats(volume, summary, columns, units, path, by_slice, seconds, tuple(notes))
 
 
 def _open(volume: Path, options: StatsOptions) -> tuple[LabelSource, str]:
