@@ -36,7 +36,7 @@ def encode_chunk(chunk: NDArray[Any], shape: Zyx) -> bytes | None:
     chunk : shape up to ``shape``, less at the array's border, where zeros fill the rest
     shape : of a chunk
     """
-    if not chunk.any():
+    if not chunk.max():
         return None
     if chunk.shape != shape:
         pad = [(0, full - n) for n, full in zip(chunk.shape, shape, strict=True)]

@@ -126,7 +126,7 @@ class WriteBlock:
         for piece in Grid(roi_shape(shard.core), unit).blocks():
             corner = [s.start + p.start for s, p in zip(shard.core, piece.core, strict=True)]
             labels = block.paint(corner, roi_shape(piece.core))
-            if not labels.any():
+            if not labels.max():
                 continue
             chunks |= encode_chunks(labels, self.labels.chunk, [s.start for s in piece.core])
             if self.coarse:
