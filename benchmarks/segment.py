@@ -25,7 +25,7 @@ from volseg.stages.engine import EngineOptions
 from volseg.stages.memory import keep_freed_memory
 from volseg.stages.predict import predict
 from volseg.stages.predict_block import predictor_for
-from volseg.stages.predict_plan import PredictOptions, plan_prediction
+from volseg.stages.predict_plan import PredictOptions, choose_network, plan_prediction
 from volseg.stages.progress import NoProgress
 
 
@@ -46,9 +46,7 @@ def main() -> None:
         tifffile.imwrite(source, raw)
         convert(source, volume, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
         plan = plan_prediction(volume, options)
-        predictor = predictor_for(
-            str(Path(arguments.model)), plan.header["device"], plan.header["precision"]
-        )
+        predictor = predictor_for(choose_network(plan, options))
         tile = tuple(a.tile for a in plan.handover.lattice.axes)
         inputs = np.random.default_rng(1).uniform(-1, 1, tile).astype(np.float32)
         predictor(inputs)

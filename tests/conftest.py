@@ -57,7 +57,7 @@ def toy_model(tmp_path_factory) -> Path:
         "width": 8,
         "parameters": count_parameters(network),
         "voxel_size": [5.0, 5.0, 5.0],
-        "percentiles": [1.0, 99.0],
+        "preprocessing": {"percentiles": [1.0, 99.0], "gain": 1, "gamma": 1, "equalise": False},
         "tile": [12, 32, 32],
         "overlap": [4, 8, 8],
         "stride": [4, 8, 8],

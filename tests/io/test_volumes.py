@@ -12,15 +12,16 @@ from ome_zarr_models.v05.image import Image as OmeImage
 from ome_zarr_models.v05.image_label import ImageLabel
 
 from volseg.errors import ConflictError, VolumeError
+from volseg.intensity import Preprocessing
 from volseg.io.arrays import fit_spec
 from volseg.io.attributes import read_attributes, update_attributes, write_group
 from volseg.io.volumes import (
     create_image,
-    intensity_window,
     labels_path,
     open_image,
     probabilities_path,
     register_label,
+    volume_tone,
 )
 
 SHAPE = (40, 150, 160)
@@ -189,8 +190,8 @@ def test_the_window_is_two_percentiles_of_all_voxels(tmp_path):
     histogram = {"values": values.tolist(), "counts": counts.tolist()}
     image = make(tmp_path / "v", histogram=histogram)
     low, high = np.percentile(voxels, [1, 99], method="inverted_cdf")
-    assert intensity_window(image, 1, 99) == (low, high)
+    assert volume_tone(image, Preprocessing((1, 99))).window == (low, high)
     flat = make(tmp_path / "w", histogram={"values": [7], "counts": [9]})
-    assert intensity_window(flat, 1, 99) == (7, 8)
+    assert volume_tone(flat, Preprocessing()).window == (7, 8)
     with pytest.raises(VolumeError, match="no histogram"):
-        intensity_window(make(tmp_path / "x"), 1, 99)
+        volume_tone(make(tmp_path / "x"), Preprocessing())

@@ -17,9 +17,8 @@ import torch
 from volseg.blend import FULL, to_probabilities
 from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError
-from volseg.intensity import normalise
 from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image, intensity_window, open_image, probabilities_path
+from volseg.io.volumes import create_image, open_image, probabilities_path, volume_tone
 from volseg.io.weights import load_card, load_weights
 from volseg.models.emnet import EMNet
 from volseg.models.inference import build_predictor
@@ -84,9 +83,9 @@ def sliding_window(raw, model, volume):
     predictor = build_predictor(
         EMNet(8), load_weights(model, card), torch.device("cpu"), torch.float32
     )
-    window = intensity_window(open_image(volume), *card.percentiles)
+    tone = volume_tone(open_image(volume), card.preprocessing)
     pad = [(o, t) for o, t in zip(OVERLAP, TILE, strict=True)]
-    padded = np.pad(normalise(raw, window), pad, mode="reflect")
+    padded = np.pad(tone(raw), pad, mode="reflect")
     ramps = []
     for t, o in zip(TILE, OVERLAP, strict=True):
         rise = np.sin(np.pi / 2 * (np.arange(o) + 0.5) / o) ** 2
@@ -262,7 +261,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw, model, refere
     volume = write_raw(tmp_path / "vol.zarr", raw)
     random.seed(11)
     kills = 0
-    for _ in range(30):
+    for attempt in range(30):
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(volume), model],
             stdout=subprocess.PIPE,
@@ -270,7 +269,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw, model, refere
         )
         with process:
             process.stdout.readline()
-            deadline = time.monotonic() + random.uniform(0.3, 1.5)
+            # a busy machine gets further only if it is given longer
+            deadline = time.monotonic() + random.uniform(0.3, 1.5) * (1 + attempt / 4)
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.01)
             if process.poll() is None:

@@ -36,6 +36,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="A shipped model (see `volseg models list`) or the path of a .safetensors file.",
 )
+@click.option(
+    "--tta", is_flag=True, help="Average over flips: 8 times the work, 4 for networks of slices."
+)
+@click.option(
+    "--rotations", is_flag=True, help="With --tta, over quarter turns in (y, x) too: twice that."
+)
+@click.option(
+    "--views",
+    type=click.Choice(["xy", "ortho"]),
+    default="xy",
+    show_default=True,
+    help="Slices that a 2D network sees; ortho averages those along all axes of cubic voxels.",
+)
 @threshold_option
 @min_size_option
 @name_option

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from volseg.errors import ConflictError, VolumeError
+from volseg.intensity import Preprocessing, Tone, find_tone
 from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, is_array, open_array
 from volseg.io.attributes import read_attributes, write_group
 from volseg.pyramid import pyramid_factors, reduced_shape
@@ -274,19 +275,8 @@ def register_label(volume: Path, name: str) -> None:
     write_group(group, {"ome": {"version": OME_VERSION, "labels": names}})
 
 
-def intensity_window(image: Image, low: float, high: float) -> tuple[float, float]:
-    """Find two percentiles of all voxels, from the histogram that was frozen at conversion.
-
-    Parameters
-    ----------
-    image : Image
-    low, high : float
-        In 0..100.
-
-    Returns
-    -------
-    (low, high)
-        Intensities; high is larger than low even where all voxels are equal.
+def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
+    """Find what a preprocessing does to a volume, from the histogram frozen at its conversion.
 
     Raises
     ------
@@ -300,7 +290,4 @@ def intensity_window(image: Image, low: float, high: float) -> tuple[float, floa
             f"one: run `volseg convert` on their source"
         )
     values = np.asarray(histogram["values"], float)
-    share = np.cumsum(np.asarray(histogram["counts"], float))
-    at = [np.searchsorted(share, p / 100 * share[-1]) for p in (low, high)]
-    first, last = (float(values[min(i, len(values) - 1)]) for i in at)
-    return first, last if last > first else first + 1
+    return find_tone(preprocessing, np.asarray(histogram["counts"]), values)

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from volseg.errors import ModelError, StorageError
+from volseg.errors import ModelError, ParameterError, StorageError
+from volseg.intensity import Preprocessing
 from volseg.types import VoxelSize, Zyx
 
 CARD_BYTES = 1 << 20
@@ -32,7 +33,7 @@ class Card:
     parameters : number of trainable parameters.
     sha256 : of the safetensors file.
     voxel_size : nm (z, y, x) of the images that the network was trained on.
-    percentiles : of the whole volume's intensities, which become -1 and 1.
+    preprocessing : of intensities, see `volseg.intensity.Preprocessing`.
     tile : network voxels that are evaluated at once.
     overlap : network voxels that neighbouring tiles share, (z, y, x): the halo.
     stride : tile origins are multiples of it.
@@ -47,7 +48,7 @@ class Card:
     parameters: int
     sha256: str
     voxel_size: VoxelSize
-    percentiles: tuple[float, float]
+    preprocessing: Preprocessing
     tile: Zyx
     overlap: Zyx
     stride: Zyx
@@ -119,7 +120,7 @@ def _card(content: Any) -> Card:
         parameters=_positive(c["parameters"], "parameters"),
         sha256=str(c["sha256"]),
         voxel_size=_triple(c["voxel_size"], "voxel_size", float),
-        percentiles=(float(c["percentiles"][0]), float(c["percentiles"][1])),
+        preprocessing=_preprocessing(c["preprocessing"]),
         tile=_triple(c["tile"], "tile", int),
         overlap=_triple(c["overlap"], "overlap", int),
         stride=_triple(c["stride"], "stride", int),
@@ -127,13 +128,27 @@ def _card(content: Any) -> Card:
         training=dict(c["training"]),
         scores=dict(c["scores"]),
     )
-    if not 0 <= card.percentiles[0] < card.percentiles[1] <= 100:
-        raise ValueError(f"percentiles must rise within 0..100, found {card.percentiles}")
     if not 0 < card.threshold < 1:
         raise ValueError(f"the threshold must lie between 0 and 1, found {card.threshold}")
     if card.width > 1024 or max(card.tile) > 4096:
         raise ValueError(f"implausible width {card.width} or tile {card.tile}")
     return card
+
+
+def _preprocessing(content: Any) -> Preprocessing:
+    names = [f.name for f in fields(Preprocessing)]
+    if not isinstance(content, dict) or set(content) != set(names):
+        raise ValueError(f"preprocessing has {', '.join(names)}, found {content!r}")
+    low, high = map(float, content["percentiles"])
+    try:
+        return Preprocessing(
+            (low, high),
+            float(content["gain"]),
+            float(content["gamma"]),
+            bool(content["equalise"]),
+        )
+    except ParameterError as error:
+        raise ValueError(str(error)) from error
 
 
 def _positive(value: Any, name: str) -> int:

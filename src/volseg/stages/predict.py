@@ -13,11 +13,11 @@ from volseg.blocks import roi_size
 from volseg.io.attributes import update_attributes
 from volseg.io.ledger import Ledger
 from volseg.io.pieces import Pieces
-from volseg.io.volumes import create_image, open_image, scratch_path
-from volseg.io.weights import Card, find_weights
+from volseg.io.volumes import create_image, open_image, scratch_path, volume_tone
+from volseg.io.weights import Card
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.predict_block import Assemble, Evaluate, PredictTask
-from volseg.stages.predict_plan import PredictOptions, plan_prediction
+from volseg.stages.predict_plan import PredictOptions, choose_network, plan_prediction
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
 from volseg.stages.results import discard, fingerprint, is_complete
@@ -76,10 +76,9 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
         output=open_image(plan.output).levels[0],
         handover=plan.handover,
         pieces=pieces,
-        window=tuple(plan.header["window"]),
-        model=str(find_weights(options.model)),
-        device=plan.header["device"],
-        precision=plan.header["precision"],
+        tone=volume_tone(plan.image, plan.card.preprocessing),
+        margin=plan.margin,
+        choice=choose_network(plan, options),
     )
     tiles = PredictRun(task, ledger, progress).run(options.engine)
     build_pyramid(open_image(plan.output), options.engine, progress, label=False)

@@ -22,7 +22,7 @@ from volseg.blend import (
 from volseg.blocks import AxisLattice, intersect, roi_shape, shift
 from volseg.errors import BlockError
 from volseg.handover import Handover
-from volseg.intensity import normalise
+from volseg.intensity import Tone
 from volseg.io.arrays import StoredArray
 from volseg.io.pieces import Pieces
 from volseg.io.weights import load_card, load_weights
@@ -32,7 +32,7 @@ from volseg.models.inference import (
     choose_device,
     choose_precision,
 )
-from volseg.models.registry import find_architecture
+from volseg.models.registry import Views, find_architecture
 from volseg.types import Floats, Roi, Zyx
 
 _NETWORK = threading.Lock()
@@ -55,6 +55,23 @@ class Assemble:
 
 
 @dataclass(frozen=True)
+class NetworkChoice:
+    """Which network evaluates tiles, and how; see `volseg.models.inference`.
+
+    Attributes
+    ----------
+    model : path of the weights.
+    """
+
+    model: str
+    device: str
+    precision: str
+    tta: bool = False
+    rotations: bool = False
+    views: Views = "xy"
+
+
+@dataclass(frozen=True)
 class PredictTask:
     """Everything a worker must know, but no arrays; called with one item at a time.
 
@@ -65,8 +82,9 @@ class PredictTask:
     output : probabilities, level 0.
     handover : blocks, tiles and region.
     pieces : where blocks exchange what they evaluated.
-    window : intensities that become -1 and 1.
-    model, device, precision : see `volseg.models.inference`.
+    tone : what the network sees of intensities.
+    margin : network voxels per side by which a tile's input exceeds it.
+    choice : which network evaluates tiles, and how.
     """
 
     raw: StoredArray
@@ -74,10 +92,9 @@ class PredictTask:
     output: StoredArray
     handover: Handover
     pieces: Pieces
-    window: tuple[float, float]
-    model: str
-    device: str
-    precision: str
+    tone: Tone
+    margin: Zyx
+    choice: NetworkChoice
 
     def __call__(self, item: Evaluate | Assemble) -> int:
         """Do one item; return the number of tiles evaluated, or of voxels written."""
@@ -92,7 +109,7 @@ class PredictTask:
             t: np.zeros(roi_shape(box), np.uint16) for t, box in pieces.items()
         }
         context, origin = self._read(tiles)
-        predictor = predictor_for(self.model, self.device, self.precision)
+        predictor = predictor_for(self.choice)
         for tile in tiles:
             inputs = self._tile_input(tile, context, origin)
             with _NETWORK:
@@ -118,7 +135,8 @@ class PredictTask:
         """Find where tile k's network voxels lie in ``raw``; tell whether exactly on voxels."""
         lattice = self.handover.lattice.axes[axis]
         spacing = lattice.scale / self.factor[axis]
-        network = np.arange(lattice.origin(k), lattice.origin(k) + lattice.tile)
+        first = lattice.origin(k) - self.margin[axis]
+        network = np.arange(first, first + lattice.tile + 2 * self.margin[axis])
         if spacing == 1:
             return network, True
         return (network + 0.5) * spacing - 0.5, False
@@ -131,7 +149,7 @@ class PredictTask:
             needed = [self._needed(axis, k, n) for k in sorted({t[axis] for t in tiles})]
             box.append(slice(min(a for a, _ in needed), max(b for _, b in needed)))
         raw = self.raw[box[0], box[1], box[2]]
-        return normalise(raw, self.window), (box[0].start, box[1].start, box[2].start)
+        return self.tone(raw), (box[0].start, box[1].start, box[2].start)
 
     def _needed(self, axis: int, k: int, length: int) -> tuple[int, int]:
         positions, _ = self._positions(axis, k)
@@ -171,17 +189,23 @@ def _blending(axis: AxisLattice, k: int) -> Floats:
 _LOADING = threading.Lock()
 
 
-def predictor_for(model: str, device: str, precision: str) -> Predictor:
+def predictor_for(choice: NetworkChoice) -> Predictor:
     """Load a model once per process."""
     with _LOADING:
-        return _load_predictor(model, device, precision)
+        return _load_predictor(choice)
 
 
 @lru_cache(maxsize=2)
-def _load_predictor(model: str, device: str, precision: str) -> Predictor:
-    card = load_card(model)
-    where = choose_device(device)
-    network = find_architecture(card.architecture).build(card.width)
+def _load_predictor(choice: NetworkChoice) -> Predictor:
+    card, device = load_card(choice.model), choose_device(choice.device)
+    architecture = find_architecture(card.architecture)
     return build_predictor(
-        network, load_weights(Path(model), card), where, choose_precision(precision, where)
+        architecture.build(card.width),
+        load_weights(Path(choice.model), card),
+        device,
+        choose_precision(choice.precision, device),
+        architecture=architecture,
+        tta=choice.tta,
+        rotations=choice.rotations,
+        views=choice.views,
     )

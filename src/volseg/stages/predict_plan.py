@@ -17,19 +17,24 @@ from volseg.blocks import (
     roi_size,
     whole_multiples,
 )
-from volseg.errors import ModelError
+from volseg.errors import ModelError, ParameterError
 from volseg.handover import Handover
 from volseg.io.arrays import ArraySpec, fit_spec
-from volseg.io.volumes import Image, intensity_window, open_image, probabilities_path
-from volseg.io.weights import Card, load_card
+from volseg.io.volumes import Image, open_image, probabilities_path, volume_tone
+from volseg.io.weights import Card, find_weights, load_card
 from volseg.models.inference import choose_device, choose_precision
-from volseg.models.registry import find_architecture
+from volseg.models.registry import Architecture, Views, find_architecture
 from volseg.stages.engine import EngineOptions
+from volseg.stages.predict_block import NetworkChoice
 from volseg.types import Zyx
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
 DEFAULT_BLOCK = (64, 512, 512)
+CUBE = 192
+"""Least side of the tiles of a 2D network that looks along all three axes."""
+CUBIC = 1.2
+"""Voxels whose sides differ by more than this factor look different along different axes."""
 SAME_SCALE = 0.1
 """Voxel sizes closer than this (relative) to the model's are taken as equal."""
 FINEST = 0.2
@@ -48,6 +53,8 @@ class PredictOptions:
     block : scheduled unit, rounded up to whole shards.
     shard, chunk : of the result; None chooses.
     device, precision : see `volseg.models.inference`.
+    tta, rotations, views : what probabilities are averaged over, see
+        `volseg.models.inference.Predictor`.
     engine : workers and scheduler.
     overwrite : replace a different result.
     """
@@ -59,6 +66,9 @@ class PredictOptions:
     shard: Zyx | None = None
     device: str = "auto"
     precision: str = "auto"
+    tta: bool = False
+    rotations: bool = False
+    views: Views = "xy"
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
 
@@ -70,6 +80,7 @@ class PredictPlan:
     image: Image
     card: Card
     level: int
+    margin: Zyx
     handover: Handover
     spec: ArraySpec
     output: Path
@@ -100,12 +111,14 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     image, card = open_image(volume), load_card(options.model)
     shape = image.levels[0].shape
     scales, notes = network_scales(image, card)
+    form = find_architecture(card.architecture).viewed(options.views)
+    check_averaging(image, options)
     spec = fit_spec(shape, "uint8")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
     handover = Handover(
         Grid(shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard)),
-        build_lattice(shape, card, scales),
+        build_lattice(shape, card, scales, form),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
     device = choose_device(options.device)
@@ -114,19 +127,59 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "format": FORMAT,
         "raw": image.attributes.get("fingerprint"),
         "model": card.sha256,
-        "window": intensity_window(image, *card.percentiles),
+        "tone": asdict(volume_tone(image, card.preprocessing)),
         "level": level,
         "lattice": [asdict(a) for a in handover.lattice.axes],
         "roi": [[s.start, s.stop] for s in handover.roi],
         "block": handover.grid.size,
         "shard": spec.shard,
+        "averaged": [options.tta, options.rotations, options.views],
         "device": device.type,
         "precision": str(choose_precision(options.precision, device)).removeprefix("torch."),
     }
     output = probabilities_path(volume, options.name)
     return PredictPlan(
-        image, card, level, handover, spec, output, json.loads(json.dumps(header)), notes
+        image,
+        card,
+        level,
+        form.margin,
+        handover,
+        spec,
+        output,
+        json.loads(json.dumps(header)),
+        notes,
     )
+
+
+def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:
+    """Say which network evaluates the tiles of a plan, on the device that was found."""
+    return NetworkChoice(
+        str(find_weights(options.model)),
+        plan.header["device"],
+        plan.header["precision"],
+        options.tta,
+        options.rotations,
+        options.views,
+    )
+
+
+def check_averaging(image: Image, options: PredictOptions) -> None:
+    """Check that a volume can be looked at along other axes.
+
+    Raises
+    ------
+    ParameterError
+        If orthogonal views are asked for where voxels are no cubes, as far as that is known.
+    """
+    if options.rotations and not options.tta:
+        raise ParameterError("--rotations extend test-time augmentation; give --tta as well")
+    size = image.voxel_size
+    if options.views == "ortho" and size is not None and max(size) / min(size) > CUBIC:
+        raise ParameterError(
+            f"orthogonal views need cubic voxels, and those of {image.path} measure "
+            f"{', '.join(f'{v:g}' for v in size)} nm (z, y, x): slices along z and along x would "
+            f"show things at different scales; leave --views out"
+        )
 
 
 def network_scales(image: Image, card: Card) -> tuple[tuple[float, ...], tuple[str, ...]]:
@@ -168,7 +221,7 @@ def nearest_level(image: Image, scales: tuple[float, ...]) -> int:
     return min(range(len(image.levels)), key=distance)
 
 
-def build_lattice(shape: Zyx, card: Card, scales: tuple[float, ...]) -> Lattice:
+def build_lattice(shape: Zyx, card: Card, scales: tuple[float, ...], form: Architecture) -> Lattice:
     """Lay the model's tiles over a volume, no larger than the volume asks for.
 
     Raises
@@ -176,16 +229,25 @@ def build_lattice(shape: Zyx, card: Card, scales: tuple[float, ...]) -> Lattice:
     ModelError
         If the card's tile does not lie on the network's lattice.
     """
-    multiple = find_architecture(card.architecture).multiple
-    axes = []
-    for n, tile, overlap, stride, m, scale in zip(
-        shape, card.tile, card.overlap, card.stride, multiple, scales, strict=True
+    tile, overlap = viewed_tile(card, form)
+    if form.fit(tile) != tile or any(
+        o > t // 2 or (t - o) % s for t, o, s in zip(tile, overlap, form.stride, strict=True)
     ):
-        if tile % m or overlap % stride or (tile - overlap) % stride:
-            raise ModelError(
-                f"tiles must be multiples of {m} and overlaps multiples of {stride} voxels, the "
-                f"card says {tile} and {overlap}"
-            )
-        needed = -(-math.ceil(n / scale + 2 * overlap) // m) * m
-        axes.append(AxisLattice(n, min(tile, max(needed, 2 * overlap)), overlap, scale))
+        raise ModelError(
+            f"tiles of {card.architecture} are {form.offset} more than multiples of "
+            f"{form.multiple}, and lie multiples of {form.stride} apart; the card says {tile} that "
+            f"overlap by {overlap}"
+        )
+    z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
+    sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
+    axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
     return Lattice((axes[0], axes[1], axes[2]))
+
+
+def viewed_tile(card: Card, form: Architecture) -> tuple[Zyx, Zyx]:
+    """Find tile and overlap: the card's, or cubes for slices along all three axes."""
+    if form.dimensions == 3 or form.stride[0] == 1:
+        return card.tile, card.overlap
+    overlap = max(card.overlap[1:])
+    side = max(CUBE, 2 * overlap)
+    return form.fit((side, side, side)), (overlap, overlap, overlap)

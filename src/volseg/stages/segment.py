@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.io.weights import find_weights
 from volseg.stages.engine import one_cluster
 from volseg.stages.label import LabelOptions, LabelReport, label
 from volseg.stages.memory import peak_bytes
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
-from volseg.stages.predict_plan import PredictOptions, PredictPlan, plan_prediction
+from volseg.stages.predict_plan import (
+    PredictOptions,
+    PredictPlan,
+    choose_network,
+    plan_prediction,
+)
 from volseg.stages.progress import Progress
 
 
@@ -128,9 +132,9 @@ def _shape(plan: PredictPlan) -> tuple[int, int, int]:
 
 
 def _seconds_per_tile(plan: PredictPlan, options: PredictOptions) -> float:
-    model = str(find_weights(options.model))
-    predictor = predictor_for(model, plan.header["device"], plan.header["precision"])
-    z, y, x = (a.tile for a in plan.handover.lattice.axes)
+    predictor = predictor_for(choose_network(plan, options))
+    axes = zip(plan.handover.lattice.axes, plan.margin, strict=True)
+    z, y, x = (a.tile + 2 * m for a, m in axes)
     tile = np.random.default_rng(0).uniform(-1, 1, (z, y, x)).astype(np.float32)
     predictor(tile)
     begun = time.monotonic()

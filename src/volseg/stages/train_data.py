@@ -10,14 +10,13 @@ import numpy as np
 
 from volseg.blocks import roi_shape
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
+from volseg.intensity import Preprocessing
 from volseg.io.arrays import describe
 from volseg.stages.train_regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train_sources import Annotated, hash_labels, open_pair
 from volseg.training.sampling import Source, find_foreground
 from volseg.types import VoxelSize
 
-PERCENTILES = (1.0, 99.0)
-"""Of the whole volume's intensities, which become -1 and 1."""
 ISOTROPIC = 1.2
 """Voxels whose sides differ by less than this factor are rotated in all directions."""
 SAME_SIZE = 0.1
@@ -34,13 +33,13 @@ class DataOptions:
     ----------
     dimensions : of the network, 2 or 3.
     share : the part of the training slices that is used.
-    percentiles : of all voxels, which become -1 and 1.
+    preprocessing : of intensities.
     voxel_size : nm (z, y, x); overrides what the files say.
     """
 
     dimensions: int = 3
     share: Share = field(default_factory=Share)
-    percentiles: tuple[float, float] = PERCENTILES
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     voxel_size: VoxelSize | None = None
 
 
@@ -52,7 +51,7 @@ class TrainingData:
     ----------
     training, validation : annotated boxes.
     voxel_size : nm (z, y, x).
-    percentiles : of all voxels, which become -1 and 1.
+    preprocessing : of intensities.
     description : everything about each pair that decides the result, JSON-like.
     notes : what the user should know.
     """
@@ -60,7 +59,7 @@ class TrainingData:
     training: tuple[Source, ...]
     validation: tuple[Source, ...]
     voxel_size: VoxelSize
-    percentiles: tuple[float, float]
+    preprocessing: Preprocessing
     description: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
 
@@ -111,7 +110,7 @@ def open_training_data(pairs: Sequence[Pair], options: DataOptions) -> TrainingD
         description.append(_describe(annotated, labels, regions, counts, options))
     _check_foreground(description, training, validation)
     return TrainingData(
-        tuple(training), tuple(validation), size, options.percentiles, tuple(description), notes
+        tuple(training), tuple(validation), size, options.preprocessing, tuple(description), notes
     )
 
 
@@ -163,7 +162,7 @@ def _source(
         annotated.raw,
         annotated.labels,
         part.roi,
-        annotated.window(options.percentiles),
+        annotated.tone(options.preprocessing),
         positions,
         isotropic=max(size) / min(size) < ISOTROPIC,
         slices=part.slices,
@@ -205,7 +204,7 @@ def _describe(
         "raw": annotated.fingerprint,
         "labels": annotated.names[1],
         "labels hash": labels,
-        "window": list(annotated.window(options.percentiles)),
+        "window": list(annotated.tone(options.preprocessing).window),
     }
     for name, chosen, found in (
         ("training", regions.training, counts[0]),

@@ -57,7 +57,7 @@ class Export:
             "width": config.width,
             "parameters": count_parameters(run.averaged),
             "voxel_size": list(self.data.voxel_size),
-            "percentiles": list(self.data.percentiles),
+            "preprocessing": asdict(self.data.preprocessing),
             "tile": list(tile),
             "overlap": list(overlap),
             "stride": list(run.form.stride),

@@ -148,6 +148,7 @@ def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainCon
         known = {
             "architecture": card.architecture,
             "width": card.width,
+            "preprocessing": card.preprocessing,
             "learning_rate": FINE_TUNING_RATE,
             **known,
         }

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from volseg.blocks import full_roi
 from volseg.errors import ShapeError
-from volseg.intensity import count_intensities
+from volseg.intensity import Preprocessing, Tone, count_intensities
 from volseg.io.label_sources import TIFF_SLAB, LabelSource, open_label_path, open_labels
 from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import open_stack
-from volseg.io.volumes import Image, intensity_window, labels_path, open_image
+from volseg.io.volumes import Image, labels_path, open_image, volume_tone
 from volseg.stages.train_regions import Pair, Part
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
@@ -51,9 +51,9 @@ class Annotated:
     names: tuple[str, str]
     image: Image
 
-    def window(self, percentiles: tuple[float, float]) -> tuple[float, float]:
-        """Find the intensities at two percentiles of all voxels."""
-        return intensity_window(self.image, *percentiles)
+    def tone(self, preprocessing: Preprocessing) -> Tone:
+        """Find what a preprocessing does to these images."""
+        return volume_tone(self.image, preprocessing)
 
 
 def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
 from volseg.errors import ParameterError
 from volseg.io.weights import Card, load_card, load_weights
-from volseg.stages.train_data import PERCENTILES, SAME_SIZE
+from volseg.stages.train_data import SAME_SIZE
 from volseg.training.config import TrainConfig
 from volseg.types import VoxelSize
 
@@ -29,11 +29,6 @@ class Start:
     tensors: Mapping[str, Tensor] | None = None
 
     @property
-    def percentiles(self) -> tuple[float, float]:
-        """Of all voxels, which become -1 and 1: those that the weights are used to."""
-        return PERCENTILES if self.card is None else self.card.percentiles
-
-    @property
     def origin(self) -> dict[str, Any] | None:
         """What is noted of the weights."""
         if self.card is None:
@@ -42,7 +37,7 @@ class Start:
             "name": self.card.name,
             "sha256": self.card.sha256,
             "voxel_size": list(self.card.voxel_size),
-            "percentiles": list(self.card.percentiles),
+            "preprocessing": asdict(self.card.preprocessing),
         }
 
     def compare(self, size: VoxelSize) -> tuple[str, ...]:
@@ -67,12 +62,12 @@ def find_start(model: str | None, config: TrainConfig) -> Start:
     ModelError
         If they cannot be read.
     ParameterError
-        If they are of another architecture or width than the recipe's.
+        If they are of another architecture, width or preprocessing than the recipe's.
     """
     if model is None:
         return Start()
     card = load_card(model)
-    for name in ("architecture", "width"):
+    for name in ("architecture", "width", "preprocessing"):
         found, wanted = getattr(card, name), getattr(config, name)
         if found != wanted:
             raise ParameterError(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from volseg.blocks import grow, roi_shape
-from volseg.intensity import normalise
 from volseg.models.registry import Architecture
 from volseg.stages.train_network import feed
 from volseg.training.sampling import Source
@@ -98,7 +97,7 @@ def predict_window(
 def read_context(source: Source, window: Roi, context: Zyx, shape: Zyx) -> Floats:
     """Read a window with context on every side, normalised, reflected beyond the volume."""
     box = grow(window, context, shape)
-    raw = normalise(np.asarray(source.raw[box]), source.window)
+    raw = source.tone(np.asarray(source.raw[box]))
     beyond = [
         (c - (w.start - b.start), c - (b.stop - w.stop))
         for c, w, b in zip(context, window, box, strict=True)

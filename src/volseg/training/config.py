@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from volseg.errors import ParameterError
+from volseg.intensity import Preprocessing
 from volseg.training.augmentation import Augmentation
 from volseg.training.losses import LOSS_NAMES
 from volseg.types import Zyx
@@ -41,6 +42,7 @@ class TrainConfig:
     fraction : part of the slices, or of the images, that is trained on.
     validate_every : steps between validations.
     seed : with the step's number, the only source of chance.
+    preprocessing, augmentation : of the intensities, of the patches.
     """
 
     architecture: str = "emnet"
@@ -69,6 +71,7 @@ class TrainConfig:
     fraction: float = 1.0
     validate_every: int = 250
     seed: int = 0
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

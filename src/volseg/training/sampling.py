@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.blocks import roi_shape
 from volseg.errors import ShapeError
-from volseg.intensity import normalise
+from volseg.intensity import Tone
 from volseg.training.augmentation import Augmentation, patch_coordinates, resample, vary_intensity
 from volseg.training.centerline import centerline_proximity
 from volseg.types import Floats, Roi, Zyx
@@ -43,8 +43,8 @@ class Source:
     raw, labels : arrays, shape (z, y, x)
     roi : Roi
         Patches are read from this box only.
-    window : (low, high)
-        Raw intensities that become -1 and 1.
+    tone : Tone
+        What the network sees of intensities.
     foreground : int64, shape (k, 3)
         A sample of the foreground's voxels.
     isotropic : bool
@@ -58,7 +58,7 @@ class Source:
     raw: Readable
     labels: Readable
     roi: Roi
-    window: tuple[float, float]
+    tone: Tone
     foreground: NDArray[np.int64]
     isotropic: bool
     slices: NDArray[np.int64] | None = None
@@ -205,7 +205,7 @@ def draw_patch(
     high = np.ceil(coordinates.max(axis=(1, 2, 3))).astype(int) + 1
     box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
     raw, labels = resample(
-        normalise(source.raw[box], source.window),
+        source.tone(np.asarray(source.raw[box])),
         _read_classes(source, box),
         coordinates - low.reshape(3, 1, 1, 1).astype(np.float32),
         spacing,
