@@ -37,6 +37,7 @@ def test_convert_train_segment(volseg, annotated, tmp_path):
     volseg("convert", annotated / "raw.tif", volume, "--voxel-size", "5,5,5", "-q")
     command = ["train", volume, "--labels", labels, "--output", tmp_path / "run", "--name", "mine"]
     command += ["--steps", "3", "--width", "8", "--patch", "4,16,16", "--workers", "1"]
+    command += ["--gamma", "0.5", "--equalise"]
     done = volseg(*command, "--json")
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
@@ -58,6 +59,8 @@ def test_convert_train_segment(volseg, annotated, tmp_path):
     assert segmented.exit_code == 0, segmented.output
     shown = json.loads(volseg("models", "show", weights, "--json").stdout)
     assert shown["training"]["recipe"]["steps"] == 3
+    assert shown["preprocessing"]["gamma"] == 0.5
+    assert shown["preprocessing"]["equalise"] is True
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,12 @@ def _repeated(parse: Any) -> Any:
     "--batch", type=click.IntRange(min=1), help="Patches per step.  [default: 1; 2 in 2D]"
 )
 @click.option(
+    "--gamma",
+    type=click.FloatRange(0, min_open=True),
+    help="Preprocess with V_in ** GAMMA, of the window between two percentiles.  [default: 1]",
+)
+@click.option("--equalise", is_flag=True, help="Preprocess by histogram equalisation.")
+@click.option(
     "--optimizer", type=click.Choice(["adam", "adamw"]), help="What steps.  [default: adamw]"
 )
 @click.option(
@@ -186,12 +193,19 @@ def train_command(session: Session, config: Path | None, **values: Any) -> None:
     trained on and how well it does. A run that was interrupted goes on from its last checkpoint
     when the same command is given again.
     """
+    from volseg.intensity import Preprocessing
     from volseg.stages.train import TrainOptions, train
     from volseg.stages.train_recipe import Recipe, build_config, load_recipe, override
 
     recipe = load_recipe(config) if config else Recipe({}, {}, ())
+    gamma, equalise = values.pop("gamma"), values.pop("equalise")
     pairs = read_pairs(values) or recipe.pairs
     chosen = override(recipe.config, _given(values, RECIPE))
+    if gamma is not None or equalise:
+        known = chosen.get("preprocessing", Preprocessing())
+        chosen["preprocessing"] = replace(
+            known, gamma=gamma or known.gamma, equalise=equalise or known.equalise
+        )
     run = {**recipe.run, **_given(values, RUN)}
     options = TrainOptions(config=build_config(chosen, run.get("start")), **run, **values)
     report = train(pairs, options, session.progress(), lambda row: session.note(describe_row(row)))

@@ -120,14 +120,8 @@ def train(
     configuration = describe_run(name, config, data, start)
     weights = options.output / f"{name}.safetensors"
     saved = open_folder(weights, configuration, overwrite=options.overwrite)
-    run = start_run(
-        config,
-        saved,
-        device,
-        training_precision(config, device),
-        epoch_steps=steps_per_epoch(config, data.voxels),
-        start=start.tensors,
-    )
+    precision, length = training_precision(config, device), steps_per_epoch(config, data.voxels)
+    run = start_run(config, saved, device, precision, epoch_steps=length, start=start.tensors)
     first, export = run.step, Export(weights, data, options.terms, start.origin)
     if not run.finished:
         meter = _Meter(run, progress)
