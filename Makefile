@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench weights clean
 
 help:
 	@echo "make demo   segment a real crop, print its statistics, draw demo-output/overlay.png"
 	@echo "make test   everything that must hold: style, types, layers, tests"
 	@echo "make lint   style, types and layers only"
 	@echo "make bench  measure speed against peers and limits"
+	@echo "make weights RAW=raw.tif LABELS=labels.tif OUTPUT=folder   train the four shipped networks"
 	@echo "make clean  remove the environment and everything generated"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -38,6 +39,10 @@ test: lint
 
 bench: $(STAMP)
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# without RAW, a rehearsal at toy size on the crop that ships
+weights: $(STAMP)
+	$(BIN)/python studies/train_weights.py $(RAW) $(LABELS) $(if $(OUTPUT),--output $(OUTPUT))
 
 clean:
 	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache \
