@@ -71,6 +71,20 @@ def _opened(path: Path) -> Stack:
     return open_stack(path, types=LABEL_TYPES)
 
 
+def find_labels(volume: Path, labels: str) -> LabelSource:
+    """Open labels by their name in a volume or, where there are none of that name, by path.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they cannot be used.
+    """
+    named = labels_path(volume, labels) if Path(labels).name == labels else None
+    if named is not None and (named.exists() or not Path(labels).exists()):
+        return open_labels(volume, labels)
+    return open_label_path(Path(labels))
+
+
 def open_labels(volume: Path, name: str) -> LabelSource:
     """Open ``labels/<name>`` of a volume.
 

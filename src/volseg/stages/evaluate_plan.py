@@ -12,8 +12,8 @@ import numpy as np
 from volseg.blocks import Block, Grid, full_roi, intersect, parse_roi
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.io.arrays import StoredArray, describe
-from volseg.io.label_sources import LabelSource, open_label_path, open_labels
-from volseg.io.volumes import labels_path, open_image, probabilities_path
+from volseg.io.label_sources import LabelSource, find_labels, open_label_path, open_labels
+from volseg.io.volumes import open_image, probabilities_path
 from volseg.stages.engine import EngineOptions
 from volseg.types import Roi, VoxelSize, Zyx
 
@@ -102,8 +102,8 @@ def open_comparison(volume: Path, options: EvaluateOptions, notes: list[str]) ->
         predicted = open_labels(volume, options.name)
     else:
         predicted = open_label_path(options.labels)
-    truth = _find_labels(volume, options.truth)
-    counted = None if options.mask is None else _find_labels(volume, options.mask)
+    truth = find_labels(volume, options.truth)
+    counted = None if options.mask is None else find_labels(volume, options.mask)
     for source in (predicted, truth, counted):
         if source is not None and source.shape != shape:
             raise ShapeError(
@@ -137,14 +137,6 @@ def _choose_region(
     if found != asked:
         notes.append(f"only {describe(found)} was segmented, so only that is compared")
     return found
-
-
-def _find_labels(volume: Path, labels: str) -> LabelSource:
-    """Open labels by their name in the volume or, where there are none of that name, by path."""
-    named = labels_path(volume, labels) if Path(labels).name == labels else None
-    if named is not None and (named.exists() or not Path(labels).exists()):
-        return open_labels(volume, labels)
-    return open_label_path(Path(labels))
 
 
 def is_own(source: LabelSource) -> bool:

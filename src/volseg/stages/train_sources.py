@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from volseg.blocks import full_roi
 from volseg.errors import ShapeError
 from volseg.intensity import Preprocessing, Tone, count_intensities
-from volseg.io.label_sources import TIFF_SLAB, LabelSource, open_label_path, open_labels
+from volseg.io.label_sources import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import open_stack
-from volseg.io.volumes import Image, labels_path, open_image, volume_tone
+from volseg.io.volumes import Image, open_image, volume_tone
 from volseg.stages.train_regions import Pair, Part
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
@@ -124,20 +124,6 @@ def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], 
         "fingerprint": hashlib.sha256(raw.tobytes()).hexdigest(),
     }
     return raw, Image(path, (), (), size, noted)
-
-
-def find_labels(volume: Path, labels: str) -> LabelSource:
-    """Open labels by their name in a volume or, where there are none of that name, by path.
-
-    Raises
-    ------
-    InputError
-        If there are none, or they cannot be used.
-    """
-    named = labels_path(volume, labels) if Path(labels).name == labels else None
-    if named is not None and (named.exists() or not Path(labels).exists()):
-        return open_labels(volume, labels)
-    return open_label_path(Path(labels))
 
 
 def in_memory(labels: LabelSource) -> NDArray[np.uint8]:
