@@ -1,0 +1,113 @@
+"""Score weights on slices that training did not see, and on two other microscopes' data.
+
+    python studies/score_weights.py --data annotated emnet weights/unet2d/unet2d.safetensors
+
+``annotated`` holds lucchi_pp/, vnc/ and ncmir/, each with raw and label TIFFs; they are not part of
+the project (docs/models/emnet.md says whose they are). Of vnc a quarter is looked at. The voxel
+size of ncmir is not known and taken as 24 x 4.8 x 4.8 nm. With --write the scores go into the
+weights' cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.io.weights import find_weights, load_card
+from volseg.stages.convert import ConvertOptions, convert
+from volseg.stages.evaluate import evaluate
+from volseg.stages.evaluate_plan import EvaluateOptions
+from volseg.stages.memory import keep_freed_memory
+from volseg.stages.predict_plan import PredictOptions
+from volseg.stages.progress import NoProgress
+from volseg.stages.segment import SegmentOptions, segment
+from volseg.types import VoxelSize
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A volume to score on."""
+
+    title: str
+    raw: str
+    labels: str
+    voxel_size: VoxelSize
+    roi: str
+
+
+PLACES = (
+    Annotated(
+        "lucchi_pp z 132-164, held out",
+        "lucchi_pp/train_raw.tif",
+        "lucchi_pp/train_labels.tif",
+        (5.0, 5.0, 5.0),
+        "132:165,:,:",
+    ),
+    Annotated(
+        "vnc, a quarter, not trained on",
+        "vnc/raw.tif",
+        "vnc/labels.tif",
+        (50.0, 4.6, 4.6),
+        ":,0:512,0:512",
+    ),
+    Annotated(
+        "ncmir validation, not trained on, 24 x 4.8 x 4.8 nm assumed",
+        "ncmir/validation_raw.tif",
+        "ncmir/validation_labels.tif",
+        (24.0, 4.8, 4.8),
+        ":,:,:",
+    ),
+)
+
+
+def score(model: str, place: Annotated, data: Path, scratch: Path) -> dict[str, float]:
+    """Segment and evaluate one volume with one model."""
+    volume = scratch / f"{Path(place.raw).parent.name}.zarr"
+    if not volume.exists():
+        given = ConvertOptions(voxel_size=place.voxel_size)
+        convert(str(data / place.raw), volume, given, NoProgress())
+    name = load_card(model).name
+    begun = time.monotonic()
+    prediction = PredictOptions(model=model, name=name, roi=place.roi, overwrite=True)
+    segment(volume, SegmentOptions(prediction), NoProgress())
+    seconds = time.monotonic() - begun
+    compared = EvaluateOptions(str(data / place.labels), name=name, roi=place.roi)
+    found = evaluate(volume, compared, NoProgress())
+    best = found.curves.best_jaccard if found.curves else float("nan")
+    return {
+        "Jaccard": round(found.foreground.jaccard, 4),
+        "precision": round(found.foreground.precision, 4),
+        "recall": round(found.foreground.recall, 4),
+        "Jaccard at the best threshold": round(best, 4),
+        "seconds": round(seconds, 1),
+    }
+
+
+def main() -> None:
+    """Print a line for each model and volume."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+", help="shipped names or paths of .safetensors files")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--write", action="store_true", help="put the scores into the cards")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as scratch:
+        for model in arguments.models:
+            scores = {}
+            for place in PLACES:
+                found = score(model, place, arguments.data, Path(scratch))
+                print(f"{model}: {place.title}: {json.dumps(found)}", flush=True)
+                scores[place.title] = {k: v for k, v in found.items() if k != "seconds"}
+            if arguments.write:
+                path = find_weights(model).with_suffix(".json")
+                card = json.loads(path.read_text(encoding="utf-8"))
+                card["scores"] = scores
+                path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
