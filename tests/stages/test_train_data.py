@@ -62,7 +62,7 @@ def opened(pairs, **changes):
 
 def test_a_stack_in_memory_is_the_volume_it_would_be_converted_to(stack):
     ours, theirs = (opened([pair(stack, name)]) for name in ("raw.tif", "vol.zarr"))
-    assert ours.training[0].window == theirs.training[0].window
+    assert ours.training[0].tone == theirs.training[0].tone
     assert ours.description[0]["labels hash"] == theirs.description[0]["labels hash"]
     config = TrainConfig(patch=(8, 16, 16), steps=1)
     for a, b in zip(
@@ -94,7 +94,7 @@ def test_images_never_mix_and_one_in_five_is_held_out(stack):
     source = data.training[0]
     assert data.validation[0].slices.tolist() == [4, 9, 14, 19]
     assert source.slices.tolist() == [z for z in range(20) if z % 5 != 4]
-    low, high = source.window
+    low, high = source.tone.window
     seen = set()
     varied = Augmentation(
         intensity_probability=0.0, section_probability=0.0, fault_probability=0.0, zoom=(1.0, 1.4)

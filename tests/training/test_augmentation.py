@@ -219,3 +219,33 @@ def test_missing_slices_are_flat_and_the_others_untouched():
     flat = np.ptp(varied, axis=(1, 2)) == 0
     assert 0 < flat.sum() < len(RAW)
     np.testing.assert_allclose(varied[~flat], RAW[~flat], atol=1e-5)
+
+
+@pytest.mark.parametrize("isotropic", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_rotation_and_zoom_are_the_affine_map_that_scipy_makes(seed, isotropic):
+    options = Augmentation(
+        zoom=(0.8, 1.25),
+        shift=0.0,
+        elastic_alpha=0.0,
+        rotate_probability=1.0,
+        fault_probability=0.0,
+    )
+    volume = ndimage.gaussian_filter(np.random.default_rng(1).random((41, 41, 41)), 2)
+    volume = volume.astype(np.float32)
+    centre, shape = (20.0, 20.0, 20.0), (9, 11, 13)
+    matrix = draw_matrix(np.random.default_rng(seed), options, isotropic=isotropic)
+    middle = (np.array(shape) - 1) / 2
+    expected = ndimage.affine_transform(
+        volume, matrix, centre - matrix @ middle, shape, order=1, mode="mirror"
+    )
+    coordinates, _ = patch_coordinates(
+        np.random.default_rng(seed), options, shape, centre, isotropic=isotropic
+    )
+    labels = (volume > 0.5).astype(np.uint8)
+    raw, chosen = resample(volume, labels, coordinates, 1.0)
+    np.testing.assert_allclose(raw, expected, atol=1e-4)
+    nearest = ndimage.affine_transform(
+        labels, matrix, centre - matrix @ middle, shape, order=0, mode="mirror"
+    )
+    assert (chosen != nearest).mean() < 0.01

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from volseg.errors import ShapeError
-from volseg.intensity import normalise
+from volseg.intensity import Tone, normalise
 from volseg.io.arrays import ArraySpec, create_array
 from volseg.training.augmentation import Augmentation
 from volseg.training.sampling import Source, draw_centre, draw_patch, find_foreground
@@ -35,7 +37,7 @@ def arrays():
 
 
 def _source(raw, labels, roi=ROI):
-    return Source(raw, labels, roi, WINDOW, find_foreground(labels, roi)[0], isotropic=True)
+    return Source(raw, labels, roi, Tone(WINDOW), find_foreground(labels, roi)[0], isotropic=True)
 
 
 def test_the_foreground_is_found_in_the_roi_only_and_evenly_sampled(arrays):
@@ -109,3 +111,18 @@ def test_shapes_that_do_not_match_are_named(arrays):
     raw, labels = arrays
     with pytest.raises(ShapeError, match=r"raw \(24, 40, 36\), labels \(24, 40, 35\)"):
         draw_patch(_source(raw, labels[..., :35]), np.random.default_rng(0), (8, 16, 16), STILL)
+
+
+def test_crops_are_random_or_from_the_middle():
+    raw, labels = np.zeros((20, 40, 60), np.uint8), np.zeros((20, 40, 60), np.uint8)
+    whole = slice(0, 20), slice(0, 40), slice(0, 60)
+    source, rng = _source(raw, labels, whole), np.random.default_rng(0)
+    assert draw_centre(source, rng, 0.5, centre_crop=1.0) == (9.5, 19.5, 29.5)
+    drawn = np.array([draw_centre(source, rng, 0.5) for _ in range(300)])
+    assert (drawn.min(axis=0) < [3, 5, 7]).all()
+    assert (drawn.max(axis=0) > [16, 34, 52]).all()
+    planar = dataclasses.replace(source, planar=True)
+    middle = np.array([draw_centre(planar, rng, 0.5, centre_crop=1.0) for _ in range(50)])
+    assert set(middle[:, 0]) <= set(range(20))
+    assert len(set(middle[:, 0])) > 5
+    assert (middle[:, 1:] == [19.5, 29.5]).all()

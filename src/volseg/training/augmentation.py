@@ -25,6 +25,8 @@ class Augmentation:
     ----------
     zoom : (low, high)
         Isotropic magnification, log-uniform; below 1 shows more of the tissue, smaller.
+    centre_crop : float
+        Chance that a patch is cut from the middle of what is trained on; others are random crops.
     shift : float
         Largest shift along each axis, as a part of the patch's side.
     elastic_alpha, elastic_sigma : float
@@ -46,6 +48,7 @@ class Augmentation:
     """
 
     zoom: tuple[float, float] = (0.7, 1.4)
+    centre_crop: float = 0.0
     shift: float = 0.2
     elastic_alpha: float = 2.0
     elastic_sigma: float = 12.0

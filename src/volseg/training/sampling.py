@@ -136,10 +136,15 @@ def iterate_slices(
 
 
 def draw_centre(
-    source: Source, rng: np.random.Generator, foreground_share: float
+    source: Source, rng: np.random.Generator, foreground_share: float, centre_crop: float = 0.0
 ) -> tuple[float, float, float]:
-    """Draw a patch's centre: a foreground voxel, or any voxel of the roi."""
-    if len(source.foreground) and rng.random() < foreground_share:
+    """Draw a patch's centre: the roi's own, a foreground voxel, or any voxel of the roi."""
+    if centre_crop and rng.random() < centre_crop:
+        z, y, x = ((s.start + s.stop - 1) / 2 for s in source.roi)
+        if source.planar or source.slices is not None:
+            every = np.arange(source.roi[0].start, source.roi[0].stop)
+            z = rng.choice(every if source.slices is None else source.slices)
+    elif len(source.foreground) and rng.random() < foreground_share:
         z, y, x = source.foreground[rng.integers(len(source.foreground))]
     else:
         z, y, x = (rng.integers(s.start, s.stop) for s in source.roi)
@@ -192,7 +197,7 @@ def draw_patch(
             f"labels must have the shape of raw: raw {source.raw.shape}, labels "
             f"{source.labels.shape}"
         )
-    centre = draw_centre(source, rng, foreground_share)
+    centre = draw_centre(source, rng, foreground_share, options.centre_crop)
     if source.planar:  # what befalls slices of a stack does not befall one
         options = replace(options, fault_probability=0.0, section_probability=0.0)
     coordinates, spacing = patch_coordinates(
