@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import pytest
@@ -14,10 +15,7 @@ from volseg.training.fields import read_fields
 
 def test_a_whole_recipe_survives():
     config = TrainConfig(steps=3, patch=(8, 16, 16), augmentation=Augmentation(blur=0.5))
-    table = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-    table["augmentation"] = {
-        k: list(v) if isinstance(v, tuple) else v for k, v in table["augmentation"].items()
-    }
+    table = json.loads(json.dumps(asdict(config)))
     table = {k: v for k, v in table.items() if v is not None}
     assert TrainConfig(**read_fields(TrainConfig, table, "recipe")) == config
 
