@@ -9,19 +9,29 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from volseg.blocks import Grid
-from volseg.labels import EARLIER, find_components, label_type, number_objects, render, touching
+from volseg.labels import (
+    DIFFERING,
+    EARLIER,
+    find_components,
+    label_type,
+    number_objects,
+    render,
+    touching,
+)
 
-FULL = np.ones((3, 3, 3), bool)
 
-
-def label_blockwise(mask, size, min_size=0):
+def label_blockwise(mask, size, min_size=0, connectivity=26):
     """Run both passes over the blocks of an array in memory."""
     grid = Grid(mask.shape, size)
-    found = {b.index: find_components(mask[b.core], b.core, mask.shape) for b in grid.blocks()}
+    found = {
+        b.index: find_components(mask[b.core], b.core, mask.shape, connectivity)
+        for b in grid.blocks()
+    }
     counts = [len(c.sizes) for c in found.values()]
     offsets = dict(zip(found, np.cumsum([0, *counts]), strict=False))
     pairs = [
-        touching(found[i].planes, found[j].planes, step) + np.array([offsets[i], offsets[j]])
+        touching(found[i].planes, found[j].planes, step, connectivity)
+        + np.array([offsets[i], offsets[j]])
         for i in found
         for step in EARLIER
         if (j := tuple(np.add(i, step).tolist())) in found
@@ -40,9 +50,9 @@ def label_blockwise(mask, size, min_size=0):
     return labels, numbering.objects
 
 
-def label_whole(mask, min_size=0):
+def label_whole(mask, min_size=0, connectivity=26):
     """Label with scipy, which knows no blocks, and number the rest by first voxel."""
-    labels, _ = ndimage.label(mask, FULL)
+    labels, _ = ndimage.label(mask, ndimage.generate_binary_structure(3, DIFFERING[connectivity]))
     found, first, sizes = np.unique(labels, return_index=True, return_counts=True)
     kept = (found > 0) & (sizes >= min_size)
     order = found[kept][np.argsort(first[kept])]
@@ -111,12 +121,13 @@ sides = st.tuples(*[st.integers(1, 14)] * 3)
     size=sides,
     density=st.floats(0, 1),
     min_size=st.integers(0, 6),
+    connectivity=st.sampled_from([6, 18, 26]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_cut_gives_the_same_labels(shape, size, density, min_size, seed):
+def test_any_cut_gives_the_same_labels(shape, size, density, min_size, connectivity, seed):
     mask = np.random.default_rng(seed).random(shape) < density
-    expected, count = label_whole(mask, min_size)
-    labels, objects = label_blockwise(mask, size, min_size)
+    expected, count = label_whole(mask, min_size, connectivity)
+    labels, objects = label_blockwise(mask, size, min_size, connectivity)
     assert objects == count
     np.testing.assert_array_equal(labels, expected)
 

@@ -45,7 +45,7 @@ def probabilities():
     return np.where(noise, 255, smooth * 190).astype(np.uint8)
 
 
-def write_volume(path, probabilities, complete=True):
+def write_volume(path, probabilities, complete=True, voxel_size=(5.0, 5.0, 5.0)):
     spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
     attributes = {
         "complete": complete,
@@ -53,9 +53,9 @@ def write_volume(path, probabilities, complete=True):
         "run": {"roi": [[0, n] for n in SHAPE]},
         "model": {"threshold": 0.5},
     }
-    create_image(path, spec, (5.0, 5.0, 5.0), attributes={})
+    create_image(path, spec, voxel_size, attributes={})
     output = probabilities_path(path, NAME)
-    image = create_image(output, spec, (5.0, 5.0, 5.0), attributes=attributes)
+    image = create_image(output, spec, voxel_size, attributes=attributes)
     image.levels[0].write(full_roi(SHAPE), probabilities)
     return path
 
@@ -68,8 +68,9 @@ def read(volume):
     return open_image(labels_path(volume, NAME)).levels[0][full_roi(SHAPE)]
 
 
-def expected(probabilities, level=128, min_size=0):
-    labels, _ = ndimage.label(probabilities >= level, np.ones((3, 3, 3)))
+def expected(probabilities, level=128, min_size=0, connectivity=26):
+    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
+    labels, _ = ndimage.label(probabilities >= level, structure)
     found, first, sizes = np.unique(labels, return_index=True, return_counts=True)
     kept = (found > 0) & (sizes >= min_size)
     table = np.zeros(found.max() + 1, np.uint32)
@@ -99,6 +100,36 @@ def test_the_threshold_counts_as_foreground(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     label(volume, NAME, options(threshold=180 / 255), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities, 180))
+
+
+@pytest.mark.parametrize("connectivity", [6, 18])
+@pytest.mark.parametrize("block", [(8, 32, 32), None])
+def test_fewer_neighbours_are_more_objects(tmp_path, probabilities, connectivity, block):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    found = label(volume, NAME, options(block, connectivity=connectivity), NoProgress())
+    want = expected(probabilities, connectivity=connectivity)
+    np.testing.assert_array_equal(read(volume), want)
+    assert found.objects == want.max() > expected(probabilities).max()
+    image = open_image(labels_path(volume, NAME))
+    assert image.attributes["run"]["connectivity"] == connectivity
+    with pytest.raises(ParameterError, match="6, 18 or 26, found 8"):
+        options(connectivity=8)
+
+
+def test_the_smallest_size_may_be_a_volume(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    # voxels of 125 nm³, so 3701 nm³ are more than 29 of them
+    label(volume, NAME, options(min_size_nm3=3701), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 30))
+    run = open_image(labels_path(volume, NAME)).attributes["run"]
+    assert run["min_size"] == 30
+    assert "min_size_nm3" not in run
+
+
+def test_a_volume_needs_a_known_voxel_size(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, voxel_size=None)
+    with pytest.raises(ParameterError, match="voxel size is unknown, so 3701 nm³"):
+        label(volume, NAME, options(min_size_nm3=3701), NoProgress())
 
 
 def test_readers_find_labels_with_all_levels_and_where_they_come_from(tmp_path, probabilities):

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from volseg.cli.options import (
+    Command,
     engine_options,
-    min_size_option,
     name_option,
     overwrite_option,
     scheduler_option,
@@ -22,10 +22,70 @@ from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration
 
 
+def parse_min_size(text: str) -> dict[str, float]:
+    """Read the smallest size of an object: voxels, or a volume that ends in nm3.
+
+    Raises
+    ------
+    BadParameter
+        If the text is neither.
+
+    Examples
+    --------
+    >>> parse_min_size("500"), parse_min_size("62500nm3")
+    ({'min_size': 500}, {'min_size_nm3': 62500.0})
+    """
+    number = text.strip().removesuffix("nm3")
+    try:
+        found = float(number) if text.strip().endswith("nm3") else int(number)
+    except ValueError:
+        found = -1
+    if not 0 <= found < float("inf"):
+        raise click.BadParameter(
+            f"expected voxels, such as 500, or a volume, such as 62500nm3, found {text!r}"
+        )
+    return {"min_size": found} if isinstance(found, int) else {"min_size_nm3": found}
+
+
+def object_rules(command: Command) -> Command:
+    """Add the flags that say what becomes an object."""
+    for option in reversed(RULES):
+        command = option(command)
+    return command
+
+
+RULES = (
+    threshold_option,
+    click.option(
+        "--connectivity",
+        type=click.Choice(["6", "18", "26"]),
+        default="26",
+        show_default=True,
+        help="Neighbours that are one object: over faces, also edges, also corners.",
+    ),
+    click.option(
+        "--min-size",
+        default="0",
+        show_default=True,
+        metavar="VOXELS|nm3",
+        callback=lambda _context, _parameter, text: parse_min_size(text),
+        help="Drop smaller objects: voxels, or a volume such as 62500nm3.",
+    ),
+)
+
+
+def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the rules of objects out of a command's options, as `ObjectRules` names them."""
+    return {
+        "threshold": options.pop("threshold"),
+        "connectivity": int(options.pop("connectivity")),
+        **options.pop("min_size"),
+    }
+
+
 @click.command("label")
 @volume_argument
-@threshold_option
-@min_size_option
+@object_rules
 @name_option
 @workers_option
 @scheduler_option
@@ -33,15 +93,18 @@ from volseg.cli.wording import duration
 @overwrite_option
 @with_session
 def label_command(session: Session, volume: Path, name: str, **options: Any) -> None:
-    """Find the objects in VOLUME/probabilities/NAME again, with another threshold or size.
+    """Find the objects in VOLUME/probabilities/NAME again, with other rules.
 
     `volseg segment` does this by itself. Writes VOLUME/labels/NAME; --overwrite replaces what is
     there.
     """
-    from volseg.stages.label import LabelOptions, label
+    from volseg.stages.label import label
+    from volseg.stages.label_plan import LabelOptions
 
     engine = engine_options(options.pop("workers"), options.pop("scheduler"))
-    report = label(volume, name, LabelOptions(**options, engine=engine), session.progress())
+    rules = pop_rules(options)
+    chosen = LabelOptions(**rules, **options, engine=engine)
+    report = label(volume, name, chosen, session.progress())
     where = volume / "labels" / name
     text = f"{report.objects} objects in {where}, after {duration(report.seconds)}"
     session.result(report, f"{text}; next: volseg stats {volume}")

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.cli.label import object_rules, pop_rules
 from volseg.cli.options import (
     device_option,
     dry_run_option,
     engine_options,
-    min_size_option,
     name_option,
     overwrite_option,
     roi_option,
     scheduler_option,
     sizes_option,
-    threshold_option,
     volume_argument,
     workers_option,
 )
@@ -49,8 +48,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Slices that a 2D network sees; ortho averages those along all axes of cubic voxels.",
 )
-@threshold_option
-@min_size_option
+@object_rules
 @name_option
 @roi_option
 @device_option
@@ -64,8 +62,6 @@ def segment_command(
     session: Session,
     volume: Path,
     dry_run: bool,
-    threshold: float | None,
-    min_size: int,
     **prediction: Any,
 ) -> None:
     """Find the mitochondria of VOLUME.
@@ -77,7 +73,8 @@ def segment_command(
     from volseg.stages.segment import SegmentOptions, estimate, segment
 
     engine = engine_options(prediction.pop("workers"), prediction.pop("scheduler"))
-    options = SegmentOptions(PredictOptions(**prediction, engine=engine), threshold, min_size)
+    rules = pop_rules(prediction)
+    options = SegmentOptions(PredictOptions(**prediction, engine=engine), **rules)
     if dry_run:
         plan = estimate(volume, options)
         session.result(plan, describe_estimate(plan))

@@ -7,14 +7,13 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from volseg.blocks import Block, Grid, whole_multiples
-from volseg.errors import ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.attributes import update_attributes
 from volseg.io.components import ComponentStore
@@ -24,56 +23,24 @@ from volseg.io.volumes import (
     create_image,
     labels_path,
     open_image,
-    probabilities_path,
     register_label,
     scratch_path,
     slices_path,
     table_path,
 )
-from volseg.labels import CONNECTIVITY, Numbering, Pairs, label_type, number_objects
+from volseg.labels import Numbering, Pairs, label_type, number_objects
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.label_block import Coarse, JoinBlocks, Joined, LabelBlock, Numbered, WriteBlock
+from volseg.stages.label_plan import LabelOptions, open_probabilities, plan_label
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid, step_factor
 from volseg.stages.results import discard, fingerprint, is_complete
 from volseg.types import Zyx
 
-FORMAT = 2
-"""Raised whenever the same parameters come to mean another result."""
 BLOCK: Zyx = (64, 1024, 1024)
 """Larger than those of inference: a block takes little memory here, and little time."""
 JOINED = 8
 """Blocks that one task joins to their neighbours."""
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """What becomes an object.
-
-    Attributes
-    ----------
-    threshold : probability from which a voxel is foreground; None takes the model's.
-    min_size : objects of fewer voxels are dropped, measured whole.
-    block : scheduled unit, rounded up to whole shards.
-    shard : of the result, which is one chunk then; None chooses.
-    engine : workers and scheduler.
-    overwrite : replace a different result.
-    """
-
-    threshold: float | None = None
-    min_size: int = 0
-    block: Zyx | None = None
-    shard: Zyx | None = None
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ParameterError(
-                f"a threshold is a probability above 0 and up to 1, found {self.threshold}"
-            )
-        if self.min_size < 0:
-            raise ParameterError(f"min_size must not be negative, found {self.min_size}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +55,7 @@ class LabelReport:
 def label(volume: Path, name: str, options: LabelOptions, progress: Progress) -> LabelReport:
     """Write ``labels/<name>`` of a volume from ``probabilities/<name>``.
 
-    Objects are 26-connected components of at least the threshold, numbered from 1 by their first
+    Objects are connected components of at least the threshold, numbered from 1 by their first
     voxel in raster order. Running it again does only what is missing.
 
     Raises
@@ -102,7 +69,7 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     source = open_probabilities(volume, name)
     threshold = options.threshold or float(source.attributes["model"]["threshold"])
     output = labels_path(volume, name)
-    header = plan_label(source, threshold, options.min_size)
+    header = plan_label(source, threshold, options)
     ledger_path = scratch_path(volume) / f"label-{name}.jsonl"
     store = ComponentStore(scratch_path(volume) / f"label-{name}")
     if is_complete(output, header, overwrite=options.overwrite):
@@ -122,36 +89,6 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
         objects = run.write(counts, header)
     discard(store.folder)
     return LabelReport(objects, threshold, time.monotonic() - begun)
-
-
-def open_probabilities(volume: Path, name: str) -> Image:
-    """Open complete probabilities.
-
-    Raises
-    ------
-    VolumeError
-        If they are missing, incomplete, or not of volseg's making.
-    """
-    path = probabilities_path(volume, name)
-    if not path.exists():
-        raise VolumeError(f"{volume} has no probabilities/{name}; run `volseg segment` first")
-    image = open_image(path)
-    if image.levels[0].dtype != np.uint8 or "run" not in image.attributes:
-        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
-    if not image.attributes.get("complete"):
-        raise VolumeError(f"{path} is incomplete; finish it with `volseg segment`")
-    return image
-
-
-def plan_label(source: Image, threshold: float, min_size: int) -> dict[str, Any]:
-    """Collect everything that decides the labels."""
-    return {
-        "format": FORMAT,
-        "probabilities": source.attributes["fingerprint"],
-        "threshold_of_255": math.ceil(threshold * 255 - 1e-6),
-        "min_size": min_size,
-        "connectivity": CONNECTIVITY,
-    }
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
+from volseg.io.volumes import open_image
 from volseg.stages.engine import one_cluster
-from volseg.stages.label import LabelOptions, LabelReport, label
+from volseg.stages.label import LabelReport, label
+from volseg.stages.label_plan import LabelOptions, ObjectRules, fewest_voxels
 from volseg.stages.memory import peak_bytes
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
@@ -23,19 +25,15 @@ from volseg.stages.progress import Progress
 
 
 @dataclass(frozen=True)
-class SegmentOptions:
+class SegmentOptions(ObjectRules):
     """What to segment, and how.
 
     Attributes
     ----------
     predict : model, region, blocks, device, workers.
-    threshold : probability from which a voxel is foreground; None takes the model's.
-    min_size : objects of fewer voxels are dropped.
     """
 
     predict: PredictOptions = field(default_factory=PredictOptions)
-    threshold: float | None = None
-    min_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,10 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
     """
     begun = time.monotonic()
     prediction = options.predict
+    # said before the network has run for hours
+    fewest_voxels(options, open_image(volume).voxel_size)
     labelling = LabelOptions(
-        threshold=options.threshold,
-        min_size=options.min_size,
+        **{rule.name: getattr(options, rule.name) for rule in fields(ObjectRules)},
         block=prediction.block,
         shard=prediction.shard,
         engine=prediction.engine,

@@ -1,0 +1,138 @@
+"""What becomes an object: the rules that a user sets, and the header that decides the labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.errors import ParameterError, VolumeError
+from volseg.io.volumes import Image, open_image, probabilities_path
+from volseg.labels import CONNECTIVITY, DIFFERING
+from volseg.stages.engine import EngineOptions
+from volseg.types import VoxelSize, Zyx
+
+FORMAT = 2
+"""Raised whenever the same parameters come to mean another result."""
+ROUNDING = 1e-6
+"""By how much a quotient may pass a whole number and still mean it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRules:
+    """What becomes an object.
+
+    Attributes
+    ----------
+    threshold : probability from which a voxel is foreground; None takes the model's.
+    connectivity : 6, 18 or 26; which neighbours are one object.
+    min_size : objects of fewer voxels are dropped, measured whole.
+    min_size_nm3 : the same in nm³; of the two, the larger counts.
+    """
+
+    threshold: float | None = None
+    connectivity: int = CONNECTIVITY
+    min_size: int = 0
+    min_size_nm3: float = 0
+
+    def __post_init__(self) -> None:
+        _check_probability("a threshold", self.threshold)
+        if self.connectivity not in DIFFERING:
+            raise ParameterError(f"connectivity must be 6, 18 or 26, found {self.connectivity}")
+        if self.min_size < 0:
+            raise ParameterError(f"min_size must not be negative, found {self.min_size}")
+        if not 0 <= self.min_size_nm3 < math.inf:
+            raise ParameterError(
+                f"min_size_nm3 must be a volume of 0 nm³ or more, found {self.min_size_nm3}"
+            )
+
+
+@dataclass(frozen=True)
+class LabelOptions(ObjectRules):
+    """What becomes an object, and how the work is done.
+
+    Attributes
+    ----------
+    block : scheduled unit, rounded up to whole shards.
+    shard : of the result, which is one chunk then; None chooses.
+    engine : workers and scheduler.
+    overwrite : replace a different result.
+    """
+
+    block: Zyx | None = None
+    shard: Zyx | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    overwrite: bool = False
+
+
+def open_probabilities(volume: Path, name: str) -> Image:
+    """Open complete probabilities.
+
+    Raises
+    ------
+    VolumeError
+        If they are missing, incomplete, or not of volseg's making.
+    """
+    path = probabilities_path(volume, name)
+    if not path.exists():
+        raise VolumeError(f"{volume} has no probabilities/{name}; run `volseg segment` first")
+    image = open_image(path)
+    if image.levels[0].dtype != np.uint8 or "run" not in image.attributes:
+        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
+    if not image.attributes.get("complete"):
+        raise VolumeError(f"{path} is incomplete; finish it with `volseg segment`")
+    return image
+
+
+def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str, Any]:
+    """Collect everything that decides the labels.
+
+    Raises
+    ------
+    ParameterError
+        If a rule cannot be applied to these probabilities.
+    """
+    return {
+        "format": FORMAT,
+        "probabilities": source.attributes["fingerprint"],
+        "threshold_of_255": level_of(threshold),
+        "min_size": fewest_voxels(rules, source.voxel_size),
+        "connectivity": rules.connectivity,
+    }
+
+
+def level_of(threshold: float) -> int:
+    """Find the stored value, of 255, from which a voxel has at least this probability."""
+    return math.ceil(threshold * 255 - ROUNDING)
+
+
+def fewest_voxels(rules: ObjectRules, voxel_size: VoxelSize | None) -> int:
+    """Express the smallest object that is kept in voxels.
+
+    Raises
+    ------
+    ParameterError
+        If it is given in nm³ and the voxel size is unknown.
+
+    Examples
+    --------
+    >>> fewest_voxels(ObjectRules(min_size_nm3=62500), (50, 5, 5))
+    50
+    """
+    if not rules.min_size_nm3:
+        return rules.min_size
+    if voxel_size is None:
+        raise ParameterError(
+            f"the voxel size is unknown, so {rules.min_size_nm3:g} nm³ is no number of voxels; "
+            "give the smallest size in voxels, or convert again with --voxel-size"
+        )
+    voxels = math.ceil(rules.min_size_nm3 / math.prod(voxel_size) - ROUNDING)
+    return max(rules.min_size, voxels)
+
+
+def _check_probability(what: str, found: float | None) -> None:
+    if found is not None and not 0 < found <= 1:
+        raise ParameterError(f"{what} is a probability above 0 and up to 1, found {found}")

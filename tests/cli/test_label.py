@@ -1,0 +1,54 @@
+"""``volseg label``: the rules of objects, as flags."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import numpy as np
+import pytest
+
+from volseg.blocks import full_roi
+from volseg.cli.label import parse_min_size
+from volseg.io.arrays import ArraySpec
+from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
+
+SHAPE = (12, 32, 32)
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """Two cubes of 64 voxels that share an edge, and one voxel."""
+    path = tmp_path / "vol.zarr"
+    size, spec = (50.0, 5.0, 5.0), ArraySpec(SHAPE, "uint8", (8, 16, 16), (8, 16, 16))
+    attributes = {"complete": True, "fingerprint": "test", "run": {"roi": None}}
+    attributes["model"] = {"threshold": 0.5}
+    create_image(path, spec, size, attributes={})
+    found = np.zeros(SHAPE, np.uint8)
+    found[2:6, 4:8, 4:8] = found[2:6, 8:12, 8:12] = found[10, 30, 30] = 200
+    output = probabilities_path(path, "mitochondria")
+    create_image(output, spec, size, attributes=attributes).levels[0].write(full_roi(SHAPE), found)
+    return path
+
+
+def objects(volseg, volume, *flags):
+    done = volseg("label", volume, "--overwrite", "--json", *flags)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["objects"]
+
+
+def test_connectivity_and_the_smallest_size(volseg, volume):
+    assert objects(volseg, volume) == 2
+    assert objects(volseg, volume, "--connectivity", "6") == 3
+    assert objects(volseg, volume, "--connectivity", "18", "--min-size", "2") == 1
+    assert objects(volseg, volume, "--connectivity", "6", "--min-size", "80000nm3") == 2
+    assert objects(volseg, volume, "--connectivity", "6", "--min-size", "80001nm3") == 0
+    run = open_image(labels_path(volume, "mitochondria")).attributes["run"]
+    assert (run["connectivity"], run["min_size"]) == (6, 65)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "nm3", "-1nm3", "nannm3", "infnm3", "5um3"])
+def test_bad_sizes_are_named(text):
+    with pytest.raises(click.BadParameter) as caught:
+        parse_min_size(text)
+    assert repr(text) in str(caught.value)
