@@ -83,14 +83,8 @@ def with_volseg(source: Source, work: str) -> Draw:
     """Draw as training does."""
     options = replace(MOVED, intensity_probability=float(work == INTENSITIES))
     options = replace(options, elastic_alpha=0.0) if work == GEOMETRY else options
-    return lambda seed: draw_patch(
-        source,
-        np.random.default_rng(seed),
-        PATCH,
-        options,
-        foreground_share=1.0,
-        centerline=False,
-    )
+    chosen: dict[str, Any] = {"foreground_share": 1.0, "centerline": False}
+    return lambda n: draw_patch(source, np.random.default_rng(n), PATCH, options, **chosen)
 
 
 def with_monai(source: Source, work: str) -> Draw:
