@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.cli.models_transfer import export_command, import_command
 from volseg.cli.session import Session, plain, with_session
-from volseg.cli.wording import voxels_of
+from volseg.cli.wording import scaled, voxels_of
 
 if TYPE_CHECKING:
     from volseg.io.weights import Card
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 @click.group("models")
 def models_command() -> None:
-    """List the models that come with volseg, and show their cards."""
+    """List the models that come with volseg, show their cards, exchange models."""
+
+
+models_command.add_command(export_command)
+models_command.add_command(import_command)
 
 
 @models_command.command("list")
@@ -34,8 +39,24 @@ def _brief(card: Card) -> dict[str, Any]:
 
 
 def _line(card: Card) -> str:
-    size = voxels_of(card.voxel_size)
-    return f"{card.name}: {card.architecture}, {card.parameters} parameters, {size}"
+    """Write what a model is, and below it, indented, how well it does."""
+    what = f"{card.architecture}, {scaled(card.parameters)} parameters"
+    lines = [f"{card.name}: {what}, {voxels_of(card.voxel_size)}"]
+    scores = [f"  {name}: {_words(value)}" for name, value in card.scores.items()]
+    return "\n".join(lines + (scores or ["  nothing was measured"]))
+
+
+def _words(value: Any) -> str:
+    """Write a score, or several.
+
+    Examples
+    --------
+    >>> _words([0.91984, 0.95]), _words("a.zarr, held out")
+    ('0.9198, 0.95', 'a.zarr, held out')
+    """
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @models_command.command("show")

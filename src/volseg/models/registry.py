@@ -134,6 +134,17 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def _no_network(_width: int) -> nn.Module:
+    raise ModelError("a TorchScript program can only segment: it is not built, trained or exported")
+
+
+PROGRAMS: dict[str, Architecture] = {
+    "torchscript": Architecture(_no_network, (1, 1, 1), (1, 1, 1)),
+    "torchscript2d": Architecture(_no_network, (1, 1, 1), (1, 1, 1), dimensions=2),
+}
+"""Networks whose weights are programs, see `volseg.models.program`; they fill sizes up."""
+
+
 def find_architecture(name: str) -> Architecture:
     """Look an architecture up.
 
@@ -143,7 +154,7 @@ def find_architecture(name: str) -> Architecture:
         If there is none of that name.
     """
     try:
-        return ARCHITECTURES[name]
+        return ARCHITECTURES[name] if name in ARCHITECTURES else PROGRAMS[name]
     except KeyError:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(f"no architecture is called {name!r}; there are: {known}") from None

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
 from volseg.blend import (
     Shares,
@@ -32,7 +34,8 @@ from volseg.models.inference import (
     choose_device,
     choose_precision,
 )
-from volseg.models.registry import Views, find_architecture
+from volseg.models.program import load_program
+from volseg.models.registry import PROGRAMS, Views, find_architecture
 from volseg.types import Floats, Roi, Zyx
 
 _NETWORK = threading.Lock()
@@ -61,6 +64,7 @@ class NetworkChoice:
     Attributes
     ----------
     model : path of the weights.
+    trust_torchscript : whether weights that are a program may be run.
     """
 
     model: str
@@ -69,6 +73,7 @@ class NetworkChoice:
     tta: bool = False
     rotations: bool = False
     views: Views = "xy"
+    trust_torchscript: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,11 +204,19 @@ def predictor_for(choice: NetworkChoice) -> Predictor:
 def _load_predictor(choice: NetworkChoice) -> Predictor:
     card, device = load_card(choice.model), choose_device(choice.device)
     architecture = find_architecture(card.architecture)
+    weights = load_weights(Path(choice.model), card)
+    precision = choose_precision(choice.precision, device)
+    if card.architecture in PROGRAMS:
+        network: nn.Module = load_program(weights, trusted=choice.trust_torchscript)
+        # constants in a program are float32, whatever its weights are turned into
+        weights, precision = network.state_dict(), torch.float32
+    else:
+        network = architecture.build(card.width)
     return build_predictor(
-        architecture.build(card.width),
-        load_weights(Path(choice.model), card),
+        network,
+        weights,
         device,
-        choose_precision(choice.precision, device),
+        precision,
         architecture=architecture,
         tta=choice.tta,
         rotations=choice.rotations,

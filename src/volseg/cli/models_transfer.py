@@ -1,0 +1,125 @@
+"""``volseg models export`` and ``volseg models import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.cli.options import sizes_option, voxel_size_option
+from volseg.cli.session import Session, with_session
+from volseg.cli.wording import extent, scaled
+from volseg.types import Zyx
+
+if TYPE_CHECKING:
+    from volseg.stages.export_model import ExportReport
+    from volseg.stages.import_model import ImportReport
+
+replace_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what is already at --output."
+)
+
+
+@click.command("export")
+@click.argument("model")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["torchscript", "onnx", "bioimageio"]),
+    required=True,
+    help="A traced network (.pt, .onnx), or a BioImage.IO package (.zip).",
+)
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="File to write.")
+@replace_option
+@with_session
+def export_command(session: Session, model: str, form: Any, output: Path, overwrite: bool) -> None:
+    """Write MODEL for other programs, checked against the original.
+
+    MODEL is a shipped name or the path of a .safetensors file. TorchScript and ONNX map intensities
+    in -1..1 to probabilities; a BioImage.IO package says itself what it takes.
+    """
+    from volseg.stages.export_model import export_model
+
+    report = export_model(model, form, output, overwrite=overwrite)
+    for note in report.notes:
+        session.note(f"note: {note}")
+    session.result(report, _exported(report))
+
+
+def _exported(report: ExportReport) -> str:
+    shape = extent(report.checked_on)
+    return (
+        f"{report.model} as {report.format} in {report.output}, {scaled(report.size_bytes)}B; "
+        f"probabilities differ by {report.difference:.1g} at most (noise, {shape})"
+    )
+
+
+def parse_overlap(text: str) -> Zyx:
+    """Read three integers written as Z,Y,X, of which some may be 0.
+
+    Raises
+    ------
+    BadParameter
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> parse_overlap("0,32,32")
+    (0, 32, 32)
+    """
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f"expected three whole numbers Z,Y,X, found {text!r}")
+    z, y, x = map(int, parts)
+    return z, y, x
+
+
+@click.command("import")
+@click.argument("package", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder to write weights and card to.",
+)
+@voxel_size_option
+@sizes_option("--tile", "Network voxels that are evaluated at once.")
+@click.option(
+    "--overlap",
+    metavar="Z,Y,X",
+    callback=lambda _context, _parameter, text: None if text is None else parse_overlap(text),
+    help="Network voxels that neighbouring tiles share; 0 for none.",
+)
+@click.option(
+    "--trust-torchscript",
+    is_flag=True,
+    help="Run the program in PACKAGE; only if you trust where it is from.",
+)
+@click.option(
+    "--channel",
+    type=click.IntRange(min=0),
+    help="Channel of a program's output that is the foreground, counted from 0.",
+)
+@replace_option
+@with_session
+def import_command(session: Session, package: Path, output: Path, **options: Any) -> None:
+    """Make a model from PACKAGE, a BioImage.IO model on this disk.
+
+    PACKAGE is a zip, a folder, or the .yaml file in it. Nothing is fetched. What volseg exported
+    comes back exactly; of other packages, TorchScript weights can be used.
+    """
+    from volseg.stages.import_model import import_model
+    from volseg.stages.import_options import ImportOptions
+
+    report = import_model(package, output, ImportOptions(**options))
+    for note in report.notes:
+        session.note(f"note: {note}")
+    session.result(report, _imported(report))
+
+
+def _imported(report: ImportReport) -> str:
+    return (
+        f"{report.card.name}: {report.card.architecture}, {report.card.parameters} parameters; "
+        f"next: volseg segment VOLUME --model {report.output}"
+    )

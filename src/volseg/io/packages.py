@@ -1,0 +1,227 @@
+"""Packages of models: a description and the files that it names, in a zip or a folder.
+
+What is read was written by others. Nothing is unpacked to disk, names are names of files in the
+package and nothing else, and every size is checked before it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from volseg.errors import ModelError, ParameterError
+
+DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
+DESCRIPTION_BYTES = 1 << 20
+"""A description is read into memory whole, so one that is larger than this is refused."""
+MOST_FILES = 1000
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that lies on disk.
+
+    Attributes
+    ----------
+    path : zip file, or folder.
+    description : name of the file that describes it.
+    """
+
+    path: Path
+    description: str
+
+    def size(self, name: str) -> int:
+        """Tell how many bytes a file of the package has.
+
+        Raises
+        ------
+        ModelError
+            If the name is none of a file in the package.
+        """
+        inside = _checked_name(name)
+        try:
+            if self.path.is_dir():
+                return self._file(inside).stat().st_size
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.getinfo(inside).file_size
+        except KeyError:
+            raise ModelError(f"{self.path} names {name}, which is not in it") from None
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ModelError(f"cannot read {name} of {self.path}: {error}") from error
+
+    def read(self, name: str, most: int) -> bytes:
+        """Read a file of the package.
+
+        Parameters
+        ----------
+        name : str
+            As the description writes it.
+        most : int
+            Bytes beyond which it is refused.
+
+        Raises
+        ------
+        ModelError
+            If it is missing, damaged or larger.
+        """
+        size, inside = self.size(name), _checked_name(name)
+        if size > most:
+            raise ModelError(
+                f"{name} of {self.path} has {size} bytes, expected at most {most}: it is not what "
+                f"the package says"
+            )
+        try:
+            if self.path.is_dir():
+                content = self._file(inside).read_bytes()
+            else:
+                with zipfile.ZipFile(self.path) as archive, archive.open(inside) as file:
+                    # declared sizes may lie: never more than one byte beyond what was allowed
+                    content = file.read(most + 1)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise ModelError(f"cannot read {name} of {self.path}: {error}") from error
+        if len(content) > most:
+            raise ModelError(f"{name} of {self.path} is larger than it says; expected {most} bytes")
+        return content
+
+    def describe(self) -> dict[str, Any]:
+        """Read the description.
+
+        Raises
+        ------
+        ModelError
+            If it is no YAML mapping, or larger than `DESCRIPTION_BYTES`.
+        """
+        yaml = _yaml()
+        text = self.read(self.description, DESCRIPTION_BYTES)
+        try:
+            # the safe loader: plain values only, no tag makes an object
+            content = yaml.safe_load(text)
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+            raise ModelError(f"{self.description} of {self.path} is no YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ModelError(f"{self.description} of {self.path} describes nothing")
+        return content
+
+    def _file(self, inside: str) -> Path:
+        """Resolve a name in a folder; links must not lead out of it."""
+        root, path = self.path.resolve(), (self.path / inside).resolve()
+        if root not in path.parents:
+            raise ModelError(f"{inside} of {self.path} is a link to {path}, outside the package")
+        return path
+
+
+def open_package(path: Path) -> Package:
+    """Find a package's description: ``path`` is a zip, a folder, or the description itself.
+
+    Raises
+    ------
+    ModelError
+        If there is no package, or one of its names would lie outside of it.
+    """
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return Package(path.parent, path.name)
+    if path.is_dir():
+        names = [name for name in DESCRIPTIONS if (path / name).is_file()]
+    elif zipfile.is_zipfile(path):
+        names = _names(path)
+    else:
+        raise ModelError(
+            f"{path} is no package: expected a zip, a folder or its {' or '.join(DESCRIPTIONS)} "
+            f"on this disk; nothing is fetched"
+        )
+    for name in DESCRIPTIONS:
+        if name in names:
+            return Package(path, name)
+    raise ModelError(f"{path} has neither {' nor '.join(DESCRIPTIONS)}: it is no package")
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is a damaged zip: {error}") from error
+    if len(names) > MOST_FILES:
+        raise ModelError(f"{path} has {len(names)} files, at most {MOST_FILES} are expected")
+    if len(set(names)) < len(names):
+        raise ModelError(f"{path} has several files of one name: which of them is meant is unclear")
+    for name in names:
+        _checked_name(name.rstrip("/"))
+    return names
+
+
+def _checked_name(name: str) -> str:
+    """Refuse names that are addresses or lead out of a package.
+
+    Examples
+    --------
+    >>> _checked_name("./weights/a.pt")
+    'weights/a.pt'
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or name.startswith("/") or set(name) & {"\\", ":", "\0"}:
+        raise ModelError(
+            f"{name!r} is no name of a file inside a package; those that lead elsewhere are refused"
+        )
+    return str(PurePosixPath(name))
+
+
+def read_weights(package: Package, described: Any, most: int) -> bytes:
+    """Read the weights that a description names, and check their hash, if it has one.
+
+    Raises
+    ------
+    ModelError
+        If they are not in the package, too large, or other weights than described.
+    """
+    named = described if isinstance(described, dict) else {}
+    source, expected = named.get("source"), named.get("sha256")
+    if not isinstance(source, str):
+        raise ModelError(f"{package.description} names no file of weights, found {source!r}")
+    content = package.read(source, most)
+    found = hashlib.sha256(content).hexdigest()
+    if expected is not None and found != expected:
+        raise ModelError(
+            f"{source} is not the file that {package.description} describes: sha256 {found[:12]}..."
+            f", expected {str(expected)[:12]}...; fetch the package again"
+        )
+    return content
+
+
+def write_description(folder: Path, description: Mapping[str, Any]) -> None:
+    """Write what describes the files of a folder beside them.
+
+    Raises
+    ------
+    ParameterError
+        If PyYAML is not installed.
+    """
+    text = _yaml().safe_dump(_plain(description), sort_keys=False, allow_unicode=True, width=100)
+    (folder / DESCRIPTIONS[0]).write_text(text, encoding="utf-8")
+
+
+def zip_folder(folder: Path, path: Path) -> None:
+    """Zip the files of a folder, uncompressed: weights are noise to a compressor."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists: YAML's safe form has no others."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _yaml() -> Any:
+    if find_spec("yaml") is None:
+        raise ParameterError("PyYAML is not installed; get it with: pip install 'volseg[export]'")
+    import yaml  # type: ignore[import-untyped]
+
+    return yaml

@@ -1,0 +1,160 @@
+"""Import a BioImage.IO package that lies on disk: safetensors and a card come out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from volseg.errors import ConflictError, ModelError, StorageError
+from volseg.io.bioimageio import CONFIG_VERSION, entry
+from volseg.io.packages import Package, open_package, read_weights
+from volseg.io.state_dicts import file_limit, read_state_dict
+from volseg.io.weights import Card, save_weights
+from volseg.models.registry import find_architecture
+from volseg.stages.import_options import Draft, ImportOptions
+from volseg.stages.import_program import draft_program
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+WIDEST = 1024
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What was written.
+
+    Attributes
+    ----------
+    output : the safetensors file, with its card beside it.
+    card : as it was written.
+    notes : what the user should know.
+    """
+
+    output: Path
+    card: Card
+    notes: tuple[str, ...]
+
+
+def import_model(path: Path, folder: Path, options: ImportOptions) -> ImportReport:
+    """Turn a package into safetensors and a card; nothing is fetched, nothing is unpickled freely.
+
+    Parameters
+    ----------
+    path : zip file, folder, or the description in it
+    folder : where the model is written, under its name; made if it is not there
+    options : see `ImportOptions`
+
+    Raises
+    ------
+    ModelError, ParameterError
+        If the package cannot be used; nothing was written.
+    ConflictError
+        If another model is already there.
+    StorageError
+        If it cannot be written.
+    """
+    package = open_package(path)
+    description = package.describe()
+    _check_kind(path, description)
+    own = _own_config(description)
+    if own is None:
+        draft = draft_program(package, description, options)
+    else:
+        draft = _draft_own(package, description, own)
+    return _write(draft, folder, options)
+
+
+def _check_kind(path: Path, description: Mapping[str, Any]) -> None:
+    kind, version = description.get("type"), str(description.get("format_version"))
+    if kind != "model" or not version.startswith("0.5."):
+        raise ModelError(
+            f"{path} describes a {kind!r} in format {version}, expected a model in format 0.5"
+        )
+
+
+def _own_config(description: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    config = description.get("config")
+    own = config.get("volseg") if isinstance(config, dict) else None
+    if own is None:
+        return None
+    if not isinstance(own, dict) or own.get("version") != CONFIG_VERSION:
+        found = own.get("version") if isinstance(own, dict) else own
+        raise ModelError(
+            f"the package was written for volseg in version {found!r} of its entries, this one "
+            f"reads version {CONFIG_VERSION}; use a newer volseg"
+        )
+    return own
+
+
+def _draft_own(package: Package, description: Mapping[str, Any], own: Mapping[str, Any]) -> Draft:
+    """Restore a model that volseg exported."""
+    card = own.get("card")
+    if not isinstance(card, dict):
+        raise ModelError(f"{package.description} has no card of volseg")
+    width = card.get("width")
+    if not isinstance(width, int) or not 0 < width <= WIDEST:
+        raise ModelError(f"the card's width must be 1 to {WIDEST}, found {width!r}")
+    architecture = find_architecture(str(card.get("architecture")))
+    # without memory: a card that claims a huge network costs nothing
+    with torch.device("meta"):
+        expected = architecture.build(width).state_dict()
+    described = entry(description, "weights", "pytorch_state_dict")
+    content = read_weights(package, described, file_limit(expected))
+    return Draft(read_state_dict(content, expected), card)
+
+
+def _write(draft: Draft, folder: Path, options: ImportOptions) -> ImportReport:
+    card = dict(draft.card)
+    for name in ("voxel_size", "tile", "overlap"):
+        value = getattr(options, name)
+        if value is not None:
+            card[name] = list(value)
+    name = str(card.get("name"))
+    if not NAME.fullmatch(name):
+        raise ModelError(f"the model's name becomes a file's name, found {name!r}")
+    output, made = folder / f"{name}.safetensors", not folder.exists()
+    files = (output, output.with_suffix(".json"))
+    if not options.overwrite and any(f.exists() for f in files):
+        raise ConflictError(f"{output} exists; choose another --output, or give --overwrite")
+    content = {k: v for k, v in card.items() if k != "sha256"}
+    try:
+        check_tiles(card)
+        folder.mkdir(parents=True, exist_ok=True)
+        return ImportReport(output, save_weights(output, draft.tensors, content), draft.notes)
+    except (ValueError, TypeError, KeyError) as error:
+        _remove(folder, made=made)
+        raise ModelError(f"the package's card is not valid: {error}") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error}") from error
+
+
+def _remove(folder: Path, *, made: bool) -> None:
+    """Remove a folder again that was made for nothing."""
+    if made and folder.exists():
+        folder.rmdir()
+
+
+def check_tiles(card: Mapping[str, Any]) -> None:
+    """Refuse a tile or an overlap that does not lie on the network's lattice.
+
+    Raises
+    ------
+    ModelError
+        With what would be possible.
+    """
+    form = find_architecture(card["architecture"])
+    tile, overlap = tuple(map(int, card["tile"])), tuple(map(int, card["overlap"]))
+    if len(tile) != 3 or len(overlap) != 3:
+        raise ModelError(f"tile and overlap are three sizes, found {tile} and {overlap}")
+    fits = form.fit((tile[0], tile[1], tile[2])) == tile
+    axes = zip(tile, overlap, form.stride, strict=True)
+    if not fits or any(o < 0 or o > t // 2 or (t - o) % s for t, o, s in axes):
+        raise ModelError(
+            f"tiles of {card['architecture']} are {form.offset} more than multiples of "
+            f"{form.multiple}, lie multiples of {form.stride} apart, and overlap by half at most; "
+            f"found {tile} that overlap by {overlap}"
+        )
