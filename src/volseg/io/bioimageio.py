@@ -96,8 +96,8 @@ def preprocess(raw: Floats, preprocessing: Preprocessing) -> Floats:
 
     Examples
     --------
-    >>> preprocess(np.array([0, 50, 100], np.float32), Preprocessing((0, 100))).round(3)
-    array([-1., 0., 1.], dtype=float32)
+    >>> preprocess(np.array([0, 75, 100], np.float32), Preprocessing((0, 100))).round(3)
+    array([-1. ,  0.5,  1. ], dtype=float32)
     """
     low, high = np.percentile(raw, preprocessing.percentiles)
     scaled = (raw - low) / (high - low + EPSILON)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from volseg.blend import (
     Shares,
@@ -203,20 +202,24 @@ def predictor_for(choice: NetworkChoice) -> Predictor:
 @lru_cache(maxsize=2)
 def _load_predictor(choice: NetworkChoice) -> Predictor:
     card, device = load_card(choice.model), choose_device(choice.device)
-    architecture = find_architecture(card.architecture)
     weights = load_weights(Path(choice.model), card)
-    precision = choose_precision(choice.precision, device)
+    architecture = find_architecture(card.architecture)
     if card.architecture in PROGRAMS:
-        network: nn.Module = load_program(weights, trusted=choice.trust_torchscript)
-        # constants in a program are float32, whatever its weights are turned into
-        weights, precision = network.state_dict(), torch.float32
-    else:
-        network = architecture.build(card.width)
+        # a program's constants are float32, whatever its weights would be turned into
+        return Predictor(
+            load_program(weights, trusted=choice.trust_torchscript).to(device),
+            device,
+            torch.float32,
+            architecture.dimensions,
+            tta=choice.tta,
+            rotations=choice.rotations,
+            views=choice.views,
+        )
     return build_predictor(
-        network,
+        architecture.build(card.width),
         weights,
         device,
-        precision,
+        choose_precision(choice.precision, device),
         architecture=architecture,
         tta=choice.tta,
         rotations=choice.rotations,

@@ -1,0 +1,323 @@
+"""What was exported comes back exactly, and packages made to do harm are refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from volseg.errors import ConflictError, ModelError
+from volseg.io.packages import open_package
+from volseg.io.state_dicts import read_state_dict
+from volseg.io.weights import load_card
+from volseg.models.program import Adapter, Affine, Clip, Standardise, load_program, serialise
+from volseg.stages.export_model import export_model
+from volseg.stages.export_network import load_network
+from volseg.stages.import_model import import_model
+from volseg.stages.import_options import ImportOptions
+from volseg.stages.predict_block import NetworkChoice, _load_predictor
+
+yaml = pytest.importorskip("yaml")
+PLAIN = ImportOptions()
+TRUSTED = ImportOptions(trust_torchscript=True)
+
+
+@pytest.fixture(scope="session")
+def package(toy_model, tmp_path_factory):
+    """The toy model as a package."""
+    pytest.importorskip("bioimageio.spec")
+    output = tmp_path_factory.mktemp("package") / "toy.zip"
+    export_model(toy_model, "bioimageio", output)
+    return output
+
+
+@pytest.fixture
+def changed(package, tmp_path):
+    """Copy a package with other files or another description: ``changed(edit, **files)``."""
+
+    def write(edit=lambda description: None, files=None):
+        path = tmp_path / "changed.zip"
+        with zipfile.ZipFile(package) as old, zipfile.ZipFile(path, "w") as new:
+            content = {name: old.read(name) for name in old.namelist()} | (files or {})
+            description = yaml.safe_load(content["bioimageio.yaml"])
+            edit(description)
+            content["bioimageio.yaml"] = yaml.safe_dump(description).encode()
+            for name, entry in content.items():
+                new.writestr(name, entry)
+        return path
+
+    return write
+
+
+def foreign(description):
+    """Make volseg's package one that volseg does not know."""
+    del description["config"]["volseg"]
+
+
+def without_hashes(description):
+    for weights in description["weights"].values():
+        weights.pop("sha256", None)
+
+
+def saved(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def refused(path, tmp_path, match, options=PLAIN):
+    """Import, and see that nothing is left of it."""
+    before = sorted(str(p) for p in tmp_path.rglob("*"))
+    with pytest.raises(ModelError, match=match):
+        import_model(path, tmp_path / "out" / "deep", options)
+    assert sorted(str(p) for p in tmp_path.rglob("*") if p.name != "out") == before
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder", "description"])
+def test_round_trip_is_exact(package, toy_model, tmp_path, kind):
+    path = package
+    if kind != "zip":
+        path = tmp_path / "unpacked"
+        with zipfile.ZipFile(package) as archive:
+            archive.extractall(path)
+        path = path / "bioimageio.yaml" if kind == "description" else path
+    report = import_model(path, tmp_path / "out", PLAIN)
+    assert report.output == tmp_path / "out" / "toy.safetensors"
+    assert report.output.read_bytes() == toy_model.read_bytes()
+    assert load_card(report.output) == load_card(toy_model) == report.card
+    assert sorted(p.name for p in report.output.parent.iterdir()) == [
+        "toy.json",
+        "toy.safetensors",
+    ]
+
+
+def test_options_override_the_card(package, tmp_path):
+    options = ImportOptions(voxel_size=(8.0, 4.0, 4.0), tile=(16, 48, 48), overlap=(8, 16, 16))
+    card = import_model(package, tmp_path, options).card
+    assert (card.voxel_size, card.tile, card.overlap) == (
+        (8.0, 4.0, 4.0),
+        (16, 48, 48),
+        (8, 16, 16),
+    )
+    with pytest.raises(ModelError, match="overlap by half at most"):
+        import_model(package, tmp_path / "b", ImportOptions(tile=(16, 40, 48)))
+    assert not (tmp_path / "b").exists()
+
+
+def test_another_model_is_not_replaced(package, tmp_path):
+    import_model(package, tmp_path, PLAIN)
+    with pytest.raises(ConflictError, match="--overwrite"):
+        import_model(package, tmp_path, PLAIN)
+    import_model(package, tmp_path, ImportOptions(overwrite=True))
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_pickled_code_is_not_run(changed, tmp_path):
+    content = saved({"a": Harm(tmp_path / "harmed")})
+    path = changed(without_hashes, {"weights.pt": content})
+    refused(path, tmp_path, "more than tensors")
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        ({"head.bias": torch.zeros(1)}, "missing activation.weight, "),
+        ([torch.zeros(1)], "no mapping from names to tensors"),
+        ("words", "no mapping"),
+        ({"a": torch.zeros(3, 10**6)}, "expected at most"),
+    ],
+)
+def test_other_tensors_are_refused(changed, tmp_path, value, match):
+    refused(changed(without_hashes, {"weights.pt": saved(value)}), tmp_path, match)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "match"),
+    [
+        (torch.zeros(3), "shape"),
+        (torch.full((2, 2), float("nan")), "not finite"),
+        (torch.zeros(2, 2, dtype=torch.complex64), "no plain tensor"),
+        (torch.zeros(2, 2).to_sparse(), "no plain tensor|more than tensors"),
+    ],
+)
+def test_tensors_must_be_the_expected_ones(tensor, match):
+    with pytest.raises(ModelError, match=match):
+        read_state_dict(saved({"a": tensor}), {"a": torch.empty(2, 2, device="meta")})
+
+
+def test_compressed_records_are_refused():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 10**6)
+    for content, match in ((buffer.getvalue(), "unpack to 1000000"), (b"\x80\x02.", "no format")):
+        with pytest.raises(ModelError, match=match):
+            read_state_dict(content, {"a": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", ["../a.pt", "/etc/passwd", "a/../../b", "c:\\a", "http://a/b.pt"])
+def test_names_that_lead_elsewhere_are_refused(changed, tmp_path, name):
+    def edit(description):
+        description["weights"]["pytorch_state_dict"]["source"] = name
+
+    refused(changed(edit), tmp_path, "no name of a file inside")
+    path = changed(files={name: b"x"})
+    with pytest.raises(ModelError, match="no name of a file inside"):
+        open_package(path)
+
+
+def test_links_out_of_a_folder_are_refused(package, tmp_path):
+    folder = tmp_path / "unpacked"
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(folder)
+    (folder / "weights.pt").unlink()
+    (tmp_path / "secret").write_bytes(b"x")
+    (folder / "weights.pt").symlink_to(tmp_path / "secret")
+    refused(folder, tmp_path, "outside the package")
+
+
+def test_changed_weights_are_refused(changed, tmp_path):
+    refused(changed(files={"weights.pt": b"PK"}), tmp_path, "is not the file")
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        ({"width": 10**6}, "width must be 1 to 1024"),
+        ({"width": "8"}, "width must be"),
+        ({"architecture": "nonesuch"}, "no architecture"),
+        ({"architecture": "torchscript"}, "can only segment"),
+        ({"name": "../up"}, "a file's name"),
+        ({"tile": [1, 2]}, "three sizes"),
+        ({"tile": 3}, "not valid"),
+        ({"threshold": 7}, "not valid"),
+        ({"unknown": 7}, "not valid"),
+    ],
+)
+def test_bad_cards_are_refused(changed, tmp_path, edit, match):
+    path = changed(lambda d: d["config"]["volseg"]["card"].update(edit))
+    refused(path, tmp_path, match)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (b"[]", "describes nothing"),
+        (b"a: [", "no YAML"),
+        (b"!!python/object/apply:os.getcwd []", "no YAML"),
+        (b"{}", "expected a model in format 0.5"),
+        (b"type: model\nformat_version: 0.4.10", "expected a model in format 0.5"),
+        (b"type: model\nformat_version: 0.5.3\nconfig: {volseg: {version: 9}}", "newer volseg"),
+        (b"#" * (1 << 20) + b"#", "expected at most"),
+        (b"[" * 5000, "no YAML"),
+    ],
+)
+def test_bad_descriptions_are_refused(tmp_path, text, match):
+    (tmp_path / "rdf.yaml").write_bytes(text)
+    refused(tmp_path / "rdf.yaml", tmp_path, match)
+
+
+def test_files_that_are_no_packages_are_refused(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04nothing")
+    refused(tmp_path / "a.zip", tmp_path, "is no package")
+    refused(tmp_path / "none.zip", tmp_path, "is no package")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("readme", "x")
+    refused(tmp_path / "b.zip", tmp_path, r"neither bioimageio\.yaml nor rdf\.yaml")
+
+
+def test_programs_are_run_only_for_those_who_trust_them(changed, tmp_path):
+    refused(changed(foreign), tmp_path, "code and can read and write files")
+
+
+def test_a_foreign_program_gives_what_its_network_gives(changed, toy_model, tmp_path):
+    report = import_model(changed(foreign), tmp_path / "out", TRUSTED)
+    card = report.card
+    assert (card.name, card.architecture) == ("volseg-toy", "torchscript")
+    assert (card.tile, card.overlap) == ((80, 160, 160), (4, 8, 8))
+    assert card.voxel_size == (5.0, 5.0, 5.0)
+    assert card.preprocessing == load_card(toy_model).preprocessing
+    choice = NetworkChoice(str(report.output), "cpu", "bfloat16")
+    with pytest.raises(ModelError, match="--trust-torchscript"):
+        _load_predictor(choice)
+    mine = NetworkChoice(str(toy_model), "cpu", "float32")
+    theirs = NetworkChoice(str(report.output), "cpu", "bfloat16", trust_torchscript=True)
+    x = np.random.default_rng(0).uniform(-1, 1, (12, 32, 32)).astype(np.float32)
+    assert np.abs(_load_predictor(mine)(x) - _load_predictor(theirs)(x)).max() < 1e-5
+    # sizes that the network does not take are filled up, and cut off again
+    assert _load_predictor(theirs)(x[:9, :, :21]).shape == (9, 32, 21)
+    with pytest.raises(ModelError, match="can only segment"):
+        load_network(report.output)
+
+
+def test_programs_that_cannot_be_fed_are_refused(changed, tmp_path):
+    def first(kind, **kwargs):
+        def edit(d):
+            foreign(d)
+            d["inputs"][0]["preprocessing"] = [{"id": kind, "kwargs": kwargs}]
+
+        return edit
+
+    def put(where, name, value):
+        def edit(d):
+            foreign(d)
+            d[where][0][name] = value
+
+        return edit
+
+    def no_program(d):
+        foreign(d)
+        del d["weights"]["torchscript"]
+
+    for edit, match in (
+        (first("fixed_zero_mean_unit_variance", mean=1, std=2), "must first be scaled"),
+        (first("scale_range", axes=["y", "x"]), "must be scaled over"),
+        (put("outputs", "postprocessing", [{"id": "softmax"}]), "a sigmoid only"),
+        (put("inputs", "axes", [{"type": "batch"}]), "axes must be"),
+        (put("inputs", "axes", 3), "describes no axes"),
+        (lambda d: (foreign(d), d.update(inputs=[])), "one input"),
+        (no_program, "no TorchScript weights"),
+    ):
+        refused(changed(edit), tmp_path, match, TRUSTED)
+
+
+def test_damaged_programs_are_refused(changed, tmp_path):
+    def edit(d):
+        foreign(d)
+        without_hashes(d)
+
+    path = changed(edit, {"weights.torchscript.pt": b"nothing"})
+    refused(path, tmp_path, "no TorchScript program", TRUSTED)
+
+
+class Twice(torch.nn.Module):
+    def forward(self, x):
+        return torch.cat([x, 2 * x], 1)
+
+
+def test_adapters_choose_a_channel_and_prepare_intensities():
+    before = [Standardise(1e-6), Affine(2, 1), Clip(-1, 2)]
+    adapter = Adapter(Twice(), before, [(4, 4), (6, 0)], 1, probabilities=False)
+    x = torch.rand(2, 1, 5, 6)
+    flat = x.flatten(1)
+    scaled = (x - flat.mean(1).reshape(2, 1, 1, 1)) / flat.std(1, unbiased=False).reshape(
+        2, 1, 1, 1
+    )
+    wanted = 2 * (2 * scaled + 1).clamp(-1, 2)
+    found = load_program({"program": serialise(adapter)}, trusted=True)(x)
+    # sizes are filled up after the intensities were looked at
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert found.shape == (2, 1, 5, 6)
