@@ -16,6 +16,7 @@ from volseg.cli.models import models_command
 from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
 from volseg.cli.train import train_command
+from volseg.cli.verify import verify_command
 
 EXAMPLE = """\b
 The main job:
@@ -40,5 +41,6 @@ for _command in (
     evaluate_command,
     models_command,
     train_command,
+    verify_command,
 ):
     main.add_command(_command)

@@ -1,0 +1,74 @@
+"""``volseg verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.cli.options import (
+    engine_options,
+    scheduler_option,
+    volume_argument,
+    workers_option,
+)
+from volseg.cli.session import WORK_FAILED, Session, with_session
+from volseg.cli.wording import duration, scaled
+
+if TYPE_CHECKING:
+    from volseg.stages.verify import VerifyReport
+
+
+@click.command("verify")
+@volume_argument
+@click.option("--quick", is_flag=True, help="Read everything, compare nothing.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Predict N blocks of each array of probabilities again.  [default: 2]",
+)
+@click.option("--model", metavar="NAME|PATH", help="The model, if it does not come with volseg.")
+@workers_option
+@scheduler_option
+@with_session
+def verify_command(
+    session: Session, volume: Path, quick: bool, sample: int | None, **options: Any
+) -> None:
+    """Check that VOLUME and its results are readable, complete and consistent.
+
+    Reads every voxel, compares pyramids and labels with what they were made from, and predicts a
+    few blocks again. Changes nothing. Exit status 1 if anything is wrong; docs/verify.md says what
+    is found, and what is not.
+    """
+    from volseg.stages.verify import VerifyOptions, verify
+
+    if quick and sample:
+        raise click.UsageError("--quick compares nothing; leave out --quick or --sample")
+    engine = engine_options(options.pop("workers"), options.pop("scheduler"))
+    chosen = VerifyOptions(
+        quick=quick, sample=2 if sample is None else sample, engine=engine, **options
+    )
+    report = verify(volume, chosen, session.progress())
+    session.result(report, describe_report(volume, report))
+    if not report.ok:
+        raise SystemExit(WORK_FAILED)
+
+
+def describe_report(volume: Path, report: VerifyReport) -> str:
+    """Put in words what was found."""
+    looked = f"{', '.join(report.arrays)}; {scaled(report.voxels)} voxels read"
+    after = f"after {duration(report.seconds)}"
+    again = len(report.sampled)
+    if again:
+        looked += f", {again} block{'s' if again > 1 else ''} predicted again"
+    if report.ok:
+        lines = [f"{volume} is intact: {looked}, {after}"]
+    else:
+        found = "1 thing is" if report.failures == 1 else f"{report.failures} things are"
+        lines = [f"{volume} is damaged: {found} wrong in {looked}, {after}"]
+    lines += [f"  {f.kind}: {f.place}: {f.message}" for f in report.findings]
+    if report.failures > len(report.findings):
+        lines.append(f"  and {report.failures - len(report.findings)} more like these")
+    return "\n".join([*lines, *(f"  not verified: {s}" for s in report.skipped)])

@@ -1,0 +1,159 @@
+"""Verify labels against the probabilities that they were made from, block by block.
+
+Each block is read with one voxel more on every side, and its components are found again. Voxels of
+one component must carry one label, and all others none: that holds inside blocks and across their
+faces, edges and corners, so no object is broken. What the labels are counted for, see
+`volseg.stages.verify_objects`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from volseg.blocks import Block, grow, roi_size, shift
+from volseg.errors import StorageError
+from volseg.io.arrays import StoredArray
+from volseg.labels import Components, find_components, render
+from volseg.stages.verify_findings import Finding, first_difference, locate
+from volseg.stages.verify_objects import Tally, tally_labels
+from volseg.types import Labels, Probabilities, Roi, Zyx
+
+FOLLOWED = 4
+"""Components without a label that are followed beyond a block, for each block."""
+FOLLOWED_VOXELS = 1 << 24
+"""Voxels in which a component is followed, at most; what reaches further stays undecided."""
+
+
+@dataclass(frozen=True)
+class LabelsChecked:
+    """What was found in a block; ``tally`` is None where labels cannot be read."""
+
+    findings: tuple[Finding, ...]
+    tally: Tally | None
+
+
+@dataclass(frozen=True)
+class CheckLabels:
+    """Compare a block of labels with components found again, and count its labels.
+
+    Attributes
+    ----------
+    array : its name, see `Finding`.
+    labels, probabilities : level 0 of both; without probabilities labels are only counted.
+    level, connectivity, min_size : what the labels were made with, see `volseg.stages.label`.
+    """
+
+    array: str
+    labels: StoredArray
+    probabilities: StoredArray | None
+    level: int
+    connectivity: int
+    min_size: int
+
+    def __call__(self, block: Block) -> LabelsChecked:
+        """Check one block; what cannot be read is found elsewhere."""
+        shape = self.labels.shape
+        box = grow(block.core, (1, 1, 1), shape)
+        try:
+            labels = self.labels[block.core if self.probabilities is None else box]
+        except StorageError:
+            return LabelsChecked((), None)
+        if self.probabilities is None:
+            return LabelsChecked((), tally_labels(labels, block.core, shape))
+        core = labels[shift(block.core, [s.start for s in box])]
+        tally = tally_labels(np.ascontiguousarray(core), block.core, shape)
+        try:
+            probabilities = self.probabilities[box]
+        except StorageError:
+            return LabelsChecked((), tally)
+        return LabelsChecked(tuple(self._compare(labels, probabilities, box)), tally)
+
+    def _compare(self, labels: Labels, probabilities: Probabilities, box: Roi) -> list[Finding]:
+        components = self._components(probabilities, box)
+        at = np.unravel_index(components.firsts, self.labels.shape)
+        z, y, x = (a - s.start for a, s in zip(at, box, strict=True))
+        own = labels[z, y, x]
+        expected = render(components, own, box)
+        found = []
+        differing = first_difference(labels, expected)
+        if differing is not None:
+            voxel, count = differing
+            finding = locate("label", self.array, 0, self.labels, box, voxel)
+            message = self._describe(int(labels[voxel]), int(expected[voxel]))
+            found.append(
+                replace(finding, message=f"{message}; voxels that differ in {finding.roi}: {count}")
+            )
+        whole = np.flatnonzero((own == 0) & (components.sizes >= max(self.min_size, 1)))
+        if len(whole):
+            k = int(whole[0])
+            voxel = int(z[k]), int(y[k]), int(x[k])
+            finding = locate("label", self.array, 0, self.labels, box, voxel)
+            message = (
+                f"an object of at least {components.sizes[k]} voxels has no label; such "
+                f"objects in {finding.roi}: {len(whole)}"
+            )
+            found.append(replace(finding, message=message))
+        return found + self._unfinished(components, own, box)
+
+    def _components(self, probabilities: Probabilities, box: Roi) -> Components:
+        shape = self.labels.shape
+        return find_components(probabilities, box, shape, self.connectivity, level=self.level)
+
+    def _describe(self, found: int, expected: int) -> str:
+        if expected == 0 and found:
+            return f"found label {found} where there is no object, or in one without a label"
+        if found == 0:
+            return f"found no label in object {expected}"
+        return f"found label {found} in object {expected}: the object is broken"
+
+    def _unfinished(self, components: Components, own: Labels, box: Roi) -> list[Finding]:
+        """Follow a few components without a label beyond the block: they may be large enough."""
+        found = []
+        small = (own == 0) & (components.sizes < max(self.min_size, 1))
+        leaving = [k for k in open_components(components, box, self.labels.shape) if small[k]]
+        for k in random.sample(leaving, min(len(leaving), FOLLOWED)):
+            z, y, x = map(int, np.unravel_index(components.firsts[k], self.labels.shape))
+            size = self._follow((z, y, x))
+            if size >= self.min_size:
+                relative = z - box[0].start, y - box[1].start, x - box[2].start
+                finding = locate("label", self.array, 0, self.labels, box, relative)
+                message = (
+                    f"an object of at least {size} voxels has no label; those of {self.min_size} "
+                    f"voxels and more have one"
+                )
+                found.append(replace(finding, message=message))
+        return found
+
+    def _follow(self, voxel: Zyx) -> int:
+        """Count the voxels of the component at a voxel, as far as is needed."""
+        shape, reach, size = self.labels.shape, 16, 0
+        while self.probabilities is not None:
+            point = slice(voxel[0], voxel[0] + 1), slice(voxel[1], voxel[1] + 1)
+            box = grow((*point, slice(voxel[2], voxel[2] + 1)), (reach, reach, reach), shape)
+            if roi_size(box) > FOLLOWED_VOXELS:
+                break
+            try:
+                components = self._components(self.probabilities[box], box)
+            except StorageError:
+                break
+            numbers = np.arange(1, len(components.sizes) + 1, dtype=np.uint32)
+            z, y, x = (slice(v - s.start, v - s.start + 1) for v, s in zip(voxel, box, strict=True))
+            k = int(render(components, numbers, box, (z, y, x)).item()) - 1
+            size = int(components.sizes[k])
+            if size >= self.min_size or k not in open_components(components, box, shape):
+                break
+            reach *= 2
+        return size
+
+
+def open_components(components: Components, box: Roi, shape: Zyx) -> list[int]:
+    """List the components, counted from 0, that reach a side of a box with more volume beyond."""
+    found: set[int] = set()
+    for (axis, side), plane in components.planes.items():
+        last = box[axis].start == 0 if side == 0 else box[axis].stop == shape[axis]
+        if not last:
+            found.update(int(v) - 1 for v in np.unique(plane) if v)
+    return sorted(found)
