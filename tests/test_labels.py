@@ -13,6 +13,7 @@ from volseg.labels import (
     DIFFERING,
     EARLIER,
     find_components,
+    find_seeded,
     label_type,
     number_objects,
     render,
@@ -20,13 +21,18 @@ from volseg.labels import (
 )
 
 
-def label_blockwise(mask, size, min_size=0, connectivity=26):
+def label_blockwise(mask, size, min_size=0, connectivity=26, level=1, seed_level=None):
     """Run both passes over the blocks of an array in memory."""
     grid = Grid(mask.shape, size)
     found = {
-        b.index: find_components(mask[b.core], b.core, mask.shape, connectivity)
+        b.index: find_components(mask[b.core], b.core, mask.shape, connectivity, level=level)
         for b in grid.blocks()
     }
+    seeded = None
+    if seed_level is not None:
+        seeded = np.concatenate(
+            [find_seeded(found[b.index], mask[b.core], seed_level) for b in grid.blocks()]
+        )
     counts = [len(c.sizes) for c in found.values()]
     offsets = dict(zip(found, np.cumsum([0, *counts]), strict=False))
     pairs = [
@@ -41,6 +47,7 @@ def label_blockwise(mask, size, min_size=0, connectivity=26):
         np.concatenate([c.firsts for c in found.values()]),
         pairs,
         min_size,
+        seeded,
     )
     labels = np.empty(mask.shape, np.uint32)
     for block in grid.blocks():
@@ -151,3 +158,21 @@ def test_a_small_object_is_measured_whole():
 def test_labels_widen_when_uint32_is_full():
     assert label_type(2**32 - 1) == np.uint32
     assert label_type(2**32) == np.uint64
+
+
+@given(
+    shape=sides,
+    size=sides,
+    levels=st.tuples(st.integers(1, 9), st.integers(1, 9)).map(sorted),
+    min_size=st.integers(0, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_objects_without_a_seed_are_dropped_whole(shape, size, levels, min_size, seed):
+    volume = np.random.default_rng(seed).integers(0, 10, shape).astype(np.uint8)
+    low, high = levels
+    labels, _ = label_blockwise(volume, size, min_size, level=low, seed_level=high)
+    found, _ = ndimage.label(volume >= low, np.ones((3, 3, 3)))
+    sizes = np.bincount(found.ravel())
+    seeds = np.unique(found[volume >= high])
+    kept = np.isin(found, seeds[sizes[seeds] >= min_size])
+    np.testing.assert_array_equal(labels, label_whole(kept)[0])

@@ -106,6 +106,40 @@ def render(components: Components, numbers: Labels, core: Roi, part: Roi | None 
     return paint(components.runs, numbers[components.values - 1], y, box)
 
 
+def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDArray[np.bool_]:
+    """Tell which components of a block hold a voxel of at least a level.
+
+    Hysteresis, as in J. Canny, "A computational approach to edge detection", IEEE PAMI 8 (1986),
+    section V: what is weak counts where it hangs together with what is strong.
+
+    Parameters
+    ----------
+    components : Components
+    volume : bool or integer, shape (z, y, x)
+        What they were found in.
+    level : at least that of the components
+
+    Returns
+    -------
+    bool, shape (components,)
+    """
+    seeds = find_runs(volume, level)
+    # a seed's run lies within one run of its row: the last that begins no later
+    width = np.int64(volume.shape[2])
+    found = _places(components.runs, width), _places(seeds, width)
+    inside = np.searchsorted(found[0], found[1], side="right") - 1
+    seeded = np.zeros(len(components.sizes), bool)
+    seeded[components.values[inside] - 1] = True
+    return seeded
+
+
+def _places(runs: Runs, width: np.int64) -> NDArray[np.int64]:
+    """Find the index of each run's first voxel."""
+    rows = runs.rows.astype(np.int64)
+    row = np.repeat(np.arange(len(rows) - 1), rows[1:] - rows[:-1])
+    return row * width + runs.starts
+
+
 def touching(here: Planes, there: Planes, step: Zyx, connectivity: int = CONNECTIVITY) -> Pairs:
     """Find the components of two neighbouring blocks that touch, by faces, edges or corners.
 
@@ -159,8 +193,9 @@ def number_objects(
     firsts: NDArray[np.int64],
     pairs: Sequence[Pairs],
     min_size: int = 0,
+    seeded: NDArray[np.bool_] | None = None,
 ) -> Numbering:
-    """Join components to objects, drop the small ones, and number the rest by first voxel.
+    """Join components to objects, drop the small and unseeded, number the rest by first voxel.
 
     Parameters
     ----------
@@ -169,6 +204,8 @@ def number_objects(
     pairs : arrays of shape (pairs, 2)
         Components, counted over all blocks, that touch.
     min_size : objects of fewer voxels are dropped
+    seeded : shape (components,)
+        Objects without a component that is marked here are dropped; without it, none is.
     """
     count = len(sizes)
     if count == 0:
@@ -179,7 +216,10 @@ def number_objects(
     size, first = np.zeros(found, np.int64), np.full(found, np.iinfo(np.int64).max)
     np.add.at(size, group, sizes)
     np.minimum.at(first, group, firsts)
-    kept = np.flatnonzero(size >= min_size)
+    wanted = size >= min_size
+    if seeded is not None:
+        wanted &= np.bincount(group[seeded], minlength=found) > 0
+    kept = np.flatnonzero(wanted)
     number = np.zeros(found, label_type(len(kept)))
     number[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1, dtype=number.dtype)
     return Numbering(number[group], len(kept))

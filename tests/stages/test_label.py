@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -114,6 +115,20 @@ def test_fewer_neighbours_are_more_objects(tmp_path, probabilities, connectivity
     assert image.attributes["run"]["connectivity"] == connectivity
     with pytest.raises(ParameterError, match="6, 18 or 26, found 8"):
         options(connectivity=8)
+
+
+@pytest.mark.parametrize("block", [(8, 32, 32), None])
+def test_an_object_needs_a_seed(tmp_path, probabilities, block):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    label(volume, NAME, options(block, threshold=0.5, seed_threshold=0.7), NoProgress())
+    labels = expected(probabilities)
+    kept = np.isin(labels, np.unique(labels[probabilities >= math.ceil(0.7 * 255)]))
+    assert 0 < (labels[kept] > 0).sum() < (labels > 0).sum()
+    np.testing.assert_array_equal(read(volume), expected(np.where(kept, probabilities, 0)))
+    run = open_image(labels_path(volume, NAME)).attributes["run"]
+    assert run["seed_threshold_of_255"] == 179
+    with pytest.raises(ParameterError, match=r"at least the threshold of 0\.5, found 0\.4"):
+        label(volume, NAME, options(seed_threshold=0.4, overwrite=True), NoProgress())
 
 
 def test_the_smallest_size_may_be_a_volume(tmp_path, probabilities):

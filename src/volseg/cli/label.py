@@ -57,6 +57,11 @@ def object_rules(command: Command) -> Command:
 RULES = (
     threshold_option,
     click.option(
+        "--seed-threshold",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Keep objects with a voxel of at least this probability.  [default: all]",
+    ),
+    click.option(
         "--connectivity",
         type=click.Choice(["6", "18", "26"]),
         default="26",
@@ -78,6 +83,7 @@ def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
     """Take the rules of objects out of a command's options, as `ObjectRules` names them."""
     return {
         "threshold": options.pop("threshold"),
+        "seed_threshold": options.pop("seed_threshold"),
         "connectivity": int(options.pop("connectivity")),
         **options.pop("min_size"),
     }

@@ -136,6 +136,9 @@ class LabelRun:
     def number(self, offsets: dict[Zyx, int], components: int) -> Numbering:
         """Join components across borders and number the objects; return them."""
         sizes, firsts = np.zeros((2, components), np.int64)
+        level = self.ledger.header.get("seed_threshold_of_255")
+        seeds = None if level is None else (self.source.levels[0], int(level))
+        seeded = None if level is None else np.zeros(components, bool)
         pairs: list[Pairs] = []
 
         def on_result(_: list[Zyx], found: list[Joined]) -> Iterable[list[Zyx]]:
@@ -143,15 +146,18 @@ class LabelRun:
                 start = offsets[block.index]
                 sizes[start : start + len(block.sizes)] = block.sizes
                 firsts[start : start + len(block.firsts)] = block.firsts
+                if seeded is not None and block.seeded is not None:
+                    seeded[start : start + len(block.seeded)] = block.seeded
                 for other, local in block.pairs:
                     pairs.append(local + np.array([start, offsets[other]]))
             return []
 
         indices = list(offsets)
         groups = (indices[k : k + JOINED] for k in range(0, len(indices), JOINED))
-        task = JoinBlocks(self.grid, self.store, self.connectivity)
+        task = JoinBlocks(self.grid, self.store, self.connectivity, seeds)
         run_blocks(task, groups, self.engine, on_result=on_result)
-        return number_objects(sizes, firsts, pairs, int(self.ledger.header["min_size"]))
+        smallest = int(self.ledger.header["min_size"])
+        return number_objects(sizes, firsts, pairs, smallest, seeded)
 
     def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> int:
         """Give every object its number and write it; return how many there are."""

@@ -12,7 +12,15 @@ from volseg.blocks import Block, Grid, roi_shape, roi_size
 from volseg.io.arrays import StoredArray
 from volseg.io.components import ComponentStore
 from volseg.io.shards import encode_chunks, write_shard
-from volseg.labels import EARLIER, Components, Pairs, find_components, render, touching
+from volseg.labels import (
+    EARLIER,
+    Components,
+    Pairs,
+    find_components,
+    find_seeded,
+    render,
+    touching,
+)
 from volseg.pyramid import reduce_labels, reduced_shape
 from volseg.types import Labels, Roi, Zyx
 
@@ -44,21 +52,29 @@ class Joined:
     index : of the block.
     sizes, firsts : of its components, see `volseg.labels.Components`.
     pairs : components that touch, with each neighbour before it.
+    seeded : which components hold a seed; None where none is needed.
     """
 
     index: Zyx
     sizes: NDArray[np.int64]
     firsts: NDArray[np.int64]
     pairs: list[tuple[Zyx, Pairs]]
+    seeded: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class JoinBlocks:
-    """Between the passes: find what touches across the borders with the blocks before."""
+    """Between the passes: find what touches across the borders with the blocks before.
+
+    Attributes
+    ----------
+    seeds : where seeds are sought, and the level of a seed; None where none is needed.
+    """
 
     grid: Grid
     store: ComponentStore
     connectivity: int
+    seeds: tuple[StoredArray, int] | None = None
 
     def __call__(self, indices: Sequence[Zyx]) -> list[Joined]:
         """Look at several blocks: each takes less time than to schedule it."""
@@ -72,7 +88,14 @@ class JoinBlocks:
             if other is not None:
                 there = self.store.load_planes(other)
                 pairs.append((other, touching(here, there, step, self.connectivity)))
-        return Joined(index, kept.sizes, kept.firsts, pairs)
+        return Joined(index, kept.sizes, kept.firsts, pairs, self._seeded(index, kept))
+
+    def _seeded(self, index: Zyx, kept: Components) -> NDArray[np.bool_] | None:
+        if self.seeds is None:
+            return None
+        probabilities, level = self.seeds
+        # read once more, which costs less than to keep a mark with every component of every run
+        return find_seeded(kept, probabilities[self.grid.block(index).core], level)
 
 
 @dataclass(frozen=True)

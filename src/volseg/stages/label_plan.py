@@ -28,18 +28,24 @@ class ObjectRules:
     Attributes
     ----------
     threshold : probability from which a voxel is foreground; None takes the model's.
+    seed_threshold : at least ``threshold``; an object needs one voxel of this probability. None
+        asks for none.
     connectivity : 6, 18 or 26; which neighbours are one object.
     min_size : objects of fewer voxels are dropped, measured whole.
     min_size_nm3 : the same in nm³; of the two, the larger counts.
     """
 
     threshold: float | None = None
+    seed_threshold: float | None = None
     connectivity: int = CONNECTIVITY
     min_size: int = 0
     min_size_nm3: float = 0
 
     def __post_init__(self) -> None:
         _check_probability("a threshold", self.threshold)
+        _check_probability("a seed threshold", self.seed_threshold)
+        if self.threshold is not None:
+            _seed_level(self.threshold, self.seed_threshold)
         if self.connectivity not in DIFFERING:
             raise ParameterError(f"connectivity must be 6, 18 or 26, found {self.connectivity}")
         if self.min_size < 0:
@@ -95,13 +101,26 @@ def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str,
     ParameterError
         If a rule cannot be applied to these probabilities.
     """
+    # a rule that is not asked for is not in the header: results from before it existed stay valid
     return {
         "format": FORMAT,
         "probabilities": source.attributes["fingerprint"],
         "threshold_of_255": level_of(threshold),
         "min_size": fewest_voxels(rules, source.voxel_size),
         "connectivity": rules.connectivity,
+        **_seed_level(threshold, rules.seed_threshold),
     }
+
+
+def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int]:
+    if seed_threshold is None:
+        return {}
+    if seed_threshold < threshold:
+        raise ParameterError(
+            f"a seed threshold must be at least the threshold of {threshold:g}, found "
+            f"{seed_threshold:g}; give a higher --seed-threshold or a lower --threshold"
+        )
+    return {"seed_threshold_of_255": level_of(seed_threshold)}
 
 
 def level_of(threshold: float) -> int:
