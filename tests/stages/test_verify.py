@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from volseg.blocks import full_roi
+from volseg.blocks import Grid, full_roi
 from volseg.errors import ParameterError, VolumeError
-from volseg.io.arrays import ArraySpec, forget_opened
+from volseg.io.arrays import ArraySpec, create_array, forget_opened
 from volseg.io.attributes import read_attributes, update_attributes, write_group
 from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
 from volseg.pyramid import reduce_mean
@@ -20,7 +21,10 @@ from volseg.stages.label import LabelOptions, label
 from volseg.stages.predict import predict
 from volseg.stages.predict_plan import PredictOptions
 from volseg.stages.progress import NoProgress
+from volseg.stages.results import fingerprint
 from volseg.stages.verify import VerifyOptions, verify
+from volseg.stages.verify_labels import CheckLabels
+from volseg.stages.verify_objects import RecordedRules
 
 SHAPE, SHARD, BLOCK = (20, 70, 60), (8, 32, 32), (16, 32, 64)
 NAME, MIN_SIZE = "mitochondria", 5
@@ -362,3 +366,36 @@ def test_many_findings_are_counted_and_the_first_are_shown(volume):
     found = only(report, "label", LABELS)
     assert len(found) == 5
     assert found[0].block == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        (RecordedRules(100, 26, 12), True),
+        (RecordedRules(100, 26, 13), False),
+        (RecordedRules(100, 26, 12, seed=150), True),
+        (RecordedRules(100, 26, 12, seed=151), False),
+    ],
+)
+def test_an_object_without_a_label_is_followed_across_blocks(tmp_path, rules, found):
+    probabilities, shape = np.zeros((4, 32, 32), np.uint8), (4, 32, 32)
+    probabilities[2, 2, 3:15] = 120
+    probabilities[2, 2, 14] = 150
+    spec = ArraySpec(shape, "uint8", (4, 8, 8), (4, 8, 8))
+    source = create_array(tmp_path / "probabilities", spec)
+    source.write(full_roi(shape), probabilities)
+    empty = create_array(tmp_path / "labels", replace(spec, dtype="uint32"))
+    task = CheckLabels(LABELS, empty, source, rules)
+    checked = task(Grid(shape, (4, 8, 8)).block((0, 0, 0)))
+    assert [f.voxel for f in checked.findings] == [(2, 2, 3)] * found
+    if found:
+        assert "at least 12 voxels has no label; it crosses blocks" in checked.findings[0].message
+
+
+def test_rules_that_are_not_known_are_not_judged(volume):
+    run = {**read_attributes(volume / LABELS)["volseg"]["run"], "smoothed": 3}
+    update_attributes(volume / LABELS, {"run": run, "fingerprint": fingerprint(run)})
+    shutil.rmtree(volume / ".volseg")
+    report = check(volume)
+    assert report.ok, report.findings
+    assert report.skipped == (f"{LABELS}: the rules its objects were found by are unknown",)

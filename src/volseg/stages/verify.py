@@ -19,7 +19,6 @@ from volseg.blocks import Block, Grid, full_roi, roi_size, whole_multiples
 from volseg.errors import ParameterError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import StoredArray
-from volseg.labels import DIFFERING
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import step_factor
@@ -27,7 +26,7 @@ from volseg.stages.verify_block import CheckLevel, LevelChecked, absent_shards, 
 from volseg.stages.verify_findings import Finding, Findings
 from volseg.stages.verify_images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify_labels import CheckLabels, LabelsChecked
-from volseg.stages.verify_objects import ObjectCount, promised_objects
+from volseg.stages.verify_objects import ObjectCount, promised_objects, recorded_rules
 from volseg.stages.verify_sample import Sampled, recompute
 from volseg.types import Zyx
 
@@ -194,14 +193,13 @@ class VerifyRun:
 
     def _check_labels(self, subject: Subject, source: Subject | None) -> None:
         labels, run = subject.image.levels[0], subject.run
-        objects = promised_objects(subject.image.attributes, math.prod(labels.shape))
-        level, connectivity = run.get("threshold_of_255"), run.get("connectivity")
-        small = run.get("min_size")
-        if not run or not isinstance(level, int) or not isinstance(small, int):
-            self.skipped.append(f"{subject.array}: no record says how its objects were found")
+        rules = recorded_rules(run)
+        if rules is None:
+            self.skipped.append(f"{subject.array}: the rules its objects were found by are unknown")
             return
-        if objects is None or connectivity not in DIFFERING:
-            message = f"its attributes promise {objects} objects of connectivity {connectivity}"
+        objects = promised_objects(subject.image.attributes, math.prod(labels.shape))
+        if objects is None:
+            message = "its attributes do not say how many objects there are"
             self.findings.add([Finding("metadata", subject.array, message)])
             return
         compared = source is not None and source.complete
@@ -209,7 +207,7 @@ class VerifyRun:
             self.skipped.append(f"{subject.array}: the probabilities it was made from are gone")
             source = None
         array = source.image.levels[0] if source is not None else None
-        task = CheckLabels(subject.array, labels, array, level, int(connectivity), small)
+        task = CheckLabels(subject.array, labels, array, rules)
         count = ObjectCount(subject.array, labels.shape, objects)
 
         def on_result(block: Block, found: LabelsChecked) -> Iterable[Block]:
@@ -221,7 +219,7 @@ class VerifyRun:
         grid = Grid(labels.shape, self._size(labels.chunk))
         self._run(task, grid, on_result, f"{subject.array}, objects")
         ordered = run.get("format") in LABEL_FORMATS
-        self.findings.add(count.findings(small, ordered=ordered))
+        self.findings.add(count.findings(rules.min_size, ordered=ordered))
 
     def _predict_again(self, subject: Subject) -> None:
         if not subject.run:

@@ -12,13 +12,14 @@ import random
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.blocks import Block, grow, roi_size, shift
 from volseg.errors import StorageError
 from volseg.io.arrays import StoredArray
 from volseg.labels import Components, find_components, render
 from volseg.stages.verify_findings import Finding, first_difference, locate
-from volseg.stages.verify_objects import Tally, tally_labels
+from volseg.stages.verify_objects import RecordedRules, Tally, tally_labels
 from volseg.types import Labels, Probabilities, Roi, Zyx
 
 FOLLOWED = 4
@@ -43,15 +44,13 @@ class CheckLabels:
     ----------
     array : its name, see `Finding`.
     labels, probabilities : level 0 of both; without probabilities labels are only counted.
-    level, connectivity, min_size : what the labels were made with, see `volseg.stages.label`.
+    rules : that the labels were made by.
     """
 
     array: str
     labels: StoredArray
     probabilities: StoredArray | None
-    level: int
-    connectivity: int
-    min_size: int
+    rules: RecordedRules
 
     def __call__(self, block: Block) -> LabelsChecked:
         """Check one block; what cannot be read is found elsewhere."""
@@ -86,7 +85,8 @@ class CheckLabels:
             found.append(
                 replace(finding, message=f"{message}; voxels that differ in {finding.roi}: {count}")
             )
-        whole = np.flatnonzero((own == 0) & (components.sizes >= max(self.min_size, 1)))
+        objects = self._objects(components, probabilities, box)
+        whole = np.flatnonzero((own == 0) & objects)
         if len(whole):
             k = int(whole[0])
             voxel = int(z[k]), int(y[k]), int(x[k])
@@ -96,11 +96,23 @@ class CheckLabels:
                 f"objects in {finding.roi}: {len(whole)}"
             )
             found.append(replace(finding, message=message))
-        return found + self._unfinished(components, own, box)
+        return found + self._unfinished(components, (own == 0) & ~objects, box)
 
     def _components(self, probabilities: Probabilities, box: Roi) -> Components:
-        shape = self.labels.shape
-        return find_components(probabilities, box, shape, self.connectivity, level=self.level)
+        shape, rules = self.labels.shape, self.rules
+        return find_components(probabilities, box, shape, rules.connectivity, level=rules.level)
+
+    def _objects(
+        self, components: Components, probabilities: Probabilities, box: Roi
+    ) -> NDArray[np.bool_]:
+        """Tell which components are objects by what is seen of them in a box."""
+        large: NDArray[np.bool_] = components.sizes >= max(self.rules.min_size, 1)
+        if self.rules.seed is None:
+            return large
+        seeded = np.zeros(len(large) + 1, bool)
+        numbers = np.arange(1, len(large) + 1, dtype=np.uint32)
+        seeded[render(components, numbers, box)[probabilities >= self.rules.seed]] = True
+        return large & seeded[1:]
 
     def _describe(self, found: int, expected: int) -> str:
         if expected == 0 and found:
@@ -109,44 +121,44 @@ class CheckLabels:
             return f"found no label in object {expected}"
         return f"found label {found} in object {expected}: the object is broken"
 
-    def _unfinished(self, components: Components, own: Labels, box: Roi) -> list[Finding]:
-        """Follow a few components without a label beyond the block: they may be large enough."""
+    def _unfinished(
+        self, components: Components, small: NDArray[np.bool_], box: Roi
+    ) -> list[Finding]:
+        """Follow a few components without a label beyond the block: there may be more of them."""
         found = []
-        small = (own == 0) & (components.sizes < max(self.min_size, 1))
         leaving = [k for k in open_components(components, box, self.labels.shape) if small[k]]
         for k in random.sample(leaving, min(len(leaving), FOLLOWED)):
             z, y, x = map(int, np.unravel_index(components.firsts[k], self.labels.shape))
             size = self._follow((z, y, x))
-            if size >= self.min_size:
+            if size:
                 relative = z - box[0].start, y - box[1].start, x - box[2].start
                 finding = locate("label", self.array, 0, self.labels, box, relative)
-                message = (
-                    f"an object of at least {size} voxels has no label; those of {self.min_size} "
-                    f"voxels and more have one"
-                )
+                message = f"an object of at least {size} voxels has no label; it crosses blocks"
                 found.append(replace(finding, message=message))
         return found
 
     def _follow(self, voxel: Zyx) -> int:
-        """Count the voxels of the component at a voxel, as far as is needed."""
-        shape, reach, size = self.labels.shape, 16, 0
+        """Count the voxels of the component at a voxel, as far as is needed; 0 for no object."""
+        shape, reach = self.labels.shape, 16
+        z, y, x = (slice(v, v + 1) for v in voxel)
         while self.probabilities is not None:
-            point = slice(voxel[0], voxel[0] + 1), slice(voxel[1], voxel[1] + 1)
-            box = grow((*point, slice(voxel[2], voxel[2] + 1)), (reach, reach, reach), shape)
+            box = grow((z, y, x), (reach, reach, reach), shape)
             if roi_size(box) > FOLLOWED_VOXELS:
                 break
             try:
-                components = self._components(self.probabilities[box], box)
+                probabilities = self.probabilities[box]
             except StorageError:
                 break
+            components = self._components(probabilities, box)
             numbers = np.arange(1, len(components.sizes) + 1, dtype=np.uint32)
-            z, y, x = (slice(v - s.start, v - s.start + 1) for v, s in zip(voxel, box, strict=True))
-            k = int(render(components, numbers, box, (z, y, x)).item()) - 1
-            size = int(components.sizes[k])
-            if size >= self.min_size or k not in open_components(components, box, shape):
+            here = shift((z, y, x), [s.start for s in box])
+            k = int(render(components, numbers, box, here).item()) - 1
+            if self._objects(components, probabilities, box)[k]:
+                return int(components.sizes[k])
+            if k not in open_components(components, box, shape):
                 break
             reach *= 2
-        return size
+        return 0
 
 
 def open_components(components: Components, box: Roi, shape: Zyx) -> list[int]:

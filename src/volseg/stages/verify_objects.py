@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.labels import DIFFERING
 from volseg.stages.verify_findings import Finding
 from volseg.types import Labels, Roi, Zyx
 
@@ -134,6 +135,47 @@ class ObjectCount:
     def _finding(self, message: str, first: int) -> Finding:
         z, y, x = (int(n) for n in np.unravel_index(first, self.shape))
         return Finding("objects", self.array, message, 0, voxel=(z, y, x))
+
+
+KNOWN_RULES = {
+    "format",
+    "probabilities",
+    "threshold_of_255",
+    "seed_threshold_of_255",
+    "min_size",
+    "connectivity",
+}
+
+
+@dataclass(frozen=True)
+class RecordedRules:
+    """What became an object when labels were made, see `volseg.stages.label_plan.ObjectRules`.
+
+    Attributes
+    ----------
+    level : of 255, from which a voxel is foreground.
+    connectivity : 6, 18 or 26.
+    min_size : voxels.
+    seed : of 255; an object has a voxel of at least this. None asks for none.
+    """
+
+    level: int
+    connectivity: int
+    min_size: int
+    seed: int | None = None
+
+
+def recorded_rules(run: Mapping[str, Any]) -> RecordedRules | None:
+    """Read the rules that labels were made by; None if there are others than are known here."""
+    rules = RecordedRules(
+        run.get("threshold_of_255", 0),
+        run.get("connectivity", 0),
+        run.get("min_size", -1),
+        run.get("seed_threshold_of_255"),
+    )
+    numbers = [rules.level, rules.connectivity, rules.min_size, rules.seed or 0]
+    usable = all(type(n) is int for n in numbers) and rules.level > 0 and rules.min_size >= 0
+    return rules if usable and rules.connectivity in DIFFERING and set(run) <= KNOWN_RULES else None
 
 
 def promised_objects(attributes: Mapping[str, Any], voxels: int) -> int | None:
