@@ -20,7 +20,8 @@ from volseg.intensity import Preprocessing
 from volseg.io.weights import Card
 from volseg.types import Floats, Zyx
 
-FORMAT_VERSION = "0.5.14"
+FORMAT_VERSION = "0.5.4"
+"""Old enough for most programs, new enough for all that is said."""
 CONFIG_VERSION = 1
 """Of ``config.volseg``; raised whenever its entries come to mean something else."""
 EPSILON = 1e-6
@@ -202,8 +203,8 @@ def describe_model(card: Card, interface: Interface, weights: Mapping[str, Any])
         "type": "model",
         "name": _title(card.name),
         "description": f"{card.architecture} for foreground in electron micrographs; see {README}",
-        "documentation": {"source": README},
-        "covers": [{"source": COVER}],
+        "documentation": README,
+        "covers": [COVER],
         "tags": ["electron-microscopy", "semantic-segmentation", "pytorch", "volseg"],
         "inputs": [describe_input(card, interface)],
         "outputs": [describe_output(card, interface)],
