@@ -20,8 +20,8 @@ from volseg.intensity import Preprocessing
 from volseg.io.weights import Card
 from volseg.types import Floats, Zyx
 
-FORMAT_VERSION = "0.5.4"
-"""Old enough for most programs, new enough for all that is said."""
+FORMAT_VERSION = "0.5.14"
+"""The first that was checked in which authors, citations and a license may be left out."""
 CONFIG_VERSION = 1
 """Of ``config.volseg``; raised whenever its entries come to mean something else."""
 EPSILON = 1e-6
@@ -185,7 +185,6 @@ def describe_weights(
             "sha256": hashes[TORCHSCRIPT],
             "pytorch_version": pytorch,
             "parent": "pytorch_state_dict",
-            "comment": "Traced, in float32, with norms folded into convolutions",
         },
     }
 
