@@ -27,7 +27,7 @@ from volseg.io.volumes import (
     table_path,
 )
 from volseg.pyramid import reduce_labels
-from volseg.stages import label_block
+from volseg.stages import label_block, label_holes
 from volseg.stages.engine import EngineOptions
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.progress import NoProgress
@@ -227,6 +227,61 @@ def test_probabilities_must_be_there_complete_and_volsegs(tmp_path, probabilitie
         label(volume, NAME, options(), NoProgress())
     with pytest.raises(ParameterError, match="above 0 and up to 1"):
         options(threshold=0.0)
+
+
+@pytest.fixture(scope="module")
+def hollow():
+    """Blobs with many holes, of which some cross the borders of blocks."""
+    rng = np.random.default_rng(7)
+    smooth = ndimage.gaussian_filter(rng.random(SHAPE), 3)
+    holes = ndimage.gaussian_filter(rng.random(SHAPE), 1.5)
+    return np.where((smooth > 0.5) & (holes < 0.53), 255, 0).astype(np.uint8)
+
+
+def filled(labels):
+    """Fill what scipy fills, but for what holds another object."""
+    found = labels.copy()
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        alone = labels[box] == number
+        parts, count = ndimage.label(ndimage.binary_fill_holes(alone) & ~alone)
+        for part in range(1, count + 1):
+            if not labels[box][parts == part].any():
+                found[box][parts == part] = number
+    return found
+
+
+@pytest.mark.parametrize("block", [(8, 32, 32), (16, 64, 128), None])
+def test_holes_are_filled_for_any_blocks(tmp_path, hollow, block):
+    volume = write_volume(tmp_path / "vol.zarr", hollow)
+    report = label(volume, NAME, options(block, fill_holes=True, min_size=4), NoProgress())
+    before = expected(hollow, 128, 4)
+    want = filled(before)
+    assert (want > 0).sum() > (before > 0).sum() + 100
+    np.testing.assert_array_equal(read(volume), want)
+    assert report.objects == want.max()
+    assert open_image(labels_path(volume, NAME)).attributes["run"]["fill_holes"]
+
+
+@pytest.mark.parametrize("function", ["find_background", "touched_within"])
+def test_after_a_failure_among_holes_the_same_command_completes_it(
+    tmp_path, hollow, monkeypatch, function
+):
+    volume = write_volume(tmp_path / "vol.zarr", hollow)
+    real, calls = getattr(label_holes, function), []
+
+    def broken(*arguments):
+        calls.append(arguments)
+        if len(calls) == 7:
+            raise RuntimeError("a cosmic ray")
+        return real(*arguments)
+
+    rules = options((16, 64, 64), fill_holes=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(label_holes, function, broken)
+        with pytest.raises(BlockError, match="a cosmic ray"):
+            label(volume, NAME, rules, NoProgress())
+    label(volume, NAME, rules, NoProgress())
+    np.testing.assert_array_equal(read(volume), filled(expected(hollow)))
 
 
 CHILD = """

@@ -76,6 +76,9 @@ RULES = (
         callback=lambda _context, _parameter, text: parse_min_size(text),
         help="Drop smaller objects: voxels, or a volume such as 62500nm3.",
     ),
+    click.option(
+        "--fill-holes", is_flag=True, help="Give an object the background that it encloses."
+    ),
 )
 
 
@@ -86,6 +89,7 @@ def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
         "seed_threshold": options.pop("seed_threshold"),
         "connectivity": int(options.pop("connectivity")),
         **options.pop("min_size"),
+        "fill_holes": options.pop("fill_holes"),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import time
@@ -30,7 +29,16 @@ from volseg.io.volumes import (
 )
 from volseg.labels import Numbering, Pairs, label_type, number_objects
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
-from volseg.stages.label_block import Coarse, JoinBlocks, Joined, LabelBlock, Numbered, WriteBlock
+from volseg.stages.label_block import (
+    Coarse,
+    JoinBlocks,
+    Joined,
+    LabelBlock,
+    Layer,
+    Numbered,
+    WriteBlock,
+)
+from volseg.stages.label_holes import FindHoles, HoleFilling, begin_at
 from volseg.stages.label_plan import LabelOptions, open_probabilities, plan_label
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid, step_factor
@@ -161,21 +169,45 @@ class LabelRun:
 
     def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> int:
         """Give every object its number and write it; return how many there are."""
-        *starts, components = itertools.accumulate(counts.values(), initial=0)
-        offsets = dict(zip(counts, starts, strict=True))
-        records = self.ledger.records
+        offsets, components = begin_at(counts)
+        records, filling = self.ledger.records, bool(header.get("fill_holes"))
         if "objects" not in records:
             numbering = self.number(offsets, components)
             self.store.save_numbers(numbering.numbers)
+            if filling:
+                self._holes.fill(offsets, numbering.numbers)
             discard(labels_path(self.volume, self.name), *tables(self.volume, self.name))
             self._create(numbering.objects, header)
             self.ledger.record("objects", numbering.objects)
-        image = open_image(labels_path(self.volume, self.name))
+        image, holes = open_image(labels_path(self.volume, self.name)), dict[Zyx, int]()
+        if filling:
+            holes, _ = begin_at(self._holes.counts())
         missing = (
-            Numbered(b, offsets[b.index])
+            Numbered(b, self._layers(b, offsets, holes))
             for b in self.grid.blocks()
             if _key("written", b) not in records
         )
+        self._write_blocks(image, missing)
+        register_label(self.volume, self.name)
+        update_attributes(image.path, {"complete": True, "fingerprint": fingerprint(header)})
+        return int(records["objects"])
+
+    @property
+    def _holes(self) -> HoleFilling:
+        store = ComponentStore(self.store.folder / "holes")
+        find = FindHoles(self.grid, self.store, store, self.connectivity)
+        return HoleFilling(find, self.ledger, self.engine, self.progress)
+
+    def _layers(
+        self, block: Block, offsets: dict[Zyx, int], holes: dict[Zyx, int]
+    ) -> tuple[Layer, ...]:
+        layers = [Layer(self.store, offsets[block.index])]
+        if holes:
+            layers.append(Layer(self._holes.find.holes, holes[block.index]))
+        return tuple(layers)
+
+    def _write_blocks(self, image: Image, missing: Iterable[Numbered]) -> None:
+        """Pass 2, and the pyramid."""
         self.progress.start(math.prod(self.grid.shape), "voxels", "writing labels")
 
         def on_result(item: Numbered, voxels: int) -> Iterable[Numbered]:
@@ -183,17 +215,14 @@ class LabelRun:
             self.progress.advance(voxels)
             return []
 
+        coarse = coarse_levels(image)
         try:
-            coarse = coarse_levels(image)
-            task = WriteBlock(image.levels[0], coarse, self.store)
+            task = WriteBlock(image.levels[0], coarse)
             run_blocks(task, missing, self.engine, on_result=on_result)
         finally:
             self.progress.finish()
         first = 1 + len(coarse)
         build_pyramid(image, self.engine, self.progress, label=True, first=first)
-        register_label(self.volume, self.name)
-        update_attributes(image.path, {"complete": True, "fingerprint": fingerprint(header)})
-        return int(records["objects"])
 
     def _create(self, objects: int, header: dict[str, Any]) -> None:
         source = self.source

@@ -107,11 +107,24 @@ class Coarse:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """Components of a block, and where their numbers begin in the store."""
+
+    store: ComponentStore
+    start: int
+
+    def load(self, index: Zyx) -> tuple[Components, Labels]:
+        """Read a block's components and their numbers."""
+        components = self.store.load(index)
+        return components, self.store.load_numbers(self.start, self.start + len(components.sizes))
+
+
+@dataclass(frozen=True)
 class Numbered:
-    """A block, and where the numbers of its components begin."""
+    """A block, and what is painted into it; no two layers share a voxel."""
 
     block: Block
-    start: int
+    layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -122,20 +135,18 @@ class WriteBlock:
     ----------
     labels : level 0.
     coarse : the next levels, as far as each of their shards stands for one of level 0.
-    store : what pass 1 kept.
     """
 
     labels: StoredArray
     coarse: tuple[Coarse, ...]
-    store: ComponentStore
 
     def __call__(self, item: Numbered) -> int:
         """Write one block; return its voxels."""
-        core, components = item.block.core, self.store.load(item.block.index)
-        numbers = self.store.load_numbers(item.start, item.start + len(components.sizes))
+        core = item.block.core
+        layers = [layer.load(item.block.index) for layer in item.layers]
         shards = Grid(self.labels.shape, self.labels.shard).blocks(core)
         # the disk works on one shard while the next is made
-        waits = [w for s in shards for w in self._write(s, _Piecewise(components, numbers, core))]
+        waits = [w for s in shards for w in self._write(s, _Piecewise(layers, core))]
         for wait in waits:
             wait()
         return roi_size(core)
@@ -171,8 +182,7 @@ class WriteBlock:
 class _Piecewise:
     """A block of labels, of which any piece can be painted."""
 
-    components: Components
-    numbers: Labels
+    layers: Sequence[tuple[Components, Labels]]
     core: Roi
 
     def paint(self, corner: Sequence[int], shape: Zyx) -> Labels:
@@ -180,7 +190,11 @@ class _Piecewise:
             slice(c - s.start, c - s.start + n)
             for c, s, n in zip(corner, self.core, shape, strict=True)
         )
-        return render(self.components, self.numbers, self.core, (z, y, x))
+        first, *others = self.layers
+        labels = render(*first, self.core, (z, y, x))
+        for layer in others:
+            labels |= render(*layer, self.core, (z, y, x))
+        return labels
 
 
 def neighbour(grid: Grid, index: Zyx, step: Zyx) -> Zyx | None:

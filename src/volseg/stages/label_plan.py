@@ -33,6 +33,7 @@ class ObjectRules:
     connectivity : 6, 18 or 26; which neighbours are one object.
     min_size : objects of fewer voxels are dropped, measured whole.
     min_size_nm3 : the same in nm³; of the two, the larger counts.
+    fill_holes : background that one object encloses becomes that object.
     """
 
     threshold: float | None = None
@@ -40,6 +41,7 @@ class ObjectRules:
     connectivity: int = CONNECTIVITY
     min_size: int = 0
     min_size_nm3: float = 0
+    fill_holes: bool = False
 
     def __post_init__(self) -> None:
         _check_probability("a threshold", self.threshold)
@@ -109,6 +111,7 @@ def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str,
         "min_size": fewest_voxels(rules, source.voxel_size),
         "connectivity": rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
+        **({"fill_holes": True} if rules.fill_holes else {}),
     }
 
 
