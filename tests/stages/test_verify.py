@@ -25,6 +25,7 @@ from volseg.stages.results import fingerprint
 from volseg.stages.verify import VerifyOptions, verify
 from volseg.stages.verify_labels import CheckLabels
 from volseg.stages.verify_objects import RecordedRules
+from volseg.stages.verify_sample import ELSEWHERE, EXACT
 
 SHAPE, SHARD, BLOCK = (20, 70, 60), (8, 32, 32), (16, 32, 64)
 NAME, MIN_SIZE = "mitochondria", 5
@@ -109,7 +110,7 @@ def test_an_intact_volume_passes_whatever_the_blocks(intact, toy_model, block):
     assert report.voxels == 3 * (20 * 70 * 60 + 10 * 35 * 30)
     assert report.skipped == ()
     assert len(report.sampled) == 2
-    assert {(s.array, s.largest, s.allowed) for s in report.sampled} == {(PROBABILITIES, 0, 0)}
+    assert {(s.array, s.largest, s.allowed) for s in report.sampled} == {(PROBABILITIES, 0, EXACT)}
     assert not [p for p in (intact / ".volseg").iterdir() if p.name.startswith("verify")]
 
 
@@ -271,11 +272,28 @@ def test_probabilities_that_were_changed_a_little_are_found(volume, toy_model, m
     (finding,) = only(report, "probabilities", PROBABILITIES)
     assert finding.voxel == tuple(first)
     assert (finding.block, finding.roi) == ((1, 1, 0), "8:16,32:64,0:32")
-    assert "off by up to 3 of 255, allowed 0" in finding.message
+    assert "off by up to 3 of 255, mean" in finding.message
     assert only(report, "pyramid", PROBABILITIES)
     (sampled,) = report.sampled
     assert (sampled.roi, sampled.largest) == ("8:16,32:64,0:32", 3)
     assert sampled.block != SHARD
+    assert sampled.mean > ELSEWHERE.mean
+    report = check(volume, sample=1, model=str(toy_model), elsewhere=True)
+    assert "off by up to 3 of 255" in only(report, "probabilities", PROBABILITIES)[0].message
+
+
+def test_another_machine_may_round_differently(volume, toy_model, monkeypatch):
+    voxel = (9, 33, 3)
+    region = slice(8, 16), slice(32, 64), slice(0, 32)
+    monkeypatch.setattr(verify_sample, "choose_blocks", lambda *_: [region])
+    content = open_image(probabilities_path(volume, NAME)).levels[0][full_roi(SHAPE)]
+    change(volume, PROBABILITIES, voxel, int(content[voxel]) - 2)
+    (finding,) = only(check(volume, sample=1, model=str(toy_model)), "probabilities", PROBABILITIES)
+    assert finding.voxel == voxel
+    assert finding.message.endswith("--elsewhere allows for how it rounds")
+    report = check(volume, sample=1, model=str(toy_model), elsewhere=True)
+    assert "probabilities" not in {f.kind for f in report.findings}
+    assert report.sampled[0].allowed == ELSEWHERE
 
 
 def test_a_lost_block_is_among_the_first_to_be_predicted_again(volume, toy_model):

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     help="Predict N blocks of each array of probabilities again.  [default: 2]",
 )
 @click.option("--model", metavar="NAME|PATH", help="The model, if it does not come with volseg.")
+@click.option(
+    "--elsewhere",
+    is_flag=True,
+    help="Another machine made the probabilities: allow for how it rounds.",
+)
 @workers_option
 @scheduler_option
 @with_session

@@ -46,6 +46,7 @@ class VerifyOptions:
     quick : read everything, compare nothing.
     sample : blocks of each array of probabilities that are predicted again.
     model : name or path of the model for that; None looks for the one that is on record.
+    elsewhere : allow for how another machine rounds, see `volseg.stages.verify_sample.ELSEWHERE`.
     block : voxels per task, rounded up to whole chunks.
     engine : workers and scheduler.
     """
@@ -53,6 +54,7 @@ class VerifyOptions:
     quick: bool = False
     sample: int = 2
     model: str | None = None
+    elsewhere: bool = False
     block: Zyx = BLOCK
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -226,7 +228,14 @@ class VerifyRun:
             self.skipped.append(f"{subject.array}: no record says which model made it")
             return
         options = self.options
-        found = recompute(self.volume, subject, options.model, options.sample, options.engine)
+        found = recompute(
+            self.volume,
+            subject,
+            options.model,
+            options.sample,
+            options.engine,
+            elsewhere=options.elsewhere,
+        )
         self.sampled += found.sampled
         self.findings.add(found.findings)
         self.skipped += [] if found.skipped is None else [found.skipped]
