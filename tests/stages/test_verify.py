@@ -282,6 +282,18 @@ def test_probabilities_that_were_changed_a_little_are_found(volume, toy_model, m
     assert "off by up to 3 of 255" in only(report, "probabilities", PROBABILITIES)[0].message
 
 
+def test_what_cannot_be_predicted_again_is_said_and_leaves_nothing(volume, toy_model, monkeypatch):
+    region = slice(0, 8), slice(0, 32), slice(0, 32)
+    monkeypatch.setattr(verify_sample, "choose_blocks", lambda *_: [region])
+    shard(volume, RAW, (0, 0, 0)).write_bytes(b"rubbish")
+    report = check(volume, sample=1, model=str(toy_model))
+    first = only(report, "probabilities", PROBABILITIES)[0]
+    assert "it cannot be predicted again" in first.message
+    assert "\n" not in first.message
+    assert only(report, "unreadable", RAW)[0].block == (0, 0, 0)
+    assert not [p for p in (volume / ".volseg").iterdir() if p.name.startswith("verify")]
+
+
 def test_another_machine_may_round_differently(volume, toy_model, monkeypatch):
     voxel = (9, 33, 3)
     region = slice(8, 16), slice(32, 64), slice(0, 32)

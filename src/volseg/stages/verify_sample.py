@@ -156,7 +156,7 @@ def _compare(
         found = stored[region].astype(np.int16)
         expected = _predict(plan, options, scratch, region).astype(np.int16)
     except (BlockError, StorageError) as error:
-        message = f"it cannot be predicted again: {error}"
+        message = f"it cannot be predicted again: {' '.join(str(error).split())}"
         return None, Finding("probabilities", subject.array, message, 0, roi=describe(region))
     finally:
         discard(scratch)
