@@ -223,6 +223,15 @@ def test_bad_cards_are_refused(changed, tmp_path, edit, match):
         (b"type: model\nformat_version: 0.5.3\nconfig: {volseg: {version: 9}}", "newer volseg"),
         (b"#" * (1 << 20) + b"#", "expected at most"),
         (b"[" * 5000, "no YAML"),
+        (b"a: &a [*a]", "more than 100000 entries"),
+        (
+            (
+                b"a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
+                b"c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n"
+                b"e: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]"
+            ),
+            "more than 100000 entries",
+        ),
     ],
 )
 def test_bad_descriptions_are_refused(tmp_path, text, match):
@@ -288,6 +297,8 @@ def test_programs_that_cannot_be_fed_are_refused(changed, tmp_path):
         (put("outputs", "postprocessing", [{"id": "softmax"}]), "a sigmoid only"),
         (put("inputs", "axes", [{"type": "batch"}]), "axes must be"),
         (put("inputs", "axes", 3), "describes no axes"),
+        (put("inputs", "preprocessing", 3), "makes no sense"),
+        (first("scale_range", min_percentile="low"), "makes no sense"),
         (lambda d: (foreign(d), d.update(inputs=[])), "one input"),
         (no_program, "no TorchScript weights"),
     ):

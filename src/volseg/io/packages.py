@@ -20,6 +20,8 @@ DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
 DESCRIPTION_BYTES = 1 << 20
 """A description is read into memory whole, so one that is larger than this is refused."""
 MOST_FILES = 1000
+MOST_ENTRIES = 100_000
+"""Of a description with its aliases written out, which can make a long story of a short file."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class Package:
             raise ModelError(f"{self.description} of {self.path} is no YAML: {error}") from error
         if not isinstance(content, dict):
             raise ModelError(f"{self.description} of {self.path} describes nothing")
+        if not _is_short(content):
+            raise ModelError(
+                f"{self.description} of {self.path} has more than {MOST_ENTRIES} entries, written "
+                f"out: this is no description of a model"
+            )
         return content
 
     def _file(self, inside: str) -> Path:
@@ -138,6 +145,20 @@ def open_package(path: Path) -> Package:
         if name in names:
             return Package(path, name)
     raise ModelError(f"{path} has neither {' nor '.join(DESCRIPTIONS)}: it is no package")
+
+
+def _is_short(content: Any) -> bool:
+    """Tell whether nested values have at most `MOST_ENTRIES` entries, repeated ones counted."""
+    left, count = [content], 0
+    while left:
+        value = left.pop()
+        entries = [*value, *value.values()] if isinstance(value, dict) else value
+        if isinstance(entries, list | tuple):
+            count += len(entries)
+            left.extend(entries)
+        if count > MOST_ENTRIES:
+            return False
+    return True
 
 
 def _names(path: Path) -> list[str]:

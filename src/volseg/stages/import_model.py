@@ -61,10 +61,14 @@ def import_model(path: Path, folder: Path, options: ImportOptions) -> ImportRepo
     description = package.describe()
     _check_kind(path, description)
     own = _own_config(description)
-    if own is None:
-        draft = draft_program(package, description, options)
-    else:
-        draft = _draft_own(package, description, own)
+    try:
+        if own is None:
+            draft = draft_program(package, description, options)
+        else:
+            draft = _draft_own(package, description, own)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # values of a type that no description has
+        raise ModelError(f"{package.description} of {path} makes no sense: {error}") from error
     return _write(draft, folder, options)
 
 
