@@ -429,3 +429,6 @@ def test_rules_that_are_not_known_are_not_judged(volume):
     report = check(volume)
     assert report.ok, report.findings
     assert report.skipped == (f"{LABELS}: the rules its objects were found by are unknown",)
+    change(volume, LABELS, (0, 0, 0), 100_000)
+    (finding,) = only(check(volume), "objects", LABELS)
+    assert finding.voxel == (0, 0, 0)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from volseg.blocks import Block, Grid, full_roi, roi_size, whole_multiples
 from volseg.errors import ParameterError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import StoredArray
+from volseg.labels import CONNECTIVITY
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import step_factor
@@ -26,7 +27,12 @@ from volseg.stages.verify_block import CheckLevel, LevelChecked, absent_shards, 
 from volseg.stages.verify_findings import Finding, Findings
 from volseg.stages.verify_images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify_labels import CheckLabels, LabelsChecked
-from volseg.stages.verify_objects import ObjectCount, promised_objects, recorded_rules
+from volseg.stages.verify_objects import (
+    ObjectCount,
+    RecordedRules,
+    promised_objects,
+    recorded_rules,
+)
 from volseg.stages.verify_sample import Sampled, recompute
 from volseg.types import Zyx
 
@@ -34,7 +40,8 @@ BLOCK: Zyx = (64, 512, 512)
 LABEL_FORMATS = {2}
 """Formats of labels whose objects are numbered by their first voxels."""
 COUNTED = {"uint8", "uint16", "int16", "float32"}
-Result = TypeVar("Result")
+COUNTED_ONLY = RecordedRules(level=1, connectivity=CONNECTIVITY, min_size=0)
+"""Stands for rules that are not known: labels are then counted, and compared with nothing."""
 
 
 @dataclass(frozen=True)
@@ -198,18 +205,20 @@ class VerifyRun:
         rules = recorded_rules(run)
         if rules is None:
             self.skipped.append(f"{subject.array}: the rules its objects were found by are unknown")
-            return
+            if not run:
+                return
+            source = None
         objects = promised_objects(subject.image.attributes, math.prod(labels.shape))
         if objects is None:
             message = "its attributes do not say how many objects there are"
             self.findings.add([Finding("metadata", subject.array, message)])
             return
         compared = source is not None and source.complete
-        if not compared or self.findings.has("origin", subject.array, -1):
+        if rules and (not compared or self.findings.has("origin", subject.array, -1)):
             self.skipped.append(f"{subject.array}: the probabilities it was made from are gone")
             source = None
         array = source.image.levels[0] if source is not None else None
-        task = CheckLabels(subject.array, labels, array, rules)
+        task = CheckLabels(subject.array, labels, array, rules or COUNTED_ONLY)
         count = ObjectCount(subject.array, labels.shape, objects)
 
         def on_result(block: Block, found: LabelsChecked) -> Iterable[Block]:
@@ -220,8 +229,9 @@ class VerifyRun:
 
         grid = Grid(labels.shape, self._size(labels.chunk))
         self._run(task, grid, on_result, f"{subject.array}, objects")
-        ordered = run.get("format") in LABEL_FORMATS
-        self.findings.add(count.findings(rules.min_size, ordered=ordered))
+        ordered = rules is not None and run.get("format") in LABEL_FORMATS
+        smallest = 0 if rules is None else rules.min_size
+        self.findings.add(count.findings(smallest, ordered=ordered))
 
     def _predict_again(self, subject: Subject) -> None:
         if not subject.run:
