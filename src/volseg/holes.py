@@ -177,6 +177,5 @@ def number_holes(touched: Touched, pairs: Sequence[Pairs]) -> NDArray[np.int64]:
     low, high = np.full(found, NOTHING), np.zeros(found, np.int64)
     np.minimum.at(low, group, touched.low)
     np.maximum.at(high, group, touched.high)
-    enclosing: NDArray[np.int64] = np.where(low == high, low, OUTSIDE)
-    found: NDArray[np.int64] = enclosing[group]
-    return found
+    holes: NDArray[np.int64] = np.where(low == high, low, OUTSIDE)[group]
+    return holes

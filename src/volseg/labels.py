@@ -219,10 +219,22 @@ def number_objects(
     wanted = size >= min_size
     if seeded is not None:
         wanted &= np.bincount(group[seeded], minlength=found) > 0
-    kept = np.flatnonzero(wanted)
-    number = np.zeros(found, label_type(len(kept)))
-    number[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1, dtype=number.dtype)
-    return Numbering(number[group], len(kept))
+    number = rank_firsts(first, wanted)
+    return Numbering(number[group], int(wanted.sum()))
+
+
+def rank_firsts(firsts: NDArray[np.int64], kept: NDArray[np.bool_]) -> Labels:
+    """Give numbers to what is kept from 1 in the order of first voxels; the rest is 0.
+
+    Examples
+    --------
+    >>> rank_firsts(np.array([30, 10, 20]), np.array([True, True, False])).tolist()
+    [2, 1, 0]
+    """
+    chosen = np.flatnonzero(kept)
+    numbers = np.zeros(len(firsts), label_type(len(chosen)))
+    numbers[chosen[np.argsort(firsts[chosen])]] = np.arange(1, len(chosen) + 1)
+    return numbers
 
 
 def label_type(objects: int) -> np.dtype[np.unsignedinteger]:

@@ -47,6 +47,19 @@ def test_connectivity_and_the_smallest_size(volseg, volume):
     assert (run["connectivity"], run["min_size"]) == (6, 65)
 
 
+def test_seeds_holes_and_splits(volseg, volume):
+    assert objects(volseg, volume, "--seed-threshold", "0.78") == 2
+    assert objects(volseg, volume, "--seed-threshold", "0.8") == 0
+    assert objects(volseg, volume, "--fill-holes") == 2
+    assert objects(volseg, volume, "--split", "kmeans") > 2
+    run = open_image(labels_path(volume, "mitochondria")).attributes["run"]
+    assert run["split_spacing"] == [10, 1, 1]
+    assert objects(volseg, volume, "--split", "distance", "--split-depth", "0.5") == 3
+    done = volseg("label", volume, "--threshold", "0.9", "--seed-threshold", "0.8", "--overwrite")
+    assert done.exit_code == 2
+    assert "at least the threshold of 0.9" in done.output
+
+
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "nm3", "-1nm3", "nannm3", "infnm3", "5um3"])
 def test_bad_sizes_are_named(text):
     with pytest.raises(click.BadParameter) as caught:

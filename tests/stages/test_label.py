@@ -26,8 +26,10 @@ from volseg.io.volumes import (
     scratch_path,
     table_path,
 )
+from volseg.labels import rank_firsts
 from volseg.pyramid import reduce_labels
-from volseg.stages import label_block, label_holes
+from volseg.splitting import Splitter
+from volseg.stages import label_block, label_holes, label_plan, label_split_block
 from volseg.stages.engine import EngineOptions
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.progress import NoProgress
@@ -282,6 +284,84 @@ def test_after_a_failure_among_holes_the_same_command_completes_it(
             label(volume, NAME, rules, NoProgress())
     label(volume, NAME, rules, NoProgress())
     np.testing.assert_array_equal(read(volume), filled(expected(hollow)))
+
+
+def parted(labels, splitter):
+    """Split each object of the whole alone, and number all by first voxel."""
+    found, count = np.zeros(labels.shape, np.int64), 0
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        pieces = splitter(labels[box] == number)
+        found[box][pieces > 0] = pieces[pieces > 0] + count
+        count += int(pieces.max())
+    first = np.unique(found, return_index=True)[1]
+    return rank_firsts(first, np.arange(len(first)) > 0)[found]
+
+
+@pytest.mark.parametrize(("method", "fill"), [("distance", True), ("kmeans", False)])
+@pytest.mark.parametrize("block", [(8, 32, 32), (16, 64, 128), None])
+def test_objects_are_split_alike_for_any_blocks(tmp_path, hollow, block, method, fill):
+    volume = write_volume(tmp_path / "vol.zarr", hollow)
+    rules = {"min_size": 4, "fill_holes": fill, "split": method, "split_depth": 1.0}
+    report = label(volume, NAME, options(block, **rules), NoProgress())
+    before = expected(hollow, 128, 4)
+    want = parted(filled(before) if fill else before, Splitter(method, depth=1.0))
+    np.testing.assert_array_equal(read(volume), want)
+    assert report.objects == want.max() > before.max()
+    assert report.notes == ()
+
+
+def test_objects_that_are_too_large_stay_whole(tmp_path, hollow, monkeypatch):
+    volume = write_volume(tmp_path / "vol.zarr", hollow)
+    monkeypatch.setattr(label_plan, "SPLIT_LIMIT", 5000)
+    rules = options(split="distance", split_depth=1.0)
+    report = label(volume, NAME, rules, NoProgress())
+    before = expected(hollow)
+    sizes = [before[box].size for box in ndimage.find_objects(before)]
+    large = sum(size > 5000 for size in sizes)
+    assert large > 0
+    assert f"{large} objects were not split" in report.notes[0]
+    assert "more than 5000 voxels" in report.notes[0]
+    assert label(volume, NAME, rules, NoProgress()).notes == report.notes
+
+
+@pytest.mark.parametrize("function", ["component_boxes", "gather_runs"])
+def test_after_a_failure_among_pieces_the_same_command_completes_it(
+    tmp_path, hollow, monkeypatch, function
+):
+    volume = write_volume(tmp_path / "vol.zarr", hollow)
+    real, calls = getattr(label_split_block, function), []
+
+    def broken(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise RuntimeError("a cosmic ray")
+        return real(*arguments)
+
+    rules = options((16, 64, 64), split="distance", split_depth=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(label_split_block, function, broken)
+        with pytest.raises(BlockError, match="a cosmic ray"):
+            label(volume, NAME, rules, NoProgress())
+    label(volume, NAME, rules, NoProgress())
+    want = parted(expected(hollow), Splitter("distance", depth=1.0))
+    np.testing.assert_array_equal(read(volume), want)
+
+
+@pytest.mark.parametrize("kind", ["holes", "pieces"])
+def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, kind):
+    volume = write_volume(tmp_path / "vol.zarr", hollow)
+    rules = options((16, 64, 64), fill_holes=True, split="distance", split_depth=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(label_block, "render", None)
+        with pytest.raises(BlockError):
+            label(volume, NAME, rules, NoProgress())
+    folder = scratch_path(volume) / f"label-{NAME}" / kind
+    min(folder.rglob("*.runs")).write_bytes(b"rubbish")
+    with pytest.raises(BlockError, match="damaged"):
+        label(volume, NAME, rules, NoProgress())
+    label(volume, NAME, rules, NoProgress())
+    want = parted(filled(expected(hollow)), Splitter("distance", depth=1.0))
+    np.testing.assert_array_equal(read(volume), want)
 
 
 CHILD = """

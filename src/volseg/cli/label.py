@@ -79,6 +79,22 @@ RULES = (
     click.option(
         "--fill-holes", is_flag=True, help="Give an object the background that it encloses."
     ),
+    click.option(
+        "--split",
+        type=click.Choice(["none", "distance", "kmeans"]),
+        default="none",
+        show_default=True,
+        help="Part objects that touch, by a watershed from maxima of the distance to their "
+        "surface, or from the centres of K-means.",
+    ),
+    click.option(
+        "--split-depth",
+        type=click.FloatRange(0, min_open=True),
+        default=2.0,
+        show_default=True,
+        metavar="VOXELS",
+        help="With --split distance, by how much a neck is thinner than what it joins.",
+    ),
 )
 
 
@@ -89,7 +105,7 @@ def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
         "seed_threshold": options.pop("seed_threshold"),
         "connectivity": int(options.pop("connectivity")),
         **options.pop("min_size"),
-        "fill_holes": options.pop("fill_holes"),
+        **{key: options.pop(key) for key in ("fill_holes", "split", "split_depth")},
     }
 
 
@@ -115,6 +131,8 @@ def label_command(session: Session, volume: Path, name: str, **options: Any) -> 
     rules = pop_rules(options)
     chosen = LabelOptions(**rules, **options, engine=engine)
     report = label(volume, name, chosen, session.progress())
+    for note in report.notes:
+        session.note(f"note: {note}")
     where = volume / "labels" / name
     text = f"{report.objects} objects in {where}, after {duration(report.seconds)}"
     session.result(report, f"{text}; next: volseg stats {volume}")

@@ -80,7 +80,7 @@ def segment_command(
         session.result(plan, describe_estimate(plan))
         return
     report = segment(volume, options, session.progress())
-    for note in report.predict.notes:
+    for note in (*report.predict.notes, *report.label.notes):
         session.note(f"note: {note}")
     session.result(report, _summary(volume, options, report.label.objects, report.seconds))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,14 @@ from volseg.stages.label_block import (
     WriteBlock,
 )
 from volseg.stages.label_holes import FindHoles, HoleFilling, begin_at
-from volseg.stages.label_plan import LabelOptions, open_probabilities, plan_label
+from volseg.stages.label_plan import (
+    LabelOptions,
+    LabelReport,
+    open_probabilities,
+    plan_label,
+    report_on,
+)
+from volseg.stages.label_split import Splitting
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid, step_factor
 from volseg.stages.results import discard, fingerprint, is_complete
@@ -49,15 +56,6 @@ BLOCK: Zyx = (64, 1024, 1024)
 """Larger than those of inference: a block takes little memory here, and little time."""
 JOINED = 8
 """Blocks that one task joins to their neighbours."""
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """What a run found."""
-
-    objects: int
-    threshold: float
-    seconds: float
 
 
 def label(volume: Path, name: str, options: LabelOptions, progress: Progress) -> LabelReport:
@@ -82,8 +80,7 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     store = ComponentStore(scratch_path(volume) / f"label-{name}")
     if is_complete(output, header, overwrite=options.overwrite):
         discard(store.folder)
-        objects = int(open_image(output).attributes["objects"])
-        return LabelReport(objects, threshold, time.monotonic() - begun)
+        return report_on(output, threshold, time.monotonic() - begun)
     spec = fit_spec(source.levels[0].shape, "uint32")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
@@ -94,9 +91,9 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     run = LabelRun(volume, name, source, spec, grid, store, ledger, options.engine, progress)
     with one_cluster(options.engine):
         counts = run.find(header["threshold_of_255"])
-        objects = run.write(counts, header)
+        run.write(counts, header)
     discard(store.folder)
-    return LabelReport(objects, threshold, time.monotonic() - begun)
+    return report_on(output, threshold, time.monotonic() - begun)
 
 
 @dataclass(frozen=True)
@@ -167,30 +164,50 @@ class LabelRun:
         smallest = int(self.ledger.header["min_size"])
         return number_objects(sizes, firsts, pairs, smallest, seeded)
 
-    def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> int:
-        """Give every object its number and write it; return how many there are."""
+    def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> None:
+        """Give every object its number and write it."""
         offsets, components = begin_at(counts)
-        records, filling = self.ledger.records, bool(header.get("fill_holes"))
-        if "objects" not in records:
-            numbering = self.number(offsets, components)
-            self.store.save_numbers(numbering.numbers)
-            if filling:
-                self._holes.fill(offsets, numbering.numbers)
-            discard(labels_path(self.volume, self.name), *tables(self.volume, self.name))
-            self._create(numbering.objects, header)
-            self.ledger.record("objects", numbering.objects)
-        image, holes = open_image(labels_path(self.volume, self.name)), dict[Zyx, int]()
-        if filling:
-            holes, _ = begin_at(self._holes.counts())
+        records = self.ledger.records
+        if "objects" not in records or self._lacks_scratch():
+            objects, too_large = self._number_all(offsets, components)
+            # numbers are the same each time, so what was written with them before stays valid
+            if "objects" not in records:
+                discard(labels_path(self.volume, self.name), *tables(self.volume, self.name))
+                self._create(objects, header, too_large)
+                self.ledger.record("objects", objects)
+        image, layers_of = open_image(labels_path(self.volume, self.name)), self._layers(offsets)
+        pieces = self._splitting(offsets).pieces() if "split" in header else {}
         missing = (
-            Numbered(b, self._layers(b, offsets, holes))
+            Numbered(b, layers_of(b.index) + pieces.get(b.index, ()))
             for b in self.grid.blocks()
             if _key("written", b) not in records
         )
         self._write_blocks(image, missing)
         register_label(self.volume, self.name)
         update_attributes(image.path, {"complete": True, "fingerprint": fingerprint(header)})
-        return int(records["objects"])
+
+    def _number_all(self, offsets: dict[Zyx, int], components: int) -> tuple[int, int]:
+        """Find all numbers; return how many objects there are, and how many too large to split."""
+        numbering, header = self.number(offsets, components), self.ledger.header
+        self.store.save_numbers(numbering.numbers)
+        if "fill_holes" in header:
+            self._holes.fill(offsets, numbering.numbers)
+        if "split" not in header:
+            return numbering.objects, 0
+        split = self._splitting(offsets).split(offsets, numbering)
+        self.store.save_numbers(split.table[numbering.numbers])
+        if "fill_holes" in header:
+            holes, count = self._holes.find.holes, sum(self._holes.counts().values())
+            holes.save_numbers(split.table[holes.load_numbers(0, count)])
+        return split.objects, split.too_large
+
+    def _lacks_scratch(self) -> bool:
+        """Tell whether holes or pieces were damaged, and removed, since they were numbered."""
+        header, blocks = self.ledger.header, list(self.grid.blocks())
+        holes, splitting = self._holes.find.holes, self._splitting({})
+        return ("fill_holes" in header and not all(holes.exists(b.index) for b in blocks)) or (
+            "split" in header and any(splitting.lacks(b.index) for b in blocks)
+        )
 
     @property
     def _holes(self) -> HoleFilling:
@@ -198,13 +215,20 @@ class LabelRun:
         find = FindHoles(self.grid, self.store, store, self.connectivity)
         return HoleFilling(find, self.ledger, self.engine, self.progress)
 
-    def _layers(
-        self, block: Block, offsets: dict[Zyx, int], holes: dict[Zyx, int]
-    ) -> tuple[Layer, ...]:
-        layers = [Layer(self.store, offsets[block.index])]
-        if holes:
-            layers.append(Layer(self._holes.find.holes, holes[block.index]))
-        return tuple(layers)
+    def _splitting(self, offsets: dict[Zyx, int]) -> Splitting:
+        parts = self.grid, self.store, self.ledger, self.engine, self.progress
+        return Splitting(*parts, self._layers(offsets))
+
+    def _layers(self, offsets: dict[Zyx, int]) -> Callable[[Zyx], tuple[Layer, ...]]:
+        """Tell what is painted into a block: its objects, and the holes in them."""
+        filled = bool(offsets) and "fill_holes" in self.ledger.header
+        holes = begin_at(self._holes.counts())[0] if filled else {}
+
+        def layers(index: Zyx) -> tuple[Layer, ...]:
+            whole = Layer(self.store, offsets[index])
+            return (whole, Layer(self._holes.find.holes, holes[index])) if filled else (whole,)
+
+        return layers
 
     def _write_blocks(self, image: Image, missing: Iterable[Numbered]) -> None:
         """Pass 2, and the pyramid."""
@@ -224,7 +248,7 @@ class LabelRun:
         first = 1 + len(coarse)
         build_pyramid(image, self.engine, self.progress, label=True, first=first)
 
-    def _create(self, objects: int, header: dict[str, Any]) -> None:
+    def _create(self, objects: int, header: dict[str, Any], too_large: int) -> None:
         source = self.source
         spec = replace(self.spec, dtype=label_type(objects).name)
         attributes = {
@@ -233,6 +257,7 @@ class LabelRun:
             "objects": objects,
             "roi": source.attributes["run"]["roi"],
             "model": source.attributes["model"],
+            **({"too_large_to_split": too_large} if "split" in header else {}),
         }
         path = labels_path(self.volume, self.name)
         create_image(path, spec, source.voxel_size, label=True, attributes=attributes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 from volseg.errors import ParameterError, VolumeError
 from volseg.io.volumes import Image, open_image, probabilities_path
 from volseg.labels import CONNECTIVITY, DIFFERING
+from volseg.splitting import DEPTH, METHODS
 from volseg.stages.engine import EngineOptions
 from volseg.types import VoxelSize, Zyx
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
+SPLIT_LIMIT = 1 << 23
+"""Voxels of the largest bounding box that is split; each takes some 80 bytes in a worker."""
 ROUNDING = 1e-6
 """By how much a quotient may pass a whole number and still mean it."""
 
@@ -34,6 +38,8 @@ class ObjectRules:
     min_size : objects of fewer voxels are dropped, measured whole.
     min_size_nm3 : the same in nm³; of the two, the larger counts.
     fill_holes : background that one object encloses becomes that object.
+    split : one of `METHODS`; how objects that touch are parted.
+    split_depth : for ``distance``; by how many voxels, of the finest axis, a neck is thinner.
     """
 
     threshold: float | None = None
@@ -42,6 +48,8 @@ class ObjectRules:
     min_size: int = 0
     min_size_nm3: float = 0
     fill_holes: bool = False
+    split: str = "none"
+    split_depth: float = DEPTH
 
     def __post_init__(self) -> None:
         _check_probability("a threshold", self.threshold)
@@ -50,11 +58,23 @@ class ObjectRules:
             _seed_level(self.threshold, self.seed_threshold)
         if self.connectivity not in DIFFERING:
             raise ParameterError(f"connectivity must be 6, 18 or 26, found {self.connectivity}")
+        self._check_split()
         if self.min_size < 0:
             raise ParameterError(f"min_size must not be negative, found {self.min_size}")
         if not 0 <= self.min_size_nm3 < math.inf:
             raise ParameterError(
                 f"min_size_nm3 must be a volume of 0 nm³ or more, found {self.min_size_nm3}"
+            )
+
+    def _check_split(self) -> None:
+        if self.split not in METHODS:
+            raise ParameterError(f"split must be one of {', '.join(METHODS)}, found {self.split!r}")
+        if not 0 < self.split_depth < math.inf:
+            raise ParameterError(f"split_depth must be above 0 voxels, found {self.split_depth}")
+        if self.split != "none" and importlib.util.find_spec("skimage") is None:
+            raise ParameterError(
+                "splitting needs scikit-image, which is not there; "
+                "run `pip install 'volseg[measure]'`, or do without --split"
             )
 
 
@@ -74,6 +94,35 @@ class LabelOptions(ObjectRules):
     shard: Zyx | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What a run found.
+
+    Attributes
+    ----------
+    objects : how many there are.
+    threshold : probability from which a voxel was foreground.
+    notes : what the user should know.
+    """
+
+    objects: int
+    threshold: float
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
+    """Report on complete labels."""
+    found = open_image(output).attributes
+    large = int(found.get("too_large_to_split", 0))
+    note = (
+        f"{large} objects were not split, because their bounding boxes hold more than "
+        f"{found['run'].get('split_limit')} voxels"
+    )
+    notes = (note,) if large else ()
+    return LabelReport(int(found["objects"]), threshold, seconds, notes)
 
 
 def open_probabilities(volume: Path, name: str) -> Image:
@@ -112,7 +161,18 @@ def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str,
         "connectivity": rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
         **({"fill_holes": True} if rules.fill_holes else {}),
+        **_plan_split(rules, source.voxel_size),
     }
+
+
+def _plan_split(rules: ObjectRules, voxel_size: VoxelSize | None) -> dict[str, Any]:
+    if rules.split == "none":
+        return {}
+    # of a voxel of unknown size the form is unknown too; a cube is the usual one
+    sides = voxel_size or (1.0, 1.0, 1.0)
+    planned: dict[str, Any] = {"split": rules.split, "split_limit": SPLIT_LIMIT}
+    planned["split_spacing"] = [side / min(sides) for side in sides]
+    return planned | ({"split_depth": rules.split_depth} if rules.split == "distance" else {})
 
 
 def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int]:

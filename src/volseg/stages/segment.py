@@ -10,8 +10,8 @@ import numpy as np
 
 from volseg.io.volumes import open_image
 from volseg.stages.engine import one_cluster
-from volseg.stages.label import LabelReport, label
-from volseg.stages.label_plan import LabelOptions, ObjectRules, fewest_voxels
+from volseg.stages.label import label
+from volseg.stages.label_plan import LabelOptions, LabelReport, ObjectRules, fewest_voxels
 from volseg.stages.memory import peak_bytes
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
