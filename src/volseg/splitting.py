@@ -19,7 +19,7 @@ from volseg.labels import DIFFERING, Components
 from volseg.runs import Indices, Runs
 from volseg.types import Mask, Roi, VoxelSize
 
-METHODS = ("none", "distance", "kmeans")
+METHODS = ("none", "distance", "centerline", "kmeans")
 DEPTH = 2.0
 """By how many voxels, of the finest axis, a neck must be thinner than what it joins."""
 MOST_CENTRES = 8
@@ -49,13 +49,15 @@ class Splitter:
     depth: float = DEPTH
     connectivity: int = 26
 
-    def __call__(self, mask: Mask) -> Pieces:
+    def __call__(self, mask: Mask, centerline: Mask | None = None) -> Pieces:
         """Split one object; the watershed of its distance from the border, from seeds.
 
         Parameters
         ----------
         mask : bool, shape (z, y, x)
             One object and nothing else.
+        centerline : bool, shape (z, y, x)
+            What lies on a centerline, of this object or another; only for ``centerline``.
 
         Returns
         -------
@@ -77,6 +79,9 @@ class Splitter:
         distance = ndimage.distance_transform_edt(padded, self.spacing).astype(np.float32)
         if self.method == "kmeans":
             seeds = kmeans_seeds(padded, self.spacing)
+        elif centerline is not None:
+            # each stretch of a centerline is one mitochondrion's
+            seeds = ndimage.label(np.pad(mask & centerline, 1), np.ones((3, 3, 3)))[0]
         else:
             seeds = distance_seeds(distance, self.depth)
         if seeds.max() < 2:

@@ -286,11 +286,11 @@ def test_after_a_failure_among_holes_the_same_command_completes_it(
     np.testing.assert_array_equal(read(volume), filled(expected(hollow)))
 
 
-def parted(labels, splitter):
+def parted(labels, splitter, lines=None):
     """Split each object of the whole alone, and number all by first voxel."""
     found, count = np.zeros(labels.shape, np.int64), 0
     for number, box in enumerate(ndimage.find_objects(labels), 1):
-        pieces = splitter(labels[box] == number)
+        pieces = splitter(labels[box] == number, None if lines is None else lines[box])
         found[box][pieces > 0] = pieces[pieces > 0] + count
         count += int(pieces.max())
     first = np.unique(found, return_index=True)[1]
@@ -322,6 +322,28 @@ def test_objects_that_are_too_large_stay_whole(tmp_path, hollow, monkeypatch):
     assert f"{large} objects were not split" in report.notes[0]
     assert "more than 5000 voxels" in report.notes[0]
     assert label(volume, NAME, rules, NoProgress()).notes == report.notes
+
+
+@pytest.mark.parametrize("block", [(8, 32, 32), None])
+def test_each_centerline_is_an_object(tmp_path, hollow, block):
+    volume = write_volume(tmp_path / "vol.zarr", hollow)
+    rules = options(block, split="centerline")
+    with pytest.raises(VolumeError, match="no probabilities/mitochondria-centerline"):
+        label(volume, NAME, rules, NoProgress())
+    lines = np.zeros(SHAPE, np.uint8)
+    lines[::7, ::9] = np.where(np.random.default_rng(1).random(SHAPE[2]) < 0.8, 255, 0)
+    output = probabilities_path(volume, f"{NAME}-centerline")
+    spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
+    attributes = {"complete": True, "fingerprint": "lines", "run": {}}
+    image = create_image(output, spec, (5.0, 5.0, 5.0), attributes=attributes)
+    image.levels[0].write(full_roi(SHAPE), lines)
+    report = label(volume, NAME, rules, NoProgress())
+    splitter, before = Splitter("centerline"), expected(hollow)
+    want = parted(before, splitter, lines >= 128)
+    np.testing.assert_array_equal(read(volume), want)
+    assert report.objects == want.max() > before.max()
+    run = open_image(labels_path(volume, NAME)).attributes["run"]
+    assert run["centerlines"] == "lines"
 
 
 @pytest.mark.parametrize("function", ["component_boxes", "gather_runs"])

@@ -81,11 +81,11 @@ RULES = (
     ),
     click.option(
         "--split",
-        type=click.Choice(["none", "distance", "kmeans"]),
+        type=click.Choice(["none", "distance", "centerline", "kmeans"]),
         default="none",
         show_default=True,
         help="Part objects that touch, by a watershed from maxima of the distance to their "
-        "surface, or from the centres of K-means.",
+        "surface, from probabilities/NAME-centerline, or from the centres of K-means.",
     ),
     click.option(
         "--split-depth",

@@ -42,6 +42,7 @@ from volseg.stages.label_holes import FindHoles, HoleFilling, begin_at
 from volseg.stages.label_plan import (
     LabelOptions,
     LabelReport,
+    open_centerlines,
     open_probabilities,
     plan_label,
     report_on,
@@ -76,6 +77,9 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     threshold = options.threshold or float(source.attributes["model"]["threshold"])
     output = labels_path(volume, name)
     header = plan_label(source, threshold, options)
+    if options.split == "centerline":
+        lines = open_centerlines(volume, name)
+        header["centerlines"] = lines.attributes["fingerprint"]
     ledger_path = scratch_path(volume) / f"label-{name}.jsonl"
     store = ComponentStore(scratch_path(volume) / f"label-{name}")
     if is_complete(output, header, overwrite=options.overwrite):
@@ -217,7 +221,10 @@ class LabelRun:
 
     def _splitting(self, offsets: dict[Zyx, int]) -> Splitting:
         parts = self.grid, self.store, self.ledger, self.engine, self.progress
-        return Splitting(*parts, self._layers(offsets))
+        lines = None
+        if self.ledger.header.get("split") == "centerline":
+            lines = open_centerlines(self.volume, self.name).levels[0]
+        return Splitting(*parts, self._layers(offsets), lines)
 
     def _layers(self, offsets: dict[Zyx, int]) -> Callable[[Zyx], tuple[Layer, ...]]:
         """Tell what is painted into a block: its objects, and the holes in them."""

@@ -144,6 +144,29 @@ def open_probabilities(volume: Path, name: str) -> Image:
     return image
 
 
+def open_centerlines(volume: Path, name: str) -> Image:
+    """Open complete probabilities of centerlines: ``probabilities/<name>-centerline``.
+
+    Raises
+    ------
+    VolumeError
+        If they are missing, incomplete, of another shape, or not of volseg's making.
+    """
+    lines = f"{name}-centerline"
+    if not probabilities_path(volume, lines).exists():
+        raise VolumeError(
+            f"{volume} has no probabilities/{lines}, which --split centerline needs, and "
+            "`volseg segment` does not write yet; use --split distance"
+        )
+    image, shape = open_probabilities(volume, lines), open_image(volume).levels[0].shape
+    if image.levels[0].shape != shape:
+        raise VolumeError(
+            f"probabilities/{lines} has the shape {image.levels[0].shape}, the volume {shape}; "
+            "centerlines must be those of the whole volume, voxel by voxel"
+        )
+    return image
+
+
 def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str, Any]:
     """Collect everything that decides the labels.
 

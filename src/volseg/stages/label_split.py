@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.blocks import Block, Grid
+from volseg.io.arrays import StoredArray
 from volseg.io.components import ComponentStore
 from volseg.io.ledger import Ledger
 from volseg.labels import Numbering, rank_firsts
@@ -65,6 +66,7 @@ class Splitting:
     ----------
     limit : voxels of the largest bounding box that is split.
     layers : what is painted into a block, before anything is split.
+    centerlines : probabilities of them, where they are needed.
     """
 
     grid: Grid
@@ -73,6 +75,7 @@ class Splitting:
     engine: EngineOptions
     progress: Progress
     layers: Callable[[Zyx], tuple[Layer, ...]]
+    centerlines: StoredArray | None = None
 
     @property
     def _splitter(self) -> Splitter:
@@ -177,7 +180,7 @@ class Splitting:
         self.progress.start(len(blocks), "blocks", "splitting")
         self.progress.advance(sum(not self.lacks(block.index) for _, block in blocks))
         try:
-            task = SplitBlock(self.grid, self._splitter, self.store.folder)
+            task = SplitBlock(self.grid, self._splitter, self.store.folder, self.centerlines)
             run_blocks(task, items(), self.engine, on_result=on_result)
         finally:
             self.progress.finish()

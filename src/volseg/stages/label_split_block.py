@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.blocks import Grid, intersect, roi_shape, shift
+from volseg.io.arrays import StoredArray
 from volseg.io.components import ComponentStore
 from volseg.labels import Components
 from volseg.runs import Runs, paint
@@ -20,6 +21,9 @@ from volseg.types import Labels, Mask, Roi, Zyx
 
 CACHED = 8
 """Blocks whose runs a task keeps at hand, since most objects lie in few."""
+
+ON_CENTERLINE = 128
+"""Of 255: from which a voxel is more likely on a centerline than not."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,18 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitBlock:
-    """Split the objects that begin in one block, one at a time, and keep their pieces."""
+    """Split the objects that begin in one block, one at a time, and keep their pieces.
+
+    Attributes
+    ----------
+    folder : for the pieces.
+    centerlines : probabilities of them, if they are what the splitter needs.
+    """
 
     grid: Grid
     splitter: Splitter
     folder: Path
+    centerlines: StoredArray | None = None
 
     def __call__(self, item: Beginning) -> Split:
         """Split the objects of one block."""
@@ -95,7 +106,8 @@ class SplitBlock:
             mask = np.zeros(roi_shape(box), bool)
             for block in self.grid.blocks(box):
                 self._paint(mask, box, block.core, [(*x, number) for x in load(block.index)])
-            pieces = self.splitter(mask)
+            lines = None if self.centerlines is None else self.centerlines[box] >= ON_CENTERLINE
+            pieces = self.splitter(mask, lines)
             if pieces.max() < 2:
                 continue
             corner = np.array([s.start for s in box])

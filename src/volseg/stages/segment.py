@@ -11,7 +11,13 @@ import numpy as np
 from volseg.io.volumes import open_image
 from volseg.stages.engine import one_cluster
 from volseg.stages.label import label
-from volseg.stages.label_plan import LabelOptions, LabelReport, ObjectRules, fewest_voxels
+from volseg.stages.label_plan import (
+    LabelOptions,
+    LabelReport,
+    ObjectRules,
+    fewest_voxels,
+    open_centerlines,
+)
 from volseg.stages.memory import peak_bytes
 from volseg.stages.predict import PredictReport, predict
 from volseg.stages.predict_block import predictor_for
@@ -85,6 +91,8 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
     prediction = options.predict
     # said before the network has run for hours
     fewest_voxels(options, open_image(volume).voxel_size)
+    if options.split == "centerline":
+        open_centerlines(volume, prediction.name)
     labelling = LabelOptions(
         **{rule.name: getattr(options, rule.name) for rule in fields(ObjectRules)},
         block=prediction.block,
