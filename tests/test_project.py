@@ -44,9 +44,11 @@ def test_nothing_is_unpickled_or_executed():
                 names = [node.module or ""]
             elif isinstance(node, ast.Call):
                 call = ast.unparse(node.func)
-                if call in {"torch.load", "eval", "exec"} or any(
-                    k.arg == "allow_pickle" and ast.unparse(k.value) != "False"
-                    for k in node.keywords
+                given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                if (
+                    call in {"eval", "exec"}
+                    or given.get("allow_pickle", "False") != "False"
+                    or (call == "torch.load" and given.get("weights_only") != "True")
                 ):
                     found.append((path.name, call))
             found += [(path.name, n) for n in names if n.split(".")[0] in banned]

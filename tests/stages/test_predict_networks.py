@@ -165,7 +165,7 @@ def test_orthogonal_views_average_slices_along_all_axes(raw, tmp_path):
 def test_tiles_for_all_views_are_cubes_on_the_networks_lattice(name, tmp_path):
     overlap = (0, 68, 68) if name == "unet2d-valid" else (0, 64, 64)
     tile = (8, 500, 500) if name == "unet2d-valid" else (8, 512, 512)
-    card = load_card(write_weights(tmp_path, name, tile, overlap, 1))
+    card = load_card(write_weights(tmp_path, name, tile, overlap, 2))
     form = find_architecture(name).viewed("ortho")
     lattice = build_lattice((900, 900, 900), card, (1.0, 1.0, 1.0), form)
     assert {a.tile for a in lattice.axes} == {form.fit((CUBE, CUBE, CUBE))[0]}

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Slices that a 2D network sees; ortho averages those along all axes of cubic voxels.",
 )
+@click.option(
+    "--trust-torchscript", is_flag=True, help="Run a model that is a program; see docs/models.md."
+)
 @object_rules
 @name_option
 @roi_option

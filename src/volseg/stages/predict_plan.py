@@ -23,7 +23,7 @@ from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.volumes import Image, open_image, probabilities_path, volume_tone
 from volseg.io.weights import Card, find_weights, load_card
 from volseg.models.inference import choose_device, choose_precision
-from volseg.models.registry import Architecture, Views, find_architecture
+from volseg.models.registry import PROGRAMS, Architecture, Views, find_architecture
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict_block import NetworkChoice
 from volseg.types import Zyx
@@ -55,6 +55,7 @@ class PredictOptions:
     device, precision : see `volseg.models.inference`.
     tta, rotations, views : what probabilities are averaged over, see
         `volseg.models.inference.Predictor`.
+    trust_torchscript : run weights that are a program, see docs/models.md.
     engine : workers and scheduler.
     overwrite : replace a different result.
     """
@@ -69,6 +70,7 @@ class PredictOptions:
     tta: bool = False
     rotations: bool = False
     views: Views = "xy"
+    trust_torchscript: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
 
@@ -122,6 +124,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
     device = choose_device(options.device)
+    precision = str(choose_precision(options.precision, device)).removeprefix("torch.")
     level = nearest_level(image, scales)
     header = {
         "format": FORMAT,
@@ -135,7 +138,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "shard": spec.shard,
         "averaged": [options.tta, options.rotations, options.views],
         "device": device.type,
-        "precision": str(choose_precision(options.precision, device)).removeprefix("torch."),
+        "precision": "float32" if card.architecture in PROGRAMS else precision,
     }
     output = probabilities_path(volume, options.name)
     return PredictPlan(
@@ -160,6 +163,7 @@ def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:
         options.tta,
         options.rotations,
         options.views,
+        options.trust_torchscript,
     )
 
 
