@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,7 @@ class Numbered:
     """A block, and what is painted into it; no two layers share a voxel."""
 
     block: Block
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)

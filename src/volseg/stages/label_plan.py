@@ -20,7 +20,7 @@ from volseg.types import VoxelSize, Zyx
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
 SPLIT_LIMIT = 1 << 23
-"""Voxels of the largest bounding box that is split; each takes some 80 bytes in a worker."""
+"""Voxels of the largest bounding box that is split; each takes some 85 bytes in a worker."""
 ROUNDING = 1e-6
 """By how much a quotient may pass a whole number and still mean it."""
 
