@@ -190,3 +190,16 @@ def test_a_card_whose_tiles_do_not_fit_its_network_is_refused(raw, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
     with pytest.raises(ModelError, match=r"multiples of \(1, 16, 16\) apart"):
         plan_prediction(volume, options(model))
+
+
+def test_a_network_of_slices_takes_those_that_there_are(raw, tmp_path):
+    model = write_weights(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16))
+    cubic = write_raw(tmp_path / "cubic.zarr", raw)
+    thick = write_raw(tmp_path / "thick.zarr", raw, (50.0, 5.0, 5.0))
+    assert plan_prediction(thick, options(model)).notes == ()
+    for volume in (cubic, thick):
+        predict(volume, options(model), NoProgress())
+    np.testing.assert_array_equal(read(cubic), read(thick))
+    halves = write_raw(tmp_path / "halves.zarr", raw, (2.5, 2.5, 2.5))
+    axes = plan_prediction(halves, options(model, views="ortho")).handover.lattice.axes
+    assert [a.scale for a in axes] == [2.0, 2.0, 2.0]

@@ -112,8 +112,8 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     """
     image, card = open_image(volume), load_card(options.model)
     shape = image.levels[0].shape
-    scales, notes = network_scales(image, card)
     form = find_architecture(card.architecture).viewed(options.views)
+    scales, notes = network_scales(image, card, form)
     check_averaging(image, options)
     spec = fit_spec(shape, "uint8")
     if options.shard is not None:
@@ -186,8 +186,12 @@ def check_averaging(image: Image, options: PredictOptions) -> None:
         )
 
 
-def network_scales(image: Image, card: Card) -> tuple[tuple[float, ...], tuple[str, ...]]:
+def network_scales(
+    image: Image, card: Card, form: Architecture
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Find how many voxels of the volume make one of the network's, along each axis.
+
+    A network of slices takes those that there are, however thick.
 
     Returns
     -------
@@ -205,6 +209,8 @@ def network_scales(image: Image, card: Card) -> tuple[tuple[float, ...], tuple[s
             ),
         )
     ratios = [m / v for m, v in zip(card.voxel_size, image.voxel_size, strict=True)]
+    if form.dimensions == 2 and form.stride[0] == 1:
+        ratios[0] = 1.0
     scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)
     notes = []
     if max(max(r, 1 / r) for r in ratios) > 2:
