@@ -23,7 +23,7 @@ from volseg.training.config import learning_rate
 from volseg.training.losses import EMNET, emnet_loss, find_loss
 from volseg.training.sampling import Source
 
-CHECKPOINT_SECONDS = 120.0
+CHECKPOINT_SECONDS = 30.0
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.csv"
 
 
@@ -151,7 +151,7 @@ def train_steps(
 ) -> None:
     """Train until the run's end.
 
-    A checkpoint is written at every validation, after what it led to, and every two minutes in
+    A checkpoint is written at every validation, after what it led to, and every half minute in
     between: a killed run repeats what came after the last one, and comes out the same.
 
     Parameters
