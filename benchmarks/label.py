@@ -34,11 +34,11 @@ from volseg.io.volumes import (
     probabilities_path,
     scratch_path,
 )
-from volseg.pyramid import reduce_labels
 from volseg.stages.engine import EngineOptions
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.memory import keep_freed_memory
 from volseg.stages.progress import NoProgress
+from volseg.voting import reduce_labels
 
 TRUTH = Path(__file__).parents[1] / "examples" / "crop" / "labels.tif"
 CONTESTANTS = ("volseg", "cc3d", "scipy")

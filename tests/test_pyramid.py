@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.pyramid import SMALLEST, pyramid_factors, reduce_labels, reduce_mean, reduced_shape
+from volseg.pyramid import SMALLEST, pyramid_factors, reduce_mean, reduced_shape
 
 sides = st.tuples(*[st.integers(1, 7)] * 3)
 factors = st.tuples(*[st.integers(1, 2)] * 3)
@@ -50,16 +50,6 @@ def test_means_are_rounded_to_nearest(shape, factor, dtype, seed):
             assert reduced[index] == pytest.approx(mean, rel=1e-6, abs=1e-7)
         else:
             assert reduced[index] == np.floor(mean + 0.5)
-
-
-@given(shape=sides, factor=factors, seed=seeds)
-def test_labels_take_the_most_frequent_the_smallest_of_equals(shape, factor, seed):
-    block = np.random.default_rng(seed).integers(0, 4, shape, np.uint32)
-    reduced = reduce_labels(block, factor)
-    assert reduced.dtype == block.dtype
-    for index, group in groups(block, factor):
-        values, counts = np.unique(group, return_counts=True)
-        assert reduced[index] == values[counts.argmax()]
 
 
 @given(

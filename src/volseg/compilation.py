@@ -16,3 +16,13 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(nogil=True, cache=True)(function))
     except RuntimeError:
         return cast(Function, numba.njit(nogil=True)(function))
+
+
+@compiled
+def wake(number: int) -> int:
+    """Return a number. The first call of any compiled function loads most of numba."""
+    return number
+
+
+# here nobody waits for it: in a worker, the other threads would
+wake(0)

@@ -1,7 +1,7 @@
 """Runs: stretches of foreground along x, and what is done to them voxel by voxel, compiled.
 
 A block of real mitochondria holds a few hundred times fewer runs than voxels, so components, their
-sizes and their faces cost next to nothing once the runs are known. See decision 0038.
+sizes and their faces cost next to nothing once the runs are known. See decision 0035.
 """
 
 from __future__ import annotations

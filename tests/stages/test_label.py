@@ -27,12 +27,12 @@ from volseg.io.volumes import (
     table_path,
 )
 from volseg.labels import rank_firsts
-from volseg.pyramid import reduce_labels
 from volseg.splitting import Splitter
 from volseg.stages import label_block, label_holes, label_plan, label_split_block
 from volseg.stages.engine import EngineOptions
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.progress import NoProgress
+from volseg.voting import reduce_labels
 
 SHAPE = (40, 130, 120)
 NAME = "mitochondria"

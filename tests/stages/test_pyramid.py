@@ -10,10 +10,11 @@ import pytest
 from volseg.blocks import full_roi
 from volseg.io.arrays import ArraySpec
 from volseg.io.volumes import create_image
-from volseg.pyramid import reduce_labels, reduce_mean
+from volseg.pyramid import reduce_mean
 from volseg.stages.engine import EngineOptions
 from volseg.stages.progress import NoProgress
 from volseg.stages.pyramid import build_pyramid
+from volseg.voting import reduce_labels
 
 SPEC = ArraySpec((45, 131, 150), "uint32", (3, 16, 16), (6, 32, 48))
 

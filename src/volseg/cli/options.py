@@ -90,14 +90,6 @@ threshold_option = click.option(
     type=click.FloatRange(0, 1, min_open=True),
     help="Probability from which a voxel is foreground.  [default: the model's]",
 )
-min_size_option = click.option(
-    "--min-size",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="VOXELS",
-    help="Drop smaller objects.",
-)
 roi_option = click.option(
     "--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Only this region, in voxels; bounds may be empty."
 )

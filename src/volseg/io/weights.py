@@ -193,7 +193,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
     path : Path
         Of the safetensors file; the card stands beside it.
     tensors : mapping
-        Stored as float32; integer tensors as they are.
+        Stored as they are.
     card : mapping
         All fields of `Card` but ``sha256``.
 

@@ -21,8 +21,9 @@ from volseg.labels import (
     render,
     touching,
 )
-from volseg.pyramid import reduce_labels, reduced_shape
+from volseg.pyramid import reduced_shape
 from volseg.types import Labels, Roi, Zyx
+from volseg.voting import reduce_labels
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from volseg.blocks import Block, Grid, roi_shape
 from volseg.io.arrays import StoredArray
 from volseg.io.volumes import Image
-from volseg.pyramid import reduce_labels, reduce_mean
+from volseg.pyramid import reduce_mean
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.progress import Progress
 from volseg.types import Zyx
@@ -30,7 +30,10 @@ class ReduceTask:
             slice(s.start * f, min(s.stop * f, n))
             for s, f, n in zip(block.core, self.factor, self.fine.shape, strict=True)
         )
-        reduce = reduce_labels if self.label else reduce_mean
+        reduce = reduce_mean
+        if self.label:
+            # loads numba, which nothing but labels needs
+            from volseg.voting import reduce_labels as reduce
         reduced = np.empty(roi_shape(block.core), self.fine.dtype)
         # in layers of chunks: the finer level holds up to eight times as much
         depth = -(-self.fine.chunk[0] // self.factor[0]) * self.factor[0]

@@ -15,9 +15,10 @@ from volseg.blocks import Block, Grid, intersect, roi_size
 from volseg.errors import StorageError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import StoredArray, describe
-from volseg.pyramid import reduce_labels, reduce_mean
+from volseg.pyramid import reduce_mean
 from volseg.stages.verify_findings import Finding, first_difference, locate
 from volseg.types import Roi, Zyx
+from volseg.voting import reduce_labels
 
 
 @dataclass(frozen=True)
