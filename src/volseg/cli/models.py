@@ -54,6 +54,8 @@ def _words(value: Any) -> str:
     >>> _words([0.91984, 0.95]), _words("a.zarr, held out")
     ('0.9198, 0.95', 'a.zarr, held out')
     """
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(entry)}" for name, entry in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
