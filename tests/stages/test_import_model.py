@@ -189,6 +189,28 @@ def test_links_out_of_a_folder_are_refused(package, tmp_path):
     refused(folder, tmp_path, "outside the package")
 
 
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_damaged_zips_are_refused(tmp_path, method):
+    """Never another content, never another error; some bytes of LZMA's header mean nothing."""
+    path, content = tmp_path / "damaged.zip", b"name: something that is long enough\n" * 40
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("bioimageio.yaml", content)
+    whole, start = path.read_bytes(), 30 + len("bioimageio.yaml")
+    positions = range(start, whole.rindex(b"PK\x01\x02"), 3)
+    accepted = 0
+    for position in positions:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+        try:
+            found = open_package(path).read("bioimageio.yaml", 10_000)
+        except ModelError:
+            continue
+        assert found == content
+        accepted += 1
+    assert accepted <= (8 if method == zipfile.ZIP_LZMA else 0)
+
+
 def test_changed_weights_are_refused(changed, tmp_path):
     refused(changed(files={"weights.pt": b"PK"}), tmp_path, "is not the file")
 

@@ -7,7 +7,9 @@ package and nothing else, and every size is checked before it is read.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +21,16 @@ from volseg.errors import ModelError, ParameterError
 DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
 DESCRIPTION_BYTES = 1 << 20
 """A description is read into memory whole, so one that is larger than this is refused."""
+DAMAGED = (
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    lzma.LZMAError,
+    zlib.error,
+)
+"""What reading a file of a damaged zip, or of one of an unusual kind, may raise."""
 MOST_FILES = 1000
 MOST_ENTRIES = 100_000
 """Of a description with its aliases written out, which can make a long story of a short file."""
@@ -84,7 +96,7 @@ class Package:
                 with zipfile.ZipFile(self.path) as archive, archive.open(inside) as file:
                     # declared sizes may lie: never more than one byte beyond what was allowed
                     content = file.read(most + 1)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except DAMAGED as error:
             raise ModelError(f"cannot read {name} of {self.path}: {error}") from error
         if len(content) > most:
             raise ModelError(f"{name} of {self.path} is larger than it says; expected {most} bytes")
