@@ -51,6 +51,11 @@ if TYPE_CHECKING:
 @click.option(
     "--trust-torchscript", is_flag=True, help="Run a model that is a program; see docs/models.md."
 )
+@click.option(
+    "--store-centerline",
+    is_flag=True,
+    help="Also write probabilities/NAME-centerline (EM-Net only); --split centerline does, too.",
+)
 @object_rules
 @name_option
 @roi_option

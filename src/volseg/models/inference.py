@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError, ShapeError
+from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.parts import Dimensions
 from volseg.models.registry import Architecture, Views, find_architecture
@@ -63,6 +64,7 @@ class Predictor:
     tta : average over all flips: 8 of a volume, 4 of a slice.
     rotations : with ``tta``, average over rotations by 90 degrees in (y, x), or in a slice, too.
     views : slices along z, or the average over slices along all three axes (2D networks).
+    centerline : also return what the network says of centerlines.
     """
 
     network: nn.Module
@@ -73,10 +75,13 @@ class Predictor:
     tta: bool = False
     rotations: bool = False
     views: Views = "xy"
+    centerline: bool = False
 
     def __post_init__(self) -> None:
         if self.rotations and not self.tta:
             raise ParameterError("rotations extend test-time augmentation: ask for tta as well")
+        if self.centerline and getattr(self.network, "centerline", None) is None:
+            raise ModelError(f"{type(self.network).__name__} here gives a mask, and no centerlines")
 
     @torch.inference_mode()
     def __call__(self, tile: Floats) -> Floats:
@@ -89,7 +94,8 @@ class Predictor:
 
         Returns
         -------
-        float32, shape (z, y, x)
+        float32, shape (z, y, x), or with ``centerline`` (2, z, y, x)
+            Of the mask, and of centerlines.
 
         Raises
         ------
@@ -102,11 +108,12 @@ class Predictor:
                 f"a tile's input must exceed its margins of {self.margin} voxels per side, found "
                 f"{tile.shape}"
             )
-        total, looks = np.zeros(sizes, np.float32), self.looks()
+        maps = 2 if self.centerline else 1
+        total, looks = np.zeros((maps, *sizes), np.float32), self.looks()
         for look in looks:
-            self._add(look(tile), look(total), self.margin[look.axes[0]])
+            self._add(look(tile), [look(m) for m in total], self.margin[look.axes[0]])
         total /= len(looks)
-        return total
+        return total if self.centerline else total[0]
 
     def looks(self) -> list[Look]:
         """List the ways to look at a tile whose results are averaged."""
@@ -122,21 +129,26 @@ class Predictor:
         flips = [f for n in range(self.dimensions + 1) for f in combinations(flipped, n)]
         return [Look(axes, f) for axes in turned for f in flips]
 
-    def _add(self, tile: Floats, total: Floats, margin: int) -> None:
-        """Evaluate a tile as it is seen, and add what comes out."""
+    def _add(self, tile: Floats, totals: list[Floats], margin: int) -> None:
+        """Evaluate a tile as it is seen, and add what comes out to one total for each map."""
         if self.dimensions == 3:
-            total += self._evaluate(tile[None, None])[0, 0]
+            for total, found in zip(totals, self._evaluate(tile[None, None]), strict=True):
+                total[...] += found[0, 0]
             return
-        slices = tile[margin : margin + len(total)]
-        for start in range(0, len(total), SLICES):
+        depth = len(totals[0])
+        slices = tile[margin : margin + depth]
+        for start in range(0, depth, SLICES):
             batch = slice(start, start + SLICES)
-            total[batch] += self._evaluate(slices[batch, None])[:, 0]
+            for total, found in zip(totals, self._evaluate(slices[batch, None]), strict=True):
+                total[batch] += found[:, 0]
 
-    def _evaluate(self, batch: Floats) -> Floats:
+    def _evaluate(self, batch: Floats) -> list[Floats]:
+        """Return the probabilities of each map, shape (n, 1, *space)."""
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, self.precision)
         x = x.contiguous(memory_format=MEMORY_FORMATS[self.dimensions])
-        probabilities: Floats = self.network(x).float().sigmoid().cpu().numpy()
-        return probabilities
+        # one by one: a map's bytes are the same whether or not the other one is asked for
+        logits = cast(EMNet, self.network).both(x) if self.centerline else [self.network(x)]
+        return [m.float().sigmoid().cpu().numpy() for m in logits if m is not None]
 
 
 def choose_device(name: str) -> torch.device:
@@ -176,12 +188,13 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
-class Averaging(TypedDict, total=False):
-    """What `Predictor` may average over; see there."""
+class Asked(TypedDict, total=False):
+    """What may be asked of a `Predictor`: to average, and to return centerlines; see there."""
 
     tta: bool
     rotations: bool
     views: Views
+    centerline: bool
 
 
 def build_predictor(
@@ -191,7 +204,7 @@ def build_predictor(
     precision: torch.dtype,
     *,
     architecture: Architecture | None = None,
-    **averaging: Unpack[Averaging],
+    **asked: Unpack[Asked],
 ) -> Predictor:
     """Load weights into a network and make it as fast as its device allows.
 
@@ -204,17 +217,18 @@ def build_predictor(
         See `choose_device` and `choose_precision`.
     architecture : Architecture, optional
         What the network is; without it, an EM-Net.
-    **averaging
-        ``tta``, ``rotations`` and ``views`` of `Predictor`.
+    **asked
+        ``tta``, ``rotations``, ``views`` and ``centerline`` of `Predictor`.
 
     Raises
     ------
     ModelError
-        If names or shapes of the weights are not the network's.
+        If names or shapes of the weights are not the network's, or centerlines are asked of one
+        that gives none.
     ParameterError
         If the network cannot be averaged so.
     """
-    seen = (architecture or find_architecture("emnet")).viewed(averaging.get("views", "xy"))
+    seen = (architecture or find_architecture("emnet")).viewed(asked.get("views", "xy"))
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
@@ -222,4 +236,4 @@ def build_predictor(
     network.eval().requires_grad_(requires_grad=False)
     network = fold_norms(network).to(device, precision)
     network = network.to(memory_format=MEMORY_FORMATS[seen.dimensions])  # type: ignore[call-overload]
-    return Predictor(network, device, precision, seen.dimensions, seen.margin, **averaging)
+    return Predictor(network, device, precision, seen.dimensions, seen.margin, **asked)

@@ -36,6 +36,7 @@ class Architecture:
     dimensions : whether the network sees slices or volumes.
     margin : voxels per side that unpadded convolutions take.
     width : base width, where none is asked for.
+    centerline : whether the network gives centerlines too, see `volseg.models.emnet.EMNet.both`.
     """
 
     build: Callable[[int], nn.Module]
@@ -45,6 +46,7 @@ class Architecture:
     margin: Zyx = (0, 0, 0)
     offset: Zyx = (0, 0, 0)
     width: int = 32
+    centerline: bool = False
 
     def input_shape(self, tile: Zyx) -> Zyx:
         """Find the size of the input that gives a tile.
@@ -102,8 +104,10 @@ class Architecture:
         return replace(self, stride=stride, multiple=multiple, margin=margin, offset=offset)
 
 
-def _emnet(build: Callable[[int], nn.Module], width: int = 32) -> Architecture:
-    return Architecture(build, emnet.STRIDE, emnet.MULTIPLE, width=width)
+def _emnet(
+    build: Callable[[int], nn.Module], width: int = 32, *, centerline: bool = True
+) -> Architecture:
+    return Architecture(build, emnet.STRIDE, emnet.MULTIPLE, width=width, centerline=centerline)
 
 
 def _slices(build: Callable[[int], nn.Module], stride: int) -> Architecture:
@@ -118,7 +122,7 @@ def _volumes(build: Callable[[int], nn.Module], stride: int, width: int) -> Arch
 ARCHITECTURES: dict[str, Architecture] = {
     "emnet": _emnet(EMNet),
     "emnet-paper": _emnet(lambda f: EMNet(f, norm="instance", align_corners=True), width=64),
-    "emnet-single": _emnet(lambda f: EMNet(f, centerline=False)),
+    "emnet-single": _emnet(lambda f: EMNet(f, centerline=False), centerline=False),
     "unet2d": _slices(UNet2d, unet2d.STRIDE),
     "unet2d-plain": _slices(lambda f: UNet2d(f, norm=False), unet2d.STRIDE),
     "unet2d-valid": replace(
@@ -158,6 +162,24 @@ def find_architecture(name: str) -> Architecture:
     except KeyError:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(f"no architecture is called {name!r}; there are: {known}") from None
+
+
+def check_centerline(name: str) -> None:
+    """Check that networks of an architecture give centerlines, too.
+
+    Raises
+    ------
+    ModelError
+        If they do not; the message names those that do.
+    """
+    if find_architecture(name).centerline:
+        return
+    found = "TorchScript programs give" if name in PROGRAMS else f"networks of {name} give"
+    able = ", ".join(sorted(n for n, form in ARCHITECTURES.items() if form.centerline))
+    raise ModelError(
+        f"{found} no centerlines, only a mask; those of {able} give both: choose such a model, or "
+        "do without --store-centerline and --split centerline"
+    )
 
 
 def count_parameters(network: nn.Module) -> int:

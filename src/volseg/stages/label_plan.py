@@ -155,8 +155,8 @@ def open_centerlines(volume: Path, name: str) -> Image:
     lines = f"{name}-centerline"
     if not probabilities_path(volume, lines).exists():
         raise VolumeError(
-            f"{volume} has no probabilities/{lines}, which --split centerline needs, and "
-            "`volseg segment` does not write yet; use --split distance"
+            f"{volume} has no probabilities/{lines}, which --split centerline needs; write it "
+            "with `volseg segment --store-centerline`, or use --split distance"
         )
     image, shape = open_probabilities(volume, lines), open_image(volume).levels[0].shape
     if image.levels[0].shape != shape:

@@ -16,11 +16,18 @@ from volseg.io.pieces import Pieces
 from volseg.io.volumes import create_image, open_image, scratch_path, volume_tone
 from volseg.io.weights import Card
 from volseg.stages.engine import EngineOptions, run_blocks
-from volseg.stages.predict_block import Assemble, Evaluate, PredictTask
-from volseg.stages.predict_plan import PredictOptions, choose_network, plan_prediction
+from volseg.stages.predict_block import Assemble, Evaluate, NetworkChoice, PredictTask
+from volseg.stages.predict_outputs import (
+    Output,
+    Scratch,
+    discard_outdated,
+    find_lacking,
+    ledger_header,
+)
+from volseg.stages.predict_plan import PredictOptions, PredictPlan, choose_network, plan_prediction
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
-from volseg.stages.results import discard, fingerprint, is_complete
+from volseg.stages.results import discard, fingerprint
 from volseg.types import Zyx
 
 CREATED = "created"
@@ -38,7 +45,7 @@ class PredictReport:
 
 
 def predict(volume: Path, options: PredictOptions, progress: Progress) -> PredictReport:
-    """Write ``probabilities/<name>`` of a volume.
+    """Write ``probabilities/<name>`` of a volume, on request with its centerlines.
 
     Parameters
     ----------
@@ -56,35 +63,55 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
     """
     begun = time.monotonic()
     plan = plan_prediction(volume, options)
-    scratch = scratch_path(volume)
-    ledger_path = scratch / f"predict-{options.name}.jsonl"
-    pieces = Pieces(scratch / f"predict-{options.name}")
-    if is_complete(plan.output, plan.header, overwrite=options.overwrite):
+    written = find_lacking(plan.outputs, overwrite=options.overwrite)
+    if not written:
         return PredictReport(plan.voxels, 0, time.monotonic() - begun, True, plan.notes)
+    scratch = Scratch(scratch_path(volume), written[0].path.name)
     if options.overwrite:
-        discard(plan.output, ledger_path, pieces.folder)
-    ledger = Ledger.open(ledger_path, plan.header)
+        scratch.discard()
+    ledger = Ledger.open(scratch.ledger, ledger_header(written))
     resumed = bool(ledger.done())
     if CREATED not in ledger.done():
-        discard(plan.output, pieces.folder)
-        attributes = {"complete": False, "run": plan.header, "model": model_record(plan.card)}
-        create_image(plan.output, plan.spec, plan.image.voxel_size, attributes=attributes)
+        discard(scratch.pieces.folder)
+        create_outputs(plan, written, scratch.folder)
         ledger.record(CREATED)
-    task = PredictTask(
+    task = build_task(plan, choose_network(plan, options), written, scratch.pieces)
+    tiles = PredictRun(task, ledger, progress).run(options.engine)
+    for output in written:
+        build_pyramid(open_image(output.path), options.engine, progress, label=False)
+    for output in reversed(written):
+        # the mask last: while it is incomplete, the same command makes sure of both
+        complete = {"complete": True, "fingerprint": fingerprint(output.header)}
+        update_attributes(output.path, complete)
+    discard(scratch.pieces.folder)
+    return PredictReport(plan.voxels, tiles, time.monotonic() - begun, resumed, plan.notes)
+
+
+def create_outputs(plan: PredictPlan, written: tuple[Output, ...], scratch: Path) -> None:
+    """Create what a run writes, empty, in place of what is there."""
+    discard_outdated(written, scratch)
+    for output in written:
+        attributes = {"complete": False, "run": output.header, "model": model_record(plan.card)}
+        create_image(output.path, plan.spec, plan.image.voxel_size, attributes=attributes)
+
+
+def build_task(
+    plan: PredictPlan, choice: NetworkChoice, written: tuple[Output, ...], pieces: Pieces
+) -> PredictTask:
+    """Say what workers do to write the images of a run."""
+    arrays = {o.path: open_image(o.path).levels[0] for o in written}
+    mask, *lines = plan.outputs
+    return PredictTask(
         raw=plan.image.levels[plan.level],
         factor=plan.image.factors[plan.level],
-        output=open_image(plan.output).levels[0],
+        output=arrays.get(mask.path),
         handover=plan.handover,
         pieces=pieces,
         tone=volume_tone(plan.image, plan.card.preprocessing),
         margin=plan.margin,
-        choice=choose_network(plan, options),
+        choice=choice,
+        centerline=arrays[lines[0].path] if lines else None,
     )
-    tiles = PredictRun(task, ledger, progress).run(options.engine)
-    build_pyramid(open_image(plan.output), options.engine, progress, label=False)
-    update_attributes(plan.output, {"complete": True, "fingerprint": fingerprint(plan.header)})
-    discard(pieces.folder)
-    return PredictReport(plan.voxels, tiles, time.monotonic() - begun, resumed, plan.notes)
 
 
 def model_record(card: Card) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class NetworkChoice:
     ----------
     model : path of the weights.
     trust_torchscript : whether weights that are a program may be run.
+    centerline : whether what the network says of centerlines is wanted, too.
     """
 
     model: str
@@ -73,6 +74,7 @@ class NetworkChoice:
     rotations: bool = False
     views: Views = "xy"
     trust_torchscript: bool = False
+    centerline: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,30 @@ class PredictTask:
     ----------
     raw : the pyramid level that the network reads.
     factor : level-0 voxels per voxel of ``raw``, (z, y, x).
-    output : probabilities, level 0.
+    output : probabilities, level 0; None if only centerlines are lacking.
     handover : blocks, tiles and region.
     pieces : where blocks exchange what they evaluated.
     tone : what the network sees of intensities.
     margin : network voxels per side by which a tile's input exceeds it.
     choice : which network evaluates tiles, and how.
+    centerline : probabilities of centerlines, level 0; None if they are not wanted.
     """
 
     raw: StoredArray
     factor: tuple[float, float, float]
-    output: StoredArray
+    output: StoredArray | None
     handover: Handover
     pieces: Pieces
     tone: Tone
     margin: Zyx
     choice: NetworkChoice
+    centerline: StoredArray | None = None
+
+    @property
+    def outputs(self) -> list[tuple[int, StoredArray]]:
+        """List which of the network's maps are written, and where."""
+        arrays = enumerate((self.output, self.centerline))
+        return [(k, array) for k, array in arrays if array is not None]
 
     def __call__(self, item: Evaluate | Assemble) -> int:
         """Do one item; return the number of tiles evaluated, or of voxels written."""
@@ -109,9 +119,7 @@ class PredictTask:
     def _evaluate(self, item: Evaluate) -> int:
         pieces = {t: self.handover.piece(item.index, t) for t in item.targets}
         tiles = sorted({k for t in item.targets for k in self.handover.tiles(item.index, t)})
-        shares: dict[Zyx, Shares] = {
-            t: np.zeros(roi_shape(box), np.uint16) for t, box in pieces.items()
-        }
+        shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in pieces.items()}
         context, origin = self._read(tiles)
         predictor = predictor_for(self.choice)
         for tile in tiles:
@@ -120,20 +128,33 @@ class PredictTask:
                 probabilities = predictor(inputs)
             if not np.isfinite(probabilities).all():
                 raise BlockError(f"the network returned values that are not finite in tile {tile}")
-            support, weighted = self._weigh(tile, probabilities)
+            maps = probabilities.reshape(-1, *probabilities.shape[-3:])
+            support = self.handover.lattice.support(tile)
+            weighted = [self._weigh(tile, maps[k]) for k, _ in self.outputs]
             for target, box in pieces.items():
                 shared = intersect(support, box)
                 if shared is not None:
                     own = shift(shared, [s.start for s in box])
-                    shares[target][own] += weighted[shift(shared, [s.start for s in support])]
+                    seen = shift(shared, [s.start for s in support])
+                    for total, added in zip(self._maps(shares[target]), weighted, strict=True):
+                        total[own] += added[seen]
         for target in item.targets:
             self.pieces.save(item.index, target, shares[target])
         return len(tiles)
 
-    def _weigh(self, tile: Zyx, probabilities: Floats) -> tuple[Roi, Shares]:
-        axes, support = self.handover.lattice.axes, self.handover.lattice.support(tile)
-        z, y, x = (_blending(a, k) for a, k in zip(axes, tile, strict=True))
-        return support, to_shares(along_axes(probabilities, (z, y, x)))
+    def _stacked(self, box: Roi) -> Zyx:
+        """Size a piece: one map below the other, so that one file is there for all or none."""
+        z, y, x = roi_shape(box)
+        return len(self.outputs) * z, y, x
+
+    def _maps(self, stacked: Shares) -> Shares:
+        """View a piece map by map, shape (maps, z, y, x)."""
+        return stacked.reshape(len(self.outputs), -1, *stacked.shape[1:])
+
+    def _weigh(self, tile: Zyx, probabilities: Floats) -> Shares:
+        axes = zip(self.handover.lattice.axes, tile, strict=True)
+        z, y, x = (_blending(a, k) for a, k in axes)
+        return to_shares(along_axes(probabilities, (z, y, x)))
 
     def _positions(self, axis: int, k: int) -> tuple[np.ndarray, bool]:
         """Find where tile k's network voxels lie in ``raw``; tell whether exactly on voxels."""
@@ -176,12 +197,15 @@ class PredictTask:
     def _assemble(self, item: Assemble) -> int:
         """Sum the pieces and write whole shards; outside the region stays zero."""
         core, block = self.handover.core(item.index), self.handover.grid.block(item.index).core
-        total = np.zeros(roi_shape(block), np.uint16)
+        totals = self._maps(np.zeros(self._stacked(block), np.uint16))
         for source in self.handover.sources(item.index):
             box = self.handover.piece(source, item.index)
-            piece = self.pieces.load(source, item.index, roi_shape(box))
-            total[shift(box, [s.start for s in block])] += piece
-        self.output.write(block, to_probabilities(total))
+            piece = self._maps(self.pieces.load(source, item.index, self._stacked(box)))
+            own = shift(box, [s.start for s in block])
+            for total, added in zip(totals, piece, strict=True):
+                total[own] += added
+        for total, (_, array) in zip(totals, self.outputs, strict=True):
+            array.write(block, to_probabilities(total))
         return int(np.prod(roi_shape(core)))
 
 
@@ -224,4 +248,5 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
         tta=choice.tta,
         rotations=choice.rotations,
         views=choice.views,
+        centerline=choice.centerline,
     )

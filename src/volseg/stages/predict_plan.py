@@ -23,9 +23,16 @@ from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.volumes import Image, open_image, probabilities_path, volume_tone
 from volseg.io.weights import Card, find_weights, load_card
 from volseg.models.inference import choose_device, choose_precision
-from volseg.models.registry import PROGRAMS, Architecture, Views, find_architecture
+from volseg.models.registry import (
+    PROGRAMS,
+    Architecture,
+    Views,
+    check_centerline,
+    find_architecture,
+)
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict_block import NetworkChoice
+from volseg.stages.predict_outputs import Output, centerline_of, note_untaught
 from volseg.types import Zyx
 
 FORMAT = 2
@@ -56,6 +63,7 @@ class PredictOptions:
     tta, rotations, views : what probabilities are averaged over, see
         `volseg.models.inference.Predictor`.
     trust_torchscript : run weights that are a program, see docs/models.md.
+    store_centerline : write what the network says of centerlines as well.
     engine : workers and scheduler.
     overwrite : replace a different result.
     """
@@ -71,6 +79,7 @@ class PredictOptions:
     rotations: bool = False
     views: Views = "xy"
     trust_torchscript: bool = False
+    store_centerline: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
 
@@ -88,6 +97,13 @@ class PredictPlan:
     output: Path
     header: dict[str, Any]
     notes: tuple[str, ...]
+    store_centerline: bool = False
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """List what is wanted: the mask, then centerlines, which are decided by the same."""
+        mask = Output(self.output, self.header)
+        return (mask, centerline_of(mask)) if self.store_centerline else (mask,)
 
     @property
     def tiles(self) -> int:
@@ -115,6 +131,9 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     form = find_architecture(card.architecture).viewed(options.views)
     scales, notes = network_scales(image, card, form)
     check_averaging(image, options)
+    if options.store_centerline:
+        check_centerline(card.architecture)
+        notes += note_untaught(card)
     spec = fit_spec(shape, "uint8")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
@@ -151,6 +170,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         output,
         json.loads(json.dumps(header)),
         notes,
+        options.store_centerline,
     )
 
 
@@ -164,6 +184,7 @@ def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:
         options.rotations,
         options.views,
         options.trust_torchscript,
+        plan.store_centerline,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from volseg.stages.label_plan import (
     LabelReport,
     ObjectRules,
     fewest_voxels,
-    open_centerlines,
 )
 from volseg.stages.memory import peak_bytes
 from volseg.stages.predict import PredictReport, predict
@@ -40,6 +39,12 @@ class SegmentOptions(ObjectRules):
     """
 
     predict: PredictOptions = field(default_factory=PredictOptions)
+
+    @property
+    def prediction(self) -> PredictOptions:
+        """What is to be predicted: centerlines too, where objects are split by them."""
+        store = self.predict.store_centerline or self.split == "centerline"
+        return replace(self.predict, store_centerline=store)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class SegmentEstimate:
 def segment(volume: Path, options: SegmentOptions, progress: Progress) -> SegmentReport:
     """Write ``probabilities/<name>`` and ``labels/<name>`` of a volume.
 
+    On request, and to split objects by them, also ``probabilities/<name>-centerline``.
+
     Running it again does only what is missing.
 
     Raises
@@ -88,11 +95,9 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
         If blocks failed.
     """
     begun = time.monotonic()
-    prediction = options.predict
+    prediction = options.prediction
     # said before the network has run for hours
     fewest_voxels(options, open_image(volume).voxel_size)
-    if options.split == "centerline":
-        open_centerlines(volume, prediction.name)
     labelling = LabelOptions(
         **{rule.name: getattr(options, rule.name) for rule in fields(ObjectRules)},
         block=prediction.block,
@@ -111,18 +116,19 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
 
     One tile of noise is evaluated, because nothing else tells how fast this machine is.
     """
-    plan = plan_prediction(volume, options.predict)
-    lanes = options.predict.engine.lanes
+    prediction = options.prediction
+    plan = plan_prediction(volume, prediction)
+    lanes, maps = prediction.engine.lanes, len(plan.outputs)
     block = int(np.prod([min(b, n) for b, n in zip(_block(plan), _shape(plan), strict=True)]))
     # Raw as float32 with its halo, and the shares of one block: per task that runs.
-    arrays = lanes * block * (4 + 2) * 2
-    seconds = _seconds_per_tile(plan, options.predict)
+    arrays = lanes * block * (4 + 2 * maps) * 2
+    seconds = _seconds_per_tile(plan, prediction)
     return SegmentEstimate(
         blocks=sum(1 for _ in plan.handover.targets()),
         tiles=plan.tiles,
         voxels=plan.voxels,
         memory_bytes=peak_bytes() + arrays,
-        disk_bytes=int(np.prod(_shape(plan)) * (1 + 4) * 8 / 7),
+        disk_bytes=int(np.prod(_shape(plan)) * (maps + 4) * 8 / 7),
         seconds=plan.tiles * seconds,
         device=str(plan.header["device"]),
         precision=str(plan.header["precision"]),
