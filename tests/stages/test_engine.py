@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import psutil
 import pytest
 from distributed import LocalCluster, get_worker
@@ -32,6 +35,19 @@ def test_every_item_runs_once(workers):
         on_result=results.__setitem__,
     )
     assert results == {n: n * n for n in range(50) if n != 13}
+
+
+def nap(_: int) -> None:
+    """Take long enough for a profiler to look."""
+    time.sleep(0.1)
+
+
+def test_nothing_looks_at_the_frames_of_other_threads(monkeypatch):
+    # sys._current_frames can lock up Python 3.11 for good, see `volseg.stages.engine`
+    looked = []
+    monkeypatch.setattr(sys, "_current_frames", lambda: looked.append(1) or {})
+    run_blocks(nap, range(6), EngineOptions(workers=2), on_result=lambda *_: None)
+    assert not looked
 
 
 def test_follow_ups_run_too():

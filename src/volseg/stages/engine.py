@@ -82,6 +82,9 @@ def _client(options: EngineOptions) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
+        # it calls sys._current_frames, in which Python 3.11 can lock up for good: there a garbage
+        # collection may let other threads run while the list of all threads is locked
+        "distributed.worker.profile.enabled": False,
     }
     keep_freed_memory()
     with dask.config.set(quiet):
