@@ -18,13 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,22 @@ COMMANDS = {
 POLL_SECONDS = 0.05
 
 
-def run(command: str, volume: Path) -> tuple[float, float, Any]:
-    """Run a command; return seconds, peak memory in MB, and what it reported."""
+@dataclass(frozen=True)
+class Run:
+    """One run of a command: seconds, those of all cores added up, peak MB, and its report."""
+
+    seconds: float
+    processor: float
+    peak: float
+    report: Any
+
+
+def run(command: str, volume: Path) -> Run:
+    """Run a command and wait for its report."""
     verb, *flags = COMMANDS[command]
     line = [sys.executable, "-m", "volseg", verb, str(volume), *flags, "--json", "-q"]
     with tempfile.TemporaryFile("w+") as output:
-        begun, peak = time.perf_counter(), 0.0
+        begun, used, peak = time.perf_counter(), _processor_seconds(), 0.0
         process = subprocess.Popen(line, stdout=output, cwd=volume.parent)
         while process.poll() is None:
             peak = max(peak, _peak_megabytes(process.pid))
@@ -60,7 +71,13 @@ def run(command: str, volume: Path) -> tuple[float, float, Any]:
         output.seek(0)
         if process.returncode:
             raise SystemExit(f"{' '.join(line)}: exit status {process.returncode}")
-        return seconds, peak, json.load(output)
+        return Run(seconds, _processor_seconds() - used, peak, json.load(output))
+
+
+def _processor_seconds() -> float:
+    """Read the time that processes took which were started here and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _peak_megabytes(process: int) -> float:
@@ -81,13 +98,13 @@ def differences(command: str, report: Any, expected: Expected) -> Iterator[str]:
             "voxels": (found["object_voxels"], expected.voxels),
         }
     else:
-        found, voxels, errors = report["objects"], report["foreground"], report["errors"]
+        found, voxels, errors = report["objects"], report["foreground"], report["errors"]["counts"]
         pairs = {k: (found[k], getattr(expected, k)) for k in ("truth", "predicted", "matched")}
         pairs |= {k: (voxels[k], getattr(expected, k)) for k in ("both", "truth_only")}
         pairs["predicted only"] = voxels["predicted_only"], expected.voxels - expected.both
-        pairs |= {k: (len(errors[k]), getattr(expected, k)) for k in ("split", "merged")}
-        pairs["missed"] = len(errors["missed"]), expected.truth - expected.matched
-        pairs["false"] = len(errors["false"]), expected.predicted - expected.matched
+        pairs |= {k: (errors[k], getattr(expected, k)) for k in ("split", "merged")}
+        pairs["missed"] = errors["missed"], expected.truth - expected.matched
+        pairs["false"] = errors["false"], expected.predicted - expected.matched
         mean = round(expected.total_iou / expected.matched, 9)
         pairs["IoU"] = round(found["matched_iou"], 9), mean
     for what, (got, want) in pairs.items():
@@ -116,12 +133,13 @@ def measure(folder: Path, scales: list[str], commands: list[str], limit: float) 
         voxels = math.prod(open_image(volume).levels[0].shape)
         print(f"{scale}: {voxels / 1e6:.0f} Mvoxel, {expected}", flush=True)
         for command in commands:
-            seconds, peak, report = run(command, volume)
-            found = [*differences(command, report, expected)]
+            done = run(command, volume)
+            peak, found = done.peak, [*differences(command, done.report, expected)]
             if peak > limit * 1000:
                 found.append(f"peak {peak:.0f} MB, allowed {limit * 1000:.0f}")
-            line = f"  {command:12} {seconds:6.1f} s {voxels / 1e6 / seconds:6.1f} Mvoxel/s"
-            line += f"   peak {peak:.0f} MB"
+            speed = voxels / 1e6 / done.seconds
+            line = f"  {command:12} {done.seconds:6.1f} s {speed:6.1f} Mvoxel/s"
+            line += f"   {done.processor:6.1f} s of processor   peak {peak:.0f} MB"
             if command in before:
                 less, fewer = before[command]
                 slope = (peak - less) / (expected.predicted - fewer) * 1e6

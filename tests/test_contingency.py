@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from skimage.measure import regionprops_table
 from skimage.metrics import contingency_table
 
+from volseg import contingency
 from volseg.blocks import Grid, full_roi
 from volseg.contingency import (
+    add_table,
     count_pairs,
     merge_tables,
     predicted_objects,
@@ -74,6 +76,22 @@ def test_any_blocks_in_any_order_equal_the_whole(shape, size, order, seed):
             np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
         assert found.background == want.background
         assert found.total == (truth.size if mask is None else np.count_nonzero(mask))
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(20, 1000), (1 << 18, 3), (0, 1000)])
+def test_however_tables_are_kept_the_sum_is_the_same(monkeypatch, rows, parts):
+    monkeypatch.setattr(contingency, "MERGED_ROWS", rows)
+    monkeypatch.setattr(contingency, "MERGED_PARTS", parts)
+    truth, predicted = draw((30, 6, 6), 1), draw((30, 6, 6), 2)
+    kept = []
+    for block in Grid(truth.shape, (1, 6, 6)).blocks():
+        add_table(kept, count_pairs(truth[block.core], predicted[block.core], block.core))
+        assert len(kept) <= parts
+        assert sum(len(k.truth) for k in kept[1:]) <= max(rows, len(kept[0].truth))
+    merged, want = merge_tables(kept), whole(truth, predicted)
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(merged, field), getattr(want, field))
+    assert merged.background == want.background
 
 
 @given(sides, st.integers(0, 2**32 - 1))

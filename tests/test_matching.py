@@ -15,6 +15,7 @@ from volseg.contingency import count_pairs
 from volseg.errors import ParameterError
 from volseg.matching import (
     THRESHOLDS,
+    _assign,
     excuse_cut,
     find_matches,
     find_overlaps,
@@ -181,3 +182,17 @@ def test_long_chains_of_objects_need_no_dense_matrix():
     predicted[:2] = 0
     found = overlaps_of(truth, predicted[None, None])
     assert len(match(found, 0.3)) == n
+
+
+def test_a_hundred_thousand_torn_objects_take_time_in_proportion():
+    count = 100_000
+    rng = np.random.default_rng(3)
+    # threes that overlap in a chain, and their best matching, chain by chain
+    iou = rng.uniform(0.1, 0.4, (count // 3, 4))
+    first = np.tile([0, 1, 1, 2], (len(iou), 1)) + 3 * np.arange(len(iou))[:, None]
+    second = np.tile([0, 0, 1, 1], (len(iou), 1)) + 2 * np.arange(len(iou))[:, None]
+    shuffled = rng.permutation(first.size)
+    chosen = _assign(first.ravel()[shuffled], second.ravel()[shuffled], iou.ravel()[shuffled])
+    best = np.maximum(iou[:, 0] + np.maximum(iou[:, 2], iou[:, 3]), iou[:, 1] + iou[:, 3])
+    assert chosen.sum() == 2 * len(iou)
+    assert iou.ravel()[shuffled][chosen].sum() == pytest.approx(best.sum())

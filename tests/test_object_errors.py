@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from volseg import object_errors
 from volseg.blocks import full_roi
 from volseg.contingency import count_pairs
 from volseg.matching import excuse_cut, find_matches, find_overlaps
@@ -43,12 +44,26 @@ def test_each_kind_of_error_is_found_where_it_is():
     assert found.split[0].best_iou == 0.5
 
 
+def test_of_many_wrong_objects_a_report_lists_the_largest(monkeypatch):
+    monkeypatch.setattr(object_errors, "REPORTED", 3)
+    monkeypatch.setattr(object_errors, "MADE_AT_ONCE", 2)
+    truth = np.zeros((1, 12, 8), np.uint8)
+    for k, size in enumerate((2, 5, 5, 1, 7, 5)):
+        truth[0, 2 * k, :size] = k + 1
+    found = find_errors(*compare(truth, np.zeros_like(truth)))
+    assert (found.counts.missed, found.counts.false) == (6, 0)
+    assert labels(found.missed) == [1, 2, 3, 4, 5, 6]
+    assert labels(found.missed.tolist()) == [2, 3, 5]
+    assert (found.missed[-1].label, labels(found.missed[1:3])) == (6, [2, 3])
+    assert found.false.tolist() == []
+
+
 def test_a_sliver_is_no_split():
     truth = np.ones((1, 1, 10), np.uint8)
     predicted = np.array([[[1] * 9 + [2]]], np.uint8)
     predicted = np.concatenate([predicted, np.full((1, 1, 10), 2, np.uint8)])
     truth = np.concatenate([truth, np.zeros((1, 1, 10), np.uint8)])
-    assert find_errors(*compare(truth, predicted)).split == ()
+    assert not find_errors(*compare(truth, predicted)).split
 
 
 @given(st.tuples(*[st.integers(1, 6)] * 3), st.integers(0, 2**32 - 1))
@@ -94,5 +109,5 @@ def test_excused_objects_are_in_no_list_and_no_bin():
     truth = np.zeros((3, 5, 5), np.uint8)
     truth[0, 2, 2] = 1
     overlaps, matches = compare(truth, np.zeros_like(truth), cut_by=full_roi(truth.shape))
-    assert find_errors(overlaps, matches).missed == ()
+    assert not find_errors(overlaps, matches).missed
     assert recall_by_size(overlaps, matches) == ()

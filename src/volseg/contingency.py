@@ -153,6 +153,25 @@ def _positive(values: NDArray[Any]) -> Labels64:
     return values.astype(np.uint64)
 
 
+MERGED_ROWS = 1 << 18
+"""Rows of tables that may be kept apart, whatever their sum; 25 MB."""
+MERGED_PARTS = 1 << 12
+"""Tables that are kept apart at most, were they empty."""
+
+
+def add_table(kept: list[Contingency], part: Contingency) -> None:
+    """Add the table of one more block to those kept, and add them up where it pays.
+
+    They are added up once what has come since has as many rows as the first table, which is the
+    sum so far. So each row is sorted a few times at most, however many blocks there are, and
+    memory stays in proportion to the sum.
+    """
+    kept.append(part)
+    recent = sum(len(p.truth) for p in kept[1:])
+    if recent > max(len(kept[0].truth), MERGED_ROWS) or len(kept) > MERGED_PARTS:
+        kept[:] = [merge_tables(kept)]
+
+
 def merge_tables(parts: Sequence[Contingency]) -> Contingency:
     """Add up the tables of several blocks; at least one."""
     return _grouped(

@@ -25,6 +25,8 @@ THRESHOLDS: tuple[float, ...] = tuple(k / 100 for k in range(50, 101, 5))
 """IoU 0.50, 0.55 ... 1.00: what the mean average precision is a mean over."""
 UNIQUE = 0.5
 """Above this IoU an object has at most one partner."""
+ASSIGNED_AT_ONCE = 1 << 10
+"""Pairs of objects; the time that an assignment takes grows with the square of their number."""
 
 Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -95,7 +97,31 @@ def match(overlaps: Overlaps, threshold: float) -> Indices:
 
 
 def _assign(first: Indices, second: Indices, iou: NDArray[np.float64]) -> Flags:
-    """Match as many as possible, then as well as possible; tell which pairs are chosen."""
+    """Match as many as possible, then as well as possible; tell which pairs are chosen.
+
+    Objects that no chain of pairs connects do not compete, so the problem falls apart into many.
+    """
+    group = _connected(first, second)
+    order = np.argsort(group, kind="stable")
+    heads = np.flatnonzero(np.diff(group[order], prepend=-1))
+    # whole groups, each batch up to the first of them that ends beyond its share
+    batches = np.unique(heads // ASSIGNED_AT_ONCE, return_index=True)[1][1:]
+    chosen = np.zeros(len(first), bool)
+    for some in np.split(order, heads[batches]):
+        chosen[some] = _assign_together(first[some], second[some], iou[some])
+    return chosen
+
+
+def _connected(first: Indices, second: Indices) -> Indices:
+    """Find which pairs hang together: they get the same number."""
+    rows, columns = int(first.max()) + 1, int(second.max()) + 1
+    shape = (rows + columns, rows + columns)
+    graph = sparse.coo_array((np.ones(len(first), bool), (first, second + rows)), shape=shape)
+    group = csgraph.connected_components(graph, directed=False)[1]
+    return np.asarray(group[first], np.intp)
+
+
+def _assign_together(first: Indices, second: Indices, iou: NDArray[np.float64]) -> Flags:
     rows, row = np.unique(first, return_inverse=True)
     columns, column = np.unique(second, return_inverse=True)
     count = len(rows)

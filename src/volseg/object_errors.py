@@ -5,15 +5,22 @@ Pure functions over matched objects.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.contingency import Objects
-from volseg.matching import Flags, Indices, Matches, Overlaps
+from volseg.matching import Indices, Matches, Overlaps
 from volseg.metrics import ratio
+
+REPORTED = 1000
+"""Objects of each kind that a report lists."""
+MADE_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,109 @@ class WrongObject:
     others: tuple[int, ...] = ()
 
 
+class WrongObjects(Sequence[WrongObject]):
+    """Objects that something is wrong with, ascending by label; any number, kept as columns.
+
+    No dataclass: for a report it gives itself, as arrays do, by `tolist`.
+    """
+
+    def __init__(self, objects: Objects, best_iou: NDArray[np.float64], held: Held) -> None:
+        self.objects, self.best_iou, self.held = objects, best_iou, held
+
+    def __len__(self) -> int:
+        return len(self.objects.labels)
+
+    @overload
+    def __getitem__(self, k: int) -> WrongObject: ...
+    @overload
+    def __getitem__(self, k: slice) -> WrongObjects: ...
+    def __getitem__(self, k: int | slice) -> WrongObject | WrongObjects:
+        """Give one object, or those of a slice."""
+        if isinstance(k, slice):
+            return self.take(np.arange(len(self))[k])
+        return next(iter(self.take(np.array([range(len(self))[k]]))))
+
+    def __iter__(self) -> Iterator[WrongObject]:
+        """Give one object after the other, of which few are in memory at a time."""
+        for start in range(0, len(self), MADE_AT_ONCE):
+            yield from self.take(np.arange(start, min(start + MADE_AT_ONCE, len(self))))._made()
+
+    def _made(self) -> Iterator[WrongObject]:
+        o = self.objects
+        boxes = np.stack([o.starts, o.stops], axis=2).tolist()
+        rows = (o.labels.tolist(), o.voxels.tolist(), self.centroids.tolist(), boxes)
+        more = self.best_iou.tolist(), self.held.lists()
+        for label, voxels, (z, y, x), (a, b, c), best, held in zip(*rows, *more, strict=True):
+            box = tuple(a), tuple(b), tuple(c)
+            yield WrongObject(label, voxels, (z, y, x), box, best, tuple(held))
+
+    @property
+    def centroids(self) -> NDArray[np.float64]:
+        """Centres of mass, (z, y, x) in voxels of the volume, shape (objects, 3)."""
+        return self.objects.sums / self.objects.voxels[:, None]
+
+    def take(self, which: Indices) -> WrongObjects:
+        """Choose some of them, by position."""
+        o = self.objects
+        chosen = Objects(
+            o.labels[which], o.voxels[which], o.sums[which], o.starts[which], o.stops[which]
+        )
+        return WrongObjects(chosen, self.best_iou[which], self.held.take(which))
+
+    def largest(self, count: int) -> WrongObjects:
+        """Choose the largest, still ascending by label; of equal ones, those that come first."""
+        order = np.argsort(-self.objects.voxels, kind="stable")
+        return self.take(np.sort(order[:count]))
+
+    def tolist(self) -> list[WrongObject]:
+        """Give what a report lists: all, or of many the largest."""
+        return list(self.largest(REPORTED))
+
+
+@dataclass(frozen=True)
+class Held:
+    """Labels that lie in each of some objects, ascending.
+
+    Attributes
+    ----------
+    labels : uint64, shape (held,)
+        Those of the first object, then those of the second, and so on.
+    ends : int64, shape (objects,)
+        Where those of each object end.
+    """
+
+    labels: NDArray[np.uint64]
+    ends: NDArray[np.int64]
+
+    def lists(self) -> list[list[int]]:
+        """Give the labels object by object."""
+        labels, ends = self.labels.tolist(), self.ends.tolist()
+        return [labels[start:end] for start, end in itertools.pairwise([0, *ends])]
+
+    def take(self, which: Indices) -> Held:
+        """Choose some objects, by position."""
+        counts = np.diff(self.ends, prepend=0)[which]
+        ends = np.cumsum(counts)
+        # each label moves as far as the object it belongs to
+        moved = np.repeat(self.ends[which] - ends, counts)
+        return Held(self.labels[moved + np.arange(len(moved))], ends)
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """How many objects something is wrong with.
+
+    Attributes
+    ----------
+    missed, false, split, merged : see `ObjectErrors`
+    """
+
+    missed: int
+    false: int
+    split: int
+    merged: int
+
+
 @dataclass(frozen=True)
 class ObjectErrors:
     """What went wrong, ascending by label.
@@ -48,12 +158,14 @@ class ObjectErrors:
     false : predicted objects without a partner
     split : objects of the truth that hold most of two or more predicted objects each
     merged : predicted objects that hold most of two or more objects of the truth each
+    counts : how many there are of each
     """
 
-    missed: tuple[WrongObject, ...]
-    false: tuple[WrongObject, ...]
-    split: tuple[WrongObject, ...]
-    merged: tuple[WrongObject, ...]
+    missed: WrongObjects
+    false: WrongObjects
+    split: WrongObjects
+    merged: WrongObjects
+    counts: ErrorCounts
 
 
 def find_errors(overlaps: Overlaps, matches: Matches) -> ObjectErrors:
@@ -63,22 +175,21 @@ def find_errors(overlaps: Overlaps, matches: Matches) -> ObjectErrors:
     and merges follow from that alone, whatever matched.
     """
     first, second, shared = overlaps.first, overlaps.second, overlaps.voxels
-    inside_truth = 2 * shared > overlaps.predicted.voxels[second]
-    inside_predicted = 2 * shared > overlaps.truth.voxels[first]
-    best_truth = _best(first, overlaps.iou, len(overlaps.truth.labels))
-    best_predicted = _best(second, overlaps.iou, len(overlaps.predicted.labels))
-    pieces = _gather(first[inside_truth], overlaps.predicted.labels[second[inside_truth]])
-    parts = _gather(second[inside_predicted], overlaps.truth.labels[first[inside_predicted]])
-    return ObjectErrors(
-        missed=_list(overlaps.truth, best_truth, dict.fromkeys(_where(matches.missed), ())),
-        false=_list(overlaps.predicted, best_predicted, dict.fromkeys(_where(matches.false), ())),
-        split=_list(overlaps.truth, best_truth, pieces),
-        merged=_list(overlaps.predicted, best_predicted, parts),
+    truth, predicted = overlaps.truth, overlaps.predicted
+    inside_truth = 2 * shared > predicted.voxels[second]
+    inside_predicted = 2 * shared > truth.voxels[first]
+    best_truth = _best(first, overlaps.iou, len(truth.labels))
+    best_predicted = _best(second, overlaps.iou, len(predicted.labels))
+    pieces = first[inside_truth], predicted.labels[second[inside_truth]]
+    parts = second[inside_predicted], truth.labels[first[inside_predicted]]
+    missed, false = np.flatnonzero(matches.missed), np.flatnonzero(matches.false)
+    found = (
+        WrongObjects(truth, best_truth, _nothing(len(truth.labels))).take(missed),
+        WrongObjects(predicted, best_predicted, _nothing(len(predicted.labels))).take(false),
+        _holders(truth, best_truth, *pieces),
+        _holders(predicted, best_predicted, *parts),
     )
-
-
-def _where(flags: Flags) -> list[int]:
-    return [int(k) for k in np.flatnonzero(flags)]
+    return ObjectErrors(*found, ErrorCounts(*(len(f) for f in found)))
 
 
 def _best(which: Indices, iou: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -87,33 +198,18 @@ def _best(which: Indices, iou: NDArray[np.float64], count: int) -> NDArray[np.fl
     return best
 
 
-def _gather(holders: Indices, held: NDArray[np.unsignedinteger]) -> dict[int, tuple[int, ...]]:
-    """Collect the labels that lie in each holder, where there are at least two."""
+def _nothing(count: int) -> Held:
+    return Held(np.zeros(0, np.uint64), np.zeros(count, np.int64))
+
+
+def _holders(
+    objects: Objects, best: NDArray[np.float64], holders: Indices, held: NDArray[np.uint64]
+) -> WrongObjects:
+    """Choose the objects that hold at least two others."""
     order = np.lexsort((held, holders))
-    found, heads = np.unique(holders[order], return_index=True)
-    groups = np.split(held[order], heads[1:]) if len(found) else []
-    return {
-        int(k): tuple(int(v) for v in group)
-        for k, group in zip(found, groups, strict=True)
-        if len(group) > 1
-    }
-
-
-def _list(
-    objects: Objects, best: NDArray[np.float64], wrong: dict[int, tuple[int, ...]]
-) -> tuple[WrongObject, ...]:
-    found = []
-    for k, others in sorted(wrong.items()):
-        voxels = int(objects.voxels[k])
-        z, y, x = (int(s) / voxels for s in objects.sums[k])
-        low, high = objects.starts[k], objects.stops[k]
-        a, b, c = ((int(low[i]), int(high[i])) for i in range(3))
-        found.append(
-            WrongObject(
-                int(objects.labels[k]), voxels, (z, y, x), (a, b, c), float(best[k]), others
-            )
-        )
-    return tuple(found)
+    counts = np.bincount(holders, minlength=len(objects.labels))
+    every = WrongObjects(objects, best, Held(held[order], np.cumsum(counts)))
+    return every.take(np.flatnonzero(counts > 1))
 
 
 @dataclass(frozen=True)

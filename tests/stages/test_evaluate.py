@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
 import pytest
 import tifffile
+from pyarrow import parquet
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
@@ -67,6 +69,9 @@ def scores(result):
     kept = dataclasses.asdict(result)
     for name in ("volume", "truth", "prediction", "seconds", "notes", "curves"):
         del kept[name]
+    kept["errors"] |= {
+        kind: list(getattr(result.errors, kind)) for kind in kept["errors"]["counts"]
+    }
     return kept
 
 
@@ -130,7 +135,7 @@ def test_a_predicted_mask_stands_for_its_components_too(tmp_path, truth, predict
     tifffile.imwrite(tmp_path / "truth.tif", truth)
     found = run(volume, tmp_path / "truth.tif", labels=tmp_path / "mask.tif")
     assert (found.objects.f1, found.objects.matched_iou) == (1, 1)
-    assert found.errors.missed == ()
+    assert not found.errors.missed
 
 
 def test_one_object_is_no_mask_if_volseg_found_it_or_the_user_says_so(tmp_path, truth):
@@ -266,7 +271,21 @@ def test_nothing_is_written_but_what_is_asked_for(tmp_path, truth, predicted):
     written = write_results(result, {"dice": 0.5}, tmp_path / "out")
     assert json.loads(written[0].read_text(encoding="utf-8")) == {"dice": 0.5}
     assert [p.name for p in written] == ["evaluation.json", "curves.png"][: 1 + can_draw()]
-    assert sorted((tmp_path / "out").iterdir()) == sorted(written)
+    errors = tmp_path / "out" / "errors.parquet"
+    assert sorted((tmp_path / "out").iterdir()) == sorted([*written, errors])
+    rows = parquet.read_table(errors).to_pylist()
+    kinds = dataclasses.asdict(result.errors.counts)
+    assert {kind: sum(r["kind"] == kind for r in rows) for kind in kinds} == kinds
+    for row, wrong in zip(rows, itertools.chain(*map(vars(result.errors).get, kinds)), strict=True):
+        assert (row["label"], row["voxels"], row["best_iou"]) == (
+            wrong.label,
+            wrong.voxels,
+            wrong.best_iou,
+        )
+        assert tuple(row["others"]) == wrong.others
+        assert tuple(row[f"centroid_{axis}"] for axis in "zyx") == wrong.centroid
+        box = ((row[f"bbox_{axis}_start"], row[f"bbox_{axis}_stop"]) for axis in "zyx")
+        assert tuple(box) == wrong.box
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         write_results(result, {}, tmp_path / "file")

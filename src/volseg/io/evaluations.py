@@ -1,7 +1,8 @@
-"""Evaluations on disk: a folder with one JSON file, written completely or not at all."""
+"""Evaluations on disk: a folder with JSON and a table, each written completely or not at all."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -9,9 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from volseg.errors import ParameterError, StorageError
+from volseg.io.tables import write_table
+from volseg.object_errors import ErrorCounts, ObjectErrors, WrongObjects
 
 FILE = "evaluation.json"
+ERRORS = "errors.parquet"
 
 
 def check_folder(folder: Path) -> None:
@@ -57,3 +64,42 @@ def write_evaluation(folder: Path, report: Mapping[str, Any]) -> Path:
         with suppress(OSError):
             temporary.unlink()
     return path
+
+
+def write_errors(folder: Path, errors: ObjectErrors) -> Path:
+    """Write one row per object that something is wrong with; a table that is there is replaced.
+
+    Parameters
+    ----------
+    folder : exists
+    errors : all are written, however many
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    kinds = [field.name for field in dataclasses.fields(ErrorCounts)]
+    parts = [_columns(kind, getattr(errors, kind)) for kind in kinds]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    places = ("voxels", "centroid", "bbox")
+    units = {name: "voxel" for name in columns if name.startswith(places)}
+    write_table(folder / ERRORS, columns, units, {})
+    return folder / ERRORS
+
+
+def _columns(kind: str, wrong: WrongObjects) -> dict[str, NDArray[Any]]:
+    objects = wrong.objects
+    others = np.empty(len(wrong), object)
+    for k, held in enumerate(wrong.held.lists()):
+        others[k] = held  # at once, lists of one length would become a matrix
+    return {
+        "kind": np.full(len(wrong), kind),
+        "label": objects.labels,
+        "voxels": objects.voxels,
+        **{f"centroid_{axis}": wrong.centroids[:, k] for k, axis in enumerate("zyx")},
+        **{f"bbox_{axis}_start": objects.starts[:, k] for k, axis in enumerate("zyx")},
+        **{f"bbox_{axis}_stop": objects.stops[:, k] for k, axis in enumerate("zyx")},
+        "best_iou": wrong.best_iou,
+        "others": others,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import time
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.blocks import Block, roi_size
-from volseg.contingency import Contingency, merge_tables, without_small
+from volseg.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.curves import LEVELS, Curves, score_curves
 from volseg.errors import ParameterError
 from volseg.io.arrays import StoredArray, describe
@@ -37,7 +38,7 @@ from volseg.metrics import (
     foreground_scores,
     variation_of_information,
 )
-from volseg.object_errors import ObjectErrors, SizeBin, find_errors, recall_by_size
+from volseg.object_errors import REPORTED, ObjectErrors, SizeBin, find_errors, recall_by_size
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.evaluate_block import CompareBlock, ReadBlock, Stored
 from volseg.stages.evaluate_plan import (
@@ -50,9 +51,6 @@ from volseg.stages.mask_objects import number_mask
 from volseg.stages.progress import Progress
 from volseg.stages.results import discard
 from volseg.types import Roi, VoxelSize
-
-MERGE_EVERY = 64
-"""Blocks whose tables are kept apart before they are added up."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +119,12 @@ def evaluate(volume: Path, options: EvaluateOptions, progress: Progress) -> Eval
     cut_by = comparison.region if options.ignore_border else None
     excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
     matches = find_matches(overlaps, options.iou, excused)
+    errors = find_errors(overlaps, matches)
+    if max(dataclasses.astuple(errors.counts)) > REPORTED:
+        notes.append(
+            f"JSON lists the {REPORTED} largest objects of each kind of error; --output also "
+            f"writes all of them, to errors.parquet"
+        )
     return Evaluation(
         volume=volume,
         truth=comparison.truth.path,
@@ -136,7 +140,7 @@ def evaluate(volume: Path, options: EvaluateOptions, progress: Progress) -> Eval
         rand=adapted_rand(objects),
         variation=variation_of_information(objects),
         by_size=recall_by_size(overlaps, matches),
-        errors=find_errors(overlaps, matches),
+        errors=errors,
         curves=None if histogram is None else score_curves(histogram),
         seconds=time.monotonic() - begun,
         notes=tuple(notes),
@@ -197,9 +201,7 @@ def _count(
     def on_result(
         block: Block, found: tuple[Contingency, NDArray[np.int64] | None]
     ) -> Iterable[Block]:
-        kept.append(found[0])
-        if len(kept) > MERGE_EVERY:
-            kept[:] = [merge_tables(kept)]
+        add_table(kept, found[0])
         if histogram is not None and found[1] is not None:
             np.add(histogram, found[1], out=histogram)
         progress.advance(roi_size(block.core))

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.curves import LEVELS, Curves
-from volseg.io.evaluations import write_evaluation
+from volseg.io.evaluations import write_errors, write_evaluation
 from volseg.io.plots import Panel, can_draw, draw_panels
 from volseg.stages.evaluate import Evaluation
 
 
 def write_results(result: Evaluation, report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ``evaluation.json`` and, where matplotlib is installed, ``curves.png``.
+
+    Beside them goes ``errors.parquet``, with every object that something is wrong with: a report
+    has the largest only.
 
     Parameters
     ----------
@@ -27,7 +30,7 @@ def write_results(result: Evaluation, report: Mapping[str, Any], folder: Path) -
 
     Returns
     -------
-    the files
+    the first two, as far as they are written
 
     Raises
     ------
@@ -35,6 +38,7 @@ def write_results(result: Evaluation, report: Mapping[str, Any], folder: Path) -
         If something cannot be written.
     """
     written = [write_evaluation(folder, report)]
+    write_errors(folder, result.errors)
     if can_draw():
         written.append(folder / "curves.png")
         draw_panels(written[-1], list(_panels(result)))
