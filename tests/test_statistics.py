@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
-from volseg import moments
 from volseg.blocks import Grid, full_roi
-from volseg.moments import find_runs, sum_runs, sum_values
-from volseg.statistics import ObjectSums, SingleObjects, merge_sums, object_table
-from volseg.surface import count_crossings
+from volseg.statistics import SingleObjects, merge_sums, object_table
+from volseg.tally import Readers, tally
 
 sides = st.tuples(*[st.integers(1, 12)] * 3)
 
@@ -25,29 +23,23 @@ def shifted(roi, offset):
     return tuple(slice(s.start + o, s.stop + o) for s, o in zip(roi, offset, strict=True))
 
 
-def measure(labels, size, order=None, raw=None, offset=(0, 0, 0)):
-    """Cut, measure and merge; the last block's sums come first."""
-    parts = []
-    for block in Grid(labels.shape, size).blocks():
-        z, y, x = block.core
-        runs = find_runs(labels[block.core])
-        core = tuple(
-            slice(s.start + o, s.stop + o) for s, o in zip(block.core, offset, strict=True)
-        )
-        up, left = min(y.start, 1), min(x.start, 1)
-        haloed = labels[z, y.start - up : y.stop, x.start - left : x.stop]
-        above = labels[z.start - 1, y.start - up : y.stop, x.start - left : x.stop]
-        closed = tuple(
-            (s.start == 0, s.stop == n) for s, n in zip(block.core, labels.shape, strict=True)
-        )
-        parts.append(
-            ObjectSums(
-                sum_runs(runs, core, second=True),
-                count_crossings(haloed, closed, above if z.start else None),
-                None if raw is None else sum_values(runs, raw[block.core]),
-                None if raw is None else sum_values(runs, raw[block.core].astype(np.uint8)),
-            )
-        )
+def measure(labels, size, order=None, raw=None, offset=(0, 0, 0), piece=(3, 4, 5)):
+    """Cut into blocks and pieces, measure and merge; the last block's sums come first."""
+
+    def reader(array):
+        def read(box):
+            near = shifted(box, [-o for o in offset])
+            return None if min(s.start for s in near) < 0 else array[near]
+
+        return read if array is not None else None
+
+    low = None if raw is None else raw.astype(np.uint8)
+    readers = Readers(reader(labels), reader(raw), reader(low))
+    end = tuple(n + o for n, o in zip(labels.shape, offset, strict=True))
+    parts = [
+        tally(shifted(block.core, offset), end, piece, readers, shapes=True)[0]
+        for block in Grid(labels.shape, size).blocks()
+    ]
     for k in order if order is not None else []:
         parts.append(parts.pop(k % len(parts)))
     # merged in two steps, as a long run is
@@ -67,14 +59,17 @@ def assert_same(found, expected):
 @given(
     shape=sides,
     size=sides,
+    piece=sides,
     order=st.lists(st.integers(0, 50), max_size=8),
     dtype=st.sampled_from(["uint8", "uint32", "uint64", "int32"]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_blocks_in_any_order_equal_scikit_image_on_the_whole(shape, size, order, dtype, seed):
+def test_any_blocks_in_any_order_equal_scikit_image_on_the_whole(
+    shape, size, piece, order, dtype, seed
+):
     rng = np.random.default_rng(seed)
     labels = (rng.integers(0, 6, shape) * (rng.random(shape) < 0.7)).astype(dtype)
-    found = measure(labels, size, order)
+    found = measure(labels, size, order, piece=piece)
     expected = regionprops_table(
         labels.astype(np.int64), properties=("label", "area", "centroid", "bbox")
     )
@@ -90,16 +85,18 @@ def test_any_blocks_in_any_order_equal_scikit_image_on_the_whole(shape, size, or
 @given(
     shape=sides,
     size=sides,
+    piece=sides,
     order=st.lists(st.integers(0, 50), max_size=8),
     dtype=st.sampled_from(["uint8", "uint16", "int16"]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_table_is_exactly_the_same_whatever_the_blocks(shape, size, order, dtype, seed):
+def test_the_table_is_exactly_the_same_whatever_the_blocks(shape, size, piece, order, dtype, seed):
     rng = np.random.default_rng(seed)
     labels = (rng.integers(0, 6, shape) * (rng.random(shape) < 0.7)).astype(np.uint32)
     limits = np.iinfo(dtype)
     raw = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-    cut, whole = measure(labels, size, order, raw), measure(labels, shape, None, raw)
+    cut = measure(labels, size, order, raw, piece=piece)
+    whole = measure(labels, shape, None, raw, piece=shape)
     assert_same(cut, whole)
     tables = [object_table(s, full_roi(shape), (50.0, 5.0, 4.0)) for s in (cut, whole)]
     assert tables[0][1] == tables[1][1]
@@ -179,7 +176,9 @@ def test_units_stand_only_where_the_voxel_size_is_known():
 
 def test_the_basic_set_has_no_shapes():
     labels = np.ones((2, 3, 4), np.uint8)
-    basic = ObjectSums(sum_runs(find_runs(labels), full_roi(labels.shape)))
+    basic, _ = tally(
+        full_roi(labels.shape), labels.shape, (2, 2, 2), Readers(labels.__getitem__), shapes=False
+    )
     columns, _ = object_table(merge_sums([basic]), full_roi(labels.shape), None)
     assert list(columns)[:2] == ["label", "voxels"]
     assert not {"surface_area", "axis_major", "intensity_mean"} & set(columns)
@@ -211,14 +210,3 @@ def test_sums_are_not_changed_by_merging():
     before = dataclasses.asdict(part)
     merge_sums([part, part])
     np.testing.assert_equal(dataclasses.asdict(part), before)
-
-
-def test_many_values_are_summed_in_pieces(monkeypatch):
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, (8, 9, 10)).astype(np.uint32)
-    labels[4, 4] = 2
-    raw = rng.integers(0, 65536, labels.shape).astype(np.uint16)
-    whole = measure(labels, labels.shape, raw=raw)
-    for size in (1, 7, 100):
-        monkeypatch.setattr(moments, "VALUES_AT_ONCE", size)
-        assert_same(measure(labels, labels.shape, raw=raw), whole)

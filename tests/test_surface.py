@@ -10,15 +10,20 @@ from scipy import ndimage
 from scipy.special import ellipeinc, ellipkinc
 from skimage.measure import euler_number
 
+from volseg.blocks import full_roi
 from volseg.surface import (
     DIRECTIONS,
-    count_crossings,
     crofton_weights,
     euler_numbers,
     surface_areas,
 )
+from volseg.tally import Readers, tally
 
-CLOSED = ((True, True),) * 3
+
+def count_crossings(labels):
+    """Count the cells of a whole volume."""
+    roi, read = full_roi(labels.shape), Readers(labels.__getitem__)
+    return tally(roi, labels.shape, (16, 32, 32), read, shapes=True)[0].crossings
 
 
 def body(semiaxes, voxel_size, offset, turn=None):
@@ -45,7 +50,7 @@ def ellipsoid_surface(semiaxes):
 
 
 def area(mask, voxel_size):
-    found = count_crossings(mask.astype(np.uint8), CLOSED)
+    found = count_crossings(mask.astype(np.uint8))
     return surface_areas(found, tuple(map(float, voxel_size)))[0]
 
 
@@ -95,7 +100,7 @@ def test_weights_scale_with_the_voxel():
 @pytest.mark.parametrize("seed", range(5))
 def test_euler_numbers_are_those_of_scikit_image(seed):
     labels = np.random.default_rng(seed).integers(0, 4, (9, 10, 11)).astype(np.uint32)
-    found = count_crossings(labels, CLOSED)
+    found = count_crossings(labels)
     expected = [euler_number(labels == k, connectivity=3) for k in (1, 2, 3)]
     assert euler_numbers(found).tolist() == expected
 
@@ -106,15 +111,15 @@ def test_a_tunnel_and_a_cavity():
     shell = np.ones((5, 5, 5), np.uint8)
     shell[2, 2, 2] = 0
     for mask, expected in ((np.ones((3, 3, 3), np.uint8), 1), (ring, 0), (shell, 2)):
-        assert euler_numbers(count_crossings(mask, CLOSED)).tolist() == [expected]
+        assert euler_numbers(count_crossings(mask)).tolist() == [expected]
 
 
 def test_touching_objects_are_measured_each_on_its_own():
     labels = np.zeros((12, 12, 12), np.uint32)
     labels[2:6, 2:10, 2:10], labels[6:10, 2:10, 2:10], labels[5:7, 4:6, 4:6] = 1, 2, 3
-    found = count_crossings(labels, CLOSED)
+    found = count_crossings(labels)
     for k, label in enumerate(found.labels):
-        alone = count_crossings((labels == label).astype(np.uint8), CLOSED)
+        alone = count_crossings((labels == label).astype(np.uint8))
         np.testing.assert_array_equal(found.crossings[k], alone.crossings[0])
         assert found.euler8[k] == alone.euler8[0]
 
@@ -122,25 +127,23 @@ def test_touching_objects_are_measured_each_on_its_own():
 def test_what_is_not_above_0_is_background():
     labels = np.full((4, 4, 4), -3, np.int32)
     labels[1:3, 1:3, 1:3] = 5
-    found = count_crossings(labels, CLOSED)
+    found = count_crossings(labels)
     assert found.labels.tolist() == [5]
-    np.testing.assert_array_equal(
-        found.crossings, count_crossings(np.maximum(labels, 0), CLOSED).crossings
-    )
+    np.testing.assert_array_equal(found.crossings, count_crossings(np.maximum(labels, 0)).crossings)
 
 
 def test_an_object_that_fills_the_volume_is_closed_at_its_border():
     full = np.ones((4, 5, 6), np.uint8)
     padded = np.pad(full, 1)
     np.testing.assert_array_equal(
-        count_crossings(full, CLOSED).crossings, count_crossings(padded, CLOSED).crossings
+        count_crossings(full).crossings, count_crossings(padded).crossings
     )
 
 
 def test_much_surface_is_counted_in_parts():
     noise = np.random.default_rng(0).random((24, 64, 64)) < 0.5
     labels = ndimage.label(noise)[0].astype(np.uint64)
-    found = count_crossings(labels, CLOSED)
+    found = count_crossings(labels)
     assert len(found.labels) == labels.max()
     total = sum(
         np.count_nonzero(np.diff(np.pad(noise, 1).astype(np.int8), axis=a)) for a in range(3)

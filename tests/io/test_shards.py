@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from volseg.blocks import Grid
 from volseg.errors import StorageError
-from volseg.io.arrays import ArraySpec, create_array
-from volseg.io.shards import encode_chunk, write_shard
+from volseg.io.arrays import ArraySpec, create_array, open_array
+from volseg.io.shards import ChunkReader, encode_chunk, stores_chunks, write_shard
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -50,6 +50,17 @@ def test_two_other_libraries_read_what_was_written(
     write_all(array, whole)
     np.testing.assert_array_equal(array[:], whole)
     np.testing.assert_array_equal(zarr.open_array(array.path)[:], whole)
+    assert stores_chunks(array)
+    read = ChunkReader(array)
+    for block in Grid(shape, chunk).blocks():
+        found = read(block.core)
+        expected = whole[block.core]
+        if found is None:
+            assert not expected.any()
+        else:
+            np.testing.assert_array_equal(found, expected)
+            last = tuple(slice(s.stop - 1, s.stop) for s in block.core)
+            np.testing.assert_array_equal(read(last), whole[last])
 
 
 def test_what_is_empty_takes_no_room(tmp_path):
@@ -71,6 +82,25 @@ def test_every_damaged_byte_is_noticed(tmp_path):
         file.write_bytes(bad)
         with pytest.raises(StorageError):
             array[:]
+        read = ChunkReader(array)
+        with pytest.raises(StorageError, match="checksum"):
+            [read(c.core) for c in Grid(array.shape, array.chunk).blocks()]
+    for length in (0, 3, 30, len(good) - 1):
+        file.write_bytes(good[:length])
+        with pytest.raises(StorageError, match=r"cut off|checksum"):
+            ChunkReader(array)(Grid(array.shape, array.chunk).block((0, 0, 0)).core)
+
+
+def test_arrays_of_another_form_are_told_apart(tmp_path):
+    kinds = {
+        "plain": {"chunks": (4, 4, 4)},
+        "gzip": {"chunks": (4, 4, 4), "shards": (8, 8, 8), "compressors": zarr.codecs.GzipCodec()},
+        "filled": {"chunks": (4, 4, 4), "shards": (8, 8, 8), "fill_value": 7},
+        "old": {"chunks": (4, 4, 4), "zarr_format": 2},
+    }
+    for name, settings in kinds.items():
+        zarr.create_array(tmp_path / name, shape=(8, 8, 8), dtype="uint8", **settings)
+        assert not stores_chunks(open_array(tmp_path / name))
 
 
 def test_a_folder_that_is_gone_is_an_error_that_names_it(tmp_path):

@@ -25,7 +25,8 @@ from volseg.stages import stats_block, stats_objects
 from volseg.stages.engine import EngineOptions
 from volseg.stages.progress import NoProgress
 from volseg.stages.stats import StatsOptions, stats, write_objects
-from volseg.surface import count_crossings, surface_areas
+from volseg.surface import surface_areas
+from volseg.tally import Readers, tally
 
 SHAPE = (20, 60, 70)
 
@@ -161,8 +162,7 @@ def test_small_blocks_with_halos_give_the_same_table(tmp_path, labels, raw, shar
         write_raw(volume, raw)
     expected = measure(whole)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stats_block, "SLAB_VOXELS", 4096)
-        patch.setattr(stats_block, "BLOCK_DEPTH", 12)
+        patch.setattr(stats_block, "LARGEST_BLOCK", (12, 32, 32))
         found = measure(cut, workers)
     assert list(found.columns) == list(expected.columns)
     for name, column in expected.columns.items():
@@ -181,8 +181,9 @@ def test_the_full_set_is_that_of_the_arrays(tmp_path, labels, raw):
     np.testing.assert_allclose(found.columns["intensity_mean"], want["intensity_mean"])
     half = regionprops_table(labels, raw // 2, properties=("intensity_mean",))
     np.testing.assert_allclose(found.columns["probability_mean"], half["intensity_mean"] / 255)
-    crossings = count_crossings(labels, ((True, True),) * 3)
-    area = surface_areas(crossings, (50.0, 5.0, 4.0))
+    roi, read = full_roi(labels.shape), Readers(labels.__getitem__)
+    sums, _ = tally(roi, labels.shape, labels.shape, read, shapes=True)
+    area = surface_areas(sums.crossings, (50.0, 5.0, 4.0))
     np.testing.assert_array_equal(found.columns["surface_area_nm2"], area)
     assert found.units["surface_area_nm2"] == "nm^2"
 

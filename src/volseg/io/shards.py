@@ -1,15 +1,18 @@
-"""Write whole shards, chunk by chunk, for those who make a block piece by piece.
+"""Read and write shards chunk by chunk, for those who work on a block piece by piece.
 
 What `volseg.io.arrays.create_array` creates, so one codec chain only: little-endian bytes, zstd and
 a CRC-32C for each chunk; offsets and lengths of the chunks with a CRC-32C at the end of the shard.
-A block of labels is made from its runs, which is faster by far while it stays in the processor's
-cache. Source: Zarr v3, ``sharding_indexed``.
+A block of labels is made from its runs, and measured, faster by far while what is worked on stays
+in the processor's cache. Source: Zarr v3, ``sharding_indexed``.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,19 @@ import tensorstore as ts
 from numcodecs import zstd
 from numpy.typing import NDArray
 
-from volseg.blocks import Grid
+from volseg.blocks import Grid, shift
 from volseg.errors import StorageError
-from volseg.io.arrays import COMPRESSION_LEVEL, StoredArray
-from volseg.types import Zyx
+from volseg.io.arrays import COMPRESSION_LEVEL, StoredArray, describe
+from volseg.types import Roi, Zyx
 
 ABSENT = 2**64 - 1
 """Stands in a shard's index for a chunk that is not stored, because all of it is 0."""
+
+CHECKSUM = 4
+"""Bytes of a CRC-32C."""
+INNER, INDEX = ("bytes", "zstd", "crc32c"), ("bytes", "crc32c")
+"""The codecs of chunks, and of a shard's index."""
+KEYS = ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}})
 
 
 def encode_chunk(chunk: NDArray[Any], shape: Zyx) -> bytes | None:
@@ -105,3 +114,107 @@ def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> 
 @lru_cache(maxsize=64)
 def _folder(path: Path) -> ts.KvStore:
     return ts.KvStore.open({"driver": "file", "path": f"{path}/"}).result()
+
+
+def stores_chunks(array: StoredArray) -> bool:
+    """Tell whether an array is of the form that `create_array` gives: `ChunkReader` reads it."""
+    try:
+        found = json.loads((array.path / "zarr.json").read_text(encoding="utf-8"))
+        (sharding,) = found["codecs"]
+        stored = sharding["configuration"]
+        return (
+            sharding["name"] == "sharding_indexed"
+            and _are(stored["codecs"], INNER)
+            and _are(stored["index_codecs"], INDEX)
+            and stored.get("index_location", "end") == "end"
+            and not found["fill_value"]
+            and found["chunk_key_encoding"] in KEYS
+            and not found.get("storage_transformers")
+            and array.leading == 0
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _are(codecs: Sequence[Any], names: Sequence[str]) -> bool:
+    """Tell whether codecs are those of these names; numbers of one byte have no order."""
+    orders = {c.get("configuration", {}).get("endian", "little") for c in codecs}
+    return [c["name"] for c in codecs] == list(names) and orders == {"little"}
+
+
+class ChunkReader:
+    """Reads boxes that lie in one chunk each, of an array that `stores_chunks`; for one thread.
+
+    Parameters
+    ----------
+    array : StoredArray
+    """
+
+    def __init__(self, array: StoredArray) -> None:
+        self.array = array
+        self._tables: dict[Zyx, NDArray[np.uint64] | None] = {}
+        self._chunk: Zyx | None = None
+        self._decoded: NDArray[Any] | None = None
+
+    def __call__(self, box: Roi) -> NDArray[Any] | None:
+        """Read a box; None if all of its chunk is 0.
+
+        Raises
+        ------
+        StorageError
+            If the chunk is damaged or cannot be read.
+        """
+        array = self.array
+        z, y, x = (s.start // n for s, n in zip(box, array.chunk, strict=True))
+        if (z, y, x) != self._chunk:
+            try:
+                self._decoded = self._decode((z, y, x))
+            except (OSError, ValueError, RuntimeError) as error:
+                where = f"{array.path} at {describe(box)}"
+                raise StorageError(f"cannot read {where}: {error}") from error
+            self._chunk = z, y, x
+        if self._decoded is None:
+            return None
+        corner = [c * n for c, n in zip((z, y, x), array.chunk, strict=True)]
+        return self._decoded[shift(box, corner)]
+
+    def _decode(self, chunk: Zyx) -> NDArray[Any] | None:
+        array = self.array
+        z, y, x = (s // c for s, c in zip(array.shard, array.chunk, strict=True))
+        shard = chunk[0] // z, chunk[1] // y, chunk[2] // x
+        path = array.path / "c" / "/".join(map(str, shard))
+        if shard not in self._tables:
+            self._tables[shard] = _read_table(path, (z, y, x))
+        table = self._tables[shard]
+        if table is None:
+            return None
+        offset, length = (int(n) for n in table[chunk[0] % z, chunk[1] % y, chunk[2] % x])
+        if offset == ABSENT:
+            return None
+        with path.open("rb", buffering=0) as file:
+            packed = _read_checked(file, offset, length)
+        flat = np.empty(math.prod(array.chunk), array.dtype.newbyteorder("<"))
+        zstd.decompress(packed, flat)
+        return flat.reshape(array.chunk)
+
+
+def _read_table(path: Path, counts: Zyx) -> NDArray[np.uint64] | None:
+    """Read where a shard's chunks are; None if there is no shard, so that all of it is 0."""
+    size = 16 * math.prod(counts) + CHECKSUM
+    try:
+        with path.open("rb", buffering=0) as file:
+            packed = _read_checked(file, path.stat().st_size - size, size)
+    except FileNotFoundError:
+        return None
+    return np.frombuffer(packed, "<u8").reshape(*counts, 2)
+
+
+def _read_checked(file: FileIO, offset: int, length: int) -> bytes:
+    """Read a part of a shard, without its checksum."""
+    if offset >= 0:
+        file.seek(offset)
+        content = file.read(length)
+        checksum: int = google_crc32c.value(content[:-CHECKSUM])
+        if content[-CHECKSUM:] == checksum.to_bytes(CHECKSUM, "little"):
+            return content[:-CHECKSUM]
+    raise ValueError("a checksum is wrong: the shard is damaged, or cut off")

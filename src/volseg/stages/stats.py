@@ -23,10 +23,7 @@ from volseg.io.volumes import Image, open_image, probabilities_path, slices_path
 from volseg.shape import too_large
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
-from volseg.stages.stats_block import (
-    MeasureBlock,
-    plan_blocks,
-)
+from volseg.stages.stats_block import MeasureBlock, plan_blocks
 from volseg.stages.stats_objects import LARGEST_BOX, MeasureObject, measure_singly
 from volseg.statistics import ObjectSums, SingleObjects, merge_sums, object_table
 from volseg.summary import Summary, slice_table, summarise
@@ -201,7 +198,7 @@ def measure(
     sums : of the whole volume
     areas : int64, voxels of objects in each slice
     """
-    grid = plan_blocks(task.source)
+    grid = plan_blocks(task.source, engine.lanes)
     kept: list[ObjectSums] = []
     areas = np.zeros(grid.shape[0], np.int64)
     progress.start(math.prod(grid.shape), "voxels", "measuring")

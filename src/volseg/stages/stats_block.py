@@ -1,45 +1,44 @@
-"""The sums of one block, as a worker takes them: slab by slab."""
+"""The sums of one block, as a worker takes them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import Block, Grid, roi_shape, whole_multiples
+from volseg.blocks import Block, Grid, grow
 from volseg.io.arrays import StoredArray
+from volseg.io.box_readers import BoxReader, open_reader, piece_of, reads_chunks
 from volseg.io.label_sources import LabelSource
-from volseg.moments import LabelRuns, Values, find_runs, slice_areas, sum_runs, sum_values
-from volseg.statistics import ObjectSums, merge_sums
-from volseg.surface import Closed, Crossings, count_crossings
-from volseg.types import Roi
+from volseg.statistics import ObjectSums
+from volseg.tally import Readers, tally
+from volseg.types import Roi, Zyx
 
 SLAB_VOXELS = 1 << 24
-BLOCK_DEPTH = 256
+"""Of what is read slab by slab, because its chunks are of another form than volseg's."""
+LARGEST_BLOCK: Zyx = (512, 1024, 1024)
+BLOCKS_PER_LANE = 4
 
 
-def slab_depth(source: LabelSource) -> int:
-    """Say how many slices are read at once: those of one chunk."""
-    return source.block[0] if source.array is None else source.array.chunk[0]
-
-
-def plan_blocks(source: LabelSource) -> Grid:
-    """Choose blocks that are deep, and of wide slabs: little is read twice, for halos.
-
-    A slab has about `SLAB_VOXELS`, whatever the shape of the stored chunks.
-    """
-    area = SLAB_VOXELS // slab_depth(source)
-    _, height, width = source.shape
-    _, y, x = source.block
-    tall = min(max(math.isqrt(area) // y, 1) * y, height)
-    wide = min(max(area // tall // x, 1) * x, width)
-    tall = min(max(area // wide // y, 1) * y, height)
-    deep = min(BLOCK_DEPTH, source.shape[0])
-    return Grid(source.shape, whole_multiples((deep, tall, wide), source.block))
+def plan_blocks(source: LabelSource, lanes: int) -> Grid:
+    """Choose blocks that are large, for halos are read twice, but enough for all workers."""
+    unit, longest = source.block, LARGEST_BLOCK
+    if not reads_chunks(source.array):
+        side = math.isqrt(SLAB_VOXELS // max(unit[0], piece_of(source.array)[0]))
+        longest = LARGEST_BLOCK[0], side, side
+    # in units
+    size = [
+        min(max(n // u, 1), -(-s // u)) for n, u, s in zip(longest, unit, source.shape, strict=True)
+    ]
+    while True:
+        z, y, x = (n * u for n, u in zip(size, unit, strict=True))
+        grid = Grid(source.shape, (z, y, x))
+        if max(size) == 1 or math.prod(grid.counts) >= lanes * BLOCKS_PER_LANE:
+            return grid
+        axis = max(range(3), key=lambda k: (size[k] > 1, size[k] * unit[k]))
+        size[axis] = -(-size[axis] // 2)
 
 
 @dataclass(frozen=True)
@@ -60,69 +59,15 @@ class MeasureBlock:
 
     def __call__(self, block: Block) -> tuple[ObjectSums, NDArray[np.int64]]:
         """Measure one block; return its sums, and the objects' area in each of its slices."""
-        parts, areas = [], []
-        previous = self._plane_before(block.core) if self.shapes else None
-        for slab in self._slabs(block.core):
-            box, halo = self._with_halo(slab)
-            labels = self.source[box]
-            runs = find_runs(labels[(slice(None), *halo)])
-            sums = ObjectSums(sum_runs(runs, slab, second=self.shapes))
-            areas.append(slice_areas(runs, roi_shape(slab)[0]))
-            if self.shapes:
-                sums = replace(sums, crossings=self._crossings(labels, slab, previous))
-                previous = labels[-1].copy()  # a copy lets go of the slab
-            parts.append(
-                replace(
-                    sums,
-                    intensity=_sum_array(self.raw, runs, slab),
-                    probability=_sum_array(self.probabilities, runs, slab),
-                )
-            )
-        return merge_sums(parts), np.concatenate(areas)
-
-    def _slabs(self, core: Roi) -> Iterator[Roi]:
-        z, y, x = core
-        depth = slab_depth(self.source)
-        for start in range(z.start, z.stop, depth):
-            yield slice(start, min(start + depth, z.stop)), y, x
-
-    def _with_halo(self, slab: Roi) -> tuple[Roi, tuple[slice, slice]]:
-        """Grow a slab by one voxel before it in y and x, and say where it lies in that."""
-        z, y, x = slab
-        if not self.shapes:
-            return slab, (slice(None), slice(None))
-        up, left = min(y.start, 1), min(x.start, 1)
-        box = (z, slice(y.start - up, y.stop), slice(x.start - left, x.stop))
-        return box, (slice(up, None), slice(left, None))
-
-    def _plane_before(self, core: Roi) -> NDArray[Any] | None:
-        z, *_ = core
-        if z.start == 0:
-            return None
-        _, y, x = self._with_halo(core)[0]
-        plane: NDArray[Any] = self.source[slice(z.start - 1, z.start), y, x][0]
-        return plane
-
-    def _crossings(
-        self, labels: NDArray[Any], slab: Roi, previous: NDArray[Any] | None
-    ) -> Crossings:
-        z, y, x = (
-            (s.start == 0, s.stop == n) for s, n in zip(slab, self.source.shape, strict=True)
+        piece, shape = piece_of(self.source.array), self.source.shape
+        region = grow(block.core, (1, 1, 1), shape)
+        readers = Readers(
+            open_reader(self.source, self.source.array, piece, region),
+            _read_values(self.raw, piece, block.core),
+            _read_values(self.probabilities, piece, block.core),
         )
-        closed: Closed = (z, y, x)
-        return count_crossings(labels, closed, previous)
+        return tally(block.core, shape, piece, readers, shapes=self.shapes)
 
 
-def _sum_array(array: StoredArray | None, runs: LabelRuns, slab: Roi) -> Values | None:
-    """Sum over an array's values in each object; reads no more than the box around them all."""
-    if array is None:
-        return None
-    if not len(runs.labels):
-        return sum_values(runs, np.empty((0, 0, 0), array.dtype))
-    low = runs.first.min(axis=1)
-    high = runs.first.max(axis=1) + 1
-    high[2] = (runs.first[2] + runs.lengths).max()
-    z, y, x = (
-        slice(s.start + int(a), s.start + int(b)) for s, a, b in zip(slab, low, high, strict=True)
-    )
-    return sum_values(replace(runs, first=runs.first - low[:, None]), array[z, y, x])
+def _read_values(array: StoredArray | None, piece: Zyx, region: Roi) -> BoxReader | None:
+    return None if array is None else open_reader(array, array, piece, region)
