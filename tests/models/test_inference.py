@@ -173,6 +173,40 @@ def test_unpadded_networks_give_the_middle(dimensions, margin, views, options, r
     np.testing.assert_allclose(found, whole[z, y, x], rtol=0, atol=1e-6)
 
 
+class Pair(Sum3):
+    """A network of two maps."""
+
+    def __init__(self, dimensions, **how):
+        super().__init__(dimensions, lean=0.7, **how)
+        self.centerline = Sum3(dimensions, lean=-0.4, **how)
+
+    def both(self, x):
+        return self(x), self.centerline(x)
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": True}, {"tta": True, "rotations": True}])
+@pytest.mark.parametrize(
+    ("dimensions", "margin", "views"),
+    [(2, (0, 0, 0), "xy"), (2, (1, 1, 1), "ortho"), (3, (1, 1, 1), "xy")],
+)
+def test_centerlines_are_looked_at_like_the_mask(dimensions, margin, views, options, rng):
+    raw = rng.standard_normal((12, 7, 9)).astype(np.float32)
+    network = Pair(dimensions, padding=0 if any(margin) else 1)
+    options = {"margin": margin, "views": views, **options}
+    both = predictor(network, dimensions, centerline=True, **options)(raw)
+    for found, alone in zip(both, (network, network.centerline), strict=True):
+        np.testing.assert_array_equal(found, predictor(alone, dimensions, **options)(raw))
+    assert abs(both[0] - both[1]).max() > 0.1
+
+
+def test_centerlines_are_asked_only_of_networks_that_give_them(network):
+    with pytest.raises(ModelError, match="a mask, and no centerlines"):
+        predictor(Sum3(3), 3, centerline=True)
+    weights = EMNet(8, centerline=False).state_dict()
+    with pytest.raises(ModelError, match="a mask, and no centerlines"):
+        build_predictor(EMNet(8, centerline=False), weights, CPU, torch.float32, centerline=True)
+
+
 def test_a_2d_network_sees_at_most_eight_slices_at_once():
     network = Sum3(2)
     predictor(network)(np.zeros((19, 4, 6), np.float32))
@@ -190,7 +224,8 @@ def test_a_slice_does_not_depend_on_its_neighbours(name, rng):
     raw = rng.standard_normal(architecture.input_shape(tile)).astype(np.float32)
     together = evaluate(raw)
     alone = np.concatenate([evaluate(raw[k : k + 1]) for k in range(len(raw))])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    # weights are of chance: kernels for batches and for single slices round differently
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))

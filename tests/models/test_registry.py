@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from volseg.errors import ParameterError, ShapeError
-from volseg.models.registry import ARCHITECTURES, find_architecture
+from volseg.errors import ModelError, ParameterError, ShapeError
+from volseg.models.registry import ARCHITECTURES, check_centerline, find_architecture
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -43,3 +44,16 @@ def test_strides_divide_what_tiles_are_multiples_of():
     for architecture in ARCHITECTURES.values():
         pairs = zip(architecture.multiple, architecture.stride, strict=True)
         assert all(m % s == 0 for m, s in pairs)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_the_registry_knows_which_networks_give_centerlines(name):
+    with torch.device("meta"):
+        network = find_architecture(name).build(8)
+    gives = getattr(network, "centerline", None) is not None
+    assert find_architecture(name).centerline is gives
+    if gives:
+        check_centerline(name)
+        return
+    with pytest.raises(ModelError, match=f"networks of {name} give no centerlines"):
+        check_centerline(name)

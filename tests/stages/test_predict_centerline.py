@@ -1,0 +1,380 @@
+"""Centerlines beside the mask: one pass, the same bytes for any cut and kill, never outdated."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from volseg.blend import FULL
+from volseg.blocks import full_roi
+from volseg.errors import BlockError, ConflictError, ModelError
+from volseg.io.arrays import ArraySpec
+from volseg.io.volumes import create_image, open_image, probabilities_path, volume_tone
+from volseg.io.weights import load_card, load_weights, save_weights
+from volseg.models.emnet import EMNet
+from volseg.pyramid import reduce_mean
+from volseg.stages import predict_block
+from volseg.stages.engine import EngineOptions, one_cluster
+from volseg.stages.label_plan import open_centerlines
+from volseg.stages.predict import predict
+from volseg.stages.predict_outputs import note_untaught
+from volseg.stages.predict_plan import PredictOptions, plan_prediction
+from volseg.stages.progress import NoProgress
+from volseg.stages.results import fingerprint
+from volseg.stages.verify import VerifyOptions, verify
+
+SHAPE = (20, 70, 60)
+TILE, OVERLAP = (12, 32, 32), (4, 8, 8)
+NAME, LINES = "mitochondria", "mitochondria-centerline"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    """One for all tests: to start it takes longer than to segment a small volume."""
+    with one_cluster(EngineOptions(workers=2)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return np.random.default_rng(3).integers(0, 256, SHAPE, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(toy_model, tmp_path_factory):
+    """The toy, with a head for centerlines whose output varies."""
+    weights = dict(load_weights(toy_model, load_card(str(toy_model))))
+    network = EMNet(8).eval()
+    network.load_state_dict(weights)
+    noise = torch.rand(1, 1, 12, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.inference_mode():
+        logits = network.both(noise)[1]
+    gain = 3 / logits.std()
+    weights["centerline.head.weight"] = weights["centerline.head.weight"] * gain
+    weights["centerline.head.bias"] = (weights["centerline.head.bias"] - logits.mean()) * gain
+    path = tmp_path_factory.mktemp("model") / "lines.safetensors"
+    save_weights(path, weights, card_content(toy_model))
+    return str(path)
+
+
+def card_content(model, **changed):
+    content = json.loads(model.with_suffix(".json").read_text())
+    return {k: v for k, v in content.items() if k != "sha256"} | changed
+
+
+def write_raw(path, raw, shard=(8, 32, 32)):
+    values, counts = np.unique(raw, return_counts=True)
+    histogram = {"values": values.tolist(), "counts": counts.tolist()}
+    spec = ArraySpec(raw.shape, "uint8", shard, shard)
+    attributes = {"histogram": histogram, "fingerprint": "test"}
+    image = create_image(path, spec, (5.0, 5.0, 5.0), attributes=attributes)
+    for k, level in enumerate(image.levels):
+        level.write(full_roi(level.shape), reduce_mean(raw, (2**k, 2**k, 2**k)))
+    return path
+
+
+@pytest.fixture
+def volume(raw, tmp_path):
+    return write_raw(tmp_path / "vol.zarr", raw)
+
+
+def options(model, block=(8, 32, 32), workers=2, **more):
+    engine = EngineOptions(workers=workers)
+    more = {"shard": (8, 32, 32), "precision": "float32", "device": "cpu"} | more
+    more = {"store_centerline": True} | more
+    return PredictOptions(model=model, block=block, engine=engine, **more)
+
+
+def read(volume, name):
+    array = open_image(probabilities_path(volume, name)).levels[0]
+    return array[full_roi(array.shape)]
+
+
+def files(volume, name):
+    folder = probabilities_path(volume, name)
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def reference(raw, model, tmp_path_factory):
+    """The files of both images, from one block."""
+    volume = write_raw(tmp_path_factory.mktemp("reference") / "vol.zarr", raw)
+    predict(volume, options(model, SHAPE, 1), NoProgress())
+    return volume
+
+
+def evaluate(network, tile, averaged):
+    """Average both outputs over flips and rotations, each turned back by hand."""
+    looks = [()]
+    if averaged.get("tta"):
+        looks = [f for n in range(4) for f in itertools.combinations((0, 1, 2), n)]
+    turns = (0, 1) if averaged.get("rotations") else (0,)
+    found = []
+    for flips, turn in itertools.product(looks, turns):
+        seen = np.ascontiguousarray(np.rot90(np.flip(tile, flips), turn, (1, 2)))
+        with torch.inference_mode():
+            both = network.both(torch.from_numpy(seen)[None, None])
+        maps = [m.sigmoid().numpy()[0, 0] for m in both]
+        found.append([np.flip(np.rot90(m, -turn, (1, 2)), flips) for m in maps])
+    return np.mean(found, axis=0)
+
+
+def sliding_windows(raw, model, volume, averaged):
+    """Slide a window over the whole volume in memory, with weights accumulated the plain way."""
+    card = load_card(model)
+    network = EMNet(8).eval()
+    network.load_state_dict(dict(load_weights(model, card)))
+    tone = volume_tone(open_image(volume), card.preprocessing)
+    pad = [(o, t) for o, t in zip(OVERLAP, TILE, strict=True)]
+    padded = np.pad(tone(raw), pad, mode="reflect")
+    ramps = []
+    for t, o in zip(TILE, OVERLAP, strict=True):
+        rise = np.sin(np.pi / 2 * (np.arange(o) + 0.5) / o) ** 2
+        ramps.append(np.concatenate([rise, np.ones(t - 2 * o), rise[::-1]]))
+    weight = np.einsum("z,y,x->zyx", *ramps)
+    total, weights = np.zeros((2, *padded.shape)), np.zeros(padded.shape)
+    lattice = zip(raw.shape, OVERLAP, TILE, strict=True)
+    for corner in itertools.product(*(range(0, n + o, t - o) for n, o, t in lattice)):
+        box = tuple(slice(a, a + t) for a, t in zip(corner, TILE, strict=True))
+        total[(slice(None), *box)] += weight * evaluate(network, padded[box], averaged)
+        weights[box] += weight
+    inner = tuple(slice(o, o + n) for o, n in zip(OVERLAP, raw.shape, strict=True))
+    return (total / np.maximum(weights, 1e-9))[(slice(None), *inner)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "averaged"),
+    [(SHAPE, {}), ((13, 36, 30), {"tta": True}), ((9, 30, 36), {"tta": True, "rotations": True})],
+)
+def test_both_maps_equal_a_plain_sliding_window(raw, model, tmp_path, shape, averaged):
+    raw = raw[full_roi(shape)]
+    volume = write_raw(tmp_path / "vol.zarr", raw)
+    predict(volume, options(model, **averaged), NoProgress())
+    plain = sliding_windows(raw, model, volume, averaged)
+    for name, expected in zip((NAME, LINES), plain, strict=True):
+        assert expected.std() > 0.02, "a constant would prove nothing"
+        assert abs(expected * 255 - read(volume, name)).max() < 0.5 + 8 * 255 / FULL
+    assert abs(plain[0] - plain[1]).max() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("block", "workers", "shard"),
+    [((8, 32, 32), 2, (8, 32, 32)), ((16, 32, 64), 1, (4, 16, 16)), ((8, 64, 32), 2, SHAPE)],
+)
+def test_both_are_the_same_for_any_blocks_workers_and_chunks(
+    raw, model, reference, tmp_path, block, workers, shard
+):
+    volume = write_raw(tmp_path / "vol.zarr", raw, shard)
+    predict(volume, options(model, block, workers, shard=shard), NoProgress())
+    for name in (NAME, LINES):
+        np.testing.assert_array_equal(read(volume, name), read(reference, name))
+
+
+def test_the_mask_has_the_same_files_whether_or_not_centerlines_are_stored(raw, model, tmp_path):
+    plain, both = (write_raw(tmp_path / f"{k}.zarr", raw) for k in range(2))
+    predict(plain, options(model, store_centerline=False), NoProgress())
+    predict(both, options(model), NoProgress())
+    assert files(plain, NAME) == files(both, NAME)
+    assert not probabilities_path(plain, LINES).exists()
+
+
+def test_centerlines_are_an_image_of_their_own_that_splitting_accepts(reference):
+    image, mask = (open_image(probabilities_path(reference, n)) for n in (LINES, NAME))
+    assert image.attributes["run"] == {**mask.attributes["run"], "output": "centerline"}
+    assert image.attributes["fingerprint"] == fingerprint(image.attributes["run"])
+    assert image.attributes["model"] == mask.attributes["model"]
+    assert image.levels[0].shard == mask.levels[0].shard
+    assert [a.shape for a in image.levels] == [a.shape for a in mask.levels]
+    coarse = image.levels[1][full_roi(image.levels[1].shape)]
+    np.testing.assert_array_equal(coarse, reduce_mean(read(reference, LINES), (2, 2, 2)))
+    assert open_centerlines(reference, NAME).path == image.path
+
+
+def test_each_tile_is_evaluated_once_for_both(model, volume, monkeypatch):
+    calls, real = [], EMNet.features
+
+    def counting(self, x):
+        calls.append(x)
+        return real(self, x)
+
+    monkeypatch.setattr(EMNet, "features", counting)
+    report = predict(volume, options(model), NoProgress())
+    assert len(calls) == report.tiles == plan_prediction(volume, options(model)).tiles
+
+
+def test_centerlines_of_a_complete_mask_are_added_and_the_mask_is_left_alone(
+    model, volume, reference
+):
+    predict(volume, options(model, store_centerline=False), NoProgress())
+    before = files(volume, NAME)
+    changed = {p: p.stat().st_mtime_ns for p in probabilities_path(volume, NAME).rglob("*")}
+    tiles = plan_prediction(volume, options(model)).tiles
+    assert predict(volume, options(model), NoProgress()).tiles == tiles
+    assert {p: p.stat().st_mtime_ns for p in changed} == changed
+    assert files(volume, NAME) == before
+    np.testing.assert_array_equal(read(volume, LINES), read(reference, LINES))
+    for again in (True, False):
+        report = predict(volume, options(model, store_centerline=again), NoProgress())
+        assert (report.tiles, report.resumed) == (0, True)
+    assert open_centerlines(volume, NAME).attributes["complete"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_after_a_failure_between_both_writes_the_same_command_completes_them(
+    model, volume, reference, monkeypatch, first
+):
+    if first:
+        predict(volume, options(model, store_centerline=False), NoProgress())
+    real, calls = predict_block.to_probabilities, []
+
+    def broken(shares):
+        calls.append(shares)
+        # an even one is that of centerlines, after their mask has been written
+        if len(calls) == 6:
+            raise OSError("no space left")
+        return real(shares)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_block, "to_probabilities", broken)
+        with pytest.raises(BlockError, match="no space left"):
+            predict(volume, options(model, workers=1), NoProgress())
+    assert not open_image(probabilities_path(volume, LINES)).attributes["complete"]
+    report = predict(volume, options(model), NoProgress())
+    assert (report.tiles, report.resumed) == (0, True), "the pieces were still there"
+    for name in (NAME, LINES):
+        np.testing.assert_array_equal(read(volume, name), read(reference, name))
+        assert open_image(probabilities_path(volume, name)).attributes["complete"]
+
+
+def interrupt(volume, chosen, monkeypatch):
+    """Leave a run whose blocks have all failed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_block, "to_probabilities", None)
+        with pytest.raises(BlockError):
+            predict(volume, chosen, NoProgress())
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_interrupted_run_is_not_finished_as_another(model, volume, monkeypatch, stored):
+    interrupt(volume, options(model, store_centerline=stored), monkeypatch)
+    with pytest.raises(ConflictError, match="centerline was"):
+        predict(volume, options(model, store_centerline=not stored), NoProgress())
+    other = options(model, store_centerline=not stored, overwrite=True)
+    assert predict(volume, other, NoProgress()).tiles > 0
+    assert probabilities_path(volume, LINES).exists() is not stored
+
+
+def test_centerlines_never_outlive_their_mask(model, volume, monkeypatch):
+    predict(volume, options(model), NoProgress())
+    with pytest.raises(ConflictError, match="roi was"):
+        predict(volume, options(model, roi="0:8,:,:"), NoProgress())
+    plain = {"roi": "0:8,:,:", "store_centerline": False, "overwrite": True}
+    predict(volume, options(model, **plain), NoProgress())
+    assert not probabilities_path(volume, LINES).exists()
+    part = options(model, roi="0:8,:,:")
+    interrupt(volume, part, monkeypatch)
+    predict(volume, options(model, store_centerline=False, overwrite=True), NoProgress())
+    assert not list((volume / ".volseg").glob(f"*{LINES}*"))
+
+
+def test_a_mask_of_such_a_name_is_nobodys_centerlines(model, volume):
+    named = options(model, name=LINES, store_centerline=False)
+    predict(volume, named, NoProgress())
+    before = files(volume, LINES)
+    with pytest.raises(ConflictError, match="output was None, now 'centerline'"):
+        predict(volume, options(model), NoProgress())
+    predict(volume, options(model, store_centerline=False), NoProgress())
+    assert files(volume, LINES) == before
+
+
+def test_verification_knows_centerlines(model, reference):
+    chosen = VerifyOptions(sample=2, model=model, engine=EngineOptions(workers=1))
+    report = verify(reference, chosen, NoProgress())
+    assert report.ok, report.findings
+    assert {s.array for s in report.sampled} == {f"probabilities/{n}" for n in (NAME, LINES)}
+    assert {s.largest for s in report.sampled} == {0}
+
+
+def test_networks_without_centerlines_are_refused_and_those_with_are_named(
+    toy_model, volume, tmp_path
+):
+    path = tmp_path / "single.safetensors"
+    network = EMNet(8, centerline=False)
+    save_weights(path, network.state_dict(), card_content(toy_model, architecture="emnet-single"))
+    with pytest.raises(ModelError, match=r"emnet-single give no centerlines.* emnet, emnet-paper"):
+        predict(volume, options(str(path)), NoProgress())
+    program = tmp_path / "program.safetensors"
+    weights = {"program": torch.zeros(3, dtype=torch.uint8)}
+    save_weights(program, weights, card_content(toy_model, architecture="torchscript"))
+    with pytest.raises(ModelError, match="TorchScript programs give no centerlines"):
+        predict(volume, options(str(program)), NoProgress())
+    assert not (volume / "probabilities").exists()
+
+
+def test_a_network_that_never_learned_centerlines_is_noted(toy_model, volume, tmp_path):
+    card = load_card(str(toy_model))
+    assert note_untaught(card) == note_untaught(load_card("emnet")) == ()
+    for recipe in ({"loss": "dice"}, {"loss": "emnet", "centerline_weight": 0}):
+        content = card_content(toy_model, training={"recipe": recipe})
+        path = tmp_path / "untaught.safetensors"
+        save_weights(path, load_weights(toy_model, card), content)
+        (note,) = plan_prediction(volume, options(str(path))).notes
+        assert "trained without centerlines" in note
+        assert plan_prediction(volume, options(str(path), store_centerline=False)).notes == ()
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from volseg.models.inference import Predictor
+from volseg.stages.engine import EngineOptions
+from volseg.stages.predict import predict
+from volseg.stages.predict_plan import PredictOptions
+from volseg.stages.progress import NoProgress
+if __name__ == "__main__":
+    real = Predictor.__call__
+    def slow(self, tile):
+        time.sleep(0.03)
+        return real(self, tile)
+    Predictor.__call__ = slow
+    options = PredictOptions(model=sys.argv[2], block=(8, 32, 32), shard=(8, 32, 32),
+        precision="float32", device="cpu", store_centerline=True, engine=EngineOptions(workers=2))
+    print("started", flush=True)
+    predict(Path(sys.argv[1]), options, NoProgress())
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_both_end_with_the_same_bytes(model, volume, reference):
+    luck, kills, attempt = random.Random(5), 0, 0
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(volume), model],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with process:
+            process.stdout.readline()
+            # a busy machine gets further only if it is given longer
+            deadline = time.monotonic() + luck.uniform(0.4, 1.5) * (1 + attempt / 4)
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if process.poll() is not None:
+                break
+            os.killpg(process.pid, signal.SIGKILL)
+        kills, attempt = kills + 1, attempt + 1
+    assert process.returncode == 0
+    assert kills > 0, "the run was never interrupted"
+    for name in (NAME, LINES):
+        np.testing.assert_array_equal(read(volume, name), read(reference, name))
+    assert open_centerlines(volume, NAME).attributes["complete"]
