@@ -16,6 +16,7 @@ from volseg.handover import Handover
 from volseg.io.weights import load_card, shipped_models
 from volseg.models.inference import choose_device
 from volseg.stages.engine import EngineOptions
+from volseg.stages.predict_outputs import CENTERLINE
 from volseg.stages.predict_plan import PredictOptions, PredictPlan, plan_prediction
 from volseg.stages.verify_block import absent_shards
 from volseg.stages.verify_images import Subject, recorded_roi
@@ -79,6 +80,7 @@ def network_again(subject: Subject, model: str, engine: EngineOptions) -> Predic
         tta=tta,
         rotations=rotations,
         views=views,
+        store_centerline=CENTERLINE.items() <= run.items(),
         engine=engine,
     )
 

@@ -130,7 +130,7 @@ def recompute(
         options = network_again(subject, named, engine)
         plan, same = plan_again(volume, subject, options)
         theirs = {k: v for k, v in subject.run.items() if k not in FREE}
-        ours = {k: v for k, v in plan.header.items() if k not in FREE}
+        ours = {k: v for k, v in plan.outputs[-1].header.items() if k not in FREE}
         chosen = choose_blocks(subject, count)
     except (KeyError, TypeError, ValueError, VolumeError) as error:
         message = f"its parameters cannot be used: {error!r}"
@@ -187,12 +187,13 @@ def _predict(plan: PredictPlan, options: PredictOptions, scratch: Path, region: 
     task = PredictTask(
         raw=plan.image.levels[plan.level],
         factor=plan.image.factors[plan.level],
-        output=output,
+        output=None if plan.store_centerline else output,
         handover=plan.handover,
         pieces=Pieces(scratch / "pieces"),
         tone=volume_tone(plan.image, plan.card.preprocessing),
         margin=plan.margin,
         choice=choose_network(plan, options),
+        centerline=output if plan.store_centerline else None,
     )
     PredictRun(task, ledger, NoProgress()).run(options.engine)
     return output[region]
