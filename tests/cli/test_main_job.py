@@ -103,3 +103,23 @@ def test_bad_input_is_named_with_exit_status_2(volseg, arguments, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_centerlines_are_stored_on_request_and_then_split_by(volseg, stack, toy_model, tmp_path):
+    volume = tmp_path / "vol.zarr"
+    volseg("convert", stack, volume, "-q")
+    model = ("--model", toy_model, "-q")
+    refused = volseg("segment", volume, "--model", "unet2d", "--store-centerline")
+    assert refused.exit_code == 2
+    assert "those of emnet, emnet-paper give both" in refused.stderr
+    assert not (volume / "probabilities").exists()
+    assert volseg("segment", volume, *model).exit_code == 0
+    refused = volseg("label", volume, "--split", "centerline", "--overwrite")
+    assert refused.exit_code == 2
+    assert "write it with `volseg segment --store-centerline`" in refused.stderr
+    done = volseg("segment", volume, *model, "--store-centerline")
+    assert done.exit_code == 0, done.output
+    done = volseg("label", volume, "--split", "centerline", "--overwrite", "-q")
+    assert done.exit_code == 0, done.output
+    assert (volume / "probabilities" / "mitochondria-centerline" / "zarr.json").exists()
+    assert volseg("segment", volume, *model, "--split", "centerline").exit_code == 0

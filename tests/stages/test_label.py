@@ -48,12 +48,12 @@ def probabilities():
     return np.where(noise, 255, smooth * 190).astype(np.uint8)
 
 
-def write_volume(path, probabilities, complete=True, voxel_size=(5.0, 5.0, 5.0)):
+def write_volume(path, probabilities, complete=True, voxel_size=(5.0, 5.0, 5.0), roi=None):
     spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
     attributes = {
         "complete": complete,
         "fingerprint": "test",
-        "run": {"roi": [[0, n] for n in SHAPE]},
+        "run": {"roi": [[s.start, s.stop] for s in roi or full_roi(SHAPE)]},
         "model": {"threshold": 0.5},
     }
     create_image(path, spec, voxel_size, attributes={})
@@ -344,6 +344,26 @@ def test_each_centerline_is_an_object(tmp_path, hollow, block):
     assert report.objects == want.max() > before.max()
     run = open_image(labels_path(volume, NAME)).attributes["run"]
     assert run["centerlines"] == "lines"
+
+
+@pytest.mark.parametrize("block", [(16, 32, 64), None])
+def test_nothing_beyond_the_region_is_filled_or_split(tmp_path, hollow, block):
+    region = (slice(5, 31), slice(20, 101), slice(0, 77))
+    within = np.zeros_like(hollow)
+    within[region] = hollow[region]
+    volume = write_volume(tmp_path / "vol.zarr", within, roi=region)
+    rules = {"min_size": 4, "fill_holes": True, "split": "distance", "split_depth": 1.0}
+    report = label(volume, NAME, options(block, **rules), NoProgress())
+    found = read(volume)
+    outside = np.ones(SHAPE, bool)
+    outside[region] = False
+    assert not found[outside].any()
+    # as if there were no more than the region
+    alone = filled(expected(hollow[region], 128, 4))
+    want = parted(alone, Splitter("distance", depth=1.0))
+    np.testing.assert_array_equal(found[region], want)
+    assert report.objects == want.max() > alone.max()
+    assert (alone > 0).sum() > (expected(hollow[region], 128, 4) > 0).sum()
 
 
 @pytest.mark.parametrize("function", ["component_boxes", "gather_runs"])

@@ -8,9 +8,10 @@ import tifffile
 from scipy import ndimage
 
 from volseg.blocks import full_roi
-from volseg.errors import ConflictError, ParameterError
+from volseg.errors import ConflictError, ModelError, ParameterError
 from volseg.io.volumes import labels_path, open_image, probabilities_path
 from volseg.pyramid import reduce_mean
+from volseg.splitting import Splitter
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict_plan import PredictOptions
@@ -136,3 +137,58 @@ def test_a_wrong_threshold_is_refused_before_anything_is_computed(volume, toy_mo
     with pytest.raises(ParameterError, match=r"above 0 and up to 1, found 1\.5"):
         segment(volume, options(toy_model, threshold=1.5), NoProgress())
     assert not probabilities_path(volume, NAME).exists()
+
+
+def test_objects_are_split_by_the_centerlines_of_the_same_run(volume, toy_model):
+    parts = {"min_size": 4, "split": "centerline"}
+    report = segment(volume, options(toy_model, **parts), NoProgress())
+    assert report.predict.tiles > 0
+    lines = probabilities_path(volume, f"{NAME}-centerline")
+    run = open_image(labels_path(volume, NAME)).attributes["run"]
+    assert run["centerlines"] == open_image(lines).attributes["fingerprint"]
+    again = segment(volume, options(toy_model, **parts), NoProgress())
+    assert (again.predict.tiles, again.label.objects) == (0, report.label.objects)
+    # split once more, whole, from what is stored
+    whole = label_with_scipy(read(probabilities_path(volume, NAME)), 128, 4)
+    expected = np.zeros(SHAPE, int)
+    for number, box in enumerate(ndimage.find_objects(whole), 1):
+        pieces = Splitter("centerline")(whole[box] == number, read(lines)[box] >= 128)
+        expected[box][pieces > 0] = pieces[pieces > 0] + expected.max()
+    labels = read(labels_path(volume, NAME))
+    assert labels.max() == report.label.objects == expected.max() >= whole.max() > 1
+    np.testing.assert_array_equal(labels > 0, expected > 0)
+    pairs = np.unique(np.stack([labels[labels > 0], expected[labels > 0]]), axis=1)
+    assert pairs.shape[1] == labels.max()
+
+
+def label_with_scipy(probabilities, level, smallest):
+    labels, _ = ndimage.label(probabilities >= level, np.ones((3, 3, 3)))
+    small = np.bincount(labels.ravel()) < smallest
+    return ndimage.label(np.where(small[labels], 0, labels) > 0, np.ones((3, 3, 3)))[0]
+
+
+def test_splitting_by_centerlines_later_evaluates_for_them_alone(volume, toy_model, reference):
+    segment(volume, options(toy_model, min_size=4), NoProgress())
+    later = options(toy_model, min_size=4, split="centerline", overwrite=True)
+    report = segment(volume, later, NoProgress())
+    assert report.predict.tiles > 0
+    np.testing.assert_array_equal(read(probabilities_path(volume, NAME)), reference[0])
+    assert open_image(labels_path(volume, NAME)).attributes["run"]["split"] == "centerline"
+
+
+def test_an_estimate_counts_centerlines(volume, toy_model):
+    plain = estimate(volume, options(toy_model))
+    both = estimate(volume, options(toy_model, split="centerline"))
+    assert both.tiles == plain.tiles
+    assert both.disk_bytes > plain.disk_bytes
+    assert not (volume / "probabilities").exists()
+
+
+def test_a_model_without_centerlines_is_refused_before_anything_is_computed(volume):
+    for options in (
+        SegmentOptions(PredictOptions("unet3d", store_centerline=True)),
+        SegmentOptions(PredictOptions("unet3d"), split="centerline"),
+    ):
+        with pytest.raises(ModelError, match="those of emnet, emnet-paper give both"):
+            segment(volume, options, NoProgress())
+    assert not (volume / "probabilities").exists()
