@@ -29,9 +29,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from _large_volume import Expected, make_volume
+from _large_volume import NAME, Expected, make_volume
 
-from volseg.io.volumes import open_image
+from volseg.io.volumes import labels_path, open_image, scratch_path
 
 SCALES = {
     "sixteenth": (256, 512, 2048),
@@ -39,7 +39,7 @@ SCALES = {
     "full": (1024, 2048, 2048),
 }
 COMMANDS = {
-    "label": ["label", "--overwrite"],
+    "label": ["label"],
     "stats basic": ["stats", "--measure", "basic"],
     "stats": ["stats"],
     "evaluate": ["evaluate", "--truth", "truth", "--output", "evaluation"],
@@ -59,6 +59,9 @@ class Run:
 
 def run(command: str, volume: Path) -> Run:
     """Run a command and wait for its report."""
+    if command == "label":  # which is soon done where nothing is missing
+        shutil.rmtree(labels_path(volume, NAME), ignore_errors=True)
+        shutil.rmtree(scratch_path(volume), ignore_errors=True)
     verb, *flags = COMMANDS[command]
     line = [sys.executable, "-m", "volseg", verb, str(volume), *flags, "--json", "-q"]
     with tempfile.TemporaryFile("w+") as output:
