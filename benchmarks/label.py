@@ -6,6 +6,7 @@ are not counted. All of them leave the same image, pyramid included; those that 
 memory make theirs from there, with volseg's own reduction.
 
     python benchmarks/label.py --tiles 8,6,6 --repeats 3    # scipy and cc3d take 7.4 GB
+    python benchmarks/label.py --tiles 4,6,6 --measured     # Zarr to table
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ import cc3d
 import numpy as np
 import tifffile
 from scipy import ndimage
+from skimage.measure import regionprops_table
 
 from volseg.blocks import full_roi
 from volseg.io.arrays import fit_spec
+from volseg.io.tables import write_table
 from volseg.io.volumes import (
     create_image,
     labels_path,
@@ -38,6 +41,7 @@ from volseg.stages.engine import EngineOptions
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.memory import keep_freed_memory
 from volseg.stages.progress import NoProgress
+from volseg.stages.stats import StatsOptions, stats
 from volseg.voting import reduce_labels
 
 TRUTH = Path(__file__).parents[1] / "examples" / "crop" / "labels.tif"
@@ -72,7 +76,7 @@ def make_volume(volume: Path, tiles: tuple[int, int, int]) -> None:
         array.write((slice(z, stop), *full_roi(shape)[1:]), pair[: stop - z])
 
 
-def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
+def run(contestant: str, volume: Path, workers: int, *, measured: bool) -> dict[str, float]:
     """Label once; return seconds, objects, and peak memory in MB beyond that at the start."""
     idle = peak_megabytes()
     shutil.rmtree(labels_path(volume, NAME), ignore_errors=True)
@@ -82,6 +86,9 @@ def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
         if contestant == "volseg":
             options = LabelOptions(engine=EngineOptions(workers=workers))
             objects = label(volume, NAME, options, NoProgress()).objects
+            if measured:
+                basic = StatsOptions(engine=EngineOptions(workers=workers), measure="basic")
+                stats(volume, basic, NoProgress())
         else:
             source = open_image(probabilities_path(volume, NAME)).levels[0]
             mask = source[full_roi(source.shape)] >= 128
@@ -91,6 +98,9 @@ def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
                 labels = np.empty(mask.shape, np.uint32)
                 objects = ndimage.label(mask, np.ones((3, 3, 3)), output=labels)
             write_labels(Path(folder) / "labels", labels)
+            if measured:
+                found = regionprops_table(labels, properties=("label", "area", "bbox", "centroid"))
+                write_table(Path(folder) / "objects.parquet", found, {}, {})
         seconds = time.perf_counter() - begun
     return {"seconds": seconds, "objects": objects, "megabytes": peak_megabytes() - idle}
 
@@ -119,12 +129,20 @@ def main() -> None:
     parser.add_argument("--tiles", default="8,6,6", help="crops of 32 x 384 x 384 per axis")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--measured",
+        action="store_true",
+        help="and measure: regionprops_table for peers",
+    )
     parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--volume", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
         keep_freed_memory()  # as the command line does
-        print(json.dumps(run(arguments.only, arguments.volume, arguments.workers)))
+        found = run(
+            arguments.only, arguments.volume, arguments.workers, measured=arguments.measured
+        )
+        print(json.dumps(found))
         return
     z, y, x = (int(t) for t in arguments.tiles.split(","))
     results: dict[str, list[dict[str, float]]] = {c: [] for c in CONTESTANTS}
@@ -136,6 +154,7 @@ def main() -> None:
             for contestant in CONTESTANTS:
                 command = [sys.executable, __file__, "--only", contestant, "--volume", volume]
                 command += ["--workers", str(arguments.workers)]
+                command += ["--measured"] if arguments.measured else []
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 results[contestant].append(json.loads(done.stdout))
                 print(contestant, results[contestant][-1], flush=True)

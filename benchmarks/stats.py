@@ -26,28 +26,37 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes, mesh_surface_area, regionprops, regionprops_table
 
 from volseg.blocks import Grid, full_roi
-from volseg.io.arrays import fit_spec
+from volseg.io.arrays import StoredArray, fit_spec
 from volseg.io.tables import write_table
 from volseg.io.volumes import create_image, labels_path, open_image, register_label
 from volseg.stages.engine import EngineOptions
 from volseg.stages.progress import NoProgress
 from volseg.stages.stats import StatsOptions, stats
 
-CONTESTANTS = ("basic", "shapes", "full", "regionprops", "meshes")
+CONTESTANTS = ("basic", "shapes", "full", "regionprops", "meshes", "same table")
 PEERS = {
-    "basic": "regionprops",
-    "shapes": "meshes",
-    "full": "meshes",
+    "basic": ("regionprops",),
+    "shapes": ("meshes",),
+    "full": ("meshes", "same table"),
 }
+BASIC = ("label", "area", "bbox", "centroid")
+SHAPES = (
+    "euler_number",
+    "inertia_tensor",
+    "axis_major_length",
+    "axis_minor_length",
+    "equivalent_diameter_area",
+)
+INTENSITIES = ("intensity_mean", "intensity_std", "intensity_min", "intensity_max")
 NAME = "mitochondria"
 FRACTION = 0.08
 SIZE = (5.0, 5.0, 5.0)
 Array = NDArray[Any]
 
 
-def draw_tube(labels: Array, label: int, rng: np.random.Generator) -> None:
+def draw_tube(labels: Array, label: int, width: float, rng: np.random.Generator) -> None:
     """Draw a bent tube where there is nothing yet."""
-    radius, length = rng.uniform(14, 32), rng.uniform(60, 420)
+    radius, length = width * rng.uniform(0.6, 1.4), width * rng.uniform(2.6, 18)
     middle = rng.uniform(0, labels.shape)
     along, across = rng.normal(size=(2, 3))
     along /= np.linalg.norm(along)
@@ -66,7 +75,7 @@ def draw_tube(labels: Array, label: int, rng: np.random.Generator) -> None:
     view[near & (view == 0)] = label
 
 
-def make_volume(volume: Path, shape: tuple[int, int, int]) -> None:
+def make_volume(volume: Path, shape: tuple[int, int, int], width: float) -> None:
     """Write noise, and tubes until they fill their fraction."""
     rng = np.random.default_rng(0)
     labels = np.zeros(shape, np.uint32)
@@ -74,7 +83,7 @@ def make_volume(volume: Path, shape: tuple[int, int, int]) -> None:
     while np.count_nonzero(labels) < FRACTION * labels.size:
         for _ in range(4):
             label += 1
-            draw_tube(labels, label, rng)
+            draw_tube(labels, label, width, rng)
     raw = create_image(volume, fit_spec(shape, "uint8"), SIZE, attributes={}).levels[0]
     spec = fit_spec(shape, "uint32")
     image = create_image(labels_path(volume, NAME), spec, SIZE, label=True, attributes={})
@@ -96,7 +105,7 @@ def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
     else:
         source = open_image(labels_path(volume, NAME)).levels[0]
         labels = source[full_roi(source.shape)]
-        columns = measure_in_memory(contestant, labels)
+        columns = measure_in_memory(contestant, labels, open_image(volume).levels[0])
         objects = len(columns["label"])
         write_table(volume / "peer.parquet", columns, {}, {})
     seconds = time.perf_counter() - begun
@@ -108,18 +117,27 @@ def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
     }
 
 
-def measure_in_memory(contestant: str, labels: Array) -> dict[str, Array]:
-    """Measure as scikit-image does: the basic set, or the mesh of every object."""
+def measure_in_memory(contestant: str, labels: Array, raw: StoredArray) -> dict[str, Array]:
+    """Measure as scikit-image does: the basic set, the mesh of each object, or all that volseg has."""
     if contestant == "regionprops":
-        found = regionprops_table(labels, properties=("label", "area", "bbox", "centroid"))
-        return {k: np.asarray(v) for k, v in found.items()}
+        return regionprops_table(labels, properties=BASIC)
+    if contestant == "meshes":
+        return mesh_areas(labels)
+    table = regionprops_table(
+        labels, raw[full_roi(raw.shape)], properties=(*BASIC, *SHAPES, *INTENSITIES), spacing=SIZE
+    )
+    return {**table, **mesh_areas(labels)}
+
+
+def mesh_areas(labels: Array) -> dict[str, Array]:
+    """Measure surfaces by marching cubes, object by object."""
     rows = []
     for region in regionprops(labels):
         mask = np.pad(region.image, 1).astype(np.float32)
         vertices, faces, _, _ = marching_cubes(mask, 0.5, spacing=SIZE)
         rows.append((region.label, mesh_surface_area(vertices, faces)))
     label, area = zip(*rows, strict=True)
-    return {"label": np.array(label), "area": np.array(area)}
+    return {"label": np.array(label), "surface": np.array(area)}
 
 
 def peak_megabytes() -> float:
@@ -131,6 +149,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="320,1024,1024")
+    parser.add_argument("--width", type=float, default=23, help="mean radius of a tube, voxels")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--volume", type=Path, help="where to keep the volume for another time")
@@ -139,7 +158,7 @@ def main() -> None:
     z, y, x = (int(n) for n in arguments.shape.split(","))
     if arguments.only == "make":
         # in a process of its own, since a child's peak begins with its parent's
-        make_volume(arguments.volume, (z, y, x))
+        make_volume(arguments.volume, (z, y, x), arguments.width)
         return
     if arguments.only:
         print(json.dumps(run(arguments.only, arguments.volume, arguments.workers)))
@@ -149,7 +168,8 @@ def main() -> None:
         volume = arguments.volume or Path(folder) / "vol.zarr"
         if not volume.exists():
             command = [sys.executable, __file__, "--only", "make", "--volume", volume]
-            subprocess.run([*command, "--shape", arguments.shape], check=True)
+            command += ["--shape", arguments.shape, "--width", str(arguments.width)]
+            subprocess.run(command, check=True)
         voxels = float(np.prod(open_image(volume).levels[0].shape))
         for _ in range(arguments.repeats):
             for contestant in CONTESTANTS:
@@ -169,12 +189,12 @@ def report(results: dict[str, list[dict[str, float]]], megavoxels: float) -> Non
         cpu = statistics.median(f["cpu"] for f in found)
         line = f"{contestant:11} {megavoxels / seconds:6.0f} Mvoxel/s   {cpu:5.2f} s of cpu time"
         line += f"   peak {peak:5.0f} MB"
-        if contestant in PEERS:
-            pairs = list(zip(results[PEERS[contestant]], found, strict=True))
+        for peer in PEERS.get(contestant, ()):
+            pairs = list(zip(results[peer], found, strict=True))
             fast, less = (
                 statistics.median(p[k] / f[k] for p, f in pairs) for k in ("seconds", "cpu")
             )
-            line += f"   {fast:.1f} times as fast as {PEERS[contestant]}, {less:.1f} in cpu time"
+            line += f"   {fast:.1f} times as fast as {peer}, {less:.1f} in cpu time"
         print(line)
 
 
