@@ -118,7 +118,7 @@ def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
 
 
 def measure_in_memory(contestant: str, labels: Array, raw: StoredArray) -> dict[str, Array]:
-    """Measure as scikit-image does: the basic set, the mesh of each object, or all that volseg has."""
+    """Measure as scikit-image does: the basic set, each object's mesh, or all that volseg has."""
     if contestant == "regionprops":
         return regionprops_table(labels, properties=BASIC)
     if contestant == "meshes":
