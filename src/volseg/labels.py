@@ -90,6 +90,22 @@ def find_components(
     return Components(runs, values, sizes, (z * shape[1] + y) * shape[2] + x, planes)
 
 
+def number_runs(components: Components, numbers: Labels) -> Labels:
+    """Give each run of a block the number of its object.
+
+    Parameters
+    ----------
+    components : Components
+    numbers : shape (components,)
+        0 for those that are dropped.
+
+    Returns
+    -------
+    type of ``numbers``, shape (runs,)
+    """
+    return numbers[components.values - 1]
+
+
 def render(components: Components, numbers: Labels, core: Roi, part: Roi | None = None) -> Labels:
     """Write a block's labels out, each component with the number of its object.
 
@@ -103,7 +119,7 @@ def render(components: Components, numbers: Labels, core: Roi, part: Roi | None 
     """
     z, y, x = roi_shape(core)
     box = part or full_roi((z, y, x))
-    return paint(components.runs, numbers[components.values - 1], y, box)
+    return paint(components.runs, number_runs(components, numbers), y, box)
 
 
 def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDArray[np.bool_]:

@@ -185,7 +185,7 @@ def test_a_second_run_does_nothing_and_another_result_is_not_replaced_silently(
     assert not (scratch_path(volume) / f"label-{NAME}").exists()
 
 
-@pytest.mark.parametrize("function", ["find_components", "touching", "render"])
+@pytest.mark.parametrize("function", ["find_components", "touching", "paint"])
 def test_after_a_failure_the_same_command_completes_it(
     tmp_path, probabilities, monkeypatch, function
 ):
@@ -211,7 +211,7 @@ def test_after_a_failure_the_same_command_completes_it(
 def test_damaged_scratch_is_made_again(tmp_path, probabilities, monkeypatch):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     with monkeypatch.context() as patch:
-        patch.setattr(label_block, "render", None)
+        patch.setattr(label_block, "paint", None)
         with pytest.raises(BlockError):
             label(volume, NAME, options(), NoProgress())
     (scratch_path(volume) / f"label-{NAME}" / "1-1-1.runs").write_bytes(b"rubbish")
@@ -394,7 +394,7 @@ def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, 
     volume = write_volume(tmp_path / "vol.zarr", hollow)
     rules = options((16, 64, 64), fill_holes=True, split="distance", split_depth=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(label_block, "render", None)
+        patch.setattr(label_block, "paint", None)
         with pytest.raises(BlockError):
             label(volume, NAME, rules, NoProgress())
     folder = scratch_path(volume) / f"label-{NAME}" / kind

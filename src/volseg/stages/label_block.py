@@ -18,10 +18,11 @@ from volseg.labels import (
     Pairs,
     find_components,
     find_seeded,
-    render,
+    number_runs,
     touching,
 )
 from volseg.pyramid import reduced_shape
+from volseg.runs import Runs, paint
 from volseg.types import Labels, Roi, Zyx
 from volseg.voting import reduce_labels
 
@@ -144,7 +145,9 @@ class WriteBlock:
     def __call__(self, item: Numbered) -> int:
         """Write one block; return its voxels."""
         core = item.block.core
-        layers = [layer.load(item.block.index) for layer in item.layers]
+        loaded = [layer.load(item.block.index) for layer in item.layers]
+        # once for all pieces: a block has many, and many more runs than a piece
+        layers = [(found.runs, number_runs(found, numbers)) for found, numbers in loaded]
         shards = Grid(self.labels.shape, self.labels.shard).blocks(core)
         # the disk works on one shard while the next is made
         waits = [w for s in shards for w in self._write(s, _Piecewise(layers, core))]
@@ -181,9 +184,9 @@ class WriteBlock:
 
 @dataclass(frozen=True)
 class _Piecewise:
-    """A block of labels, of which any piece can be painted."""
+    """A block of labels, of which any piece can be painted: runs, and what each becomes."""
 
-    layers: Sequence[tuple[Components, Labels]]
+    layers: Sequence[tuple[Runs, Labels]]
     core: Roi
 
     def paint(self, corner: Sequence[int], shape: Zyx) -> Labels:
@@ -191,10 +194,11 @@ class _Piecewise:
             slice(c - s.start, c - s.start + n)
             for c, s, n in zip(corner, self.core, shape, strict=True)
         )
-        first, *others = self.layers
-        labels = render(*first, self.core, (z, y, x))
-        for layer in others:
-            labels |= render(*layer, self.core, (z, y, x))
+        height = roi_shape(self.core)[1]
+        (runs, numbers), *others = self.layers
+        labels = paint(runs, numbers, height, (z, y, x))
+        for runs, numbers in others:
+            labels |= paint(runs, numbers, height, (z, y, x))
         return labels
 
 
