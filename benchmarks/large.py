@@ -8,7 +8,7 @@ that takes more memory than allowed.
 Each command runs in a process of its own through the command line, start-up included. Peak memory
 is what the system noted of that process.
 
-    python benchmarks/large.py                                # 1 and 4 gigavoxels, 8 GB of disk
+    python benchmarks/large.py                                # 1 and 4 gigavoxels, 5 GB of disk
     python benchmarks/large.py --scales sixteenth,quarter
     python benchmarks/large.py --folder kept --only evaluate  # the volumes stay
 """
