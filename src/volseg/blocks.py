@@ -24,6 +24,11 @@ class Block:
     index: Zyx
     core: Roi
 
+    def __str__(self) -> str:
+        """Name the block by its position, and its voxels as ``--roi`` takes them."""
+        box = ",".join(f"{s.start}:{s.stop}" for s in self.core)
+        return f"block {','.join(map(str, self.index))} ({box})"
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -17,6 +17,8 @@ VolsegError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class VolsegError(Exception):
     """Base of all errors that volseg raises on purpose."""
@@ -59,7 +61,20 @@ class WorkError(VolsegError):
 
 
 class BlockError(WorkError):
-    """Blocks failed; the message names them."""
+    """Blocks failed; the message names them.
+
+    Attributes
+    ----------
+    missing : what is missing now, as far as it is known: `volseg.blocks.Block`.
+    """
+
+    def __init__(self, message: str, missing: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with what is missing."""
+        return type(self), (str(self), self.missing)
 
 
 class StorageError(WorkError):

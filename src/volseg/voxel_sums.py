@@ -99,7 +99,7 @@ def _is_empty(cube: Cube, z: int, y: int, width: int) -> bool:
     any_slot = np.int32(0)
     for x in range(width):
         any_slot |= cube[z, y, x + 1]
-    return any_slot == 0
+    return bool(any_slot == 0)
 
 
 @compiled

@@ -270,7 +270,11 @@ def test_nothing_is_written_but_what_is_asked_for(tmp_path, truth, predicted):
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
     written = write_results(result, {"dice": 0.5}, tmp_path / "out")
     assert json.loads(written[0].read_text(encoding="utf-8")) == {"dice": 0.5}
-    assert [p.name for p in written] == ["evaluation.json", "curves.png"][: 1 + can_draw()]
+    assert [p.name for p in written] == [
+        "evaluation.json",
+        "errors.parquet",
+        "curves.png",
+    ][: 2 + can_draw()]
     errors = tmp_path / "out" / "errors.parquet"
     assert sorted((tmp_path / "out").iterdir()) == sorted([*written, errors])
     rows = parquet.read_table(errors).to_pylist()

@@ -194,7 +194,7 @@ def test_after_a_failure_the_same_command_completes_it(
 
     def broken(*arguments, **named):
         calls.append(arguments)
-        if len(calls) == 7:
+        if len(calls) >= 7:
             raise RuntimeError("a cosmic ray")
         return real(*arguments, **named)
 
@@ -273,7 +273,7 @@ def test_after_a_failure_among_holes_the_same_command_completes_it(
 
     def broken(*arguments):
         calls.append(arguments)
-        if len(calls) == 7:
+        if len(calls) >= 7:
             raise RuntimeError("a cosmic ray")
         return real(*arguments)
 
@@ -375,7 +375,7 @@ def test_after_a_failure_among_pieces_the_same_command_completes_it(
 
     def broken(*arguments):
         calls.append(arguments)
-        if len(calls) == 3:
+        if len(calls) >= 3:
             raise RuntimeError("a cosmic ray")
         return real(*arguments)
 

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.cli.options import (
+    engine_flags,
     engine_options,
     name_option,
     roi_option,
-    scheduler_option,
     volume_argument,
-    workers_option,
 )
 from volseg.cli.session import Session, plain, with_session
 from volseg.cli.wording import duration, extent, scaled
 
 if TYPE_CHECKING:
-    from volseg.object_errors import WrongObject
+    from volseg.object_errors import WrongObjects
     from volseg.stages.evaluate import Evaluation
 
 LISTED = 5
@@ -76,8 +75,7 @@ LISTED = 5
     type=click.Path(path_type=Path),
     help="Write evaluation.json and curves.png to this folder.",
 )
-@workers_option
-@scheduler_option
+@engine_flags
 @with_session
 def evaluate_command(session: Session, volume: Path, output: Path | None, **options: Any) -> None:
     """Compare the objects of VOLUME with the truth.
@@ -92,7 +90,7 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
 
     if output is not None:
         check_folder(output)
-    engine = engine_options(options.pop("workers"), options.pop("scheduler"))
+    engine = engine_options(options)
     result = evaluate(volume, EvaluateOptions(**options, engine=engine), session.progress())
     for note in result.notes:
         session.note(f"note: {note}")
@@ -101,7 +99,7 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
     if output is not None:
         written = write_results(result, report, output)
         session.note(f"written: {', '.join(map(str, written))}")
-        if len(written) == 1:
+        if not any(path.suffix == ".png" for path in written):
             session.note("note: no curves are drawn without matplotlib; install it to get them")
 
 
@@ -188,11 +186,11 @@ def score(value: float, digits: int = 3) -> str:
     return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _listed(kind: str, wrong: Sequence[WrongObject]) -> list[str]:
+def _listed(kind: str, wrong: WrongObjects) -> list[str]:
     """List the largest objects of one kind."""
     if not wrong:
         return []
-    largest = sorted(wrong, key=lambda o: -o.voxels)[:LISTED]
+    largest = sorted(wrong.largest(LISTED), key=lambda o: -o.voxels)
     some = f", the largest {LISTED}" if len(wrong) > LISTED else ""
     lines = [f"{kind}: {len(wrong)}{some}"]
     for item in largest:

@@ -9,14 +9,13 @@ import click
 
 from volseg.cli.options import (
     Command,
+    engine_flags,
     engine_options,
     name_option,
     overwrite_option,
-    scheduler_option,
     sizes_option,
     threshold_option,
     volume_argument,
-    workers_option,
 )
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration
@@ -113,8 +112,7 @@ def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
 @volume_argument
 @object_rules
 @name_option
-@workers_option
-@scheduler_option
+@engine_flags
 @sizes_option("--block", "Voxels per task, rounded up to whole shards.")
 @overwrite_option
 @with_session
@@ -127,7 +125,7 @@ def label_command(session: Session, volume: Path, name: str, **options: Any) -> 
     from volseg.stages.label import label
     from volseg.stages.label_plan import LabelOptions
 
-    engine = engine_options(options.pop("workers"), options.pop("scheduler"))
+    engine = engine_options(options)
     rules = pop_rules(options)
     chosen = LabelOptions(**rules, **options, engine=engine)
     report = label(volume, name, chosen, session.progress())

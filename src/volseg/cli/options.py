@@ -102,9 +102,6 @@ overwrite_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Blocks at a time.  [default: one per core]"
 )
-scheduler_option = click.option(
-    "--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler, such as tcp://host:8786."
-)
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -117,8 +114,53 @@ dry_run_option = click.option(
 )
 
 
-def engine_options(workers: int | None, scheduler: str | None = None) -> EngineOptions:
-    """Build the engine's options; imports Dask."""
+def engine_flags(command: Command) -> Command:
+    """Add the flags that say where and how blocks run, for `engine_options`."""
+    flags = (
+        workers_option,
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Use a running Dask scheduler, such as tcp://host:8786.",
+        ),
+        click.option(
+            "--cluster",
+            type=click.Choice(["local", "slurm", "lsf", "pbs"]),
+            help="Start workers: processes here, or jobs of a queue; see docs/clusters.md.",
+        ),
+        click.option(
+            "--cluster-config",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="TOML that says how many workers, and what each of them is.",
+        ),
+        click.option(
+            "--block-timeout",
+            metavar="SECONDS",
+            type=click.FloatRange(min=0, min_open=True),
+            default=3600.0,
+            show_default=True,
+            help="After which a block's worker is taken to hang.",
+        ),
+    )
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+def engine_options(options: dict[str, Any]) -> EngineOptions:
+    """Take the engine's options out of a command's; imports Dask."""
+    from volseg.io.recipes import read_recipe
+    from volseg.stages.clusters import read_cluster
     from volseg.stages.engine import EngineOptions
 
-    return EngineOptions(workers=workers, scheduler=scheduler)
+    kind, path = options.pop("cluster"), options.pop("cluster_config")
+    if path is not None and kind is None:
+        raise click.UsageError("--cluster-config says how a --cluster is; give both")
+    table = {} if path is None else read_recipe(path)
+    return EngineOptions(
+        workers=options.pop("workers"),
+        scheduler=options.pop("scheduler"),
+        cluster=None if kind is None else read_cluster(kind, table, str(path)),
+        block_seconds=options.pop("block_timeout"),
+    )

@@ -11,14 +11,13 @@ from volseg.cli.label import object_rules, pop_rules
 from volseg.cli.options import (
     device_option,
     dry_run_option,
+    engine_flags,
     engine_options,
     name_option,
     overwrite_option,
     roi_option,
-    scheduler_option,
     sizes_option,
     volume_argument,
-    workers_option,
 )
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration, scaled
@@ -60,8 +59,7 @@ if TYPE_CHECKING:
 @name_option
 @roi_option
 @device_option
-@workers_option
-@scheduler_option
+@engine_flags
 @sizes_option("--block", "Voxels per task, rounded up to whole shards.")
 @overwrite_option
 @dry_run_option
@@ -80,7 +78,7 @@ def segment_command(
     from volseg.stages.predict_plan import PredictOptions
     from volseg.stages.segment import SegmentOptions, estimate, segment
 
-    engine = engine_options(prediction.pop("workers"), prediction.pop("scheduler"))
+    engine = engine_options(prediction)
     rules = pop_rules(prediction)
     options = SegmentOptions(PredictOptions(**prediction, engine=engine), **rules)
     if dry_run:

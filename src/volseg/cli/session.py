@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.errors import InputError, WorkError
+from volseg.errors import BlockError, InputError, WorkError
 from volseg.stages.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -68,7 +68,10 @@ class Session:
             click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
         click.echo(f"error: {message}", err=True)
         if self.as_json:
-            click.echo(json.dumps({"error": message, "kind": type(error).__name__}))
+            report: dict[str, Any] = {"error": message, "kind": type(error).__name__}
+            if isinstance(error, BlockError):
+                report["missing"] = [{"index": b.index, "roi": list(b.core)} for b in error.missing]
+            click.echo(json.dumps(plain(report)))
         raise SystemExit(status)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.cli.options import engine_options, name_option, scheduler_option, workers_option
+from volseg.cli.options import engine_flags, engine_options, name_option
 from volseg.cli.session import Session, with_session
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ NM3_PER_UM3 = 1e9
 @click.option(
     "--centerline", is_flag=True, help="Length and branches of each object's centerline too; slow."
 )
-@workers_option
-@scheduler_option
+@engine_flags
 @with_session
 def stats_command(
     session: Session,
@@ -67,7 +66,7 @@ def stats_command(
     from volseg.io.tables import check_table_path
     from volseg.stages.stats import StatsOptions, stats, write_objects
 
-    engine = engine_options(options.pop("workers"), options.pop("scheduler"))
+    engine = engine_options(options)
     chosen = StatsOptions(engine=engine, **options)
     if chosen.labels is not None and len(volumes) > 1:
         raise click.UsageError("--labels belongs to one volume; give one VOLUME")

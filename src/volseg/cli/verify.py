@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.cli.options import (
+    engine_flags,
     engine_options,
-    scheduler_option,
     volume_argument,
-    workers_option,
 )
 from volseg.cli.session import WORK_FAILED, Session, with_session
 from volseg.cli.wording import duration, scaled
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Another machine made the probabilities: allow for how it rounds.",
 )
-@workers_option
-@scheduler_option
+@engine_flags
 @with_session
 def verify_command(
     session: Session, volume: Path, quick: bool, sample: int | None, **options: Any
@@ -51,7 +49,7 @@ def verify_command(
 
     if quick and sample:
         raise click.UsageError("--quick compares nothing; leave out --quick or --sample")
-    engine = engine_options(options.pop("workers"), options.pop("scheduler"))
+    engine = engine_options(options)
     chosen = VerifyOptions(
         quick=quick, sample=2 if sample is None else sample, engine=engine, **options
     )

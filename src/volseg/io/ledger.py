@@ -1,5 +1,7 @@
 """The ledger of a run: what is durably done, so that a killed run goes on where it was.
 
+While a process works on a run it holds a lock beside the ledger, which ends with the process.
+
 One JSON object per line: first a header with everything that decides the result, then one record
 per finished item. Lines are appended and flushed to the disk; a torn last line, from a kill in the
 middle of a write, counts as not written.
@@ -7,14 +9,59 @@ middle of a write, counts as not written.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, StorageError
+
+
+class RunLock:
+    """The lock of a run: one process at a time; it ends with the process, however that ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises
+        ------
+        ConflictError
+            If another process holds it.
+        StorageError
+            If there can be no such file.
+        """
+        self._file = -1
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise StorageError(f"cannot write in {path.parent}: {error.strerror}") from error
+        if not self._take():
+            holder = os.pread(self._file, 200, 0).decode(errors="replace") or "another process"
+            raise ConflictError(
+                f"{holder} is working on this run now ({path}); wait until it has ended"
+            )
+        os.truncate(self._file, 0)
+        os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+    def _take(self) -> bool:
+        try:
+            # of the process, not of the open file, so that a process never locks itself out
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:
+            pass  # a file system without locks
+        return True
+
+    def __del__(self) -> None:
+        """Release the lock."""
+        if self._file >= 0:
+            os.close(self._file)
 
 
 @dataclass
@@ -24,6 +71,7 @@ class Ledger:
     path: Path
     header: dict[str, Any]
     records: dict[str, Any] = field(default_factory=dict)
+    lock: RunLock | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: Path, header: Mapping[str, Any]) -> Ledger:
@@ -39,10 +87,12 @@ class Ledger:
         ------
         ConflictError
             If the run at ``path`` was begun with another header; the message shows what differs.
+            If another process works on it now.
         StorageError
             If the ledger cannot be written.
         """
         ours = json.loads(json.dumps(header))
+        lock = RunLock(path.with_suffix(".lock"))
         lines = _complete_lines(path)
         if lines and lines[0] != ours:
             difference = describe_difference(lines[0], ours)
@@ -54,7 +104,7 @@ class Ledger:
             _rewrite(path, lines or [ours])
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
-        return cls(path, ours, {line["key"]: line["value"] for line in lines[1:]})
+        return cls(path, ours, {line["key"]: line["value"] for line in lines[1:]}, lock)
 
     def record(self, key: str, value: Any = None) -> None:
         """Note durably that an item is done.

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
-import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
-import dask
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, Future
 
-from volseg.errors import BlockError, InputError, ParameterError
-from volseg.stages.memory import keep_freed_memory
+from volseg.blocks import Block
+from volseg.errors import BlockError, InputError, ParameterError, WorkError
+from volseg.stages.clusters import CONNECT_SECONDS, ClusterOptions, connect
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHOWN_FAILURES = 5
-SWITCH_SECONDS = 2e-4
-"""After which a thread gives Python's lock to one that waits; 5 ms cost a fifth of labelling."""
+ATTEMPTS = 3
+"""How often an item is tried: a worker may die, a disk be away for a moment."""
+PAUSE_SECONDS = 0.2
+"""Before an item is tried again, where nothing else is left to do; doubled each time."""
+BLOCK_SECONDS = 3600.0
+WATCH_SECONDS = 5.0
+"""How often it is looked whether an item takes too long, or the scheduler has gone."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +40,22 @@ class EngineOptions:
     ----------
     workers : parallel tasks; by default one per core.
     scheduler : address of a running Dask scheduler to use in place of an own cluster.
+    cluster : a cluster to start in place of that; None for threads of this process.
+    block_seconds : how long a block may take before its worker is taken to hang.
     """
 
     workers: int | None = None
     scheduler: str | None = None
+    cluster: ClusterOptions | None = None
+    block_seconds: float = BLOCK_SECONDS
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise ParameterError(f"workers must be at least 1, found {self.workers}")
+        if not self.block_seconds > 0:
+            raise ParameterError(f"a block needs more than 0 seconds, found {self.block_seconds}")
+        if self.scheduler is not None and self.cluster is not None:
+            raise ParameterError("give a running scheduler or a cluster to start, not both")
 
     @property
     def lanes(self) -> int:
@@ -72,39 +87,12 @@ def one_cluster(options: EngineOptions) -> Iterator[None]:
 
 @contextmanager
 def _client(options: EngineOptions) -> Iterator[Client]:
-    """Connect to a scheduler, or start an in-process cluster that listens to this machine only."""
     kept = _kept.get()
     if kept is not None:
         yield kept
         return
-    quiet = {
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        # it calls sys._current_frames, in which Python 3.11 can lock up for good: there a garbage
-        # collection may let other threads run while the list of all threads is locked
-        "distributed.worker.profile.enabled": False,
-    }
-    keep_freed_memory()
-    with dask.config.set(quiet):
-        if options.scheduler is not None:
-            with Client(options.scheduler, timeout="30s") as client:
-                yield client
-            return
-        sys.setswitchinterval(SWITCH_SECONDS)
-        with (
-            LocalCluster(
-                n_workers=1,
-                threads_per_worker=options.lanes,
-                processes=False,
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                silence_logs=50,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
+    with connect(options.lanes, options.scheduler, options.cluster) as client:
+        yield client
 
 
 def run_blocks(
@@ -116,12 +104,14 @@ def run_blocks(
 ) -> None:
     """Run ``task`` on every item, never holding more of them in the scheduler than it can use.
 
+    What fails is tried again after all others, up to `ATTEMPTS` times.
+
     Parameters
     ----------
     task : picklable callable
-        Reads, computes and writes by itself; returns a few numbers.
+        Reads, computes and writes by itself, the same if it runs twice; returns a few numbers.
     items : iterable of picklable items
-        Consumed as the work proceeds; its repr names an item in messages.
+        Consumed as the work proceeds; its text names an item in messages.
     options : EngineOptions
     on_result : callable
         Called here, in order of completion. The items that it returns, if any, run next.
@@ -129,42 +119,159 @@ def run_blocks(
     Raises
     ------
     BlockError
-        If any item failed, after all others were done; the message names them.
+        If any item failed, after all others were done; it lists them.
+    WorkError
+        If the scheduler is lost.
     InputError
         If a task found the input unusable: the same for every block, so the run stops at once.
     """
-    source, urgent = iter(items), deque[Item]()
-    failures: list[tuple[Item, BaseException]] = []
     with _client(options) as client:
-        lanes = max(sum(client.ncores().values()), 1)
-        window, pending = 2 * lanes + 2, as_completed(raise_errors=False)
-        running: dict[object, Item] = {}
-        while True:
-            while len(running) < window and (item := _next(urgent, source)) is not None:
-                future = client.submit(task, item, pure=False)
-                running[future.key] = item
-                pending.add(future)
-            if not running:
-                break
-            future = next(pending)
-            item = running.pop(future.key)
-            if future.status == "finished":
-                urgent.extend(on_result(item, future.result()) or ())
+        run = _Run(client, options, task, iter(items))
+        while (trial := run.wait()) is not None:
+            if trial.error is None:
+                run.urgent.extend(on_result(trial.item, trial.result) or ())
+            elif isinstance(trial.error, InputError):
+                raise trial.error
             else:
-                error = future.exception() or RuntimeError(f"the task was {future.status}")
-                if isinstance(error, InputError):
-                    raise error
-                failures.append((item, error))
-            del future
-    if failures:
-        raise BlockError(_describe(failures)) from failures[0][1]
+                run.fail(trial)
+    if run.failures:
+        raise BlockError(_describe(run.failures), _blocks_of(run.failures)) from run.failures[0][1]
 
 
-def _next(urgent: deque[Item], source: Iterator[Item]) -> Item | None:
-    return urgent.popleft() if urgent else next(source, None)
+@dataclass
+class _Trial(Generic[Item]):
+    """An item on its way through the cluster, and how it came back."""
+
+    item: Item
+    attempt: int = 1
+    since: float = 0.0
+    first_error: BaseException | None = None
+    result: Any = None
+    error: BaseException | None = None
 
 
-def _describe(failures: list[tuple[Item, BaseException]]) -> str:
+class _Run(Generic[Item]):
+    """The client's side: what is running, what comes next, what has failed."""
+
+    def __init__(
+        self,
+        client: Client,
+        options: EngineOptions,
+        task: Callable[[Item], Any],
+        source: Iterator[Item],
+    ) -> None:
+        self.client, self.options, self.task, self.source = client, options, task, source
+        self.urgent: deque[Item] = deque()
+        self.again: deque[_Trial[Item]] = deque()
+        self.failures: list[tuple[Item, BaseException]] = []
+        self._running: dict[Any, tuple[Future[Any], _Trial[Item]]] = {}
+        self._arrived: SimpleQueue[Future[Any]] = SimpleQueue()
+        self._hung, self._lanes, self._looked = 0, 1, -math.inf
+
+    def wait(self) -> _Trial[Item] | None:
+        """Keep the cluster busy until an item is back; None when all is done."""
+        while True:
+            if time.monotonic() - self._looked > WATCH_SECONDS:
+                overdue = self._look()
+                if overdue is not None:
+                    return overdue
+            while len(self._running) < 2 * self._lanes + 2 and self._submit():
+                pass
+            if not self._running:
+                return None
+            try:
+                future = self._arrived.get(timeout=WATCH_SECONDS)
+            except Empty:
+                continue
+            found = self._running.pop(future.key, None)
+            if found is not None:  # else it came too late
+                return _finished(future, found[1])
+
+    def fail(self, trial: _Trial[Item]) -> None:
+        """Put an item back, or give it up."""
+        # the first reason is the reason: what was damaged may be missing the second time
+        error = trial.first_error or trial.error or RuntimeError("no reason is known")
+        # a block that says itself what is wrong will say so again
+        if trial.attempt < ATTEMPTS and not isinstance(error, BlockError):
+            self.again.append(_Trial(trial.item, trial.attempt + 1, first_error=error))
+        else:
+            self.failures.append((trial.item, error))
+
+    def _submit(self) -> bool:
+        """Submit what comes next; tell whether there was anything."""
+        if self.urgent:
+            trial = _Trial(self.urgent.popleft())
+        elif (item := next(self.source, _NOTHING)) is not _NOTHING:
+            trial = _Trial(item)
+        elif self.again:
+            trial = self.again.popleft()
+            if not self._running:
+                time.sleep(PAUSE_SECONDS * 2 ** (trial.attempt - 2))
+        else:
+            return False
+        trial.since = time.monotonic()
+        future = self.client.submit(self.task, trial.item, pure=False)
+        self._running[future.key] = future, trial
+        future.add_done_callback(self._arrived.put)
+        return True
+
+    def _look(self) -> _Trial[Item] | None:
+        """Count the workers, which may come and go; return an item that takes too long."""
+        self._looked = time.monotonic()
+        if self.client.status != "running":
+            raise WorkError(
+                f"the connection to the scheduler is {self.client.status}; what is done is on "
+                f"record, and the same command again does the rest"
+            )
+        self._lanes = max(sum(self.client.ncores().values()), 1)
+        # an item may have waited for all others in the window
+        limit = self.options.block_seconds * (3 + 2 // self._lanes)
+        for key, (future, trial) in self._running.items():
+            if self._looked - trial.since > limit:
+                self._give_up(key, future)
+                trial.error = TimeoutError(
+                    f"no answer within {self.options.block_seconds:g} s: its worker hangs, or "
+                    f"--block-timeout is too short"
+                )
+                return trial
+        return None
+
+    def _give_up(self, key: Any, future: Future[Any]) -> None:
+        """Forget an item that hangs, and its worker if that can be restarted."""
+        del self._running[key]
+        workers = [w for w, keys in self.client.processing().items() if key in keys]
+        future.cancel(force=True)
+        try:
+            self.client.restart_workers(workers, timeout=CONNECT_SECONDS)
+        except (ValueError, TimeoutError):
+            # a thread of this process cannot be ended
+            self._hung += 1
+            if self._hung >= self._lanes:
+                raise WorkError(
+                    f"all {self._lanes} worker(s) hang; what is done is on record, and the same "
+                    f"command again does the rest"
+                ) from None
+
+
+_NOTHING: Any = object()
+
+
+def _finished(future: Future[Any], trial: _Trial[Item]) -> _Trial[Item]:
+    if future.status == "finished":
+        trial.result = future.result()
+    else:
+        error = future.exception() if future.status == "error" else None
+        trial.error = error or RuntimeError(f"the task was {future.status}")
+    return trial
+
+
+def _blocks_of(failures: list[tuple[Any, BaseException]]) -> tuple[Block, ...]:
+    """List the blocks among what failed."""
+    found = (getattr(item, "block", item) for item, _ in failures)
+    return tuple(block for block in found if isinstance(block, Block))
+
+
+def _describe(failures: list[tuple[Any, BaseException]]) -> str:
     lines = [f"{item}: {type(e).__name__}: {e}" for item, e in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"and {len(failures) - SHOWN_FAILURES} more")

@@ -17,10 +17,9 @@ from volseg.stages.evaluate import Evaluation
 
 
 def write_results(result: Evaluation, report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write ``evaluation.json`` and, where matplotlib is installed, ``curves.png``.
+    """Write ``evaluation.json``, ``errors.parquet`` and, with matplotlib, ``curves.png``.
 
-    Beside them goes ``errors.parquet``, with every object that something is wrong with: a report
-    has the largest only.
+    The table has every object that something is wrong with, a report the largest only.
 
     Parameters
     ----------
@@ -30,15 +29,14 @@ def write_results(result: Evaluation, report: Mapping[str, Any], folder: Path) -
 
     Returns
     -------
-    the first two, as far as they are written
+    what was written
 
     Raises
     ------
     StorageError
         If something cannot be written.
     """
-    written = [write_evaluation(folder, report)]
-    write_errors(folder, result.errors)
+    written = [write_evaluation(folder, report), write_errors(folder, result.errors)]
     if can_draw():
         written.append(folder / "curves.png")
         draw_panels(written[-1], list(_panels(result)))

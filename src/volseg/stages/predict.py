@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.blocks import roi_size
+from volseg.errors import BlockError
 from volseg.io.attributes import update_attributes
 from volseg.io.ledger import Ledger
 from volseg.io.pieces import Pieces
@@ -159,6 +160,10 @@ class PredictRun:
         try:
             work: Iterable[Evaluate | Assemble] = itertools.chain(ready, self._evaluations(waiting))
             run_blocks(self.task, work, engine, on_result=on_result)
+        except BlockError as error:
+            # also those that wait for what has failed
+            lacking = tuple(handover.grid.block(t) for t in waiting)
+            raise BlockError(str(error), lacking) from error
         finally:
             self.progress.finish()
         return tiles
