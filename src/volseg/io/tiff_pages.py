@@ -153,6 +153,8 @@ def scan_pages(
         If they are not.
     """
     pages: list[Segments] = []
+    seen: set[int] = set()
+    parts = 0
     form: tifffile.TiffPage | None = None
     try:
         for number, page in enumerate(tif.pages, 1):
@@ -161,6 +163,11 @@ def scan_pages(
                 raise SourceError(f"page {number} of {path} has no description of its own")
             form = form or page
             _check_equal(path, number, page, form)
+            parts += len(page.dataoffsets)
+            if page.offset in seen or parts > size:
+                # pages that follow each other in a circle, or share one endless list, never end
+                raise _truncated(path, f"page {number} repeats what came before")
+            seen.add(page.offset)
             where = Segments(tuple(page.dataoffsets), tuple(page.databytecounts))
             end = max((a + b for a, b in zip(where.offsets, where.lengths, strict=True)), default=0)
             if end > size or not where.offsets:
@@ -175,6 +182,8 @@ def scan_pages(
         raise _truncated(path, f"{len(pages)} pages are readable, then: {broken[0]}")
     if form is None or not pages:
         raise SourceError(f"{path} has no pages; expected at least one")
+    if math.prod(form.shaped) == 0:
+        raise SourceError(f"the pages of {path} are empty: {form.shape}; export the file again")
     return _expand(path, tif, pages, form, size), form
 
 
