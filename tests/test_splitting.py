@@ -82,6 +82,20 @@ def test_seeds_and_pieces_are_those_of_skimage():
     np.testing.assert_array_equal(found, want[1:-1, 1:-1, 1:-1])
 
 
+@pytest.mark.parametrize("method", ["distance", "kmeans"])
+def test_no_piece_is_smaller_than_asked_for_and_no_voxel_is_lost(method):
+    zyx = np.stack(np.meshgrid(*[np.arange(n) for n in (24, 24, 60)], indexing="ij"), -1)
+    balls = (((12, 12, 12), 11), ((12, 12, 30), 9), ((12, 12, 43), 6), ((12, 12, 51), 4))
+    mask = np.any([((zyx - c) ** 2).sum(-1) < r * r for c, r in balls], axis=0)
+    before = np.bincount(Splitter(method, depth=0.5)(mask)[mask])[1:]
+    for smallest in (0, 300, 1000, 4000, mask.sum()):
+        pieces = Splitter(method, depth=0.5, smallest=smallest)(mask)
+        np.testing.assert_array_equal(pieces > 0, mask)
+        sizes = np.bincount(pieces[mask])[1:]
+        assert sizes.min() >= smallest
+        assert len(sizes) == max((before >= smallest).sum(), 1)
+
+
 def test_boxes_are_those_of_scipy():
     mask = np.random.default_rng(2).random((9, 12, 14)) < 0.1
     core = (slice(2, 9), slice(3, 11), slice(0, 14))

@@ -42,12 +42,15 @@ class Splitter:
     spacing : lengths of a voxel's sides; the finest is 1.
     depth : see `DEPTH`; for ``distance``.
     connectivity : of the objects.
+    smallest : voxels that a piece must have; the seeds of smaller ones are dropped, and their
+        voxels go to the others.
     """
 
     method: str
     spacing: VoxelSize = (1.0, 1.0, 1.0)
     depth: float = DEPTH
     connectivity: int = 26
+    smallest: int = 0
 
     def __call__(self, mask: Mask, centerline: Mask | None = None) -> Pieces:
         """Split one object; the watershed of its distance from the border, from seeds.
@@ -72,8 +75,6 @@ class Splitter:
         >>> int(pieces.max()), bool(((pieces > 0) == mask).all())
         (2, True)
         """
-        from skimage.segmentation import watershed  # heavy, and only splitting needs it
-
         # what lies beyond the box is background
         padded = np.pad(mask, 1)
         distance = ndimage.distance_transform_edt(padded, self.spacing).astype(np.float32)
@@ -84,13 +85,25 @@ class Splitter:
             seeds = ndimage.label(np.pad(mask & centerline, 1), np.ones((3, 3, 3)))[0]
         else:
             seeds = distance_seeds(distance, self.depth)
+        pieces = self._flood(distance, seeds)
+        small = np.bincount(pieces.ravel(), minlength=seeds.max() + 1) < self.smallest
+        if small[1:].any():
+            small[0] = True
+            renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
+            pieces = self._flood(distance, renumbered[seeds])
+        return np.ascontiguousarray(pieces[1:-1, 1:-1, 1:-1])
+
+    def _flood(self, distance: NDArray[np.float32], seeds: Pieces) -> Pieces:
+        """Give each voxel to a seed; all to one piece where there are fewer than two."""
+        from skimage.segmentation import watershed  # heavy, and only splitting needs it
+
+        inside = distance > 0
         if seeds.max() < 2:
-            return mask.astype(np.int32)
+            return inside.astype(np.int32)
         structure = ndimage.generate_binary_structure(3, DIFFERING[self.connectivity])
-        rules = {"mask": padded, "connectivity": structure}
-        pieces = watershed(-distance, seeds, **rules)  # type: ignore[no-untyped-call]
-        found: Pieces = np.ascontiguousarray(pieces[1:-1, 1:-1, 1:-1], np.int32)
-        return found
+        rules = {"mask": inside, "connectivity": structure}
+        pieces: Pieces = watershed(-distance, seeds, **rules)  # type: ignore[no-untyped-call]
+        return pieces.astype(np.int32, copy=False)
 
 
 def distance_seeds(distance: NDArray[np.float32], depth: float) -> Pieces:

@@ -304,7 +304,7 @@ def test_objects_are_split_alike_for_any_blocks(tmp_path, hollow, block, method,
     rules = {"min_size": 4, "fill_holes": fill, "split": method, "split_depth": 1.0}
     report = label(volume, NAME, options(block, **rules), NoProgress())
     before = expected(hollow, 128, 4)
-    want = parted(filled(before) if fill else before, Splitter(method, depth=1.0))
+    want = parted(filled(before) if fill else before, Splitter(method, depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
     assert report.objects == want.max() > before.max()
     assert report.notes == ()
@@ -360,7 +360,7 @@ def test_nothing_beyond_the_region_is_filled_or_split(tmp_path, hollow, block):
     assert not found[outside].any()
     # as if there were no more than the region
     alone = filled(expected(hollow[region], 128, 4))
-    want = parted(alone, Splitter("distance", depth=1.0))
+    want = parted(alone, Splitter("distance", depth=1.0, smallest=4))
     np.testing.assert_array_equal(found[region], want)
     assert report.objects == want.max() > alone.max()
     assert (alone > 0).sum() > (expected(hollow[region], 128, 4) > 0).sum()
@@ -385,7 +385,7 @@ def test_after_a_failure_among_pieces_the_same_command_completes_it(
         with pytest.raises(BlockError, match="a cosmic ray"):
             label(volume, NAME, rules, NoProgress())
     label(volume, NAME, rules, NoProgress())
-    want = parted(expected(hollow), Splitter("distance", depth=1.0))
+    want = parted(expected(hollow), Splitter("distance", depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
 
 
@@ -402,7 +402,7 @@ def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, 
     with pytest.raises(BlockError, match="damaged"):
         label(volume, NAME, rules, NoProgress())
     label(volume, NAME, rules, NoProgress())
-    want = parted(filled(expected(hollow)), Splitter("distance", depth=1.0))
+    want = parted(filled(expected(hollow)), Splitter("distance", depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
 
 

@@ -82,7 +82,8 @@ class Splitting:
         header = self.ledger.header
         z, y, x = header["split_spacing"]
         depth = header.get("split_depth", 1.0)
-        return Splitter(header["split"], (z, y, x), depth, int(header["connectivity"]))
+        joined, smallest = int(header["connectivity"]), int(header["min_size"])
+        return Splitter(header["split"], (z, y, x), depth, joined, smallest)
 
     def split(self, offsets: Mapping[Zyx, int], numbering: Numbering) -> Renumbered:
         """Split the objects, keep the numbers of their pieces, and number all of them again.
