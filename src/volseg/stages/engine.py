@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -28,6 +29,8 @@ ATTEMPTS = 3
 PAUSE_SECONDS = 0.2
 """Before an item is tried again, where nothing else is left to do; doubled each time."""
 BLOCK_SECONDS = 3600.0
+AHEAD_SECONDS, MOST_AHEAD = 1.0, 64
+"""How much work, and how many items, a lane has waiting: short blocks come and go in batches."""
 WATCH_SECONDS = 5.0
 """How often it is looked whether an item takes too long, or the scheduler has gone."""
 
@@ -166,7 +169,9 @@ class _Run(Generic[Item]):
         self.failures: list[tuple[Item, BaseException]] = []
         self._running: dict[Any, tuple[Future[Any], _Trial[Item]]] = {}
         self._arrived: SimpleQueue[Future[Any]] = SimpleQueue()
+        self._back: deque[_Trial[Item]] = deque()
         self._hung, self._lanes, self._looked = 0, 1, -math.inf
+        self._begun, self._done = time.monotonic(), 0
 
     def wait(self) -> _Trial[Item] | None:
         """Keep the cluster busy until an item is back; None when all is done."""
@@ -175,17 +180,37 @@ class _Run(Generic[Item]):
                 overdue = self._look()
                 if overdue is not None:
                     return overdue
-            while len(self._running) < 2 * self._lanes + 2 and self._submit():
-                pass
+            if self._back:
+                return self._back.popleft()
+            self._submit(self._window() - len(self._running))
             if not self._running:
                 return None
             try:
-                future = self._arrived.get(timeout=WATCH_SECONDS)
+                futures = [self._arrived.get(timeout=WATCH_SECONDS)]
             except Empty:
                 continue
-            found = self._running.pop(future.key, None)
-            if found is not None:  # else it came too late
-                return _finished(future, found[1])
+            while not self._arrived.empty():
+                futures.append(self._arrived.get())
+            self._receive([f for f in futures if f.key in self._running])  # others were given up
+
+    def _window(self) -> int:
+        """Say how many items may be submitted: as many more as are done in a moment."""
+        seconds = (time.monotonic() - self._begun) * self._lanes / max(self._done, 1)
+        ahead = min(max(AHEAD_SECONDS / max(seconds, 1e-9), 1), MOST_AHEAD) if self._done else 1
+        return int(self._lanes * (1 + ahead)) + 2
+
+    def _receive(self, futures: list[Future[Any]]) -> None:
+        finished = [f for f in futures if f.status == "finished"]
+        results = dict(zip(finished, self.client.gather(finished), strict=True))
+        for future in futures:
+            _, trial = self._running.pop(future.key)
+            if future in results:
+                trial.result = results[future]
+            else:
+                error = future.exception() if future.status == "error" else None
+                trial.error = error or RuntimeError(f"the task was {future.status}")
+            self._back.append(trial)
+        self._done += len(futures)
 
     def fail(self, trial: _Trial[Item]) -> None:
         """Put an item back, or give it up."""
@@ -197,23 +222,27 @@ class _Run(Generic[Item]):
         else:
             self.failures.append((trial.item, error))
 
-    def _submit(self) -> bool:
-        """Submit what comes next; tell whether there was anything."""
+    def _submit(self, count: int) -> None:
+        """Submit what comes next, at most so many items."""
+        trials = list(itertools.islice(iter(self._next, None), max(count, 0)))
+        for trial in trials:
+            trial.since = time.monotonic()
+        futures = self.client.map(self.task, [t.item for t in trials], pure=False) if trials else []
+        for future, trial in zip(futures, trials, strict=True):
+            self._running[future.key] = future, trial
+            future.add_done_callback(self._arrived.put)
+
+    def _next(self) -> _Trial[Item] | None:
         if self.urgent:
-            trial = _Trial(self.urgent.popleft())
-        elif (item := next(self.source, _NOTHING)) is not _NOTHING:
-            trial = _Trial(item)
-        elif self.again:
-            trial = self.again.popleft()
-            if not self._running:
-                time.sleep(PAUSE_SECONDS * 2 ** (trial.attempt - 2))
-        else:
-            return False
-        trial.since = time.monotonic()
-        future = self.client.submit(self.task, trial.item, pure=False)
-        self._running[future.key] = future, trial
-        future.add_done_callback(self._arrived.put)
-        return True
+            return _Trial(self.urgent.popleft())
+        if (item := next(self.source, _NOTHING)) is not _NOTHING:
+            return _Trial(item)
+        if not self.again:
+            return None
+        trial = self.again.popleft()
+        if not self._running:
+            time.sleep(PAUSE_SECONDS * 2 ** (trial.attempt - 2))
+        return trial
 
     def _look(self) -> _Trial[Item] | None:
         """Count the workers, which may come and go; return an item that takes too long."""
@@ -224,8 +253,8 @@ class _Run(Generic[Item]):
                 f"record, and the same command again does the rest"
             )
         self._lanes = max(sum(self.client.ncores().values()), 1)
-        # an item may have waited for all others in the window
-        limit = self.options.block_seconds * (3 + 2 // self._lanes)
+        # an item may have waited for others in the window
+        limit = self.options.block_seconds * (3 + 2 // self._lanes) + AHEAD_SECONDS
         for key, (future, trial) in self._running.items():
             if self._looked - trial.since > limit:
                 self._give_up(key, future)
@@ -254,15 +283,6 @@ class _Run(Generic[Item]):
 
 
 _NOTHING: Any = object()
-
-
-def _finished(future: Future[Any], trial: _Trial[Item]) -> _Trial[Item]:
-    if future.status == "finished":
-        trial.result = future.result()
-    else:
-        error = future.exception() if future.status == "error" else None
-        trial.error = error or RuntimeError(f"the task was {future.status}")
-    return trial
 
 
 def _blocks_of(failures: list[tuple[Any, BaseException]]) -> tuple[Block, ...]:
