@@ -61,6 +61,12 @@ class EngineOptions:
             raise ParameterError("give a running scheduler or a cluster to start, not both")
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether the workers may be other machines than this one."""
+        queued = self.cluster is not None and self.cluster.kind != "local"
+        return self.scheduler is not None or queued
+
+    @property
     def lanes(self) -> int:
         """The number of tasks that run side by side."""
         return self.workers or available_cores()

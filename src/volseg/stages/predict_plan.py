@@ -142,8 +142,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         build_lattice(shape, card, scales, form),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
-    device = choose_device(options.device)
-    precision = str(choose_precision(options.precision, device)).removeprefix("torch.")
+    device, precision = find_device(options)
     level = nearest_level(image, scales)
     header = {
         "format": FORMAT,
@@ -156,7 +155,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "block": handover.grid.size,
         "shard": spec.shard,
         "averaged": [options.tta, options.rotations, options.views],
-        "device": device.type,
+        "device": device,
         "precision": "float32" if card.architecture in PROGRAMS else precision,
     }
     output = probabilities_path(volume, options.name)
@@ -172,6 +171,24 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         notes,
         options.store_centerline,
     )
+
+
+def find_device(options: PredictOptions) -> tuple[str, str]:
+    """Choose where the network runs, and in which type, here or on the workers of a cluster.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot run there, as far as that is known here.
+    """
+    cluster = options.engine.cluster
+    gpus = options.device == "auto" and cluster is not None and cluster.gpus > 0
+    if options.engine.elsewhere and (gpus or options.device == "cuda"):
+        # this machine need not have what the workers have
+        return "cuda", "bfloat16" if options.precision == "auto" else options.precision
+    device = choose_device(options.device)
+    precision = choose_precision(options.precision, device)
+    return device.type, str(precision).removeprefix("torch.")
 
 
 def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from volseg.io.volumes import open_image
-from volseg.stages.engine import one_cluster
+from volseg.stages.clusters import ClusterOptions
+from volseg.stages.engine import EngineOptions, available_cores, one_cluster
 from volseg.stages.label import label
 from volseg.stages.label_plan import (
     LabelOptions,
@@ -105,10 +107,21 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
         engine=prediction.engine,
         overwrite=prediction.overwrite,
     )
-    with one_cluster(prediction.engine):
+    engine = one_worker_per_gpu(prediction)
+    with one_cluster(engine):
         predicted = predict(volume, prediction, progress)
         labelled = label(volume, prediction.name, labelling, progress)
     return SegmentReport(predicted, labelled, time.monotonic() - begun)
+
+
+def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:
+    """Start a worker for each GPU of this machine, where there are several, and no other wish."""
+    engine, gpus = options.engine, torch.cuda.device_count()
+    asked = engine.scheduler is not None or engine.cluster is not None
+    if asked or gpus < 2 or options.device == "cpu":
+        return engine
+    cores = max(available_cores() // gpus, 1)
+    return replace(engine, cluster=ClusterOptions(workers=gpus, cores=cores, gpus=1))
 
 
 def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:

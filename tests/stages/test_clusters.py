@@ -1,0 +1,113 @@
+"""Clusters: what is asked of a queue, and workers that are processes of this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from volseg.errors import ParameterError, WorkError
+from volseg.stages.clusters import ClusterOptions, queue_cluster, read_cluster
+from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.stages.predict_plan import PredictOptions, find_device
+from volseg.stages.segment import one_worker_per_gpu
+
+TABLE = {
+    "workers": 8,
+    "cores": 6,
+    "memory": "64GB",
+    "gpus": 1,
+    "walltime": "08:00:00",
+    "queue": "gpu",
+    "account": "em-lab",
+    "directives": ["--gres=gpu:1"],
+    "prologue": ["module load cuda"],
+    "interface": "lo",
+}
+LINES = {
+    "slurm": "-p gpu|-A em-lab|--cpus-per-task=6|--mem=60G|-t 08:00:00|--gres=gpu:1",
+    "lsf": '-q gpu|-P "em-lab"|-n 6|-W 08:00:00',
+    "pbs": "-q gpu|-A em-lab|-l select=1:ncpus=6:mem=60GB|-l walltime=08:00:00",
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_queue_is_asked_for_what_the_file_says(kind):
+    pytest.importorskip("dask_jobqueue")
+    options = read_cluster(kind, TABLE, "gpu.toml")
+    with queue_cluster(options) as cluster:
+        script = cluster.job_script()
+    prefix = {"slurm": "#SBATCH", "lsf": "#BSUB", "pbs": "#PBS"}[kind]
+    assert not [line for line in LINES[kind].split("|") if f"{prefix} {line}\n" not in script]
+    commands = script.splitlines()
+    worker = commands[-1] or commands[-2]
+    assert "--nthreads 6" in worker
+    assert "--resources GPU=1" in worker
+    assert "tcp://127.0.0.1" in worker
+    before = script[: script.index(worker)]
+    assert "module load cuda" in before
+    assert "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False" in before
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"worker": 3}, "worker"),
+        ({"workers": "3"}, "workers"),
+        ({"workers": 0}, "at least one worker"),
+        ({"workers": 2, "minimum": 3}, "between 0 and all 2, found 3"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(table, message):
+    with pytest.raises(ParameterError, match=message):
+        read_cluster("slurm", table, "gpu.toml")
+
+
+def test_what_contradicts_itself_is_refused():
+    with pytest.raises(ParameterError, match="one of local, slurm"):
+        ClusterOptions("cloud")
+    with pytest.raises(ParameterError, match="not both"):
+        EngineOptions(scheduler="tcp://127.0.0.1:1", cluster=ClusterOptions())
+
+
+def test_no_scheduler_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr("volseg.stages.clusters.CONNECT_SECONDS", 1)
+    with pytest.raises(WorkError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        run_blocks(
+            abs, [1], EngineOptions(scheduler="tcp://127.0.0.1:9"), on_result=lambda *_: None
+        )
+
+
+WHERE = "(__import__('os').getpid(), __import__('os').environ.get('CUDA_VISIBLE_DEVICES'))"
+
+
+def test_each_worker_of_this_machine_has_its_own_gpus():
+    found = set()
+    options = EngineOptions(cluster=ClusterOptions(workers=2, cores=1, gpus=2))
+    run_blocks(eval, [WHERE] * 12, options, on_result=lambda _, w: found.add(w))
+    assert os.getpid() not in {process for process, _ in found}
+    assert {gpus for _, gpus in found} == {"0,1", "2,3"}
+
+
+def test_several_gpus_are_used_unless_something_else_is_wished_for(monkeypatch):
+    options = PredictOptions(model="emnet")
+    assert one_worker_per_gpu(options) == options.engine
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    cluster = one_worker_per_gpu(options).cluster
+    assert (cluster.kind, cluster.workers, cluster.gpus) == ("local", 4, 1)
+    assert one_worker_per_gpu(replace(options, device="cpu")) == options.engine
+    own = EngineOptions(cluster=ClusterOptions(workers=2))
+    assert one_worker_per_gpu(replace(options, engine=own)) == own
+
+
+def test_workers_elsewhere_may_have_what_this_machine_lacks(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    here = PredictOptions(model="emnet", device="cuda")
+    with pytest.raises(ParameterError, match="no CUDA device"):
+        find_device(here)
+    queue = EngineOptions(cluster=ClusterOptions("slurm", gpus=1))
+    assert find_device(replace(here, engine=queue)) == ("cuda", "bfloat16")
+    assert find_device(PredictOptions(model="emnet", engine=queue)) == ("cuda", "bfloat16")
+    assert find_device(PredictOptions(model="emnet", device="cpu", engine=queue))[0] == "cpu"
