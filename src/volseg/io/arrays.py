@@ -6,7 +6,6 @@ and it checks the checksum of every chunk that it reads.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +18,16 @@ import tensorstore as ts
 from numpy.typing import NDArray
 
 from volseg.errors import ConflictError, ShapeError, StorageError, VolumeError
+from volseg.io.attributes import parse_json
 from volseg.types import Roi, Zyx
 
 DEFAULT_CHUNK: Zyx = (32, 64, 64)
 DEFAULT_SHARD: Zyx = (64, 512, 512)
 COMPRESSION_LEVEL = 1
+LONGEST_AXIS = 1 << 26
+"""Voxels along an axis: a brain of 30 cm at 4.5 nm. Metadata that claim more are damaged."""
+LARGEST_CHUNK = 1 << 31
+"""Bytes of a chunk, which is decoded in one piece."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,13 @@ def open_array(path: Path) -> StoredArray:
     shard = store.chunk_layout.write_chunk.shape or chunk
     if math.prod(store.shape) == 0:
         raise VolumeError(f"{path} is empty: its shape is {tuple(store.shape)}")
+    stored = math.prod(n or 1 for n in chunk) * store.dtype.numpy_dtype.itemsize
+    if max(store.shape) > LONGEST_AXIS or stored > LARGEST_CHUNK:
+        raise VolumeError(
+            f"{path} claims the shape {tuple(store.shape)} in chunks of {tuple(chunk)}; expected "
+            f"at most {LONGEST_AXIS} voxels along an axis and {LARGEST_CHUNK} bytes in a chunk: "
+            f"its metadata are damaged, or it was not made for this"
+        )
     return StoredArray(
         path,
         _zyx(store.shape[leading:]),
@@ -210,7 +221,7 @@ def is_array(path: Path) -> bool:
     if (path / ".zarray").is_file():
         return True
     try:
-        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        metadata = parse_json((path / "zarr.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(metadata, dict) and metadata.get("node_type") == "array"

@@ -12,6 +12,68 @@ from volseg.errors import StorageError, VolumeError
 
 METADATA_BYTES = 64 << 20
 """Metadata is read into memory whole, so a larger file is refused."""
+NOTED: Mapping[str, type | tuple[type, ...]] = {
+    "version": str,
+    "complete": bool,
+    "fingerprint": str,
+    "run": dict,
+    "model": dict,
+    "source": dict,
+    "histogram": dict,
+    "objects": int,
+    "roi": list,
+}
+"""What volseg notes of an image, as far as it reads it again; what it does not know may be null."""
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is none, nested more deeply than Python follows, or holds half a character.
+
+    Examples
+    --------
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+        ...
+    ValueError: it is nested too deeply
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if "\\ud" in text.lower():
+        # one half of a surrogate pair is text that can be neither printed nor written
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+def check_notes(path: Path, notes: Any) -> Mapping[str, Any]:
+    """Check that what volseg noted of an image is of the types that it writes.
+
+    Raises
+    ------
+    VolumeError
+        If it is not.
+    """
+    if not isinstance(notes, dict):
+        raise VolumeError(f"{path}: its volseg attributes are {_short(notes)}, expected an object")
+    for name, kind in NOTED.items():
+        found = notes.get(name)
+        if found is not None and not isinstance(found, kind):
+            raise VolumeError(
+                f"{path}: its attribute volseg.{name} is {_short(found)}, which volseg does not "
+                f"write; make it again, or remove the attribute"
+            )
+    return notes
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -29,9 +91,11 @@ def read_attributes(path: Path) -> dict[str, Any]:
         if file.stat().st_size > METADATA_BYTES:
             raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = parse_json(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise VolumeError(f"{file} is not valid JSON: {error}") from error
+        except OSError as error:
+            raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
         found = content.get(inner, {}) if inner and isinstance(content, dict) else content
         return found if isinstance(found, dict) else {}
     return {}

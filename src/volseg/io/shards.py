@@ -8,7 +8,6 @@ in the processor's cache. Source: Zarr v3, ``sharding_indexed``.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from volseg.blocks import Grid, shift
 from volseg.errors import StorageError
 from volseg.io.arrays import COMPRESSION_LEVEL, StoredArray, describe
+from volseg.io.attributes import parse_json
 from volseg.types import Roi, Zyx
 
 ABSENT = 2**64 - 1
@@ -119,7 +119,7 @@ def _folder(path: Path) -> ts.KvStore:
 def stores_chunks(array: StoredArray) -> bool:
     """Tell whether an array is of the form that `create_array` gives: `ChunkReader` reads it."""
     try:
-        found = json.loads((array.path / "zarr.json").read_text(encoding="utf-8"))
+        found = parse_json((array.path / "zarr.json").read_text(encoding="utf-8"))
         (sharding,) = found["codecs"]
         stored = sharding["configuration"]
         return (

@@ -13,7 +13,7 @@ import numpy as np
 from volseg.errors import ConflictError, VolumeError
 from volseg.intensity import Preprocessing, Tone, find_tone
 from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, is_array, open_array
-from volseg.io.attributes import read_attributes, write_group
+from volseg.io.attributes import check_notes, read_attributes, write_group
 from volseg.pyramid import pyramid_factors, reduced_shape
 from volseg.types import VoxelSize, Zyx
 
@@ -213,8 +213,8 @@ def open_image(path: Path) -> Image:
             f"`volseg convert`, or name the array within it"
         )
     try:
-        return _multiscale(path, multiscales[0], attributes.get("volseg", {}))
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+        return _multiscale(path, multiscales[0], check_notes(path, attributes.get("volseg", {})))
+    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
         raise VolumeError(
             f"the multiscales metadata of {path} cannot be used: {error!r}"
         ) from error
