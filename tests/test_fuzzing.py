@@ -36,7 +36,9 @@ def test_damaged_files_end_in_a_message(group, tmp_path):
     command = [sys.executable, str(ATTACK), str(tmp_path), str(count), str(FIRST), *GROUPS[group]]
     log = tmp_path.with_suffix(".log")
     with log.open("w") as errors:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+        )
     told = log.read_text(errors="replace")
     assert done.returncode == 0, f"crashed or hung; the last lines:\n{told[-6000:]}"
     reports = [json.loads(line) for line in done.stdout.splitlines()]

@@ -18,6 +18,7 @@ import resource
 import shutil
 import sys
 import threading
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -134,16 +135,18 @@ class Watch:
             return
         if event == "open":
             path, _, flags = arguments
-            written = [path] if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else []
+            written = [(path, -1)] if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else []
         elif event in {"os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}:
-            written = [arguments[0]]
+            written = [(arguments[0], arguments[-1])]
         elif event in {"os.rename", "os.link", "os.symlink"}:
-            written = list(arguments[:2])
+            written = [(arguments[0], arguments[-2]), (arguments[1], arguments[-1])]
         else:
             return
-        for path in written:
+        for path, folder in written:
             if isinstance(path, str | bytes | os.PathLike):
-                found = os.path.realpath(os.fsdecode(path))
+                # relative to an open folder, as when trees are removed, or to the working folder
+                held = f"/proc/self/fd/{folder}" if type(folder) is int and folder >= 0 else ""
+                found = os.path.realpath(os.path.join(held, os.fsdecode(path)))
                 if not found.startswith(self.allowed) and "__pycache__" not in found:
                     self.outside.append(f"{event} {found}")
 
@@ -243,11 +246,18 @@ def judge(done: Any) -> str:
     if error is None and done.exit_code == 1:
         return "findings"  # of verify, which damage does not stop
     if not isinstance(error, VolsegError):
-        return f"wrong: {type(error).__name__}: {said}"
+        return f"wrong: {type(error).__name__}{place(error)}: {said}"
     cause = error.__cause__
     if error.__class__.__name__ == "BlockError" and not isinstance(cause, VolsegError):
-        return f"wrong: a block failed with {type(cause).__name__}: {said}"
+        return f"wrong: a block failed with {type(cause).__name__}{place(cause)}: {said}"
     return type(error).__name__
+
+
+def place(error: BaseException | None) -> str:
+    """Say where in volseg an exception came from."""
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    ours = [f for f in frames if "volseg/" in f.filename] or frames[-1:]
+    return f" in {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
 
 
 def high_water() -> int:

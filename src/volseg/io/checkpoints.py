@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from volseg.errors import ModelError, StorageError
+from volseg.io.attributes import parse_json
+
+DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
+"""What reading a damaged checkpoint may raise."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +91,39 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        state = json.loads(metadata["state"])
+        state = parse_json(metadata["state"])
+        if not isinstance(parse_json(metadata["config"]), dict):
+            raise TypeError("its configuration is no JSON object")
         return Checkpoint(
-            int(state["step"]),
+            _count(state["step"]),
             float(state["seconds"]),
             metadata["config"],
             tensors,
-            tuple(state.get("losses", ())),
-            state.get("best"),
-            int(state.get("stale", 0)),
+            tuple(map(float, state.get("losses", ()))),
+            _best(state.get("best")),
+            _count(state.get("stale", 0)),
         )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (*DAMAGED, SafetensorError) as error:
         raise ModelError(
             f"{path} is not a readable checkpoint ({error}); move it away to start anew"
         ) from error
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"expected a number of steps, found {value!r:.40}")
+    return value
+
+
+def _best(row: Any) -> Mapping[str, float] | None:
+    """Read a row of the log."""
+    if row is None:
+        return None
+    best = {str(name): float(value) for name, value in row.items()}
+    missing = {"step", "jaccard", "threshold"} - set(best)
+    if missing:
+        raise ValueError(f"its best validation lacks {', '.join(sorted(missing))}")
+    return {**best, "step": int(best["step"])}
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, StorageError
+from volseg.io.attributes import parse_json
 
 
 class RunLock:
@@ -132,13 +133,21 @@ class Ledger:
 def _complete_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
-    lines = []
-    for line in path.read_text().split("\n")[:-1]:
+    lines: list[Any] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
         try:
-            lines.append(json.loads(line))
+            found = parse_json(line)
         except ValueError:
             break
+        if lines and not _is_record(found):
+            break
+        lines.append(found)
     return lines
+
+
+def _is_record(line: Any) -> bool:
+    """Tell whether a line is what `Ledger.record` writes."""
+    return isinstance(line, dict) and isinstance(line.get("key"), str) and "value" in line
 
 
 def _rewrite(path: Path, lines: list[Any]) -> None:

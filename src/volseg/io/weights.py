@@ -17,6 +17,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.intensity import Preprocessing
+from volseg.io.attributes import parse_json
 from volseg.types import VoxelSize, Zyx
 
 CARD_BYTES = 1 << 20
@@ -99,11 +100,11 @@ def load_card(model: str | Path) -> Card:
     try:
         if path.stat().st_size > CARD_BYTES:
             raise ModelError(f"{path} has more than {CARD_BYTES} bytes: this is no card")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         return _card(content)
     except OSError as error:
         raise ModelError(f"weights need a card beside them; cannot read {path}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ModelError(f"{path} is not a valid card: {error}") from error
 
 

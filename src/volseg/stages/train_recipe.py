@@ -77,7 +77,8 @@ def load_recipe(path: Path) -> Recipe:
     if not isinstance(pairs, list):
         raise ParameterError(f"{path} has one [data]; it is a list, written [[data]]")
     for entry in pairs:
-        missing = [name for name in ("raw", "labels") if name not in dict(entry)]
+        named = entry if isinstance(entry, dict) else {}
+        missing = [name for name in ("raw", "labels") if name not in named]
         if missing:
             raise ParameterError(f"a [[data]] of {path} does not name its {' and '.join(missing)}")
     return Recipe(

@@ -163,6 +163,11 @@ def start_run(
             raise ModelError(f"the checkpoint does not fit its configuration: {error}") from error
         run.step, run.seconds = saved.step, saved.seconds
         run.losses, run.best, run.stale = list(saved.losses), saved.best, saved.stale
+        if run.finished and run.best is None:
+            raise ModelError(
+                "the checkpoint is damaged: its run has ended, but was never validated; move it "
+                "away to start anew"
+            )
     return run
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from volseg.blocks import Grid
 from volseg.errors import VolumeError
+from volseg.io.attributes import parse_json
 from volseg.io.ledger import describe_difference
 from volseg.io.volumes import Image, open_image, scratch_path
 from volseg.stages.results import fingerprint
@@ -124,7 +125,7 @@ def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
     if verb is None or not subject.complete or not path.is_file():
         return
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        lines = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         header, keys = lines[0], {line["key"] for line in lines[1:]}
         theirs = {k: header.get(k) for k in subject.run}
         if theirs != dict(subject.run):

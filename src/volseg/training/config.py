@@ -14,6 +14,9 @@ from volseg.types import Zyx
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step")
 LENGTHS = ("steps", "minutes", "epochs")
+LARGEST_BATCH = 1 << 31
+WIDEST = 1024
+"""As in cards of weights; memory grows with the square."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,20 @@ class TrainConfig:
         for name in ("patience", "clip", "weight_decay", "cross_entropy_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be at least 0, found {getattr(self, name)}")
+        self._check_sizes()
         self._check_parts()
         self._check_names()
+
+    def _check_sizes(self) -> None:
+        if self.width > WIDEST:
+            raise ParameterError(f"width is at most {WIDEST}, found {self.width}")
+        if not 0 < math.prod(self.patch) * self.batch <= LARGEST_BATCH:
+            raise ParameterError(
+                f"the patches of a step hold 1 to {LARGEST_BATCH} voxels, found {self.batch} of "
+                f"{self.patch}"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise ParameterError(f"seed lies between 0 and 2**63, found {self.seed}")
 
     def _check_parts(self) -> None:
         for name in ("warmup", "freeze_norms_after", "foreground_share", "ema", "decay", "balance"):

@@ -10,6 +10,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from volseg.errors import ParameterError
 
+LONGEST = 4000
+"""Characters of a text: paths of this length exist nowhere."""
+
 
 def read_fields(kind: type, table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Read the fields of a dataclass from a table; those that it does not name are left out.
@@ -55,6 +58,10 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return _read_tuple(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise ParameterError(
+            f"{where} has {len(value)} characters, expected at most {LONGEST}: {value[:40]!r}..."
+        )
     if hint is Path and isinstance(value, str):
         return Path(value)
     if type(value) is not hint:
