@@ -31,6 +31,10 @@ from volseg.types import Roi, VoxelSize
 AXES = "zyx"
 AXIS_NAMES = ("axis_major", "axis_middle", "axis_minor")
 FULL_PROBABILITY = 255
+BIN = 2**-6
+"""How wide a bin of a histogram of fractions is, as a part of its value, and more."""
+LEVELS = 1 << 20
+"""Steps of intensities that are fractions: a millionth of their range."""
 Column = NDArray[Any]
 
 
@@ -49,6 +53,32 @@ class ObjectSums:
     crossings: Crossings | None = None
     intensity: Values | None = None
     probability: Values | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How intensities that are fractions are counted in whole steps, so that their sums are exact.
+
+    Attributes
+    ----------
+    offset : the lowest intensity of the volume
+    step : `LEVELS` of them reach to the highest
+    """
+
+    offset: float
+    step: float
+
+    @classmethod
+    def between(cls, lowest: float, highest: float) -> Scale:
+        """Choose a scale for all intensities of a volume; bounds from a histogram may be off."""
+        low, high = lowest - abs(lowest) * BIN, highest + abs(highest) * BIN
+        return cls(low, (high - low) / LEVELS or 1.0)
+
+    def count(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
+        """Express intensities in steps, to the nearest; what is no number is the lowest."""
+        steps = np.nan_to_num((values - self.offset) / self.step, nan=0.0)
+        found: NDArray[np.int32] = np.rint(np.clip(steps, 0, LEVELS)).astype(np.int32)
+        return found
 
 
 @dataclass(frozen=True)
@@ -119,6 +149,7 @@ def object_table(
     region: Roi,
     voxel_size: VoxelSize | None,
     singles: SingleObjects | None = None,
+    scale: Scale | None = None,
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """Describe each object in one row.
 
@@ -128,6 +159,7 @@ def object_table(
     region : what was segmented; an object that reaches its border may be cut
     voxel_size : nm (z, y, x); without it there are no columns in nm
     singles : what was measured one object at a time
+    scale : of the intensities, if they were counted in steps
 
     Returns
     -------
@@ -147,11 +179,14 @@ def object_table(
         table.add("centerline_branches", singles.branches)
     voxels = sums.moments.voxels
     if sums.intensity is not None:
-        values = sums.intensity
-        table.add("intensity_mean", values.total / voxels)
-        table.add("intensity_sd", standard_deviations(values, voxels))
-        table.add("intensity_min", values.lowest)
-        table.add("intensity_max", values.highest)
+        values, spread = sums.intensity, standard_deviations(sums.intensity, voxels)
+        columns: tuple[Column, ...]
+        columns = values.total / voxels, spread, values.lowest, values.highest
+        if scale is not None:
+            mean, spread, low, high = (c * scale.step for c in columns)
+            columns = mean + scale.offset, spread, low + scale.offset, high + scale.offset
+        for name, column in zip(("mean", "sd", "min", "max"), columns, strict=True):
+            table.add(f"intensity_{name}", column)
     if sums.probability is not None:
         table.add("probability_mean", sums.probability.total / (voxels * FULL_PROBABILITY))
     return table.columns, table.units

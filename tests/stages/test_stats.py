@@ -22,6 +22,7 @@ from volseg.io.volumes import (
     table_path,
 )
 from volseg.stages import stats_block, stats_objects
+from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.engine import EngineOptions
 from volseg.stages.progress import NoProgress
 from volseg.stages.stats import StatsOptions, stats, write_objects
@@ -29,6 +30,7 @@ from volseg.surface import surface_areas
 from volseg.tally import Readers, tally
 
 SHAPE = (20, 60, 70)
+INTENSITIES = ("intensity_mean", "intensity_std", "intensity_min", "intensity_max")
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +232,25 @@ def test_what_cannot_be_summed_is_left_out_and_it_says_why(tmp_path, labels, raw
     found = measure(floats, labels=labels_path(volume, "mitochondria"))
     assert "intensity_mean" not in found.columns
     assert "float32" in found.notes[0]
+
+
+def test_intensities_that_are_fractions_have_columns_too(tmp_path, labels, raw):
+    source = tmp_path / "raw.tif"
+    values = (raw.astype(np.float32) - 90) * np.float32(0.37)
+    tifffile.imwrite(source, values)
+    volume = tmp_path / "vol.zarr"
+    convert(source, volume, ConvertOptions(), NoProgress())
+    named = labels_path(write_volume(tmp_path / "labels.zarr", labels), "mitochondria")
+    found = measure(volume, labels=named)
+    want = regionprops_table(labels, values, properties=INTENSITIES)
+    for name in INTENSITIES:
+        column = found.columns[name.replace("std", "sd")]
+        np.testing.assert_allclose(column, want[name], atol=1e-3, err_msg=name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats_block, "LARGEST_BLOCK", (12, 32, 32))
+        again = measure(volume, labels=named)
+    for name, column in found.columns.items():
+        np.testing.assert_array_equal(again.columns[name], column, err_msg=name)
 
 
 def test_one_table_for_volumes_with_and_without_probabilities(tmp_path, labels, raw):

@@ -25,7 +25,7 @@ from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
 from volseg.stages.stats_block import MeasureBlock, plan_blocks
 from volseg.stages.stats_objects import LARGEST_BOX, MeasureObject, measure_singly
-from volseg.statistics import ObjectSums, SingleObjects, merge_sums, object_table
+from volseg.statistics import ObjectSums, Scale, SingleObjects, merge_sums, object_table
 from volseg.summary import Summary, slice_table, summarise
 
 MERGE_EVERY = 64
@@ -133,7 +133,7 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
                 centerline=options.centerline,
             )
             singles = measure_singly(alone, sums.moments, options.engine, progress)
-    columns, units = object_table(sums, source.region, size, singles)
+    columns, units = object_table(sums, source.region, size, singles, task.scale)
     slices, slice_units = slice_table(columns, areas, source.region, size)
     notes += _notes_on(sums, singles, options, volume if size is None else None)
     path = table_path(volume, name)
@@ -170,12 +170,17 @@ def plan_measures(
         return MeasureBlock(source, shapes=True), []
     notes = []
     raw: StoredArray | None = image.levels[0]
+    scale = None
     if image.levels[0].dtype.kind not in "ui" or image.levels[0].dtype.itemsize > 2:
-        raw = None
-        notes.append(
-            f"{image.path} holds {image.levels[0].dtype}, so there are no intensity columns: they "
-            f"are sums of whole numbers of 8 or 16 bits"
-        )
+        values = image.attributes.get("histogram", {}).get("values")
+        if values:
+            scale = Scale.between(min(values), max(values))
+        else:
+            raw = None
+            notes.append(
+                f"{image.path} holds {image.levels[0].dtype} and no histogram, so there are no "
+                f"intensity columns; convert it with `volseg convert` to get them"
+            )
     path = probabilities_path(image.path, name)
     probabilities = None
     if path.exists():
@@ -185,7 +190,7 @@ def plan_measures(
             probabilities = found.levels[0]
         else:
             notes.append(f"{path} is incomplete or of another kind, so its mean is left out")
-    return MeasureBlock(source, True, raw, probabilities), notes
+    return MeasureBlock(source, True, raw, probabilities, scale), notes
 
 
 def measure(

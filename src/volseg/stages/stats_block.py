@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import Block, Grid, grow
+from volseg.blocks import Block, Grid, grow, roi_shape
 from volseg.io.arrays import StoredArray
 from volseg.io.box_readers import BoxReader, open_reader, piece_of, reads_chunks
 from volseg.io.label_sources import LabelSource
-from volseg.statistics import ObjectSums
+from volseg.statistics import ObjectSums, Scale
 from volseg.tally import Readers, tally
 from volseg.types import Roi, Zyx
 
@@ -50,12 +51,14 @@ class MeasureBlock:
     source : LabelSource
     shapes : also second moments and surfaces
     raw, probabilities : of the volume, where their values are to be summed
+    scale : of the raw, if that is not of whole numbers
     """
 
     source: LabelSource
     shapes: bool
     raw: StoredArray | None = None
     probabilities: StoredArray | None = None
+    scale: Scale | None = None
 
     def __call__(self, block: Block) -> tuple[ObjectSums, NDArray[np.int64]]:
         """Measure one block; return its sums, and the objects' area in each of its slices."""
@@ -63,11 +66,23 @@ class MeasureBlock:
         region = grow(block.core, (1, 1, 1), shape)
         readers = Readers(
             open_reader(self.source, self.source.array, piece, region),
-            _read_values(self.raw, piece, block.core),
+            _read_values(self.raw, piece, block.core, self.scale),
             _read_values(self.probabilities, piece, block.core),
         )
         return tally(block.core, shape, piece, readers, shapes=self.shapes)
 
 
-def _read_values(array: StoredArray | None, piece: Zyx, region: Roi) -> BoxReader | None:
-    return None if array is None else open_reader(array, array, piece, region)
+def _read_values(
+    array: StoredArray | None, piece: Zyx, region: Roi, scale: Scale | None = None
+) -> BoxReader | None:
+    if array is None:
+        return None
+    read = open_reader(array, array, piece, region)
+    if scale is None:
+        return read
+
+    def counted(box: Roi) -> NDArray[Any]:
+        values = read(box)
+        return scale.count(np.zeros(roi_shape(box), array.dtype) if values is None else values)
+
+    return counted
