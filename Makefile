@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench weights clean
+.PHONY: help demo test soak lint bench weights clean
 
 help:
 	@echo "make demo   segment a real crop, print its statistics, draw demo-output/overlay.png"
 	@echo "make test   everything that must hold: style, types, layers, tests"
+	@echo "make soak   the long form of the fault tests: an hour and more"
 	@echo "make lint   style, types and layers only"
 	@echo "make bench  measure speed against peers and limits"
 	@echo "make weights RAW=raw.tif LABELS=labels.tif OUTPUT=folder   train the four shipped networks"
@@ -36,6 +37,11 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/pytest
+
+# every fault many times, and 10,000 damaged files
+soak: $(STAMP)
+	VOLSEG_SOAK=$(or $(SOAK),50) $(BIN)/pytest --timeout 0 -o faulthandler_timeout=0 \
+	  tests/faults tests/test_fuzzing.py
 
 bench: $(STAMP)
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
