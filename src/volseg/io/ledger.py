@@ -159,6 +159,21 @@ def _rewrite(path: Path, lines: list[Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder durable: without it, a power cut may undo the renaming."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError:
+        pass  # a file system whose folders cannot be synced
+    finally:
+        os.close(opened)
 
 
 def describe_difference(theirs: Any, ours: Mapping[str, Any]) -> str:

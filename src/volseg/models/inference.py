@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TypedDict, Unpack, cast
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volseg.errors import ModelError, ParameterError, ShapeError
+from volseg.errors import BlockError, ModelError, ParameterError, ShapeError
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.parts import Dimensions
@@ -23,6 +23,8 @@ MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels last is what convolutions of few channels are fast in."""
 SLICES = 8
 """Slices that a 2D network sees at once, at most: what bounds its memory."""
+UNALLOCATED = "can't allocate memory"
+"""How PyTorch says on a CPU that memory is full; there it has no exception of its own for that."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,22 @@ class Look:
         return np.flip(tile.transpose(self.axes), self.flips)
 
 
+@dataclass
+class SliceBatch:
+    """How many slices a device has been found to have memory for."""
+
+    slices: int = SLICES
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A network that is ready to evaluate tiles, one at a time.
 
     Tiles are never batched with others, so a tile's result cannot depend on which others it was
-    evaluated with. A 2D network sees a tile's own slices in batches, which depend on nothing but
-    the tile's size.
+    evaluated with. A 2D network sees a tile's own slices in batches, of half the size where the
+    memory is too small, and each slice by itself in the end. On a CPU that changes no bit, but for
+    a slice by itself in float32, whose sums are rounded otherwise: by less than 1e-6. Tiles are
+    never made smaller: what lies at their borders, and so the result, depends on their size.
 
     Attributes
     ----------
@@ -65,6 +76,7 @@ class Predictor:
     rotations : with ``tta``, average over rotations by 90 degrees in (y, x), or in a slice, too.
     views : slices along z, or the average over slices along all three axes (2D networks).
     centerline : also return what the network says of centerlines.
+    batch : how many slices are evaluated at once; once made smaller, it stays so.
     """
 
     network: nn.Module
@@ -76,6 +88,7 @@ class Predictor:
     rotations: bool = False
     views: Views = "xy"
     centerline: bool = False
+    batch: SliceBatch = field(default_factory=SliceBatch, compare=False)
 
     def __post_init__(self) -> None:
         if self.rotations and not self.tta:
@@ -101,6 +114,8 @@ class Predictor:
         ------
         ShapeError
             If the network takes no input of that size.
+        BlockError
+            If one tile, or one slice of it, does not fit into memory.
         """
         sizes = tuple(n - 2 * m for n, m in zip(tile.shape, self.margin, strict=True))
         if min(sizes) < 1:
@@ -132,15 +147,50 @@ class Predictor:
     def _add(self, tile: Floats, totals: list[Floats], margin: int) -> None:
         """Evaluate a tile as it is seen, and add what comes out to one total for each map."""
         if self.dimensions == 3:
-            for total, found in zip(totals, self._evaluate(tile[None, None]), strict=True):
+            maps = self._fitting(tile[None, None])
+            if maps is None:
+                raise BlockError(self._advise("a tile", tile.shape))
+            for total, found in zip(totals, maps, strict=True):
                 total[...] += found[0, 0]
             return
-        depth = len(totals[0])
+        start, depth = 0, len(totals[0])
         slices = tile[margin : margin + depth]
-        for start in range(0, depth, SLICES):
-            batch = slice(start, start + SLICES)
-            for total, found in zip(totals, self._evaluate(slices[batch, None]), strict=True):
+        while start < depth:
+            batch = slice(start, min(start + self.batch.slices, depth))
+            maps = self._fitting(slices[batch, None])
+            if maps is None:
+                if batch.stop - start == 1:
+                    raise BlockError(self._advise("a slice", tile.shape[1:]))
+                self.batch.slices = (batch.stop - start + 1) // 2
+                continue
+            for total, found in zip(totals, maps, strict=True):
                 total[batch] += found[:, 0]
+            start = batch.stop
+
+    def _fitting(self, batch: Floats) -> list[Floats] | None:
+        """Evaluate what fits into memory; return None for what does not."""
+        try:
+            return self._evaluate(batch)
+        except (torch.OutOfMemoryError, MemoryError):
+            pass
+        except RuntimeError as error:
+            if UNALLOCATED not in str(error):
+                raise
+        # only here, where no exception holds on to what the network had allocated
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _advise(self, what: str, shape: tuple[int, ...]) -> str:
+        size = " x ".join(map(str, shape))
+        cpu = "give --device cpu, " if self.device.type == "cuda" else ""
+        views = "leave --views ortho out, " if self.views == "ortho" else ""
+        return (
+            f"{what} of {size} voxels does not fit into the memory of {self.device}: {cpu}{views}"
+            f"run fewer workers there, or end other programs; else use a model whose tiles are "
+            f"smaller. Tiles are not made smaller by themselves, because their size decides the "
+            f"result"
+        )
 
     def _evaluate(self, batch: Floats) -> list[Floats]:
         """Return the probabilities of each map, shape (n, 1, *space)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from volseg.blocks import Block, Grid, whole_multiples
+from volseg.errors import StorageError
 from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.attributes import update_attributes
 from volseg.io.components import ComponentStore
@@ -28,7 +29,7 @@ from volseg.io.volumes import (
     table_path,
 )
 from volseg.labels import Numbering, Pairs, label_type, number_objects
-from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
+from volseg.stages.engine import EngineOptions, naming, one_cluster, run_blocks
 from volseg.stages.label_block import (
     Coarse,
     JoinBlocks,
@@ -93,7 +94,7 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
         discard(output, *tables(volume, name), ledger_path, store.folder)
     ledger = Ledger.open(ledger_path, {**header, "block": grid.size, "shard": spec.shard})
     run = LabelRun(volume, name, source, spec, grid, store, ledger, options.engine, progress)
-    with one_cluster(options.engine):
+    with one_cluster(options.engine), naming(run.missing):
         counts = run.find(header["threshold_of_255"])
         run.write(counts, header)
     discard(store.folder)
@@ -118,6 +119,10 @@ class LabelRun:
     def connectivity(self) -> int:
         """Which neighbours are one object."""
         return int(self.ledger.header["connectivity"])
+
+    def missing(self) -> Iterator[Block]:
+        """List the blocks whose labels are not on record."""
+        return (b for b in self.grid.blocks() if _key("written", b) not in self.ledger.records)
 
     def find(self, level: int) -> dict[Zyx, int]:
         """Pass 1; return the number of components of each block, in raster order."""
@@ -206,7 +211,11 @@ class LabelRun:
         return split.objects, split.too_large
 
     def _lacks_scratch(self) -> bool:
-        """Tell whether holes or pieces were damaged, and removed, since they were numbered."""
+        """Tell whether numbers, holes or pieces are gone since all was numbered."""
+        try:
+            self.store.load_numbers(0, 0)
+        except StorageError:
+            return True
         header, blocks = self.ledger.header, list(self.grid.blocks())
         holes, splitting = self._holes.find.holes, self._splitting({})
         return ("fill_holes" in header and not all(holes.exists(b.index) for b in blocks)) or (

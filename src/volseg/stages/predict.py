@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from volseg.blocks import roi_size
-from volseg.errors import BlockError
 from volseg.io.attributes import update_attributes
 from volseg.io.ledger import Ledger
 from volseg.io.pieces import Pieces
 from volseg.io.volumes import create_image, open_image, scratch_path, volume_tone
 from volseg.io.weights import Card
-from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.stages.engine import EngineOptions, naming, run_blocks
 from volseg.stages.predict_block import Assemble, Evaluate, NetworkChoice, PredictTask
 from volseg.stages.predict_outputs import (
     Output,
@@ -66,6 +65,8 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
     plan = plan_prediction(volume, options)
     written = find_lacking(plan.outputs, overwrite=options.overwrite)
     if not written:
+        # a process that was killed at the very end may have left some
+        discard(*(Scratch(scratch_path(volume), o.path.name).pieces.folder for o in plan.outputs))
         return PredictReport(plan.voxels, 0, time.monotonic() - begun, True, plan.notes)
     scratch = Scratch(scratch_path(volume), written[0].path.name)
     if options.overwrite:
@@ -136,12 +137,13 @@ class PredictRun:
     def run(self, engine: EngineOptions) -> int:
         """Do what is missing; return the number of tiles evaluated."""
         handover, done = self.task.handover, self.ledger.done()
+        block = handover.grid.block
         missing = [t for t in handover.targets() if _key(t) not in done]
         self.progress.start(roi_size(handover.roi), "voxels", "segmenting")
         finished = roi_size(handover.roi) - sum(roi_size(handover.core(t)) for t in missing)
         self.progress.advance(finished)
         waiting = {t: self._lacking(t) for t in missing}
-        ready = [Assemble(t) for t, sources in waiting.items() if not sources]
+        ready = [Assemble(block(t)) for t, sources in waiting.items() if not sources]
         tiles = 0
 
         def on_result(item: Evaluate | Assemble, count: int) -> Iterable[Evaluate | Assemble]:
@@ -155,15 +157,12 @@ class PredictRun:
             tiles += count
             for target in item.targets:
                 waiting[target].discard(item.index)
-            return [Assemble(t) for t in item.targets if not waiting[t]]
+            return [Assemble(block(t)) for t in item.targets if not waiting[t]]
 
         try:
             work: Iterable[Evaluate | Assemble] = itertools.chain(ready, self._evaluations(waiting))
-            run_blocks(self.task, work, engine, on_result=on_result)
-        except BlockError as error:
-            # also those that wait for what has failed
-            lacking = tuple(handover.grid.block(t) for t in waiting)
-            raise BlockError(str(error), lacking) from error
+            with naming(lambda: map(block, waiting)):
+                run_blocks(self.task, work, engine, on_result=on_result)
         finally:
             self.progress.finish()
         return tiles
@@ -179,7 +178,7 @@ class PredictRun:
             needed = self.task.handover.targets_of(source)
             targets = tuple(t for t in needed if source in waiting.get(t, ()))
             if targets:
-                yield Evaluate(source, targets)
+                yield Evaluate(self.task.handover.grid.block(source), targets)
 
 
 def _key(index: Zyx) -> str:

@@ -20,7 +20,7 @@ from volseg.blend import (
     to_probabilities,
     to_shares,
 )
-from volseg.blocks import AxisLattice, intersect, roi_shape, shift
+from volseg.blocks import AxisLattice, Block, intersect, roi_shape, shift
 from volseg.errors import BlockError
 from volseg.handover import Handover
 from volseg.intensity import Tone
@@ -45,15 +45,33 @@ _NETWORK = threading.Lock()
 class Evaluate:
     """Evaluate a block's tiles, as far as the targets need them."""
 
-    index: Zyx
+    block: Block
     targets: tuple[Zyx, ...]
+
+    @property
+    def index(self) -> Zyx:
+        """The block's position."""
+        return self.block.index
+
+    def __str__(self) -> str:
+        """Name the block; some of what its tiles see lies around it."""
+        return f"tiles of {self.block}"
 
 
 @dataclass(frozen=True)
 class Assemble:
     """Add up the pieces for a block and write it."""
 
-    index: Zyx
+    block: Block
+
+    @property
+    def index(self) -> Zyx:
+        """The block's position."""
+        return self.block.index
+
+    def __str__(self) -> str:
+        """Name the block."""
+        return str(self.block)
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,10 @@ class PredictTask:
 
     def __call__(self, item: Evaluate | Assemble) -> int:
         """Do one item; return the number of tiles evaluated, or of voxels written."""
-        if isinstance(item, Evaluate):
-            return self._evaluate(item)
-        return self._assemble(item)
+        try:
+            return self._evaluate(item) if isinstance(item, Evaluate) else self._assemble(item)
+        except MemoryError as error:
+            raise MemoryError(f"{error}; give fewer --workers or a smaller --block") from error
 
     def _evaluate(self, item: Evaluate) -> int:
         pieces = {t: self.handover.piece(item.index, t) for t in item.targets}
