@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from volseg.errors import StorageError, VolumeError
+from volseg.io.locations import as_remote
 
 METADATA_BYTES = 64 << 20
 """Metadata is read into memory whole, so a larger file is refused."""
@@ -71,6 +75,34 @@ def check_notes(path: Path, notes: Any) -> Mapping[str, Any]:
     return notes
 
 
+def read_histogram(
+    path: Path, noted: Mapping[str, Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read how often each intensity of an image occurs, as noted at its conversion.
+
+    Returns
+    -------
+    counts, values : int64 and float64, shape (n,)
+
+    Raises
+    ------
+    VolumeError
+        If that is no histogram.
+    """
+    try:
+        counts = np.asarray(noted["counts"], np.int64)
+        values = np.asarray(noted["values"], np.float64)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise VolumeError(f"the histogram of {path} cannot be used: {error!r}") from error
+    sound = values.ndim == 1 and np.isfinite(values).all() and counts.min(initial=0) >= 0
+    if not sound or values.shape != counts.shape or not counts.any():
+        raise VolumeError(
+            f"the histogram of {path} has {counts.shape} counts for {values.shape} intensities, "
+            f"expected one each, none negative, not all 0; convert the source again"
+        )
+    return counts, values
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
@@ -88,7 +120,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
         file = path / name
         if not file.is_file():
             continue
-        if file.stat().st_size > METADATA_BYTES:
+        if as_remote(file) is None and file.stat().st_size > METADATA_BYTES:
             raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
         try:
             content = parse_json(file.read_text(encoding="utf-8"))
@@ -110,6 +142,10 @@ def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
         If it cannot be written.
     """
     content = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    remote = as_remote(path)
+    if remote is not None:
+        (remote / "zarr.json").write_bytes(json.dumps(content, indent=1).encode())
+        return
     temporary = path / ".zarr.json.tmp"
     try:
         path.mkdir(parents=True, exist_ok=True)

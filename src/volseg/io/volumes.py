@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from volseg.errors import ConflictError, VolumeError
 from volseg.intensity import Preprocessing, Tone, find_tone
 from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, is_array, open_array
-from volseg.io.attributes import check_notes, read_attributes, write_group
+from volseg.io.attributes import check_notes, read_attributes, read_histogram, write_group
+from volseg.io.locations import as_remote, remote_scratch
 from volseg.pyramid import pyramid_factors, reduced_shape
 from volseg.types import VoxelSize, Zyx
 
@@ -82,8 +81,23 @@ def slices_path(volume: Path, name: str) -> Path:
 
 
 def scratch_path(volume: Path) -> Path:
-    """Say where a volume keeps ledgers and scratch."""
-    return volume / ".volseg"
+    """Say where ledgers and scratch of a volume lie: in it, or here for one on object storage."""
+    remote = as_remote(volume)
+    return volume / ".volseg" if remote is None else remote_scratch(remote)
+
+
+def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
+    """List what stands in a volume's ``probabilities``, ``labels`` or ``tables``, sorted.
+
+    What lies behind http cannot be listed: there it is what the ``labels`` group names.
+    """
+    remote = as_remote(volume)
+    if remote is None or not remote.read_only:
+        return sorted((volume / kind).glob(pattern))
+    named = read_attributes(volume / "labels").get("ome", {}).get("labels", [])
+    ending = ".parquet" if kind == "tables" else ""
+    known = [volume / kind / f"{name}{ending}" for name in sorted(map(str, named))]
+    return [path for path in known if path.exists()]
 
 
 MATCHED = 2
@@ -289,5 +303,5 @@ def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
             f"{image.path} has no histogram of its intensities; volumes that others wrote need "
             f"one: run `volseg convert` on their source"
         )
-    values = np.asarray(histogram["values"], float)
-    return find_tone(preprocessing, np.asarray(histogram["counts"]), values)
+    counts, values = read_histogram(image.path, histogram)
+    return find_tone(preprocessing, counts, values)
