@@ -160,7 +160,8 @@ def _positive(value: Any, name: str) -> int:
 
 def _triple(value: Any, name: str, kind: type) -> tuple[Any, Any, Any]:
     low = 0 if name == "overlap" else 1e-6
-    if not isinstance(value, list) or len(value) != 3 or min(map(kind, value)) < low:
+    listed = isinstance(value, list) and len(value) == 3
+    if not listed or not all(low <= kind(v) < 1e9 for v in value):
         raise ValueError(f"{name} must be three positive numbers (z, y, x), found {value!r}")
     return kind(value[0]), kind(value[1]), kind(value[2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from volseg.io.stacks import Stack, open_stack
 from volseg.io.volumes import Image, create_image
 from volseg.stages.engine import available_cores
 from volseg.stages.level_writer import LevelWriter
+from volseg.stages.memory import physical_bytes
 from volseg.stages.progress import Progress
 from volseg.stages.target import check_target, replacing
 from volseg.types import VoxelSize, Zyx
@@ -101,7 +103,8 @@ def convert(
         levels = 0
         if not options.dry_run:
             with replacing(target) as partial:
-                image = create_image(partial, spec, size, name=target.name, attributes={})
+                begun = {"version": __version__, "complete": False}
+                image = create_image(partial, spec, size, name=target.name, attributes=begun)
                 levels = len(image.levels)
                 noted = _write_levels(stack, image, options, progress)
                 provenance = {"source": _describe(stack), "voxel_size_from": origin}
@@ -217,6 +220,9 @@ def _allocate(stack: Stack, depth: int, count: int) -> list[NDArray[Any]]:
     """Allocate slabs once: memory that is new to the process costs as much as reading into it."""
     shape = (depth, *stack.shape[1:])
     try:
+        # systems promise more than there is, and then end whoever uses it
+        if count * math.prod(shape) * stack.dtype.itemsize > physical_bytes():
+            raise MemoryError
         return [np.empty(shape, stack.dtype) for _ in range(count)]
     except MemoryError as error:
         raise SourceError(

@@ -133,11 +133,23 @@ def open_probabilities(volume: Path, name: str) -> Image:
     VolumeError
         If they are missing, incomplete, or not of volseg's making.
     """
+    image = _open_complete(volume, name)
+    model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
+    threshold = model.get("threshold")
+    if not isinstance(threshold, float) or not 0 < threshold < 1 or "roi" not in run:
+        raise VolumeError(
+            f"the attributes of {image.path} do not say any more how it was made; make it again "
+            f"with `volseg segment --overwrite`"
+        )
+    return image
+
+
+def _open_complete(volume: Path, name: str) -> Image:
     path = probabilities_path(volume, name)
     if not path.exists():
         raise VolumeError(f"{volume} has no probabilities/{name}; run `volseg segment` first")
     image = open_image(path)
-    if image.levels[0].dtype != np.uint8 or "run" not in image.attributes:
+    if image.levels[0].dtype != np.uint8 or not {"run", "fingerprint"} <= set(image.attributes):
         raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
     if not image.attributes.get("complete"):
         raise VolumeError(f"{path} is incomplete; finish it with `volseg segment`")
@@ -158,7 +170,7 @@ def open_centerlines(volume: Path, name: str) -> Image:
             f"{volume} has no probabilities/{lines}, which --split centerline needs; write it "
             "with `volseg segment --store-centerline`, or use --split distance"
         )
-    image, shape = open_probabilities(volume, lines), open_image(volume).levels[0].shape
+    image, shape = _open_complete(volume, lines), open_image(volume).levels[0].shape
     if image.levels[0].shape != shape:
         raise VolumeError(
             f"probabilities/{lines} has the shape {image.levels[0].shape}, the volume {shape}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import resource
 import sys
@@ -38,6 +39,11 @@ def keep_freed_memory() -> bool:
         M_ARENA_MAX: 1,
     }
     return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def physical_bytes() -> int:
+    """Count the memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_bytes() -> int:
