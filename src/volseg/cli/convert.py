@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.cli.options import dry_run_option, voxel_size_option, workers_option
+from volseg.cli.options import dry_run_option, parse_place, voxel_size_option, workers_option
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration, extent, scaled, voxels_of
 
@@ -22,7 +22,7 @@ UNKNOWN_SIZE = (
 
 @click.command("convert")
 @click.argument("source")
-@click.argument("volume", type=click.Path(path_type=Path))
+@click.argument("volume", type=parse_place)
 @voxel_size_option
 @click.option("--channel", type=click.IntRange(min=0), help="Which channel of a colour source.")
 @workers_option

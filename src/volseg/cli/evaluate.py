@@ -14,7 +14,9 @@ from volseg.cli.options import (
     engine_flags,
     engine_options,
     name_option,
+    parse_place,
     roi_option,
+    scratch_option,
     volume_argument,
 )
 from volseg.cli.session import Session, plain, with_session
@@ -40,10 +42,12 @@ LISTED = 5
 @name_option
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    metavar="PATH",
+    type=parse_place,
     help="Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.",
 )
 @roi_option
+@scratch_option
 @click.option("--mask", metavar="NAME|PATH", help="Count only voxels that are above 0 here.")
 @click.option(
     "--iou",

@@ -12,7 +12,9 @@ from volseg.cli.options import (
     engine_flags,
     engine_options,
     name_option,
+    note_scratch,
     overwrite_option,
+    scratch_option,
     sizes_option,
     threshold_option,
     volume_argument,
@@ -115,6 +117,7 @@ def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
 @engine_flags
 @sizes_option("--block", "Voxels per task, rounded up to whole shards.")
 @overwrite_option
+@scratch_option
 @with_session
 def label_command(session: Session, volume: Path, name: str, **options: Any) -> None:
     """Find the objects in VOLUME/probabilities/NAME again, with other rules.
@@ -128,6 +131,7 @@ def label_command(session: Session, volume: Path, name: str, **options: Any) -> 
     engine = engine_options(options)
     rules = pop_rules(options)
     chosen = LabelOptions(**rules, **options, engine=engine)
+    note_scratch(session, volume)
     report = label(volume, name, chosen, session.progress())
     for note in report.notes:
         session.note(f"note: {note}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from volseg.errors import ParameterError
+from volseg.io.locations import as_remote, parse_location
 from volseg.types import VoxelSize, Zyx
 
 if TYPE_CHECKING:
+    from volseg.cli.session import Session
     from volseg.stages.engine import EngineOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -81,7 +85,23 @@ voxel_size_option = click.option(
     callback=_read_with(parse_voxel_size),
     help="Voxel size in nm; overrides what the file says.",
 )
-volume_argument = click.argument("volume", type=click.Path(path_type=Path))
+
+
+def parse_place(text: str) -> Path:
+    """Read a path, or a URL of object storage; see `volseg.io.locations`.
+
+    Raises
+    ------
+    BadParameter
+        If it is a URL of something else.
+    """
+    try:
+        return parse_location(text)
+    except ParameterError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+volume_argument = click.argument("volume", type=parse_place)
 name_option = click.option(
     "--name", default="mitochondria", show_default=True, help="Name of the result in the volume."
 )
@@ -109,6 +129,32 @@ device_option = click.option(
     show_default=True,
     help="Where the network runs.",
 )
+
+
+def _set_scratch(_context: click.Context, _parameter: click.Parameter, folder: str | None) -> None:
+    if folder is not None:
+        # where the command's stages, and the workers that it starts, look for it
+        os.environ["VOLSEG_SCRATCH"] = folder
+
+
+scratch_option = click.option(
+    "--scratch",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    callback=_set_scratch,
+    expose_value=False,
+    help="Where ledgers and scratch of a volume on object storage lie.  [default: your cache]",
+)
+
+
+def note_scratch(session: Session, volume: Path) -> None:
+    """Say where ledgers and scratch lie, if that is not in the volume itself."""
+    from volseg.io.volumes import scratch_path
+
+    if as_remote(volume) is not None:
+        session.note(f"note: ledger and scratch of {volume} are in {scratch_path(volume)}")
+
+
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it takes; compute nothing."
 )

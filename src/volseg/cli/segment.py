@@ -14,8 +14,10 @@ from volseg.cli.options import (
     engine_flags,
     engine_options,
     name_option,
+    note_scratch,
     overwrite_option,
     roi_option,
+    scratch_option,
     sizes_option,
     volume_argument,
 )
@@ -62,12 +64,14 @@ if TYPE_CHECKING:
 @engine_flags
 @sizes_option("--block", "Voxels per task, rounded up to whole shards.")
 @overwrite_option
+@scratch_option
 @dry_run_option
 @with_session
 def segment_command(
     session: Session,
     volume: Path,
     dry_run: bool,
+    repair: bool,
     **prediction: Any,
 ) -> None:
     """Find the mitochondria of VOLUME.
@@ -78,14 +82,19 @@ def segment_command(
     from volseg.stages.predict_plan import PredictOptions
     from volseg.stages.segment import SegmentOptions, estimate, segment
 
+    if repair and (dry_run or prediction["overwrite"]):
+        raise click.UsageError("--repair keeps what is intact; leave out --overwrite and --dry-run")
     engine = engine_options(prediction)
     rules = pop_rules(prediction)
-    options = SegmentOptions(PredictOptions(**prediction, engine=engine), **rules)
+    options = SegmentOptions(PredictOptions(**prediction, engine=engine), repair=repair, **rules)
     if dry_run:
         plan = estimate(volume, options)
         session.result(plan, describe_estimate(plan))
         return
+    note_scratch(session, volume)
     report = segment(volume, options, session.progress())
+    for mended in report.mended:
+        session.note(f"repaired {mended}")
     for note in (*report.predict.notes, *report.label.notes):
         session.note(f"note: {note}")
     session.result(report, _summary(volume, options, report.label.objects, report.seconds))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.cli.options import engine_flags, engine_options, name_option
+from volseg.cli.options import engine_flags, engine_options, name_option, parse_place
 from volseg.cli.session import Session, with_session
 
 if TYPE_CHECKING:
@@ -20,11 +20,12 @@ NM3_PER_UM3 = 1e9
 
 
 @click.command("stats")
-@click.argument("volumes", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("volumes", nargs=-1, required=True, type=parse_place)
 @name_option
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    metavar="PATH",
+    type=parse_place,
     help="Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.",
 )
 @click.option(

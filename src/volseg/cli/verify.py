@@ -10,6 +10,7 @@ import click
 from volseg.cli.options import (
     engine_flags,
     engine_options,
+    scratch_option,
     volume_argument,
 )
 from volseg.cli.session import WORK_FAILED, Session, with_session
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     help="Another machine made the probabilities: allow for how it rounds.",
 )
 @engine_flags
+@scratch_option
 @with_session
 def verify_command(
     session: Session, volume: Path, quick: bool, sample: int | None, **options: Any

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConflictError, ShapeError, StorageError, VolumeError
 from volseg.io.attributes import parse_json
+from volseg.io.locations import kvstore_spec, reason
 from volseg.types import Roi, Zyx
 
 DEFAULT_CHUNK: Zyx = (32, 64, 64)
@@ -84,7 +85,8 @@ class StoredArray:
         try:
             read = _opened(self.path)[(0,) * self.leading + box].read().result()
         except (ValueError, OSError, RuntimeError) as error:
-            raise StorageError(f"cannot read {self.path} at {describe(box)}: {error}") from error
+            why = reason(self.path, error)
+            raise StorageError(f"cannot read {self.path} at {describe(box)}: {why}") from error
         return np.asarray(read)
 
     def write(self, roi: Roi, block: NDArray[Any]) -> None:
@@ -103,7 +105,8 @@ class StoredArray:
         try:
             _opened(self.path)[(0,) * self.leading + box].write(block).result()
         except (ValueError, OSError, RuntimeError) as error:
-            raise StorageError(f"cannot write {self.path} at {describe(box)}: {error}") from error
+            why = reason(self.path, error)
+            raise StorageError(f"cannot write {self.path} at {describe(box)}: {why}") from error
 
 
 def describe(box: Sequence[slice]) -> str:
@@ -160,12 +163,12 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": spec.shard}},
         "codecs": [sharding],
     }
-    store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
+    store = {"driver": "zarr3", "kvstore": kvstore_spec(path)}
     try:
         ts.open({**store, "metadata": metadata}, create=True).result()
         forget_opened()  # another array may have stood at this path before
     except (ValueError, OSError, RuntimeError) as error:
-        raise StorageError(f"cannot create {path}: {error}") from error
+        raise StorageError(f"cannot create {path}: {reason(path, error)}") from error
     return StoredArray(path, spec.shape, np.dtype(spec.dtype), spec.chunk, spec.shard)
 
 
@@ -186,7 +189,8 @@ def open_array(path: Path) -> StoredArray:
     try:
         store = _opened(path)
     except (ValueError, OSError, RuntimeError) as error:
-        raise VolumeError(f"{path} is not a Zarr array that can be read: {error}") from error
+        why = reason(path, error)
+        raise VolumeError(f"{path} is not a Zarr array that can be read: {why}") from error
     leading = store.rank - 3
     if leading < 0 or any(n != 1 for n in store.shape[:leading]):
         raise VolumeError(
@@ -248,6 +252,4 @@ def _box(key: Any, shape: Zyx) -> Roi:
 def _opened(path: Path) -> ts.TensorStore:
     """Open once per process."""
     driver = "zarr" if (path / ".zarray").is_file() else "zarr3"
-    return ts.open(
-        {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}}, open=True
-    ).result()
+    return ts.open({"driver": driver, "kvstore": kvstore_spec(path)}, open=True).result()

@@ -14,6 +14,7 @@ from volseg.blocks import full_roi, roi_shape
 from volseg.errors import VolumeError
 from volseg.io.arrays import StoredArray
 from volseg.io.attributes import read_attributes
+from volseg.io.locations import parse_location
 from volseg.io.stacks import Stack, open_stack
 from volseg.io.volumes import labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
@@ -79,10 +80,11 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
     InputError
         If there are none, or they cannot be used.
     """
-    named = labels_path(volume, labels) if Path(labels).name == labels else None
-    if named is not None and (named.exists() or not Path(labels).exists()):
+    elsewhere = parse_location(labels)
+    named = labels_path(volume, labels) if elsewhere.name == labels else None
+    if named is not None and (named.exists() or not elsewhere.exists()):
         return open_labels(volume, labels)
-    return open_label_path(Path(labels))
+    return open_label_path(elsewhere)
 
 
 def open_labels(volume: Path, name: str) -> LabelSource:

@@ -25,6 +25,7 @@ from volseg.blocks import Grid, shift
 from volseg.errors import StorageError
 from volseg.io.arrays import COMPRESSION_LEVEL, StoredArray, describe
 from volseg.io.attributes import parse_json
+from volseg.io.locations import as_remote, kvstore_spec, reason
 from volseg.types import Roi, Zyx
 
 ABSENT = 2**64 - 1
@@ -106,18 +107,25 @@ def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> 
         try:
             writing.result()
         except (ValueError, OSError, RuntimeError) as error:
-            raise StorageError(f"cannot write {array.path / key}: {error}") from error
+            why = reason(array.path, error)
+            raise StorageError(f"cannot write {array.path / key}: {why}") from error
 
     return wait
 
 
 @lru_cache(maxsize=64)
 def _folder(path: Path) -> ts.KvStore:
-    return ts.KvStore.open({"driver": "file", "path": f"{path}/"}).result()
+    spec = kvstore_spec(path)
+    return ts.KvStore.open({**spec, "path": f"{spec['path'].rstrip('/')}/"}).result()
 
 
 def stores_chunks(array: StoredArray) -> bool:
-    """Tell whether an array is of the form that `create_array` gives: `ChunkReader` reads it."""
+    """Tell whether an array is of the form that `create_array` gives: `ChunkReader` reads it.
+
+    One request for each chunk would be slow where each takes its time, so remote arrays are not.
+    """
+    if as_remote(array.path) is not None:
+        return False
     try:
         found = parse_json((array.path / "zarr.json").read_text(encoding="utf-8"))
         (sharding,) = found["codecs"]

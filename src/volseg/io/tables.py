@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from volseg.errors import ParameterError, StorageError
+from volseg.io.locations import as_remote, check_writable
 
 FORMATS = (".parquet", ".csv")
 
@@ -26,7 +27,8 @@ def check_table_path(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise ParameterError(f"a table ends in {' or '.join(FORMATS)}, found {path.name!r}")
-    if not path.resolve().parent.is_dir():
+    check_writable(path)
+    if as_remote(path) is None and not path.resolve().parent.is_dir():
         raise ParameterError(f"there is no folder {path.resolve().parent} to write {path.name} in")
 
 
@@ -60,12 +62,15 @@ def write_table(
         fields.append(pa.field(name, array.type, metadata=metadata))
         arrays.append(array)
     table = pa.table(arrays, schema=pa.schema(fields, metadata=dict(notes)))
+    remote = as_remote(path)
+    if remote is not None:
+        content = pa.BufferOutputStream()
+        _encode(table, path.suffix, content)
+        remote.write_bytes(content.getvalue().to_pybytes())
+        return
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        if path.suffix.lower() == ".csv":
-            csv.write_csv(table, temporary)
-        else:
-            parquet.write_table(table, temporary, compression="zstd")
+        _encode(table, path.suffix, temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -73,3 +78,10 @@ def write_table(
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _encode(table: pa.Table, suffix: str, target: Any) -> None:
+    if suffix.lower() == ".csv":
+        csv.write_csv(table, target)
+    else:
+        parquet.write_table(table, target, compression="zstd")

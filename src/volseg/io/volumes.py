@@ -86,20 +86,6 @@ def scratch_path(volume: Path) -> Path:
     return volume / ".volseg" if remote is None else remote_scratch(remote)
 
 
-def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
-    """List what stands in a volume's ``probabilities``, ``labels`` or ``tables``, sorted.
-
-    What lies behind http cannot be listed: there it is what the ``labels`` group names.
-    """
-    remote = as_remote(volume)
-    if remote is None or not remote.read_only:
-        return sorted((volume / kind).glob(pattern))
-    named = read_attributes(volume / "labels").get("ome", {}).get("labels", [])
-    ending = ".parquet" if kind == "tables" else ""
-    known = [volume / kind / f"{name}{ending}" for name in sorted(map(str, named))]
-    return [path for path in known if path.exists()]
-
-
 MATCHED = 2
 """Levels of labels whose shards each stand for one of level 0; those of more would be too small."""
 
@@ -226,8 +212,13 @@ def open_image(path: Path) -> Image:
             f"{path} is no OME-Zarr image: it has no multiscales metadata; convert a stack with "
             f"`volseg convert`, or name the array within it"
         )
+    notes = check_notes(path, attributes.get("volseg", {}))
+    if notes.get("complete") is False and "run" not in notes:
+        raise VolumeError(
+            f"{path} is incomplete: its conversion has not ended; run `volseg convert` again"
+        )
     try:
-        return _multiscale(path, multiscales[0], check_notes(path, attributes.get("volseg", {})))
+        return _multiscale(path, multiscales[0], notes)
     except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
         raise VolumeError(
             f"the multiscales metadata of {path} cannot be used: {error!r}"

@@ -103,8 +103,8 @@ def convert(
         levels = 0
         if not options.dry_run:
             with replacing(target) as partial:
-                begun = {"version": __version__, "complete": False}
-                image = create_image(partial, spec, size, name=target.name, attributes=begun)
+                unfinished = {"version": __version__, "complete": False}
+                image = create_image(partial, spec, size, name=target.name, attributes=unfinished)
                 levels = len(image.levels)
                 noted = _write_levels(stack, image, options, progress)
                 provenance = {"source": _describe(stack), "voxel_size_from": origin}

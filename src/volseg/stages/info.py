@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.io.attributes import read_attributes
+from volseg.io.listings import results_in
 from volseg.io.volumes import Image, open_image
 
 
@@ -29,9 +30,9 @@ def info(path: Path) -> dict[str, Any]:
     """
     described = _describe(open_image(path))
     for kind in ("probabilities", "labels"):
-        folders = sorted(p for p in (path / kind).glob("*") if (p / "zarr.json").exists())
+        folders = [p for p in results_in(path, kind) if (p / "zarr.json").exists()]
         described[kind] = {p.name: _describe(open_image(p)) for p in folders}
-    described["tables"] = sorted(p.stem for p in (path / "tables").glob("*.parquet"))
+    described["tables"] = [p.stem for p in results_in(path, "tables", "*.parquet")]
     return described
 
 

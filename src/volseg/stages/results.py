@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, VolumeError
 from volseg.io.ledger import describe_difference
+from volseg.io.locations import remove_tree
 from volseg.io.volumes import open_image
 
 
@@ -51,7 +51,7 @@ def discard(*paths: Path) -> None:
     """Remove files and folders, as far as they exist."""
     for path in paths:
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink(missing_ok=True)
 

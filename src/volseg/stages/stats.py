@@ -18,6 +18,7 @@ from volseg.blocks import Block, roi_size
 from volseg.errors import ParameterError, ShapeError, StorageError
 from volseg.io.arrays import StoredArray
 from volseg.io.label_sources import LabelSource, open_label_path, open_labels
+from volseg.io.locations import check_writable
 from volseg.io.tables import check_table_path, write_table
 from volseg.io.volumes import Image, open_image, probabilities_path, slices_path, table_path
 from volseg.shape import too_large
@@ -113,6 +114,7 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
         If blocks could not be read.
     """
     begun = time.monotonic()
+    check_writable(volume)
     image = open_image(volume)
     source, name = _open(volume, options)
     if source.shape != image.levels[0].shape:

@@ -6,11 +6,13 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from volseg.errors import ConflictError, InputError, StorageError
+from volseg.errors import ConflictError, InputError, StorageError, VolsegError
 from volseg.io.attributes import read_attributes
+from volseg.io.locations import as_remote
+from volseg.io.remote import RemotePath
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -23,6 +25,10 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     InputError
         If its folder does not exist or cannot be written to.
     """
+    remote = as_remote(target)
+    if remote is not None:
+        _check_remote(remote, target, overwrite=overwrite)
+        return
     parent = target.resolve().parent
     if not parent.is_dir():
         raise InputError(f"there is no folder {parent} to write {target.name} in")
@@ -36,12 +42,36 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
 
 
+def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
+    remote.mkdir()
+    if not remote.key:
+        raise InputError(f"{target} is a whole bucket; name a volume in it: {target}/NAME.zarr")
+    if not remote.exists() or _is_unfinished(target):
+        return
+    if not overwrite:
+        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
+    if not read_attributes(target):
+        raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
+
+
+def _is_unfinished(target: Path) -> bool:
+    """Tell what a killed conversion left, which on object storage stands at the target itself."""
+    noted = read_attributes(target).get("volseg", {})
+    return isinstance(noted, dict) and noted.get("complete") is False
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Lend a folder to write in, and give it the target's name only after success.
 
-    What a killed process of this machine left of the same target is removed.
+    What a killed process of this machine left of the same target is removed. On object storage,
+    which cannot rename, the target itself is lent.
     """
+    remote = as_remote(target)
+    if remote is not None:
+        with _replacing_remote(remote):
+            yield target
+        return
     begun = f".{target.name}.partial-{socket.gethostname()}-"
     for left in target.parent.glob(f"{begun}*"):
         if not _is_running(left.name.removeprefix(begun)):
@@ -60,6 +90,22 @@ def replacing(target: Path) -> Iterator[Path]:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _replacing_remote(target: RemotePath) -> Iterator[None]:
+    """Empty a place before it is written to, and again if that fails.
+
+    Object storage cannot rename, so a volume is written where it will stand. Until it is complete
+    its attributes say so, and it is not opened.
+    """
+    target.remove_tree()
+    try:
+        yield
+    except BaseException:
+        with suppress(VolsegError):  # the reason why writing failed says more
+            target.remove_tree()
+        raise
 
 
 def _is_running(number: str) -> bool:

@@ -12,6 +12,7 @@ from volseg.blocks import Grid
 from volseg.errors import VolumeError
 from volseg.io.attributes import parse_json
 from volseg.io.ledger import describe_difference
+from volseg.io.listings import results_in
 from volseg.io.volumes import Image, open_image, scratch_path
 from volseg.stages.results import fingerprint
 from volseg.stages.verify_block import describe_indices
@@ -75,7 +76,7 @@ def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
     shape = subjects[0].image.levels[0].shape
     kinds: tuple[Kind, ...] = ("probabilities", "labels")
     for kind in kinds:
-        for path in sorted(p for p in (volume / kind).glob("[!.]*") if p.is_dir()):
+        for path in [p for p in results_in(volume, kind, "[!.]*") if p.is_dir()]:
             array = f"{kind}/{path.name}"
             try:
                 image = open_image(path)

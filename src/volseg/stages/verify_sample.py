@@ -16,6 +16,7 @@ import numpy as np
 from volseg.errors import BlockError, StorageError, VolumeError
 from volseg.io.arrays import create_array, describe
 from volseg.io.ledger import Ledger, describe_difference
+from volseg.io.locations import as_remote
 from volseg.io.pieces import Pieces
 from volseg.io.volumes import scratch_path, volume_tone
 from volseg.stages.engine import EngineOptions
@@ -121,7 +122,7 @@ def recompute(
     """
     if subject.run.get("format") != FORMAT:
         return Recomputed(skipped=f"{subject.array} was not made by this version of volseg predict")
-    if not os.access(volume, os.W_OK):
+    if as_remote(volume) is None and not os.access(volume, os.W_OK):
         return Recomputed(skipped=f"{volume} cannot be written to, and scratch goes there")
     try:
         named = find_model(subject.image.attributes["model"], model)
