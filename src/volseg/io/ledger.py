@@ -107,6 +107,26 @@ class Ledger:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         return cls(path, ours, {line["key"]: line["value"] for line in lines[1:]}, lock)
 
+    @classmethod
+    def replace(cls, path: Path, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
+        """Write what is done anew, for a result of which a part has been lost.
+
+        Raises
+        ------
+        ConflictError
+            If another process works on the run.
+        StorageError
+            If the ledger cannot be written.
+        """
+        lock = RunLock(path.with_suffix(".lock"))
+        lines = [dict(header), *({"key": k, "value": v} for k, v in records.items())]
+        try:
+            _rewrite(path, lines)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        finally:
+            del lock
+
     def record(self, key: str, value: Any = None) -> None:
         """Note durably that an item is done.
 

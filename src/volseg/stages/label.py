@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from volseg.blocks import Block, Grid, whole_multiples
+from volseg.blocks import Block, Grid
 from volseg.errors import StorageError
-from volseg.io.arrays import ArraySpec, fit_spec
+from volseg.io.arrays import ArraySpec
 from volseg.io.attributes import update_attributes
 from volseg.io.components import ComponentStore
 from volseg.io.ledger import Ledger
@@ -24,14 +23,10 @@ from volseg.io.volumes import (
     labels_path,
     open_image,
     register_label,
-    scratch_path,
-    slices_path,
-    table_path,
 )
 from volseg.labels import Numbering, Pairs, label_type, number_objects
 from volseg.stages.engine import EngineOptions, naming, one_cluster, run_blocks
 from volseg.stages.label_block import (
-    Coarse,
     JoinBlocks,
     Joined,
     LabelBlock,
@@ -40,22 +35,19 @@ from volseg.stages.label_block import (
     WriteBlock,
 )
 from volseg.stages.label_holes import FindHoles, HoleFilling, begin_at
+from volseg.stages.label_output import coarse_levels, plan_output, record_key, tables
 from volseg.stages.label_plan import (
     LabelOptions,
     LabelReport,
     open_centerlines,
-    open_probabilities,
-    plan_label,
     report_on,
 )
 from volseg.stages.label_split import Splitting
 from volseg.stages.progress import Progress
-from volseg.stages.pyramid import build_pyramid, step_factor
+from volseg.stages.pyramid import build_pyramid
 from volseg.stages.results import discard, fingerprint, is_complete
 from volseg.types import Zyx
 
-BLOCK: Zyx = (64, 1024, 1024)
-"""Larger than those of inference: a block takes little memory here, and little time."""
 JOINED = 8
 """Blocks that one task joins to their neighbours."""
 
@@ -74,31 +66,21 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
         If blocks failed.
     """
     begun = time.monotonic()
-    source = open_probabilities(volume, name)
-    threshold = options.threshold or float(source.attributes["model"]["threshold"])
-    output = labels_path(volume, name)
-    header = plan_label(source, threshold, options)
-    if options.split == "centerline":
-        lines = open_centerlines(volume, name)
-        header["centerlines"] = lines.attributes["fingerprint"]
-    ledger_path = scratch_path(volume) / f"label-{name}.jsonl"
-    store = ComponentStore(scratch_path(volume) / f"label-{name}")
-    if is_complete(output, header, overwrite=options.overwrite):
+    output = plan_output(volume, name, options)
+    store, header = output.store, output.header
+    if is_complete(output.path, header, overwrite=options.overwrite):
         discard(store.folder)
-        return report_on(output, threshold, time.monotonic() - begun)
-    spec = fit_spec(source.levels[0].shape, "uint32")
-    if options.shard is not None:
-        spec = replace(spec, shard=options.shard, chunk=options.shard)
-    grid = Grid(spec.shape, whole_multiples(options.block or BLOCK, spec.shard))
+        return report_on(output.path, output.threshold, time.monotonic() - begun)
     if options.overwrite:
-        discard(output, *tables(volume, name), ledger_path, store.folder)
-    ledger = Ledger.open(ledger_path, {**header, "block": grid.size, "shard": spec.shard})
-    run = LabelRun(volume, name, source, spec, grid, store, ledger, options.engine, progress)
+        discard(output.path, *tables(volume, name), output.ledger, store.folder)
+    ledger = Ledger.open(output.ledger, output.ledger_header)
+    parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
+    run = LabelRun(volume, name, *parts)
     with one_cluster(options.engine), naming(run.missing):
         counts = run.find(header["threshold_of_255"])
         run.write(counts, header)
     discard(store.folder)
-    return report_on(output, threshold, time.monotonic() - begun)
+    return report_on(output.path, output.threshold, time.monotonic() - begun)
 
 
 @dataclass(frozen=True)
@@ -122,7 +104,9 @@ class LabelRun:
 
     def missing(self) -> Iterator[Block]:
         """List the blocks whose labels are not on record."""
-        return (b for b in self.grid.blocks() if _key("written", b) not in self.ledger.records)
+        return (
+            b for b in self.grid.blocks() if record_key("written", b) not in self.ledger.records
+        )
 
     def find(self, level: int) -> dict[Zyx, int]:
         """Pass 1; return the number of components of each block, in raster order."""
@@ -130,13 +114,15 @@ class LabelRun:
         blocks = list(self.grid.blocks())
         # after a complete pass 1 the number of objects is on record, and that is all it is for
         missing = [
-            b for b in blocks if _key("found", b) not in records or not self.store.exists(b.index)
+            b
+            for b in blocks
+            if record_key("found", b) not in records or not self.store.exists(b.index)
         ]
         self.progress.start(len(blocks), "blocks", "labelling")
         self.progress.advance(len(blocks) - len(missing))
 
         def on_result(block: Block, count: int) -> Iterable[Block]:
-            self.ledger.record(_key("found", block), count)
+            self.ledger.record(record_key("found", block), count)
             self.progress.advance(1)
             return []
 
@@ -145,7 +131,7 @@ class LabelRun:
             run_blocks(task, missing, self.engine, on_result=on_result)
         finally:
             self.progress.finish()
-        return {b.index: int(records[_key("found", b)]) for b in blocks}
+        return {b.index: int(records[record_key("found", b)]) for b in blocks}
 
     def number(self, offsets: dict[Zyx, int], components: int) -> Numbering:
         """Join components across borders and number the objects; return them."""
@@ -189,7 +175,7 @@ class LabelRun:
         missing = (
             Numbered(b, layers_of(b.index) + pieces.get(b.index, ()))
             for b in self.grid.blocks()
-            if _key("written", b) not in records
+            if record_key("written", b) not in records
         )
         self._write_blocks(image, missing)
         register_label(self.volume, self.name)
@@ -251,7 +237,7 @@ class LabelRun:
         self.progress.start(math.prod(self.grid.shape), "voxels", "writing labels")
 
         def on_result(item: Numbered, voxels: int) -> Iterable[Numbered]:
-            self.ledger.record(_key("written", item.block))
+            self.ledger.record(record_key("written", item.block))
             self.progress.advance(voxels)
             return []
 
@@ -277,24 +263,3 @@ class LabelRun:
         }
         path = labels_path(self.volume, self.name)
         create_image(path, spec, source.voxel_size, label=True, attributes=attributes)
-
-
-def coarse_levels(image: Image) -> tuple[Coarse, ...]:
-    """Find the levels of labels of which each shard stands for one of level 0."""
-    found: list[Coarse] = []
-    fine = image.levels[0].shard
-    for k in range(1, len(image.levels)):
-        shard = image.levels[k].shard
-        if any(round(f) * c != s for f, c, s in zip(image.factors[k], shard, fine, strict=True)):
-            break
-        found.append(Coarse(image.levels[k], step_factor(image, k)))
-    return tuple(found)
-
-
-def tables(volume: Path, name: str) -> tuple[Path, Path]:
-    """Name the tables that are no longer true when labels change."""
-    return table_path(volume, name), slices_path(volume, name)
-
-
-def _key(what: str, block: Block) -> str:
-    return json.dumps([what, *block.index])

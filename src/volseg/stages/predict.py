@@ -18,19 +18,19 @@ from volseg.io.weights import Card
 from volseg.stages.engine import EngineOptions, naming, run_blocks
 from volseg.stages.predict_block import Assemble, Evaluate, NetworkChoice, PredictTask
 from volseg.stages.predict_outputs import (
+    CREATED,
     Output,
     Scratch,
     discard_outdated,
     find_lacking,
     ledger_header,
+    record_key,
 )
 from volseg.stages.predict_plan import PredictOptions, PredictPlan, choose_network, plan_prediction
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
 from volseg.stages.results import discard, fingerprint
 from volseg.types import Zyx
-
-CREATED = "created"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class PredictRun:
         """Do what is missing; return the number of tiles evaluated."""
         handover, done = self.task.handover, self.ledger.done()
         block = handover.grid.block
-        missing = [t for t in handover.targets() if _key(t) not in done]
+        missing = [t for t in handover.targets() if record_key(t) not in done]
         self.progress.start(roi_size(handover.roi), "voxels", "segmenting")
         finished = roi_size(handover.roi) - sum(roi_size(handover.core(t)) for t in missing)
         self.progress.advance(finished)
@@ -149,7 +149,7 @@ class PredictRun:
         def on_result(item: Evaluate | Assemble, count: int) -> Iterable[Evaluate | Assemble]:
             nonlocal tiles
             if isinstance(item, Assemble):
-                self.ledger.record(_key(item.index))
+                self.ledger.record(record_key(item.index))
                 self.task.pieces.discard(handover.sources(item.index), item.index)
                 waiting.pop(item.index)
                 self.progress.advance(count)
@@ -179,7 +179,3 @@ class PredictRun:
             targets = tuple(t for t in needed if source in waiting.get(t, ()))
             if targets:
                 yield Evaluate(self.task.handover.grid.block(source), targets)
-
-
-def _key(index: Zyx) -> str:
-    return "-".join(map(str, index))

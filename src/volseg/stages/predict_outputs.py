@@ -12,9 +12,12 @@ from volseg.io.volumes import open_image
 from volseg.io.weights import Card
 from volseg.stages.results import discard, is_complete
 from volseg.training.losses import LOSSES
+from volseg.types import Zyx
 
 CENTERLINE = {"output": "centerline"}
 """What tells the parameters of centerlines from those of their mask."""
+CREATED = "created"
+"""The key under which the ledger keeps that the images are there, still empty."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,8 @@ def note_untaught(card: Card) -> tuple[str, ...]:
     if known.get("loss") not in LOSSES and known.get("centerline_weight") != 0:
         return ()
     return (f"{card.name} was trained without centerlines, so those it gives mean nothing",)
+
+
+def record_key(index: Zyx) -> str:
+    """Say under which key the ledger keeps that a block was written."""
+    return "-".join(map(str, index))

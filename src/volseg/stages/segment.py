@@ -29,6 +29,7 @@ from volseg.stages.predict_plan import (
     plan_prediction,
 )
 from volseg.stages.progress import Progress
+from volseg.stages.repair import Mended, mend_labels, mend_probabilities
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ class SegmentOptions(ObjectRules):
     Attributes
     ----------
     predict : model, region, blocks, device, workers.
+    repair : look for damage in what is complete first, and make what is damaged again.
     """
 
     predict: PredictOptions = field(default_factory=PredictOptions)
+    repair: bool = False
 
     @property
     def prediction(self) -> PredictOptions:
@@ -51,11 +54,12 @@ class SegmentOptions(ObjectRules):
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """What a run did, stage by stage."""
+    """What a run did, stage by stage; ``mended`` is what it found damaged."""
 
     predict: PredictReport
     label: LabelReport
     seconds: float
+    mended: tuple[Mended, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,12 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
     )
     engine = one_worker_per_gpu(prediction)
     with one_cluster(engine):
+        mended = mend_probabilities(volume, prediction, progress) if options.repair else ()
         predicted = predict(volume, prediction, progress)
+        if options.repair:
+            mended += mend_labels(volume, prediction.name, labelling, progress)
         labelled = label(volume, prediction.name, labelling, progress)
-    return SegmentReport(predicted, labelled, time.monotonic() - begun)
+    return SegmentReport(predicted, labelled, time.monotonic() - begun, mended)
 
 
 def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:

@@ -1,0 +1,195 @@
+"""Repair: what is damaged in a complete result is forgotten, so that a run makes just that again.
+
+What `volseg verify` finds by reading and by comparing the levels of a pyramid is damage; the ledger
+is written anew without the blocks that it concerns, as if the run had been killed before them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.blocks import Block, Grid
+from volseg.errors import ConflictError, ParameterError
+from volseg.io.attributes import update_attributes
+from volseg.io.ledger import Ledger
+from volseg.io.volumes import Image, open_image, scratch_path
+from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.stages.label_output import coarse_levels, plan_output, record_key
+from volseg.stages.label_plan import LabelOptions
+from volseg.stages.predict_outputs import CREATED, Output, Scratch, ledger_header
+from volseg.stages.predict_outputs import record_key as prediction_key
+from volseg.stages.predict_plan import PredictOptions, plan_prediction
+from volseg.stages.progress import Progress
+from volseg.stages.pyramid import step_factor
+from volseg.stages.results import discard, is_complete
+from volseg.stages.verify_block import CheckLevel, LevelChecked, absent_shards
+from volseg.types import Zyx
+
+Shard = tuple[int, Zyx]
+"""A level of the pyramid, and the position of a written block in it."""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was damaged in a result.
+
+    Attributes
+    ----------
+    array : ``probabilities/<name>`` or ``labels/<name>``.
+    shards : how many written blocks of all levels; more may be written again.
+    blocks : that have to be made again; none if only coarser levels are damaged.
+    """
+
+    array: str
+    shards: int
+    blocks: tuple[Block, ...]
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        again = ", ".join(map(str, self.blocks[:3])) or "coarser levels only"
+        more = f" and {len(self.blocks) - 3} more" if len(self.blocks) > 3 else ""
+        return f"{self.array}: {self.shards} damaged file(s); made again: {again}{more}"
+
+
+def mend_probabilities(
+    volume: Path, options: PredictOptions, progress: Progress
+) -> tuple[Mended, ...]:
+    """Make complete probabilities incomplete where they are damaged; prediction does the rest.
+
+    Parameters
+    ----------
+    volume : Path
+    options : PredictOptions
+        Those that the probabilities were made with.
+    progress : Progress
+
+    Raises
+    ------
+    ConflictError
+        If the result was made with other options, or another process works on it.
+    ParameterError
+        If only one of mask and centerlines is there.
+    """
+    plan = plan_prediction(volume, options)
+    complete = [o for o in plan.outputs if is_complete(o.path, o.header, overwrite=False)]
+    found = {o.path: find_damage(open_image(o.path), options.engine, progress) for o in complete}
+    damaged = tuple(o for o in complete if found[o.path])
+    if not damaged:
+        return ()
+    if len(complete) < len(plan.outputs):
+        raise ParameterError(
+            f"{damaged[0].path} is damaged, and what belongs to it is not complete: repair it "
+            f"without --store-centerline and --split centerline first"
+        )
+    # a mask is never made again without the centerlines that are asked for with it
+    written = plan.outputs if plan.outputs[0] in damaged else damaged
+    grid, wanted = plan.handover.grid, list(plan.handover.targets())
+    lost = {o.path: _blocks(found[o.path], open_image(o.path), grid) for o in damaged}
+    again = {b.index for blocks in lost.values() for b in blocks}
+    done = [CREATED, *(prediction_key(t) for t in wanted if t not in again)]
+    scratch = Scratch(scratch_path(volume), written[0].path.name)
+    discard(scratch.pieces.folder)
+    Ledger.replace(scratch.ledger, ledger_header(written), dict.fromkeys(done))
+    forget(written, found)
+    return tuple(
+        Mended(f"probabilities/{o.path.name}", len(found[o.path]), lost[o.path]) for o in damaged
+    )
+
+
+def mend_labels(
+    volume: Path, name: str, options: LabelOptions, progress: Progress
+) -> tuple[Mended, ...]:
+    """Make complete labels incomplete where they are damaged; labelling does the rest.
+
+    Raises
+    ------
+    ConflictError
+        If the labels were made with other options, or another process works on them.
+    """
+    output = plan_output(volume, name, options)
+    if not is_complete(output.path, output.header, overwrite=False):
+        return ()
+    image = open_image(output.path)
+    found = find_damage(image, options.engine, progress)
+    if not found:
+        return ()
+    if image.levels[0].shard != output.spec.shard:
+        raise ConflictError(
+            f"{output.path} is written in blocks of {image.levels[0].shard} voxels, expected "
+            f"{output.spec.shard}; make it again with --overwrite"
+        )
+    # each shard of these levels is written with the one of level 0 that it stands for
+    together = 1 + len(coarse_levels(image))
+    lost = _blocks([(0, index) for k, index in found if k < together], image, output.grid)
+    again = {b.index for b in lost}
+    records: dict[str, Any] = {"objects": image.attributes["objects"]}
+    kept = (b for b in output.grid.blocks() if b.index not in again)
+    records |= {record_key("written", b): None for b in kept}
+    Ledger.replace(output.ledger, output.ledger_header, records)
+    forget((Output(output.path, output.header),), {output.path: found})
+    return (Mended(f"labels/{name}", len(found), lost),)
+
+
+def find_damage(image: Image, engine: EngineOptions, progress: Progress) -> list[Shard]:
+    """List the written blocks that cannot be read, are lost, or contradict their pyramid."""
+    label = image.levels[0].dtype.itemsize > 1
+    found: set[Shard] = set()
+    for k, fine in enumerate(image.levels):
+        last = k + 1 == len(image.levels)
+        factor = (1, 1, 1) if last else step_factor(image, k + 1)
+        coarse = None if last else image.levels[k + 1]
+        task = CheckLevel(image.path.name, k, fine, coarse, factor, label, counted=False)
+        z, y, x = (math.lcm(s, f) for s, f in zip(fine.shard, factor, strict=True))
+
+        def on_result(block: Block, checked: LevelChecked, task: CheckLevel = task) -> list[Block]:
+            found.update(_shards(task, block, checked))
+            progress.advance(checked.voxels)
+            return []
+
+        progress.start(math.prod(fine.shape), "voxels", f"looking for damage in level {k}")
+        try:
+            blocks = Grid(fine.shape, (z, y, x)).blocks()
+            run_blocks(task, blocks, engine, on_result=on_result)
+        finally:
+            progress.finish()
+    return sorted(found)
+
+
+def _shards(task: CheckLevel, block: Block, checked: LevelChecked) -> Iterator[Shard]:
+    """Tell which written blocks are to blame for what was found in one block of a level."""
+    for finding in checked.findings:
+        if finding.block is None:
+            continue
+        if finding.kind == "unreadable":
+            yield task.level, finding.block
+            continue
+        # a lost block reads as 0, which what it was reduced to contradicts
+        absent = absent_shards(task.fine, block.core)
+        yield from ((task.level, index) for index in absent)
+        if not absent:
+            yield task.level + 1, finding.block
+
+
+def _blocks(found: Iterable[Shard], image: Image, grid: Grid) -> tuple[Block, ...]:
+    """List the blocks of a run in which shards of level 0 lie."""
+    shards = Grid(image.levels[0].shape, image.levels[0].shard)
+    corners = ([s.start for s in shards.block(index).core] for k, index in found if k == 0)
+    return tuple(grid.block(i) for i in sorted({grid.index_at((z, y, x)) for z, y, x in corners}))
+
+
+def forget(outputs: Sequence[Output], damaged: Mapping[Path, Sequence[Shard]]) -> None:
+    """Mark images as incomplete, then remove what is damaged in them.
+
+    In this order, after the ledger: a process that is killed in between leaves either a result that
+    is complete and damaged, or one that a run completes.
+    """
+    for output in outputs:
+        update_attributes(output.path, {"complete": False})
+    for path, shards in damaged.items():
+        for level, index in shards:
+            array = open_image(path).levels[level]
+            array.path.joinpath("c", *map(str, index)).unlink(missing_ok=True)
