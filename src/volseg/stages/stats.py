@@ -17,6 +17,7 @@ from volseg import __version__
 from volseg.blocks import Block, roi_size
 from volseg.errors import ParameterError, ShapeError, StorageError
 from volseg.io.arrays import StoredArray
+from volseg.io.attributes import read_histogram
 from volseg.io.label_sources import LabelSource, open_label_path, open_labels
 from volseg.io.locations import check_writable
 from volseg.io.tables import check_table_path, write_table
@@ -174,9 +175,10 @@ def plan_measures(
     raw: StoredArray | None = image.levels[0]
     scale = None
     if image.levels[0].dtype.kind not in "ui" or image.levels[0].dtype.itemsize > 2:
-        values = image.attributes.get("histogram", {}).get("values")
-        if values:
-            scale = Scale.between(min(values), max(values))
+        histogram = image.attributes.get("histogram")
+        if histogram:
+            _, values = read_histogram(image.path, histogram)
+            scale = Scale.between(float(values.min()), float(values.max()))
         else:
             raw = None
             notes.append(
