@@ -64,6 +64,11 @@ if TYPE_CHECKING:
 @engine_flags
 @sizes_option("--block", "Voxels per task, rounded up to whole shards.")
 @overwrite_option
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Make what is damaged in a complete result again, and nothing else.",
+)
 @scratch_option
 @dry_run_option
 @with_session
