@@ -21,106 +21,18 @@ import threading
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from kinds import Kind
 
 SECONDS = int(os.environ.get("VOLSEG_FUZZ_SECONDS", "60"))
 MEMORY = 1 << 30
 SEED = "volseg"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of input.
-
-    Attributes
-    ----------
-    make : writes sound files into a folder.
-    damage : by pattern, how the files of that name are damaged.
-    commands : of which one reads what was damaged; ``IN`` and ``OUT`` stand for folders.
-    rehash : whether hashes are made to fit again, most of the time.
-    """
-
-    make: Callable[[Path], None]
-    damage: dict[str, Callable[[random.Random, bytes], bytes]]
-    commands: list[list[str]]
-    rehash: bool = False
-
-
-def all_kinds() -> dict[str, Kind]:
-    """List the kinds of input."""
-    import mutators as m
-    import seeds as s
-
-    volume, toy = "IN/vol.zarr", "IN/toy.safetensors"
-    read = [["info", volume], ["info", volume, "--json"], ["verify", volume, "--quick"]]
-    used = [
-        ["stats", volume],
-        ["stats", volume, "--centerline", "--surface", "marching-cubes"],
-        ["label", volume, "--overwrite", "--threshold", "0.4"],
-        ["evaluate", volume, "--truth", "IN/truth.tif"],
-        ["segment", volume, "--model", toy],
-        ["segment", volume, "--model", toy, "--dry-run"],
-        ["verify", volume, "--model", toy],
-    ]
-    resumed = [["segment", volume, "--model", toy], ["label", volume], *read, used[-1]]
-    foreign = [
-        *read,
-        ["evaluate", volume, "--labels", volume, "--truth", "IN/truth.tif"],
-        ["stats", volume, "--labels", volume],
-    ]
-    imported = ["models", "import", "--output", "OUT/in", "--trust-torchscript"]
-    modelled = [
-        ["models", "show", toy],
-        ["segment", volume, "--model", toy, "--dry-run"],
-        ["segment", volume, "--model", toy],
-        ["models", "export", toy, "--format", "torchscript", "--output", "OUT/toy.pt"],
-    ]
-    trained = ["train", "--config", "IN/mine.toml", "--workers", "1"]
-    resume = [[*trained, "--output", "IN/run"], ["models", "show", "IN/run/mine.safetensors"]]
-    of_package = [[*imported, "IN/own"], [*imported, "IN/foreign", "--voxel-size", "5"]]
-    zipped = [[*imported, "IN/own.zip"], [*imported, "IN/foreign.zip", "--voxel-size", "5"]]
-    return {
-        "tiff": Kind(s.make_tiff, {"*.tif": m.change_tiff}, [["convert", "FILE", "OUT/vol.zarr"]]),
-        "slices": Kind(
-            s.make_slices,
-            {"*/*.png": m.change_png, "*/*.tif": m.change_tiff},
-            [["convert", "PARENT", "OUT/vol.zarr"]],
-        ),
-        "zarr": Kind(
-            s.make_volume,
-            {"vol.zarr/zarr.json": m.change_json, "vol.zarr/**/zarr.json": m.change_json},
-            [*read, *used],
-        ),
-        "zarr-v2": Kind(
-            s.make_foreign,
-            {"vol.zarr/.z*": m.change_json, "vol.zarr/0/.zarray": m.change_json},
-            foreign,
-        ),
-        "chunks": Kind(s.make_volume, {"vol.zarr/**/c/**/[0-9]": m.any_bytes}, [*read, *used]),
-        "ledgers": Kind(
-            s.make_interrupted,
-            {"vol.zarr/.volseg/*.jsonl": m.change_lines, "vol.zarr/*/*/zarr.json": m.change_json},
-            resumed,
-        ),
-        "cards": Kind(s.make_models, {"toy.json": m.change_json}, modelled),
-        "weights": Kind(s.make_models, {"toy.safetensors": m.change_safetensors}, modelled, True),
-        "descriptions": Kind(s.make_packages, {"*/bioimageio.yaml": m.change_yaml}, of_package),
-        "packages": Kind(s.make_packages, {"own.zip": m.change_zip, "foreign.zip": m.flip}, zipped),
-        "states": Kind(s.make_packages, {"own/weights.pt": m.change_zip}, of_package[:1], True),
-        "recipes": Kind(
-            s.make_training, {"mine.toml": m.change_toml}, [[*trained, "--output", "OUT/run"]]
-        ),
-        "checkpoints": Kind(
-            s.make_training,
-            {"run/checkpoint.safetensors": m.change_safetensors, "run/*.json": m.change_json},
-            resume,
-        ),
-    }
 
 
 class Watch:
@@ -308,6 +220,8 @@ def main_of_child(arguments: list[str]) -> None:
     os.environ["TMPDIR"] = str(folder / "tmp")
     threading.stack_size(1 << 20)
     faulthandler.enable()
+    from kinds import all_kinds  # beside this script
+
     known, watch = all_kinds(), Watch()
     sys.addaudithook(watch)
     with prepared():
