@@ -55,7 +55,7 @@ def write_raw(path, raw, complete=True):
     """Fill in the raw voxels, and probabilities that are half of them."""
     spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
     for folder, values in ((path, raw), (probabilities_path(path, "mitochondria"), raw // 2)):
-        noted = {"complete": complete} if folder != path else {}
+        noted = {"complete": complete, "run": {}} if folder != path else {}
         if folder != path:
             create_image(folder, spec, None, attributes=noted)
         open_image(folder).levels[0].write(full_roi(SHAPE), values)
@@ -125,7 +125,7 @@ def test_only_what_was_segmented_is_analysed(tmp_path, labels):
 
 
 def test_what_does_not_fit_is_refused(tmp_path, labels):
-    volume = write_volume(tmp_path / "vol.zarr", labels, complete=False)
+    volume = write_volume(tmp_path / "vol.zarr", labels, complete=False, run={})
     with pytest.raises(VolumeError, match="incomplete; finish it with `volseg segment`"):
         measure(volume)
     with pytest.raises(VolumeError, match="no labels/nuclei; it has mitochondria"):

@@ -174,7 +174,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
 
 
 def find_device(options: PredictOptions) -> tuple[str, str]:
-    """Choose where the network runs, and in which type, here or on the workers of a cluster.
+    """Choose where the network runs, and in which type; workers may have what is lacking here.
 
     Raises
     ------
@@ -184,7 +184,6 @@ def find_device(options: PredictOptions) -> tuple[str, str]:
     cluster = options.engine.cluster
     gpus = options.device == "auto" and cluster is not None and cluster.gpus > 0
     if options.engine.elsewhere and (gpus or options.device == "cuda"):
-        # this machine need not have what the workers have
         return "cuda", "bfloat16" if options.precision == "auto" else options.precision
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
