@@ -71,9 +71,7 @@ def install(fault: dict[str, Any]) -> None:
 
     def faulty(self: Any, item: Any) -> Any:
         index = list(getattr(getattr(item, "block", item), "index", ()))
-        if fault.get("where") in (None, index) and strike(
-            Path(fault["marks"]), fault.get("times")
-        ):
+        if fault.get("where") in (None, index) and strike(Path(fault["marks"]), fault.get("times")):
             go_wrong(fault["kind"])
         return original(self, item)
 

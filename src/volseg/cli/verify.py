@@ -76,4 +76,5 @@ def describe_report(volume: Path, report: VerifyReport) -> str:
     lines += [f"  {f.kind}: {f.place}: {f.message}" for f in report.findings]
     if report.failures > len(report.findings):
         lines.append(f"  and {report.failures - len(report.findings)} more like these")
+    lines += [f"  to mend {a}" for a in report.advice]
     return "\n".join([*lines, *(f"  not verified: {s}" for s in report.skipped)])

@@ -24,7 +24,7 @@ from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import step_factor
 from volseg.stages.verify_block import CheckLevel, LevelChecked, absent_shards, describe_indices
-from volseg.stages.verify_findings import Finding, Findings
+from volseg.stages.verify_findings import Finding, Findings, advise
 from volseg.stages.verify_images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify_labels import CheckLabels, LabelsChecked
 from volseg.stages.verify_objects import (
@@ -83,6 +83,7 @@ class VerifyReport:
     findings : the first few of each kind in each level.
     sampled : what was predicted again.
     skipped : what could not be verified, and why.
+    advice : what mends it.
     """
 
     ok: bool
@@ -93,6 +94,7 @@ class VerifyReport:
     sampled: tuple[Sampled, ...]
     skipped: tuple[str, ...]
     seconds: float
+    advice: tuple[str, ...] = ()
 
 
 def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyReport:
@@ -134,6 +136,7 @@ def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyRe
         tuple(run.sampled),
         tuple(run.skipped),
         time.monotonic() - begun,
+        tuple(advise(volume, run.findings.listed(), subjects)),
     )
 
 

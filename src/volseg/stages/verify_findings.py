@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,14 @@ from volseg.blocks import Grid
 from volseg.io.arrays import StoredArray, describe
 from volseg.types import Roi, Zyx
 
+if TYPE_CHECKING:
+    from volseg.stages.verify_images import Subject
+
 SHOWN = 5
 """Findings of one kind in one level of one array that are kept; the others are counted."""
 Key = tuple[str, int, str]
+REPAIRED = {"unreadable", "pyramid"}
+"""Kinds of findings that ``volseg segment --repair`` sees as well."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,35 @@ class Findings:
     def listed(self) -> tuple[Finding, ...]:
         """List what was kept, in the order in which the kinds were first found."""
         return tuple(f for same in self.kept.values() for f in same)
+
+
+def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject]) -> list[str]:
+    """Say which commands make again what is damaged.
+
+    Parameters
+    ----------
+    volume : Path
+    findings : of which those are looked at that a block's content has
+    subjects : the images that were verified
+    """
+    damaged = {f.array for f in findings if f.kind in REPAIRED}
+    advice = []
+    if "raw" in damaged:
+        advice.append(
+            f"the raw image, convert its source again; --overwrite replaces the results in "
+            f"{volume} as well"
+        )
+    models: dict[str, str] = {}
+    for subject in subjects:
+        model = subject.image.attributes.get("model")
+        if subject.array in damaged and subject.run and isinstance(model, dict):
+            models.setdefault(subject.name.removesuffix("-centerline"), str(model.get("name")))
+    advice += [
+        f"{name}: volseg segment {volume} --name {name} --model {model} --repair, with the other "
+        f"options that it was made with"
+        for name, model in models.items()
+    ]
+    return advice
 
 
 def first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[Zyx, int] | None:
