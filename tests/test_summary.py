@@ -9,14 +9,18 @@ import pytest
 from scipy.stats import chi2, poisson
 
 from volseg.blocks import full_roi
-from volseg.moments import find_runs, slice_areas, sum_runs
-from volseg.statistics import ObjectSums, object_table
+from volseg.statistics import object_table
 from volseg.summary import poisson_interval, slice_table, summarise
+from volseg.tally import Readers, tally
+
+
+def basic(labels):
+    roi, readers = full_roi(labels.shape), Readers(labels.__getitem__)
+    return tally(roi, labels.shape, (4, 8, 8), readers, shapes=False)
 
 
 def columns_of(labels):
-    sums = ObjectSums(sum_runs(find_runs(labels), full_roi(labels.shape)))
-    return object_table(sums, full_roi(labels.shape), None)[0]
+    return object_table(basic(labels)[0], full_roi(labels.shape), None)[0]
 
 
 def test_the_summary_follows_from_the_rows():
@@ -69,7 +73,7 @@ def test_slices_add_up_to_the_volume():
     labels = np.zeros((6, 8, 8), np.uint32)
     labels[1:4, 2:4, 2:4], labels[3:6, 5, 5] = 1, 2
     columns = columns_of(labels)
-    areas = np.concatenate([slice_areas(find_runs(labels[k : k + 2]), 2) for k in (0, 2, 4)])
+    areas = np.concatenate([basic(labels[k : k + 2])[1] for k in (0, 2, 4)])
     np.testing.assert_array_equal(areas, (labels > 0).sum(axis=(1, 2)))
     region = (slice(1, 6), slice(0, 8), slice(0, 8))
     rows, units = slice_table(columns, areas, region, (50.0, 4.0, 5.0))
