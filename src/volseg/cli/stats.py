@@ -30,7 +30,8 @@ NM3_PER_UM3 = 1e9
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    metavar="PATH",
+    type=parse_place,
     help="Write one row per object to this .csv or .parquet file too.",
 )
 @click.option(

@@ -123,5 +123,10 @@ def explain(root: str, error: BaseException) -> str:
             f"the server refused access to {root!r} ({said}); check the credentials, such as "
             f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they permit"
         )
+    if "Requested byte range" in text:
+        return (
+            f"{root} sends whole files where parts are asked for, and volumes are read in parts; "
+            f"use a web server that knows range requests, or copy the volume"
+        )
     status = re.search(r"http_response_code='(\d+)'", text)
     return f"{said} (HTTP status {status[1]})" if status else said

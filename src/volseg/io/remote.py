@@ -87,10 +87,9 @@ class RemotePath:
 
     def is_file(self) -> bool:
         """Tell whether there is an object of this key."""
-        if not self.key or not self._has(""):
-            return False
-        # a web server answers for folders too, with a page
-        return not self.read_only or self.name in METADATA or not self._is_zarr()
+        # a web server answers for folders too, with a page or with another place
+        folder = self.read_only and self.name not in METADATA and self._is_zarr()
+        return bool(self.key) and not folder and self._has("")
 
     def is_dir(self) -> bool:
         """Tell whether objects lie below; over http only volumes and what is in them are known."""

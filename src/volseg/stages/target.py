@@ -11,7 +11,7 @@ from pathlib import Path
 
 from volseg.errors import ConflictError, InputError, StorageError, VolsegError
 from volseg.io.attributes import read_attributes
-from volseg.io.locations import as_remote
+from volseg.io.locations import as_remote, remote_scratch
 from volseg.io.remote import RemotePath
 
 
@@ -100,6 +100,8 @@ def _replacing_remote(target: RemotePath) -> Iterator[None]:
     its attributes say so, and it is not opened.
     """
     target.remove_tree()
+    # ledgers of what stood here before must not call its blocks done
+    shutil.rmtree(remote_scratch(target), ignore_errors=True)
     try:
         yield
     except BaseException:
