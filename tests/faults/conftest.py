@@ -66,10 +66,10 @@ class Running:
         return Path(self.asked["errors"]).read_text()
 
     @property
-    def report(self) -> dict[str, Any]:
-        """What was printed on standard output."""
+    def report(self) -> Any:
+        """What was printed on standard output, JSON."""
         text = Path(self.asked["output"]).read_text()
-        return dict(json.loads(text)) if text else {}
+        return json.loads(text) if text else {}
 
 
 def _ask(forks: subprocess.Popen[str], asked: dict[str, Any]) -> str:
@@ -133,7 +133,7 @@ class Faults:
 
     def run(
         self, arguments: list[str], fault: dict[str, Any] | None = None
-    ) -> tuple[int, dict[str, Any], str]:
+    ) -> tuple[int, Any, str]:
         """Run a command; return its exit status, its JSON and its standard error."""
         process = self.start(arguments, fault)
         status = process.wait()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+PROGRAM = Path(__file__).with_name("faulty.py")
 BLOCKS = [[z, y, x] for z in range(3) for y in range(3) for x in range(2)]
 
 
@@ -43,7 +45,8 @@ def test_workers_killed_again_and_again_at_any_moment(faults, check_result, soak
         if command.wait() == 0 and kills >= 2.5 * soak:
             break
         assert "Traceback" not in command.errors
-        assert command.status == 0 or "missing" in command.errors
+        refused = ("what is missing", "the workers do not start")
+        assert command.status == 0 or any(r in command.errors for r in refused), command.errors
     assert command.status == 0, command.errors
     assert kills >= 2
     check_result(volume)
@@ -103,7 +106,8 @@ def test_labels_that_are_missing_are_listed(faults, check_result, task):
     status, report, errors = faults.run(faults.segment(volume), fault)
     assert status == 1
     assert "the disk is away" in errors
-    assert indices(report) == [[0, 0, 0]]
+    # without all blocks of the first pass there are no numbers for any
+    assert indices(report) == (BLOCKS if task == "label" else [[0, 0, 0]])
     assert faults.run(faults.segment(volume))[0] == 0
     check_result(volume)
 
@@ -120,8 +124,8 @@ def test_the_command_killed_at_random_moments(faults, check_result, soak, cluste
         more = faults.cluster() if cluster else []
         slow = faults.fault("evaluate", "slow")
         command = faults.start(faults.segment(volume, *more), slow if luck.random() < 0.5 else None)
-        before, deadline = _ledgers(volume), time.monotonic() + 60
-        while not command.ended() and _ledgers(volume) == before and time.monotonic() < deadline:
+        before, deadline = _records(volume), time.monotonic() + 60
+        while not command.ended() and _records(volume) == before and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(luck.uniform(0, 1.5))
         if kills < wanted and not command.ended():
@@ -138,20 +142,30 @@ def test_the_command_killed_at_random_moments(faults, check_result, soak, cluste
         volume = None
 
 
-def _ledgers(volume) -> int:
-    return sum(p.stat().st_size for p in (volume / ".volseg").glob("*.jsonl"))
+def _records(volume: Path) -> int:
+    """Count what is on record."""
+    return sum(p.read_text().count("\n") for p in (volume / ".volseg").glob("*.jsonl"))
 
 
 @pytest.mark.slow
 def test_a_scheduler_that_is_killed(faults, check_result):
     volume = faults.volume()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    slow = json.dumps(faults.fault("evaluate", "slow"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VOLSEG_TEST_FAULT": slow}
     script = "from distributed.cli.{0} import main; main()"
-    own = ["--host", "127.0.0.1", "--no-dashboard"]
-    address = f"{faults.folder}/scheduler.json"
+    own = ["--host", "127.0.0.1", "--no-dashboard", "--preload", str(PROGRAM)]
+    address = faults.folder / "scheduler.json"
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", script.format(kind), *own, "--scheduler-file", address, *more],
+            [
+                sys.executable,
+                "-c",
+                script.format(kind),
+                *own,
+                "--scheduler-file",
+                str(address),
+                *more,
+            ],
             env=environment,
             stderr=subprocess.DEVNULL,
         )
@@ -160,14 +174,13 @@ def test_a_scheduler_that_is_killed(faults, check_result):
             ("dask_worker", ["--nthreads", "1", "--no-nanny", "--death-timeout", "60"]),
         )
     ]
-    scheduler, worker = started
     try:
         command = faults.start(
             faults.segment(volume, "--scheduler", _address(address)),
         )
-        while _ledgers(volume) < 3000 and not command.ended():
+        while _records(volume) < 4 and not command.ended():
             time.sleep(0.01)
-        os.kill(scheduler.pid, signal.SIGKILL)
+        started[0].kill()
         begun = time.monotonic()
         assert command.wait(60) == 1, command.errors
         assert time.monotonic() - begun < 40
@@ -183,20 +196,18 @@ def test_a_scheduler_that_is_killed(faults, check_result):
     check_result(volume)
 
 
-def _address(path: str) -> str:
-    import json
-
+def _address(path: Path) -> str:
     deadline = time.monotonic() + 60
-    while not os.path.exists(path) or not os.path.getsize(path):
+    while not path.exists() or not path.stat().st_size:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return json.loads(open(path).read())["address"]
+    return str(json.loads(path.read_text())["address"])
 
 
 def test_two_commands_at_once_the_second_is_refused(faults, check_result):
     volume = faults.volume()
     first = faults.start(faults.segment(volume), faults.fault("evaluate", "slow"))
-    while _ledgers(volume) < 1500:
+    while _records(volume) < 2:
         time.sleep(0.01)
     status, report, errors = faults.run(faults.segment(volume))
     assert status == 2

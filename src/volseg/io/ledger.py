@@ -46,8 +46,11 @@ class RunLock:
             raise ConflictError(
                 f"{holder} is working on this run now ({path}); wait until it has ended"
             )
-        os.truncate(self._file, 0)
-        os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        try:
+            os.truncate(self._file, 0)
+            os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
     def _take(self) -> bool:
         try:

@@ -31,6 +31,8 @@ SETTINGS: dict[str, Any] = {
     # it calls sys._current_frames, in which Python 3.11 can lock up for good: there a garbage
     # collection may let other threads run while the list of all threads is locked
     "distributed.worker.profile.enabled": False,
+    # what to try again, and how often, is decided in `volseg.stages.engine_run`
+    "distributed.scheduler.allowed-failures": 0,
 }
 """Dask's, for workers that hold few blocks, and no results."""
 _EXPORTS = [f"export DASK_{k.replace('.', '__').upper()}={v}" for k, v in SETTINGS.items()]
@@ -127,11 +129,22 @@ def connect(lanes: int, scheduler: str | None, cluster: ClusterOptions | None) -
 
 
 def start_cluster(lanes: int, options: ClusterOptions | None) -> Cluster:
-    """Start a cluster; the caller closes it."""
+    """Start a cluster; the caller closes it.
+
+    Raises
+    ------
+    WorkError
+        If its workers do not start.
+    ParameterError
+        If dask-jobqueue is needed, and not there.
+    """
     if options is None:
         return _threads(lanes)
     if options.kind == "local":
-        return _processes(options)
+        try:
+            return _processes(options)
+        except RuntimeError as error:
+            raise WorkError(f"the workers do not start: {error}; give the command again") from error
     cluster = queue_cluster(options)
     if options.minimum is None:
         cluster.scale(jobs=options.workers)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from distributed import Client
+from distributed.comm.core import CommClosedError
 
 from volseg.blocks import Block
 from volseg.errors import BlockError, InputError, ParameterError, WorkError
 from volseg.stages.clusters import ClusterOptions, connect
-from volseg.stages.engine_run import Run
+from volseg.stages.engine_run import Run, Trial
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -124,7 +125,7 @@ def run_blocks(
     """
     with _client(options) as client:
         run = Run(client, options.block_seconds, task, iter(items))
-        while (trial := run.wait()) is not None:
+        while (trial := _waited(run)) is not None:
             if trial.error is None:
                 run.urgent.extend(on_result(trial.item, trial.result) or ())
             elif isinstance(trial.error, InputError):
@@ -148,6 +149,16 @@ def naming(missing: Callable[[], Iterable[Block]]) -> Iterator[None]:
         yield
     except WorkError as error:
         raise BlockError(str(error), tuple(missing())) from error
+
+
+def _waited(run: Run[Item]) -> Trial[Item] | None:
+    try:
+        return run.wait()
+    except CommClosedError as error:
+        raise WorkError(
+            f"the connection to the scheduler is lost ({error}); what is done is on record, and "
+            f"the same command again does the rest"
+        ) from error
 
 
 def _blocks_of(failures: list[tuple[Any, BaseException]]) -> tuple[Block, ...]:

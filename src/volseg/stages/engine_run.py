@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 
 from volseg.errors import BlockError, WorkError
 from volseg.stages.clusters import CONNECT_SECONDS
@@ -40,6 +40,11 @@ class Trial(Generic[Item]):
     result: Any = None
     error: BaseException | None = None
 
+    @property
+    def suspect(self) -> bool:
+        """Whether this is the last trial of an item whose worker died each time."""
+        return self.attempt == ATTEMPTS and isinstance(self.first_error, KilledWorker)
+
 
 class Run(Generic[Item]):
     """The client's side: what is running, what comes next, what has failed."""
@@ -59,6 +64,7 @@ class Run(Generic[Item]):
         self._running: dict[Any, tuple[Future[Any], Trial[Item]]] = {}
         self._arrived: SimpleQueue[Future[Any]] = SimpleQueue()
         self._back: deque[Trial[Item]] = deque()
+        self._alone = False
         self._hung, self._lanes, self._looked = 0, 1, -math.inf
         self._begun, self._done = time.monotonic(), 0
 
@@ -93,6 +99,7 @@ class Run(Generic[Item]):
         results = dict(zip(finished, self.client.gather(finished), strict=True))
         for future in futures:
             _, trial = self._running.pop(future.key)
+            self._alone = False
             if future in results:
                 trial.result = results[future]
             else:
@@ -113,7 +120,12 @@ class Run(Generic[Item]):
 
     def _submit(self, count: int) -> None:
         """Submit what comes next, at most so many items."""
-        trials = list(itertools.islice(iter(self._next, None), max(count, 0)))
+        trials: list[Trial[Item]] = []
+        while len(trials) < count:
+            trial = self._next(idle=not self._running and not trials)
+            if trial is None:
+                break
+            trials.append(trial)
         for trial in trials:
             trial.since = time.monotonic()
         futures = self.client.map(self.task, [t.item for t in trials], pure=False) if trials else []
@@ -121,15 +133,21 @@ class Run(Generic[Item]):
             self._running[future.key] = future, trial
             future.add_done_callback(self._arrived.put)
 
-    def _next(self) -> Trial[Item] | None:
+    def _next(self, *, idle: bool) -> Trial[Item] | None:
+        if self._alone:
+            return None
         if self.urgent:
             return Trial(self.urgent.popleft())
         if (item := next(self.source, _NOTHING)) is not _NOTHING:
             return Trial(item)
-        if not self.again:
+        # an item is blamed for the death of a worker that also had another one: the last time,
+        # it has all workers to itself
+        suspect = bool(self.again) and self.again[0].suspect
+        if not self.again or (suspect and not idle):
             return None
+        self._alone = suspect
         trial = self.again.popleft()
-        if not self._running:
+        if idle:
             time.sleep(PAUSE_SECONDS * 2 ** (trial.attempt - 2))
         return trial
 
@@ -157,15 +175,18 @@ class Run(Generic[Item]):
     def _give_up(self, key: Any, future: Future[Any]) -> None:
         """Forget an item that hangs, and its worker if that can be restarted."""
         del self._running[key]
+        self._alone = False
         workers = [w for w, keys in self.client.processing().items() if key in keys]
         future.cancel(force=True)
-        try:
-            self.client.restart_workers(workers, timeout=CONNECT_SECONDS)
-        except (ValueError, TimeoutError):
-            # a thread of this process cannot be ended
-            self._hung += 1
-            if self._hung >= self._lanes:
-                raise WorkError(
-                    f"all {self._lanes} worker(s) hang; what is done is on record, and the same "
-                    f"command again does the rest"
-                ) from None
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        if all(known.get(w, {}).get("nanny") for w in workers):
+            with suppress(TimeoutError):
+                self.client.restart_workers(workers, timeout=CONNECT_SECONDS)
+            return
+        # nobody can end a thread of this process
+        self._hung += 1
+        if self._hung >= self._lanes:
+            raise WorkError(
+                f"all {self._lanes} worker(s) hang; what is done is on record, and the same "
+                f"command again does the rest"
+            )

@@ -74,6 +74,11 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     if options.overwrite:
         discard(output.path, *tables(volume, name), output.ledger, store.folder)
     ledger = Ledger.open(output.ledger, output.ledger_header)
+    if "objects" in ledger.records and not output.path.exists():
+        # somebody removed the labels: what is on record is no more
+        del ledger
+        discard(output.ledger)
+        ledger = Ledger.open(output.ledger, output.ledger_header)
     parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
     run = LabelRun(volume, name, *parts)
     with one_cluster(options.engine), naming(run.missing):

@@ -73,7 +73,7 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
         scratch.discard()
     ledger = Ledger.open(scratch.ledger, ledger_header(written))
     resumed = bool(ledger.done())
-    if CREATED not in ledger.done():
+    if CREATED not in ledger.done() or not all(o.path.exists() for o in written):
         discard(scratch.pieces.folder)
         create_outputs(plan, written, scratch.folder)
         ledger.record(CREATED)
