@@ -52,7 +52,7 @@ def discard(*paths: Path) -> None:
     for path in paths:
         if path.is_dir():
             remove_tree(path)
-        else:
+        elif path.exists():  # a read-only disk refuses even to remove what is not there
             path.unlink(missing_ok=True)
 
 
