@@ -32,7 +32,7 @@ def info(path: Path) -> dict[str, Any]:
     for kind in ("probabilities", "labels"):
         folders = [p for p in results_in(path, kind) if (p / "zarr.json").exists()]
         described[kind] = {p.name: _describe(open_image(p)) for p in folders}
-    described["tables"] = [p.stem for p in results_in(path, "tables", "*.parquet")]
+    described["tables"] = sorted(p.stem for p in results_in(path, "tables", "*.parquet"))
     return described
 
 
