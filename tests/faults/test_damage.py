@@ -97,6 +97,7 @@ def test_a_worker_that_hangs_is_ended_and_its_block_done_elsewhere(faults, check
     check_result(volume)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, None])
 def test_a_thread_that_hangs_stops_neither_the_others_nor_the_exit(faults, check_result, times):
     """A thread cannot be ended: its block is tried elsewhere while there is one, then reported."""

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
 from distributed.deploy.cluster import Cluster
+from distributed.utils import silence_logging_cmgr
 
 from volseg.errors import ParameterError, WorkError
 from volseg.stages.memory import keep_freed_memory
@@ -119,7 +121,8 @@ def connect(lanes: int, scheduler: str | None, cluster: ClusterOptions | None) -
                 client = Client(scheduler, timeout=CONNECT_SECONDS)
             except (OSError, TimeoutError, ValueError) as error:
                 raise WorkError(f"no Dask scheduler answers at {scheduler}: {error}") from error
-            with client:
+            # a scheduler that is gone is said once, by whoever works with it
+            with silence_logging_cmgr(CRITICAL), client:
                 yield client
             return
         with start_cluster(lanes, cluster) as started, Client(started) as client:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from distributed import Client
-from distributed.comm.core import CommClosedError
 
 from volseg.blocks import Block
 from volseg.errors import BlockError, InputError, ParameterError, WorkError
@@ -154,7 +153,7 @@ def naming(missing: Callable[[], Iterable[Block]]) -> Iterator[None]:
 def _waited(run: Run[Item]) -> Trial[Item] | None:
     try:
         return run.wait()
-    except CommClosedError as error:
+    except OSError as error:  # of the connection: a task's own comes back with its item
         raise WorkError(
             f"the connection to the scheduler is lost ({error}); what is done is on record, and "
             f"the same command again does the rest"

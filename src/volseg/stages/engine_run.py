@@ -95,6 +95,7 @@ class Run(Generic[Item]):
         return int(self._lanes * (1 + ahead)) + 2
 
     def _receive(self, futures: list[Future[Any]]) -> None:
+        self._check_connection()
         finished = [f for f in futures if f.status == "finished"]
         results = dict(zip(finished, self.client.gather(finished), strict=True))
         for future in futures:
@@ -154,11 +155,7 @@ class Run(Generic[Item]):
     def _look(self) -> Trial[Item] | None:
         """Count the workers, which may come and go; return an item that takes too long."""
         self._looked = time.monotonic()
-        if self.client.status != "running":
-            raise WorkError(
-                f"the connection to the scheduler is {self.client.status}; what is done is on "
-                f"record, and the same command again does the rest"
-            )
+        self._check_connection()
         self._lanes = max(sum(self.client.ncores().values()), 1)
         # an item may have waited for others in the window
         limit = self.block_seconds * (3 + 2 // self._lanes) + AHEAD_SECONDS
@@ -171,6 +168,14 @@ class Run(Generic[Item]):
                 )
                 return trial
         return None
+
+    def _check_connection(self) -> None:
+        """Give up at once: a scheduler that is gone takes what it knew with it."""
+        if self.client.status != "running":
+            raise WorkError(
+                f"the connection to the scheduler is {self.client.status}; what is done is on "
+                f"record, and the same command again does the rest"
+            )
 
     def _give_up(self, key: Any, future: Future[Any]) -> None:
         """Forget an item that hangs, and its worker if that can be restarted."""
