@@ -42,7 +42,7 @@ def predictor(network: Blur, dimensions: int = 2) -> Predictor:
 
 @pytest.fixture
 def tile() -> np.ndarray:
-    return np.random.default_rng(2).standard_normal((19, 24, 16)).astype(np.float32)
+    return np.random.default_rng(2).standard_normal((20, 24, 16)).astype(np.float32)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
@@ -62,7 +62,7 @@ def test_fewer_slices_at_once_give_the_same(tile, room, error):
     assert max(tight.batches) == fits, "it is remembered"
 
 
-@pytest.mark.parametrize(("dimensions", "what"), [(2, "a slice of 24 x 16"), (3, "a tile of 19 x")])
+@pytest.mark.parametrize(("dimensions", "what"), [(2, "a slice of 24 x 16"), (3, "a tile of 20 x")])
 def test_what_does_not_fit_at_all_comes_with_advice(tile, dimensions, what):
     network = Blur(dimensions, 0, ERRORS[0])
     with pytest.raises(BlockError, match=f"{what}.*run fewer workers.*tiles are smaller"):
