@@ -162,7 +162,7 @@ def lines_model(toy_model, tmp_path_factory):
 
 
 def test_objects_are_split_by_the_centerlines_of_the_same_run(volume, lines_model):
-    parts = {"min_size": 4, "split": "centerline"}
+    parts = {"min_size": 1, "split": "centerline"}
     report = segment(volume, options(lines_model, **parts), NoProgress())
     assert report.predict.tiles > 0
     lines = probabilities_path(volume, f"{NAME}-centerline")
@@ -171,10 +171,10 @@ def test_objects_are_split_by_the_centerlines_of_the_same_run(volume, lines_mode
     again = segment(volume, options(lines_model, **parts), NoProgress())
     assert (again.predict.tiles, again.label.objects) == (0, report.label.objects)
     # split once more, whole, from what is stored
-    whole = label_with_scipy(read(probabilities_path(volume, NAME)), 128, 4)
+    whole = label_with_scipy(read(probabilities_path(volume, NAME)), 128, 1)
     expected = np.zeros(SHAPE, int)
     for number, box in enumerate(ndimage.find_objects(whole), 1):
-        pieces = Splitter("centerline")(whole[box] == number, read(lines)[box] >= 128)
+        pieces = Splitter("centerline", smallest=1)(whole[box] == number, read(lines)[box] >= 128)
         expected[box][pieces > 0] = pieces[pieces > 0] + expected.max()
     labels = read(labels_path(volume, NAME))
     assert labels.max() == report.label.objects == expected.max() > whole.max() > 1
