@@ -18,6 +18,14 @@ settings.register_profile("volseg", deadline=None)
 settings.load_profile("volseg")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the long form of tests to those who ask for it."""
+    skip = pytest.mark.skip(reason="slow: `make soak` runs it, or VOLSEG_SOAK=1")
+    for item in items:
+        if "slow" in item.keywords and "VOLSEG_SOAK" not in os.environ:
+            item.add_marker(skip)
+
+
 @pytest.fixture(scope="session")
 def crop() -> Path:
     """The folder of the real crop: ``raw.tif`` and ``labels.tif``, 32 x 384 x 384, 5 nm."""

@@ -291,7 +291,13 @@ def test_a_web_server_that_sends_whole_files_is_named(volseg, stack, tmp_path):
     assert "web server that knows range requests" in said
 
 
-@pytest.mark.parametrize("answers", [[500, 503], [503, 429, 500], [-1.5, 503]])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [[500, 503], pytest.param([503, 429, 500], marks=SLOW), pytest.param([-1.5, 503], marks=SLOW)],
+)
 def test_errors_that_pass_are_waited_for(volseg, stack, place, faults, answers):
     convert(volseg, stack, place)
     before = objects_below(place)
@@ -315,6 +321,7 @@ def test_a_server_that_stays_ill_ends_in_a_clear_failure(volseg, stack, place, f
     assert objects_below(place) == {}, "what failed leaves nothing"
 
 
+@pytest.mark.slow
 def test_chunks_that_cannot_be_read_are_named(volseg, stack, place, faults, monkeypatch, tmp_path):
     convert(volseg, stack, place)
     labels = tmp_path / "labels.tif"

@@ -87,7 +87,6 @@ def test_memory_that_is_full_in_a_block_is_tried_again_then_reported(faults, che
     check_result(volume)
 
 
-@pytest.mark.slow
 def test_a_worker_that_hangs_is_ended_and_its_block_done_elsewhere(faults, check_result):
     volume = faults.volume()
     fault = faults.fault("evaluate", "hang", where=[1, 0, 1], times=1)

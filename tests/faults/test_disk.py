@@ -42,7 +42,15 @@ def full(errors: str) -> bool:
     return any(sign in errors for sign in ("No space left", "RESOURCE_EXHAUSTED"))
 
 
-@pytest.mark.parametrize("left", [0, 40_000, 150_000, 300_000])
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        40_000,
+        pytest.param(150_000, marks=pytest.mark.slow),
+        300_000,
+    ],
+)
 def test_a_full_disk_stops_a_segmentation_which_goes_on_later(
     faults, check_result, small_disk, left
 ):
@@ -58,7 +66,7 @@ def test_a_full_disk_stops_a_segmentation_which_goes_on_later(
     check_result(volume)
 
 
-@pytest.mark.parametrize("left", [0, 20_000])
+@pytest.mark.parametrize("left", [pytest.param(0, marks=pytest.mark.slow), 20_000])
 def test_a_full_disk_while_labelling(faults, check_result, small_disk, left):
     volume = faults.volume(small_disk)
     assert faults.run(faults.segment(volume), faults.fault("label", "error"))[0] == 1
@@ -87,7 +95,7 @@ def test_a_full_disk_while_measuring_leaves_no_table_behind(faults, check_result
     assert len(list((volume / "tables").iterdir())) == 2
 
 
-@pytest.mark.parametrize("left", [0, 50_000])
+@pytest.mark.parametrize("left", [pytest.param(0, marks=pytest.mark.slow), 50_000])
 def test_a_full_disk_while_converting_leaves_nothing_behind(faults, small_disk, left):
     raw = np.random.default_rng(1).integers(0, 256, (20, 70, 60), dtype=np.uint8)
     tifffile.imwrite(faults.folder / "raw.tif", raw)

@@ -59,7 +59,6 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.slow
 def test_a_block_that_kills_every_worker_stops_no_other(faults, check_result):
     volume = faults.volume()
     fault = faults.fault("assemble", "kill", where=[1, 1, 1])
@@ -112,8 +111,7 @@ def test_labels_that_are_missing_are_listed(faults, check_result, task):
     check_result(volume)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("cluster", [False, True])
+@pytest.mark.parametrize("cluster", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_command_killed_at_random_moments(faults, check_result, soak, cluster):
     """Each kill comes after some progress, so that all moments of a run are met."""
     luck, kills, volume = random.Random(7), 0, None
@@ -147,7 +145,6 @@ def _records(volume: Path) -> int:
     return sum(p.read_text().count("\n") for p in (volume / ".volseg").glob("*.jsonl"))
 
 
-@pytest.mark.slow
 def test_a_scheduler_that_is_killed(faults, check_result):
     volume = faults.volume()
     slow = json.dumps(faults.fault("evaluate", "slow"))
