@@ -45,7 +45,8 @@ def test_damage_ends_with_1_and_says_where(volseg, volume):
     change(volume, (3, 30, 7), 0)
     done = volseg("verify", volume, "-q")
     assert done.exit_code == 1
-    head, line = done.stdout.splitlines()
+    head, line, advice = done.stdout.splitlines()
+    assert "to mend" in advice
     assert head.startswith(f"{volume} is damaged: 1 thing is wrong in raw")
     assert line.startswith("  pyramid: raw, level 1, block 0,1,0, voxel 3,30,7: found 0")
     assert volseg("verify", volume, "--quick", "-q").exit_code == 0
