@@ -217,7 +217,7 @@ def main_of_child(arguments: list[str]) -> None:
     """Attack the kinds that are named."""
     folder, count, first = Path(arguments[0]).resolve(), int(arguments[1]), int(arguments[2])
     (folder / "tmp").mkdir(parents=True)
-    os.environ["TMPDIR"] = str(folder / "tmp")
+    os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "tmp")
     threading.stack_size(1 << 20)
     faulthandler.enable()
     from kinds import all_kinds  # beside this script
