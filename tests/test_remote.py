@@ -347,6 +347,7 @@ def test_missing_buckets_and_wrong_keys_are_named(volseg, stack, place, faults):
         assert "check the credentials" in said
 
 
+@pytest.mark.slow
 def test_a_run_that_was_ended_goes_on_from_its_scratch(
     volseg, stack, place, toy_model, faults, monkeypatch
 ):
@@ -361,6 +362,7 @@ def test_a_run_that_was_ended_goes_on_from_its_scratch(
     run(volseg, "verify", place, "--quick")
 
 
+@pytest.mark.slow
 def test_scratch_is_said_on_the_command_line(
     volseg, stack, place, toy_model, tmp_path, monkeypatch
 ):

@@ -59,6 +59,7 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_block_that_kills_every_worker_stops_no_other(faults, check_result):
     volume = faults.volume()
     fault = faults.fault("assemble", "kill", where=[1, 1, 1])

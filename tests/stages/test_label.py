@@ -420,6 +420,7 @@ label(Path(sys.argv[1]), "mitochondria", options, NoProgress())
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     luck, kills = random.Random(6), 0

@@ -355,6 +355,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_both_end_with_the_same_bytes(model, volume, reference):
     luck, kills, attempt = random.Random(5), 0, 0
     while True:
