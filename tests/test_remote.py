@@ -362,6 +362,40 @@ def test_a_run_that_was_ended_goes_on_from_its_scratch(
     run(volseg, "verify", place, "--quick")
 
 
+def test_a_run_does_not_go_on_from_the_scratch_of_another(
+    volseg, stack, place, toy_model, faults, tmp_path, monkeypatch
+):
+    convert(volseg, stack, place)
+    command = ("segment", place, "--model", toy_model, "--threshold", "0.3")
+    monkeypatch.setenv("VOLSEG_RETRIES", "1")
+
+    def end_in(part, scratch):
+        monkeypatch.setenv("VOLSEG_SCRATCH", str(tmp_path / scratch))
+        faults.always = (f"/{part}/mitochondria/1/c/", 503)
+        found = run(volseg, *command, status=1).stderr
+        faults.always = None
+        return found
+
+    assert "cannot write" in end_in("probabilities", "one")
+    begun = objects_below(place)
+    monkeypatch.setenv("VOLSEG_SCRATCH", str(tmp_path / "two"))
+    said = run(volseg, *command, status=2).stderr
+    assert "was begun by a run whose scratch is not" in said
+    assert objects_below(place) == begun
+    # the first scratch still tells the truth until somebody else begins anew
+    assert "cannot write" in end_in("labels", "one")
+    monkeypatch.setenv("VOLSEG_SCRATCH", str(tmp_path / "two"))
+    assert "was begun by a run whose scratch is not" in run(volseg, *command, status=2).stderr
+    run(volseg, *command, "--overwrite")
+    whole = objects_below(place)
+    assert all(json.loads(v)["attributes"] for k, v in whole.items() if k.endswith("ia/zarr.json"))
+    parse_location(f"{place}/labels/mitochondria").remove_tree()
+    monkeypatch.setenv("VOLSEG_SCRATCH", str(tmp_path / "one"))
+    run(volseg, *command)
+    assert objects_below(place) == whole
+    run(volseg, "verify", place, "--quick")
+
+
 @pytest.mark.slow
 def test_scratch_is_said_on_the_command_line(
     volseg, stack, place, toy_model, tmp_path, monkeypatch

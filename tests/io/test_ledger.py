@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from volseg.errors import ConflictError
-from volseg.io.ledger import Ledger
+from volseg.io.ledger import MARK, Ledger
 
 HEADER = {"model": "abc", "roi": [[0, 4], [0, 4], [0, 4]]}
 
@@ -43,3 +46,27 @@ def test_another_header_is_refused_and_the_difference_shown(tmp_path):
     Ledger.open(path, HEADER)
     with pytest.raises(ConflictError, match="model was 'abc', now 'xyz'"):
         Ledger.open(path, {**HEADER, "model": "xyz"})
+
+
+def test_a_ledger_keeps_its_mark_even_if_it_begins_anew(tmp_path):
+    ledger = Ledger.open(tmp_path / "ledger.jsonl", HEADER)
+    mark = ledger.mark
+    ledger.record("0-0-0")
+    ledger.restart()
+    assert ledger.records == {MARK: mark}
+    again = Ledger.open(tmp_path / "ledger.jsonl", HEADER)
+    assert (again.mark, again.done()) == (mark, {MARK})
+    assert Ledger.open(tmp_path / "other.jsonl", HEADER).mark != mark
+
+
+def test_a_ledger_that_begins_anew_is_still_locked(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger.open(path, HEADER)
+    ledger.restart()
+    code = "import sys; from pathlib import Path; from volseg.io.ledger import RunLock; "
+    code += "RunLock(Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code, path.with_suffix(".lock")]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "is working on this run now" in refused.stderr
+    del ledger
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -65,7 +65,7 @@ def test_fewer_slices_at_once_give_the_same(tile, room, error):
 @pytest.mark.parametrize(("dimensions", "what"), [(2, "a slice of 24 x 16"), (3, "a tile of 20 x")])
 def test_what_does_not_fit_at_all_comes_with_advice(tile, dimensions, what):
     network = Blur(dimensions, 0, ERRORS[0])
-    with pytest.raises(BlockError, match=f"{what}.*run fewer workers.*tiles are smaller"):
+    with pytest.raises(BlockError, match=f"{what}.*run fewer workers.*smaller --tile"):
         predictor(network, dimensions)(tile)
 
 

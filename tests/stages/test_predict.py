@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import torch
 
 from volseg.blend import FULL, to_probabilities
 from volseg.blocks import full_roi
-from volseg.errors import BlockError, ConflictError
+from volseg.errors import BlockError, ConflictError, ParameterError
 from volseg.io.arrays import ArraySpec
+from volseg.io.attributes import update_attributes
 from volseg.io.volumes import create_image, open_image, probabilities_path, volume_tone
 from volseg.io.weights import load_card, load_weights
 from volseg.models.emnet import EMNet
@@ -77,26 +79,26 @@ def reference(raw, model, tmp_path_factory):
     return read(volume)
 
 
-def sliding_window(raw, model, volume):
+def sliding_window(raw, model, volume, tile=TILE):
     """Slide a window over the whole volume in memory, with weights accumulated the plain way."""
     card = load_card(model)
     predictor = build_predictor(
         EMNet(8), load_weights(model, card), torch.device("cpu"), torch.float32
     )
     tone = volume_tone(open_image(volume), card.preprocessing)
-    pad = [(o, t) for o, t in zip(OVERLAP, TILE, strict=True)]
+    pad = [(o, t) for o, t in zip(OVERLAP, tile, strict=True)]
     padded = np.pad(tone(raw), pad, mode="reflect")
     ramps = []
-    for t, o in zip(TILE, OVERLAP, strict=True):
+    for t, o in zip(tile, OVERLAP, strict=True):
         rise = np.sin(np.pi / 2 * (np.arange(o) + 0.5) / o) ** 2
         ramps.append(np.concatenate([rise, np.ones(t - 2 * o), rise[::-1]]))
     weight = np.einsum("z,y,x->zyx", *ramps)
     total, weights = np.zeros(padded.shape), np.zeros(padded.shape)
-    steps = [t - o for t, o in zip(TILE, OVERLAP, strict=True)]
+    steps = [t - o for t, o in zip(tile, OVERLAP, strict=True)]
     for z in range(0, SHAPE[0] + OVERLAP[0], steps[0]):
         for y in range(0, SHAPE[1] + OVERLAP[1], steps[1]):
             for x in range(0, SHAPE[2] + OVERLAP[2], steps[2]):
-                box = tuple(slice(a, a + t) for a, t in zip((z, y, x), TILE, strict=True))
+                box = tuple(slice(a, a + t) for a, t in zip((z, y, x), tile, strict=True))
                 total[box] += weight * predictor(padded[box])
                 weights[box] += weight
     inner = tuple(slice(o, o + n) for o, n in zip(OVERLAP, SHAPE, strict=True))
@@ -109,6 +111,19 @@ def test_equals_a_plain_sliding_window(raw, model, reference, tmp_path):
     assert abs(plain * 255 - reference).max() < 0.5 + 8 * 255 / FULL
     rounded = to_probabilities(np.rint(plain * FULL).astype(np.uint16))
     assert (rounded != reference).mean() < 0.01, "only exact halves may round otherwise"
+
+
+def test_tiles_may_be_smaller_where_memory_is_short(raw, model, reference, tmp_path):
+    volume, tile = write_raw(tmp_path / "vol.zarr", raw), (8, 16, 16)
+    predict(volume, options(model, tile=tile), NoProgress())
+    found = read(volume)
+    assert abs(sliding_window(raw, model, volume, tile) * 255 - found).max() < 1
+    assert (found != reference).any(), "tiles decide the result, so another one is refused"
+    with pytest.raises(ConflictError, match="lattice was"):
+        predict(volume, options(model), NoProgress())
+    with pytest.raises(ParameterError, match="multiples of .4, 16, 16.*found --tile .8, 20, 16"):
+        predict(volume, options(model, tile=(8, 20, 16), overwrite=True), NoProgress())
+    assert (read(volume) == found).all()
 
 
 @pytest.mark.parametrize(
@@ -206,6 +221,37 @@ def test_lost_pieces_are_evaluated_again_and_no_more(raw, model, reference, tmp_
     total = plan_prediction(volume, options(model)).tiles
     assert 0 < predict(volume, options(model), NoProgress()).tiles < total
     assert (read(volume) == reference).all()
+
+
+@pytest.mark.parametrize("when", ["complete", "unfinished"])
+def test_what_was_removed_is_made_again_whatever_is_on_record(
+    raw, model, reference, tmp_path, monkeypatch, when
+):
+    volume = write_raw(tmp_path / "vol.zarr", raw)
+    if when == "complete":
+        predict(volume, options(model), NoProgress())
+    else:
+        monkeypatch.setattr("volseg.stages.predict.build_pyramid", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(volume, options(model), NoProgress())
+        monkeypatch.undo()
+    shutil.rmtree(probabilities_path(volume, "mitochondria"))
+    assert predict(volume, options(model), NoProgress()).tiles > 0
+    assert (read(volume) == reference).all()
+
+
+def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
+    raw, model, tmp_path, monkeypatch
+):
+    volume = write_raw(tmp_path / "vol.zarr", raw)
+    output = probabilities_path(volume, "mitochondria")
+    monkeypatch.setattr(
+        "volseg.stages.predict.build_pyramid",
+        lambda *_, **__: update_attributes(output, {"mark": "of another run"}),
+    )
+    with pytest.raises(ConflictError, match="begun anew while it was written"):
+        predict(volume, options(model), NoProgress())
+    assert open_image(output).attributes["complete"] is False
 
 
 def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeypatch):

@@ -18,7 +18,8 @@ from volseg.models.inference import build_predictor
 from volseg.models.registry import count_parameters, find_architecture
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict import predict
-from volseg.stages.predict_plan import CUBE, PredictOptions, build_lattice, plan_prediction
+from volseg.stages.predict_lattice import CUBE, build_lattice
+from volseg.stages.predict_plan import PredictOptions, plan_prediction
 from volseg.stages.progress import NoProgress
 
 SHAPE = (10, 70, 60)

@@ -63,6 +63,9 @@ if TYPE_CHECKING:
 @device_option
 @engine_flags
 @sizes_option("--block", "Voxels per task, rounded up to whole shards.")
+@sizes_option(
+    "--tile", "Network voxels evaluated at once, where memory is short; it decides the result."
+)
 @overwrite_option
 @click.option(
     "--repair",

@@ -19,6 +19,7 @@ METADATA_BYTES = 64 << 20
 NOTED: Mapping[str, type | tuple[type, ...]] = {
     "version": str,
     "complete": bool,
+    "mark": str,
     "fingerprint": str,
     "run": dict,
     "model": dict,
@@ -158,7 +159,9 @@ def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
         raise StorageError(f"cannot write {path / 'zarr.json'}: {error.strerror}") from error
 
 
-def update_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Change some of what volseg noted of an image; the rest stays."""
+def update_attributes(path: Path, attributes: Mapping[str, Any], *without: str) -> None:
+    """Change some of what volseg noted of an image, and remove some; the rest stays."""
     existing = read_attributes(path)
-    write_group(path, {**existing, "volseg": {**existing.get("volseg", {}), **attributes}})
+    noted = {**existing.get("volseg", {}), **attributes}
+    kept = {name: value for name, value in noted.items() if name not in without}
+    write_group(path, {**existing, "volseg": kept})

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from typing import Any
 
 from volseg.errors import ConflictError, StorageError
 from volseg.io.attributes import parse_json
+
+MARK = "mark"
+"""The key under which a ledger keeps its mark, and an image's attributes that of its run."""
 
 
 class RunLock:
@@ -68,6 +72,11 @@ class RunLock:
             os.close(self._file)
 
 
+def new_mark() -> str:
+    """Choose a mark that no other run has."""
+    return secrets.token_hex(8)
+
+
 @dataclass
 class Ledger:
     """An open ledger; its only writer is the process that runs the command."""
@@ -104,11 +113,9 @@ class Ledger:
                 f"{path} belongs to a run with other parameters ({difference}); repeat that "
                 f"command to finish it, or give --overwrite to discard it"
             )
-        try:
-            _rewrite(path, lines or [ours])
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
-        return cls(path, ours, {line["key"]: line["value"] for line in lines[1:]}, lock)
+        records = {line["key"]: line["value"] for line in lines[1:]}
+        _write_records(path, ours, records)
+        return cls(path, ours, records, lock)
 
     @classmethod
     def replace(cls, path: Path, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
@@ -122,11 +129,8 @@ class Ledger:
             If the ledger cannot be written.
         """
         lock = RunLock(path.with_suffix(".lock"))
-        lines = [dict(header), *({"key": k, "value": v} for k, v in records.items())]
         try:
-            _rewrite(path, lines)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+            _write_records(path, header, records)
         finally:
             del lock
 
@@ -147,6 +151,32 @@ class Ledger:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
         self.records[key] = value
+
+    @property
+    def mark(self) -> str:
+        """What the images bear that this ledger tells of, until they are complete.
+
+        Raises
+        ------
+        StorageError
+            If the ledger cannot be written.
+        """
+        if MARK not in self.records:
+            self.record(MARK, new_mark())
+        return str(self.records[MARK])
+
+    def restart(self) -> None:
+        """Forget what is done, because it is no more; the mark stays.
+
+        Raises
+        ------
+        StorageError
+            If the ledger cannot be written.
+        """
+        records = {MARK: self.mark}
+        # not by `replace`: a process that closes a locked file gives up its lock
+        _write_records(self.path, self.header, records)
+        self.records = records
 
     def done(self) -> set[str]:
         """Return the keys of the finished items."""
@@ -173,16 +203,20 @@ def _is_record(line: Any) -> bool:
     return isinstance(line, dict) and isinstance(line.get("key"), str) and "value" in line
 
 
-def _rewrite(path: Path, lines: list[Any]) -> None:
+def _write_records(path: Path, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
     """Replace the ledger by its complete lines, so that a torn one is not appended to."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [header, *({"key": k, "value": v} for k, v in records.items())]
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _sync_folder(folder: Path) -> None:

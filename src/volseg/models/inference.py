@@ -187,9 +187,9 @@ class Predictor:
         views = "leave --views ortho out, " if self.views == "ortho" else ""
         return (
             f"{what} of {size} voxels does not fit into the memory of {self.device}: {cpu}{views}"
-            f"run fewer workers there, or end other programs; else use a model whose tiles are "
-            f"smaller. Tiles are not made smaller by themselves, because their size decides the "
-            f"result"
+            f"run fewer workers there, or end other programs; else give a smaller --tile, for the "
+            f"whole volume. Tiles are not made smaller by themselves, because their size decides "
+            f"the result"
         )
 
     def _evaluate(self, batch: Floats) -> list[Floats]:

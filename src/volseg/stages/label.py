@@ -14,9 +14,8 @@ import numpy as np
 from volseg.blocks import Block, Grid
 from volseg.errors import StorageError
 from volseg.io.arrays import ArraySpec
-from volseg.io.attributes import update_attributes
 from volseg.io.components import ComponentStore
-from volseg.io.ledger import Ledger
+from volseg.io.ledger import MARK, Ledger
 from volseg.io.volumes import (
     Image,
     create_image,
@@ -45,7 +44,7 @@ from volseg.stages.label_plan import (
 from volseg.stages.label_split import Splitting
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
-from volseg.stages.results import discard, fingerprint, is_complete
+from volseg.stages.results import discard, finish, is_complete, is_told_of
 from volseg.types import Zyx
 
 JOINED = 8
@@ -74,11 +73,8 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     if options.overwrite:
         discard(output.path, *tables(volume, name), output.ledger, store.folder)
     ledger = Ledger.open(output.ledger, output.ledger_header)
-    if "objects" in ledger.records and not output.path.exists():
-        # somebody removed the labels: what is on record is no more
-        del ledger
-        discard(output.ledger)
-        ledger = Ledger.open(output.ledger, output.ledger_header)
+    if not is_told_of(output.path, ledger) and "objects" in ledger.records:
+        ledger.restart()
     parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
     run = LabelRun(volume, name, *parts)
     with one_cluster(options.engine), naming(run.missing):
@@ -184,7 +180,7 @@ class LabelRun:
         )
         self._write_blocks(image, missing)
         register_label(self.volume, self.name)
-        update_attributes(image.path, {"complete": True, "fingerprint": fingerprint(header)})
+        finish(image.path, self.ledger, header)
 
     def _number_all(self, offsets: dict[Zyx, int], components: int) -> tuple[int, int]:
         """Find all numbers; return how many objects there are, and how many too large to split."""
@@ -260,6 +256,7 @@ class LabelRun:
         spec = replace(self.spec, dtype=label_type(objects).name)
         attributes = {
             "complete": False,
+            MARK: self.ledger.mark,
             "run": header,
             "objects": objects,
             "roi": source.attributes["run"]["roi"],

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.blocks import roi_size
-from volseg.io.attributes import update_attributes
-from volseg.io.ledger import Ledger
+from volseg.io.ledger import MARK, Ledger
 from volseg.io.pieces import Pieces
 from volseg.io.volumes import create_image, open_image, scratch_path, volume_tone
 from volseg.io.weights import Card
@@ -23,13 +22,14 @@ from volseg.stages.predict_outputs import (
     Scratch,
     discard_outdated,
     find_lacking,
+    is_under_way,
     ledger_header,
     record_key,
 )
 from volseg.stages.predict_plan import PredictOptions, PredictPlan, choose_network, plan_prediction
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
-from volseg.stages.results import discard, fingerprint
+from volseg.stages.results import discard, finish
 from volseg.types import Zyx
 
 
@@ -72,10 +72,11 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
     if options.overwrite:
         scratch.discard()
     ledger = Ledger.open(scratch.ledger, ledger_header(written))
-    resumed = bool(ledger.done())
-    if CREATED not in ledger.done() or not all(o.path.exists() for o in written):
+    resumed = not options.overwrite and is_under_way(written, ledger)
+    if not resumed:
+        ledger.restart()
         discard(scratch.pieces.folder)
-        create_outputs(plan, written, scratch.folder)
+        create_outputs(plan, written, scratch.folder, ledger.mark)
         ledger.record(CREATED)
     task = build_task(plan, choose_network(plan, options), written, scratch.pieces)
     tiles = PredictRun(task, ledger, progress).run(options.engine)
@@ -83,17 +84,23 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
         build_pyramid(open_image(output.path), options.engine, progress, label=False)
     for output in reversed(written):
         # the mask last: while it is incomplete, the same command makes sure of both
-        complete = {"complete": True, "fingerprint": fingerprint(output.header)}
-        update_attributes(output.path, complete)
+        finish(output.path, ledger, output.header)
     discard(scratch.pieces.folder)
     return PredictReport(plan.voxels, tiles, time.monotonic() - begun, resumed, plan.notes)
 
 
-def create_outputs(plan: PredictPlan, written: tuple[Output, ...], scratch: Path) -> None:
+def create_outputs(
+    plan: PredictPlan, written: tuple[Output, ...], scratch: Path, mark: str
+) -> None:
     """Create what a run writes, empty, in place of what is there."""
     discard_outdated(written, scratch)
     for output in written:
-        attributes = {"complete": False, "run": output.header, "model": model_record(plan.card)}
+        attributes = {
+            "complete": False,
+            MARK: mark,
+            "run": output.header,
+            "model": model_record(plan.card),
+        }
         create_image(output.path, plan.spec, plan.image.voxel_size, attributes=attributes)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError
+from volseg.io.ledger import Ledger
 from volseg.io.pieces import Pieces
 from volseg.io.volumes import open_image
 from volseg.io.weights import Card
-from volseg.stages.results import discard, is_complete
+from volseg.stages.results import discard, is_complete, is_told_of
 from volseg.training.losses import LOSSES
 from volseg.types import Zyx
 
@@ -75,6 +76,19 @@ def find_lacking(wanted: tuple[Output, ...], *, overwrite: bool) -> tuple[Output
     """
     lacking = [o for o in wanted if not is_complete(o.path, o.header, overwrite=overwrite)]
     return wanted if wanted[0] in lacking else tuple(lacking)
+
+
+def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
+    """Tell whether the images of a run are there, and the blocks on record are written in them.
+
+    Raises
+    ------
+    ConflictError
+        If another ledger tells of them.
+    """
+    pending = [o for o in written if not is_complete(o.path, o.header, overwrite=False)]
+    told_of = [is_told_of(o.path, ledger) for o in pending]
+    return CREATED in ledger.done() and all(told_of)
 
 
 def ledger_header(written: tuple[Output, ...]) -> dict[str, Any]:

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from volseg.blocks import (
-    AxisLattice,
     Grid,
-    Lattice,
     full_roi,
     parse_roi,
     roi_size,
     whole_multiples,
 )
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ParameterError
 from volseg.handover import Handover
 from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.volumes import Image, open_image, probabilities_path, volume_tone
@@ -25,27 +23,21 @@ from volseg.io.weights import Card, find_weights, load_card
 from volseg.models.inference import choose_device, choose_precision
 from volseg.models.registry import (
     PROGRAMS,
-    Architecture,
     Views,
     check_centerline,
     find_architecture,
 )
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict_block import NetworkChoice
+from volseg.stages.predict_lattice import build_lattice, nearest_level, network_scales
 from volseg.stages.predict_outputs import Output, centerline_of, note_untaught
 from volseg.types import Zyx
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
 DEFAULT_BLOCK = (64, 512, 512)
-CUBE = 192
-"""Least side of the tiles of a 2D network that looks along all three axes."""
 CUBIC = 1.2
 """Voxels whose sides differ by more than this factor look different along different axes."""
-SAME_SCALE = 0.1
-"""Voxel sizes closer than this (relative) to the model's are taken as equal."""
-FINEST = 0.2
-"""Volume voxels per network voxel, at least: what thicker sections lack, no interpolation adds."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +49,7 @@ class PredictOptions:
     model : shipped name, or path of a safetensors file with its card.
     name : of the result.
     roi : ``z0:z1,y0:y1,x0:x1``; None is the whole volume.
+    tile : network voxels that are evaluated at once; None is the model's.
     block : scheduled unit, rounded up to whole shards.
     shard, chunk : of the result; None chooses.
     device, precision : see `volseg.models.inference`.
@@ -71,6 +64,7 @@ class PredictOptions:
     model: str = "emnet"
     name: str = "mitochondria"
     roi: str | None = None
+    tile: Zyx | None = None
     block: Zyx | None = None
     shard: Zyx | None = None
     device: str = "auto"
@@ -139,7 +133,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
     handover = Handover(
         Grid(shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard)),
-        build_lattice(shape, card, scales, form),
+        build_lattice(shape, card, scales, form, options.tile),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
     device, precision = find_device(options)
@@ -221,80 +215,3 @@ def check_averaging(image: Image, options: PredictOptions) -> None:
             f"{', '.join(f'{v:g}' for v in size)} nm (z, y, x): slices along z and along x would "
             f"show things at different scales; leave --views out"
         )
-
-
-def network_scales(
-    image: Image, card: Card, form: Architecture
-) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """Find how many voxels of the volume make one of the network's, along each axis.
-
-    A network of slices takes those that there are, however thick.
-
-    Returns
-    -------
-    scales : three floats
-        Exactly 1 where the sizes agree; never below `FINEST`.
-    notes : tuple of str
-        What the user should know.
-    """
-    if image.voxel_size is None:
-        size = ", ".join(f"{v:g}" for v in card.voxel_size)
-        return (1.0, 1.0, 1.0), (
-            (
-                f"the voxel size is unknown and taken as the model's, {size} nm; convert with "
-                f"--voxel-size if it is another"
-            ),
-        )
-    ratios = [m / v for m, v in zip(card.voxel_size, image.voxel_size, strict=True)]
-    if form.dimensions == 2 and form.stride[0] == 1:
-        ratios[0] = 1.0
-    scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)
-    notes = []
-    if max(max(r, 1 / r) for r in ratios) > 2:
-        notes.append(
-            f"the voxels measure {image.voxel_size} nm, the model was trained at "
-            f"{card.voxel_size} nm: beyond a factor of 2, check the result closely"
-        )
-    return scales, tuple(notes)
-
-
-def nearest_level(image: Image, scales: tuple[float, ...]) -> int:
-    """Choose the pyramid level whose voxels are nearest to the network's."""
-
-    def distance(level: int) -> float:
-        pairs = zip(image.factors[level], scales, strict=True)
-        return sum(abs(math.log(f / s)) for f, s in pairs)
-
-    return min(range(len(image.levels)), key=distance)
-
-
-def build_lattice(shape: Zyx, card: Card, scales: tuple[float, ...], form: Architecture) -> Lattice:
-    """Lay the model's tiles over a volume, no larger than the volume asks for.
-
-    Raises
-    ------
-    ModelError
-        If the card's tile does not lie on the network's lattice.
-    """
-    tile, overlap = viewed_tile(card, form)
-    if form.fit(tile) != tile or any(
-        o > t // 2 or (t - o) % s for t, o, s in zip(tile, overlap, form.stride, strict=True)
-    ):
-        raise ModelError(
-            f"tiles of {card.architecture} are {form.offset} more than multiples of "
-            f"{form.multiple}, and lie multiples of {form.stride} apart; the card says {tile} that "
-            f"overlap by {overlap}"
-        )
-    z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
-    sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
-    axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
-    return Lattice((axes[0], axes[1], axes[2]))
-
-
-def viewed_tile(card: Card, form: Architecture) -> tuple[Zyx, Zyx]:
-    """Find tile and overlap: the card's, or cubes for slices along all three axes."""
-    if form.dimensions == 3 or form.stride[0] == 1:
-        return card.tile, card.overlap
-    overlap = max(card.overlap[1:])
-    side = max(CUBE, 2 * overlap)
-    return form.fit((side, side, side)), (overlap, overlap, overlap)

@@ -15,7 +15,7 @@ from typing import Any
 from volseg.blocks import Block, Grid
 from volseg.errors import ConflictError, ParameterError
 from volseg.io.attributes import update_attributes
-from volseg.io.ledger import Ledger
+from volseg.io.ledger import MARK, Ledger, new_mark
 from volseg.io.volumes import Image, open_image, scratch_path
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.label_output import coarse_levels, plan_output, record_key
@@ -90,11 +90,13 @@ def mend_probabilities(
     grid, wanted = plan.handover.grid, list(plan.handover.targets())
     lost = {o.path: _blocks(found[o.path], open_image(o.path), grid) for o in damaged}
     again = {b.index for blocks in lost.values() for b in blocks}
-    done = [CREATED, *(prediction_key(t) for t in wanted if t not in again)]
+    kept = (prediction_key(t) for t in wanted if t not in again)
+    mark = new_mark()
+    records = {MARK: mark, CREATED: None, **dict.fromkeys(kept)}
     scratch = Scratch(scratch_path(volume), written[0].path.name)
     discard(scratch.pieces.folder)
-    Ledger.replace(scratch.ledger, ledger_header(written), dict.fromkeys(done))
-    forget(written, found)
+    Ledger.replace(scratch.ledger, ledger_header(written), records)
+    forget(written, found, mark)
     return tuple(
         Mended(f"probabilities/{o.path.name}", len(found[o.path]), lost[o.path]) for o in damaged
     )
@@ -126,11 +128,12 @@ def mend_labels(
     together = 1 + len(coarse_levels(image))
     lost = _blocks([(0, index) for k, index in found if k < together], image, output.grid)
     again = {b.index for b in lost}
-    records: dict[str, Any] = {"objects": image.attributes["objects"]}
+    mark = new_mark()
+    records: dict[str, Any] = {MARK: mark, "objects": image.attributes["objects"]}
     kept = (b for b in output.grid.blocks() if b.index not in again)
     records |= {record_key("written", b): None for b in kept}
     Ledger.replace(output.ledger, output.ledger_header, records)
-    forget((Output(output.path, output.header),), {output.path: found})
+    forget((Output(output.path, output.header),), {output.path: found}, mark)
     return (Mended(f"labels/{name}", len(found), lost),)
 
 
@@ -181,14 +184,14 @@ def _blocks(found: Iterable[Shard], image: Image, grid: Grid) -> tuple[Block, ..
     return tuple(grid.block(i) for i in sorted({grid.index_at((z, y, x)) for z, y, x in corners}))
 
 
-def forget(outputs: Sequence[Output], damaged: Mapping[Path, Sequence[Shard]]) -> None:
-    """Mark images as incomplete, then remove what is damaged in them.
+def forget(outputs: Sequence[Output], damaged: Mapping[Path, Sequence[Shard]], mark: str) -> None:
+    """Mark images as those that a ledger tells of, incomplete, then remove what is damaged in them.
 
     In this order, after the ledger: a process that is killed in between leaves either a result that
     is complete and damaged, or one that a run completes.
     """
     for output in outputs:
-        update_attributes(output.path, {"complete": False})
+        update_attributes(output.path, {"complete": False, MARK: mark})
     for path, shards in damaged.items():
         for level, index in shards:
             array = open_image(path).levels[level]

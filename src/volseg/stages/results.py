@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, VolumeError
-from volseg.io.ledger import describe_difference
-from volseg.io.locations import remove_tree
+from volseg.io.attributes import update_attributes
+from volseg.io.ledger import MARK, Ledger, describe_difference
+from volseg.io.locations import as_remote, remove_tree
 from volseg.io.volumes import open_image
 
 
@@ -45,6 +46,49 @@ def is_complete(output: Path, header: Mapping[str, Any], *, overwrite: bool) -> 
         f"{output} holds another result ({describe_difference(found.get('run'), header)}); choose "
         f"another --name, or give --overwrite to replace it"
     )
+
+
+def is_told_of(output: Path, ledger: Ledger) -> bool:
+    """Tell whether an unfinished image is the one whose blocks a ledger has on record.
+
+    It is not if somebody removed or replaced it; then what is on record is no more.
+
+    Raises
+    ------
+    ConflictError
+        If it lies on object storage, and the ledger of its run with another machine's scratch.
+    """
+    if not output.exists():
+        return False
+    try:
+        found = open_image(output).attributes
+    except VolumeError:
+        return False
+    if found.get(MARK) == ledger.mark:
+        return True
+    if as_remote(output) is not None and MARK in found:
+        raise ConflictError(
+            f"{output} was begun by a run whose scratch is not {ledger.path.parent}; go on where "
+            f"it was begun, or with its --scratch, or give --overwrite to discard it"
+        )
+    return False
+
+
+def finish(output: Path, ledger: Ledger, header: Mapping[str, Any]) -> None:
+    """Mark an image as complete, unless it is.
+
+    Raises
+    ------
+    ConflictError
+        If another run has begun it anew in the meantime.
+    """
+    if is_complete(output, header, overwrite=False):
+        return
+    if not is_told_of(output, ledger):
+        raise ConflictError(
+            f"{output} was removed or begun anew while it was written; give the command again"
+        )
+    update_attributes(output, {"complete": True, "fingerprint": fingerprint(header)}, MARK)
 
 
 def discard(*paths: Path) -> None:

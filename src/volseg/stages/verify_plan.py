@@ -73,6 +73,7 @@ def network_again(subject: Subject, model: str, engine: EngineOptions) -> Predic
     return PredictOptions(
         model,
         subject.name,
+        tile=recorded_tile(subject),
         block=other_block(subject),
         shard=subject.image.levels[0].chunk,
         device=device,
@@ -85,6 +86,12 @@ def network_again(subject: Subject, model: str, engine: EngineOptions) -> Predic
     )
 
 
+def recorded_tile(subject: Subject) -> Zyx:
+    """Read which tiles were evaluated; the volume may have made them smaller."""
+    z, y, x = (int(axis["tile"]) for axis in subject.run["lattice"])
+    return z, y, x
+
+
 def other_block(subject: Subject) -> Zyx:
     """Choose another block size than that of the run: half of it, or twice where it is a chunk."""
     z, y, x = subject.run["block"]
@@ -95,7 +102,11 @@ def other_block(subject: Subject) -> Zyx:
 
 def plan_again(volume: Path, subject: Subject, options: PredictOptions) -> tuple[PredictPlan, bool]:
     """Plan the same prediction; tell whether device and precision are those on record, too."""
-    plan = plan_prediction(volume, options)
+    try:
+        plan = plan_prediction(volume, options)
+    except ParameterError:
+        # what is on record may be no tile at all
+        plan = plan_prediction(volume, replace(options, tile=None))
     same = all(plan.header[key] == subject.run[key] for key in ("device", "precision"))
     return plan, same
 
