@@ -371,7 +371,7 @@ def test_a_run_does_not_go_on_from_the_scratch_of_another(
 
     def end_in(part, scratch):
         monkeypatch.setenv("VOLSEG_SCRATCH", str(tmp_path / scratch))
-        faults.always = (f"/{part}/mitochondria/1/c/", 503)
+        faults.always = (f"/{part}/mitochondria/0/c/", 503)
         found = run(volseg, *command, status=1).stderr
         faults.always = None
         return found

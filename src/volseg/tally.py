@@ -7,6 +7,7 @@ those before. So whatever is read is looked at once, while it is in the processo
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ from volseg.voxel_sums import (
     LOWEST,
     MOMENTS,
     PRODUCTS,
+    RUN,
     SQUARES,
     STARTS,
     STOPS,
@@ -162,6 +164,9 @@ class _Found:
     def __init__(self, piece: Zyx) -> None:
         # a halo on all sides; the one behind is there at the volume's end only, and stays 0
         self.cube = np.zeros([n + 2 for n in piece], np.int32)
+        self.runs = np.empty((math.prod(piece), RUN), np.int32)
+        self.count = 0
+        self.cells = np.empty((8 * math.prod(self.cube.shape[1:]), 2), np.int32)
         self.keys = np.zeros(SMALLEST_TABLE, np.uint64)
         self.slots = np.zeros(SMALLEST_TABLE, np.int32)
         self.used = 0
@@ -175,15 +180,20 @@ class _Found:
         return len(self.keys) // 2
 
     def number(self, labels: NDArray[Any] | None, shape: Zyx) -> None:
-        """Write a piece's slots into the cube."""
+        """Write a piece's slots into the cube, and list their runs."""
         d, h, w = shape
+        self.count = 0
         if labels is None:
             self.cube[1 : d + 1, 1 : h + 1, 1 : w + 1] = 0
             return
         known = _unsigned(labels)
-        while (used := number_voxels(known, self.cube, self.keys, self.slots, self.used)) < 0:
+        while True:
+            table = self.keys, self.slots, self.used
+            used, count = number_voxels(known, self.cube, self.runs, *table)
+            if used >= 0:
+                break
             self._enlarge()
-        self.used = used
+        self.used, self.count = used, count
 
     def _enlarge(self) -> None:
         rows = self.room
@@ -198,19 +208,18 @@ class _Found:
 
     def sum_voxels(self, box: Roi, readers: Readers, areas: NDArray[np.int64]) -> None:
         """Add a piece's voxels."""
+        if not self.count:
+            return
         origin = box[0].start, box[1].start, box[2].start
-        sum_moments(self.cube, roi_shape(box), origin, self.moments, areas)
+        sum_moments(self.runs, self.count, origin, self.moments, areas)
         for read, sums in (
             (readers.intensity, self.intensity),
             (readers.probability, self.probability),
         ):
             values = None if read is None else read(box)
             if read is not None:
-                sum_values(
-                    self.cube,
-                    np.zeros(roi_shape(box), np.uint8) if values is None else values,
-                    sums,
-                )
+                absent = np.zeros(roi_shape(box), np.uint8)
+                sum_values(self.runs, self.count, absent if values is None else values, sums)
 
     def sum_cells(self, box: Roi, shape: Zyx) -> None:
         """Add a piece's cells."""
@@ -222,7 +231,7 @@ class _Found:
             self.cube[:, h - 1] = 0
         if w > near[2] + 1:
             self.cube[:, :, w - 1] = 0
-        sum_cells(self.cube, (d, h, w), code_counts(), self.crossings)
+        sum_cells(self.cube, (d, h, w), code_counts(), self.crossings, self.cells)
 
     def finish(self, readers: Readers, *, shapes: bool) -> ObjectSums:
         """Return the sums, by label."""

@@ -90,7 +90,7 @@ def test_memory_that_is_full_in_a_block_is_tried_again_then_reported(faults, che
 def test_a_worker_that_hangs_is_ended_and_its_block_done_elsewhere(faults, check_result):
     volume = faults.volume()
     fault = faults.fault("evaluate", "hang", where=[1, 0, 1], times=1)
-    limit = ["--block-timeout", "3", *faults.cluster()]
+    limit = ["--block-timeout", "2", *faults.cluster()]
     status, _, errors = faults.run(faults.segment(volume, *limit), fault)
     assert status == 0, errors
     check_result(volume)

@@ -121,7 +121,7 @@ def test_tiles_may_be_smaller_where_memory_is_short(raw, model, reference, tmp_p
     assert (found != reference).any(), "tiles decide the result, so another one is refused"
     with pytest.raises(ConflictError, match="lattice was"):
         predict(volume, options(model), NoProgress())
-    with pytest.raises(ParameterError, match="multiples of .4, 16, 16.*found --tile .8, 20, 16"):
+    with pytest.raises(ParameterError, match=r"multiples of .4, 16, 16.*found --tile .8, 20, 16"):
         predict(volume, options(model, tile=(8, 20, 16), overwrite=True), NoProgress())
     assert (read(volume) == found).all()
 

@@ -84,7 +84,8 @@ def options(model, block=(8, 32, 32), workers=1, **more):
 
 
 def read(volume):
-    return open_image(probabilities_path(volume, "mitochondria")).levels[0][full_roi(SHAPE)]
+    level = open_image(probabilities_path(volume, "mitochondria")).levels[0]
+    return level[full_roi(level.shape)]
 
 
 def sliding_window(raw, model, volume, tile, overlap, **averaged):
@@ -136,6 +137,7 @@ CASES = {
 def test_equals_a_plain_sliding_window_for_any_blocks(case, raw, tmp_path):
     name, tile, overlap, averaged = CASES[case]
     model = write_weights(tmp_path, name, tile, overlap, 8 if name == "emnet" else 4)
+    raw = raw[:, :44, :40] if averaged else raw  # each tile takes eight times as long
     volume = write_raw(tmp_path / "vol.zarr", raw)
     predict(volume, options(model, **averaged), NoProgress())
     found = read(volume)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
@@ -160,12 +161,13 @@ class ChunkReader:
 
     def __init__(self, array: StoredArray) -> None:
         self.array = array
-        self._tables: dict[Zyx, NDArray[np.uint64] | None] = {}
+        self._shards: dict[Zyx, _Shard | None] = {}
         self._chunk: Zyx | None = None
         self._decoded: NDArray[Any] | None = None
+        self._space = np.empty(array.chunk, array.dtype.newbyteorder("<"))
 
     def __call__(self, box: Roi) -> NDArray[Any] | None:
-        """Read a box; None if all of its chunk is 0.
+        """Read a box; None if all of its chunk is 0. The next call may overwrite it.
 
         Raises
         ------
@@ -189,32 +191,39 @@ class ChunkReader:
     def _decode(self, chunk: Zyx) -> NDArray[Any] | None:
         array = self.array
         z, y, x = (s // c for s, c in zip(array.shard, array.chunk, strict=True))
-        shard = chunk[0] // z, chunk[1] // y, chunk[2] // x
-        path = array.path / "c" / "/".join(map(str, shard))
-        if shard not in self._tables:
-            self._tables[shard] = _read_table(path, (z, y, x))
-        table = self._tables[shard]
-        if table is None:
+        index = chunk[0] // z, chunk[1] // y, chunk[2] // x
+        if index not in self._shards:
+            path = array.path / "c" / "/".join(map(str, index))
+            self._shards[index] = _find_shard(path, (z, y, x))
+        shard = self._shards[index]
+        if shard is None:
             return None
-        offset, length = (int(n) for n in table[chunk[0] % z, chunk[1] % y, chunk[2] % x])
+        offset, length = shard.table[chunk[0] % z, chunk[1] % y, chunk[2] % x].tolist()
         if offset == ABSENT:
             return None
-        with path.open("rb", buffering=0) as file:
-            packed = _read_checked(file, offset, length)
-        flat = np.empty(math.prod(array.chunk), array.dtype.newbyteorder("<"))
-        zstd.decompress(packed, flat)
-        return flat.reshape(array.chunk)
+        self._chunk = None  # until what stands there is whole again
+        with FileIO(shard.path) as file:
+            zstd.decompress(_read_checked(file, offset, length), self._space)
+        return self._space
 
 
-def _read_table(path: Path, counts: Zyx) -> NDArray[np.uint64] | None:
-    """Read where a shard's chunks are; None if there is no shard, so that all of it is 0."""
+@dataclass(frozen=True)
+class _Shard:
+    """A file, and where its chunks are: offsets and lengths."""
+
+    path: str
+    table: NDArray[np.uint64]
+
+
+def _find_shard(path: Path, counts: Zyx) -> _Shard | None:
+    """Find a shard; None if there is none, so that all of it is 0."""
     size = 16 * math.prod(counts) + CHECKSUM
     try:
         with path.open("rb", buffering=0) as file:
             packed = _read_checked(file, path.stat().st_size - size, size)
     except FileNotFoundError:
         return None
-    return np.frombuffer(packed, "<u8").reshape(*counts, 2)
+    return _Shard(str(path), np.frombuffer(packed, "<u8").reshape(*counts, 2))
 
 
 def _read_checked(file: FileIO, offset: int, length: int) -> bytes:
