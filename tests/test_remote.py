@@ -212,7 +212,6 @@ def test_everything_equals_a_local_run_to_the_byte(volseg, stack, place, toy_mod
         checked = run(volseg, "verify", volume, "--model", toy_model).stdout
         compared = run(volseg, "evaluate", volume, "--truth", "mitochondria", "--json").stdout
         shown = json.loads(run(volseg, "info", volume, "--json").stdout)
-        run(volseg, "label", volume, "--min-size", "9", "--overwrite")
         assert "is intact: raw, probabilities/mitochondria, labels/mitochondria" in checked
         described = json.loads(stats)[0]
         found[volume] = (
@@ -362,6 +361,7 @@ def test_a_run_that_was_ended_goes_on_from_its_scratch(
     run(volseg, "verify", place, "--quick")
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_from_the_scratch_of_another(
     volseg, stack, place, toy_model, faults, tmp_path, monkeypatch
 ):

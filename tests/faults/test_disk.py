@@ -48,7 +48,7 @@ def full(errors: str) -> bool:
         pytest.param(0, marks=pytest.mark.slow),
         40_000,
         pytest.param(150_000, marks=pytest.mark.slow),
-        300_000,
+        pytest.param(300_000, marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_stops_a_segmentation_which_goes_on_later(

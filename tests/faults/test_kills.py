@@ -99,7 +99,7 @@ def test_a_block_that_fails_twice_is_tried_again(faults, check_result):
         (volume / "labels").rename(faults.folder / f"labels-{task}")
 
 
-@pytest.mark.parametrize("task", ["label", "write"])
+@pytest.mark.parametrize("task", ["label", pytest.param("write", marks=pytest.mark.slow)])
 def test_labels_that_are_missing_are_listed(faults, check_result, task):
     volume = faults.volume()
     fault = faults.fault(task, "error", where=[0, 0, 0])

@@ -303,6 +303,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw, model, reference, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
     random.seed(11)
