@@ -397,6 +397,21 @@ def test_a_run_does_not_go_on_from_the_scratch_of_another(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("array", ["probabilities", "labels"])
+def test_damage_is_found_and_repaired(volseg, stack, place, toy_model, array):
+    convert(volseg, stack, place)
+    command = ("segment", place, "--model", toy_model, "--threshold", "0.3")
+    run(volseg, *command)
+    whole = objects_below(place)
+    shard = f"{array}/mitochondria/0/c/0/0/0"
+    (parse_location(place) / shard).write_bytes(whole[shard][:-9])
+    assert shard.removesuffix("/c/0/0/0") in run(volseg, "verify", place, "--quick", status=1).stdout
+    assert "1 damaged file(s)" in run(volseg, *command, "--repair").stderr
+    assert objects_below(place) == whole
+    run(volseg, "verify", place, "--quick")
+
+
+@pytest.mark.slow
 def test_scratch_is_said_on_the_command_line(
     volseg, stack, place, toy_model, tmp_path, monkeypatch
 ):
