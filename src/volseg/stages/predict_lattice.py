@@ -92,10 +92,10 @@ def build_lattice(
     if form.fit(tile) != tile or any(
         o > t // 2 or (t - o) % s for t, o, s in zip(tile, overlap, form.stride, strict=True)
     ):
+        more = f"{form.offset} more than " if any(form.offset) else ""
         rules = (
-            f"tiles of {card.architecture} are {form.offset} more than multiples of "
-            f"{form.multiple}, lie multiples of {form.stride} apart, and are at least twice their "
-            f"overlap"
+            f"tiles of {card.architecture} are {more}multiples of {form.multiple}, lie multiples "
+            f"of {form.stride} apart, and are at least twice their overlap"
         )
         if asked is not None:
             raise ParameterError(f"{rules} of {overlap}; found --tile {asked}")
