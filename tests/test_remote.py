@@ -405,7 +405,9 @@ def test_damage_is_found_and_repaired(volseg, stack, place, toy_model, array):
     whole = objects_below(place)
     shard = f"{array}/mitochondria/0/c/0/0/0"
     (parse_location(place) / shard).write_bytes(whole[shard][:-9])
-    assert shard.removesuffix("/c/0/0/0") in run(volseg, "verify", place, "--quick", status=1).stdout
+    assert (
+        shard.removesuffix("/c/0/0/0") in run(volseg, "verify", place, "--quick", status=1).stdout
+    )
     assert "1 damaged file(s)" in run(volseg, *command, "--repair").stderr
     assert objects_below(place) == whole
     run(volseg, "verify", place, "--quick")

@@ -428,7 +428,40 @@ def test_rules_that_are_not_known_are_not_judged(volume):
     shutil.rmtree(volume / ".volseg")
     report = check(volume)
     assert report.ok, report.findings
-    assert report.skipped == (f"{LABELS}: the rules its objects were found by are unknown",)
+    assert report.skipped == (f"{LABELS}: its rules are not known here (smoothed was 3, now None)",)
     change(volume, LABELS, (0, 0, 0), 100_000)
     (finding,) = only(check(volume), "objects", LABELS)
     assert finding.voxel == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "rules", [{"fill_holes": True}, {"split": "distance"}, {"split": "kmeans", "fill_holes": True}]
+)
+def test_filled_and_split_objects_are_compared_with_the_same_made_anew(volume, rules):
+    rules |= {"threshold": 200 / 255, "seed_threshold": 220 / 255, "min_size": 3}
+    options = LabelOptions(**rules, shard=SHARD, engine=ENGINE, overwrite=True)
+    objects = label(volume, NAME, options, NoProgress()).objects
+    assert objects > 10
+    before = {p.relative_to(volume) for p in volume.rglob("*")}
+    report = check(volume)
+    assert report.ok, report.findings
+    assert report.skipped == ()
+    assert {p.relative_to(volume) for p in volume.rglob("*")} == before
+    stored = open_image(volume / LABELS).levels[0]
+    labels = stored[full_roi(SHAPE)]
+    z, y, x = map(int, np.argwhere(labels > 0)[len(labels) // 2])
+    change(volume, LABELS, (z, y, x), labels[z, y, x] % objects + 1)
+    (finding,) = only(check(volume), "label", LABELS)
+    assert finding.voxel == (z, y, x)
+    assert f"labelled again {labels[z, y, x]}; voxels that differ in" in finding.message
+    assert ": 1 of " in finding.message
+
+
+def test_labels_that_cannot_be_made_again_are_not_called_verified(volume):
+    rules = {"threshold": 150 / 255, "fill_holes": True, "shard": SHARD}
+    label(volume, NAME, LabelOptions(**rules, engine=ENGINE, overwrite=True), NoProgress())
+    shutil.rmtree(volume / PROBABILITIES)
+    report = check(volume)
+    (why,) = report.skipped
+    assert why.startswith(f"{LABELS}: it cannot be made again: ")
+    assert "has no probabilities/mitochondria" in why

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import Block, Grid, full_roi, roi_size, whole_multiples
+from volseg.blocks import Block, Grid, roi_size, whole_multiples
 from volseg.errors import ParameterError
-from volseg.intensity import count_intensities
-from volseg.io.arrays import StoredArray
 from volseg.labels import CONNECTIVITY
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import step_factor
-from volseg.stages.verify_block import CheckLevel, LevelChecked, absent_shards, describe_indices
+from volseg.stages.results import discard
+from volseg.stages.verify_block import CheckLevel, LevelChecked, check_intensities
 from volseg.stages.verify_findings import Finding, Findings, advise
 from volseg.stages.verify_images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify_labels import CheckLabels, LabelsChecked
@@ -33,6 +32,7 @@ from volseg.stages.verify_objects import (
     promised_objects,
     recorded_rules,
 )
+from volseg.stages.verify_relabel import CompareLabels, relabel
 from volseg.stages.verify_sample import Sampled, recompute
 from volseg.types import Zyx
 
@@ -207,9 +207,10 @@ class VerifyRun:
         labels, run = subject.image.levels[0], subject.run
         rules = recorded_rules(run)
         if rules is None:
-            self.skipped.append(f"{subject.array}: the rules its objects were found by are unknown")
             if not run:
+                self.skipped.append(f"{subject.array}: no record says by which rules it was made")
                 return
+            self._label_again(subject)
             source = None
         objects = promised_objects(subject.image.attributes, math.prod(labels.shape))
         if objects is None:
@@ -235,6 +236,25 @@ class VerifyRun:
         ordered = rules is not None and run.get("format") in LABEL_FORMATS
         smallest = 0 if rules is None else rules.min_size
         self.findings.add(count.findings(smallest, ordered=ordered))
+
+    def _label_again(self, subject: Subject) -> None:
+        again = relabel(self.volume, subject, self.options.engine)
+        try:
+            if again.labels is None:
+                self.skipped += [] if again.skipped is None else [again.skipped]
+                return
+            labels = subject.image.levels[0]
+
+            def on_result(block: Block, found: tuple[Finding, ...]) -> Iterable[Block]:
+                self.findings.add(found)
+                self.progress.advance(roi_size(block.core))
+                return []
+
+            grid = Grid(labels.shape, self._size(labels.chunk))
+            task = CompareLabels(subject.array, labels, again.labels)
+            self._run(task, grid, on_result, f"{subject.array}, labelled again")
+        finally:
+            discard(again.folder)
 
     def _predict_again(self, subject: Subject) -> None:
         if not subject.run:
@@ -267,34 +287,3 @@ class VerifyRun:
             run_blocks(task, grid.blocks(), self.options.engine, on_result=on_result)
         finally:
             self.progress.finish()
-
-
-def check_intensities(
-    array: StoredArray, counts: NDArray[np.int64], histogram: Any
-) -> list[Finding]:
-    """Compare how often each intensity occurs with the histogram that was frozen at conversion.
-
-    Parameters
-    ----------
-    array : level 0 of the raw image
-    counts : of all its voxels, see `volseg.intensity.count_intensities`
-    histogram : ``values`` that occur, ascending, and their ``counts``
-    """
-    values = count_intensities(np.zeros(0, array.dtype))[1]
-    try:
-        expected = np.zeros(len(values), np.int64)
-        np.add.at(expected, np.searchsorted(values, histogram["values"]), histogram["counts"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        return [Finding("metadata", "raw", f"its histogram cannot be used: {error!r}")]
-    differing = np.flatnonzero(counts != expected)
-    if not len(differing):
-        return []
-    k = int(differing[0])
-    message = (
-        f"{counts[k]} voxels have the intensity {values[k]}, expected {expected[k]}; "
-        f"{len(differing)} intensities occur another number of times than when it was converted"
-    )
-    absent = absent_shards(array, full_roi(array.shape))
-    if absent:
-        message += f"; these blocks are not there: {describe_indices(absent)}"
-    return [Finding("intensities", "raw", message, 0, absent[0] if absent else None)]

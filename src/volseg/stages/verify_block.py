@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import Block, Grid, intersect, roi_size
+from volseg.blocks import Block, Grid, full_roi, intersect, roi_size
 from volseg.errors import StorageError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import StoredArray, describe
@@ -138,3 +138,34 @@ def describe_indices(indices: list[Zyx], shown: int = 3) -> str:
     names = [",".join(map(str, i)) for i in indices[:shown]]
     more = [f"{len(indices) - shown} more"] if len(indices) > shown else []
     return " and ".join(names + more)
+
+
+def check_intensities(
+    array: StoredArray, counts: NDArray[np.int64], histogram: Any
+) -> list[Finding]:
+    """Compare how often each intensity occurs with the histogram that was frozen at conversion.
+
+    Parameters
+    ----------
+    array : level 0 of the raw image
+    counts : of all its voxels, see `volseg.intensity.count_intensities`
+    histogram : ``values`` that occur, ascending, and their ``counts``
+    """
+    values = count_intensities(np.zeros(0, array.dtype))[1]
+    try:
+        expected = np.zeros(len(values), np.int64)
+        np.add.at(expected, np.searchsorted(values, histogram["values"]), histogram["counts"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return [Finding("metadata", "raw", f"its histogram cannot be used: {error!r}")]
+    differing = np.flatnonzero(counts != expected)
+    if not len(differing):
+        return []
+    k = int(differing[0])
+    message = (
+        f"{counts[k]} voxels have the intensity {values[k]}, expected {expected[k]}; "
+        f"{len(differing)} intensities occur another number of times than when it was converted"
+    )
+    absent = absent_shards(array, full_roi(array.shape))
+    if absent:
+        message += f"; these blocks are not there: {describe_indices(absent)}"
+    return [Finding("intensities", "raw", message, 0, absent[0] if absent else None)]
