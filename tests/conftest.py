@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,38 +45,27 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def toy_model(tmp_path_factory) -> Path:
     """Weights and card of a tiny network of chance, quick to run."""
-    import torch
+    from toy_weights import write_weights
 
-    from volseg.io.weights import save_weights
-    from volseg.models.emnet import EMNet
-    from volseg.models.registry import count_parameters
+    folder = tmp_path_factory.mktemp("model")
+    return write_weights(folder, "emnet", (12, 32, 32), (4, 8, 8), 8, seed=5)
 
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        network = EMNet(8).eval()
-        noise = torch.rand(1, 1, 12, 32, 32) * 2 - 1
-    with torch.no_grad():
-        logits = network(noise)
-        gain = 1.5 / logits.std()
-        network.head.weight.mul_(gain)
-        network.head.bias.copy_((network.head.bias - logits.mean()) * gain)
-    card = {
-        "name": "toy",
-        "architecture": "emnet",
-        "width": 8,
-        "parameters": count_parameters(network),
-        "voxel_size": [5.0, 5.0, 5.0],
-        "preprocessing": {"percentiles": [1.0, 99.0], "gain": 1, "gamma": 1, "equalise": False},
-        "tile": [12, 32, 32],
-        "overlap": [4, 8, 8],
-        "stride": [4, 8, 8],
-        "threshold": 0.5,
-        "training": {"data": "none", "terms": "none"},
-        "scores": {},
-    }
-    path = tmp_path_factory.mktemp("model") / "toy.safetensors"
-    save_weights(path, network.state_dict(), card)
-    return path
+
+@pytest.fixture(scope="session")
+def lines_model(toy_model, tmp_path_factory) -> Path:
+    """The tiny network, with centerlines that vary."""
+    from toy_weights import write_lines
+
+    return write_lines(tmp_path_factory.mktemp("model") / "lines.safetensors", toy_model)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let a test compute in one thread."""
+    from toy_threads import one_thread
+
+    with one_thread():
+        yield
 
 
 @pytest.fixture

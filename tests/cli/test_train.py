@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-import tifffile
-import torch
-from scipy import ndimage
 
+from toy_training import write_annotated
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other are slow where cores are shared, and no test needs them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory):
     """A stack and its labels."""
-    folder = tmp_path_factory.mktemp("annotated")
-    smooth = ndimage.gaussian_filter(np.random.default_rng(8).random((20, 48, 48)), 3)
-    mask = smooth > np.quantile(smooth, 0.8)
-    noise = np.random.default_rng(9).normal(0, 10, mask.shape)
-    tifffile.imwrite(folder / "raw.tif", (90 + 60 * mask + noise).clip(0, 255).astype(np.uint8))
-    tifffile.imwrite(folder / "labels.tif", ndimage.label(mask)[0].astype(np.uint16))
-    return folder
+    return write_annotated(tmp_path_factory.mktemp("annotated"), (20, 48, 48))
 
 
 def test_convert_train_segment(volseg, annotated, tmp_path):

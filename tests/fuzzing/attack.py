@@ -220,6 +220,7 @@ def main_of_child(arguments: list[str]) -> None:
     os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "tmp")
     threading.stack_size(1 << 20)
     faulthandler.enable()
+    sys.path.append(str(Path(__file__).parents[1] / "toys"))  # what all tests share
     from kinds import all_kinds  # beside this script
 
     known, watch = all_kinds(), Watch()

@@ -83,25 +83,22 @@ def make_model(path: Path) -> None:
     """Write the weights and the card of a tiny network of chance."""
     import torch
 
+    from toy_weights import toy_card
     from volseg.io.weights import save_weights
     from volseg.models.registry import count_parameters, find_architecture
 
     torch.manual_seed(5)
     network = find_architecture("unet2d").build(2).eval()
-    card = {
-        "name": path.stem,
-        "architecture": "unet2d",
-        "width": 2,
-        "parameters": count_parameters(network),
-        "voxel_size": [5.0, 5.0, 5.0],
-        "preprocessing": {"percentiles": [1.0, 99.0], "gain": 1, "gamma": 1, "equalise": False},
-        "tile": [1, 32, 32],
-        "overlap": [0, 16, 16],
-        "stride": [1, 16, 16],
-        "threshold": 0.5,
-        "training": {"data": "none", "terms": "none"},
-        "scores": {"Jaccard": 0.5},
-    }
+    card = toy_card(
+        count_parameters(network),
+        name=path.stem,
+        architecture="unet2d",
+        width=2,
+        tile=[1, 32, 32],
+        overlap=[0, 16, 16],
+        stride=[1, 16, 16],
+        scores={"Jaccard": 0.5},
+    )
     save_weights(path, network.state_dict(), card)
 
 

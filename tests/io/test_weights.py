@@ -8,23 +8,11 @@ import json
 import pytest
 import torch
 
+from toy_weights import toy_card
 from volseg.errors import ModelError, StorageError
 from volseg.io.weights import find_weights, load_card, load_weights, save_weights
 
-CARD = {
-    "name": "toy",
-    "architecture": "emnet",
-    "width": 8,
-    "parameters": 3,
-    "voxel_size": [5.0, 5.0, 5.0],
-    "preprocessing": {"percentiles": [1.0, 99.0], "gain": 1, "gamma": 1, "equalise": False},
-    "tile": [16, 32, 32],
-    "overlap": [4, 8, 8],
-    "stride": [4, 8, 8],
-    "threshold": 0.5,
-    "training": {"data": "none"},
-    "scores": {},
-}
+CARD = toy_card(3, tile=[16, 32, 32])
 
 
 @pytest.fixture

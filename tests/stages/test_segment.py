@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import tifffile
-import torch
 from scipy import ndimage
 
 from volseg.blocks import full_roi
 from volseg.errors import ConflictError, ModelError, ParameterError
 from volseg.io.volumes import labels_path, open_image, probabilities_path
-from volseg.io.weights import load_card, load_weights, save_weights
-from volseg.models.emnet import EMNet
 from volseg.pyramid import reduce_mean
 from volseg.splitting import Splitter
 from volseg.stages.convert import ConvertOptions, convert
@@ -142,23 +137,6 @@ def test_a_wrong_threshold_is_refused_before_anything_is_computed(volume, toy_mo
     with pytest.raises(ParameterError, match=r"above 0 and up to 1, found 1\.5"):
         segment(volume, options(toy_model, threshold=1.5), NoProgress())
     assert not probabilities_path(volume, NAME).exists()
-
-
-@pytest.fixture(scope="module")
-def lines_model(toy_model, tmp_path_factory):
-    """The toy, with a head for centerlines whose output varies around one half."""
-    weights = dict(load_weights(toy_model, load_card(str(toy_model))))
-    network = EMNet(8).eval()
-    network.load_state_dict(weights)
-    noise = torch.rand(1, 1, 12, 32, 32, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        logits = network.both(noise * 2 - 1)[1]
-    weights["centerline.head.weight"] = weights["centerline.head.weight"] * 3 / logits.std()
-    bias = weights["centerline.head.bias"] - logits.mean()
-    weights["centerline.head.bias"] = bias * 3 / logits.std()
-    path = tmp_path_factory.mktemp("model") / "lines.safetensors"
-    save_weights(path, weights, json.loads(toy_model.with_suffix(".json").read_text()))
-    return path
 
 
 def test_objects_are_split_by_the_centerlines_of_the_same_run(volume, lines_model):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
@@ -18,6 +17,8 @@ import tifffile
 import torch
 from safetensors.torch import load_file
 
+from toy_threads import one_thread
+from toy_training import Killed, KilledAt, read_log, timeless
 from volseg.blocks import full_roi
 from volseg.errors import (
     ConflictError,
@@ -43,17 +44,10 @@ from volseg.stages.train_run import start_run, training_precision
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = (30, 64, 64)
 TINY = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other are slow where cores are shared, and no test needs them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -102,33 +96,12 @@ def sources(volume, labels="balls"):
     return open_training_data(pair(volume, labels), DataOptions()).training
 
 
-def rows(folder):
-    with (folder / "log.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-class KilledAt(NoProgress):
-    def __init__(self, step):
-        self.step, self.done = step, 0
-
-    def advance(self, n):
-        self.done += n
-        if self.done >= self.step:
-            raise Killed
-
-
 @pytest.fixture(scope="module")
 def undisturbed(volume, tmp_path_factory):
     """Tensors and log of a tiny run from the beginning to the end."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    train(pair(volume), options(folder), NoProgress())
-    torch.set_num_threads(threads)
+    with one_thread():
+        train(pair(volume), options(folder), NoProgress())
     return folder
 
 
@@ -140,8 +113,7 @@ def assert_same_run(folder, expected):
         assert torch.equal(ours.tensors[name], tensor), name
     ours, theirs = (load_file(f / "run.safetensors") for f in (folder, expected))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    timeless = [[{**r, "minutes": None} for r in rows(f)] for f in (folder, expected)]
-    assert timeless[0] == timeless[1]
+    assert timeless(read_log(folder)) == timeless(read_log(expected))
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
@@ -200,7 +172,7 @@ def test_a_row_whose_checkpoint_was_never_written_is_written_once(volume, undist
 
     with pytest.raises(Killed):
         train(pair(volume), options(folder), NoProgress(), killed)
-    assert [r["step"] for r in rows(folder)] == ["3", "6"]
+    assert [r["step"] for r in read_log(folder)] == ["3", "6"]
     train(pair(volume), options(folder), NoProgress())
     assert_same_run(folder, undisturbed)
 
@@ -209,7 +181,7 @@ def test_a_finished_run_is_left_alone(volume, undisturbed):
     before = {p.name: p.stat().st_mtime_ns for p in undisturbed.iterdir()}
     report = train(pair(volume), options(undisturbed), NoProgress())
     assert (report.steps_now, report.step) == (0, 6)
-    assert report.best["jaccard"] == max(float(r["jaccard"]) for r in rows(undisturbed))
+    assert report.best["jaccard"] == max(float(r["jaccard"]) for r in read_log(undisturbed))
     assert before == {p.name: p.stat().st_mtime_ns for p in undisturbed.iterdir()}
 
 
@@ -234,7 +206,7 @@ def test_files_of_others_are_not_overwritten_and_overwrite_starts_anew(volume, t
         options(folder, dataclasses.replace(short, seed=4), overwrite=True),
         NoProgress(),
     )
-    assert [r["step"] for r in rows(folder)] == ["1"]
+    assert [r["step"] for r in read_log(folder)] == ["1"]
     assert json.loads((folder / "run.json").read_text())["training"]["seeds"] == [4]
 
 
@@ -254,7 +226,7 @@ def test_the_card_says_what_the_network_is_and_what_it_learned_from(volume, undi
     assert card.training["data"]["1"]["training"] == ["0:24,0:64,0:64"]
     assert card.training["data"]["1"]["validation"] == ["24:30,0:64,0:64"]
     assert card.training["recipe"]["cross_entropy_weight"] == 0.5
-    best = max(rows(undisturbed), key=lambda r: float(r["jaccard"]))
+    best = max(read_log(undisturbed), key=lambda r: float(r["jaccard"]))
     assert card.threshold == float(best["threshold"])
     assert card.scores["validation Jaccard"] == float(best["jaccard"])
 
@@ -270,7 +242,7 @@ def test_a_run_limited_in_time_ends(volume, tmp_path):
     config = dataclasses.replace(TINY, steps=None, minutes=0.01)
     report = train(pair(volume), options(tmp_path / "run", config), NoProgress())
     assert report.minutes >= 0.01
-    assert int(rows(tmp_path / "run")[-1]["step"]) == report.step
+    assert int(read_log(tmp_path / "run")[-1]["step"]) == report.step
 
 
 def test_it_learns_balls(volume, tmp_path):
@@ -285,7 +257,7 @@ def test_it_learns_balls(volume, tmp_path):
         augmentation=Augmentation(elastic_alpha=1.0),
     )
     report = train(pair(volume), options(tmp_path / "run", config), NoProgress())
-    losses = [float(r["loss"]) for r in rows(tmp_path / "run")]
+    losses = [float(r["loss"]) for r in read_log(tmp_path / "run")]
     assert losses[-1] < 0.8 * losses[0]
     _, labels = balls()
     constant_guess = (labels[24:] > 0).mean()

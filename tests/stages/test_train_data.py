@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from toy_training import STILL
 from volseg.blocks import full_roi
 from volseg.errors import InputError, ParameterError, VolumeError, VoxelSizeError
 from volseg.stages.convert import ConvertOptions, convert
@@ -24,15 +25,6 @@ from volseg.training.sampling import UNKNOWN
 
 SHAPE = (20, 32, 40)
 SIZE = (5.0, 5.0, 5.0)
-STILL = Augmentation(
-    zoom=(1.0, 1.0),
-    shift=0.0,
-    elastic_alpha=0.0,
-    rotate_probability=0.0,
-    section_probability=0.0,
-    fault_probability=0.0,
-    intensity_probability=0.0,
-)
 FLAT = TrainConfig(
     architecture="unet2d", width=2, patch=(1, 16, 16), batch=4, steps=9, augmentation=STILL
 )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 
 import numpy as np
 import pytest
-import tifffile
 import torch
-from scipy import ndimage
 
+from toy_training import Killed, KilledAt, read_log, timeless, write_annotated
 from volseg.errors import ParameterError, StorageError
 from volseg.io import training_plots
 from volseg.io.checkpoints import load_checkpoint
@@ -28,18 +26,11 @@ from volseg.stages.train_run import start_run, training_precision
 from volseg.training.config import TrainConfig
 from volseg.training.losses import LOSS_NAMES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (5.0, 5.0, 5.0)
 FLAT = {"patch": (1, 32, 32), "width": 2, "batch": 2}
 DEEP = {"patch": (8, 16, 16), "width": 2, "batch": 1}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other are slow where cores are shared, and no test needs them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +44,7 @@ def no_pictures(monkeypatch, request):
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     """A stack and its labels, as TIFF."""
-    folder = tmp_path_factory.mktemp("stack")
-    smooth = ndimage.gaussian_filter(np.random.default_rng(8).random((16, 48, 48)), 3)
-    mask = smooth > np.quantile(smooth, 0.8)
-    noise = np.random.default_rng(9).normal(0, 10, mask.shape)
-    tifffile.imwrite(folder / "raw.tif", (90 + 60 * mask + noise).clip(0, 255).astype(np.uint8))
-    tifffile.imwrite(folder / "labels.tif", ndimage.label(mask)[0].astype(np.uint16))
-    return folder
+    return write_annotated(tmp_path_factory.mktemp("stack"))
 
 
 def pair(stack, **changes):
@@ -75,25 +60,6 @@ def recipe(architecture, **changes):
 def run(stack, folder, config, progress=None, pairs=None, **changes):
     options = TrainOptions(folder, config, **{"voxel_size": SIZE, "workers": 1, **changes})
     return train(pairs or [pair(stack)], options, progress or NoProgress())
-
-
-def rows(folder):
-    with (folder / "log.csv").open() as file:
-        return [{**row, "minutes": None} for row in csv.DictReader(file)]
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-class KilledAt(NoProgress):
-    def __init__(self, step):
-        self.step, self.done = step, 0
-
-    def advance(self, n):
-        self.done += n
-        if self.done >= self.step:
-            raise Killed
 
 
 RESUMED = {
@@ -123,7 +89,8 @@ def test_killed_and_resumed_is_undisturbed_to_the_bit(stack, tmp_path, monkeypat
     assert ours.step == theirs.step
     assert ours.tensors.keys() == theirs.tensors.keys()
     assert all(torch.equal(ours.tensors[k], v) for k, v in theirs.tensors.items())
-    assert rows(tmp_path / "b" / "run") == rows(tmp_path / "a" / "run")
+    logs = [timeless(read_log(tmp_path / f / "run")) for f in ("b", "a")]
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.parametrize("architecture", ["unet2d-plain", "unet2d-valid", "attention-unet3d"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -123,13 +124,7 @@ def test_a_displacement_has_the_spread_and_the_smoothness_that_are_asked_for():
 
 
 def test_a_patch_is_shifted_by_at_most_its_part():
-    options = Augmentation(
-        zoom=(1.0, 1.0),
-        shift=0.25,
-        elastic_alpha=0.0,
-        rotate_probability=0.0,
-        fault_probability=0.0,
-    )
+    options = dataclasses.replace(STILL, shift=0.25)
     centres = np.array(
         [
             patch_coordinates(
@@ -224,13 +219,7 @@ def test_missing_slices_are_flat_and_the_others_untouched():
 @pytest.mark.parametrize("isotropic", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_rotation_and_zoom_are_the_affine_map_that_scipy_makes(seed, isotropic):
-    options = Augmentation(
-        zoom=(0.8, 1.25),
-        shift=0.0,
-        elastic_alpha=0.0,
-        rotate_probability=1.0,
-        fault_probability=0.0,
-    )
+    options = dataclasses.replace(STILL, zoom=(0.8, 1.25), rotate_probability=1.0)
     volume = ndimage.gaussian_filter(np.random.default_rng(1).random((41, 41, 41)), 2)
     volume = volume.astype(np.float32)
     centre, shape = (20.0, 20.0, 20.0), (9, 11, 13)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from toy_training import STILL
 from volseg.errors import ShapeError
 from volseg.intensity import Tone, normalise
 from volseg.io.arrays import ArraySpec, create_array
@@ -16,15 +17,6 @@ from volseg.training.sampling import Source, draw_centre, draw_patch, find_foreg
 SHAPE = (24, 40, 36)
 ROI = (slice(4, 20), slice(3, 40), slice(0, 30))
 WINDOW = (20.0, 220.0)
-STILL = Augmentation(
-    zoom=(1.0, 1.0),
-    shift=0.0,
-    elastic_alpha=0.0,
-    rotate_probability=0.0,
-    section_probability=0.0,
-    fault_probability=0.0,
-    intensity_probability=0.0,
-)
 
 
 @pytest.fixture
