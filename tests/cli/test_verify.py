@@ -7,25 +7,20 @@ import json
 import numpy as np
 import pytest
 
+from toy_volumes import write_raw
 from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec, forget_opened
-from volseg.io.volumes import create_image, open_image
-from volseg.pyramid import reduce_mean
+from volseg.io.arrays import forget_opened
+from volseg.io.volumes import open_image
 
 SHAPE = (12, 80, 32)
 
 
 @pytest.fixture
 def volume(tmp_path):
-    path = tmp_path / "vol.zarr"
     raw = np.random.default_rng(1).integers(1, 256, SHAPE, dtype=np.uint8)
-    values, counts = np.unique(raw, return_counts=True)
-    histogram = {"values": values.tolist(), "counts": counts.tolist()}
-    spec = ArraySpec(SHAPE, "uint8", (4, 16, 16), (8, 16, 16))
-    image = create_image(path, spec, None, attributes={"complete": True, "histogram": histogram})
-    for level, content in zip(image.levels, (raw, reduce_mean(raw, (2, 2, 2))), strict=True):
-        level.write(full_roi(level.shape), content)
-    return path
+    return write_raw(
+        tmp_path / "vol.zarr", raw, (8, 16, 16), None, chunk=(4, 16, 16), complete=True
+    )
 
 
 def change(volume, voxel, value):

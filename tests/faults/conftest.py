@@ -18,10 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image
-from volseg.pyramid import reduce_mean
+from toy_volumes import write_raw
 
 SHAPE = (20, 70, 60)
 PROGRAM = Path(__file__).with_name("faulty.py")
@@ -170,18 +167,7 @@ def soak() -> int:
 def faulted_source(tmp_path_factory) -> Path:
     """A volume of noise, in small shards."""
     raw = np.random.default_rng(3).integers(0, 256, SHAPE, dtype=np.uint8)
-    values, counts = np.unique(raw, return_counts=True)
-    histogram = {"values": values.tolist(), "counts": counts.tolist()}
-    path = tmp_path_factory.mktemp("source") / "vol.zarr"
-    spec = ArraySpec(SHAPE, "uint8", (4, 16, 16), (8, 32, 32))
-    attributes = {"histogram": histogram, "fingerprint": "test", "complete": True}
-    image = create_image(path, spec, (5.0, 5.0, 5.0), attributes=attributes)
-    for k, level in enumerate(image.levels):
-        if k > 0:
-            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
-            raw = reduce_mean(raw, tuple(factor.tolist()))
-        level.write(full_roi(level.shape), raw)
-    return path
+    return write_raw(tmp_path_factory.mktemp("source") / "vol.zarr", raw, complete=True)
 
 
 @pytest.fixture(scope="session")

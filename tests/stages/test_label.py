@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from toy_kills import kill_until_done
 from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec
@@ -264,24 +261,29 @@ def test_holes_are_filled_for_any_blocks(tmp_path, hollow, block):
     assert open_image(labels_path(volume, NAME)).attributes["run"]["fill_holes"]
 
 
+def fail_at_call(module, function, number, volume, rules, monkeypatch):
+    """Leave a run in which a function failed from one call on."""
+    real, calls = getattr(module, function), []
+
+    def broken(*arguments):
+        calls.append(arguments)
+        if len(calls) >= number:
+            raise RuntimeError("a cosmic ray")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, function, broken)
+        with pytest.raises(BlockError, match="a cosmic ray"):
+            label(volume, NAME, rules, NoProgress())
+
+
 @pytest.mark.parametrize("function", ["find_background", "touched_within"])
 def test_after_a_failure_among_holes_the_same_command_completes_it(
     tmp_path, hollow, monkeypatch, function
 ):
     volume = write_volume(tmp_path / "vol.zarr", hollow)
-    real, calls = getattr(label_holes, function), []
-
-    def broken(*arguments):
-        calls.append(arguments)
-        if len(calls) >= 7:
-            raise RuntimeError("a cosmic ray")
-        return real(*arguments)
-
     rules = options((16, 64, 64), fill_holes=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(label_holes, function, broken)
-        with pytest.raises(BlockError, match="a cosmic ray"):
-            label(volume, NAME, rules, NoProgress())
+    fail_at_call(label_holes, function, 7, volume, rules, monkeypatch)
     label(volume, NAME, rules, NoProgress())
     np.testing.assert_array_equal(read(volume), filled(expected(hollow)))
 
@@ -371,19 +373,8 @@ def test_after_a_failure_among_pieces_the_same_command_completes_it(
     tmp_path, hollow, monkeypatch, function
 ):
     volume = write_volume(tmp_path / "vol.zarr", hollow)
-    real, calls = getattr(label_split_block, function), []
-
-    def broken(*arguments):
-        calls.append(arguments)
-        if len(calls) >= 3:
-            raise RuntimeError("a cosmic ray")
-        return real(*arguments)
-
     rules = options((16, 64, 64), split="distance", split_depth=1.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(label_split_block, function, broken)
-        with pytest.raises(BlockError, match="a cosmic ray"):
-            label(volume, NAME, rules, NoProgress())
+    fail_at_call(label_split_block, function, 3, volume, rules, monkeypatch)
     label(volume, NAME, rules, NoProgress())
     want = parted(expected(hollow), Splitter("distance", depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
@@ -423,22 +414,16 @@ label(Path(sys.argv[1]), "mitochondria", options, NoProgress())
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    luck, kills = random.Random(6), 0
-    while True:
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(volume)])
-        ledger = scratch_path(volume) / f"label-{NAME}.jsonl"
+    luck, ledger = random.Random(6), scratch_path(volume) / f"label-{NAME}.jsonl"
+
+    def live(child, _kills):
         before, deadline = _size(ledger), time.monotonic() + 60
         # a kill before anything is on record would only repeat itself
         while child.poll() is None and _size(ledger) == before and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(luck.uniform(0, 0.5))
-        if child.poll() is not None:
-            break
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        kills += 1
-    assert child.returncode == 0
-    assert kills > 0
+
+    kill_until_done(["-c", CHILD, volume], live)
     np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 30))
 
 

@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
+from toy_predictions import exact_options, read_map, slide_window
+from toy_volumes import write_raw
 from volseg.blend import FULL, to_probabilities
-from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError, ParameterError
-from volseg.io.arrays import ArraySpec
 from volseg.io.attributes import update_attributes
-from volseg.io.volumes import create_image, open_image, probabilities_path, volume_tone
+from volseg.io.volumes import open_image, probabilities_path, volume_tone
 from volseg.io.weights import load_card, load_weights
 from volseg.models.emnet import EMNet
 from volseg.models.inference import build_predictor
 from volseg.pyramid import reduce_mean
 from volseg.stages import predict_block
-from volseg.stages.engine import EngineOptions
 from volseg.stages.predict import predict
-from volseg.stages.predict_plan import PredictOptions, plan_prediction
+from volseg.stages.predict_plan import plan_prediction
 from volseg.stages.progress import NoProgress
 
 SHAPE = (20, 70, 60)
 TILE, OVERLAP = (12, 32, 32), (4, 8, 8)
-
-
-def write_raw(path: Path, raw: np.ndarray, shard=(8, 32, 32), voxel_size=(5.0, 5.0, 5.0)) -> Path:
-    values, counts = np.unique(raw, return_counts=True)
-    histogram = {"values": values.tolist(), "counts": counts.tolist()}
-    spec = ArraySpec(raw.shape, "uint8", tuple(s // 2 for s in shard), shard)
-    attributes = {"histogram": histogram, "fingerprint": "test"}
-    image = create_image(path, spec, voxel_size, attributes=attributes)
-    for k, level in enumerate(image.levels):
-        if k > 0:
-            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
-            raw = reduce_mean(raw, tuple(factor.tolist()))
-        level.write(full_roi(level.shape), raw)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -59,50 +39,37 @@ def model(toy_model):
     return str(toy_model)
 
 
-def options(model, block=(8, 32, 32), workers=1, **more):
-    engine = EngineOptions(workers=workers)
-    more = {"shard": (8, 32, 32), "precision": "float32", "device": "cpu"} | more
-    return PredictOptions(model=model, block=block, engine=engine, **more)
-
-
-def read(volume: Path) -> np.ndarray:
-    return open_image(probabilities_path(volume, "mitochondria")).levels[0][
-        0 : SHAPE[0], 0 : SHAPE[1], 0 : SHAPE[2]
-    ]
-
-
 @pytest.fixture(scope="module")
 def reference(raw, model, tmp_path_factory):
     volume = write_raw(tmp_path_factory.mktemp("reference") / "vol.zarr", raw)
-    report = predict(volume, options(model), NoProgress())
-    assert report.tiles == plan_prediction(volume, options(model)).tiles
-    return read(volume)
+    report = predict(volume, exact_options(model), NoProgress())
+    assert report.tiles == plan_prediction(volume, exact_options(model)).tiles
+    return read_map(volume)
 
 
 def sliding_window(raw, model, volume, tile=TILE):
-    """Slide a window over the whole volume in memory, with weights accumulated the plain way."""
+    """Slide a window over the whole volume in memory."""
     card = load_card(model)
     predictor = build_predictor(
         EMNet(8), load_weights(model, card), torch.device("cpu"), torch.float32
     )
     tone = volume_tone(open_image(volume), card.preprocessing)
-    pad = [(o, t) for o, t in zip(OVERLAP, tile, strict=True)]
-    padded = np.pad(tone(raw), pad, mode="reflect")
-    ramps = []
-    for t, o in zip(tile, OVERLAP, strict=True):
-        rise = np.sin(np.pi / 2 * (np.arange(o) + 0.5) / o) ** 2
-        ramps.append(np.concatenate([rise, np.ones(t - 2 * o), rise[::-1]]))
-    weight = np.einsum("z,y,x->zyx", *ramps)
-    total, weights = np.zeros(padded.shape), np.zeros(padded.shape)
-    steps = [t - o for t, o in zip(tile, OVERLAP, strict=True)]
-    for z in range(0, SHAPE[0] + OVERLAP[0], steps[0]):
-        for y in range(0, SHAPE[1] + OVERLAP[1], steps[1]):
-            for x in range(0, SHAPE[2] + OVERLAP[2], steps[2]):
-                box = tuple(slice(a, a + t) for a, t in zip((z, y, x), tile, strict=True))
-                total[box] += weight * predictor(padded[box])
-                weights[box] += weight
-    inner = tuple(slice(o, o + n) for o, n in zip(OVERLAP, SHAPE, strict=True))
-    return total[inner] / weights[inner]
+    return slide_window(predictor, tone(raw), tile, OVERLAP)
+
+
+def fail_in_a_block(volume, model, monkeypatch):
+    """Leave a run of which one block was not written."""
+    assemble = predict_block.PredictTask._assemble
+
+    def failing(self, item):
+        if item.index == (1, 1, 1):
+            raise OSError("no space left")
+        return assemble(self, item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_block.PredictTask, "_assemble", failing)
+        with pytest.raises(BlockError, match="no space left"):
+            predict(volume, exact_options(model), NoProgress())
 
 
 def test_equals_a_plain_sliding_window(raw, model, reference, tmp_path):
@@ -115,15 +82,15 @@ def test_equals_a_plain_sliding_window(raw, model, reference, tmp_path):
 
 def test_tiles_may_be_smaller_where_memory_is_short(raw, model, reference, tmp_path):
     volume, tile = write_raw(tmp_path / "vol.zarr", raw), (8, 16, 16)
-    predict(volume, options(model, tile=tile), NoProgress())
-    found = read(volume)
+    predict(volume, exact_options(model, tile=tile), NoProgress())
+    found = read_map(volume)
     assert abs(sliding_window(raw, model, volume, tile) * 255 - found).max() < 1
     assert (found != reference).any(), "tiles decide the result, so another one is refused"
     with pytest.raises(ConflictError, match="lattice was"):
-        predict(volume, options(model), NoProgress())
+        predict(volume, exact_options(model), NoProgress())
     with pytest.raises(ParameterError, match=r"multiples of .4, 16, 16.*found --tile .8, 20, 16"):
-        predict(volume, options(model, tile=(8, 20, 16), overwrite=True), NoProgress())
-    assert (read(volume) == found).all()
+        predict(volume, exact_options(model, tile=(8, 20, 16), overwrite=True), NoProgress())
+    assert (read_map(volume) == found).all()
 
 
 @pytest.mark.parametrize(
@@ -139,8 +106,8 @@ def test_same_bytes_for_any_blocks_workers_and_chunks(
     raw, model, reference, tmp_path, block, workers, shard
 ):
     volume = write_raw(tmp_path / "vol.zarr", raw, shard=shard)
-    predict(volume, options(model, block, workers), NoProgress())
-    assert (read(volume) == reference).all()
+    predict(volume, exact_options(model, block, workers), NoProgress())
+    assert (read_map(volume) == reference).all()
 
 
 def test_each_tile_is_evaluated_exactly_once(raw, model, tmp_path, monkeypatch):
@@ -158,27 +125,27 @@ def test_each_tile_is_evaluated_exactly_once(raw, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(predict_block, "predictor_for", counting)
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    report = predict(volume, options(model, workers=3), NoProgress())
-    planned = plan_prediction(volume, options(model)).tiles
+    report = predict(volume, exact_options(model, workers=3), NoProgress())
+    planned = plan_prediction(volume, exact_options(model)).tiles
     assert len(calls) == len(set(calls)) == report.tiles == planned
 
 
 def test_a_roi_gives_the_same_voxels_and_zero_elsewhere(raw, model, reference, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    predict(volume, options(model, roi="3:13,10:41,:50"), NoProgress())
+    predict(volume, exact_options(model, roi="3:13,10:41,:50"), NoProgress())
     expected = np.zeros_like(reference)
     box = (slice(3, 13), slice(10, 41), slice(0, 50))
     expected[box] = reference[box]
-    assert (read(volume) == expected).all()
+    assert (read_map(volume) == expected).all()
 
 
 def test_a_second_run_evaluates_nothing_and_another_model_is_refused(raw, model, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    predict(volume, options(model), NoProgress())
-    assert predict(volume, options(model), NoProgress()).tiles == 0
+    predict(volume, exact_options(model), NoProgress())
+    assert predict(volume, exact_options(model), NoProgress()).tiles == 0
     with pytest.raises(ConflictError, match="roi was"):
-        predict(volume, options(model, roi="0:8,:,:"), NoProgress())
-    report = predict(volume, options(model, roi="0:8,:,:", overwrite=True), NoProgress())
+        predict(volume, exact_options(model, roi="0:8,:,:"), NoProgress())
+    report = predict(volume, exact_options(model, roi="0:8,:,:", overwrite=True), NoProgress())
     assert report.tiles > 0
 
 
@@ -186,41 +153,21 @@ def test_a_failed_block_is_reported_and_only_the_missing_is_done_again(
     raw, model, reference, tmp_path, monkeypatch
 ):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    original = predict_block.PredictTask._assemble
-
-    def failing(self, item):
-        if item.index == (1, 1, 1):
-            raise OSError("no space left")
-        return original(self, item)
-
-    monkeypatch.setattr(predict_block.PredictTask, "_assemble", failing)
-    with pytest.raises(BlockError, match="no space left"):
-        predict(volume, options(model), NoProgress())
+    fail_in_a_block(volume, model, monkeypatch)
     assert open_image(probabilities_path(volume, "mitochondria")).attributes["complete"] is False
-    monkeypatch.undo()
-    report = predict(volume, options(model), NoProgress())
+    report = predict(volume, exact_options(model), NoProgress())
     assert report.tiles == 0, "the pieces were still there"
-    assert (read(volume) == reference).all()
+    assert (read_map(volume) == reference).all()
 
 
 def test_lost_pieces_are_evaluated_again_and_no_more(raw, model, reference, tmp_path, monkeypatch):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    original = predict_block.PredictTask._assemble
-
-    def failing(self, item):
-        if item.index == (1, 1, 1):
-            raise OSError("no space left")
-        return original(self, item)
-
-    monkeypatch.setattr(predict_block.PredictTask, "_assemble", failing)
-    with pytest.raises(BlockError):
-        predict(volume, options(model), NoProgress())
-    monkeypatch.undo()
+    fail_in_a_block(volume, model, monkeypatch)
     for piece in (volume / ".volseg").glob("predict-*/to-1-1-1/*"):
         piece.unlink()
-    total = plan_prediction(volume, options(model)).tiles
-    assert 0 < predict(volume, options(model), NoProgress()).tiles < total
-    assert (read(volume) == reference).all()
+    total = plan_prediction(volume, exact_options(model)).tiles
+    assert 0 < predict(volume, exact_options(model), NoProgress()).tiles < total
+    assert (read_map(volume) == reference).all()
 
 
 @pytest.mark.parametrize("when", ["complete", "unfinished"])
@@ -229,15 +176,15 @@ def test_what_was_removed_is_made_again_whatever_is_on_record(
 ):
     volume = write_raw(tmp_path / "vol.zarr", raw)
     if when == "complete":
-        predict(volume, options(model), NoProgress())
+        predict(volume, exact_options(model), NoProgress())
     else:
         monkeypatch.setattr("volseg.stages.predict.build_pyramid", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            predict(volume, options(model), NoProgress())
+            predict(volume, exact_options(model), NoProgress())
         monkeypatch.undo()
     shutil.rmtree(probabilities_path(volume, "mitochondria"))
-    assert predict(volume, options(model), NoProgress()).tiles > 0
-    assert (read(volume) == reference).all()
+    assert predict(volume, exact_options(model), NoProgress()).tiles > 0
+    assert (read_map(volume) == reference).all()
 
 
 def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
@@ -250,7 +197,7 @@ def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
         lambda *_, **__: update_attributes(output, {"mark": "of another run"}),
     )
     with pytest.raises(ConflictError, match="begun anew while it was written"):
-        predict(volume, options(model), NoProgress())
+        predict(volume, exact_options(model), NoProgress())
     assert open_image(output).attributes["complete"] is False
 
 
@@ -259,7 +206,7 @@ def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeyp
         predict_block, "predictor_for", lambda *_: lambda tile: np.full_like(tile, np.nan)
     )
     with pytest.raises(BlockError, match="not finite"):
-        predict(write_raw(tmp_path / "vol.zarr", raw), options(model), NoProgress())
+        predict(write_raw(tmp_path / "vol.zarr", raw), exact_options(model), NoProgress())
 
 
 def test_another_voxel_size_is_resampled_on_the_fly(model, tmp_path):
@@ -268,7 +215,7 @@ def test_another_voxel_size_is_resampled_on_the_fly(model, tmp_path):
     fine = write_raw(tmp_path / "fine.zarr", smooth, voxel_size=(2.5, 2.5, 2.5))
     coarse = write_raw(tmp_path / "coarse.zarr", reduce_mean(smooth, (2, 2, 2)))
     for volume in (fine, coarse):
-        predict(volume, options(model), NoProgress())
+        predict(volume, exact_options(model), NoProgress())
     small = open_image(probabilities_path(coarse, "mitochondria")).levels[0][0:20, 0:48, 0:48]
     large = open_image(probabilities_path(fine, "mitochondria")).levels[0][0:40, 0:96, 0:96]
     assert large.shape == (40, 96, 96)
@@ -278,53 +225,8 @@ def test_another_voxel_size_is_resampled_on_the_fly(model, tmp_path):
     assert correlation > 0.95
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from volseg.stages import predict_block
-from volseg.stages.engine import EngineOptions
-from volseg.stages.predict import predict
-from volseg.stages.predict_plan import PredictOptions
-from volseg.stages.progress import NoProgress
-import time
-if __name__ == "__main__":
-    original = predict_block.predictor_for
-    def slow(*arguments):
-        predictor = original(*arguments)
-        def call(tile):
-            time.sleep(0.03)
-            return predictor(tile)
-        return call
-    predict_block.predictor_for = slow
-    options = PredictOptions(model=sys.argv[2], block=(8, 32, 32), shard=(8, 32, 32),
-        precision="float32", device="cpu", engine=EngineOptions(workers=2))
-    print("started", flush=True)
-    predict(Path(sys.argv[1]), options, NoProgress())
-"""
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw, model, reference, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    random.seed(11)
-    kills = 0
-    for attempt in range(30):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(volume), model],
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        with process:
-            process.stdout.readline()
-            # a busy machine gets further only if it is given longer
-            deadline = time.monotonic() + random.uniform(0.3, 1.5) * (1 + attempt / 4)
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
-            elif process.returncode == 0:
-                break
-    assert process.returncode == 0
-    assert kills > 0, "the run was never interrupted"
-    assert (read(volume) == reference).all()
+    kill_until_done([SLOW_PREDICTION, volume, model], live_longer_each_time(random.Random(11)))
+    assert (read_map(volume) == reference).all()

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 
+from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
+from toy_predictions import exact_options, read_map, slide_window
+from toy_volumes import write_raw
+from toy_weights import card_content
 from volseg.blend import FULL
 from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError, ModelError
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image, open_image, probabilities_path, volume_tone
+from volseg.io.volumes import open_image, probabilities_path, volume_tone
 from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.models.emnet import EMNet
 from volseg.pyramid import reduce_mean
@@ -28,7 +25,7 @@ from volseg.stages.engine import EngineOptions, one_cluster
 from volseg.stages.label_plan import open_centerlines
 from volseg.stages.predict import predict
 from volseg.stages.predict_outputs import note_untaught
-from volseg.stages.predict_plan import PredictOptions, plan_prediction
+from volseg.stages.predict_plan import plan_prediction
 from volseg.stages.progress import NoProgress
 from volseg.stages.results import fingerprint
 from volseg.stages.verify import VerifyOptions, verify
@@ -51,36 +48,8 @@ def raw():
 
 
 @pytest.fixture(scope="module")
-def model(toy_model, tmp_path_factory):
-    """The toy, with a head for centerlines whose output varies."""
-    weights = dict(load_weights(toy_model, load_card(str(toy_model))))
-    network = EMNet(8).eval()
-    network.load_state_dict(weights)
-    noise = torch.rand(1, 1, 12, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    with torch.inference_mode():
-        logits = network.both(noise)[1]
-    gain = 3 / logits.std()
-    weights["centerline.head.weight"] = weights["centerline.head.weight"] * gain
-    weights["centerline.head.bias"] = (weights["centerline.head.bias"] - logits.mean()) * gain
-    path = tmp_path_factory.mktemp("model") / "lines.safetensors"
-    save_weights(path, weights, card_content(toy_model))
-    return str(path)
-
-
-def card_content(model, **changed):
-    content = json.loads(model.with_suffix(".json").read_text())
-    return {k: v for k, v in content.items() if k != "sha256"} | changed
-
-
-def write_raw(path, raw, shard=(8, 32, 32)):
-    values, counts = np.unique(raw, return_counts=True)
-    histogram = {"values": values.tolist(), "counts": counts.tolist()}
-    spec = ArraySpec(raw.shape, "uint8", shard, shard)
-    attributes = {"histogram": histogram, "fingerprint": "test"}
-    image = create_image(path, spec, (5.0, 5.0, 5.0), attributes=attributes)
-    for k, level in enumerate(image.levels):
-        level.write(full_roi(level.shape), reduce_mean(raw, (2**k, 2**k, 2**k)))
-    return path
+def model(lines_model):
+    return str(lines_model)
 
 
 @pytest.fixture
@@ -89,15 +58,7 @@ def volume(raw, tmp_path):
 
 
 def options(model, block=(8, 32, 32), workers=2, **more):
-    engine = EngineOptions(workers=workers)
-    more = {"shard": (8, 32, 32), "precision": "float32", "device": "cpu"} | more
-    more = {"store_centerline": True} | more
-    return PredictOptions(model=model, block=block, engine=engine, **more)
-
-
-def read(volume, name):
-    array = open_image(probabilities_path(volume, name)).levels[0]
-    return array[full_roi(array.shape)]
+    return exact_options(model, block, workers, **{"store_centerline": True, **more})
 
 
 def files(volume, name):
@@ -130,26 +91,12 @@ def evaluate(network, tile, averaged):
 
 
 def sliding_windows(raw, model, volume, averaged):
-    """Slide a window over the whole volume in memory, with weights accumulated the plain way."""
+    """Slide a window over the whole volume in memory, for both maps."""
     card = load_card(model)
     network = EMNet(8).eval()
     network.load_state_dict(dict(load_weights(model, card)))
     tone = volume_tone(open_image(volume), card.preprocessing)
-    pad = [(o, t) for o, t in zip(OVERLAP, TILE, strict=True)]
-    padded = np.pad(tone(raw), pad, mode="reflect")
-    ramps = []
-    for t, o in zip(TILE, OVERLAP, strict=True):
-        rise = np.sin(np.pi / 2 * (np.arange(o) + 0.5) / o) ** 2
-        ramps.append(np.concatenate([rise, np.ones(t - 2 * o), rise[::-1]]))
-    weight = np.einsum("z,y,x->zyx", *ramps)
-    total, weights = np.zeros((2, *padded.shape)), np.zeros(padded.shape)
-    lattice = zip(raw.shape, OVERLAP, TILE, strict=True)
-    for corner in itertools.product(*(range(0, n + o, t - o) for n, o, t in lattice)):
-        box = tuple(slice(a, a + t) for a, t in zip(corner, TILE, strict=True))
-        total[(slice(None), *box)] += weight * evaluate(network, padded[box], averaged)
-        weights[box] += weight
-    inner = tuple(slice(o, o + n) for o, n in zip(OVERLAP, raw.shape, strict=True))
-    return (total / np.maximum(weights, 1e-9))[(slice(None), *inner)]
+    return slide_window(lambda tile: evaluate(network, tile, averaged), tone(raw), TILE, OVERLAP)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +110,7 @@ def test_both_maps_equal_a_plain_sliding_window(raw, model, tmp_path, shape, ave
     plain = sliding_windows(raw, model, volume, averaged)
     for name, expected in zip((NAME, LINES), plain, strict=True):
         assert expected.std() > 0.02, "a constant would prove nothing"
-        assert abs(expected * 255 - read(volume, name)).max() < 0.5 + 8 * 255 / FULL
+        assert abs(expected * 255 - read_map(volume, name)).max() < 0.5 + 8 * 255 / FULL
     assert abs(plain[0] - plain[1]).max() > 0.2
 
 
@@ -177,7 +124,7 @@ def test_both_are_the_same_for_any_blocks_workers_and_chunks(
     volume = write_raw(tmp_path / "vol.zarr", raw, shard)
     predict(volume, options(model, block, workers, shard=shard), NoProgress())
     for name in (NAME, LINES):
-        np.testing.assert_array_equal(read(volume, name), read(reference, name))
+        np.testing.assert_array_equal(read_map(volume, name), read_map(reference, name))
 
 
 def test_the_mask_has_the_same_files_whether_or_not_centerlines_are_stored(raw, model, tmp_path):
@@ -196,7 +143,7 @@ def test_centerlines_are_an_image_of_their_own_that_splitting_accepts(reference)
     assert image.levels[0].shard == mask.levels[0].shard
     assert [a.shape for a in image.levels] == [a.shape for a in mask.levels]
     coarse = image.levels[1][full_roi(image.levels[1].shape)]
-    np.testing.assert_array_equal(coarse, reduce_mean(read(reference, LINES), (2, 2, 2)))
+    np.testing.assert_array_equal(coarse, reduce_mean(read_map(reference, LINES), (2, 2, 2)))
     assert open_centerlines(reference, NAME).path == image.path
 
 
@@ -222,7 +169,7 @@ def test_centerlines_of_a_complete_mask_are_added_and_the_mask_is_left_alone(
     assert predict(volume, options(model), NoProgress()).tiles == tiles
     assert {p: p.stat().st_mtime_ns for p in changed} == changed
     assert files(volume, NAME) == before
-    np.testing.assert_array_equal(read(volume, LINES), read(reference, LINES))
+    np.testing.assert_array_equal(read_map(volume, LINES), read_map(reference, LINES))
     for again in (True, False):
         report = predict(volume, options(model, store_centerline=again), NoProgress())
         assert (report.tiles, report.resumed) == (0, True)
@@ -252,7 +199,7 @@ def test_after_a_failure_between_both_writes_the_same_command_completes_them(
     report = predict(volume, options(model), NoProgress())
     assert (report.tiles, report.resumed) == (0, True), "the pieces were still there"
     for name in (NAME, LINES):
-        np.testing.assert_array_equal(read(volume, name), read(reference, name))
+        np.testing.assert_array_equal(read_map(volume, name), read_map(reference, name))
         assert open_image(probabilities_path(volume, name)).attributes["complete"]
 
 
@@ -334,48 +281,10 @@ def test_a_network_that_never_learned_centerlines_is_noted(toy_model, volume, tm
         assert plan_prediction(volume, options(str(path), store_centerline=False)).notes == ()
 
 
-SCRIPT = """
-import sys, time
-from pathlib import Path
-from volseg.models.inference import Predictor
-from volseg.stages.engine import EngineOptions
-from volseg.stages.predict import predict
-from volseg.stages.predict_plan import PredictOptions
-from volseg.stages.progress import NoProgress
-if __name__ == "__main__":
-    real = Predictor.__call__
-    def slow(self, tile):
-        time.sleep(0.03)
-        return real(self, tile)
-    Predictor.__call__ = slow
-    options = PredictOptions(model=sys.argv[2], block=(8, 32, 32), shard=(8, 32, 32),
-        precision="float32", device="cpu", store_centerline=True, engine=EngineOptions(workers=2))
-    print("started", flush=True)
-    predict(Path(sys.argv[1]), options, NoProgress())
-"""
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments_both_end_with_the_same_bytes(model, volume, reference):
-    luck, kills, attempt = random.Random(5), 0, 0
-    while True:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(volume), model],
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        with process:
-            process.stdout.readline()
-            # a busy machine gets further only if it is given longer
-            deadline = time.monotonic() + luck.uniform(0.4, 1.5) * (1 + attempt / 4)
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if process.poll() is not None:
-                break
-            os.killpg(process.pid, signal.SIGKILL)
-        kills, attempt = kills + 1, attempt + 1
-    assert process.returncode == 0
-    assert kills > 0, "the run was never interrupted"
+    program = [SLOW_PREDICTION, volume, model, "--store-centerline"]
+    kill_until_done(program, live_longer_each_time(random.Random(5)))
     for name in (NAME, LINES):
-        np.testing.assert_array_equal(read(volume, name), read(reference, name))
+        np.testing.assert_array_equal(read_map(volume, name), read_map(reference, name))
     assert open_centerlines(volume, NAME).attributes["complete"]

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volseg.blocks import full_roi
+from toy_volumes import write_raw
 from volseg.errors import ConflictError, ParameterError
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image, open_image
-from volseg.pyramid import reduce_mean
+from volseg.io.volumes import open_image
 from volseg.stages import label_block
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict_plan import PredictOptions, plan_prediction
@@ -29,17 +27,7 @@ LABELS = f"labels/{NAME}"
 @pytest.fixture
 def volume(tmp_path) -> Path:
     raw = np.random.default_rng(3).integers(0, 256, SHAPE, dtype=np.uint8)
-    values, counts = np.unique(raw, return_counts=True)
-    histogram = {"values": values.tolist(), "counts": counts.tolist()}
-    spec = ArraySpec(SHAPE, "uint8", (4, 16, 16), SHARD)
-    attributes = {"histogram": histogram, "fingerprint": "test"}
-    image = create_image(tmp_path / "vol.zarr", spec, (5.0, 5.0, 5.0), attributes=attributes)
-    for k, level in enumerate(image.levels):
-        if k > 0:
-            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
-            raw = reduce_mean(raw, tuple(factor.tolist()))
-        level.write(full_roi(level.shape), raw)
-    return image.path
+    return write_raw(tmp_path / "vol.zarr", raw, SHARD)
 
 
 @pytest.fixture

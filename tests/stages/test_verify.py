@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from toy_volumes import write_raw
 from volseg.blocks import Grid, full_roi
 from volseg.errors import ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec, create_array, forget_opened
 from volseg.io.attributes import read_attributes, update_attributes, write_group
-from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
-from volseg.pyramid import reduce_mean
+from volseg.io.volumes import labels_path, open_image, probabilities_path
 from volseg.stages import verify_sample
 from volseg.stages.engine import EngineOptions, one_cluster
 from volseg.stages.label import LabelOptions, label
@@ -45,14 +45,7 @@ def intact(tmp_path_factory, toy_model):
     """A volume with probabilities and labels, made by the stages themselves."""
     path = tmp_path_factory.mktemp("intact") / "vol.zarr"
     raw = np.random.default_rng(3).integers(1, 256, SHAPE, dtype=np.uint8)
-    values, counts = np.unique(raw, return_counts=True)
-    histogram = {"values": values.tolist(), "counts": counts.tolist()}
-    attributes = {"histogram": histogram, "fingerprint": "test", "complete": True}
-    spec = ArraySpec(SHAPE, "uint8", (8, 16, 16), SHARD)
-    image = create_image(path, spec, (5.0, 5.0, 5.0), attributes=attributes)
-    coarse = reduce_mean(raw, (2, 2, 2))
-    for level, content in zip(image.levels, (raw, coarse), strict=True):
-        level.write(full_roi(level.shape), content)
+    write_raw(path, raw, SHARD, chunk=(8, 16, 16), complete=True)
     options = PredictOptions(
         str(toy_model), block=SHARD, shard=SHARD, device="cpu", precision="float32", engine=ENGINE
     )

@@ -1,0 +1,36 @@
+"""Volumes that `volseg convert` could have made, in shards as small as a test wants them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.blocks import full_roi
+from volseg.io.arrays import ArraySpec
+from volseg.io.volumes import create_image
+from volseg.pyramid import reduce_mean
+
+
+def write_raw(
+    path: Path,
+    raw: np.ndarray,
+    shard=(8, 32, 32),
+    voxel_size=(5.0, 5.0, 5.0),
+    *,
+    chunk=None,
+    **noted: Any,
+) -> Path:
+    """Write a volume with its histogram and all levels; a chunk is half a shard unless told."""
+    values, counts = np.unique(raw, return_counts=True)
+    histogram = {"values": values.tolist(), "counts": counts.tolist()}
+    spec = ArraySpec(raw.shape, "uint8", chunk or tuple(s // 2 for s in shard), shard)
+    attributes = {"histogram": histogram, "fingerprint": "test", **noted}
+    image = create_image(path, spec, voxel_size, attributes=attributes)
+    for k, level in enumerate(image.levels):
+        if k > 0:
+            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
+            raw = reduce_mean(raw, tuple(factor.tolist()))
+        level.write(full_roi(level.shape), raw)
+    return path
