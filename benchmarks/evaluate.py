@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import tifffile
+from _contestants import parser_of, peak_megabytes, print_peers, take_turns
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, contingency_table, variation_of_information
 
@@ -95,53 +92,22 @@ def _read(volume: Path, name: str) -> np.ndarray:
     return source[full_roi(source.shape)]
 
 
-def peak_megabytes() -> float:
-    """Return the peak of this process's memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, CONTESTANTS)
     parser.add_argument("--tiles", default="4,2,2", help="crops of 32 x 384 x 384 per axis")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--volume", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    z, y, x = (int(t) for t in arguments.tiles.split(","))
-    if arguments.make:
-        make_volume(arguments.volume, (z, y, x))
-        return
     if arguments.only:
         print(json.dumps(run(arguments.only, arguments.volume, arguments.workers)))
         return
-    results: dict[str, list[dict[str, float]]] = {c: [] for c in CONTESTANTS}
+    z, y, x = (int(t) for t in arguments.tiles.split(","))
     with tempfile.TemporaryDirectory() as folder:
         volume = Path(folder) / "vol.zarr"
-        # in a process of its own: what starts a process passes its peak memory on to it
-        command = [sys.executable, __file__, "--make", "--volume", volume]
-        subprocess.run([*command, "--tiles", arguments.tiles], check=True)
+        make_volume(volume, (z, y, x))
         voxels = float(np.prod(open_image(volume).levels[0].shape))
-        for _ in range(arguments.repeats):
-            for contestant in CONTESTANTS:
-                command = [sys.executable, __file__, "--only", contestant, "--volume", volume]
-                command += ["--workers", str(arguments.workers)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                results[contestant].append(json.loads(done.stdout))
-                print(contestant, results[contestant][-1], flush=True)
-    print(f"{voxels / 1e6:.0f} Mvoxel, medians of {arguments.repeats} rounds:")
-    for contestant, found in results.items():
-        seconds = statistics.median(f["seconds"] for f in found)
-        ratio = statistics.median(
-            f["seconds"] / v["seconds"] for f, v in zip(found, results["volseg"], strict=True)
-        )
-        peak = max(f["megabytes"] for f in found)
-        print(
-            f"{contestant:24} {voxels / 1e6 / seconds:6.1f} Mvoxel/s   volseg is {ratio:.2f} times "
-            f"as fast   peak {peak:.0f} MB   adapted Rand error {found[0]['error']:.6f}"
-        )
+        results = take_turns(CONTESTANTS, volume, arguments)
+    print_peers(results, voxels, "adapted Rand error {error:.6f}", "{:24} {:6.1f}")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +21,7 @@ from pathlib import Path
 import cc3d
 import numpy as np
 import tifffile
+from _contestants import parser_of, peak_megabytes, print_peers, take_turns
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
@@ -117,24 +115,15 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
         image.levels[k].write(full_roi(labels.shape), labels)
 
 
-def peak_megabytes() -> float:
-    """Return the peak of this process's memory so far; ru_maxrss would hold the parent's too."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line) / 1024
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, CONTESTANTS)
     parser.add_argument("--tiles", default="8,6,6", help="crops of 32 x 384 x 384 per axis")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--measured",
         action="store_true",
         help="and measure: regionprops_table for peers",
     )
-    parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--volume", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
@@ -145,30 +134,13 @@ def main() -> None:
         print(json.dumps(found))
         return
     z, y, x = (int(t) for t in arguments.tiles.split(","))
-    results: dict[str, list[dict[str, float]]] = {c: [] for c in CONTESTANTS}
     with tempfile.TemporaryDirectory() as folder:
         volume = Path(folder) / "vol.zarr"
         make_volume(volume, (z, y, x))
         voxels = float(np.prod(open_image(volume).levels[0].shape))
-        for _ in range(arguments.repeats):
-            for contestant in CONTESTANTS:
-                command = [sys.executable, __file__, "--only", contestant, "--volume", volume]
-                command += ["--workers", str(arguments.workers)]
-                command += ["--measured"] if arguments.measured else []
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                results[contestant].append(json.loads(done.stdout))
-                print(contestant, results[contestant][-1], flush=True)
-    print(f"{voxels / 1e6:.0f} Mvoxel, medians of {arguments.repeats} rounds:")
-    for contestant, found in results.items():
-        seconds = statistics.median(f["seconds"] for f in found)
-        ratio = statistics.median(
-            f["seconds"] / v["seconds"] for f, v in zip(found, results["volseg"], strict=True)
-        )
-        peak = max(f["megabytes"] for f in found)
-        print(
-            f"{contestant:7} {voxels / 1e6 / seconds:6.0f} Mvoxel/s   volseg is {ratio:.2f} times "
-            f"as fast   peak {peak:.0f} MB   {found[0]['objects']} objects"
-        )
+        measured = ("--measured",) if arguments.measured else ()
+        results = take_turns(CONTESTANTS, volume, arguments, *measured)
+    print_peers(results, voxels, "{objects} objects", "{:7} {:6.0f}")
 
 
 if __name__ == "__main__":

@@ -13,18 +13,14 @@ scikit-image, what volseg's full set has: also moments, Euler numbers and intens
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _contestants import Found, median, parser_of, peak_megabytes, take_turns, times_as_much
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes, mesh_surface_area, regionprops, regionprops_table
@@ -155,61 +151,36 @@ def mesh_areas(labels: Array) -> dict[str, Array]:
     return {"label": np.array(label), "surface": np.array(area)}
 
 
-def peak_megabytes() -> float:
-    """Return the peak of this process's memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, CONTESTANTS)
     parser.add_argument("--shape", default="512,1024,1024")
     parser.add_argument("--width", type=float, default=23, help="mean radius of a tube, voxels")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--volume", type=Path, help="where to keep the volume for another time")
-    parser.add_argument("--only", choices=(*CONTESTANTS, "make"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    z, y, x = (int(n) for n in arguments.shape.split(","))
-    if arguments.only == "make":
-        # in a process of its own, since a child's peak begins with its parent's
-        make_volume(small_volume(arguments.volume), SMALL, arguments.width)
-        make_volume(arguments.volume, (z, y, x), arguments.width)
-        return
     if arguments.only:
         print(json.dumps(run(arguments.only, arguments.volume, arguments.workers)))
         return
-    results: dict[str, list[dict[str, float]]] = {c: [] for c in CONTESTANTS}
+    z, y, x = (int(n) for n in arguments.shape.split(","))
     with tempfile.TemporaryDirectory() as folder:
         volume = arguments.volume or Path(folder) / "vol.zarr"
         if not volume.exists() or not small_volume(volume).exists():
-            command = [sys.executable, __file__, "--only", "make", "--volume", volume]
-            command += ["--shape", arguments.shape, "--width", str(arguments.width)]
-            subprocess.run(command, check=True)
+            make_volume(small_volume(volume), SMALL, arguments.width)
+            make_volume(volume, (z, y, x), arguments.width)
         voxels = float(np.prod(open_image(volume).levels[0].shape))
-        for _ in range(arguments.repeats):
-            for contestant in CONTESTANTS:
-                command = [sys.executable, __file__, "--only", contestant, "--volume", volume]
-                command += ["--workers", str(arguments.workers)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                results[contestant].append(json.loads(done.stdout))
-                print(contestant, results[contestant][-1], flush=True)
+        results = take_turns(CONTESTANTS, volume, arguments)
     report(results, voxels / 1e6)
 
 
-def report(results: dict[str, list[dict[str, float]]], megavoxels: float) -> None:
+def report(results: dict[str, list[Found]], megavoxels: float) -> None:
     """Print the medians, and by how much each of volseg's sets is faster than its peer."""
     for contestant, found in results.items():
-        seconds = statistics.median(f["seconds"] for f in found)
+        seconds, cpu = median(found), median(found, "cpu")
         peak = max(f["megabytes"] for f in found)
-        cpu = statistics.median(f["cpu"] for f in found)
         line = f"{contestant:11} {megavoxels / seconds:6.0f} Mvoxel/s   {cpu:5.2f} s of cpu time"
         line += f"   peak {peak:5.0f} MB"
         for peer in PEERS.get(contestant, ()):
-            pairs = list(zip(results[peer], found, strict=True))
-            fast, less = (
-                statistics.median(p[k] / f[k] for p, f in pairs) for k in ("seconds", "cpu")
-            )
+            fast, less = (times_as_much(results[peer], found, k) for k in ("seconds", "cpu"))
             line += f"   {fast:.1f} times as fast as {peer}, {less:.1f} in cpu time"
         print(line)
 
