@@ -7,61 +7,46 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagecodecs
-import numpy as np
 import pytest
 import tifffile
 
+from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError
 from volseg.io.sequences import find_gaps, natural_key
 from volseg.io.stacks import open_stack
 
 
-def make(shape=(5, 13, 17), dtype="uint8"):
-    return np.random.default_rng(7).integers(0, np.iinfo(dtype).max, shape, dtype)
-
-
-def planes(source, channel=None):
-    stack = open_stack(source, channel)
-    try:
-        read = np.empty(stack.shape, stack.dtype)
-        for n, page in enumerate(read):
-            stack.read_page(n, page)
-        return read
-    finally:
-        stack.close()
-
-
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
 def test_slices_come_in_natural_order(tmp_path, suffix):
-    raw = make((12, 9, 11))
+    raw = make_stack((12, 9, 11))
     for n, plane in enumerate(raw):
         if suffix == ".tif":
             tifffile.imwrite(tmp_path / f"s{n + 1}{suffix}", plane)
         else:
             (tmp_path / f"s{n + 1}{suffix}").write_bytes(imagecodecs.png_encode(plane))
-    assert (planes(tmp_path) == raw).all()
-    assert (planes(str(tmp_path / f"s*{suffix}")) == raw).all()
+    assert (read_pages(tmp_path) == raw).all()
+    assert (read_pages(str(tmp_path / f"s*{suffix}")) == raw).all()
 
 
 def test_a_channel_of_png_slices(tmp_path):
-    colours = make((3, 9, 11, 4), "uint16")
+    colours = make_stack((3, 9, 11, 4), "uint16")
     for n, plane in enumerate(colours):
         (tmp_path / f"s{n}.png").write_bytes(imagecodecs.png_encode(plane))
-    assert (planes(tmp_path, 2) == colours[..., 2]).all()
+    assert (read_pages(tmp_path, 2) == colours[..., 2]).all()
     with pytest.raises(SourceError, match="4 channels, a volume has one"):
-        planes(tmp_path)
+        read_pages(tmp_path)
 
 
 def test_a_sequence_of_stacks_is_refused(tmp_path):
     for n in range(2):
-        tifffile.imwrite(tmp_path / f"s{n}.tif", make())
+        tifffile.imwrite(tmp_path / f"s{n}.tif", make_stack())
     with pytest.raises(SourceError, match=r"s0\.tif holds 5 pages; in a sequence each file is one"):
-        planes(tmp_path)
+        read_pages(tmp_path)
 
 
 def test_gaps_in_the_numbering_are_named(tmp_path):
     for n in (1, 2, 5):
-        tifffile.imwrite(tmp_path / f"s{n}.tif", make()[0])
+        tifffile.imwrite(tmp_path / f"s{n}.tif", make_stack()[0])
     assert "has gaps: 3-4 missing" in open_stack(tmp_path).warnings[0]
     assert find_gaps(["a1", "b2", "c3"]) == []
 
@@ -74,11 +59,11 @@ def test_natural_order_does_not_mix_words_and_numbers():
 
 def test_a_damaged_slice_is_not_blamed_on_others_that_are_opened_meanwhile(tmp_path):
     (tmp_path / "bad.tif").write_bytes(b"II*\0\x08\0\0\0")
-    tifffile.imwrite(tmp_path / "good.tif", make()[0])
+    tifffile.imwrite(tmp_path / "good.tif", make_stack()[0])
 
     def fails(n):
         try:
-            planes(tmp_path / ("good.tif" if n % 4 else "bad.tif"))
+            read_pages(tmp_path / ("good.tif" if n % 4 else "bad.tif"))
         except SourceError as error:
             return str(error)
         return ""
@@ -91,22 +76,22 @@ def test_a_damaged_slice_is_not_blamed_on_others_that_are_opened_meanwhile(tmp_p
 
 
 def test_a_mixed_folder_asks_for_a_glob(tmp_path):
-    tifffile.imwrite(tmp_path / "s1.tif", make((9, 11)))
-    (tmp_path / "s2.png").write_bytes(imagecodecs.png_encode(make((9, 11))))
+    tifffile.imwrite(tmp_path / "s1.tif", make_stack((9, 11)))
+    (tmp_path / "s2.png").write_bytes(imagecodecs.png_encode(make_stack((9, 11))))
     with pytest.raises(SourceError, match="mixes TIFF and PNG"):
-        planes(tmp_path)
-    assert planes(str(tmp_path / "*.png")).shape == (1, 9, 11)
+        read_pages(tmp_path)
+    assert read_pages(str(tmp_path / "*.png")).shape == (1, 9, 11)
 
 
 def test_a_volume_is_no_source(tmp_path):
     (tmp_path / "zarr.json").write_text("{}")
     with pytest.raises(SourceError, match="is a Zarr volume already"):
-        planes(tmp_path)
+        read_pages(tmp_path)
 
 
 def test_a_damaged_png_is_named(tmp_path):
-    whole = imagecodecs.png_encode(make((64, 64)))
+    whole = imagecodecs.png_encode(make_stack((64, 64)))
     (tmp_path / "s1.png").write_bytes(whole)
     (tmp_path / "s2.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SourceError, match=r"s2\.png is damaged"):
-        planes(tmp_path)
+        read_pages(tmp_path)

@@ -13,6 +13,7 @@ import tifffile
 import zarr
 from ome_zarr_models.v05.image import Image as OmeImage
 
+from toy_stacks import make_stack
 from volseg.blocks import full_roi
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
 from volseg.io.attributes import read_attributes
@@ -23,11 +24,7 @@ from volseg.stages.progress import NoProgress
 
 
 def make(shape=(75, 130, 93), dtype="uint8"):
-    rng = np.random.default_rng(7)
-    if dtype == "float32":
-        return rng.normal(size=shape).astype(dtype)
-    info = np.iinfo(dtype)
-    return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+    return make_stack(shape, dtype)
 
 
 def run(source, target, **options):
