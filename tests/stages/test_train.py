@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from toy_threads import one_thread
-from toy_training import Killed, KilledAt, read_log, timeless
+from toy_training import Killed, KilledAt, gradient_agreement, read_log, timeless
 from volseg.blocks import full_roi
 from volseg.errors import (
     ConflictError,
@@ -40,7 +40,6 @@ from volseg.stages.train import TrainOptions, train
 from volseg.stages.train_data import DataOptions, open_training_data
 from volseg.stages.train_loader import draw_batch, load_batches
 from volseg.stages.train_regions import Pair, choose_regions
-from volseg.stages.train_run import start_run, training_precision
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 
@@ -288,16 +287,7 @@ def test_batches_depend_on_seed_and_step_only(volume):
 @pytest.mark.parametrize("depth", [4, 8, 12, 16])
 def test_gradients_can_be_trusted(depth):
     config = dataclasses.replace(TINY, patch=(depth, 32, 32))
-    cpu = torch.device("cpu")
-    generator = torch.Generator().manual_seed(depth)
-    raw = torch.randn((1, 1, *config.patch), generator=generator)
-    batch = raw, (raw > 0.5).float(), torch.zeros_like(raw)
-    gradients = []
-    for precision in (torch.float32, training_precision(config, cpu)):
-        run = start_run(config, None, cpu, precision)
-        train_loop.batch_loss(run, batch).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in run.network.parameters()]))
-    assert torch.cosine_similarity(*gradients, dim=0) > 0.98
+    assert gradient_agreement(config, 1, seed=depth) > 0.98
 
 
 def test_norms_freeze_when_the_recipe_says(volume, tmp_path):

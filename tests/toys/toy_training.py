@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+import torch
 from scipy import ndimage
 
+from volseg.stages import train_loop
 from volseg.stages.progress import NoProgress
+from volseg.stages.train_run import start_run, training_precision
 from volseg.training.augmentation import Augmentation
+from volseg.training.config import TrainConfig
 
 STILL = Augmentation(
     zoom=(1.0, 1.0),
@@ -43,6 +47,19 @@ def read_log(run: Path) -> list[dict[str, str]]:
 def timeless(rows: list[dict[str, str]]) -> list[dict[str, str | None]]:
     """Leave out what differs from run to run."""
     return [{**row, "minutes": None} for row in rows]
+
+
+def gradient_agreement(config: TrainConfig, patches: int, seed: int) -> float:
+    """Compare the gradients at the precision that is chosen with exact ones: 1 if they agree."""
+    cpu = torch.device("cpu")
+    raw = torch.randn((patches, 1, *config.patch), generator=torch.Generator().manual_seed(seed))
+    batch = raw, (raw > 0.5).float(), torch.zeros_like(raw)
+    gradients = []
+    for precision in (torch.float32, training_precision(config, cpu)):
+        run = start_run(config, None, cpu, precision)
+        train_loop.batch_loss(run, batch).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in run.network.parameters()]))
+    return float(torch.cosine_similarity(*gradients, dim=0))
 
 
 class Killed(BaseException):
