@@ -32,11 +32,8 @@ def is_complete(output: Path, header: Mapping[str, Any], *, overwrite: bool) -> 
     ConflictError
         If another result is there and may not be replaced.
     """
-    if not output.exists():
-        return False
-    try:
-        found = open_image(output).attributes
-    except VolumeError:
+    found = _noted(output)
+    if found is None:
         return False
     if found.get("run") == header:
         return bool(found.get("complete"))
@@ -58,11 +55,8 @@ def is_told_of(output: Path, ledger: Ledger) -> bool:
     ConflictError
         If it lies on object storage, and the ledger of its run with another machine's scratch.
     """
-    if not output.exists():
-        return False
-    try:
-        found = open_image(output).attributes
-    except VolumeError:
+    found = _noted(output)
+    if found is None:
         return False
     if found.get(MARK) == ledger.mark:
         return True
@@ -72,6 +66,16 @@ def is_told_of(output: Path, ledger: Ledger) -> bool:
             f"it was begun, or with its --scratch, or give --overwrite to discard it"
         )
     return False
+
+
+def _noted(output: Path) -> Mapping[str, Any] | None:
+    """Read what volseg noted of an image; None where there is none that can be opened."""
+    if not output.exists():
+        return None
+    try:
+        return open_image(output).attributes
+    except VolumeError:
+        return None
 
 
 def finish(output: Path, ledger: Ledger, header: Mapping[str, Any]) -> None:
