@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -138,10 +139,8 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     """
     prediction = options.prediction
     plan = plan_prediction(volume, prediction)
-    lanes, maps = prediction.engine.lanes, len(plan.outputs)
-    block = int(np.prod([min(b, n) for b, n in zip(_block(plan), _shape(plan), strict=True)]))
-    # Raw as float32 with its halo, and the shares of one block: per task that runs.
-    arrays = lanes * block * (4 + 2 * maps) * 2
+    maps = len(plan.outputs)
+    arrays = prediction.engine.lanes * _bytes_per_block(plan)
     seconds = _seconds_per_tile(plan, prediction)
     return SegmentEstimate(
         blocks=sum(1 for _ in plan.handover.targets()),
@@ -156,8 +155,18 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     )
 
 
-def _block(plan: PredictPlan) -> tuple[int, int, int]:
-    return plan.handover.grid.size
+def _bytes_per_block(plan: PredictPlan) -> int:
+    """Say what a task holds: all that its tiles see, what they add up to, and what is written."""
+    raw, grid, maps = plan.image.levels[plan.level], plan.handover.grid, len(plan.outputs)
+    seen, added, written = 1, 1, 1
+    for axis in range(3):
+        lattice, factor = plan.handover.lattice.axes[axis], plan.image.factors[plan.level][axis]
+        block, shape = grid.size[axis], grid.shape[axis]
+        reach = block + (lattice.tile + 2 * plan.margin[axis]) * lattice.scale
+        seen *= min(math.ceil(reach / factor), raw.shape[axis])
+        added *= min(math.ceil(reach), shape)
+        written *= min(block, shape)
+    return seen * (raw.dtype.itemsize + 4) + maps * (2 * added + 3 * written)
 
 
 def _shape(plan: PredictPlan) -> tuple[int, int, int]:
