@@ -42,7 +42,8 @@ test: lint
 soak: $(STAMP)
 	VOLSEG_SOAK=$(or $(SOAK),50) $(BIN)/pytest --timeout 0 -o faulthandler_timeout=0 \
 	  tests/faults tests/test_fuzzing.py tests/test_remote.py \
-	  tests/stages/test_label.py tests/stages/test_predict.py tests/stages/test_predict_centerline.py
+	  tests/stages/test_label.py tests/stages/test_predict.py \
+	  tests/stages/test_predict_centerline.py tests/stages/test_repair.py
 
 bench: $(STAMP)
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -66,7 +66,8 @@ def test_a_full_disk_stops_a_segmentation_which_goes_on_later(
     check_result(volume)
 
 
-@pytest.mark.parametrize("left", [pytest.param(0, marks=pytest.mark.slow), 20_000])
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0, 20_000])
 def test_a_full_disk_while_labelling(faults, check_result, small_disk, left):
     volume = faults.volume(small_disk)
     assert faults.run(faults.segment(volume), faults.fault("label", "error"))[0] == 1
@@ -81,6 +82,7 @@ def test_a_full_disk_while_labelling(faults, check_result, small_disk, left):
     check_result(volume)
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_measuring_leaves_no_table_behind(faults, check_result, small_disk):
     volume = faults.volume(small_disk)
     assert faults.run(faults.segment(volume))[0] == 0

@@ -89,6 +89,7 @@ def test_a_block_that_fails_three_times_stops_no_other(faults, check_result):
     check_result(volume)
 
 
+@pytest.mark.slow
 def test_a_block_that_fails_twice_is_tried_again(faults, check_result):
     volume = faults.volume()
     for task in ("label", "write"):

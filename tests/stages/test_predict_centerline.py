@@ -176,7 +176,7 @@ def test_centerlines_of_a_complete_mask_are_added_and_the_mask_is_left_alone(
     assert open_centerlines(volume, NAME).attributes["complete"]
 
 
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("first", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_after_a_failure_between_both_writes_the_same_command_completes_them(
     model, volume, reference, monkeypatch, first
 ):
@@ -211,7 +211,7 @@ def interrupt(volume, chosen, monkeypatch):
             predict(volume, chosen, NoProgress())
 
 
-@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_interrupted_run_is_not_finished_as_another(model, volume, monkeypatch, stored):
     interrupt(volume, options(model, store_centerline=stored), monkeypatch)
     with pytest.raises(ConflictError, match="centerline was"):

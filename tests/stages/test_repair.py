@@ -63,6 +63,9 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+FLIP = pytest.param(flip, marks=pytest.mark.slow)
+
+
 def tiles_for(volume: Path, options: SegmentOptions, *targets) -> int:
     """Count the tiles that reach into some blocks."""
     handover = plan_prediction(volume, options.predict).handover
@@ -82,7 +85,7 @@ def test_intact_results_are_left_alone(volume, options):
     assert digest(volume) == before
 
 
-@pytest.mark.parametrize("harm", [cut_off, flip, Path.unlink])
+@pytest.mark.parametrize("harm", [cut_off, FLIP, Path.unlink])
 def test_a_block_of_probabilities_is_made_again_from_its_own_tiles(volume, options, harm):
     segment(volume, options(), NoProgress())
     before = digest(volume)
@@ -97,7 +100,7 @@ def test_a_block_of_probabilities_is_made_again_from_its_own_tiles(volume, optio
 
 
 @pytest.mark.parametrize("rules", [{}, {"split": "distance", "fill_holes": True}])
-@pytest.mark.parametrize("harm", [cut_off, flip])
+@pytest.mark.parametrize("harm", [cut_off, FLIP])
 def test_a_block_of_labels_is_painted_again_and_no_other(volume, options, harm, rules, monkeypatch):
     segment(volume, options(**rules), NoProgress())
     before = digest(volume)
@@ -130,7 +133,7 @@ def test_a_damaged_level_of_a_pyramid_is_built_again(volume, options, array):
     assert digest(volume) == before
 
 
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damaged", [PROBABILITIES, LINES])
 def test_mask_and_centerlines_are_repaired_whichever_is_damaged(volume, options, damaged, together):
     if not together:

@@ -427,9 +427,7 @@ def test_rules_that_are_not_known_are_not_judged(volume):
     assert finding.voxel == (0, 0, 0)
 
 
-@pytest.mark.parametrize(
-    "rules", [{"fill_holes": True}, {"split": "distance"}, {"split": "kmeans", "fill_holes": True}]
-)
+@pytest.mark.parametrize("rules", [{"split": "distance"}, {"split": "kmeans", "fill_holes": True}])
 def test_filled_and_split_objects_are_compared_with_the_same_made_anew(volume, rules):
     rules |= {"threshold": 200 / 255, "seed_threshold": 220 / 255, "min_size": 3}
     options = LabelOptions(**rules, shard=SHARD, engine=ENGINE, overwrite=True)
