@@ -25,7 +25,7 @@ from volseg.shape import (
     sphericities,
     standard_deviations,
 )
-from volseg.surface import Crossings, euler_numbers, surface_areas
+from volseg.surface import Crossings, surface_areas
 from volseg.types import Roi, VoxelSize
 
 AXES = "zyx"
@@ -173,7 +173,7 @@ def object_table(
         if areas is None:
             areas = surface_areas(sums.crossings, table.spacing)
         _add_shapes(table, sums.moments, areas)
-        table.add("euler_number", euler_numbers(sums.crossings))
+        table.add("euler_number", sums.crossings.euler)
     if singles.lengths is not None and singles.branches is not None:
         table.add_size("centerline_length", singles.lengths)
         table.add("centerline_branches", singles.branches)

@@ -7,18 +7,18 @@ those before. So whatever is read is looked at once, while it is in the processo
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import roi_shape, shift
+from volseg.blocks import roi_shape
 from volseg.moments import PAIRS, Moments, Values
 from volseg.statistics import ObjectSums
-from volseg.surface import Crossings, code_counts
+from volseg.surface import Crossings
+from volseg.surface_sums import COUNTS, Drawing, Faces, Place, sum_surfaces
 from volseg.types import Roi, Zyx
 from volseg.voxel_sums import (
     HIGHEST,
@@ -33,18 +33,18 @@ from volseg.voxel_sums import (
     TOTAL,
     VALUES,
     VOXELS,
+    WORD,
     Sums,
     enlarge,
-    number_voxels,
-    sum_cells,
-    sum_moments,
-    sum_values,
+    list_runs,
+    sum_voxels,
 )
 
 Read: TypeAlias = Callable[[Roi], NDArray[Any] | None]
 """Reads a box of the volume; None may stand for one that is all 0."""
 
 SMALLEST_TABLE = 1 << 10
+NOTHING = np.zeros((0, 0, 0), np.uint8)
 LARGEST = np.iinfo(np.int64).max
 
 
@@ -82,29 +82,16 @@ def tally(
     areas : int64, voxels of objects in each slice of the block
     """
     cuts = [_cut(s, p, halo=shapes) for s, p in zip(core, piece, strict=True)]
-    origin = [c[0].start for c in cuts]
-    found, faces = (
-        _Found(piece),
-        _Faces([c[-1].stop - o for c, o in zip(cuts, origin, strict=True)], piece),
-    )
+    found, faces = _Found(piece), _no_faces((len(cuts[1]), len(cuts[2])), piece)
     areas = np.zeros(roi_shape(core)[0], np.int64)
-    for z, y, x in itertools.product(*cuts):
-        box, local = (z, y, x), shift((z, y, x), origin)
-        labels = readers.labels(box)
+    for z, (j, y), (i, x) in itertools.product(cuts[0], enumerate(cuts[1]), enumerate(cuts[2])):
+        box = z, y, x
+        inside = z.start >= core[0].start and y.start >= core[1].start and x.start >= core[2].start
+        found.list_runs(readers.labels(box))
+        if inside and found.count:
+            found.sum_voxels(box, readers, areas[z.start - core[0].start :])
         if shapes:
-            faces.enter(local)
-        if labels is None and not (shapes and faces.touch(local)):
-            continue
-        found.number(labels, roi_shape(box))
-        if shapes:
-            faces.fill(found.cube, local)
-        if all(b.start >= s.start for b, s in zip(box, core, strict=True)):
-            if labels is not None:
-                found.sum_voxels(box, readers, areas[z.start - core[0].start :])
-            if shapes:
-                found.sum_cells(box, shape)
-        if shapes:
-            faces.keep(found.cube, local)
+            found.sum_surfaces(box, shape if inside else None, faces, (j, i))
     return found.finish(readers, shapes=shapes), areas
 
 
@@ -115,81 +102,49 @@ def _cut(span: slice, step: int, *, halo: bool) -> list[slice]:
     return before + [slice(a, b) for a, b in itertools.pairwise(bounds)]
 
 
-class _Faces:
-    """The last plane, row of columns and column of slots before the piece that comes next."""
-
-    def __init__(self, extent: Sequence[int], piece: Zyx) -> None:
-        _, height, width = extent
-        self.plane = np.zeros((height, width), np.int32)
-        self.rows = np.zeros((piece[0] + 1, width), np.int32)
-        self.column = np.zeros((piece[0] + 1, piece[1] + 1), np.int32)
-
-    def enter(self, local: Roi) -> None:
-        """Forget what lies at the other end of the block."""
-        _, y, x = local
-        if y.start == 0:
-            self.rows[:, x] = 0
-        if x.start == 0:
-            self.column[:] = 0
-
-    def touch(self, local: Roi) -> bool:
-        """Tell whether there is anything just before a piece."""
-        return any(face.any() for face in self._views(local))
-
-    def fill(self, cube: NDArray[np.int32], local: Roi) -> None:
-        """Write a piece's halo."""
-        plane, rows, column = self._views(local)
-        (d, h), w = column.shape, plane.shape[1]
-        cube[0, 1:h, 1 : w + 1] = plane
-        cube[:d, 0, 1 : w + 1] = rows
-        cube[:d, :h, 0] = column
-
-    def keep(self, cube: NDArray[np.int32], local: Roi) -> None:
-        """Keep what the next pieces need as their halo."""
-        plane, rows, column = self._views(local)
-        (d, h), w = column.shape, plane.shape[1]
-        plane[:] = cube[d - 1, 1:h, 1 : w + 1]
-        rows[:] = cube[:d, h - 1, 1 : w + 1]
-        column[:] = cube[:d, :h, w]
-
-    def _views(self, local: Roi) -> tuple[NDArray[np.int32], ...]:
-        z, y, x = local
-        depth, height = z.stop - z.start + 1, y.stop - y.start + 1
-        return self.plane[y, x], self.rows[:depth, x], self.column[:depth, :height]
+def _no_faces(pieces: tuple[int, int], piece: Zyx) -> Faces:
+    """Make room for the faces of so many pieces along y and x."""
+    d, h, w = piece
+    return Faces(
+        np.zeros((*pieces, h * w), np.int32),
+        np.zeros((pieces[1], (d + 1) * w), np.int32),
+        np.zeros((d + 1) * (h + 1), np.int32),
+    )
 
 
 class _Found:
     """The objects that were met so far, and their sums, a row for each slot."""
 
     def __init__(self, piece: Zyx) -> None:
-        # a halo on all sides; the one behind is there at the volume's end only, and stays 0
-        self.cube = np.zeros([n + 2 for n in piece], np.int32)
-        self.runs = np.empty((math.prod(piece), RUN), np.int32)
+        d, h, w = piece
+        self.runs = np.empty(((d + 1) * (h + 1) * (w + 1), RUN), np.int32)
         self.count = 0
-        self.cells = np.empty((8 * math.prod(self.cube.shape[1:]), 2), np.int32)
+        self.drawn = np.empty((d + 2, w // WORD + 2, h + 2), np.uint64)
         self.keys = np.zeros(SMALLEST_TABLE, np.uint64)
         self.slots = np.zeros(SMALLEST_TABLE, np.int32)
         self.used = 0
         self.moments = _no_moments(self.room)
-        self.crossings = np.zeros((self.room, code_counts().shape[1]), np.int64)
+        self.crossings = np.zeros((self.room, COUNTS), np.int64)
         self.intensity, self.probability = _no_values(self.room), _no_values(self.room)
+        self.space = self._space()
 
     @property
     def room(self) -> int:
         """How many slots the table may give; with half of its places free it stays fast."""
         return len(self.keys) // 2
 
-    def number(self, labels: NDArray[Any] | None, shape: Zyx) -> None:
-        """Write a piece's slots into the cube, and list their runs."""
-        d, h, w = shape
+    def _space(self) -> Drawing:
+        heads, met = np.zeros((2, self.room + 1), np.int32)
+        return Drawing(self.drawn, heads, met)
+
+    def list_runs(self, labels: NDArray[Any] | None) -> None:
+        """List a piece's runs."""
         self.count = 0
         if labels is None:
-            self.cube[1 : d + 1, 1 : h + 1, 1 : w + 1] = 0
             return
         known = _unsigned(labels)
         while True:
-            table = self.keys, self.slots, self.used
-            used, count = number_voxels(known, self.cube, self.runs, *table)
+            used, count = list_runs(known, self.runs, self.keys, self.slots, self.used)
             if used >= 0:
                 break
             self._enlarge()
@@ -205,33 +160,26 @@ class _Found:
         self.crossings = np.concatenate([self.crossings, np.zeros_like(self.crossings)])
         self.intensity = np.concatenate([self.intensity, _no_values(rows)])
         self.probability = np.concatenate([self.probability, _no_values(rows)])
+        self.space = self._space()
 
     def sum_voxels(self, box: Roi, readers: Readers, areas: NDArray[np.int64]) -> None:
         """Add a piece's voxels."""
-        if not self.count:
-            return
         origin = box[0].start, box[1].start, box[2].start
-        sum_moments(self.runs, self.count, origin, self.moments, areas)
-        for read, sums in (
-            (readers.intensity, self.intensity),
-            (readers.probability, self.probability),
-        ):
-            values = None if read is None else read(box)
-            if read is not None:
-                absent = np.zeros(roi_shape(box), np.uint8)
-                sum_values(self.runs, self.count, absent if values is None else values, sums)
+        values = (
+            (_read(readers.intensity, box), self.intensity),
+            (_read(readers.probability, box), self.probability),
+        )
+        sum_voxels(self.runs, self.count, origin, areas, self.moments, values)
 
-    def sum_cells(self, box: Roi, shape: Zyx) -> None:
-        """Add a piece's cells."""
-        d, h, w = (s.stop - s.start + 1 + (s.stop == n) for s, n in zip(box, shape, strict=True))
-        near = roi_shape(box)
-        if d > near[0] + 1:
-            self.cube[d - 1] = 0
-        if h > near[1] + 1:
-            self.cube[:, h - 1] = 0
-        if w > near[2] + 1:
-            self.cube[:, :, w - 1] = 0
-        sum_cells(self.cube, (d, h, w), code_counts(), self.crossings, self.cells)
+    def sum_surfaces(self, box: Roi, shape: Zyx | None, faces: Faces, at: tuple[int, int]) -> None:
+        """Add a piece's pairs, unless the volume's shape is missing; keep its faces."""
+        d, h, w = extent = roi_shape(box)
+        ends = (0, 0, 0)
+        if shape is not None:
+            z, y, x = box
+            ends = d + (z.stop == shape[0]), h + (y.stop == shape[1]), w + (x.stop == shape[2])
+        place = Place(extent, ends, at)
+        sum_surfaces(self.runs, self.count, place, faces, self.space, self.crossings)
 
     def finish(self, readers: Readers, *, shapes: bool) -> ObjectSums:
         """Return the sums, by label."""
@@ -249,6 +197,14 @@ class _Found:
             _values(labels[own], self.intensity[own]) if readers.intensity else None,
             _values(labels[own], self.probability[own]) if readers.probability else None,
         )
+
+
+def _read(read: Read | None, box: Roi) -> NDArray[Any]:
+    """Read a box; without a reader it is empty."""
+    if read is None:
+        return NOTHING
+    values = read(box)
+    return np.zeros(roi_shape(box), np.uint8) if values is None else values
 
 
 def _unsigned(labels: NDArray[Any]) -> NDArray[Any]:

@@ -9,12 +9,12 @@ in the processor's cache. Source: Zarr v3, ``sharding_indexed``.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from io import FileIO
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import google_crc32c
 import numpy as np
@@ -22,7 +22,7 @@ import tensorstore as ts
 from numcodecs import zstd
 from numpy.typing import NDArray
 
-from volseg.blocks import Grid, shift
+from volseg.blocks import Grid
 from volseg.errors import StorageError
 from volseg.io.arrays import COMPRESSION_LEVEL, StoredArray, describe
 from volseg.io.attributes import parse_json
@@ -34,6 +34,10 @@ ABSENT = 2**64 - 1
 
 CHECKSUM = 4
 """Bytes of a CRC-32C."""
+RESIDUE = 0x48674BC7
+"""The CRC-32C of anything with its own CRC-32C behind it."""
+KEPT_OPEN = 4
+"""Shards of an array that a reader keeps open: those that lie along x in the largest blocks."""
 INNER, INDEX = ("bytes", "zstd", "crc32c"), ("bytes", "crc32c")
 """The codecs of chunks, and of a shard's index."""
 KEYS = ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}})
@@ -161,6 +165,8 @@ class ChunkReader:
 
     def __init__(self, array: StoredArray) -> None:
         self.array = array
+        z, y, x = (s // c for s, c in zip(array.shard, array.chunk, strict=True))
+        self._counts = z, y, x
         self._shards: dict[Zyx, _Shard | None] = {}
         self._chunk: Zyx | None = None
         self._decoded: NDArray[Any] | None = None
@@ -174,64 +180,72 @@ class ChunkReader:
         StorageError
             If the chunk is damaged or cannot be read.
         """
-        array = self.array
-        z, y, x = (s.start // n for s, n in zip(box, array.chunk, strict=True))
-        if (z, y, x) != self._chunk:
+        z, y, x = box
+        depth, height, width = self.array.chunk
+        chunk = z.start // depth, y.start // height, x.start // width
+        if chunk != self._chunk:
+            self._chunk = None  # until what stands there is whole again
             try:
-                self._decoded = self._decode((z, y, x))
+                self._decoded = self._decode(chunk)
             except (OSError, ValueError, RuntimeError) as error:
-                where = f"{array.path} at {describe(box)}"
+                where = f"{self.array.path} at {describe(box)}"
                 raise StorageError(f"cannot read {where}: {error}") from error
-            self._chunk = z, y, x
+            self._chunk = chunk
         if self._decoded is None:
             return None
-        corner = [c * n for c, n in zip((z, y, x), array.chunk, strict=True)]
-        return self._decoded[shift(box, corner)]
+        top, left = chunk[1] * height, chunk[2] * width
+        return self._decoded[
+            z.start - chunk[0] * depth : z.stop - chunk[0] * depth,
+            y.start - top : y.stop - top,
+            x.start - left : x.stop - left,
+        ]
 
     def _decode(self, chunk: Zyx) -> NDArray[Any] | None:
-        array = self.array
-        z, y, x = (s // c for s, c in zip(array.shard, array.chunk, strict=True))
-        index = chunk[0] // z, chunk[1] // y, chunk[2] // x
-        if index not in self._shards:
-            path = array.path / "c" / "/".join(map(str, index))
-            self._shards[index] = _find_shard(path, (z, y, x))
-        shard = self._shards[index]
-        if shard is None:
+        (i, z), (j, y), (k, x) = map(divmod, chunk, self._counts)
+        if (i, j, k) not in self._shards:
+            if len(self._shards) == KEPT_OPEN:
+                del self._shards[next(iter(self._shards))]
+            self._shards[i, j, k] = _find_shard(self.array.path / f"c/{i}/{j}/{k}", self._counts)
+        shard = self._shards[i, j, k]
+        packed = None if shard is None else shard.read((z, y, x))
+        if packed is None:
             return None
-        offset, length = shard.table[chunk[0] % z, chunk[1] % y, chunk[2] % x].tolist()
-        if offset == ABSENT:
-            return None
-        self._chunk = None  # until what stands there is whole again
-        with FileIO(shard.path) as file:
-            zstd.decompress(_read_checked(file, offset, length), self._space)
+        zstd.decompress(packed, self._space)
         return self._space
 
 
-@dataclass(frozen=True)
 class _Shard:
-    """A file, and where its chunks are: offsets and lengths."""
+    """A file that is open, and where its chunks are: offsets and lengths."""
 
-    path: str
-    table: NDArray[np.uint64]
+    def __init__(self, file: int, table: NDArray[np.uint64]) -> None:
+        self._file, self._table = file, table
+        finalize(self, os.close, file)
+
+    def read(self, chunk: Zyx) -> memoryview | None:
+        """Read a chunk, by its position; None if it is not stored."""
+        offset, length = self._table[chunk].tolist()
+        return None if offset == ABSENT else _read_checked(self._file, offset, length)
 
 
 def _find_shard(path: Path, counts: Zyx) -> _Shard | None:
-    """Find a shard; None if there is none, so that all of it is 0."""
+    """Open a shard; None if there is none, so that all of it is 0."""
     size = 16 * math.prod(counts) + CHECKSUM
     try:
-        with path.open("rb", buffering=0) as file:
-            packed = _read_checked(file, path.stat().st_size - size, size)
+        file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    return _Shard(str(path), np.frombuffer(packed, "<u8").reshape(*counts, 2))
+    try:
+        packed = _read_checked(file, os.fstat(file).st_size - size, size)
+    except BaseException:
+        os.close(file)
+        raise
+    return _Shard(file, np.frombuffer(packed, "<u8").reshape(*counts, 2))
 
 
-def _read_checked(file: FileIO, offset: int, length: int) -> bytes:
+def _read_checked(file: int, offset: int, length: int) -> memoryview:
     """Read a part of a shard, without its checksum."""
     if offset >= 0:
-        file.seek(offset)
-        content = file.read(length)
-        checksum: int = google_crc32c.value(content[:-CHECKSUM])
-        if content[-CHECKSUM:] == checksum.to_bytes(CHECKSUM, "little"):
-            return content[:-CHECKSUM]
+        content = os.pread(file, length, offset)
+        if len(content) == length and google_crc32c.value(content) == RESIDUE:
+            return memoryview(content)[:-CHECKSUM]
     raise ValueError("a checksum is wrong: the shard is damaged, or cut off")
