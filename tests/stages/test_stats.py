@@ -10,9 +10,10 @@ import pytest
 import tifffile
 from skimage.measure import regionprops_table
 
-from volseg.blocks import full_roi
+from volseg.blocks import Grid, full_roi
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.io.arrays import ArraySpec, create_array
+from volseg.io.label_sources import open_label_path
 from volseg.io.volumes import (
     create_image,
     labels_path,
@@ -26,6 +27,7 @@ from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.engine import EngineOptions
 from volseg.stages.progress import NoProgress
 from volseg.stages.stats import StatsOptions, stats, write_objects
+from volseg.stages.stats_block import order_blocks
 from volseg.surface import surface_areas
 from volseg.tally import Readers, tally
 
@@ -283,3 +285,17 @@ def test_pandas_reads_the_tables(tmp_path, labels):
     write_objects([found], tmp_path / "all.csv")
     read = pandas.read_csv(tmp_path / "all.csv")
     np.testing.assert_allclose(read["surface_area_nm2"], frame["surface_area_nm2"])
+
+
+def test_the_heaviest_of_few_blocks_come_first(tmp_path):
+    # noise takes more room than nothing, and than one object
+    labels = np.zeros((16, 32, 64), np.uint32)
+    labels[8:, :, :32] = 7
+    labels[8:, :, 32:] = np.random.default_rng(0).integers(1, 99, (8, 32, 32))
+    spec = ArraySpec(labels.shape, "uint32", (8, 32, 32), (8, 32, 32))
+    create_array(tmp_path / "labels", spec).write(full_roi(labels.shape), labels)
+    source, grid = open_label_path(tmp_path / "labels"), Grid(labels.shape, (8, 32, 32))
+    found = [block.index for block in order_blocks(source, grid, 2)]
+    assert found == [(1, 0, 1), (1, 0, 0), (0, 0, 0), (0, 0, 1)]
+    many = Grid(labels.shape, (1, 8, 8))
+    assert list(order_blocks(source, many, 1)) == list(many.blocks())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ CHECKSUM = 4
 """Bytes of a CRC-32C."""
 RESIDUE = 0x48674BC7
 """The CRC-32C of anything with its own CRC-32C behind it."""
+READ_AHEAD = 1 << 15
+"""Bytes that are read at least: many chunks of labels, less than one of most images."""
 KEPT_OPEN = 4
 """Shards of an array that a reader keeps open: those that lie along x in the largest blocks."""
 INNER, INDEX = ("bytes", "zstd", "crc32c"), ("bytes", "crc32c")
@@ -155,6 +158,15 @@ def _are(codecs: Sequence[Any], names: Sequence[str]) -> bool:
     return [c["name"] for c in codecs] == list(names) and orders == {"little"}
 
 
+def stored_bytes(array: StoredArray, region: Roi) -> int:
+    """Count the bytes of the shards that a region of an array that `stores_chunks` touches."""
+    total = 0
+    for shard in Grid(array.shape, array.shard).blocks(region):
+        with suppress(OSError):  # most often there is none; else reading it says so
+            total += _shard_path(array, shard.index).stat().st_size
+    return total
+
+
 class ChunkReader:
     """Reads boxes that lie in one chunk each, of an array that `stores_chunks`; for one thread.
 
@@ -201,13 +213,15 @@ class ChunkReader:
         ]
 
     def _decode(self, chunk: Zyx) -> NDArray[Any] | None:
-        (i, z), (j, y), (k, x) = map(divmod, chunk, self._counts)
+        depth, height, width = self._counts
+        i, j, k = chunk[0] // depth, chunk[1] // height, chunk[2] // width
         if (i, j, k) not in self._shards:
             if len(self._shards) == KEPT_OPEN:
                 del self._shards[next(iter(self._shards))]
-            self._shards[i, j, k] = _find_shard(self.array.path / f"c/{i}/{j}/{k}", self._counts)
+            self._shards[i, j, k] = _find_shard(_shard_path(self.array, (i, j, k)), self._counts)
         shard = self._shards[i, j, k]
-        packed = None if shard is None else shard.read((z, y, x))
+        row = chunk[0] % depth * height + chunk[1] % height
+        packed = None if shard is None else shard.read(row * width + chunk[2] % width)
         if packed is None:
             return None
         zstd.decompress(packed, self._space)
@@ -215,37 +229,54 @@ class ChunkReader:
 
 
 class _Shard:
-    """A file that is open, and where its chunks are: offsets and lengths."""
+    """A file that is open, and where its chunks are.
 
-    def __init__(self, file: int, table: NDArray[np.uint64]) -> None:
+    Parameters
+    ----------
+    file : descriptor, closed with the shard
+    table : offset and length of each chunk, in raster order
+    """
+
+    def __init__(self, file: int, table: list[list[int]]) -> None:
         self._file, self._table = file, table
+        self._ahead, self._start = b"", 0
         finalize(self, os.close, file)
 
-    def read(self, chunk: Zyx) -> memoryview | None:
-        """Read a chunk, by its position; None if it is not stored."""
-        offset, length = self._table[chunk].tolist()
-        return None if offset == ABSENT else _read_checked(self._file, offset, length)
+    def read(self, chunk: int) -> memoryview | None:
+        """Read a chunk, by its number; None if it is not stored. Small ones are read together."""
+        offset, length = self._table[chunk]
+        if offset == ABSENT:
+            return None
+        if not self._start <= offset <= offset + length <= self._start + len(self._ahead):
+            self._ahead = os.pread(self._file, max(length, READ_AHEAD), offset)
+            self._start = offset
+        first = offset - self._start
+        return _checked(self._ahead[first : first + length])
+
+
+def _shard_path(array: StoredArray, index: Zyx) -> Path:
+    return array.path / "c" / "/".join(map(str, index))
 
 
 def _find_shard(path: Path, counts: Zyx) -> _Shard | None:
     """Open a shard; None if there is none, so that all of it is 0."""
-    size = 16 * math.prod(counts) + CHECKSUM
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        packed = _read_checked(file, os.fstat(file).st_size - size, size)
+        size = 16 * math.prod(counts) + CHECKSUM
+        start = os.fstat(file).st_size - size
+        packed = _checked(os.pread(file, size, start) if start >= 0 else b"")
     except BaseException:
         os.close(file)
         raise
-    return _Shard(file, np.frombuffer(packed, "<u8").reshape(*counts, 2))
+    table = np.frombuffer(packed, "<u8").reshape(-1, 2).tolist()
+    return _Shard(file, table)
 
 
-def _read_checked(file: int, offset: int, length: int) -> memoryview:
-    """Read a part of a shard, without its checksum."""
-    if offset >= 0:
-        content = os.pread(file, length, offset)
-        if len(content) == length and google_crc32c.value(content) == RESIDUE:
-            return memoryview(content)[:-CHECKSUM]
-    raise ValueError("a checksum is wrong: the shard is damaged, or cut off")
+def _checked(content: bytes) -> memoryview:
+    """Check a part of a shard, and take off its checksum."""
+    if google_crc32c.value(content) != RESIDUE:
+        raise ValueError("a checksum is wrong: the shard is damaged, or cut off")
+    return memoryview(content)[:-CHECKSUM]

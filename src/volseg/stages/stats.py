@@ -25,7 +25,7 @@ from volseg.io.volumes import Image, open_image, probabilities_path, slices_path
 from volseg.shape import too_large
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
-from volseg.stages.stats_block import MeasureBlock, plan_blocks
+from volseg.stages.stats_block import MeasureBlock, order_blocks, plan_blocks
 from volseg.stages.stats_objects import LARGEST_BOX, MeasureObject, measure_singly
 from volseg.statistics import ObjectSums, Scale, SingleObjects, merge_sums, object_table
 from volseg.summary import Summary, slice_table, summarise
@@ -222,7 +222,8 @@ def measure(
         return []
 
     try:
-        run_blocks(task, grid.blocks(), engine, on_result=on_result)
+        blocks = order_blocks(task.source, grid, engine.lanes)
+        run_blocks(task, blocks, engine, on_result=on_result)
     finally:
         progress.finish()
     return merge_sums(kept), areas

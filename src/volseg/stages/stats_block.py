@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from volseg.blocks import Block, Grid, grow, roi_shape
 from volseg.io.arrays import StoredArray
 from volseg.io.box_readers import BoxReader, open_reader, piece_of, reads_chunks
 from volseg.io.label_sources import LabelSource
+from volseg.io.shards import stored_bytes
 from volseg.statistics import ObjectSums, Scale
 from volseg.tally import Readers, tally
 from volseg.types import Roi, Zyx
@@ -40,6 +42,15 @@ def plan_blocks(source: LabelSource, lanes: int) -> Grid:
             return grid
         axis = max(range(3), key=lambda k: (size[k] > 1, size[k] * unit[k]))
         size[axis] = -(-size[axis] // 2)
+
+
+def order_blocks(source: LabelSource, grid: Grid, lanes: int) -> Iterable[Block]:
+    """Put the blocks first that hold most, if there are few: a late one keeps others waiting."""
+    few = math.prod(grid.counts) <= 4 * BLOCKS_PER_LANE * lanes
+    array = source.array
+    if array is None or not few or not reads_chunks(array):
+        return grid.blocks()
+    return sorted(grid.blocks(), key=lambda b: stored_bytes(array, b.core), reverse=True)
 
 
 @dataclass(frozen=True)
