@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from volseg.blocks import Grid
 from volseg.errors import StorageError
 from volseg.io.arrays import ArraySpec, create_array, open_array
-from volseg.io.shards import ChunkReader, encode_chunk, stores_chunks, write_shard
+from volseg.io.shards import ChunkReader, encode_chunks, stores_chunks, write_shard
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -22,12 +22,8 @@ sides = st.tuples(*[st.integers(1, 9)] * 3)
 def write_all(array, whole):
     """Write an array shard by shard and chunk by chunk."""
     for shard in Grid(array.shape, array.shard).blocks():
-        inside = whole[shard.core]
-        chunks = {
-            c.index: encode_chunk(inside[c.core], array.chunk)
-            for c in Grid(inside.shape, array.chunk).blocks()
-        }
-        write_shard(array, shard.index, {k: v for k, v in chunks.items() if v is not None})()
+        chunks = encode_chunks(whole[shard.core], array.chunk, (0, 0, 0))
+        write_shard(array, shard.index, chunks)()
 
 
 @given(

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConflictError, ShapeError, StorageError, VolumeError
 from volseg.io.attributes import parse_json
+from volseg.io.compression import LEVEL
 from volseg.io.locations import kvstore_spec, reason
 from volseg.types import Roi, Zyx
 
 DEFAULT_CHUNK: Zyx = (32, 64, 64)
 DEFAULT_SHARD: Zyx = (64, 512, 512)
-COMPRESSION_LEVEL = 1
 LONGEST_AXIS = 1 << 26
 """Voxels along an axis: a brain of 30 cm at 4.5 nm. Metadata that claim more are damaged."""
 LARGEST_CHUNK = 1 << 31
@@ -145,7 +145,7 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
     index = [_codec("bytes", endian="little"), _codec("crc32c")]
     inner = [
         _codec("bytes", endian="little"),
-        _codec("zstd", level=COMPRESSION_LEVEL, checksum=False),
+        _codec("zstd", level=LEVEL, checksum=False),
         _codec("crc32c"),
     ]
     sharding = _codec(

@@ -12,10 +12,10 @@ from zlib import crc32
 import numpy as np
 import safetensors
 import safetensors.numpy
-from numcodecs import zstd
 from numpy.typing import NDArray
 
 from volseg.errors import StorageError
+from volseg.io.compression import pack, unpack
 from volseg.labels import Components, Planes
 from volseg.runs import Runs
 from volseg.types import Labels, Zyx
@@ -99,7 +99,7 @@ class ComponentStore:
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     # numpy's own format is parsed with ast, which Python 3.11 cannot do in several threads at once
     kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    content = bytes(zstd.compress(safetensors.numpy.save(kept), 1))
+    content = pack(safetensors.numpy.save(kept))
     # not synced, which takes longer than all else: what a power cut damages, the checksum finds
     _write_bytes(path, content + crc32(content).to_bytes(CHECKSUM, "little"), sync=False)
 
@@ -124,9 +124,9 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         content, checksum = stored[:-CHECKSUM], stored[-CHECKSUM:]
         if crc32(content).to_bytes(CHECKSUM, "little") != checksum:
             raise ValueError("wrong checksum")
-        return dict(safetensors.numpy.load(bytes(zstd.decompress(content))))
+        return dict(safetensors.numpy.load(unpack(content)))
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
+    except (ValueError, safetensors.SafetensorError) as error:
         path.unlink(missing_ok=True)
         raise StorageError(f"{path} is damaged; run the same command again") from error

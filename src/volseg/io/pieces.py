@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numcodecs import zstd
 
 from volseg.blend import Shares
 from volseg.errors import StorageError
+from volseg.io.compression import pack, unpack
 from volseg.types import Zyx
 
 
@@ -39,7 +40,7 @@ class Pieces:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(path.name + ".tmp")
-            temporary.write_bytes(zstd.compress(np.ascontiguousarray(shares), 1))
+            temporary.write_bytes(pack(np.ascontiguousarray(shares).data))
             os.replace(temporary, path)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
@@ -54,11 +55,11 @@ class Pieces:
         """
         path = self._path(source, target)
         try:
-            content = zstd.decompress(path.read_bytes())
-            return np.frombuffer(content, np.uint16).reshape(shape)
+            size = math.prod(shape) * np.dtype(np.uint16).itemsize
+            return np.frombuffer(unpack(path.read_bytes(), size), np.uint16).reshape(shape)
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error.strerror}") from error
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
             path.unlink(missing_ok=True)
             raise StorageError(f"{path} is damaged; run the same command again") from error
 

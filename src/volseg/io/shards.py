@@ -20,13 +20,13 @@ from weakref import finalize
 import google_crc32c
 import numpy as np
 import tensorstore as ts
-from numcodecs import zstd
 from numpy.typing import NDArray
 
 from volseg.blocks import Grid
 from volseg.errors import StorageError
-from volseg.io.arrays import COMPRESSION_LEVEL, StoredArray, describe
+from volseg.io.arrays import StoredArray, describe
 from volseg.io.attributes import parse_json
+from volseg.io.compression import LEVEL, Decoder, Encoder, pack, unpack
 from volseg.io.locations import as_remote, kvstore_spec, reason
 from volseg.types import Roi, Zyx
 
@@ -46,41 +46,31 @@ INNER, INDEX = ("bytes", "zstd", "crc32c"), ("bytes", "crc32c")
 KEYS = ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}})
 
 
-def encode_chunk(chunk: NDArray[Any], shape: Zyx) -> bytes | None:
-    """Encode a chunk as it is stored; None for one that need not be.
-
-    Parameters
-    ----------
-    chunk : shape up to ``shape``, less at the array's border, where zeros fill the rest
-    shape : of a chunk
-    """
-    if not chunk.max():
-        return None
-    if chunk.shape != shape:
-        pad = [(0, full - n) for n, full in zip(chunk.shape, shape, strict=True)]
-        chunk = np.pad(chunk, pad)
-    little = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<"))
-    packed = bytes(zstd.compress(little, COMPRESSION_LEVEL))
-    checksum: int = google_crc32c.value(packed)
-    return packed + checksum.to_bytes(4, "little")
-
-
 def encode_chunks(part: NDArray[Any], shape: Zyx, corner: Sequence[int]) -> dict[Zyx, bytes]:
-    """Encode a part of a shard, by the positions of its chunks in the shard.
+    """Encode a part of a shard, by the positions of its chunks in the shard; none that is all 0.
 
     Parameters
     ----------
-    part : (z, y, x)
+    part : (z, y, x); less than whole chunks at the array's border, where zeros fill the rest
     shape : of a chunk
     corner : where in the shard the part begins, whole chunks
     """
-    encoded = {}
+    encoded, encoder = {}, Encoder(LEVEL)
     for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), shape).blocks():
-        content = encode_chunk(part[chunk.core], shape)
-        if content is not None:
+        if part[chunk.core].max():
             z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, shape, strict=True))
-            encoded[z, y, x] = content
+            encoded[z, y, x] = _encode(part[chunk.core], shape, encoder)
     return encoded
+
+
+def _encode(chunk: NDArray[Any], shape: Zyx, encoder: Encoder) -> bytes:
+    """Encode a chunk as it is stored."""
+    if chunk.shape != shape:
+        pad = [(0, full - n) for n, full in zip(chunk.shape, shape, strict=True)]
+        chunk = np.pad(chunk, pad)
+    packed = pack(np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<")).data, encoder)
+    checksum: int = google_crc32c.value(packed)
+    return packed + checksum.to_bytes(CHECKSUM, "little")
 
 
 def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Callable[[], None]:
@@ -182,10 +172,12 @@ class ChunkReader:
         self._shards: dict[Zyx, _Shard | None] = {}
         self._chunk: Zyx | None = None
         self._decoded: NDArray[Any] | None = None
-        self._space = np.empty(array.chunk, array.dtype.newbyteorder("<"))
+        self._dtype = array.dtype.newbyteorder("<")
+        self._bytes = math.prod(array.chunk) * array.dtype.itemsize
+        self._decoder = Decoder()
 
     def __call__(self, box: Roi) -> NDArray[Any] | None:
-        """Read a box; None if all of its chunk is 0. The next call may overwrite it.
+        """Read a box; None if all of its chunk is 0.
 
         Raises
         ------
@@ -196,10 +188,10 @@ class ChunkReader:
         depth, height, width = self.array.chunk
         chunk = z.start // depth, y.start // height, x.start // width
         if chunk != self._chunk:
-            self._chunk = None  # until what stands there is whole again
+            self._chunk = self._decoded = None
             try:
                 self._decoded = self._decode(chunk)
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError) as error:
                 where = f"{self.array.path} at {describe(box)}"
                 raise StorageError(f"cannot read {where}: {error}") from error
             self._chunk = chunk
@@ -224,8 +216,8 @@ class ChunkReader:
         packed = None if shard is None else shard.read(row * width + chunk[2] % width)
         if packed is None:
             return None
-        zstd.decompress(packed, self._space)
-        return self._space
+        content = unpack(packed, self._bytes, self._decoder)
+        return np.frombuffer(content, self._dtype).reshape(self.array.chunk)
 
 
 class _Shard:

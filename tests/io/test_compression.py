@@ -1,0 +1,43 @@
+"""What is packed comes back, and what is not whole is an error of one kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zstandard
+
+from volseg.io.compression import Decoder, Encoder, pack, unpack
+
+
+def test_what_is_packed_comes_back():
+    noise = np.random.default_rng(0).integers(0, 9, 5000).astype(np.uint16)
+    encoder, decoder = Encoder(1), Decoder()
+    for content in (b"", b"x" * 100, noise.data):
+        packed, whole = pack(content), bytes(content)
+        assert pack(content, encoder) == packed
+        assert unpack(packed) == unpack(packed, len(whole), decoder) == whole
+
+
+def test_frames_that_do_not_say_their_size():
+    stream = zstandard.ZstdCompressor(level=1).compressobj()
+    packed = stream.compress(b"a" * 1000) + stream.flush()
+    assert zstandard.frame_content_size(packed) == -1
+    assert unpack(packed, 1000) == b"a" * 1000
+    for size in (10, 2000):
+        with pytest.raises(ValueError, match=r"decompressed|not 2000"):
+            unpack(packed, size)
+
+
+def test_a_frame_is_not_believed_to_be_huge():
+    # eight bytes of size: the frame claims 2**60
+    packed = bytes.fromhex("28b52ffd") + b"\xe0" + (2**60).to_bytes(8, "little") + b"\x01\x00\x00"
+    assert zstandard.frame_content_size(packed) == 2**60
+    with pytest.raises(ValueError, match="something else than 512 bytes"):
+        unpack(packed, 512)
+
+
+def test_damage_is_a_value_error():
+    packed = pack(np.random.default_rng(0).integers(0, 9, 5000).tobytes())
+    for bad in (b"", b"nonsense", packed[:20], packed[: len(packed) // 2]):
+        with pytest.raises(ValueError, match=r"decompressed|bytes"):
+            unpack(bad, 40000)
