@@ -89,7 +89,7 @@ class Place(NamedTuple):
 @compiled
 def sum_surfaces(
     runs: Runs, count: int, place: Place, faces: Faces, space: Drawing, sums: Sums
-) -> None:
+) -> bool:
     """Count the pairs of one piece, each for every object that it leaves; then keep its faces.
 
     A pair belongs to the piece that holds the highest z, y and x of its voxels.
@@ -102,6 +102,11 @@ def sum_surfaces(
     faces : what lies before it
     space : workspace
     sums : shape (slots, 14)
+
+    Returns
+    -------
+    bool
+        Whether the faces it leaves may hold anything.
     """
     (d, h, w), (j, i) = place.shape, place.at
     if j == 0:
@@ -116,13 +121,14 @@ def sum_surfaces(
     )
     total = _list_faces(runs, count, near)
     if total == 0:
-        return
+        return False
     for k in range(_link(runs, total, space) if place.ends[0] else 0):
         slot = space.met[k]
         low, high = _draw(runs, slot, place.ends, space)
         _count(space, low, high, place.ends, sums[slot - 1])
         space.heads[slot] = 0
     _keep_faces(runs, count, near)
+    return True
 
 
 @compiled

@@ -82,7 +82,7 @@ def tally(
     areas : int64, voxels of objects in each slice of the block
     """
     cuts = [_cut(s, p, halo=shapes) for s, p in zip(core, piece, strict=True)]
-    found, faces = _Found(piece), _no_faces((len(cuts[1]), len(cuts[2])), piece)
+    found = _Found(piece, (len(cuts[1]), len(cuts[2])))
     areas = np.zeros(roi_shape(core)[0], np.int64)
     for z, (j, y), (i, x) in itertools.product(cuts[0], enumerate(cuts[1]), enumerate(cuts[2])):
         box = z, y, x
@@ -91,7 +91,7 @@ def tally(
         if inside and found.count:
             found.sum_voxels(box, readers, areas[z.start - core[0].start :])
         if shapes:
-            found.sum_surfaces(box, shape if inside else None, faces, (j, i))
+            found.sum_surfaces(box, shape if inside else None, (j, i))
     return found.finish(readers, shapes=shapes), areas
 
 
@@ -115,8 +115,11 @@ def _no_faces(pieces: tuple[int, int], piece: Zyx) -> Faces:
 class _Found:
     """The objects that were met so far, and their sums, a row for each slot."""
 
-    def __init__(self, piece: Zyx) -> None:
+    def __init__(self, piece: Zyx, pieces: tuple[int, int]) -> None:
         d, h, w = piece
+        self.faces = _no_faces(pieces, piece)
+        # whether there may be anything in each plane; last in each one's rows, and the column
+        self.filled = np.zeros([n + 1 for n in pieces], bool)
         self.runs = np.empty(((d + 1) * (h + 1) * (w + 1), RUN), np.int32)
         self.count = 0
         self.drawn = np.empty((d + 2, w // WORD + 2, h + 2), np.uint64)
@@ -171,15 +174,21 @@ class _Found:
         )
         sum_voxels(self.runs, self.count, origin, areas, self.moments, values)
 
-    def sum_surfaces(self, box: Roi, shape: Zyx | None, faces: Faces, at: tuple[int, int]) -> None:
+    def sum_surfaces(self, box: Roi, shape: Zyx | None, at: tuple[int, int]) -> None:
         """Add a piece's pairs, unless the volume's shape is missing; keep its faces."""
+        j, i = at
+        filled = self.filled
+        if not (self.count or filled[j, i] or filled[-1, i] or filled[-1, -1]):
+            return
         d, h, w = extent = roi_shape(box)
         ends = (0, 0, 0)
         if shape is not None:
             z, y, x = box
             ends = d + (z.stop == shape[0]), h + (y.stop == shape[1]), w + (x.stop == shape[2])
         place = Place(extent, ends, at)
-        sum_surfaces(self.runs, self.count, place, faces, self.space, self.crossings)
+        filled[j, i] = filled[-1, i] = filled[-1, -1] = sum_surfaces(
+            self.runs, self.count, place, self.faces, self.space, self.crossings
+        )
 
     def finish(self, readers: Readers, *, shapes: bool) -> ObjectSums:
         """Return the sums, by label."""
