@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.blocks import Grid
+from volseg.blocks import Grid, full_roi
 from volseg.errors import StorageError
 from volseg.io.arrays import ArraySpec, create_array, open_array
 from volseg.io.shards import ChunkReader, encode_chunks, stores_chunks, write_shard
@@ -85,6 +86,18 @@ def test_every_damaged_byte_is_noticed(tmp_path):
         file.write_bytes(good[:length])
         with pytest.raises(StorageError, match=r"cut off|checksum"):
             ChunkReader(array)(Grid(array.shape, array.chunk).block((0, 0, 0)).core)
+
+
+@pytest.mark.parametrize("entry", [(10, 2**40), (2**63, 10), (2**64 - 2, 2**64 - 1), (0, 3)])
+def test_an_index_that_lies_is_noticed(entry, tmp_path):
+    array = create_array(tmp_path / "a", ArraySpec((4, 4, 4), "uint32", (4, 4, 4), (4, 4, 4)))
+    write_all(array, np.ones((4, 4, 4), np.uint32))
+    file = tmp_path / "a" / "c" / "0" / "0" / "0"
+    index = np.array(entry, "<u8").tobytes()
+    checksum = google_crc32c.value(index).to_bytes(4, "little")
+    file.write_bytes(file.read_bytes()[:-20] + index + checksum)
+    with pytest.raises(StorageError, match=r"beyond|checksum"):
+        ChunkReader(array)(full_roi(array.shape))
 
 
 def test_arrays_of_another_form_are_told_apart(tmp_path):

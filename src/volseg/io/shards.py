@@ -226,11 +226,12 @@ class _Shard:
     Parameters
     ----------
     file : descriptor, closed with the shard
+    size : of the file
     table : offset and length of each chunk, in raster order
     """
 
-    def __init__(self, file: int, table: list[list[int]]) -> None:
-        self._file, self._table = file, table
+    def __init__(self, file: int, size: int, table: list[list[int]]) -> None:
+        self._file, self._size, self._table = file, size, table
         self._ahead, self._start = b"", 0
         finalize(self, os.close, file)
 
@@ -239,6 +240,8 @@ class _Shard:
         offset, length = self._table[chunk]
         if offset == ABSENT:
             return None
+        if offset + length > self._size:
+            raise ValueError("its index points beyond it: the shard is damaged")
         if not self._start <= offset <= offset + length <= self._start + len(self._ahead):
             self._ahead = os.pread(self._file, max(length, READ_AHEAD), offset)
             self._start = offset
@@ -257,14 +260,14 @@ def _find_shard(path: Path, counts: Zyx) -> _Shard | None:
     except FileNotFoundError:
         return None
     try:
-        size = 16 * math.prod(counts) + CHECKSUM
-        start = os.fstat(file).st_size - size
-        packed = _checked(os.pread(file, size, start) if start >= 0 else b"")
+        size = os.fstat(file).st_size
+        start = size - 16 * math.prod(counts) - CHECKSUM
+        packed = _checked(os.pread(file, size - start, start) if start >= 0 else b"")
     except BaseException:
         os.close(file)
         raise
     table = np.frombuffer(packed, "<u8").reshape(-1, 2).tolist()
-    return _Shard(file, table)
+    return _Shard(file, size, table)
 
 
 def _checked(content: bytes) -> memoryview:
