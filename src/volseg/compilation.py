@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def forget_stale(package: Path) -> None:
+    """Remove what numba keeps of a package if any source has changed since.
+
+    Numba looks at a function's own file alone, and compiled functions use others, and constants.
+    """
+    found = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(package.glob("*.py"))]
+    state = sha256(repr(found).encode()).hexdigest()
+    folder = package / "__pycache__"
+    noted = folder / "compiled.sha256"
+    with suppress(OSError):  # where nothing can be written, nothing changes either
+        if not noted.exists() or noted.read_text(encoding="ascii") != state:
+            for index in folder.glob("*.nbi"):
+                index.unlink(missing_ok=True)
+            noted.write_text(state, encoding="ascii")
+
+
+forget_stale(Path(__file__).parent)
 
 
 def compiled(function: Function) -> Function:

@@ -124,7 +124,7 @@ def sum_surfaces(
         return False
     for k in range(_link(runs, total, space) if place.ends[0] else 0):
         slot = space.met[k]
-        low, high = _draw(runs, slot, place.ends, space)
+        low, high = _draw(runs, slot, space)
         _count(space, low, high, place.ends, sums[slot - 1])
         space.heads[slot] = 0
     _keep_faces(runs, count, near)
@@ -175,20 +175,22 @@ def _link(runs: Runs, count: int, space: Drawing) -> int:
 
 
 @compiled
-def _draw(
-    runs: Runs, slot: int, ends: Zyx, space: Drawing
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Draw an object; return the first (z, y) at which it may have pairs, and that after them."""
-    low, high = (ends[0], ends[1]), (-1, -1)
+def _draw(runs: Runs, slot: int, space: Drawing) -> tuple[Zyx, Zyx]:
+    """Draw an object; return the first (z, y, word) at which it may have pairs, and that after."""
+    depth, words, height = space.drawn.shape
+    low, high = (depth, height, words), (-1, -1, 0)
     k = space.heads[slot]
     while k:
         z, y = int(runs[k - 1, Z]), int(runs[k - 1, Y])
-        low, high = (min(low[0], z), min(low[1], y)), (max(high[0], z), max(high[1], y))
+        first, last = (int(runs[k - 1, START]) + 1) // WORD, int(runs[k - 1, STOP]) // WORD
+        low = min(low[0], z), min(low[1], y), min(low[2], first)
+        high = max(high[0], z), max(high[1], y), max(high[2], last)
         k = runs[k - 1, NEXT]
-    low = max(low[0], 0), max(low[1], 0)
+    # a pair's other voxel may stand in the word before
+    low = max(low[0], 0), max(low[1], 0), max(low[2] - 1, 0)
     # planes and rows are counted from the halo on
     for z in range(low[0], high[0] + 3):
-        space.drawn[z, :, low[1] : high[1] + 3] = 0
+        space.drawn[z, low[2] : high[2] + 2, low[1] : high[1] + 3] = 0
     k = space.heads[slot]
     while k:
         z, y = runs[k - 1, Z] + 1, runs[k - 1, Y] + 1
@@ -198,17 +200,15 @@ def _draw(
             bits = FULL >> np.uint64(WORD - 1 - high_bit + low_bit) << np.uint64(low_bit)
             space.drawn[z, word, y] |= bits
         k = runs[k - 1, NEXT]
-    return low, (high[0] + 2, high[1] + 2)
+    return low, (high[0] + 2, high[1] + 2, high[2] + 1)
 
 
 @compiled
-def _count(
-    space: Drawing, low: tuple[int, int], high: tuple[int, int], ends: Zyx, sums: Sums
-) -> None:
+def _count(space: Drawing, low: Zyx, high: Zyx, ends: Zyx, sums: Sums) -> None:
     """Add the pairs of the object that is drawn to its row of sums."""
     drawn = space.drawn
     for z in range(low[0], min(high[0], ends[0])):
-        for word in range((ends[2] + WORD - 1) // WORD):
+        for word in range(low[2], min(high[2], (ends[2] + WORD - 1) // WORD)):
             n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = n11 = n12 = euler = np.int64(0)
             # bits at which there are pairs: each has the voxel there, and that before
             mask = FULL >> np.uint64(max(WORD * (word + 1) - ends[2], 0))

@@ -78,7 +78,7 @@ def tally(
 
     Returns
     -------
-    sums : of the block; surfaces also of objects beside it, as far as its cells reach there
+    sums : of the block; surfaces also of objects beside it, as far as its pairs reach there
     areas : int64, voxels of objects in each slice of the block
     """
     cuts = [_cut(s, p, halo=shapes) for s, p in zip(core, piece, strict=True)]

@@ -83,12 +83,12 @@ def list_runs(
     for z in range(depth):
         flat = labels[z].reshape(height * width)
         found = find_spans(flat, width, spans)
-        if used + found > len(keys) // 2:
-            return -1, 0
         for k in range(found):
             start, stop = spans[k]
             label, y = np.uint64(flat[start]), start // width
             if label != known:
+                if used == len(keys) // 2:
+                    return -1, 0
                 known, slot = label, find_slot(label, keys, slots, used)
                 used = max(used, slot)
             runs[count, SLOT], runs[count, Z], runs[count, Y] = slot, z, y

@@ -38,6 +38,6 @@ def test_a_frame_is_not_believed_to_be_huge():
 
 def test_damage_is_a_value_error():
     packed = pack(np.random.default_rng(0).integers(0, 9, 5000).tobytes())
-    for bad in (b"", b"nonsense", packed[:20], packed[: len(packed) // 2]):
+    for bad in (b"", b"nonsense", packed[:20], packed[: len(packed) // 2], packed + packed):
         with pytest.raises(ValueError, match=r"decompressed|bytes"):
             unpack(bad, 40000)

@@ -34,8 +34,10 @@ def unpack(packed: Data, size: int | None = None, decoder: Decoder | None = None
     try:
         if size is not None and zstandard.frame_content_size(packed) not in (-1, size):
             raise ValueError(f"it holds something else than {size} bytes")
-        content = (decoder or Decoder()).decompress(packed, max_output_size=size or 0)
-    except zstandard.ZstdError as error:
+        content = (decoder or Decoder()).decompress(
+            packed, max_output_size=size or 0, allow_extra_data=False
+        )
+    except (zstandard.ZstdError, MemoryError) as error:
         raise ValueError(f"it cannot be decompressed: {error}") from error
     if size is not None and len(content) != size:
         raise ValueError(f"it holds {len(content)} bytes, not {size}")

@@ -39,8 +39,8 @@ RESIDUE = 0x48674BC7
 """The CRC-32C of anything with its own CRC-32C behind it."""
 READ_AHEAD = 1 << 15
 """Bytes that are read at least: many chunks of labels, less than one of most images."""
-KEPT_OPEN = 4
-"""Shards of an array that a reader keeps open: those that lie along x in the largest blocks."""
+ROW, MOST_OPEN = 1024, 16
+"""A reader keeps open the shards along so many voxels of x, and two more, but no more than this."""
 INNER, INDEX = ("bytes", "zstd", "crc32c"), ("bytes", "crc32c")
 """The codecs of chunks, and of a shard's index."""
 KEYS = ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}})
@@ -208,7 +208,7 @@ class ChunkReader:
         depth, height, width = self._counts
         i, j, k = chunk[0] // depth, chunk[1] // height, chunk[2] // width
         if (i, j, k) not in self._shards:
-            if len(self._shards) == KEPT_OPEN:
+            if len(self._shards) == min(ROW // self.array.shard[2] + 2, MOST_OPEN):
                 del self._shards[next(iter(self._shards))]
             self._shards[i, j, k] = _find_shard(_shard_path(self.array, (i, j, k)), self._counts)
         shard = self._shards[i, j, k]

@@ -23,6 +23,8 @@ SLAB_VOXELS = 1 << 24
 """Of what is read slab by slab, because its chunks are of another form than volseg's."""
 LARGEST_BLOCK: Zyx = (512, 1024, 1024)
 BLOCKS_PER_LANE = 4
+MOST_SHARDS = 1 << 12
+"""Of which the sizes are looked up, one by one, before anything begins."""
 
 
 def plan_blocks(source: LabelSource, lanes: int) -> Grid:
@@ -46,9 +48,11 @@ def plan_blocks(source: LabelSource, lanes: int) -> Grid:
 
 def order_blocks(source: LabelSource, grid: Grid, lanes: int) -> Iterable[Block]:
     """Put the blocks first that hold most, if there are few: a late one keeps others waiting."""
-    few = math.prod(grid.counts) <= 4 * BLOCKS_PER_LANE * lanes
     array = source.array
-    if array is None or not few or not reads_chunks(array):
+    if array is None or not reads_chunks(array):
+        return grid.blocks()
+    shards = math.prod(Grid(array.shape, array.shard).counts)
+    if math.prod(grid.counts) > 4 * BLOCKS_PER_LANE * lanes or shards > MOST_SHARDS:
         return grid.blocks()
     return sorted(grid.blocks(), key=lambda b: stored_bytes(array, b.core), reverse=True)
 
