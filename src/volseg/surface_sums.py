@@ -25,31 +25,36 @@ from volseg.voxel_sums import (
     Y,
     Z,
     count_bits,
-    find_spans,
 )
 
 Bits = NDArray[np.uint64]
 FULL, ONE, LAST = np.uint64(2**64 - 1), np.uint64(1), np.uint64(WORD - 1)
+WORD_BITS = 6
+"""A word holds two to this power bits."""
+LARGEST = 2**31
 COUNTS = 14
 """Pairs in 13 directions, and the Euler number."""
 
 
 class Faces(NamedTuple):
-    """The slots of what lies just before the piece that comes next, each piece by itself.
+    """Runs of what lies just before the piece that comes next, and where they are in it.
 
     Attributes
     ----------
-    planes : int32, shape (pieces along y, pieces along x, y * x)
-        The last plane before each piece of a layer.
-    rows : int32, shape (pieces along x, (z + 1) * x)
-        The last row before each piece of a row, from the plane before it on.
-    column : int32, shape ((z + 1) * (y + 1),)
-        The last voxels of the rows before the piece, from the plane and the row before it on.
+    planes : int32, shape (pieces along y, pieces along x, y * x, 5)
+        Of the last plane before each piece of a layer.
+    rows : int32, shape (pieces along x, (z + 1) * x, 5)
+        Of the last rows before each piece of a row, from the plane before it on.
+    column : int32, shape ((z + 1) * (y + 1), 5)
+        Of the last voxels of the rows before the piece, from the plane and the row before it on.
+    counts : int32, shape (pieces along y + 1, pieces along x + 1)
+        How many runs there are of each plane; last, of the rows, and in the corner of the column.
     """
 
-    planes: Slots
-    rows: Slots
-    column: Slots
+    planes: Runs
+    rows: Runs
+    column: Runs
+    counts: Slots
 
 
 class Drawing(NamedTuple):
@@ -58,7 +63,7 @@ class Drawing(NamedTuple):
     Attributes
     ----------
     drawn : uint64, shape (z + 2, words, y + 2)
-        Bit x of a row is the voxel at x - 1; words have room for x + 2 bits.
+        Bit x of a row is the voxel at x - 1; words have room for x + 2 bits. 0 between calls.
     heads : int32, shape (slots + 1,)
         The first run of each slot, counted from 1; 0 between calls.
     met : int32, shape (slots + 1,)
@@ -89,7 +94,7 @@ class Place(NamedTuple):
 @compiled
 def sum_surfaces(
     runs: Runs, count: int, place: Place, faces: Faces, space: Drawing, sums: Sums
-) -> bool:
+) -> None:
     """Count the pairs of one piece, each for every object that it leaves; then keep its faces.
 
     A pair belongs to the piece that holds the highest z, y and x of its voxels.
@@ -102,62 +107,37 @@ def sum_surfaces(
     faces : what lies before it
     space : workspace
     sums : shape (slots, 14)
-
-    Returns
-    -------
-    bool
-        Whether the faces it leaves may hold anything.
     """
-    (d, h, w), (j, i) = place.shape, place.at
-    if j == 0:
-        faces.rows[i] = 0
-    if i == 0:
-        faces.column[:] = 0
-    # those of this piece alone, in two axes each
-    near = Faces(
-        faces.planes[j, i, : h * w].reshape(h, w),
-        faces.rows[i, : (d + 1) * w].reshape(d + 1, w),
-        faces.column[: (d + 1) * (h + 1)].reshape(d + 1, h + 1),
-    )
-    total = _list_faces(runs, count, near)
-    if total == 0:
-        return False
+    total = _add_halo(runs, count, faces, place.at)
     for k in range(_link(runs, total, space) if place.ends[0] else 0):
         slot = space.met[k]
         low, high = _draw(runs, slot, space)
         _count(space, low, high, place.ends, sums[slot - 1])
+        for z in range(low[0], high[0]):
+            space.drawn[z, low[2] : high[2], low[1] : high[1]] = 0
         space.heads[slot] = 0
-    _keep_faces(runs, count, near)
-    return True
+    _keep_faces(runs, total, place, faces)
 
 
 @compiled
-def _list_faces(runs: Runs, count: int, near: Faces) -> int:
+def _add_halo(runs: Runs, count: int, faces: Faces, at: tuple[int, int]) -> int:
     """List the runs of a piece's halo behind its own; return how many there are then."""
-    width, height = near.planes.shape[1], near.column.shape[1]
-    spans = np.empty((near.planes.size + near.rows.size + near.column.size, 2), np.int32)
-    flat = near.planes.reshape(near.planes.size)
-    for k in range(find_spans(flat, width, spans)):
-        y, x = divmod(spans[k, 0], width)
-        count = _add_run((flat[spans[k, 0]], -1, y, x, x + spans[k, 1] - spans[k, 0]), runs, count)
-    flat = near.rows.reshape(near.rows.size)
-    for k in range(find_spans(flat, width, spans)):
-        z, x = divmod(spans[k, 0], width)
-        count = _add_run(
-            (flat[spans[k, 0]], z - 1, -1, x, x + spans[k, 1] - spans[k, 0]), runs, count
-        )
-    # voxel by voxel, as if in rows of one
-    flat = near.column.reshape(near.column.size)
-    for k in range(find_spans(flat, 1, spans)):
-        z, y = divmod(spans[k, 0], height)
-        count = _add_run((flat[spans[k, 0]], z - 1, y - 1, -1, 0), runs, count)
-    return count
+    j, i = at
+    if j == 0:
+        faces.counts[-1, i] = 0
+    if i == 0:
+        faces.counts[-1, -1] = 0
+    count = _copy(faces.planes[j, i], faces.counts[j, i], runs, count)
+    count = _copy(faces.rows[i], faces.counts[-1, i], runs, count)
+    return _copy(faces.column, faces.counts[-1, -1], runs, count)
 
 
 @compiled
-def _add_run(run: tuple[int, int, int, int, int], runs: Runs, count: int) -> int:
-    runs[count, SLOT], runs[count, Z], runs[count, Y], runs[count, START], runs[count, STOP] = run
-    return count + 1
+def _copy(face: Runs, found: int, runs: Runs, count: int) -> int:
+    for k in range(found):
+        for column in range(NEXT):
+            runs[count + k, column] = face[k, column]
+    return count + found
 
 
 @compiled
@@ -176,37 +156,32 @@ def _link(runs: Runs, count: int, space: Drawing) -> int:
 
 @compiled
 def _draw(runs: Runs, slot: int, space: Drawing) -> tuple[Zyx, Zyx]:
-    """Draw an object; return the first (z, y, word) at which it may have pairs, and that after."""
-    depth, words, height = space.drawn.shape
-    low, high = (depth, height, words), (-1, -1, 0)
+    """Draw an object; return the first (z, y, word) in which it is drawn, and that after the last."""
+    low, high = (LARGEST, LARGEST, LARGEST), (-1, -1, -1)
     k = space.heads[slot]
     while k:
-        z, y = int(runs[k - 1, Z]), int(runs[k - 1, Y])
-        first, last = (int(runs[k - 1, START]) + 1) // WORD, int(runs[k - 1, STOP]) // WORD
-        low = min(low[0], z), min(low[1], y), min(low[2], first)
-        high = max(high[0], z), max(high[1], y), max(high[2], last)
-        k = runs[k - 1, NEXT]
-    # a pair's other voxel may stand in the word before
-    low = max(low[0], 0), max(low[1], 0), max(low[2] - 1, 0)
-    # planes and rows are counted from the halo on
-    for z in range(low[0], high[0] + 3):
-        space.drawn[z, low[2] : high[2] + 2, low[1] : high[1] + 3] = 0
-    k = space.heads[slot]
-    while k:
-        z, y = runs[k - 1, Z] + 1, runs[k - 1, Y] + 1
-        first, last = runs[k - 1, START] + 1, runs[k - 1, STOP]
-        for word in range(first // WORD, last // WORD + 1):
-            low_bit, high_bit = max(first - WORD * word, 0), min(last - WORD * word, WORD - 1)
-            bits = FULL >> np.uint64(WORD - 1 - high_bit + low_bit) << np.uint64(low_bit)
+        run = runs[k - 1]
+        # planes, rows and bits are counted from the halo on
+        z, y, first, last = run[Z] + 1, run[Y] + 1, run[START] + 1, run[STOP]
+        word, last_word = first >> WORD_BITS, last >> WORD_BITS
+        low = min(low[0], z), min(low[1], y), min(low[2], word)
+        high = max(high[0], z), max(high[1], y), max(high[2], last_word)
+        bits = FULL << np.uint64(first & (WORD - 1))
+        while word < last_word:
             space.drawn[z, word, y] |= bits
-        k = runs[k - 1, NEXT]
-    return low, (high[0] + 2, high[1] + 2, high[2] + 1)
+            bits = FULL
+            word += 1
+        space.drawn[z, word, y] |= bits & (FULL >> np.uint64(WORD - 1 - (last & (WORD - 1))))
+        k = run[NEXT]
+    return low, (high[0] + 1, high[1] + 1, high[2] + 1)
 
 
 @compiled
 def _count(space: Drawing, low: Zyx, high: Zyx, ends: Zyx, sums: Sums) -> None:
     """Add the pairs of the object that is drawn to its row of sums."""
     drawn = space.drawn
+    # pairs reach from the voxel before to the voxel itself
+    low = max(low[0] - 1, 0), max(low[1] - 1, 0), max(low[2] - 1, 0)
     for z in range(low[0], min(high[0], ends[0])):
         for word in range(low[2], min(high[2], (ends[2] + WORD - 1) // WORD)):
             n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = n9 = n10 = n11 = n12 = euler = np.int64(0)
@@ -250,24 +225,24 @@ def _here(word: np.uint64, following: np.uint64) -> np.uint64:
 
 
 @compiled
-def _keep_faces(runs: Runs, count: int, near: Faces) -> None:
-    """Keep what the next pieces need as their halo."""
-    plane, rows, column = near
-    height, width = plane.shape
-    # what was before this piece is before the next ones too: their edges
-    column[0, 0] = rows[0, width - 1]
-    column[1:, 0] = rows[1:, width - 1]
-    column[0, 1:] = plane[:, width - 1]
-    column[1:, 1:] = 0
-    rows[0] = plane[height - 1]
-    rows[1:] = 0
-    plane[:] = 0
+def _keep_faces(runs: Runs, count: int, place: Place, faces: Faces) -> None:
+    """Keep what the next pieces need as their halo, from the runs of a piece and of its own."""
+    (d, h, w), (j, i) = place.shape, place.at
+    plane, row, column = faces.planes[j, i], faces.rows[i], faces.column
+    in_plane = in_row = in_column = 0
     for k in range(count):
-        slot, z, y = runs[k, SLOT], runs[k, Z], runs[k, Y]
-        start, stop = runs[k, START], runs[k, STOP]
-        if z == len(rows) - 2:
-            plane[y, start:stop] = slot
-        if y == height - 1:
-            rows[z + 1, start:stop] = slot
-        if stop == width:
-            column[z + 1, y + 1] = slot
+        run = runs[k]
+        slot, z, y, start, stop = run[SLOT], run[Z], run[Y], run[START], run[STOP]
+        if z == d - 1 and y >= 0 and start >= 0:
+            in_plane = _add_run((slot, -1, y, start, stop), plane, in_plane)
+        if y == h - 1 and start >= 0:
+            in_row = _add_run((slot, z, -1, start, stop), row, in_row)
+        if stop == w:
+            in_column = _add_run((slot, z, y, -1, 0), column, in_column)
+    faces.counts[j, i], faces.counts[-1, i], faces.counts[-1, -1] = in_plane, in_row, in_column
+
+
+@compiled
+def _add_run(run: tuple[int, int, int, int, int], runs: Runs, count: int) -> int:
+    runs[count, SLOT], runs[count, Z], runs[count, Y], runs[count, START], runs[count, STOP] = run
+    return count + 1

@@ -24,6 +24,7 @@ from volseg.voxel_sums import (
     HIGHEST,
     LOWEST,
     MOMENTS,
+    NEXT,
     PRODUCTS,
     RUN,
     SQUARES,
@@ -106,9 +107,10 @@ def _no_faces(pieces: tuple[int, int], piece: Zyx) -> Faces:
     """Make room for the faces of so many pieces along y and x."""
     d, h, w = piece
     return Faces(
-        np.zeros((*pieces, h * w), np.int32),
-        np.zeros((pieces[1], (d + 1) * w), np.int32),
-        np.zeros((d + 1) * (h + 1), np.int32),
+        np.empty((*pieces, h * w, NEXT), np.int32),
+        np.empty((pieces[1], (d + 1) * w, NEXT), np.int32),
+        np.empty(((d + 1) * (h + 1), NEXT), np.int32),
+        np.zeros([n + 1 for n in pieces], np.int32),
     )
 
 
@@ -118,11 +120,9 @@ class _Found:
     def __init__(self, piece: Zyx, pieces: tuple[int, int]) -> None:
         d, h, w = piece
         self.faces = _no_faces(pieces, piece)
-        # whether there may be anything in each plane; last in each one's rows, and the column
-        self.filled = np.zeros([n + 1 for n in pieces], bool)
         self.runs = np.empty(((d + 1) * (h + 1) * (w + 1), RUN), np.int32)
         self.count = 0
-        self.drawn = np.empty((d + 2, w // WORD + 2, h + 2), np.uint64)
+        self.drawn = np.zeros((d + 2, w // WORD + 2, h + 2), np.uint64)
         self.keys = np.zeros(SMALLEST_TABLE, np.uint64)
         self.slots = np.zeros(SMALLEST_TABLE, np.int32)
         self.used = 0
@@ -177,8 +177,8 @@ class _Found:
     def sum_surfaces(self, box: Roi, shape: Zyx | None, at: tuple[int, int]) -> None:
         """Add a piece's pairs, unless the volume's shape is missing; keep its faces."""
         j, i = at
-        filled = self.filled
-        if not (self.count or filled[j, i] or filled[-1, i] or filled[-1, -1]):
+        beside = self.faces.counts
+        if not (self.count or beside[j, i] or beside[-1, i] or beside[-1, -1]):
             return
         d, h, w = extent = roi_shape(box)
         ends = (0, 0, 0)
@@ -186,9 +186,7 @@ class _Found:
             z, y, x = box
             ends = d + (z.stop == shape[0]), h + (y.stop == shape[1]), w + (x.stop == shape[2])
         place = Place(extent, ends, at)
-        filled[j, i] = filled[-1, i] = filled[-1, -1] = sum_surfaces(
-            self.runs, self.count, place, self.faces, self.space, self.crossings
-        )
+        sum_surfaces(self.runs, self.count, place, self.faces, self.space, self.crossings)
 
     def finish(self, readers: Readers, *, shapes: bool) -> ObjectSums:
         """Return the sums, by label."""
