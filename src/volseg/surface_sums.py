@@ -156,7 +156,7 @@ def _link(runs: Runs, count: int, space: Drawing) -> int:
 
 @compiled
 def _draw(runs: Runs, slot: int, space: Drawing) -> tuple[Zyx, Zyx]:
-    """Draw an object; return the first (z, y, word) in which it is drawn, and that after the last."""
+    """Draw an object; return the first (z, y, word) that it is in, and that after the last."""
     low, high = (LARGEST, LARGEST, LARGEST), (-1, -1, -1)
     k = space.heads[slot]
     while k:

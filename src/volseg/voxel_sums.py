@@ -78,63 +78,68 @@ def list_runs(
     count : of runs
     """
     depth, height, width = labels.shape
-    spans = np.empty((height * width, 2), np.int32)
+    size = height * width
+    # with zeros behind the last row, up to whole words
+    changes = np.zeros(-(-size // WORD) * WORD, np.uint8)
+    words = np.empty(len(changes) // WORD, np.uint64)
     count, known, slot = 0, np.uint64(0), 0
     for z in range(depth):
-        flat = labels[z].reshape(height * width)
-        found = find_spans(flat, width, spans)
-        for k in range(found):
-            start, stop = spans[k]
-            label, y = np.uint64(flat[start]), start // width
-            if label != known:
-                if used == len(keys) // 2:
-                    return -1, 0
-                known, slot = label, find_slot(label, keys, slots, used)
-                used = max(used, slot)
-            runs[count, SLOT], runs[count, Z], runs[count, Y] = slot, z, y
-            runs[count, START], runs[count, STOP] = start - y * width, stop - y * width
-            count += 1
+        flat = labels[z].reshape(size)
+        if not _find_changes(flat, width, changes, words):
+            continue
+        start = y = row = 0
+        for k in range(len(words)):
+            word = words[k]
+            while word:
+                lowest = word & (~word + np.uint64(1))
+                word ^= lowest
+                stop = WORD * k + int(count_bits(lowest - np.uint64(1))) + 1
+                label = np.uint64(flat[start])
+                if label:
+                    if label != known:
+                        if used == len(keys) // 2:
+                            return -1, 0
+                        known, slot = label, find_slot(label, keys, slots, used)
+                        used = max(used, slot)
+                    while start >= row + width:
+                        y, row = y + 1, row + width
+                    runs[count, SLOT], runs[count, Z], runs[count, Y] = slot, z, y
+                    runs[count, START], runs[count, STOP] = start - row, stop - row
+                    count += 1
+                start = stop
     return used, count
 
 
 @compiled
-def find_spans(flat: NDArray[Any], width: int, spans: NDArray[np.int32]) -> int:
-    """Find the stretches of one value that is not 0, within rows; return how many there are.
+def _find_changes(
+    flat: NDArray[Any], width: int, changes: NDArray[np.uint8], words: NDArray[np.uint64]
+) -> bool:
+    """Find where stretches of one value end, within rows; return whether any value is not 0.
 
     Parameters
     ----------
     flat : integer, shape (rows * width,)
-    spans : shape (at least as many, 2)
-        Where each stretch begins and ends.
+    changes : shape (at least as many, rounded up to whole words,)
+        Workspace.
+    words : shape (a 64th of that,)
+        Bit k of them all: whether the voxel k is the last of a stretch that another one follows, or
+        is not 0 and the last of its row.
     """
-    size, found = len(flat), flat[0]
+    size, filled = len(flat), flat[0]
     for k in range(size):
-        found |= flat[k]
-    if not found:
-        return 0
-    # in loops of their own, which are fast by far: where values change, as bytes, then as bits
-    changes = np.zeros(-(-size // WORD) * WORD, np.uint8)
+        filled |= flat[k]
+    if not filled:
+        return False
+    # in loops of their own, which are fast by far: as bytes, then as bits
     for k in range(size - 1):
         changes[k] = flat[k] != flat[k + 1]
+    changes[size - 1] = 0
     for k in range(width - 1, size, width):
         changes[k] |= flat[k] != 0
-    eights = changes.view(np.uint64)
-    packed = np.empty(len(eights), np.uint8)
+    eights, packed = changes.view(np.uint64), words.view(np.uint8)
     for k in range(len(eights)):
         packed[k] = eights[k] * GATHER >> np.uint64(56)
-    words = packed.view(np.uint64)
-    start = count = 0
-    for k in range(len(words)):
-        word = words[k]
-        while word:
-            lowest = word & (~word + np.uint64(1))
-            word ^= lowest
-            stop = WORD * k + int(count_bits(lowest - np.uint64(1))) + 1
-            if flat[start]:
-                spans[count] = start, stop
-                count += 1
-            start = stop
-    return count
+    return True
 
 
 @compiled
