@@ -219,7 +219,9 @@ def _unsigned(labels: NDArray[Any]) -> NDArray[Any]:
     wide = np.uint32 if labels.dtype.itemsize <= 4 else np.uint64
     if labels.dtype.kind != "u":
         labels = np.maximum(labels, 0)
-    return np.ascontiguousarray(labels, wide)
+    known = np.ascontiguousarray(labels, wide)[:]
+    known.setflags(write=False)  # else they are compiled once more
+    return known
 
 
 def _no_moments(rows: int) -> Sums:

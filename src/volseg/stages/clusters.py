@@ -135,7 +135,7 @@ def connect(lanes: int, scheduler: str | None, cluster: ClusterOptions | None) -
 
 
 def _send_soon(sender: Any) -> None:
-    """Let a client send what it has: it waits for more, longer than a small volume's blocks take."""
+    """Let a client send what it has: it waits for more, as long as a small block takes."""
     sender.interval, sender.next_deadline = SEND_SECONDS, None
 
 
