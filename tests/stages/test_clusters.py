@@ -7,9 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from distributed.batched import BatchedSend
 
 from volseg.errors import ParameterError, WorkError
-from volseg.stages.clusters import ClusterOptions, queue_cluster, read_cluster
+from volseg.stages.clusters import (
+    SEND_SECONDS,
+    ClusterOptions,
+    connect,
+    queue_cluster,
+    read_cluster,
+)
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.predict_plan import PredictOptions, find_device
 from volseg.stages.segment import one_worker_per_gpu
@@ -111,3 +118,12 @@ def test_workers_elsewhere_may_have_what_this_machine_lacks(monkeypatch):
     assert find_device(replace(here, engine=queue)) == ("cuda", "bfloat16")
     assert find_device(PredictOptions(model="emnet", engine=queue)) == ("cuda", "bfloat16")
     assert find_device(PredictOptions(model="emnet", device="cpu", engine=queue))[0] == "cpu"
+
+
+def test_a_client_of_an_own_cluster_does_not_wait_before_it_sends():
+    with connect(1, None, None) as client:
+        assert client.submit(abs, -1).result() == 1
+        assert client.scheduler_comm.interval == SEND_SECONDS
+        # Dask's own names and unit: were they others, blocks would wait for 10 ms again
+        sender = BatchedSend("10 ms", loop=client.loop)
+        assert (sender.interval, sender.next_deadline) == (0.01, None)
