@@ -10,8 +10,8 @@ scikit-image, what volseg's full set has: also moments, Euler numbers and intens
 
     python benchmarks/stats.py --repeats 5
 
-The start of Dask, 0.07 s, takes an eighth of the time of the full set; of a larger volume
-(--shape 1024,1024,1024, which needs 12 GB for the peers) a sixteenth.
+The start and end of Dask and the tables, 0.05 s, take a tenth of the time of the full set; of a
+larger volume (--shape 1024,1024,1024, which needs 12 GB for the peers) half as much of it.
 """
 
 from __future__ import annotations
