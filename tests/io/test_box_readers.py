@@ -48,14 +48,15 @@ def test_slices_that_are_stored_together_are_read_once():
     assert source.slices == 20
 
 
-@pytest.mark.parametrize("large", [False, True])
-def test_small_chunks_of_volsegs_are_read_one_by_one(tmp_path, large, monkeypatch):
+@pytest.mark.parametrize("limit", [None, ("LARGEST_PIECE", 63), ("LONGEST_SIDE", 3)])
+def test_small_chunks_of_volsegs_are_read_one_by_one(tmp_path, limit, monkeypatch):
     array = create_array(tmp_path / "a", ArraySpec((8, 8, 8), "uint8", (4, 4, 4), (8, 8, 8)))
-    if large:
-        monkeypatch.setattr("volseg.io.box_readers.LARGEST_PIECE", 63)
+    if limit:
+        name, most = limit
+        monkeypatch.setattr(f"volseg.io.box_readers.{name}", most)
     piece = piece_of(array)
     kind = type(open_reader(array, array, piece, full_roi(array.shape)))
-    assert (kind, piece) == ((SlabReader, (32, 64, 64)) if large else (ChunkReader, (4, 4, 4)))
+    assert (kind, piece) == ((SlabReader, (32, 64, 64)) if limit else (ChunkReader, (4, 4, 4)))
 
 
 def test_other_arrays_are_read_slab_by_slab(tmp_path):

@@ -123,6 +123,7 @@ def test_workers_elsewhere_may_have_what_this_machine_lacks(monkeypatch):
 def test_a_client_of_an_own_cluster_does_not_wait_before_it_sends():
     with connect(1, None, None) as client:
         assert client.submit(abs, -1).result() == 1
+        assert isinstance(client.scheduler_comm, BatchedSend)
         assert client.scheduler_comm.interval == SEND_SECONDS
         # Dask's own names and unit: were they others, blocks would wait for 10 ms again
         sender = BatchedSend("10 ms", loop=client.loop)

@@ -14,7 +14,8 @@ from volseg.io.shards import ChunkReader, stores_chunks
 from volseg.types import Roi, Zyx
 
 BoxReader: TypeAlias = Callable[[Roi], NDArray[Any] | None]
-LARGEST_PIECE = 1 << 18
+LARGEST_PIECE, LONGEST_SIDE = 1 << 18, 1 << 10
+"""Voxels of a chunk that is looked at as a whole; thin ones would have faces as large as blocks."""
 
 
 class Readable(Protocol):
@@ -26,7 +27,9 @@ class Readable(Protocol):
 
 def reads_chunks(array: StoredArray | None) -> bool:
     """Tell whether an array's chunks can be read one by one, and are small."""
-    return array is not None and math.prod(array.chunk) <= LARGEST_PIECE and stores_chunks(array)
+    if array is None or math.prod(array.chunk) > LARGEST_PIECE or max(array.chunk) > LONGEST_SIDE:
+        return False
+    return stores_chunks(array)
 
 
 def piece_of(array: StoredArray | None) -> Zyx:

@@ -130,13 +130,16 @@ def connect(lanes: int, scheduler: str | None, cluster: ClusterOptions | None) -
         with start_cluster(lanes, cluster) as started, Client(started) as client:
             if cluster is not None:
                 client.wait_for_workers(1)
-            client.loop.add_callback(_send_soon, client.scheduler_comm)
+            client.loop.add_callback(_send_soon, client)
             yield client
 
 
-def _send_soon(sender: Any) -> None:
+def _send_soon(client: Client) -> None:
     """Let a client send what it has: it waits for more, as long as a small block takes."""
-    sender.interval, sender.next_deadline = SEND_SECONDS, None
+    sender = client.scheduler_comm
+    if sender is not None:  # as it is while a connection is made again
+        sender.interval, sender.next_deadline = SEND_SECONDS, None
+        sender.waker.set()  # for what may wait already
 
 
 def start_cluster(lanes: int, options: ClusterOptions | None) -> Cluster:
