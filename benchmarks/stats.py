@@ -10,8 +10,8 @@ scikit-image, what volseg's full set has: also moments, Euler numbers and intens
 
     python benchmarks/stats.py --repeats 5
 
-The start and end of Dask and the tables, 0.05 s, take a tenth of the time of the full set; of a
-larger volume (--shape 1024,1024,1024, which needs 12 GB for the peers) half as much of it.
+The start and end of Dask and the tables, 0.03 to 0.05 s, take a tenth of the time of the full set.
+A larger volume, such as --shape 1024,1024,1024, needs 12 GB for the peers.
 """
 
 from __future__ import annotations
