@@ -2,24 +2,21 @@
 
 Pass 1 labels each block by itself and keeps little of it: the runs along x, the outermost planes,
 and each component's size and first voxel. Components that touch across block borders are then
-joined and numbered by their first voxel in raster order: a number that does not depend on how the
-volume was cut. Pass 2 paints the runs.
+joined and numbered, see `volseg.numbering`. Pass 2 paints the runs.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from volseg.blocks import full_roi, roi_shape
-from volseg.runs import Runs, find_runs, join_runs, neighbour_pairs, paint
+from volseg.runs import Runs, find_runs, join_runs, neighbour_pairs, paint, sum_runs
 from volseg.types import Labels, Roi, Zyx
 
 CONNECTIVITY = 26
@@ -149,6 +146,24 @@ def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDA
     return seeded
 
 
+def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64]:
+    """Sum what stands at the voxels of each component of a block.
+
+    Parameters
+    ----------
+    components : Components
+    volume : bool or integer, shape (z, y, x)
+        What they were found in.
+
+    Returns
+    -------
+    int64, shape (components,)
+    """
+    runs, totals = components.runs, np.zeros(len(components.sizes), np.int64)
+    sum_runs((runs.rows, runs.starts, runs.stops), components.values, volume, totals)
+    return totals
+
+
 def _places(runs: Runs, width: np.int64) -> NDArray[np.int64]:
     """Find the index of each run's first voxel."""
     rows = runs.rows.astype(np.int64)
@@ -187,72 +202,3 @@ def _border(planes: Planes, step: Zyx) -> NDArray[np.unsignedinteger]:
         if step[other]:
             plane = np.take(plane, [-1 if step[other] > 0 else 0], position)
     return plane
-
-
-@dataclass(frozen=True)
-class Numbering:
-    """The objects of a volume.
-
-    Attributes
-    ----------
-    numbers : uint32, or uint64 where there are more objects, shape (components,)
-        The object of each component of all blocks; 0 for those that are dropped.
-    objects : how many there are.
-    """
-
-    numbers: Labels
-    objects: int
-
-
-def number_objects(
-    sizes: NDArray[np.int64],
-    firsts: NDArray[np.int64],
-    pairs: Sequence[Pairs],
-    min_size: int = 0,
-    seeded: NDArray[np.bool_] | None = None,
-) -> Numbering:
-    """Join components to objects, drop the small and unseeded, number the rest by first voxel.
-
-    Parameters
-    ----------
-    sizes, firsts : shape (components,)
-        See `Components`; of all blocks, one after the other.
-    pairs : arrays of shape (pairs, 2)
-        Components, counted over all blocks, that touch.
-    min_size : objects of fewer voxels are dropped
-    seeded : shape (components,)
-        Objects without a component that is marked here are dropped; without it, none is.
-    """
-    count = len(sizes)
-    if count == 0:
-        return Numbering(np.zeros(0, np.uint32), 0)
-    a, b = np.concatenate([np.zeros((0, 2), np.int64), *pairs]).T
-    graph = sparse.coo_array((np.ones(len(a), bool), (a, b)), shape=(count, count))
-    found, group = csgraph.connected_components(graph, directed=False)
-    size, first = np.zeros(found, np.int64), np.full(found, np.iinfo(np.int64).max)
-    np.add.at(size, group, sizes)
-    np.minimum.at(first, group, firsts)
-    wanted = size >= min_size
-    if seeded is not None:
-        wanted &= np.bincount(group[seeded], minlength=found) > 0
-    number = rank_firsts(first, wanted)
-    return Numbering(number[group], int(wanted.sum()))
-
-
-def rank_firsts(firsts: NDArray[np.int64], kept: NDArray[np.bool_]) -> Labels:
-    """Give numbers to what is kept from 1 in the order of first voxels; the rest is 0.
-
-    Examples
-    --------
-    >>> rank_firsts(np.array([30, 10, 20]), np.array([True, True, False])).tolist()
-    [2, 1, 0]
-    """
-    chosen = np.flatnonzero(kept)
-    numbers = np.zeros(len(firsts), label_type(len(chosen)))
-    numbers[chosen[np.argsort(firsts[chosen])]] = np.arange(1, len(chosen) + 1)
-    return numbers
-
-
-def label_type(objects: int) -> np.dtype[np.unsignedinteger]:
-    """Choose the smallest of uint32 and uint64 that can number this many objects."""
-    return np.dtype(np.uint32 if objects <= np.iinfo(np.uint32).max else np.uint64)

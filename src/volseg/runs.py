@@ -138,6 +138,34 @@ def _root(parent: Indices, run: int) -> int:
     return run
 
 
+@compiled
+def sum_runs(
+    runs: tuple[Indices, Indices, Indices],
+    values: Indices,
+    volume: NDArray[Any],
+    totals: NDArray[np.int64],
+) -> None:
+    """Add what stands at the voxels of runs to the totals of their components.
+
+    Parameters
+    ----------
+    runs : rows, starts and stops, see `Runs`
+    values : uint32, shape (runs,)
+        The component of each run, from 1.
+    volume : integer, shape (z, y, x)
+    totals : shape (components,)
+    """
+    rows, starts, stops = runs
+    height = volume.shape[1]
+    for row in range(len(rows) - 1):
+        line = volume[row // height, row % height]
+        for k in range(rows[row], rows[row + 1]):
+            total = np.int64(0)
+            for x in range(starts[k], stops[k]):
+                total += np.int64(line[x])
+            totals[values[k] - 1] += total
+
+
 def paint(runs: Runs, values: NDArray[Any], height: int, box: Roi) -> NDArray[Any]:
     """Write runs out as voxels.
 

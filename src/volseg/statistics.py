@@ -26,11 +26,10 @@ from volseg.shape import (
     standard_deviations,
 )
 from volseg.surface import Crossings, surface_areas
-from volseg.types import Roi, VoxelSize
+from volseg.types import FULL_PROBABILITY, Roi, VoxelSize
 
 AXES = "zyx"
 AXIS_NAMES = ("axis_major", "axis_middle", "axis_minor")
-FULL_PROBABILITY = 255
 BIN = 2**-6
 """How wide a bin of a histogram of fractions is, as a part of its value, and more."""
 LEVELS = 1 << 20

@@ -50,6 +50,8 @@ def test_connectivity_and_the_smallest_size(volseg, volume):
 def test_seeds_holes_and_splits(volseg, volume):
     assert objects(volseg, volume, "--seed-threshold", "0.78") == 2
     assert objects(volseg, volume, "--seed-threshold", "0.8") == 0
+    assert objects(volseg, volume, "--min-probability", "0.78") == 2
+    assert objects(volseg, volume, "--min-probability", "0.79") == 0
     assert objects(volseg, volume, "--fill-holes") == 2
     assert objects(volseg, volume, "--split", "kmeans") > 2
     run = open_image(labels_path(volume, "mitochondria")).attributes["run"]

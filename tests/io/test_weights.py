@@ -30,6 +30,16 @@ def test_round_trip(saved):
     assert sorted(p.name for p in saved.parent.iterdir()) == ["toy.json", "toy.safetensors"]
 
 
+def test_a_card_need_not_say_from_which_mean_probability_on_objects_count(saved):
+    path = saved.with_suffix(".json")
+    content = json.loads(path.read_text())
+    assert content.pop("min_probability") == load_card(saved).min_probability == 0
+    path.write_text(json.dumps(content))
+    assert load_card(saved).min_probability == 0
+    path.write_text(json.dumps(content | {"min_probability": 0.9}))
+    assert load_card(saved).min_probability == 0.9
+
+
 def test_changed_weights_are_refused(saved):
     card = load_card(saved)
     content = bytearray(saved.read_bytes())
@@ -50,6 +60,9 @@ def test_changed_weights_are_refused(saved):
         ("preprocessing", {**CARD["preprocessing"], "percentiles": [99, 1]}),
         ("preprocessing", {**CARD["preprocessing"], "gamma": 0}),
         ("threshold", 2),
+        ("min_probability", 1.5),
+        ("min_probability", -0.1),
+        ("min_probability", None),
         ("training", 3),
     ],
 )

@@ -23,7 +23,7 @@ from volseg.io.volumes import (
     scratch_path,
     table_path,
 )
-from volseg.labels import rank_firsts
+from volseg.numbering import rank_firsts
 from volseg.splitting import Splitter
 from volseg.stages import label_block, label_holes, label_plan, label_split_block
 from volseg.stages.engine import EngineOptions
@@ -45,13 +45,15 @@ def probabilities():
     return np.where(noise, 255, smooth * 190).astype(np.uint8)
 
 
-def write_volume(path, probabilities, complete=True, voxel_size=(5.0, 5.0, 5.0), roi=None):
+def write_volume(
+    path, probabilities, complete=True, *, voxel_size=(5.0, 5.0, 5.0), roi=None, model=None
+):
     spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
     attributes = {
         "complete": complete,
         "fingerprint": "test",
         "run": {"roi": [[s.start, s.stop] for s in roi or full_roi(SHAPE)]},
-        "model": {"threshold": 0.5},
+        "model": model or {"threshold": 0.5},
     }
     create_image(path, spec, voxel_size, attributes={})
     output = probabilities_path(path, NAME)
@@ -128,6 +130,43 @@ def test_an_object_needs_a_seed(tmp_path, probabilities, block):
     assert run["seed_threshold_of_255"] == 179
     with pytest.raises(ParameterError, match=r"at least the threshold of 0\.5, found 0\.4"):
         label(volume, NAME, options(seed_threshold=0.4, overwrite=True), NoProgress())
+
+
+@pytest.mark.parametrize("block", [(16, 32, 64), None])
+@pytest.mark.parametrize("said_by", ["model", "user"])
+def test_an_object_of_a_low_mean_probability_is_dropped(tmp_path, probabilities, block, said_by):
+    said = {"model": {"threshold": 0.5, **({"min_probability": 0.6} if said_by == "model" else {})}}
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, **said)
+    rules = {"min_probability": 0.6} if said_by == "user" else {}
+    report = label(volume, NAME, options(block, threshold=0.5, **rules), NoProgress())
+    labels = expected(probabilities)
+    means = ndimage.mean(probabilities, labels, np.arange(1, labels.max() + 1))
+    kept = np.isin(labels, 1 + np.flatnonzero(means >= 0.6 * 255))
+    faint = int((means < 0.6 * 255).sum())
+    assert 0 < faint < labels.max()
+    np.testing.assert_array_equal(read(volume), expected(np.where(kept, probabilities, 0)))
+    (note,) = report.notes
+    assert note.startswith(f"{faint} more objects were dropped, because")
+    assert "below 0.6" in note
+    attributes = open_image(labels_path(volume, NAME)).attributes
+    assert attributes["run"]["min_probability"] == 0.6
+    rest = options(block, threshold=0.5, min_probability=0, overwrite=True)
+    assert label(volume, NAME, rest, NoProgress()).notes == ()
+    np.testing.assert_array_equal(read(volume), labels)
+    assert "min_probability" not in open_image(labels_path(volume, NAME)).attributes["run"]
+
+
+@pytest.mark.parametrize("found", [2, -0.1, "0.9", None])
+def test_a_lowest_probability_that_is_none_is_refused(tmp_path, probabilities, found):
+    model = {"threshold": 0.5, "min_probability": found}
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, model=model)
+    with pytest.raises(VolumeError, match="do not say any more how it was made"):
+        label(volume, NAME, options(), NoProgress())
+    if isinstance(found, float | int):
+        with pytest.raises(
+            ParameterError, match=f"a probability above 0 and up to 1, found {found}"
+        ):
+            options(min_probability=found)
 
 
 def test_the_smallest_size_may_be_a_volume(tmp_path, probabilities):

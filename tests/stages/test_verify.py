@@ -398,6 +398,9 @@ def test_many_findings_are_counted_and_the_first_are_shown(volume):
         (RecordedRules(100, 26, 13), False),
         (RecordedRules(100, 26, 12, seed=150), True),
         (RecordedRules(100, 26, 12, seed=151), False),
+        (RecordedRules(100, 26, 12, mean=122.5), True),
+        (RecordedRules(100, 26, 12, mean=122.6), False),
+        (RecordedRules(100, 26, 13, mean=122.5), False),
     ],
 )
 def test_an_object_without_a_label_is_followed_across_blocks(tmp_path, rules, found):
@@ -413,6 +416,23 @@ def test_an_object_without_a_label_is_followed_across_blocks(tmp_path, rules, fo
     assert [f.voxel for f in checked.findings] == [(2, 2, 3)] * found
     if found:
         assert "at least 12 voxels has no label; it crosses blocks" in checked.findings[0].message
+
+
+@pytest.mark.parametrize("block", [SHARD, (64, 512, 512)])
+def test_dropped_for_their_mean_probability_is_no_damage_but_removed_is(volume, block):
+    rules = {"threshold": 0.8, "min_probability": 0.85, "shard": SHARD, "engine": ENGINE}
+    report = label(volume, NAME, LabelOptions(**rules, overwrite=True), NoProgress())
+    assert "more objects were dropped" in report.notes[0]
+    assert report.objects > 10
+    report = check(volume, block=block)
+    assert report.ok, report.findings
+    assert report.skipped == ()
+    stored = open_image(volume / LABELS).levels[0]
+    labels = stored[full_roi(SHAPE)]
+    removed = labels == np.bincount(labels[labels > 0]).argmax()
+    stored.write(full_roi(SHAPE), np.where(removed, 0, labels).astype(labels.dtype))
+    findings = only(check(volume, block=block), "label", LABELS)
+    assert any("has no label" in f.message and removed[f.voxel] for f in findings)
 
 
 def test_rules_that_are_not_known_are_not_judged(volume):

@@ -78,6 +78,11 @@ RULES = (
         help="Drop smaller objects: voxels, or a volume such as 62500nm3.",
     ),
     click.option(
+        "--min-probability",
+        type=click.FloatRange(0, 1),
+        help="Drop objects whose mean probability is lower.  [default: the model's]",
+    ),
+    click.option(
         "--fill-holes", is_flag=True, help="Give an object the background that it encloses."
     ),
     click.option(
@@ -99,14 +104,15 @@ RULES = (
 )
 
 
+AS_GIVEN = ("threshold", "seed_threshold", "min_probability", "fill_holes", "split", "split_depth")
+
+
 def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
     """Take the rules of objects out of a command's options, as `ObjectRules` names them."""
     return {
-        "threshold": options.pop("threshold"),
-        "seed_threshold": options.pop("seed_threshold"),
         "connectivity": int(options.pop("connectivity")),
         **options.pop("min_size"),
-        **{key: options.pop(key) for key in ("fill_holes", "split", "split_depth")},
+        **{key: options.pop(key) for key in AS_GIVEN},
     }
 
 

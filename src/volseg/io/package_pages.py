@@ -21,11 +21,13 @@ def write_readme(card: Card, interface: Interface) -> str:
     training = "".join(
         f"- {k}: {card.training[k]}\n" for k in ("data", "terms") if k in card.training
     )
+    least = card.min_probability
+    objects = f", and volseg drops objects whose mean is below {least:g}" if least else ""
     return f"""# {card.name}
 
 {card.architecture}, base width {card.width}, {card.parameters} parameters, exported by volseg
 {__version__}. For images of {size} nm (z, y, x). Foreground is where the probability is at least
-{card.threshold:g}.
+{card.threshold:g}{objects}.
 
 ## Tiles
 

@@ -23,6 +23,9 @@ from volseg.types import VoxelSize, Zyx
 CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
 
+OPTIONAL: Mapping[str, Any] = {"min_probability": 0.0}
+"""What a card need not say."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -39,6 +42,7 @@ class Card:
     overlap : network voxels that neighbouring tiles share, (z, y, x): the halo.
     stride : tile origins are multiples of it.
     threshold : probability from which a voxel is foreground.
+    min_probability : objects of a lower mean probability are dropped; 0 where none is known.
     training : data, terms, recipe and seeds.
     scores : what was measured, each with what it was measured on.
     """
@@ -54,6 +58,7 @@ class Card:
     overlap: Zyx
     stride: Zyx
     threshold: float
+    min_probability: float
     training: Mapping[str, Any]
     scores: Mapping[str, Any]
 
@@ -110,10 +115,10 @@ def load_card(model: str | Path) -> Card:
 
 def _card(content: Any) -> Card:
     names = {f.name for f in fields(Card)}
-    if not isinstance(content, dict) or set(content) != names:
+    if not isinstance(content, dict) or {*content, *OPTIONAL} != names:
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"expected the fields {sorted(names)}, found {found}")
-    c = content
+    c = {**OPTIONAL, **content}
     card = Card(
         name=str(c["name"]),
         architecture=str(c["architecture"]),
@@ -126,11 +131,14 @@ def _card(content: Any) -> Card:
         overlap=_triple(c["overlap"], "overlap", int),
         stride=_triple(c["stride"], "stride", int),
         threshold=float(c["threshold"]),
+        min_probability=float(c["min_probability"]),
         training=dict(c["training"]),
         scores=dict(c["scores"]),
     )
     if not 0 < card.threshold < 1:
         raise ValueError(f"the threshold must lie between 0 and 1, found {card.threshold}")
+    if not 0 <= card.min_probability <= 1:
+        raise ValueError(f"min_probability must lie between 0 and 1, found {card.min_probability}")
     if card.width > 1024 or max(card.tile) > 4096:
         raise ValueError(f"implausible width {card.width} or tile {card.tile}")
     return card

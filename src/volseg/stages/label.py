@@ -23,9 +23,11 @@ from volseg.io.volumes import (
     open_image,
     register_label,
 )
-from volseg.labels import Numbering, Pairs, label_type, number_objects
+from volseg.labels import Pairs
+from volseg.numbering import Candidates, Numbering, label_type, number_objects
 from volseg.stages.engine import EngineOptions, naming, one_cluster, run_blocks
 from volseg.stages.label_block import (
+    Evidence,
     JoinBlocks,
     Joined,
     LabelBlock,
@@ -45,7 +47,7 @@ from volseg.stages.label_split import Splitting
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
 from volseg.stages.results import discard, finish, is_complete, is_told_of
-from volseg.types import Zyx
+from volseg.types import FULL_PROBABILITY, Zyx
 
 JOINED = 8
 """Blocks that one task joins to their neighbours."""
@@ -136,41 +138,38 @@ class LabelRun:
 
     def number(self, offsets: dict[Zyx, int], components: int) -> Numbering:
         """Join components across borders and number the objects; return them."""
-        sizes, firsts = np.zeros((2, components), np.int64)
-        level = self.ledger.header.get("seed_threshold_of_255")
-        seeds = None if level is None else (self.source.levels[0], int(level))
-        seeded = None if level is None else np.zeros(components, bool)
+        header = self.ledger.header
+        seed, least = header.get("seed_threshold_of_255"), header.get("min_probability")
+        evidence = Evidence(self.source.levels[0], seed, least is not None)
+        whole = Candidates.room(components, seeded=seed is not None, totals=evidence.totals)
         pairs: list[Pairs] = []
 
         def on_result(_: list[Zyx], found: list[Joined]) -> Iterable[list[Zyx]]:
             for block in found:
                 start = offsets[block.index]
-                sizes[start : start + len(block.sizes)] = block.sizes
-                firsts[start : start + len(block.firsts)] = block.firsts
-                if seeded is not None and block.seeded is not None:
-                    seeded[start : start + len(block.seeded)] = block.seeded
+                whole.put(start, block.components)
                 for other, local in block.pairs:
                     pairs.append(local + np.array([start, offsets[other]]))
             return []
 
         indices = list(offsets)
         groups = (indices[k : k + JOINED] for k in range(0, len(indices), JOINED))
-        task = JoinBlocks(self.grid, self.store, self.connectivity, seeds)
+        task = JoinBlocks(self.grid, self.store, self.connectivity, evidence)
         run_blocks(task, groups, self.engine, on_result=on_result)
-        smallest = int(self.ledger.header["min_size"])
-        return number_objects(sizes, firsts, pairs, smallest, seeded)
+        lowest = FULL_PROBABILITY * (least or 0)
+        return number_objects(whole, pairs, int(header["min_size"]), lowest)
 
     def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> None:
         """Give every object its number and write it."""
         offsets, components = begin_at(counts)
         records = self.ledger.records
         if "objects" not in records or self._lacks_scratch():
-            objects, too_large = self._number_all(offsets, components)
+            counts_of = self._number_all(offsets, components)
             # numbers are the same each time, so what was written with them before stays valid
             if "objects" not in records:
                 discard(labels_path(self.volume, self.name), *tables(self.volume, self.name))
-                self._create(objects, header, too_large)
-                self.ledger.record("objects", objects)
+                self._create(header, counts_of)
+                self.ledger.record("objects", counts_of["objects"])
         image, layers_of = open_image(labels_path(self.volume, self.name)), self._layers(offsets)
         pieces = self._splitting(offsets).pieces() if "split" in header else {}
         missing = (
@@ -182,20 +181,23 @@ class LabelRun:
         register_label(self.volume, self.name)
         finish(image.path, self.ledger, header)
 
-    def _number_all(self, offsets: dict[Zyx, int], components: int) -> tuple[int, int]:
-        """Find all numbers; return how many objects there are, and how many too large to split."""
+    def _number_all(self, offsets: dict[Zyx, int], components: int) -> dict[str, int]:
+        """Find all numbers; return what is counted: objects, and those that rules did not keep."""
         numbering, header = self.number(offsets, components), self.ledger.header
+        counted = {"objects": numbering.objects}
+        if "min_probability" in header:
+            counted["below_min_probability"] = numbering.faint
         self.store.save_numbers(numbering.numbers)
         if "fill_holes" in header:
             self._holes.fill(offsets, numbering.numbers)
         if "split" not in header:
-            return numbering.objects, 0
+            return counted
         split = self._splitting(offsets).split(offsets, numbering)
         self.store.save_numbers(split.table[numbering.numbers])
         if "fill_holes" in header:
             holes, count = self._holes.find.holes, sum(self._holes.counts().values())
             holes.save_numbers(split.table[holes.load_numbers(0, count)])
-        return split.objects, split.too_large
+        return counted | {"objects": split.objects, "too_large_to_split": split.too_large}
 
     def _lacks_scratch(self) -> bool:
         """Tell whether numbers, holes or pieces are gone since all was numbered."""
@@ -251,17 +253,16 @@ class LabelRun:
         first = 1 + len(coarse)
         build_pyramid(image, self.engine, self.progress, label=True, first=first)
 
-    def _create(self, objects: int, header: dict[str, Any], too_large: int) -> None:
+    def _create(self, header: dict[str, Any], counted: dict[str, int]) -> None:
         source = self.source
-        spec = replace(self.spec, dtype=label_type(objects).name)
+        spec = replace(self.spec, dtype=label_type(counted["objects"]).name)
         attributes = {
             "complete": False,
             MARK: self.ledger.mark,
             "run": header,
-            "objects": objects,
+            **counted,
             "roi": source.attributes["run"]["roi"],
             "model": source.attributes["model"],
-            **({"too_large_to_split": too_large} if "split" in header else {}),
         }
         path = labels_path(self.volume, self.name)
         create_image(path, spec, source.voxel_size, label=True, attributes=attributes)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.blocks import Block, Grid, roi_shape, roi_size
 from volseg.io.arrays import StoredArray
@@ -19,8 +18,10 @@ from volseg.labels import (
     find_components,
     find_seeded,
     number_runs,
+    sum_levels,
     touching,
 )
+from volseg.numbering import Candidates
 from volseg.pyramid import reduced_shape
 from volseg.runs import Runs, paint
 from volseg.types import Labels, Roi, Zyx
@@ -52,31 +53,53 @@ class Joined:
     Attributes
     ----------
     index : of the block.
-    sizes, firsts : of its components, see `volseg.labels.Components`.
-    pairs : components that touch, with each neighbour before it.
-    seeded : which components hold a seed; None where none is needed.
+    components : of the block.
+    pairs : those that touch, with each neighbour before it.
     """
 
     index: Zyx
-    sizes: NDArray[np.int64]
-    firsts: NDArray[np.int64]
+    components: Candidates
     pairs: list[tuple[Zyx, Pairs]]
-    seeded: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is looked up in the probabilities once more, for the components of a block.
+
+    To read them twice costs less than to keep sums and marks with every component of every run.
+
+    Attributes
+    ----------
+    probabilities : what the components were found in.
+    seed : level of a seed; None where none is needed.
+    totals : whether levels are summed.
+    """
+
+    probabilities: StoredArray
+    seed: int | None
+    totals: bool
+
+    def of(self, kept: Components, core: Roi) -> Candidates:
+        """Measure the components of one block."""
+        if len(kept.sizes) == 0 or (self.seed is None and not self.totals):
+            return Candidates(kept.sizes, kept.firsts)
+        volume = self.probabilities[core]
+        return Candidates(
+            kept.sizes,
+            kept.firsts,
+            None if self.seed is None else find_seeded(kept, volume, self.seed),
+            sum_levels(kept, volume) if self.totals else None,
+        )
 
 
 @dataclass(frozen=True)
 class JoinBlocks:
-    """Between the passes: find what touches across the borders with the blocks before.
-
-    Attributes
-    ----------
-    seeds : where seeds are sought, and the level of a seed; None where none is needed.
-    """
+    """Between the passes: find what touches across the borders with the blocks before."""
 
     grid: Grid
     store: ComponentStore
     connectivity: int
-    seeds: tuple[StoredArray, int] | None = None
+    evidence: Evidence
 
     def __call__(self, indices: Sequence[Zyx]) -> list[Joined]:
         """Look at several blocks: each takes less time than to schedule it."""
@@ -90,14 +113,7 @@ class JoinBlocks:
             if other is not None:
                 there = self.store.load_planes(other)
                 pairs.append((other, touching(here, there, step, self.connectivity)))
-        return Joined(index, kept.sizes, kept.firsts, pairs, self._seeded(index, kept))
-
-    def _seeded(self, index: Zyx, kept: Components) -> NDArray[np.bool_] | None:
-        if self.seeds is None:
-            return None
-        probabilities, level = self.seeds
-        # read once more, which costs less than to keep a mark with every component of every run
-        return find_seeded(kept, probabilities[self.grid.block(index).core], level)
+        return Joined(index, self.evidence.of(kept, self.grid.block(index).core), pairs)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class ObjectRules:
     connectivity : 6, 18 or 26; which neighbours are one object.
     min_size : objects of fewer voxels are dropped, measured whole.
     min_size_nm3 : the same in nm³; of the two, the larger counts.
+    min_probability : objects of a lower mean probability are dropped; None takes the model's.
     fill_holes : background that one object encloses becomes that object.
     split : one of `METHODS`; how objects that touch are parted.
     split_depth : for ``distance``; by how many voxels, of the finest axis, a neck is thinner.
@@ -47,6 +48,7 @@ class ObjectRules:
     connectivity: int = CONNECTIVITY
     min_size: int = 0
     min_size_nm3: float = 0
+    min_probability: float | None = None
     fill_holes: bool = False
     split: str = "none"
     split_depth: float = DEPTH
@@ -65,6 +67,8 @@ class ObjectRules:
             raise ParameterError(
                 f"min_size_nm3 must be a volume of 0 nm³ or more, found {self.min_size_nm3}"
             )
+        if self.min_probability:  # 0 drops none
+            _check_probability("the lowest mean probability", self.min_probability)
 
     def _check_split(self) -> None:
         if self.split not in METHODS:
@@ -116,13 +120,18 @@ class LabelReport:
 def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
     """Report on complete labels."""
     found = open_image(output).attributes
-    large = int(found.get("too_large_to_split", 0))
-    note = (
-        f"{large} objects were not split, because their bounding boxes hold more than "
-        f"{found['run'].get('split_limit')} voxels"
-    )
-    notes = (note,) if large else ()
-    return LabelReport(int(found["objects"]), threshold, seconds, notes)
+    run, notes = found["run"], []
+    if large := int(found.get("too_large_to_split", 0)):
+        notes.append(
+            f"{large} objects were not split, because their bounding boxes hold more than "
+            f"{run.get('split_limit')} voxels"
+        )
+    if faint := int(found.get("below_min_probability", 0)):
+        notes.append(
+            f"{faint} more objects were dropped, because their mean probability is below "
+            f"{run.get('min_probability')}; --min-probability 0 keeps them"
+        )
+    return LabelReport(int(found["objects"]), threshold, seconds, tuple(notes))
 
 
 def open_probabilities(volume: Path, name: str) -> Image:
@@ -135,8 +144,9 @@ def open_probabilities(volume: Path, name: str) -> Image:
     """
     image = _open_complete(volume, name)
     model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
-    threshold = model.get("threshold")
-    if not isinstance(threshold, float) or not 0 < threshold < 1 or "roi" not in run:
+    threshold, least = model.get("threshold"), model.get("min_probability", 0)
+    stated = isinstance(threshold, float) and 0 < threshold < 1
+    if not stated or not isinstance(least, int | float) or not 0 <= least <= 1 or "roi" not in run:
         raise VolumeError(
             f"the attributes of {image.path} do not say any more how it was made; make it again "
             f"with `volseg segment --overwrite`"
@@ -195,6 +205,7 @@ def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str,
         "min_size": fewest_voxels(rules, source.voxel_size),
         "connectivity": rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
+        **_lowest_mean(source, rules),
         **({"fill_holes": True} if rules.fill_holes else {}),
         **_plan_split(rules, source.voxel_size),
     }
@@ -219,6 +230,14 @@ def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int
             f"{seed_threshold:g}; give a higher --seed-threshold or a lower --threshold"
         )
     return {"seed_threshold_of_255": level_of(seed_threshold)}
+
+
+def _lowest_mean(source: Image, rules: ObjectRules) -> dict[str, float]:
+    """Take the user's rule, or else that of the model, if it has one."""
+    least = rules.min_probability
+    if least is None:
+        least = source.attributes["model"].get("min_probability", 0)
+    return {"min_probability": float(least)} if least else {}
 
 
 def level_of(threshold: float) -> int:

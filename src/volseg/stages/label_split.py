@@ -13,7 +13,7 @@ from volseg.blocks import Block, Grid
 from volseg.io.arrays import StoredArray
 from volseg.io.components import ComponentStore
 from volseg.io.ledger import Ledger
-from volseg.labels import Numbering, rank_firsts
+from volseg.numbering import Numbering, rank_firsts
 from volseg.splitting import Splitter
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.label_block import Layer

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from volseg.blocks import Block, Grid
 from volseg.io.components import ComponentStore
 from volseg.io.label_sources import LabelSource
-from volseg.labels import EARLIER, Pairs, find_components, number_objects, render, touching
+from volseg.labels import EARLIER, Pairs, find_components, render, touching
+from volseg.numbering import Candidates, number_objects
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.label_block import neighbour
 from volseg.stages.progress import Progress
@@ -127,7 +128,7 @@ def number_mask(
     task = JoinObjects(grid, frozenset(offsets), store)
     run_blocks(task, blocks, engine, on_result=on_joined)
     sizes, firsts = zip(*(_sizes_and_firsts(store, b) for b in blocks), strict=True)
-    numbering = number_objects(np.concatenate(sizes), np.concatenate(firsts), pairs)
+    numbering = number_objects(Candidates(np.concatenate(sizes), np.concatenate(firsts)), pairs)
     store.save_numbers(numbering.numbers)
     return MaskObjects(store, numbering.objects, offsets)
 

@@ -130,6 +130,7 @@ def model_record(card: Card) -> dict[str, Any]:
         "architecture": card.architecture,
         "sha256": card.sha256,
         "threshold": card.threshold,
+        "min_probability": card.min_probability,
     }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from volseg.blocks import Block, grow, roi_size, shift
 from volseg.errors import StorageError
 from volseg.io.arrays import StoredArray
-from volseg.labels import Components, find_components, render
+from volseg.labels import Components, find_components, find_seeded, render, sum_levels
 from volseg.stages.verify_findings import Finding, first_difference, locate
 from volseg.stages.verify_objects import RecordedRules, Tally, tally_labels
 from volseg.types import Labels, Probabilities, Roi, Zyx
@@ -106,13 +106,15 @@ class CheckLabels:
         self, components: Components, probabilities: Probabilities, box: Roi
     ) -> NDArray[np.bool_]:
         """Tell which components are objects by what is seen of them in a box."""
-        large: NDArray[np.bool_] = components.sizes >= max(self.rules.min_size, 1)
-        if self.rules.seed is None:
-            return large
-        seeded = np.zeros(len(large) + 1, bool)
-        numbers = np.arange(1, len(large) + 1, dtype=np.uint32)
-        seeded[render(components, numbers, box)[probabilities >= self.rules.seed]] = True
-        return large & seeded[1:]
+        rules = self.rules
+        found: NDArray[np.bool_] = components.sizes >= max(rules.min_size, 1)
+        if rules.seed is not None:
+            found &= find_seeded(components, probabilities, rules.seed)
+        if rules.mean:
+            found &= sum_levels(components, probabilities) >= rules.mean * components.sizes
+            # what lies beyond may be fainter
+            found[open_components(components, box, self.labels.shape)] = False
+        return found
 
     def _describe(self, found: int, expected: int) -> str:
         if expected == 0 and found:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.labels import DIFFERING
 from volseg.stages.verify_findings import Finding
-from volseg.types import Labels, Roi, Zyx
+from volseg.types import FULL_PROBABILITY, Labels, Roi, Zyx
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ KNOWN_RULES = {
     "threshold_of_255",
     "seed_threshold_of_255",
     "min_size",
+    "min_probability",
     "connectivity",
 }
 
@@ -157,21 +158,27 @@ class RecordedRules:
     connectivity : 6, 18 or 26.
     min_size : voxels.
     seed : of 255; an object has a voxel of at least this. None asks for none.
+    mean : of 255; an object's mean is at least this.
     """
 
     level: int
     connectivity: int
     min_size: int
     seed: int | None = None
+    mean: float = 0
 
 
 def recorded_rules(run: Mapping[str, Any]) -> RecordedRules | None:
     """Read the rules that labels were made by; None if there are others than are known here."""
+    least = run.get("min_probability", 0)
+    if not isinstance(least, int | float):
+        return None
     rules = RecordedRules(
         run.get("threshold_of_255", 0),
         run.get("connectivity", 0),
         run.get("min_size", -1),
         run.get("seed_threshold_of_255"),
+        FULL_PROBABILITY * least,
     )
     numbers = [rules.level, rules.connectivity, rules.min_size, rules.seed or 0]
     usable = all(type(n) is int for n in numbers) and rules.level > 0 and rules.min_size >= 0

@@ -126,6 +126,7 @@ def recorded_options(run: Any, engine: EngineOptions) -> LabelOptions:
         "seed_threshold": None if seed is None else int(seed) / np.iinfo(np.uint8).max,
         "connectivity": run["connectivity"],
         "min_size": int(run["min_size"]),
+        "min_probability": float(run.get("min_probability", 0)),
         "fill_holes": bool(run.get("fill_holes", False)),
         "split": run.get("split", "none"),
     }
