@@ -3,9 +3,9 @@
     python studies/score_weights.py --data annotated emnet weights/unet2d/unet2d.safetensors
 
 ``annotated`` holds lucchi_pp/, vnc/ and ncmir/, each with raw and label TIFFs; they are not part of
-the project (docs/models/emnet.md says whose they are). The Jaccard index is that of the objects that are
-kept; the one at the best threshold is of all voxels. Of vnc a quarter is looked at. The voxel
-size of ncmir is not known and taken as 24 x 4.8 x 4.8 nm. With --write the scores go into the
+the project (docs/models/emnet.md says whose they are). Of vnc a quarter is looked at. The voxel
+size of ncmir is not known and taken as 24 x 4.8 x 4.8 nm. The Jaccard index is that of the objects
+that are kept; the one at the best threshold is of all voxels. With --write the scores go into the
 weights' cards.
 """
 
