@@ -6,12 +6,15 @@
 the project (docs/models/emnet.md says whose they are). Of vnc a quarter is looked at. The voxel
 size of ncmir is not known and taken as 24 x 4.8 x 4.8 nm. The Jaccard index is that of the objects
 that are kept; the one at the best threshold is of all voxels. With --write the scores go into the
-weights' cards.
+weights' cards. To choose from which mean probability on objects count, compare several:
+
+    python studies/score_weights.py --data annotated emnet --min-probability 0,0.8,0.85,0.9
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
@@ -65,8 +68,10 @@ PLACES = (
 )
 
 
-def score(model: str, place: Annotated, data: Path, scratch: Path) -> dict[str, float]:
-    """Segment and evaluate one volume with one model."""
+def score(
+    model: str, place: Annotated, data: Path, scratch: Path, least: float | None = None
+) -> dict[str, float]:
+    """Segment and evaluate one volume with one model; again by another rule it is labelled only."""
     volume = scratch / f"{Path(place.raw).parent.name}.zarr"
     if not volume.exists():
         given = ConvertOptions(voxel_size=place.voxel_size)
@@ -74,7 +79,7 @@ def score(model: str, place: Annotated, data: Path, scratch: Path) -> dict[str, 
     name = load_card(model).name
     begun = time.monotonic()
     prediction = PredictOptions(model=model, name=name, roi=place.roi, overwrite=True)
-    segment(volume, SegmentOptions(prediction), NoProgress())
+    segment(volume, SegmentOptions(prediction, min_probability=least), NoProgress())
     seconds = time.monotonic() - begun
     compared = EvaluateOptions(str(data / place.labels), name=name, roi=place.roi)
     found = evaluate(volume, compared, NoProgress())
@@ -84,6 +89,9 @@ def score(model: str, place: Annotated, data: Path, scratch: Path) -> dict[str, 
         "precision": round(found.foreground.precision, 4),
         "recall": round(found.foreground.recall, 4),
         "Jaccard at the best threshold": round(best, 4),
+        "objects": found.objects.predicted,
+        "matched": found.objects.matched,
+        "truth": found.objects.truth,
         "seconds": round(seconds, 1),
     }
 
@@ -93,15 +101,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="shipped names or paths of .safetensors files")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--min-probability", help="P,P,... in place of the card's")
     parser.add_argument("--write", action="store_true", help="put the scores into the cards")
     arguments = parser.parse_args()
+    rules = arguments.min_probability
+    if rules and arguments.write:
+        parser.error("cards hold scores by their own rules: leave out --min-probability or --write")
+    tried = [float(p) for p in rules.split(",")] if rules else [None]
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         for model in arguments.models:
             scores = {}
-            for place in PLACES:
-                found = score(model, place, arguments.data, Path(scratch))
-                print(f"{model}: {place.title}: {json.dumps(found)}", flush=True)
+            for place, least in itertools.product(PLACES, tried):
+                found = score(model, place, arguments.data, Path(scratch), least)
+                rule = "" if least is None else f"from {least:g}: "
+                print(f"{model}: {place.title}: {rule}{json.dumps(found)}", flush=True)
                 scores[place.title] = {k: v for k, v in found.items() if k != "seconds"}
             if arguments.write:
                 path = find_weights(model).with_suffix(".json")

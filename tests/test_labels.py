@@ -22,7 +22,7 @@ from volseg.numbering import Candidates, number_objects
 
 
 def label_blockwise(
-    mask, size, min_size=0, connectivity=26, *, level=1, seed_level=None, min_level=None
+    mask, size, min_size=0, connectivity=26, *, level=1, seed_level=None, least=None
 ):
     """Run both passes over the blocks of an array in memory."""
     grid = Grid(mask.shape, size)
@@ -35,7 +35,7 @@ def label_blockwise(
         seeded = np.concatenate(
             [find_seeded(found[b.index], mask[b.core], seed_level) for b in grid.blocks()]
         )
-    if min_level is not None:
+    if least is not None:
         totals = np.concatenate([sum_levels(found[b.index], mask[b.core]) for b in grid.blocks()])
     counts = [len(c.sizes) for c in found.values()]
     offsets = dict(zip(found, np.cumsum([0, *counts]), strict=False))
@@ -50,7 +50,7 @@ def label_blockwise(
         np.concatenate([getattr(c, kind) for c in found.values()]) for kind in ("sizes", "firsts")
     )
     candidates = Candidates(sizes, firsts, seeded, totals)
-    numbering = number_objects(candidates, pairs, min_size, min_level or 0)
+    numbering = number_objects(candidates, pairs, min_size, (least or 0) / 255)
     labels = np.empty(mask.shape, np.uint32)
     for block in grid.blocks():
         start = offsets[block.index]
@@ -184,7 +184,7 @@ def test_objects_without_a_seed_are_dropped_whole(shape, size, levels, min_size,
 )
 def test_objects_of_a_low_mean_are_dropped_whole(shape, size, level, min_level, seed):
     volume = np.random.default_rng(seed).integers(0, 10, shape).astype(np.uint8)
-    labels, _ = label_blockwise(volume, size, level=level, min_level=min_level)
+    labels, _ = label_blockwise(volume, size, level=level, least=min_level)
     found, count = ndimage.label(volume >= level, np.ones((3, 3, 3)))
     # of small whole numbers: rounding moves none of them past a quarter
     means = [float(volume[found == k].astype(float).mean()) for k in range(1, count + 1)]

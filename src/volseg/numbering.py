@@ -16,6 +16,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from volseg.labels import Pairs
+from volseg.shape import mean_probabilities
 from volseg.types import Labels
 
 
@@ -41,16 +42,24 @@ class Candidates:
     @classmethod
     def room(cls, components: int, *, seeded: bool, totals: bool) -> Candidates:
         """Make room for so many components."""
-        sizes, firsts, sums = np.zeros((3, components), np.int64)
+        sizes, firsts = np.zeros((2, components), np.int64)
         marks = np.zeros(components, bool) if seeded else None
-        return cls(sizes, firsts, marks, sums if totals else None)
+        return cls(sizes, firsts, marks, np.zeros(components, np.int64) if totals else None)
 
     def put(self, start: int, part: Candidates) -> None:
-        """Put what is known of one block in its place."""
-        stop = start + len(part.sizes)
-        for mine, theirs in zip(vars(self).values(), vars(part).values(), strict=True):
-            if mine is not None and theirs is not None:
-                mine[start:stop] = theirs
+        """Put what is known of one block in its place: all that there is room for.
+
+        Raises
+        ------
+        ValueError
+            If some of that is not known of the block.
+        """
+        for kind, mine in vars(self).items():
+            theirs = getattr(part, kind)
+            if mine is not None and theirs is None:
+                raise ValueError(f"of some components {kind} are not known")
+            if mine is not None:
+                mine[start : start + len(part.sizes)] = theirs
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Numbering:
     numbers : uint32, or uint64 where there are more objects, shape (components,)
         The object of each component of all blocks; 0 for those that are dropped.
     objects : how many there are.
-    faint : how many more there would be, had their mean level not been too low.
+    faint : how many more there would be, had their mean probability not been too low.
     """
 
     numbers: Labels
@@ -71,7 +80,7 @@ class Numbering:
 
 
 def number_objects(
-    found: Candidates, pairs: Sequence[Pairs], min_size: int = 0, min_level: float = 0
+    found: Candidates, pairs: Sequence[Pairs], min_size: int = 0, min_probability: float = 0
 ) -> Numbering:
     """Join components to objects, drop what is too small or faint, number the rest by first voxel.
 
@@ -82,7 +91,7 @@ def number_objects(
     pairs : arrays of shape (pairs, 2)
         Components, counted over all blocks, that touch.
     min_size : objects of fewer voxels are dropped
-    min_level : objects whose voxels have a lower mean level are dropped
+    min_probability : objects of a lower mean probability are dropped
     """
     count = len(found.sizes)
     if count == 0:
@@ -100,9 +109,10 @@ def number_objects(
     if found.totals is not None:
         total = np.zeros(whole, np.int64)
         np.add.at(total, group, found.totals)
-        faint = wanted & (total < min_level * size)
-    number = rank_firsts(first, wanted & ~faint)
-    return Numbering(number[group], int((wanted & ~faint).sum()), int(faint.sum()))
+        faint = wanted & (mean_probabilities(total, size) < min_probability)
+        wanted &= ~faint
+    number = rank_firsts(first, wanted)
+    return Numbering(number[group], int(wanted.sum()), int(faint.sum()))
 
 
 def rank_firsts(firsts: NDArray[np.int64], kept: NDArray[np.bool_]) -> Labels:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.moments import PAIRS, Moments, Values, about_own_box
-from volseg.types import VoxelSize
+from volseg.types import FULL_PROBABILITY, VoxelSize
 
 LARGEST = 2.0**63
 """Voxels times squared extent from which second moments no longer fit 64 bits."""
@@ -144,6 +144,12 @@ def nearest_neighbours(moments: Moments, voxel_size: VoxelSize) -> Lengths:
     tree = cKDTree(local / moments.voxels[:, None] * voxel_size)
     distances: Lengths = tree.query(tree.data, k=2)[0][:, 1]
     return distances
+
+
+def mean_probabilities(totals: NDArray[np.int64], voxels: NDArray[np.int64]) -> Lengths:
+    """Find the mean probability of each object from the sum of what stands for it, of 255."""
+    means: Lengths = totals / (voxels * FULL_PROBABILITY)
+    return means
 
 
 def standard_deviations(values: Values, voxels: NDArray[np.int64]) -> Lengths:

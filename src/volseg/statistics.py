@@ -19,6 +19,7 @@ from volseg.moments import Moments, Values
 from volseg.shape import (
     complexity_indices,
     equivalent_diameters,
+    mean_probabilities,
     nearest_neighbours,
     principal_axes,
     ratio,
@@ -26,7 +27,7 @@ from volseg.shape import (
     standard_deviations,
 )
 from volseg.surface import Crossings, surface_areas
-from volseg.types import FULL_PROBABILITY, Roi, VoxelSize
+from volseg.types import Roi, VoxelSize
 
 AXES = "zyx"
 AXIS_NAMES = ("axis_major", "axis_middle", "axis_minor")
@@ -187,7 +188,7 @@ def object_table(
         for name, column in zip(("mean", "sd", "min", "max"), columns, strict=True):
             table.add(f"intensity_{name}", column)
     if sums.probability is not None:
-        table.add("probability_mean", sums.probability.total / (voxels * FULL_PROBABILITY))
+        table.add("probability_mean", mean_probabilities(sums.probability.total, voxels))
     return table.columns, table.units
 
 

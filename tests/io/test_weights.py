@@ -63,6 +63,8 @@ def test_changed_weights_are_refused(saved):
         ("min_probability", 1.5),
         ("min_probability", -0.1),
         ("min_probability", None),
+        ("min_probability", True),
+        ("min_probability", "0.9"),
         ("training", 3),
     ],
 )

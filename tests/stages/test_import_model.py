@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from toy_weights import card_content
 from volseg.errors import ConflictError, ModelError
 from volseg.io.packages import open_package
 from volseg.io.state_dicts import read_state_dict
-from volseg.io.weights import load_card
+from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.models.program import Adapter, Affine, Clip, Standardise, load_program, serialise
 from volseg.stages.export_model import export_model
 from volseg.stages.export_network import load_network
@@ -93,6 +94,19 @@ def test_round_trip_is_exact(package, toy_model, tmp_path, kind):
         "toy.json",
         "toy.safetensors",
     ]
+
+
+def test_packages_tell_from_which_mean_probability_on_objects_count(toy_model, tmp_path):
+    pytest.importorskip("bioimageio.spec")
+    sure = tmp_path / "sure.safetensors"
+    content = card_content(toy_model, name="sure", min_probability=0.85)
+    save_weights(sure, load_weights(toy_model, load_card(toy_model)), content)
+    export_model(sure, "bioimageio", tmp_path / "sure.zip")
+    with zipfile.ZipFile(tmp_path / "sure.zip") as archive:
+        assert (
+            "volseg drops objects whose mean is below 0.85." in archive.read("README.md").decode()
+        )
+    assert import_model(tmp_path / "sure.zip", tmp_path / "out", PLAIN).card == load_card(sure)
 
 
 def test_options_override_the_card(package, tmp_path):

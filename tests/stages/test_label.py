@@ -146,26 +146,52 @@ def test_an_object_of_a_low_mean_probability_is_dropped(tmp_path, probabilities,
     assert 0 < faint < labels.max()
     np.testing.assert_array_equal(read(volume), expected(np.where(kept, probabilities, 0)))
     (note,) = report.notes
-    assert note.startswith(f"{faint} more objects were dropped, because")
-    assert "below 0.6" in note
+    assert note.startswith(f"objects dropped because their mean probability is below 0.6: {faint};")
     attributes = open_image(labels_path(volume, NAME)).attributes
     assert attributes["run"]["min_probability"] == 0.6
     rest = options(block, threshold=0.5, min_probability=0, overwrite=True)
     assert label(volume, NAME, rest, NoProgress()).notes == ()
     np.testing.assert_array_equal(read(volume), labels)
     assert "min_probability" not in open_image(labels_path(volume, NAME)).attributes["run"]
+    # what cannot drop anything is no rule
+    none = options(block, threshold=0.7, min_probability=0.7, overwrite=True)
+    assert label(volume, NAME, none, NoProgress()).objects > 0
+    assert "min_probability" not in open_image(labels_path(volume, NAME)).attributes["run"]
 
 
-@pytest.mark.parametrize("found", [2, -0.1, "0.9", None])
+@pytest.mark.parametrize("block", [(16, 32, 64), None])
+@pytest.mark.parametrize(
+    "rules", [{}, {"split": "kmeans"}, {"split": "kmeans", "fill_holes": True}]
+)
+def test_a_lowest_mean_goes_with_all_other_rules(tmp_path, probabilities, block, rules):
+    """Connectivity, seeds and sizes decide with it, before holes are filled and objects split."""
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    found = expected(probabilities, connectivity=6)
+    every = np.arange(1, found.max() + 1)
+    sizes, means = np.bincount(found.ravel())[1:], ndimage.mean(probabilities, found, every)
+    wanted = (sizes >= 5) & (ndimage.maximum(probabilities, found, every) >= 179)
+    kept = wanted & (means >= 0.6 * 255)
+    assert 0 < kept.sum() < wanted.sum() < len(every)
+    # the smallest size also says how small a piece may be
+    common = {"threshold": 0.5, "connectivity": 6, "min_size": 5, **rules}
+    together = {"seed_threshold": 179 / 255, "min_probability": 0.6}
+    report = label(volume, NAME, options(block, **common, **together), NoProgress())
+    labels = read(volume)
+    assert any(f"is below 0.6: {(wanted & ~kept).sum()};" in note for note in report.notes)
+    rest = np.where(np.isin(found, every[kept]), probabilities, 0)
+    alone = write_volume(tmp_path / "rest.zarr", rest)
+    label(alone, NAME, options(block, **common), NoProgress())
+    np.testing.assert_array_equal(labels, read(alone))
+
+
+@pytest.mark.parametrize("found", [2, -0.1, math.nan, "0.9", None, True])
 def test_a_lowest_probability_that_is_none_is_refused(tmp_path, probabilities, found):
     model = {"threshold": 0.5, "min_probability": found}
     volume = write_volume(tmp_path / "vol.zarr", probabilities, model=model)
     with pytest.raises(VolumeError, match="do not say any more how it was made"):
         label(volume, NAME, options(), NoProgress())
-    if isinstance(found, float | int):
-        with pytest.raises(
-            ParameterError, match=f"a probability above 0 and up to 1, found {found}"
-        ):
+    if type(found) in (float, int):
+        with pytest.raises(ParameterError, match=f"must lie between 0 and 1, found {found}"):
             options(min_probability=found)
 
 

@@ -7,9 +7,11 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+from toy_weights import card_content
 from volseg.blocks import full_roi
 from volseg.errors import ConflictError, ModelError, ParameterError
 from volseg.io.volumes import labels_path, open_image, probabilities_path
+from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.pyramid import reduce_mean
 from volseg.splitting import Splitter
 from volseg.stages.convert import ConvertOptions, convert
@@ -76,6 +78,24 @@ def test_both_results_are_the_same_for_any_blocks_workers_and_chunks(
     np.testing.assert_array_equal(read(probabilities_path(volume, NAME)), reference[0])
     np.testing.assert_array_equal(read(labels_path(volume, NAME)), reference[1])
     assert report.label.objects == reference[1].max() > 1
+
+
+def test_objects_that_the_model_is_unsure_of_are_dropped(volume, toy_model, reference, tmp_path):
+    means = ndimage.mean(reference[0], reference[1], np.arange(1, reference[1].max() + 1))
+    least = float(np.median(means)) / 255
+    sure = tmp_path / "sure.safetensors"
+    content = card_content(toy_model, min_probability=least)
+    save_weights(sure, load_weights(toy_model, load_card(toy_model)), content)
+    report = segment(volume, options(sure, min_size=4), NoProgress())
+    np.testing.assert_array_equal(read(probabilities_path(volume, NAME)), reference[0])
+    kept = 1 + np.flatnonzero(means >= least * 255)
+    assert 0 < report.label.objects == len(kept) < len(means)
+    found = read(labels_path(volume, NAME))
+    np.testing.assert_array_equal(found > 0, np.isin(reference[1], kept))
+    assert f": {len(means) - len(kept)};" in report.label.notes[0]
+    everything = options(sure, min_size=4, min_probability=0, overwrite=True)
+    assert segment(volume, everything, NoProgress()).predict.tiles == 0
+    np.testing.assert_array_equal(read(labels_path(volume, NAME)), reference[1])
 
 
 def test_labels_are_the_components_of_the_probabilities(reference):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from volseg.errors import ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec, create_array, forget_opened
 from volseg.io.attributes import read_attributes, update_attributes, write_group
 from volseg.io.volumes import labels_path, open_image, probabilities_path
-from volseg.stages import verify_sample
+from volseg.stages import verify_labels, verify_sample
 from volseg.stages.engine import EngineOptions, one_cluster
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.predict import predict
@@ -24,7 +25,7 @@ from volseg.stages.progress import NoProgress
 from volseg.stages.results import fingerprint
 from volseg.stages.verify import VerifyOptions, verify
 from volseg.stages.verify_labels import CheckLabels
-from volseg.stages.verify_objects import RecordedRules
+from volseg.stages.verify_objects import RecordedRules, recorded_rules
 from volseg.stages.verify_sample import ELSEWHERE, EXACT
 
 SHAPE, SHARD, BLOCK = (20, 70, 60), (8, 32, 32), (16, 32, 64)
@@ -398,9 +399,9 @@ def test_many_findings_are_counted_and_the_first_are_shown(volume):
         (RecordedRules(100, 26, 13), False),
         (RecordedRules(100, 26, 12, seed=150), True),
         (RecordedRules(100, 26, 12, seed=151), False),
-        (RecordedRules(100, 26, 12, mean=122.5), True),
-        (RecordedRules(100, 26, 12, mean=122.6), False),
-        (RecordedRules(100, 26, 13, mean=122.5), False),
+        (RecordedRules(100, 26, 12, mean=122.5 / 255), True),
+        (RecordedRules(100, 26, 12, mean=122.6 / 255), False),
+        (RecordedRules(100, 26, 13, mean=122.5 / 255), False),
     ],
 )
 def test_an_object_without_a_label_is_followed_across_blocks(tmp_path, rules, found):
@@ -422,7 +423,7 @@ def test_an_object_without_a_label_is_followed_across_blocks(tmp_path, rules, fo
 def test_dropped_for_their_mean_probability_is_no_damage_but_removed_is(volume, block):
     rules = {"threshold": 0.8, "min_probability": 0.85, "shard": SHARD, "engine": ENGINE}
     report = label(volume, NAME, LabelOptions(**rules, overwrite=True), NoProgress())
-    assert "more objects were dropped" in report.notes[0]
+    assert "objects dropped because" in report.notes[0]
     assert report.objects > 10
     report = check(volume, block=block)
     assert report.ok, report.findings
@@ -447,7 +448,50 @@ def test_rules_that_are_not_known_are_not_judged(volume):
     assert finding.voxel == (0, 0, 0)
 
 
-@pytest.mark.parametrize("rules", [{"split": "distance"}, {"split": "kmeans", "fill_holes": True}])
+@pytest.mark.parametrize("faint", [None, 10**400, math.nan, -1, 2, True, "0.9"])
+def test_a_recorded_mean_that_is_none_is_no_rule(volume, faint):
+    run = {**read_attributes(volume / LABELS)["volseg"]["run"], "min_probability": faint}
+    assert recorded_rules(run) is None
+    assert recorded_rules({**run, "min_probability": 1}).mean == 1
+    update_attributes(volume / LABELS, {"run": run, "fingerprint": fingerprint(run)})
+    shutil.rmtree(volume / ".volseg")
+    report = check(volume)
+    assert report.findings or report.skipped[0].startswith(f"{LABELS}: ")
+
+
+@pytest.mark.parametrize(("value", "found"), [(250, 1), (215, 1), (214, 0)])
+def test_a_long_object_without_a_label_is_followed_to_its_end(tmp_path, value, found):
+    """It begins at 250 and goes on for 280 voxels of less, with a mean about 216.75 of 255."""
+    shape, rules = (16, 16, 320), RecordedRules(100, 26, 1, mean=0.85)
+    probabilities = np.zeros(shape, np.uint8)
+    probabilities[4:8, 4:8, 10:30], probabilities[4:8, 4:8, 30:310] = 250, value
+    spec = ArraySpec(shape, "uint8", (16, 16, 32), (16, 16, 32))
+    source = create_array(tmp_path / "probabilities", spec)
+    source.write(full_roi(shape), probabilities)
+    empty = create_array(tmp_path / "labels", replace(spec, dtype="uint32"))
+    task = CheckLabels(LABELS, empty, source, rules)
+    checked = task(Grid(shape, (16, 16, 32)).block((0, 0, 0)))
+    assert len(checked.findings) == found
+    assert not checked.undecided
+
+
+def test_what_reaches_too_far_to_tell_is_said(volume, monkeypatch):
+    monkeypatch.setattr(verify_labels, "FOLLOWED_VOXELS", 1000)
+    rules = {"threshold": 0.8, "min_probability": 0.85, "shard": SHARD, "engine": ENGINE}
+    label(volume, NAME, LabelOptions(**rules, overwrite=True), NoProgress())
+    stored = open_image(volume / LABELS).levels[0]
+    stored.write(full_roi(SHAPE), np.zeros(SHAPE, stored.dtype))
+    assert any("reaches too far to tell" in why for why in check(volume).skipped)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"split": "distance"},
+        {"split": "kmeans", "fill_holes": True},
+        {"fill_holes": True, "min_probability": 0.85},
+    ],
+)
 def test_filled_and_split_objects_are_compared_with_the_same_made_anew(volume, rules):
     rules |= {"threshold": 200 / 255, "seed_threshold": 220 / 255, "min_size": 3}
     options = LabelOptions(**rules, shard=SHARD, engine=ENGINE, overwrite=True)

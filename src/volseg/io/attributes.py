@@ -26,9 +26,22 @@ NOTED: Mapping[str, type | tuple[type, ...]] = {
     "source": dict,
     "histogram": dict,
     "objects": int,
+    "too_large_to_split": int,
+    "below_min_probability": int,
     "roi": list,
 }
 """What volseg notes of an image, as far as it reads it again; what it does not know may be null."""
+
+
+def is_fraction(value: Any) -> bool:
+    """Tell whether what was read from JSON is a number from 0 to 1.
+
+    Examples
+    --------
+    >>> [is_fraction(v) for v in (0, 0.5, 1, True, float("nan"), 10**400, "0.5", None)]
+    [True, True, True, False, False, False, False, False]
+    """
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def parse_json(text: str) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.intensity import Preprocessing
-from volseg.io.attributes import parse_json
+from volseg.io.attributes import is_fraction, parse_json
 from volseg.types import VoxelSize, Zyx
 
 CARD_BYTES = 1 << 20
@@ -130,15 +130,13 @@ def _card(content: Any) -> Card:
         tile=_triple(c["tile"], "tile", int),
         overlap=_triple(c["overlap"], "overlap", int),
         stride=_triple(c["stride"], "stride", int),
-        threshold=float(c["threshold"]),
-        min_probability=float(c["min_probability"]),
+        threshold=_fraction(c["threshold"], "threshold"),
+        min_probability=_fraction(c["min_probability"], "min_probability"),
         training=dict(c["training"]),
         scores=dict(c["scores"]),
     )
-    if not 0 < card.threshold < 1:
+    if card.threshold in {0, 1}:
         raise ValueError(f"the threshold must lie between 0 and 1, found {card.threshold}")
-    if not 0 <= card.min_probability <= 1:
-        raise ValueError(f"min_probability must lie between 0 and 1, found {card.min_probability}")
     if card.width > 1024 or max(card.tile) > 4096:
         raise ValueError(f"implausible width {card.width} or tile {card.tile}")
     return card
@@ -164,6 +162,12 @@ def _positive(value: Any, name: str) -> int:
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive integer, found {value!r}")
     return value
+
+
+def _fraction(value: Any, name: str) -> float:
+    if not is_fraction(value):
+        raise ValueError(f"{name} must be a number from 0 to 1, found {value!r}")
+    return float(value)
 
 
 def _triple(value: Any, name: str, kind: type) -> tuple[Any, Any, Any]:

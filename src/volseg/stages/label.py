@@ -47,7 +47,7 @@ from volseg.stages.label_split import Splitting
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import build_pyramid
 from volseg.stages.results import discard, finish, is_complete, is_told_of
-from volseg.types import FULL_PROBABILITY, Zyx
+from volseg.types import Zyx
 
 JOINED = 8
 """Blocks that one task joins to their neighbours."""
@@ -156,8 +156,7 @@ class LabelRun:
         groups = (indices[k : k + JOINED] for k in range(0, len(indices), JOINED))
         task = JoinBlocks(self.grid, self.store, self.connectivity, evidence)
         run_blocks(task, groups, self.engine, on_result=on_result)
-        lowest = FULL_PROBABILITY * (least or 0)
-        return number_objects(whole, pairs, int(header["min_size"]), lowest)
+        return number_objects(whole, pairs, int(header["min_size"]), least or 0)
 
     def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> None:
         """Give every object its number and write it."""

@@ -81,8 +81,10 @@ class Evidence:
 
     def of(self, kept: Components, core: Roi) -> Candidates:
         """Measure the components of one block."""
-        if len(kept.sizes) == 0 or (self.seed is None and not self.totals):
+        if self.seed is None and not self.totals:
             return Candidates(kept.sizes, kept.firsts)
+        if len(kept.sizes) == 0:
+            return Candidates.room(0, seeded=self.seed is not None, totals=self.totals)
         volume = self.probabilities[core]
         return Candidates(
             kept.sizes,

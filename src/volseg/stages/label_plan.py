@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from volseg.errors import ParameterError, VolumeError
+from volseg.io.attributes import is_fraction
 from volseg.io.volumes import Image, open_image, probabilities_path
 from volseg.labels import CONNECTIVITY, DIFFERING
 from volseg.splitting import DEPTH, METHODS
 from volseg.stages.engine import EngineOptions
-from volseg.types import VoxelSize, Zyx
+from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
@@ -67,8 +68,11 @@ class ObjectRules:
             raise ParameterError(
                 f"min_size_nm3 must be a volume of 0 nm³ or more, found {self.min_size_nm3}"
             )
-        if self.min_probability:  # 0 drops none
-            _check_probability("the lowest mean probability", self.min_probability)
+        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
+            raise ParameterError(
+                f"the lowest mean probability must lie between 0 and 1, found "
+                f"{self.min_probability}"
+            )
 
     def _check_split(self) -> None:
         if self.split not in METHODS:
@@ -121,15 +125,16 @@ def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
     """Report on complete labels."""
     found = open_image(output).attributes
     run, notes = found["run"], []
-    if large := int(found.get("too_large_to_split", 0)):
+    if large := found.get("too_large_to_split"):
         notes.append(
             f"{large} objects were not split, because their bounding boxes hold more than "
             f"{run.get('split_limit')} voxels"
         )
-    if faint := int(found.get("below_min_probability", 0)):
+    if faint := found.get("below_min_probability"):
         notes.append(
-            f"{faint} more objects were dropped, because their mean probability is below "
-            f"{run.get('min_probability')}; --min-probability 0 keeps them"
+            f"objects dropped because their mean probability is below "
+            f"{run.get('min_probability')}: {faint}; `volseg label --overwrite "
+            f"--min-probability 0` brings them back"
         )
     return LabelReport(int(found["objects"]), threshold, seconds, tuple(notes))
 
@@ -146,10 +151,10 @@ def open_probabilities(volume: Path, name: str) -> Image:
     model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
     threshold, least = model.get("threshold"), model.get("min_probability", 0)
     stated = isinstance(threshold, float) and 0 < threshold < 1
-    if not stated or not isinstance(least, int | float) or not 0 <= least <= 1 or "roi" not in run:
+    if not stated or not is_fraction(least) or "roi" not in run:
         raise VolumeError(
-            f"the attributes of {image.path} do not say any more how it was made; make it again "
-            f"with `volseg segment --overwrite`"
+            f"the attributes of {image.path} do not say any more how it was made; remove it, and "
+            f"make it again with `volseg segment`"
         )
     return image
 
@@ -205,7 +210,7 @@ def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str,
         "min_size": fewest_voxels(rules, source.voxel_size),
         "connectivity": rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
-        **_lowest_mean(source, rules),
+        **_lowest_mean(source, threshold, rules),
         **({"fill_holes": True} if rules.fill_holes else {}),
         **_plan_split(rules, source.voxel_size),
     }
@@ -232,12 +237,13 @@ def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int
     return {"seed_threshold_of_255": level_of(seed_threshold)}
 
 
-def _lowest_mean(source: Image, rules: ObjectRules) -> dict[str, float]:
-    """Take the user's rule, or else that of the model, if it has one."""
+def _lowest_mean(source: Image, threshold: float, rules: ObjectRules) -> dict[str, float]:
+    """Take the user's rule, or else the model's, if there is one and it can drop anything."""
     least = rules.min_probability
     if least is None:
         least = source.attributes["model"].get("min_probability", 0)
-    return {"min_probability": float(least)} if least else {}
+    lowest = level_of(threshold) / FULL_PROBABILITY
+    return {"min_probability": float(least)} if least > lowest else {}
 
 
 def level_of(threshold: float) -> int:

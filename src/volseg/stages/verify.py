@@ -225,14 +225,22 @@ class VerifyRun:
         task = CheckLabels(subject.array, labels, array, rules or COUNTED_ONLY)
         count = ObjectCount(subject.array, labels.shape, objects)
 
+        undecided = []
+
         def on_result(block: Block, found: LabelsChecked) -> Iterable[Block]:
             self.findings.add(found.findings)
             count.add(found.tally)
+            undecided.extend([block] if found.undecided else [])
             self.progress.advance(roi_size(block.core))
             return []
 
         grid = Grid(labels.shape, self._size(labels.chunk))
         self._run(task, grid, on_result, f"{subject.array}, objects")
+        if undecided:
+            self.skipped.append(
+                f"{subject.array}: what has no label but may be an object reaches too far to tell, "
+                f"in {len(undecided)} block(s), such as {undecided[0]}"
+            )
         ordered = rules is not None and run.get("format") in LABEL_FORMATS
         smallest = 0 if rules is None else rules.min_size
         self.findings.add(count.findings(smallest, ordered=ordered))

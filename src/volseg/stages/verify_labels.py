@@ -18,22 +18,35 @@ from volseg.blocks import Block, grow, roi_size, shift
 from volseg.errors import StorageError
 from volseg.io.arrays import StoredArray
 from volseg.labels import Components, find_components, find_seeded, render, sum_levels
+from volseg.shape import mean_probabilities
 from volseg.stages.verify_findings import Finding, first_difference, locate
 from volseg.stages.verify_objects import RecordedRules, Tally, tally_labels
 from volseg.types import Labels, Probabilities, Roi, Zyx
 
 FOLLOWED = 4
 """Components without a label that are followed beyond a block, for each block."""
+LIKELY = 32
+"""As many more, if they are objects by what is seen of them."""
 FOLLOWED_VOXELS = 1 << 24
 """Voxels in which a component is followed, at most; what reaches further stays undecided."""
+REACH = 16
+"""Voxels on each side in which it is looked for first."""
 
 
 @dataclass(frozen=True)
 class LabelsChecked:
-    """What was found in a block; ``tally`` is None where labels cannot be read."""
+    """What was found in a block.
+
+    Attributes
+    ----------
+    findings : what is wrong.
+    tally : of its labels; None where they cannot be read.
+    undecided : whether what has no label may be an object, but reaches too far to tell.
+    """
 
     findings: tuple[Finding, ...]
     tally: Tally | None
+    undecided: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,9 +81,12 @@ class CheckLabels:
             probabilities = self.probabilities[box]
         except StorageError:
             return LabelsChecked((), tally)
-        return LabelsChecked(tuple(self._compare(labels, probabilities, box)), tally)
+        found, undecided = self._compare(labels, probabilities, box)
+        return LabelsChecked(tuple(found), tally, undecided)
 
-    def _compare(self, labels: Labels, probabilities: Probabilities, box: Roi) -> list[Finding]:
+    def _compare(
+        self, labels: Labels, probabilities: Probabilities, box: Roi
+    ) -> tuple[list[Finding], bool]:
         components = self._components(probabilities, box)
         at = np.unravel_index(components.firsts, self.labels.shape)
         z, y, x = (a - s.start for a, s in zip(at, box, strict=True))
@@ -85,8 +101,12 @@ class CheckLabels:
             found.append(
                 replace(finding, message=f"{message}; voxels that differ in {finding.roi}: {count}")
             )
-        objects = self._objects(components, probabilities, box)
-        whole = np.flatnonzero((own == 0) & objects)
+        likely = self._objects(components, probabilities)
+        leaving = np.zeros(len(own), bool)
+        leaving[open_components(components, box, self.labels.shape)] = True
+        # what lies beyond may be fainter
+        certain = likely & ~leaving if self.rules.mean else likely
+        whole = np.flatnonzero((own == 0) & certain)
         if len(whole):
             k = int(whole[0])
             voxel = int(z[k]), int(y[k]), int(x[k])
@@ -96,24 +116,24 @@ class CheckLabels:
                 f"objects in {finding.roi}: {len(whole)}"
             )
             found.append(replace(finding, message=message))
-        return found + self._unfinished(components, (own == 0) & ~objects, box)
+        followed, undecided = self._unfinished(
+            components, (own == 0) & leaving & ~certain, likely, box
+        )
+        return found + followed, undecided
 
     def _components(self, probabilities: Probabilities, box: Roi) -> Components:
         shape, rules = self.labels.shape, self.rules
         return find_components(probabilities, box, shape, rules.connectivity, level=rules.level)
 
-    def _objects(
-        self, components: Components, probabilities: Probabilities, box: Roi
-    ) -> NDArray[np.bool_]:
-        """Tell which components are objects by what is seen of them in a box."""
+    def _objects(self, components: Components, probabilities: Probabilities) -> NDArray[np.bool_]:
+        """Tell which components are objects by what is seen of them."""
         rules = self.rules
         found: NDArray[np.bool_] = components.sizes >= max(rules.min_size, 1)
         if rules.seed is not None:
             found &= find_seeded(components, probabilities, rules.seed)
         if rules.mean:
-            found &= sum_levels(components, probabilities) >= rules.mean * components.sizes
-            # what lies beyond may be fainter
-            found[open_components(components, box, self.labels.shape)] = False
+            totals = sum_levels(components, probabilities)
+            found &= mean_probabilities(totals, components.sizes) >= rules.mean
         return found
 
     def _describe(self, found: int, expected: int) -> str:
@@ -124,43 +144,69 @@ class CheckLabels:
         return f"found label {found} in object {expected}: the object is broken"
 
     def _unfinished(
-        self, components: Components, small: NDArray[np.bool_], box: Roi
-    ) -> list[Finding]:
-        """Follow a few components without a label beyond the block: there may be more of them."""
-        found = []
-        leaving = [k for k in open_components(components, box, self.labels.shape) if small[k]]
-        for k in random.sample(leaving, min(len(leaving), FOLLOWED)):
+        self,
+        components: Components,
+        leaving: NDArray[np.bool_],
+        likely: NDArray[np.bool_],
+        box: Roi,
+    ) -> tuple[list[Finding], bool]:
+        """Follow components without a label beyond the block: there may be more of them."""
+        largest = np.argsort(-components.sizes)
+        promising = largest[(leaving & likely)[largest]]
+        others = np.flatnonzero(leaving & ~likely).tolist()
+        chosen = random.sample(others, min(len(others), FOLLOWED))
+        found, undecided = [], len(promising) > LIKELY
+        for k in [*promising[:LIKELY].tolist(), *chosen]:
             z, y, x = map(int, np.unravel_index(components.firsts[k], self.labels.shape))
             size = self._follow((z, y, x))
+            undecided |= size is None and bool(likely[k])
             if size:
                 relative = z - box[0].start, y - box[1].start, x - box[2].start
                 finding = locate("label", self.array, 0, self.labels, box, relative)
                 message = f"an object of at least {size} voxels has no label; it crosses blocks"
                 found.append(replace(finding, message=message))
-        return found
+        return found, undecided
 
-    def _follow(self, voxel: Zyx) -> int:
-        """Count the voxels of the component at a voxel, as far as is needed; 0 for no object."""
-        shape, reach = self.labels.shape, 16
+    def _follow(self, voxel: Zyx) -> int | None:
+        """Count the voxels of the component at a voxel, as far as is needed.
+
+        0 for what is no object; None for what reaches too far.
+        """
+        shape = self.labels.shape
         z, y, x = (slice(v, v + 1) for v in voxel)
-        while self.probabilities is not None:
-            box = grow((z, y, x), (reach, reach, reach), shape)
-            if roi_size(box) > FOLLOWED_VOXELS:
-                break
+        box = grow((z, y, x), (REACH, REACH, REACH), shape)
+        while self.probabilities is not None and roi_size(box) <= FOLLOWED_VOXELS:
             try:
                 probabilities = self.probabilities[box]
             except StorageError:
-                break
+                return 0
             components = self._components(probabilities, box)
             numbers = np.arange(1, len(components.sizes) + 1, dtype=np.uint32)
             here = shift((z, y, x), [s.start for s in box])
             k = int(render(components, numbers, box, here).item()) - 1
-            if self._objects(components, probabilities, box)[k]:
+            leaving = k in open_components(components, box, shape)
+            if self._objects(components, probabilities)[k] and not (leaving and self.rules.mean):
                 return int(components.sizes[k])
-            if k not in open_components(components, box, shape):
-                break
-            reach *= 2
-        return 0
+            if not leaving:
+                return 0
+            box = follow_on(components, k, box, shape)
+        return None
+
+
+def follow_on(components: Components, k: int, box: Roi, shape: Zyx) -> Roi:
+    """Enlarge a box on the sides where component k, from 0, may go on; cut it back on others."""
+    marks = np.zeros(len(components.sizes), np.uint8)
+    marks[k] = 1
+    seen = render(components, marks, box)
+    sides = []
+    for axis, (span, length) in enumerate(zip(box, shape, strict=True)):
+        hit = np.flatnonzero(seen.any(axis=tuple({0, 1, 2} - {axis})))
+        low, high = span.start + int(hit[0]), span.start + int(hit[-1]) + 1
+        more = max(REACH, (high - low) // 2)
+        start = low - (more if low == span.start else 1)
+        stop = high + (more if high == span.stop else 1)
+        sides.append(slice(max(start, 0), min(stop, length)))
+    return sides[0], sides[1], sides[2]
 
 
 def open_components(components: Components, box: Roi, shape: Zyx) -> list[int]:

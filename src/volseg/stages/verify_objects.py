@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.io.attributes import is_fraction
 from volseg.labels import DIFFERING
 from volseg.stages.verify_findings import Finding
-from volseg.types import FULL_PROBABILITY, Labels, Roi, Zyx
+from volseg.types import Labels, Roi, Zyx
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class RecordedRules:
     connectivity : 6, 18 or 26.
     min_size : voxels.
     seed : of 255; an object has a voxel of at least this. None asks for none.
-    mean : of 255; an object's mean is at least this.
+    mean : probability; an object's mean is at least this.
     """
 
     level: int
@@ -171,14 +172,14 @@ class RecordedRules:
 def recorded_rules(run: Mapping[str, Any]) -> RecordedRules | None:
     """Read the rules that labels were made by; None if there are others than are known here."""
     least = run.get("min_probability", 0)
-    if not isinstance(least, int | float):
+    if not is_fraction(least):
         return None
     rules = RecordedRules(
         run.get("threshold_of_255", 0),
         run.get("connectivity", 0),
         run.get("min_size", -1),
         run.get("seed_threshold_of_255"),
-        FULL_PROBABILITY * least,
+        float(least),
     )
     numbers = [rules.level, rules.connectivity, rules.min_size, rules.seed or 0]
     usable = all(type(n) is int for n in numbers) and rules.level > 0 and rules.min_size >= 0

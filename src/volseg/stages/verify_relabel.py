@@ -107,7 +107,7 @@ def relabel(volume: Path, subject: Subject, engine: EngineOptions) -> Relabelled
             )
         label(folder, subject.name, options, NoProgress())
         return Relabelled(folder, open_image(labels_path(folder, subject.name)).levels[0])
-    except (KeyError, TypeError, ValueError, OSError, VolsegError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, OSError, VolsegError) as error:
         message = " ".join(str(error).split())
         return Relabelled(folder, skipped=f"{subject.array}: it cannot be made again: {message}")
 
