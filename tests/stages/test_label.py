@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import time
 
 import numpy as np
@@ -14,7 +15,7 @@ from toy_kills import kill_until_done
 from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec
-from volseg.io.attributes import read_attributes
+from volseg.io.attributes import read_attributes, update_attributes
 from volseg.io.volumes import (
     create_image,
     labels_path,
@@ -182,6 +183,17 @@ def test_a_lowest_mean_goes_with_all_other_rules(tmp_path, probabilities, block,
     alone = write_volume(tmp_path / "rest.zarr", rest)
     label(alone, NAME, options(block, **common), NoProgress())
     np.testing.assert_array_equal(labels, read(alone))
+
+
+def test_labels_that_do_not_say_any_more_how_many_objects_there_are(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    label(volume, NAME, options(), NoProgress())
+    update_attributes(labels_path(volume, NAME), {"objects": None})
+    with pytest.raises(VolumeError, match=r"how many objects there are; remove it, and make it"):
+        label(volume, NAME, options(), NoProgress())
+    shutil.rmtree(labels_path(volume, NAME))
+    label(volume, NAME, options(), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
 @pytest.mark.parametrize("found", [2, -0.1, math.nan, "0.9", None, True])

@@ -122,9 +122,20 @@ class LabelReport:
 
 
 def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
-    """Report on complete labels."""
+    """Report on complete labels.
+
+    Raises
+    ------
+    VolumeError
+        If their attributes do not say how many objects there are.
+    """
     found = open_image(output).attributes
-    run, notes = found["run"], []
+    run, notes, objects = found["run"], [], found.get("objects")
+    if objects is None:
+        raise VolumeError(
+            f"the attributes of {output} do not say any more how many objects there are; remove "
+            f"it, and make it again with `volseg label`"
+        )
     if large := found.get("too_large_to_split"):
         notes.append(
             f"{large} objects were not split, because their bounding boxes hold more than "
@@ -136,7 +147,7 @@ def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
             f"{run.get('min_probability')}: {faint}; `volseg label --overwrite "
             f"--min-probability 0` brings them back"
         )
-    return LabelReport(int(found["objects"]), threshold, seconds, tuple(notes))
+    return LabelReport(int(objects), threshold, seconds, tuple(notes))
 
 
 def open_probabilities(volume: Path, name: str) -> Image:
