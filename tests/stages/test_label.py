@@ -133,7 +133,7 @@ def test_an_object_needs_a_seed(tmp_path, probabilities, block):
         label(volume, NAME, options(seed_threshold=0.4, overwrite=True), NoProgress())
 
 
-@pytest.mark.parametrize("block", [(16, 32, 64), None])
+@pytest.mark.parametrize("block", [(16, 64, 64), None])
 @pytest.mark.parametrize("said_by", ["model", "user"])
 def test_an_object_of_a_low_mean_probability_is_dropped(tmp_path, probabilities, block, said_by):
     said = {"model": {"threshold": 0.5, **({"min_probability": 0.6} if said_by == "model" else {})}}
@@ -187,12 +187,12 @@ def test_a_lowest_mean_goes_with_all_other_rules(tmp_path, probabilities, block,
 
 def test_labels_that_do_not_say_any_more_how_many_objects_there_are(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(), NoProgress())
+    label(volume, NAME, options(None), NoProgress())
     update_attributes(labels_path(volume, NAME), {"objects": None})
     with pytest.raises(VolumeError, match=r"how many objects there are; remove it, and make it"):
-        label(volume, NAME, options(), NoProgress())
+        label(volume, NAME, options(None), NoProgress())
     shutil.rmtree(labels_path(volume, NAME))
-    label(volume, NAME, options(), NoProgress())
+    label(volume, NAME, options(None), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
