@@ -392,6 +392,16 @@ def test_many_findings_are_counted_and_the_first_are_shown(volume):
     assert found[0].block == (0, 0, 0)
 
 
+def check_first_block(folder, probabilities, block, rules):
+    """Check labels that are missing, all of them, in the first block."""
+    shape = probabilities.shape
+    spec = ArraySpec(shape, "uint8", block, block)
+    source = create_array(folder / "probabilities", spec)
+    source.write(full_roi(shape), probabilities)
+    empty = create_array(folder / "labels", replace(spec, dtype="uint32"))
+    return CheckLabels(LABELS, empty, source, rules)(Grid(shape, block).block((0, 0, 0)))
+
+
 @pytest.mark.parametrize(
     ("rules", "found"),
     [
@@ -405,15 +415,10 @@ def test_many_findings_are_counted_and_the_first_are_shown(volume):
     ],
 )
 def test_an_object_without_a_label_is_followed_across_blocks(tmp_path, rules, found):
-    probabilities, shape = np.zeros((4, 32, 32), np.uint8), (4, 32, 32)
+    probabilities = np.zeros((4, 32, 32), np.uint8)
     probabilities[2, 2, 3:15] = 120
     probabilities[2, 2, 14] = 150
-    spec = ArraySpec(shape, "uint8", (4, 8, 8), (4, 8, 8))
-    source = create_array(tmp_path / "probabilities", spec)
-    source.write(full_roi(shape), probabilities)
-    empty = create_array(tmp_path / "labels", replace(spec, dtype="uint32"))
-    task = CheckLabels(LABELS, empty, source, rules)
-    checked = task(Grid(shape, (4, 8, 8)).block((0, 0, 0)))
+    checked = check_first_block(tmp_path, probabilities, (4, 8, 8), rules)
     assert [f.voxel for f in checked.findings] == [(2, 2, 3)] * found
     if found:
         assert "at least 12 voxels has no label; it crosses blocks" in checked.findings[0].message
@@ -462,15 +467,9 @@ def test_a_recorded_mean_that_is_none_is_no_rule(volume, faint):
 @pytest.mark.parametrize(("value", "found"), [(250, 1), (215, 1), (214, 0)])
 def test_a_long_object_without_a_label_is_followed_to_its_end(tmp_path, value, found):
     """It begins at 250 and goes on for 280 voxels of less, with a mean about 216.75 of 255."""
-    shape, rules = (16, 16, 320), RecordedRules(100, 26, 1, mean=0.85)
-    probabilities = np.zeros(shape, np.uint8)
+    rules, probabilities = RecordedRules(100, 26, 1, mean=0.85), np.zeros((16, 16, 320), np.uint8)
     probabilities[4:8, 4:8, 10:30], probabilities[4:8, 4:8, 30:310] = 250, value
-    spec = ArraySpec(shape, "uint8", (16, 16, 32), (16, 16, 32))
-    source = create_array(tmp_path / "probabilities", spec)
-    source.write(full_roi(shape), probabilities)
-    empty = create_array(tmp_path / "labels", replace(spec, dtype="uint32"))
-    task = CheckLabels(LABELS, empty, source, rules)
-    checked = task(Grid(shape, (16, 16, 32)).block((0, 0, 0)))
+    checked = check_first_block(tmp_path, probabilities, (16, 16, 32), rules)
     assert len(checked.findings) == found
     assert not checked.undecided
 
