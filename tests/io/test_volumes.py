@@ -11,7 +11,7 @@ import zarr
 from ome_zarr_models.v05.image import Image as OmeImage
 from ome_zarr_models.v05.image_label import ImageLabel
 
-from volseg.errors import ConflictError, VolumeError
+from volseg.errors import ConflictError, ParameterError, VolumeError
 from volseg.intensity import Preprocessing
 from volseg.io.arrays import fit_spec
 from volseg.io.attributes import read_attributes, update_attributes, write_group
@@ -21,6 +21,8 @@ from volseg.io.volumes import (
     open_image,
     probabilities_path,
     register_label,
+    slices_path,
+    table_path,
     volume_tone,
 )
 
@@ -195,3 +197,20 @@ def test_the_window_is_two_percentiles_of_all_voxels(tmp_path):
     assert volume_tone(flat, Preprocessing()).window == (7, 8)
     with pytest.raises(VolumeError, match="no histogram"):
         volume_tone(make(tmp_path / "x"), Preprocessing())
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../raw", "a/b", "/abs", ".volseg", "a\0", "a-slices"]
+)
+@pytest.mark.parametrize("where", [probabilities_path, labels_path, table_path, slices_path])
+def test_a_name_that_means_another_place_is_refused(tmp_path, where, name):
+    with pytest.raises(ParameterError, match="a name is that of one folder in the volume"):
+        where(tmp_path, name)
+    assert where(tmp_path, "a b-2").parent == where(tmp_path, "c").parent
+
+
+def test_listing_labels_keeps_what_others_noted(tmp_path):
+    write_group(tmp_path / "labels", {"ome": {"labels": ["theirs"], "more": 1}, "own": {"a": 2}})
+    register_label(tmp_path, "m")
+    ome = {"version": "0.5", "labels": ["m", "theirs"], "more": 1}
+    assert read_attributes(tmp_path / "labels") == {"ome": ome, "own": {"a": 2}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ConflictError, VolumeError
+from volseg.errors import ConflictError, ParameterError, VolumeError
 from volseg.intensity import Preprocessing, Tone, find_tone
 from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, is_array, open_array
 from volseg.io.attributes import check_notes, read_attributes, read_histogram, write_group
@@ -18,6 +18,8 @@ from volseg.types import VoxelSize, Zyx
 
 OME_VERSION = "0.5"
 AXES = ("z", "y", "x")
+SLICES = "-slices"
+"""What the name of a table of slices ends in."""
 NANOMETERS = {
     "angstrom": 0.1,
     "\N{LATIN SMALL LETTER A WITH RING ABOVE}": 0.1,
@@ -60,24 +62,49 @@ class Image:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_name(name: str) -> str:
+    """Check that a result's name is one that a folder and a table in the volume can have.
+
+    Raises
+    ------
+    ParameterError
+        If it could mean another place, or the table of another result.
+
+    Examples
+    --------
+    >>> check_name("mitochondria")
+    'mitochondria'
+    >>> check_name("../raw")
+    Traceback (most recent call last):
+        ...
+    volseg.errors.ParameterError: a name is that of one folder in the volume: not empty...
+    """
+    if not name or "/" in name or "\0" in name or name.startswith(".") or name.endswith(SLICES):
+        raise ParameterError(
+            f"a name is that of one folder in the volume: not empty, without / and not beginning "
+            f"with a dot, nor ending in {SLICES}, as tables of slices do; found {name!r}"
+        )
+    return name
+
+
 def probabilities_path(volume: Path, name: str) -> Path:
     """Say where a volume keeps probabilities of a name."""
-    return volume / "probabilities" / name
+    return volume / "probabilities" / check_name(name)
 
 
 def labels_path(volume: Path, name: str) -> Path:
     """Say where a volume keeps labels of a name."""
-    return volume / "labels" / name
+    return volume / "labels" / check_name(name)
 
 
 def table_path(volume: Path, name: str) -> Path:
     """Say where a volume keeps the table of its objects."""
-    return volume / "tables" / f"{name}.parquet"
+    return volume / "tables" / f"{check_name(name)}.parquet"
 
 
 def slices_path(volume: Path, name: str) -> Path:
     """Find where a volume's table of one row per slice lies."""
-    return volume / "tables" / f"{name}-slices.parquet"
+    return volume / "tables" / f"{check_name(name)}{SLICES}.parquet"
 
 
 def scratch_path(volume: Path) -> Path:
@@ -275,9 +302,10 @@ def ensure_groups(path: Path) -> None:
 def register_label(volume: Path, name: str) -> None:
     """List labels in a volume's ``labels`` group, where OME-Zarr readers look for them."""
     group = volume / "labels"
-    existing = read_attributes(group).get("ome", {}).get("labels", [])
-    names = sorted({*existing, name})
-    write_group(group, {"ome": {"version": OME_VERSION, "labels": names}})
+    existing = read_attributes(group)
+    ome = existing.get("ome", {})
+    names = sorted({*ome.get("labels", []), name})
+    write_group(group, {**existing, "ome": {**ome, "version": OME_VERSION, "labels": names}})
 
 
 def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
