@@ -208,7 +208,7 @@ def test_two_commands_at_once_the_second_is_refused(faults, check_result):
     first = faults.start(faults.segment(volume), faults.fault("evaluate", "slow"))
     while _records(volume) < 2:
         time.sleep(0.01)
-    status, report, errors = faults.run(faults.segment(volume))
+    status, report, errors = faults.run(faults.segment(volume, "--overwrite"))
     assert status == 2
     assert f"process {first.pid} on" in errors
     assert "is working on this run now" in errors

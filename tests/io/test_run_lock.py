@@ -31,7 +31,12 @@ def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(ConflictError, match=f"process {holder.pid} on .* is working"):
             Ledger.open(path, {"a": 1})
+        held = path.read_bytes()
+        with pytest.raises(ConflictError, match="is working"):
+            Ledger.open(path, {"b": 2}, anew=True)
+        assert path.read_bytes() == held
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
     Ledger.open(path, {"a": 1}).record("x")
     assert Ledger.open(path, {"a": 1}).done() == {"x"}
+    assert Ledger.open(path, {"b": 2}, anew=True).done() == set()

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import zarr
 from scipy import ndimage
 
 from toy_kills import kill_until_done
@@ -16,6 +17,7 @@ from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec
 from volseg.io.attributes import read_attributes, update_attributes
+from volseg.io.ledger import RunLock
 from volseg.io.volumes import (
     create_image,
     labels_path,
@@ -257,6 +259,42 @@ def test_a_second_run_does_nothing_and_another_result_is_not_replaced_silently(
     np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 50))
     assert not table_path(volume, NAME).exists()
     assert not (scratch_path(volume) / f"label-{NAME}").exists()
+
+
+def test_labels_that_others_wrote_in_a_form_of_their_own_stay(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    theirs = zarr.create_group(labels_path(volume, NAME), zarr_format=2)
+    theirs["0"] = np.ones((2, 4, 4, 4), np.uint16)
+    for _ in range(2):
+        with pytest.raises(ConflictError, match="in the way and not of this run"):
+            label(volume, NAME, options(), NoProgress())
+        assert np.all(theirs["0"][:] == 1)
+    label(volume, NAME, options(overwrite=True), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities))
+
+
+def test_nothing_is_overwritten_while_another_process_works_on_it(
+    tmp_path, probabilities, monkeypatch
+):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    label(volume, NAME, options(), NoProgress())
+    files = {p: p.read_bytes() for p in volume.rglob("*") if p.is_file() and p.suffix != ".lock"}
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLock, "_take", lambda lock: False)
+        with pytest.raises(ConflictError, match="is working on this run now"):
+            label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
+    assert {p: p.read_bytes() for p in files} == files
+
+
+def test_of_labels_that_are_a_link_the_link_is_replaced(tmp_path, probabilities):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    label(volume, NAME, options(), NoProgress())
+    first = labels_path(volume, NAME).rename(tmp_path / "elsewhere")
+    labels_path(volume, NAME).symlink_to(first)
+    label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 50))
+    kept = open_image(first).levels[0][full_roi(SHAPE)]
+    np.testing.assert_array_equal(kept, expected(probabilities))
 
 
 @pytest.mark.parametrize("function", ["find_components", "touching", "paint"])

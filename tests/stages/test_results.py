@@ -6,10 +6,11 @@ import pytest
 
 from volseg.errors import ConflictError
 from volseg.io.arrays import fit_spec
+from volseg.io.attributes import update_attributes, write_group
 from volseg.io.ledger import MARK, Ledger
 from volseg.io.volumes import create_image, open_image
 from volseg.stages import results
-from volseg.stages.results import fingerprint, finish, is_complete, is_told_of
+from volseg.stages.results import discard, fingerprint, finish, is_complete, is_told_of
 
 HEADER = {"model": "abc"}
 
@@ -57,3 +58,48 @@ def test_a_ledger_on_another_machine_is_respected(tmp_path, ledger):
     with pytest.raises(ConflictError, match="begun by a run whose scratch is not"):
         is_told_of(output, ledger)
     assert is_told_of(create(tmp_path / "own", ledger.mark), ledger)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_how_a_complete_result_was_parted_does_not_matter(tmp_path, complete):
+    output = create(tmp_path / "image", None)
+    update_attributes(output, {"complete": complete, "run": {**HEADER, "block": [4, 4, 4]}})
+    now = {**HEADER, "block": [4, 8, 8]}
+    if complete:
+        assert is_complete(output, now, overwrite=False)
+    for stricter in (True,) if complete else (True, False):
+        with pytest.raises(ConflictError, match=r"block was \[4, 4, 4\], now \[4, 8, 8\]"):
+            is_complete(output, now, overwrite=False, same_blocks=stricter)
+    with pytest.raises(ConflictError, match="model was"):
+        is_complete(output, {**now, "model": "def"}, overwrite=False)
+
+
+def _channels(path):
+    write_group(path, {"ome": {"multiscales": [{"axes": [{"name": "c"}], "datasets": []}]}})
+
+
+def _version_2(path):
+    path.mkdir()
+    (path / ".zattrs").write_text("{}")
+
+
+def _file(path):
+    path.write_text("mine")
+
+
+@pytest.mark.parametrize("make", [_channels, _version_2, _file])
+def test_what_cannot_be_opened_is_not_replaced_unasked(tmp_path, make):
+    make(tmp_path / "image")
+    with pytest.raises(ConflictError, match="in the way and not of this run"):
+        is_complete(tmp_path / "image", HEADER, overwrite=False)
+    assert not is_complete(tmp_path / "image", HEADER, overwrite=True)
+
+
+@pytest.mark.parametrize("lost", ["0", "zarr.json"])
+def test_what_a_killed_run_left_is_begun_anew(tmp_path, lost):
+    output = create(tmp_path / "image", None)
+    discard(output / lost)
+    assert not is_complete(output, HEADER, overwrite=False)
+    if lost == "0":
+        with pytest.raises(ConflictError, match="in the way"):
+            is_complete(output, {"model": "def"}, overwrite=False)

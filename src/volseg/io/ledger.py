@@ -87,7 +87,7 @@ class Ledger:
     lock: RunLock | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, path: Path, header: Mapping[str, Any]) -> Ledger:
+    def open(cls, path: Path, header: Mapping[str, Any], *, anew: bool = False) -> Ledger:
         """Open a run's ledger, or begin one.
 
         Parameters
@@ -95,6 +95,8 @@ class Ledger:
         path : Path
         header : JSON-like mapping
             Everything that decides the result.
+        anew : bool
+            Whether to begin one in any case, in place of what is on record.
 
         Raises
         ------
@@ -106,7 +108,7 @@ class Ledger:
         """
         ours = json.loads(json.dumps(header))
         lock = RunLock(path.with_suffix(".lock"))
-        lines = _complete_lines(path)
+        lines = [] if anew else _complete_lines(path)
         if lines and lines[0] != ours:
             difference = describe_difference(lines[0], ours)
             raise ConflictError(

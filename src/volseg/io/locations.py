@@ -87,12 +87,14 @@ def reason(path: Path, error: BaseException) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it, or all objects below a place."""
+    """Remove a folder and all in it, or all objects below a place; of a link, the link alone."""
     remote = as_remote(path)
-    if remote is None:
-        shutil.rmtree(path)
-    else:
+    if remote is not None:
         remote.remove_tree()
+    elif path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 def remote_scratch(volume: RemotePath) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from volseg import __version__
 from volseg.blocks import Block, Grid
 from volseg.errors import StorageError
 from volseg.io.arrays import ArraySpec
@@ -72,9 +73,10 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     if is_complete(output.path, header, overwrite=options.overwrite):
         discard(store.folder)
         return report_on(output.path, output.threshold, time.monotonic() - begun)
+    ledger = Ledger.open(output.ledger, output.ledger_header, anew=options.overwrite)
     if options.overwrite:
-        discard(output.path, *tables(volume, name), output.ledger, store.folder)
-    ledger = Ledger.open(output.ledger, output.ledger_header)
+        # only now: nothing is taken from another process that works on it
+        discard(output.path, *tables(volume, name), store.folder)
     if not is_told_of(output.path, ledger) and "objects" in ledger.records:
         ledger.restart()
     parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
@@ -257,6 +259,7 @@ class LabelRun:
         spec = replace(self.spec, dtype=label_type(counted["objects"]).name)
         attributes = {
             "complete": False,
+            "version": __version__,
             MARK: self.ledger.mark,
             "run": header,
             **counted,

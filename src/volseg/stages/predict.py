@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volseg import __version__
 from volseg.blocks import roi_size
 from volseg.io.ledger import MARK, Ledger
 from volseg.io.pieces import Pieces
@@ -69,9 +70,7 @@ def predict(volume: Path, options: PredictOptions, progress: Progress) -> Predic
         discard(*(Scratch(scratch_path(volume), o.path.name).pieces.folder for o in plan.outputs))
         return PredictReport(plan.voxels, 0, time.monotonic() - begun, True, plan.notes)
     scratch = Scratch(scratch_path(volume), written[0].path.name)
-    if options.overwrite:
-        scratch.discard()
-    ledger = Ledger.open(scratch.ledger, ledger_header(written))
+    ledger = Ledger.open(scratch.ledger, ledger_header(written), anew=options.overwrite)
     resumed = not options.overwrite and is_under_way(written, ledger)
     if not resumed:
         ledger.restart()
@@ -97,6 +96,7 @@ def create_outputs(
     for output in written:
         attributes = {
             "complete": False,
+            "version": __version__,
             MARK: mark,
             "run": output.header,
             "model": model_record(plan.card),

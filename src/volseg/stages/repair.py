@@ -75,7 +75,9 @@ def mend_probabilities(
         If only one of mask and centerlines is there.
     """
     plan = plan_prediction(volume, options)
-    complete = [o for o in plan.outputs if is_complete(o.path, o.header, overwrite=False)]
+    complete = [
+        o for o in plan.outputs if is_complete(o.path, o.header, overwrite=False, same_blocks=True)
+    ]
     found = {o.path: find_damage(open_image(o.path), options.engine, progress) for o in complete}
     damaged = tuple(o for o in complete if found[o.path])
     if not damaged:

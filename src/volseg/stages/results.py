@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, VolumeError
-from volseg.io.attributes import update_attributes
+from volseg.io.attributes import read_attributes, update_attributes
 from volseg.io.ledger import MARK, Ledger, describe_difference
 from volseg.io.locations import as_remote, remove_tree
 from volseg.io.volumes import open_image
 
+PARTING = ("block", "shard")
+"""How a run parts its work and its files, which decides nothing of what a complete result holds."""
+METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
-def is_complete(output: Path, header: Mapping[str, Any], *, overwrite: bool) -> bool:
+
+def is_complete(
+    output: Path, header: Mapping[str, Any], *, overwrite: bool, same_blocks: bool = False
+) -> bool:
     """Tell whether this very result is already there.
 
     Parameters
@@ -26,17 +32,23 @@ def is_complete(output: Path, header: Mapping[str, Any], *, overwrite: bool) -> 
         Everything that decides the result of the run at hand.
     overwrite : bool
         Whether another result may be replaced.
+    same_blocks : bool
+        Whether a complete one must have been made in the same blocks.
 
     Raises
     ------
     ConflictError
-        If another result is there and may not be replaced.
+        If another result is there and may not be replaced, or something that cannot be opened.
     """
     found = _noted(output)
     if found is None:
+        if not overwrite:
+            _check_remnant(output, header)
         return False
     if found.get("run") == header:
         return bool(found.get("complete"))
+    if found.get("complete") and not same_blocks and _result(found.get("run")) == _result(header):
+        return True
     if overwrite:
         return False
     raise ConflictError(
@@ -76,6 +88,34 @@ def _noted(output: Path) -> Mapping[str, Any] | None:
         return open_image(output).attributes
     except VolumeError:
         return None
+
+
+def _check_remnant(output: Path, header: Mapping[str, Any]) -> None:
+    """Refuse what cannot be opened, unless a killed run of this header has left it.
+
+    Such a run leaves an image without all of its arrays, or a folder without any metadata.
+    """
+    if not output.exists():
+        return
+    if output.is_dir() and not any((output / name).exists() for name in METADATA):
+        return
+    try:
+        notes = read_attributes(output).get("volseg")
+        if isinstance(notes, dict) and notes.get("run") == header:
+            return
+        open_image(output)
+    except VolumeError as error:
+        raise ConflictError(
+            f"{output} is in the way and not of this run ({error}); move it, choose another "
+            f"--name, or give --overwrite to replace it"
+        ) from error
+
+
+def _result(header: Any) -> Any:
+    """Keep what decides a complete result."""
+    if not isinstance(header, Mapping):
+        return header
+    return {key: value for key, value in header.items() if key not in PARTING}
 
 
 def finish(output: Path, ledger: Ledger, header: Mapping[str, Any]) -> None:
