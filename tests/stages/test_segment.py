@@ -10,7 +10,8 @@ from scipy import ndimage
 from toy_weights import card_content
 from volseg.blocks import full_roi
 from volseg.errors import ConflictError, ModelError, ParameterError
-from volseg.io.volumes import labels_path, open_image, probabilities_path
+from volseg.io.arrays import fit_spec
+from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
 from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.pyramid import reduce_mean
 from volseg.splitting import Splitter
@@ -212,3 +213,28 @@ def test_a_model_without_centerlines_is_refused_before_anything_is_computed(volu
         with pytest.raises(ModelError, match="those of emnet, emnet-paper give both"):
             segment(volume, options, NoProgress())
     assert not (volume / "probabilities").exists()
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "message"),
+    [
+        ({"seed_threshold": 0.2}, ParameterError, "at least the threshold"),
+        ({}, ConflictError, "no record says how it was made"),
+    ],
+)
+def test_what_labelling_would_refuse_is_refused_before_anything_is_computed(
+    volume, toy_model, rules, error, message
+):
+    if not rules:  # somebody's own labels
+        create_image(labels_path(volume, NAME), fit_spec(SHAPE, "uint32"), None, attributes={})
+    for command in (estimate, lambda *given: segment(*given, NoProgress())):
+        with pytest.raises(error, match=message):
+            command(volume, options(toy_model, **rules))
+    assert not probabilities_path(volume, NAME).exists()
+
+
+def test_a_complete_result_is_the_same_in_other_blocks(volume, toy_model):
+    segment(volume, options(toy_model), NoProgress())
+    again = options(toy_model, block=(16, 64, 64), shard=(16, 64, 64))
+    assert segment(volume, again, NoProgress()).predict.tiles == 0
+    assert estimate(volume, again).tiles > 0

@@ -115,7 +115,7 @@ def boundary(session: Session) -> Iterator[None]:
         message = "interrupted; run the same command again to resume"
         session.fail(error, message, INTERRUPTED)
     except MemoryError as error:
-        message = "the memory is full; give fewer --workers or a smaller --block"
+        message = "the memory is full; give fewer --workers, or --overwrite and a smaller --block"
         session.fail(error, message, WORK_FAILED)
     except Exception as error:  # noqa: BLE001 - this is where an exception stops
         remedy = "" if session.verbose else "; run it again with -v to see where"

@@ -12,7 +12,13 @@ from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.components import ComponentStore
 from volseg.io.volumes import Image, labels_path, scratch_path, slices_path, table_path
 from volseg.stages.label_block import Coarse
-from volseg.stages.label_plan import LabelOptions, open_centerlines, open_probabilities, plan_label
+from volseg.stages.label_plan import (
+    LabelOptions,
+    find_threshold,
+    open_centerlines,
+    open_probabilities,
+    plan_label,
+)
 from volseg.stages.pyramid import step_factor
 from volseg.types import Zyx
 
@@ -60,8 +66,7 @@ def plan_output(volume: Path, name: str, options: LabelOptions) -> LabelOutput:
         If the probabilities are missing or incomplete, or a rule cannot be applied to them.
     """
     source = open_probabilities(volume, name)
-    threshold = options.threshold or float(source.attributes["model"]["threshold"])
-    header = plan_label(source, threshold, options)
+    header = plan_label(source, options)
     if options.split == "centerline":
         header["centerlines"] = open_centerlines(volume, name).attributes["fingerprint"]
     spec = fit_spec(source.levels[0].shape, "uint32")
@@ -70,7 +75,7 @@ def plan_output(volume: Path, name: str, options: LabelOptions) -> LabelOutput:
     return LabelOutput(
         labels_path(volume, name),
         source,
-        threshold,
+        find_threshold(source, options),
         header,
         spec,
         Grid(spec.shape, whole_multiples(options.block or BLOCK, spec.shard)),

@@ -205,7 +205,12 @@ def open_centerlines(volume: Path, name: str) -> Image:
     return image
 
 
-def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str, Any]:
+def find_threshold(source: Image, rules: ObjectRules) -> float:
+    """Take the user's threshold, or else the model's."""
+    return rules.threshold or float(source.attributes["model"]["threshold"])
+
+
+def plan_label(source: Image, rules: ObjectRules) -> dict[str, Any]:
     """Collect everything that decides the labels.
 
     Raises
@@ -213,6 +218,7 @@ def plan_label(source: Image, threshold: float, rules: ObjectRules) -> dict[str,
     ParameterError
         If a rule cannot be applied to these probabilities.
     """
+    threshold = find_threshold(source, rules)
     # a rule that is not asked for is not in the header: results from before it existed stay valid
     return {
         "format": FORMAT,

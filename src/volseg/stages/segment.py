@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from volseg.io.volumes import open_image
+from volseg.io.volumes import Image, labels_path
 from volseg.stages.clusters import ClusterOptions
 from volseg.stages.engine import EngineOptions, available_cores, one_cluster
 from volseg.stages.label import label
@@ -18,11 +18,14 @@ from volseg.stages.label_plan import (
     LabelOptions,
     LabelReport,
     ObjectRules,
-    fewest_voxels,
+    open_centerlines,
+    open_probabilities,
+    plan_label,
 )
 from volseg.stages.memory import peak_bytes
-from volseg.stages.predict import PredictReport, predict
+from volseg.stages.predict import PredictReport, model_record, predict
 from volseg.stages.predict_block import predictor_for
+from volseg.stages.predict_outputs import Output
 from volseg.stages.predict_plan import (
     PredictOptions,
     PredictPlan,
@@ -31,6 +34,7 @@ from volseg.stages.predict_plan import (
 )
 from volseg.stages.progress import Progress
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
+from volseg.stages.results import fingerprint, is_complete
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,17 @@ class SegmentOptions(ObjectRules):
         """What is to be predicted: centerlines too, where objects are split by them."""
         store = self.predict.store_centerline or self.split == "centerline"
         return replace(self.predict, store_centerline=store)
+
+    @property
+    def labelling(self) -> LabelOptions:
+        """How objects are to be found in what was predicted."""
+        return LabelOptions(
+            **{rule.name: getattr(self, rule.name) for rule in fields(ObjectRules)},
+            block=self.predict.block,
+            shard=self.predict.shard,
+            engine=self.predict.engine,
+            overwrite=self.predict.overwrite,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,16 +117,8 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
         If blocks failed.
     """
     begun = time.monotonic()
-    prediction = options.prediction
-    # said before the network has run for hours
-    fewest_voxels(options, open_image(volume).voxel_size)
-    labelling = LabelOptions(
-        **{rule.name: getattr(options, rule.name) for rule in fields(ObjectRules)},
-        block=prediction.block,
-        shard=prediction.shard,
-        engine=prediction.engine,
-        overwrite=prediction.overwrite,
-    )
+    prediction, labelling = options.prediction, options.labelling
+    check_labels(volume, plan_prediction(volume, prediction), labelling)
     engine = one_worker_per_gpu(prediction)
     with one_cluster(engine):
         mended = mend_probabilities(volume, prediction, progress) if options.repair else ()
@@ -120,6 +127,33 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
             mended += mend_labels(volume, prediction.name, labelling, progress)
         labelled = label(volume, prediction.name, labelling, progress)
     return SegmentReport(predicted, labelled, time.monotonic() - begun, mended)
+
+
+def check_labels(volume: Path, plan: PredictPlan, options: LabelOptions) -> None:
+    """Refuse before the network runs, maybe for hours, what labelling would refuse after it.
+
+    Raises
+    ------
+    InputError
+        If a rule cannot be applied, or a different result is already there.
+    """
+
+    def stands(output: Output) -> bool:
+        return is_complete(output.path, output.header, overwrite=options.overwrite)
+
+    mask, *lines = plan.outputs
+    name, image = mask.path.name, plan.image
+    if stands(mask):
+        source = open_probabilities(volume, name)
+    else:
+        noted = {"fingerprint": fingerprint(mask.header), "model": model_record(plan.card)}
+        source = Image(mask.path, image.levels, image.factors, image.voxel_size, noted)
+    header = plan_label(source, options)
+    if options.split == "centerline":
+        line = lines[0]
+        made = open_centerlines(volume, name).attributes if stands(line) else {}
+        header["centerlines"] = made.get("fingerprint", fingerprint(line.header))
+    is_complete(labels_path(volume, name), header, overwrite=options.overwrite)
 
 
 def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:
@@ -139,6 +173,7 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     """
     prediction = options.prediction
     plan = plan_prediction(volume, prediction)
+    check_labels(volume, plan, options.labelling)
     maps = len(plan.outputs)
     arrays = prediction.engine.lanes * _bytes_per_block(plan)
     seconds = _seconds_per_tile(plan, prediction)
