@@ -114,6 +114,20 @@ def test_labels_from_elsewhere(tmp_path, labels, dtype):
             np.testing.assert_array_equal(found.columns[name], column)
 
 
+def test_labels_from_elsewhere_never_take_the_table_of_others(tmp_path, labels):
+    volume = write_volume(tmp_path / "vol.zarr", labels)
+    own = measure(volume).table.read_bytes()
+    tifffile.imwrite(tmp_path / "mitochondria.tif", (labels > 5).astype(np.uint8))
+    for name in (None, "mitochondria"):
+        with pytest.raises(ParameterError, match=r"mitochondria\.parquet is for the objects of"):
+            measure(volume, labels=tmp_path / "mitochondria.tif", name=name)
+    found = measure(volume, labels=tmp_path / "mitochondria.tif", name="mine")
+    assert found.table == table_path(volume, "mine")
+    assert table_path(volume, "mitochondria").read_bytes() == own
+    again = measure(volume, labels=labels_path(volume, "mitochondria"))
+    assert again.table.read_bytes() == own
+
+
 def test_only_what_was_segmented_is_analysed(tmp_path, labels):
     inside = labels.copy()
     inside[:4], inside[16:] = 0, 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.cli.options import engine_flags, engine_options, name_option, parse_place
+from volseg.cli.options import engine_flags, engine_options, parse_place
 from volseg.cli.session import Session, with_session
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ NM3_PER_UM3 = 1e9
 
 @click.command("stats")
 @click.argument("volumes", nargs=-1, required=True, type=parse_place)
-@name_option
+@click.option(
+    "--name",
+    help="Name of the labels in VOLUME, and of the tables.  [default: mitochondria, or that of "
+    "the file that --labels names]",
+)
 @click.option(
     "--labels",
     metavar="PATH",

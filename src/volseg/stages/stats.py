@@ -21,7 +21,14 @@ from volseg.io.attributes import read_histogram
 from volseg.io.label_sources import LabelSource, open_label_path, open_labels
 from volseg.io.locations import check_writable
 from volseg.io.tables import check_table_path, write_table
-from volseg.io.volumes import Image, open_image, probabilities_path, slices_path, table_path
+from volseg.io.volumes import (
+    Image,
+    labels_path,
+    open_image,
+    probabilities_path,
+    slices_path,
+    table_path,
+)
 from volseg.shape import too_large
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
@@ -43,7 +50,7 @@ class StatsOptions:
 
     Attributes
     ----------
-    name : of the labels in the volume.
+    name : of the labels in the volume, and of the tables; of labels from elsewhere, their file's.
     labels : labels from elsewhere, Zarr or TIFF, in place of the volume's.
     engine : workers and scheduler.
     measure : ``full``; ``shapes``, without intensities; or ``basic``, voxels, places and boxes
@@ -52,7 +59,7 @@ class StatsOptions:
     centerline : also length and branches of each object's centerline.
     """
 
-    name: str = "mitochondria"
+    name: str | None = None
     labels: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     measure: str = "full"
@@ -159,8 +166,16 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
 
 def _open(volume: Path, options: StatsOptions) -> tuple[LabelSource, str]:
     if options.labels is None:
-        return open_labels(volume, options.name), options.name
-    return open_label_path(options.labels), options.labels.stem
+        name = options.name or "mitochondria"
+        return open_labels(volume, name), name
+    source, name = open_label_path(options.labels), options.name or options.labels.stem
+    own = labels_path(volume, name)
+    if own.exists() and own.resolve() != source.path.resolve():
+        raise ParameterError(
+            f"tables/{name}.parquet is for the objects of {own}; give another --name for those of "
+            f"{options.labels}"
+        )
+    return source, name
 
 
 def plan_measures(
