@@ -142,6 +142,30 @@ def test_an_existing_target_is_replaced_only_on_request(tmp_path):
     assert (tmp_path / "precious" / "thesis.txt").exists()
 
 
+def test_where_a_link_points_to_is_replaced(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+    (tmp_path / "disk").mkdir()
+    run(tmp_path / "s.tif", tmp_path / "disk" / "v.zarr")
+    (tmp_path / "v.zarr").symlink_to(tmp_path / "disk" / "v.zarr")
+    tifffile.imwrite(tmp_path / "t.tif", make((9, 20, 30)))
+    run(tmp_path / "t.tif", tmp_path / "v.zarr", overwrite=True)
+    assert open_image(tmp_path / "disk" / "v.zarr").levels[0].shape == (9, 20, 30)
+    assert (tmp_path / "v.zarr").is_symlink()
+    assert nothing_but(tmp_path, "s.tif", "t.tif", "disk", "v.zarr")
+    assert nothing_but(tmp_path / "disk", "v.zarr")
+
+
+def test_a_target_that_another_process_made_meanwhile_stays(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+    monkeypatch.setattr("volseg.stages.convert.check_target", lambda target, overwrite: None)
+    run(tmp_path / "s.tif", tmp_path / "v.zarr")
+    tifffile.imwrite(tmp_path / "t.tif", make((9, 20, 30)))
+    with pytest.raises(ConflictError, match="made by another process in the meantime"):
+        run(tmp_path / "t.tif", tmp_path / "v.zarr")
+    assert open_image(tmp_path / "v.zarr").levels[0].shape == make().shape
+    assert nothing_but(tmp_path, "s.tif", "t.tif", "v.zarr")
+
+
 def test_a_folder_that_is_missing_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "s.tif", make((3, 9, 9)), photometric="minisblack")
     with pytest.raises(InputError, match="there is no folder"):

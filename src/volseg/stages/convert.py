@@ -102,7 +102,7 @@ def convert(
         spec = fit_spec(stack.shape, stack.dtype.name)
         levels = 0
         if not options.dry_run:
-            with replacing(target) as partial:
+            with replacing(target, overwrite=options.overwrite) as partial:
                 unfinished = {"version": __version__, "complete": False}
                 image = create_image(partial, spec, size, name=target.name, attributes=unfinished)
                 levels = len(image.levels)

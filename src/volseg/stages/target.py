@@ -61,17 +61,25 @@ def _is_unfinished(target: Path) -> bool:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Lend a folder to write in, and give it the target's name only after success.
 
     What a killed process of this machine left of the same target is removed. On object storage,
     which cannot rename, the target itself is lent.
+
+    Raises
+    ------
+    ConflictError
+        If somebody has made the target in the meantime, and it may not be replaced.
+    StorageError
+        If it cannot be written.
     """
     remote = as_remote(target)
     if remote is not None:
         with _replacing_remote(remote):
             yield target
         return
+    target = target.resolve()  # a link stays, and what it points to is replaced
     begun = f".{target.name}.partial-{socket.gethostname()}-"
     for left in target.parent.glob(f"{begun}*"):
         if not _is_running(left.name.removeprefix(begun)):
@@ -80,6 +88,11 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield partial
         if target.exists():
+            if not overwrite:
+                raise ConflictError(
+                    f"{target} was made by another process in the meantime, and stays; convert "
+                    f"again with --overwrite to replace it"
+                )
             old = target.with_name(f".{target.name}.old-{os.getpid()}")
             target.rename(old)
             partial.rename(target)
