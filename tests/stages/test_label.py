@@ -107,6 +107,10 @@ def test_the_threshold_counts_as_foreground(tmp_path, probabilities):
     np.testing.assert_array_equal(read(volume), expected(probabilities, 180))
 
 
+def test_what_is_surely_background_is_never_foreground():
+    assert label_plan.level_of(1e-10) == 1
+
+
 @pytest.mark.parametrize("connectivity", [6, 18])
 @pytest.mark.parametrize("block", [(16, 32, 64), None])
 def test_fewer_neighbours_are_more_objects(tmp_path, probabilities, connectivity, block):

@@ -265,7 +265,7 @@ def _lowest_mean(source: Image, threshold: float, rules: ObjectRules) -> dict[st
 
 def level_of(threshold: float) -> int:
     """Find the stored value, of 255, from which a voxel has at least this probability."""
-    return math.ceil(threshold * 255 - ROUNDING)
+    return max(math.ceil(threshold * 255 - ROUNDING), 1)  # from 0, all would be foreground
 
 
 def fewest_voxels(rules: ObjectRules, voxel_size: VoxelSize | None) -> int:
