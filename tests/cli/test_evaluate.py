@@ -64,6 +64,14 @@ def test_json_has_everything_and_nothing_else(volseg, scene, tmp_path):
     assert (tmp_path / "out" / "curves.png").exists() == can_draw()
 
 
+def test_what_cannot_be_written_is_the_one_object_of_json(volseg, scene, tmp_path):
+    volume, truth = scene
+    (tmp_path / "out" / "evaluation.json").mkdir(parents=True)
+    failed = volseg("evaluate", volume, "--truth", truth, "--json", "--output", tmp_path / "out")
+    assert failed.exit_code == 1
+    assert "evaluation.json" in json.loads(failed.stdout)["error"]
+
+
 def test_scores_that_are_not_defined_are_null_and_na(volseg, scene, tmp_path):
     volume, _ = scene
     tifffile.imwrite(tmp_path / "none.tif", np.zeros(SHAPE, np.uint8))

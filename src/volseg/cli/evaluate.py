@@ -77,7 +77,7 @@ LISTED = 5
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="Write evaluation.json and curves.png to this folder.",
+    help="Write evaluation.json, errors.parquet and curves.png to this folder.",
 )
 @engine_flags
 @with_session
@@ -99,9 +99,10 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
     for note in result.notes:
         session.note(f"note: {note}")
     report = _report(result)
+    # before anything is printed: what cannot be written is the one thing to say then
+    written = [] if output is None else write_results(result, report, output)
     session.result(report, describe_evaluation(result))
-    if output is not None:
-        written = write_results(result, report, output)
+    if written:
         session.note(f"written: {', '.join(map(str, written))}")
         if not any(path.suffix == ".png" for path in written):
             session.note("note: no curves are drawn without matplotlib; install it to get them")
