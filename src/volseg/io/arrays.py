@@ -250,6 +250,7 @@ def _box(key: Any, shape: Zyx) -> Roi:
 
 @lru_cache(maxsize=64)
 def _opened(path: Path) -> ts.TensorStore:
-    """Open once per process."""
+    """Open once per process; masks of type bool as uint8, 0 and 1."""
     driver = "zarr" if (path / ".zarray").is_file() else "zarr3"
-    return ts.open({"driver": driver, "kvstore": kvstore_spec(path)}, open=True).result()
+    store = ts.open({"driver": driver, "kvstore": kvstore_spec(path)}, open=True).result()
+    return ts.cast(store, ts.uint8) if store.dtype == ts.bool else store

@@ -20,7 +20,7 @@ from volseg.io.volumes import labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-LABEL_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+LABEL_TYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 TIFF_SLAB = 16
 
 
@@ -64,7 +64,7 @@ class LabelSource:
         for k in range(z.start, z.stop):
             stack.read_page(k, page)
             out[k - z.start] = page[y, x]
-        return out
+        return out.view(np.uint8) if out.dtype == np.bool_ else out
 
 
 @lru_cache(maxsize=4)
@@ -107,7 +107,7 @@ def open_labels(volume: Path, name: str) -> LabelSource:
 
 
 def open_label_path(path: Path) -> LabelSource:
-    """Open a Zarr array or image of any integer type, or a label TIFF.
+    """Open a Zarr array or image of any integer type or bool, or a label TIFF.
 
     Raises
     ------
