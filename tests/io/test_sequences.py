@@ -11,8 +11,9 @@ import pytest
 import tifffile
 
 from toy_stacks import make_stack, read_pages
-from volseg.errors import SourceError
+from volseg.errors import SourceError, VoxelSizeError
 from volseg.io.sequences import find_gaps, natural_key
+from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import open_stack
 
 
@@ -49,6 +50,30 @@ def test_gaps_in_the_numbering_are_named(tmp_path):
         tifffile.imwrite(tmp_path / f"s{n}.tif", make_stack()[0])
     assert "has gaps: 3-4 missing" in open_stack(tmp_path).warnings[0]
     assert find_gaps(["a1", "b2", "c3"]) == []
+
+
+def write_slices(folder, sizes):
+    """Write slices of pixels so many nm wide; None states nothing."""
+    for n, size in enumerate(sizes):
+        stated = {"resolution": (1e7 / size,) * 2, "resolutionunit": "CENTIMETER"} if size else {}
+        tifffile.imwrite(folder / f"s{n}.tif", make_stack()[0], **stated)
+    return open_stack(folder).stated
+
+
+def test_slices_that_contradict_each_other_are_an_error_that_prints_both(tmp_path):
+    stated = write_slices(tmp_path, (5, 5, 8, 10))
+    both = r"tags \(s0\.tif\) says unknown,5,5 nm.*tags \(s2\.tif\) unknown,8,8 nm; decide with --v"
+    with pytest.raises(VoxelSizeError, match=both):
+        settle_voxel_size(stated, None)
+    size, _, warnings = settle_voxel_size(stated, (5.0, 5.0, 5.0))
+    assert size == (5, 5, 5)
+    (overridden,) = warnings
+    assert overridden.endswith("overrides unknown,8,8 nm in its TIFF resolution tags (s2.tif)")
+
+
+def test_slices_that_round_or_say_nothing_contradict_nobody(tmp_path):
+    (stated,) = write_slices(tmp_path, (5, 5.004, None))
+    assert stated.axes == (None, 5, 5)
 
 
 def test_natural_order_does_not_mix_words_and_numbers():

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.io.source_metadata import StatedSize
+from volseg.io.source_metadata import StatedSize, find_contradiction
 from volseg.io.stacks import ACCEPTED_TYPES, Stack, check_type, choose_channel
 from volseg.io.tiff import open_tiff
 
@@ -120,6 +120,7 @@ def open_sequence(
         If one cannot be read or differs from the first; the message names it.
     """
     first = _inspect(files[0], channel, types)
+    stated = first.stated
     for file in files[1:]:
         other = _inspect(file, channel, types)
         if (other.shape, other.dtype, other.samples) != (first.shape, first.dtype, first.samples):
@@ -127,6 +128,9 @@ def open_sequence(
                 f"{file} is {_form(other)}, {files[0].name} is {_form(first)}: all slices must be "
                 f"equal; remove what does not belong to the stack, or choose with a glob"
             )
+        if stated is first.stated and find_contradiction((*stated, *other.stated)) is not None:
+            # one is enough: whoever asks for the size is told of it
+            stated = (*_found_in(files[0], stated), *_found_in(file, other.stated))
     sample = choose_channel(first.samples, channel, str(files[0]))
     gaps = find_gaps([f.stem for f in files])
     more = f" and {len(gaps) - SHOWN_GAPS} more" if len(gaps) > SHOWN_GAPS else ""
@@ -145,10 +149,15 @@ def open_sequence(
         dtype=first.dtype,
         read_page=read_page,
         close=_nothing,
-        stated=first.stated,
+        stated=stated,
         metadata=metadata,
         warnings=(warning,) if gaps else (),
     )
+
+
+def _found_in(file: Path, stated: Sequence[StatedSize]) -> list[StatedSize]:
+    """Say which of the files states a size."""
+    return [StatedSize(s.axes, f"{s.origin} ({file.name})") for s in stated]
 
 
 def _nothing() -> None:

@@ -72,12 +72,12 @@ def settle_voxel_size(
             for s in differing
         )
         return given, "--voxel-size", warnings
-    for one, other in itertools.combinations(stated, 2):
-        if not _agree(one.axes, other.axes):
-            raise VoxelSizeError(
-                f"the source contradicts itself: {one.origin} says {_write(one.axes)} nm (z,y,x), "
-                f"{other.origin} {_write(other.axes)} nm; decide with --voxel-size Z,Y,X"
-            )
+    if contradiction := find_contradiction(stated):
+        one, other = contradiction
+        raise VoxelSizeError(
+            f"the source contradicts itself: {one.origin} says {_write(one.axes)} nm (z,y,x), "
+            f"{other.origin} {_write(other.axes)} nm; decide with --voxel-size Z,Y,X"
+        )
     parts = [[s.axes[k] for s in stated if s.axes[k] is not None] for k in range(3)]
     z, y, x = (part[0] if part else None for part in parts)
     if z is not None and y is not None and x is not None:
@@ -86,6 +86,17 @@ def settle_voxel_size(
         found = _write((z, y, x))
         return None, None, (f"the source says only {found} nm (z,y,x) of its voxels' size",)
     return None, None, ()
+
+
+def find_contradiction(stated: Sequence[StatedSize]) -> tuple[StatedSize, StatedSize] | None:
+    """Find the first two statements that cannot both be true, None where there are none.
+
+    Examples
+    --------
+    >>> find_contradiction([StatedSize((None, 5.0, 5.0)), StatedSize((30.0, 5.01, 5.0))])
+    """
+    pairs = itertools.combinations(stated, 2)
+    return next((p for p in pairs if not _agree(p[0].axes, p[1].axes)), None)
 
 
 def _agree(ours: AxisSizes, theirs: AxisSizes) -> bool:
