@@ -111,6 +111,9 @@ def test_images_of_which_nobody_knows_the_size_and_weights_to_start_from(
     wrong = volseg(*command, *start, "--width", "4", "--output", tmp_path / "c")
     assert wrong.exit_code == 2
     assert "leave --width out" in wrong.stderr
+    wrong = volseg(*command, *start, "--gamma", "0.5", "--output", tmp_path / "c")
+    assert wrong.exit_code == 2
+    assert "leave --gamma, --equalise and [recipe.preprocessing] out" in wrong.stderr
 
 
 def test_pairs_that_do_not_pair_are_refused(volseg, tmp_path):

@@ -14,6 +14,13 @@ from volseg.stages.train_data import SAME_SIZE
 from volseg.training.config import TrainConfig
 from volseg.types import VoxelSize
 
+FLAGS = {
+    "architecture": "--architecture",
+    "width": "--width",
+    "preprocessing": "--gamma, --equalise and [recipe.preprocessing]",
+}
+"""What weights decide, and where a user may have said otherwise."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -67,11 +74,11 @@ def find_start(model: str | None, config: TrainConfig) -> Start:
     if model is None:
         return Start()
     card = load_card(model)
-    for name in ("architecture", "width", "preprocessing"):
+    for name, flags in FLAGS.items():
         found, wanted = getattr(card, name), getattr(config, name)
         if found != wanted:
             raise ParameterError(
-                f"{card.name} has the {name} {found}, the recipe says {wanted}; leave --{name} "
+                f"{card.name} has the {name} {found}, the recipe says {wanted}; leave {flags} "
                 f"out to take the weights', or start from others"
             )
     return Start(card, load_weights(model, card))
