@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagecodecs
+import numpy as np
 import pytest
 import tifffile
 
@@ -14,7 +15,7 @@ from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError, VoxelSizeError
 from volseg.io.sequences import find_gaps, natural_key
 from volseg.io.source_metadata import settle_voxel_size
-from volseg.io.stacks import open_stack
+from volseg.io.stacks import check_finite, open_stack
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
@@ -74,6 +75,16 @@ def test_slices_that_contradict_each_other_are_an_error_that_prints_both(tmp_pat
 def test_slices_that_round_or_say_nothing_contradict_nobody(tmp_path):
     (stated,) = write_slices(tmp_path, (5, 5.004, None))
     assert stated.axes == (None, 5, 5)
+
+
+def test_a_slice_that_is_not_finite_is_named(tmp_path):
+    pages = np.full((2, 9, 11), 0, np.float32)
+    pages[1, 2, 3] = np.inf
+    for n, page in enumerate(pages):
+        tifffile.imwrite(tmp_path / f"s{n}.tif", page)
+    check_finite(open_stack(tmp_path), 0, pages[0])
+    with pytest.raises(SourceError, match=r"s1\.tif holds values that are not finite"):
+        check_finite(open_stack(tmp_path), 1, pages[1])
 
 
 def test_natural_order_does_not_mix_words_and_numbers():

@@ -11,7 +11,7 @@ import tifffile
 
 from toy_training import STILL
 from volseg.blocks import full_roi
-from volseg.errors import InputError, ParameterError, VolumeError, VoxelSizeError
+from volseg.errors import InputError, ParameterError, SourceError, VolumeError, VoxelSizeError
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.progress import NoProgress
 from volseg.stages.train_data import NO_SIZE, DataOptions, open_training_data
@@ -187,6 +187,14 @@ def test_labels_without_contrast_are_refused(stack, tmp_path, labels, message):
     tifffile.imwrite(tmp_path / "flat.tif", labels)
     with pytest.raises(ParameterError, match=message):
         opened([Pair(stack / "raw.tif", str(tmp_path / "flat.tif"))])
+
+
+def test_values_that_are_not_finite_are_named(stack, tmp_path):
+    raw = np.zeros(SHAPE, np.float32)
+    raw[3, 4, 5] = np.nan
+    tifffile.imwrite(tmp_path / "raw.tif", raw)
+    with pytest.raises(SourceError, match=r"raw\.tif: page 4 holds values that are not finite"):
+        opened([Pair(tmp_path / "raw.tif", str(stack / "labels.tif"))])
 
 
 def test_other_data_than_the_recipes_are_refused(stack):

@@ -69,6 +69,20 @@ def open_stack(
     return open_sequence(list_sequence(source), channel, types)
 
 
+def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
+    """Check that the values of a page that was read are finite.
+
+    Raises
+    ------
+    SourceError
+        If they are not; names file, page and remedy.
+    """
+    if page.dtype.kind == "f" and not np.isfinite(page).all():
+        single = len(stack.files) == 1
+        where = f"{stack.files[0]}: page {z + 1}" if single else stack.files[z]
+        raise SourceError(f"{where} holds values that are not finite; replace them first")
+
+
 def check_type(dtype: Any, where: str, types: tuple[str, ...]) -> np.dtype[Any]:
     """Check that pages hold what a volume can hold.
 

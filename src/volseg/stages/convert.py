@@ -22,7 +22,7 @@ from volseg.intensity import count_intensities
 from volseg.io.arrays import fit_spec
 from volseg.io.attributes import update_attributes
 from volseg.io.source_metadata import settle_voxel_size
-from volseg.io.stacks import Stack, open_stack
+from volseg.io.stacks import Stack, check_finite, open_stack
 from volseg.io.volumes import Image, create_image
 from volseg.stages.engine import available_cores
 from volseg.stages.level_writer import LevelWriter
@@ -236,11 +236,7 @@ def _decode(stack: Stack, start: int, slab: NDArray[Any], readers: ThreadPoolExe
 
     def fill(n: int) -> None:
         stack.read_page(start + n, slab[n])
-        if slab.dtype.kind == "f" and not np.isfinite(slab[n]).all():
-            raise SourceError(
-                f"{stack.files[0]}: page {start + n + 1} holds values that are not finite; "
-                f"replace them first"
-            )
+        check_finite(stack, start + n, slab[n])
 
     for future in [readers.submit(fill, n) for n in range(len(slab))]:
         future.result()

@@ -16,7 +16,7 @@ from volseg.errors import ShapeError
 from volseg.intensity import Preprocessing, Tone, count_intensities
 from volseg.io.label_sources import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.io.source_metadata import settle_voxel_size
-from volseg.io.stacks import open_stack
+from volseg.io.stacks import check_finite, open_stack
 from volseg.io.volumes import Image, open_image, volume_tone
 from volseg.stages.train_regions import Pair, Part
 from volseg.training.sampling import Readable, iterate_slices
@@ -107,7 +107,7 @@ def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], 
     Raises
     ------
     SourceError, VoxelSizeError
-        If it cannot be read, or contradicts itself.
+        If it cannot be read, holds values that are not finite, or contradicts itself.
     """
     stack = open_stack(path)
     try:
@@ -115,6 +115,7 @@ def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], 
         raw = np.empty(stack.shape, stack.dtype)
         for z in range(stack.shape[0]):
             stack.read_page(z, raw[z])
+            check_finite(stack, z, raw[z])
     finally:
         stack.close()
     counts, values = count_intensities(raw)
