@@ -162,6 +162,25 @@ def test_a_run_ended_by_sigkill_resumes(volume, undisturbed, tmp_path):
     assert_same_run(folder, undisturbed)
 
 
+HOLD = """
+import sys
+from pathlib import Path
+from volseg.io.ledger import RunLock
+lock = RunLock(Path(sys.argv[1]) / ".lock")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_in_the_same_folder(volume, tmp_path):
+    command, pipe = [sys.executable, "-c", HOLD, str(tmp_path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ConflictError, match=f"process {holder.pid} on .* is working on this"):
+            train(pair(volume), options(tmp_path, overwrite=True), NoProgress())
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+
+
 def test_a_row_whose_checkpoint_was_never_written_is_written_once(volume, undisturbed, tmp_path):
     folder = tmp_path / "run"
 
@@ -177,11 +196,11 @@ def test_a_row_whose_checkpoint_was_never_written_is_written_once(volume, undist
 
 
 def test_a_finished_run_is_left_alone(volume, undisturbed):
-    before = {p.name: p.stat().st_mtime_ns for p in undisturbed.iterdir()}
+    before = {p.name: p.stat().st_mtime_ns for p in undisturbed.glob("[!.]*")}
     report = train(pair(volume), options(undisturbed), NoProgress())
     assert (report.steps_now, report.step) == (0, 6)
     assert report.best["jaccard"] == max(float(r["jaccard"]) for r in read_log(undisturbed))
-    assert before == {p.name: p.stat().st_mtime_ns for p in undisturbed.iterdir()}
+    assert before == {p.name: p.stat().st_mtime_ns for p in undisturbed.glob("[!.]*")}
 
 
 def test_another_configuration_is_refused_with_the_difference(volume, undisturbed):

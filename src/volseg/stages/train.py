@@ -17,7 +17,7 @@ from volseg.stages.engine import available_cores
 from volseg.stages.progress import Progress
 from volseg.stages.train_data import DataOptions, TrainingData, open_training_data
 from volseg.stages.train_export import Export
-from volseg.stages.train_folder import RECIPE, choose_name, open_folder
+from volseg.stages.train_folder import RECIPE, choose_name, locked_folder, open_folder
 from volseg.stages.train_loop import CHECKPOINT, LOG, Events, train_steps
 from volseg.stages.train_network import check_network
 from volseg.stages.train_recipe import RunSettings, save_recipe
@@ -102,7 +102,7 @@ def train(
     ------
     InputError
         If data or options cannot be used; nothing was written. `ConflictError` if the output
-        folder holds another run.
+        folder holds another run, or another process trains in it.
     TrainingError
         If the loss is not finite.
     StorageError
@@ -119,28 +119,29 @@ def train(
         warnings.warn(note, stacklevel=1)
     configuration = describe_run(name, config, data, start)
     weights = options.output / f"{name}.safetensors"
-    saved = open_folder(weights, configuration, overwrite=options.overwrite)
-    precision, length = training_precision(config, device), steps_per_epoch(config, data.voxels)
-    run = start_run(config, saved, device, precision, epoch_steps=length, start=start.tensors)
-    first, export = run.step, Export(weights, data, options.terms, start.origin)
-    if not run.finished:
-        meter = _Meter(run, progress)
-        record = open_record(options.output, data.validation, run.step)
+    with locked_folder(options.output):
+        saved = open_folder(weights, configuration, overwrite=options.overwrite)
+        precision, length = training_precision(config, device), steps_per_epoch(config, data.voxels)
+        run = start_run(config, saved, device, precision, epoch_steps=length, start=start.tensors)
+        first, export = run.step, Export(weights, data, options.terms, start.origin)
+        if not run.finished:
+            meter = _Meter(run, progress)
+            record = open_record(options.output, data.validation, run.step)
 
-        def tell(run: Run, row: Mapping[str, float]) -> None:
-            record(run, row)
-            if on_row is not None:
-                on_row(row)
+            def tell(run: Run, row: Mapping[str, float]) -> None:
+                record(run, row)
+                if on_row is not None:
+                    on_row(row)
 
-        try:
-            meter.start()
-            _begin(run, options.output, json.dumps(configuration))
-            _keep_recipe(name, pairs, data, options)
-            events = Events(meter, tell, export)
-            _continue(run, data, options, json.dumps(configuration), events)
-        finally:
-            record.close()
-            progress.finish()
+            try:
+                meter.start()
+                _begin(run, options.output, json.dumps(configuration))
+                _keep_recipe(name, pairs, data, options)
+                events = Events(meter, tell, export)
+                _continue(run, data, options, json.dumps(configuration), events)
+            finally:
+                record.close()
+                progress.finish()
     return TrainReport(
         weights=weights,
         step=run.step,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.io.checkpoints import Checkpoint, load_checkpoint
-from volseg.io.ledger import describe_difference
+from volseg.io.ledger import RunLock, describe_difference
 from volseg.stages.results import discard
 from volseg.stages.train_loop import CHECKPOINT, LOG
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
+SHOWN = {SAMPLES: "step-*.png", EVENTS: "events.out.tfevents.*"}
+"""Folders that show how a run goes, and what it writes in them."""
+LOCK = ".lock"
 
 
 def choose_name(output: Path, name: str | None) -> str:
@@ -32,10 +36,28 @@ def choose_name(output: Path, name: str | None) -> str:
     return chosen
 
 
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Work in a run's folder, which is made if it is missing, as the only process.
+
+    Raises
+    ------
+    ConflictError
+        If another process works in it.
+    StorageError
+        If it cannot be made.
+    """
+    lock = RunLock(folder / LOCK)
+    try:
+        yield
+    finally:
+        del lock
+
+
 def open_folder(
     weights: Path, configuration: Mapping[str, Any], *, overwrite: bool
 ) -> Checkpoint | None:
-    """Make a run's folder, or find the checkpoint to go on from.
+    """Find the checkpoint to go on from in a run's folder, or make sure that nothing is there.
 
     Parameters
     ----------
@@ -54,16 +76,15 @@ def open_folder(
     ModelError
         If the checkpoint cannot be read.
     StorageError
-        If the folder cannot be made.
+        If another run cannot be discarded.
     """
     folder, card = weights.parent, weights.with_suffix(".json")
     own = (folder / CHECKPOINT, folder / LOG, folder / RECIPE, weights, card)
     try:
         if overwrite:
-            discard(*own, *(folder / name for name in (CURVES, SAMPLES, EVENTS)))
-        folder.mkdir(parents=True, exist_ok=True)
+            _discard_run(folder, own)
     except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise StorageError(f"cannot discard the run in {folder}: {error.strerror}") from error
     saved = load_checkpoint(own[0])
     remedy = "choose another --output, or give --overwrite to discard it"
     if saved is None:
@@ -80,3 +101,14 @@ def open_folder(
     if saved.best is not None and not (weights.exists() and card.exists()):
         raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")
     return saved
+
+
+def _discard_run(folder: Path, own: Sequence[Path]) -> None:
+    """Discard a run; what shows how it went only if there is one: else it is the user's own."""
+    if any((folder / name).exists() for name in (CHECKPOINT, RECIPE)):
+        shown = {folder / name: files for name, files in SHOWN.items()}
+        discard(folder / CURVES, *(p for place, files in shown.items() for p in place.glob(files)))
+        for place in shown:
+            with suppress(OSError):  # it was never there, or holds something else
+                place.rmdir()
+    discard(*own)
