@@ -57,6 +57,23 @@ def test_json_is_one_object_also_on_failure():
     assert json.loads(failed.stdout) == {"error": "another result", "kind": "ConflictError"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stats"], "Missing argument 'VOLUMES...'"),
+        (["stats", "a", "b", "--labels", "c"], "--labels belongs to one volume"),
+        (["models", "show", "emnet", "--jsn"], "No such option"),
+        (["nothing"], "No such command 'nothing'"),
+    ],
+)
+def test_json_is_one_object_on_wrong_usage(volseg, arguments, message):
+    wrong = volseg(*arguments, "--json")
+    assert wrong.exit_code == 2
+    assert message in json.loads(wrong.stdout)["error"]
+    assert message in wrong.stderr
+    assert volseg(*arguments).stdout == ""
+
+
 def test_quiet_leaves_the_result():
     result = run(None, "-q")
     assert (result.stdout, result.stderr) == ("3 objects\n", "")

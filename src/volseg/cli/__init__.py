@@ -5,6 +5,9 @@ Nothing here, nor what it imports at start-up, loads a heavy library: ``volseg -
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 
 from volseg import __version__
@@ -26,7 +29,29 @@ The main job:
 """
 
 
-@click.group(epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Commands whose wrong usage is told in JSON too, where that was asked for.
+
+    A command that cannot be parsed has no `Session` to do that.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note what was asked for, as long as it is there to be read."""
+        ctx.obj = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            if ctx.obj:
+                report = {"error": error.format_message(), "kind": type(error).__name__}
+                click.echo(json.dumps(report))
+            raise
+
+
+@click.group(cls=Commands, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Count and measure mitochondria in electron-microscopy volumes of any size."""
