@@ -17,9 +17,12 @@ SHAPE = (12, 32, 32)
 
 @pytest.fixture
 def volume(tmp_path):
-    path = tmp_path / "vol.zarr"
-    size, form = (50.0, 5.0, 5.0), ((8, 16, 16), (8, 16, 16))
-    create_image(path, ArraySpec(SHAPE, "uint8", *form), size, attributes={})
+    return write_volume(tmp_path / "vol.zarr", (50.0, 5.0, 5.0))
+
+
+def write_volume(path, size, shape=SHAPE):
+    form = (8, 16, 16), (8, 16, 16)
+    create_image(path, ArraySpec(shape, "uint8", *form), size, attributes={})
     labels = np.zeros(SHAPE, np.uint32)
     labels[2:8, 4:20, 4:20], labels[9:, 24:, 24:] = 1, 2
     spec = ArraySpec(SHAPE, "uint32", *form)
@@ -66,3 +69,20 @@ def test_what_does_not_go_together_is_refused(volseg, volume):
     assert refused.exit_code == 2
     assert "ask for 'full'" in refused.stderr
     assert not (volume / "tables").exists()
+
+
+def test_nothing_is_measured_before_all_volumes_are_looked_at(volseg, volume, tmp_path):
+    write_volume(tmp_path / "unknown.zarr", None)
+    write_volume(tmp_path / "long.zarr", None, (13, 32, 32))
+    output = "--output", tmp_path / "objects.csv"
+    for other, message, more in (
+        ("missing.zarr", "there is nothing at", ()),
+        ("long.zarr", "(12, 32, 32)", ()),
+        ("unknown.zarr", "with and without a voxel size; unknown in", output),
+    ):
+        refused = volseg("stats", volume, tmp_path / other, *more)
+        assert refused.exit_code == 2, other
+        assert message in refused.stderr
+        assert not (volume / "tables").exists()
+    done = volseg("stats", volume, tmp_path / "unknown.zarr")
+    assert done.exit_code == 0, done.output

@@ -71,6 +71,7 @@ def stats_command(
     """
     from volseg.io.tables import check_table_path
     from volseg.stages.stats import StatsOptions, stats, write_objects
+    from volseg.stages.stats_check import check_volumes
 
     engine = engine_options(options)
     chosen = StatsOptions(engine=engine, **options)
@@ -78,6 +79,8 @@ def stats_command(
         raise click.UsageError("--labels belongs to one volume; give one VOLUME")
     if output is not None:
         check_table_path(output)
+    if chosen.labels is None:
+        check_volumes(volumes, chosen.name or "mitochondria", one_table=output is not None)
     results = []
     for volume in volumes:
         found = stats(volume, chosen, session.progress())
