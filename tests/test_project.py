@@ -80,6 +80,14 @@ def test_files_and_functions_stay_small():
     assert long == []
 
 
+def test_every_module_beside_the_packages_is_bound_to_know_arrays_only():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    contracts = {c["name"]: c for c in tools["importlinter"]["contracts"]}
+    bound = contracts["Pure modules know arrays only"]["source_modules"]
+    modules = (ROOT / "src" / "volseg").glob("[!_]*.py")
+    assert sorted(bound) == sorted(f"volseg.{path.stem}" for path in modules)
+
+
 def test_one_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert volseg.__version__ == project["version"]
