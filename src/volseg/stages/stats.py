@@ -79,7 +79,7 @@ class StatsOptions:
             )
         if self.one_by_one and importlib.util.find_spec("skimage") is None:
             raise ParameterError(
-                "marching cubes and centerlines need scikit-image: pip install 'volseg[train]'"
+                "marching cubes and centerlines need scikit-image: pip install 'volseg[measure]'"
             )
 
     @property
