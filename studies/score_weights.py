@@ -4,11 +4,11 @@
 
 ``annotated`` holds lucchi_pp/, vnc/ and ncmir/, each with raw and label TIFFs; they are not part of
 the project (docs/models/emnet.md says whose they are). Of vnc and ncmir a quarter is looked at. The
-voxel size of ncmir is not known and taken as 48 x 16 x 16 nm: at 16 to 18 nm its mitochondria are as
-wide as those of the hippocampus (14 pixels, 250 nm; both are mouse brain), and neighbouring slices
-resemble each other as pixels 3 apart do. The Jaccard index is that of the objects that are kept; the
-one at the best threshold is of all voxels. With --write the scores go into the
-weights' cards. To choose from which mean probability on objects count, compare several:
+voxel size of ncmir is not known and taken as 48 x 16 x 16 nm: at 16 to 18 nm its mitochondria are
+as wide as those of the hippocampus (14 pixels, 250 nm; both are mouse brain), and neighbouring
+slices resemble each other as pixels 3 apart do. The Jaccard index is that of the objects that are
+kept; the one at the best threshold is of all voxels. With --write the scores go into the weights'
+cards. To choose from which mean probability on objects count, compare several:
 
     python studies/score_weights.py --data annotated emnet --min-probability 0,0.8,0.85,0.9
 """
