@@ -79,8 +79,7 @@ def stats_command(
         raise click.UsageError("--labels belongs to one volume; give one VOLUME")
     if output is not None:
         check_table_path(output)
-    if chosen.labels is None:
-        check_volumes(volumes, chosen.name or "mitochondria", one_table=output is not None)
+    check_volumes(volumes, chosen.labels, chosen.name, one_table=output is not None)
     results = []
     for volume in volumes:
         found = stats(volume, chosen, session.progress())

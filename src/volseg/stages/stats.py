@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from volseg import __version__
 from volseg.blocks import Block, roi_size
-from volseg.errors import ParameterError, ShapeError, StorageError
+from volseg.errors import ParameterError, StorageError
 from volseg.io.arrays import StoredArray
 from volseg.io.attributes import read_histogram
-from volseg.io.label_sources import LabelSource, open_label_path, open_labels
-from volseg.io.locations import check_writable
+from volseg.io.label_sources import LabelSource
 from volseg.io.tables import check_table_path, write_table
 from volseg.io.volumes import (
     Image,
-    labels_path,
     open_image,
     probabilities_path,
     slices_path,
@@ -33,6 +31,7 @@ from volseg.shape import too_large
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
 from volseg.stages.progress import Progress
 from volseg.stages.stats_block import MeasureBlock, order_blocks, plan_blocks
+from volseg.stages.stats_check import check_one_table, open_measured
 from volseg.stages.stats_objects import LARGEST_BOX, MeasureObject, measure_singly
 from volseg.statistics import ObjectSums, Scale, SingleObjects, merge_sums, object_table
 from volseg.summary import Summary, slice_table, summarise
@@ -122,14 +121,7 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
         If blocks could not be read.
     """
     begun = time.monotonic()
-    check_writable(volume)
-    image = open_image(volume)
-    source, name = _open(volume, options)
-    if source.shape != image.levels[0].shape:
-        raise ShapeError(
-            f"{source.path} has the shape {source.shape}, {volume} {image.levels[0].shape}; give "
-            f"labels of the volume's own size"
-        )
+    image, source, name = open_measured(volume, options.labels, options.name)
     size = image.voxel_size or source.voxel_size
     task, notes = plan_measures(image, source, name, options)
     with one_cluster(options.engine):
@@ -162,20 +154,6 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
     summary = summarise(columns, source.region, size)
     seconds = time.monotonic() - begun
     return VolumeStats(volume, summary, columns, units, path, by_slice, seconds, tuple(notes))
-
-
-def _open(volume: Path, options: StatsOptions) -> tuple[LabelSource, str]:
-    if options.labels is None:
-        name = options.name or "mitochondria"
-        return open_labels(volume, name), name
-    source, name = open_label_path(options.labels), options.name or options.labels.stem
-    own = labels_path(volume, name)
-    if own.exists() and own.resolve() != source.path.resolve():
-        raise ParameterError(
-            f"tables/{name}.parquet is for the objects of {own}; give another --name for those of "
-            f"{options.labels}"
-        )
-    return source, name
 
 
 def plan_measures(
@@ -275,12 +253,7 @@ def write_objects(results: list[VolumeStats], output: Path) -> None:
         If some voxel sizes are unknown, so that columns would not mean the same.
     """
     check_table_path(output)
-    unknown = [str(r.volume) for r in results if r.summary.voxel_size is None]
-    if 0 < len(unknown) < len(results):
-        raise ParameterError(
-            f"one table cannot hold volumes with and without a voxel size; unknown in: "
-            f"{', '.join(unknown)}"
-        )
+    check_one_table({r.volume: r.summary.voxel_size for r in results})
     units = {name: unit for r in results for name, unit in r.units.items()}
     columns = {
         name: np.concatenate(
