@@ -16,6 +16,7 @@ from volseg.stages.clusters import (
     connect,
     queue_cluster,
     read_cluster,
+    start_cluster,
 )
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.predict_plan import PredictOptions, find_device
@@ -90,12 +91,24 @@ def test_no_scheduler_is_a_clear_error(monkeypatch):
 WHERE = "(__import__('os').getpid(), __import__('os').environ.get('CUDA_VISIBLE_DEVICES'))"
 
 
-def test_each_worker_of_this_machine_has_its_own_gpus():
+def test_each_worker_of_this_machine_has_its_own_of_the_visible_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-8c2f,3,7,1")
     found = set()
     options = EngineOptions(cluster=ClusterOptions(workers=2, cores=1, gpus=2))
     run_blocks(eval, [WHERE] * 12, options, on_result=lambda _, w: found.add(w))
     assert os.getpid() not in {process for process, _ in found}
-    assert {gpus for _, gpus in found} == {"0,1", "2,3"}
+    assert {gpus for _, gpus in found} == {"5,GPU-8c2f", "3,7"}
+
+
+@pytest.mark.parametrize("listed", ["2,3", "2,3,-1,0", "", None])
+def test_more_gpus_than_are_visible_are_refused(monkeypatch, listed):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    message = rf"3 worker.* need 3, found {0 if listed == '' else 2} \(CUDA_VISIBLE_DEVICES is "
+    with pytest.raises(ParameterError, match=message):
+        start_cluster(1, ClusterOptions(workers=3, gpus=1))
 
 
 def test_several_gpus_are_used_unless_something_else_is_wished_for(monkeypatch):

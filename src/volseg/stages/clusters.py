@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from logging import CRITICAL
 from typing import Any
 
@@ -26,6 +29,8 @@ SEND_SECONDS = 1e-3
 CONNECT_SECONDS = 30
 QUEUES = {"slurm": "SLURMCluster", "lsf": "LSFCluster", "pbs": "PBSCluster"}
 KINDS = ("local", *QUEUES)
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_NAMES_GPU = re.compile(r"\d+|(GPU|MIG)-.+").fullmatch
 
 SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.target": False,
@@ -150,7 +155,7 @@ def start_cluster(lanes: int, options: ClusterOptions | None) -> Cluster:
     WorkError
         If its workers do not start.
     ParameterError
-        If dask-jobqueue is needed, and not there.
+        If dask-jobqueue is needed, and not there, or more GPUs than there are.
     """
     if options is None:
         return _threads(lanes)
@@ -184,8 +189,8 @@ def _processes(options: ClusterOptions) -> Cluster:
     """Start workers of this machine, each with GPUs of its own, if there are any."""
     worker = {"nthreads": options.cores, "host": "127.0.0.1", "silence_logs": 50}
     workers = {
-        k: {"cls": Nanny, "options": {**worker, **_gpu_settings(k, options.gpus)}}
-        for k in range(options.workers)
+        k: {"cls": Nanny, "options": {**worker, **own}}
+        for k, own in enumerate(_share_gpus(options.workers, options.gpus))
     }
     scheduler = {
         "cls": Scheduler,
@@ -194,11 +199,30 @@ def _processes(options: ClusterOptions) -> Cluster:
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50)
 
 
-def _gpu_settings(worker: int, gpus: int) -> dict[str, Any]:
+def _share_gpus(workers: int, gpus: int) -> list[dict[str, Any]]:
+    """Set up each worker with GPUs of its own, among those that this process may use."""
     if not gpus:
-        return {}
-    own = ",".join(str(worker * gpus + k) for k in range(gpus))
-    return {"env": {"CUDA_VISIBLE_DEVICES": own}, "resources": {"GPU": gpus}}
+        return [{}] * workers
+    visible = visible_gpus()
+    if workers * gpus > len(visible):
+        raise ParameterError(
+            f"{workers} worker(s) with {gpus} GPU(s) each need {workers * gpus}, found "
+            f"{len(visible)} ({VISIBLE} is {os.environ.get(VISIBLE, 'not set')}); give fewer "
+            f"`workers` or `gpus` in --cluster-config"
+        )
+    shares = (visible[k * gpus : (k + 1) * gpus] for k in range(workers))
+    return [{"env": {VISIBLE: ",".join(own)}, "resources": {"GPU": gpus}} for own in shares]
+
+
+def visible_gpus() -> list[str]:
+    """Name the GPUs that this process may use: others may have been given to somebody else."""
+    listed = os.environ.get(VISIBLE)
+    if listed is not None:
+        # CUDA itself stops reading at the first name that is none, such as -1
+        return list(takewhile(_NAMES_GPU, (name.strip() for name in listed.split(","))))
+    import torch
+
+    return [str(k) for k in range(torch.cuda.device_count())]
 
 
 def queue_cluster(options: ClusterOptions) -> Any:
