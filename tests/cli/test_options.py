@@ -25,3 +25,18 @@ def test_bad_voxel_sizes_are_named(text):
 def test_spaces_do_not_matter():
     assert parse_sizes("64, 512, 512") == (64, 512, 512)
     assert parse_voxel_size(" 50, 4.6,4.6 ") == (50.0, 4.6, 4.6)
+
+
+@pytest.mark.parametrize(
+    ("more", "remedy"),
+    [
+        (["--cluster", "slurm"], "`workers` times `cores` in --cluster-config"),
+        (["--scheduler", "tcp://host:8786"], "start as many workers as you like at the scheduler"),
+    ],
+)
+@pytest.mark.parametrize("command", ["segment", "label", "stats", "verify"])
+def test_workers_that_would_be_ignored_are_refused(volseg, tmp_path, command, more, remedy):
+    refused = volseg(command, tmp_path / "vol.zarr", "--workers", "2", *more)
+    assert refused.exit_code == 2
+    assert "--workers 2 is for this process alone" in refused.stderr
+    assert remedy in refused.stderr

@@ -81,7 +81,7 @@ def test_memory_that_is_full_in_a_block_is_tried_again_then_reported(faults, che
     fault = faults.fault("evaluate", "memory", where=[2, 2, 1])
     status, report, errors = faults.run(faults.segment(volume), fault)
     assert status == 1
-    assert "give fewer --workers, or --overwrite and a smaller --block" in errors
+    assert "give fewer --workers (a --cluster fewer cores), or --overwrite and a smaller" in errors
     assert [2, 2, 1] in [b["index"] for b in report["missing"]]
     assert faults.run(faults.segment(volume))[0] == 0
     check_result(volume)

@@ -122,6 +122,23 @@ def test_several_gpus_are_used_unless_something_else_is_wished_for(monkeypatch):
     assert one_worker_per_gpu(replace(options, engine=own)) == own
 
 
+@pytest.mark.parametrize(("asked", "workers", "cores"), [(9, 4, 2), (3, 3, 1)])
+def test_several_gpus_run_no_more_blocks_at_a_time_than_are_wished_for(
+    monkeypatch, asked, workers, cores
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    engine = one_worker_per_gpu(PredictOptions(engine=EngineOptions(workers=asked)))
+    assert (engine.cluster.workers, engine.cluster.cores, engine.workers) == (workers, cores, None)
+    one = EngineOptions(workers=1)
+    assert one_worker_per_gpu(PredictOptions(engine=one)) == one
+
+
+def test_blocks_at_a_time_are_those_of_the_cluster():
+    engine = EngineOptions(cluster=ClusterOptions("slurm", workers=8, cores=6))
+    assert (engine.lanes, engine.processes, engine.threads) == (48, 8, 6)
+    assert EngineOptions(workers=5).lanes == 5
+
+
 def test_workers_elsewhere_may_have_what_this_machine_lacks(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     here = PredictOptions(model="emnet", device="cuda")

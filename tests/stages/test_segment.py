@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -15,6 +17,7 @@ from volseg.io.volumes import create_image, labels_path, open_image, probabiliti
 from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.pyramid import reduce_mean
 from volseg.splitting import Splitter
+from volseg.stages.clusters import ClusterOptions
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict_plan import PredictOptions
@@ -152,6 +155,22 @@ def test_an_estimate_writes_nothing(volume, toy_model):
     assert found.tiles > 0 < found.seconds
     assert 1e7 < found.memory_bytes < 1e10
     assert sorted(p.name for p in volume.iterdir()) == before
+
+
+def on_cluster(asked, **cluster):
+    engine = EngineOptions(cluster=ClusterOptions(**cluster))
+    return replace(asked, predict=replace(asked.predict, engine=engine))
+
+
+def test_an_estimate_is_of_one_worker_of_a_cluster(volume, toy_model, monkeypatch):
+    monkeypatch.setattr("volseg.stages.segment.peak_bytes", lambda: 0)
+    asked = options(toy_model, workers=None)
+    one, more, wide = (
+        estimate(volume, on_cluster(asked, workers=workers, cores=cores))
+        for workers, cores in ((1, 1), (3, 1), (1, 100))
+    )
+    assert (one.processes, more.processes, wide.processes) == (1, 3, 1)
+    assert 0 < one.memory_bytes == more.memory_bytes == wide.memory_bytes / 100
 
 
 def test_a_wrong_threshold_is_refused_before_anything_is_computed(volume, toy_model):

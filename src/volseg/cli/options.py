@@ -167,12 +167,12 @@ def engine_flags(command: Command) -> Command:
         click.option(
             "--scheduler",
             metavar="ADDRESS",
-            help="Use a running Dask scheduler, such as tcp://host:8786.",
+            help="Use a running Dask scheduler, such as tcp://host:8786; not with --workers.",
         ),
         click.option(
             "--cluster",
             type=click.Choice(["local", "slurm", "lsf", "pbs"]),
-            help="Start workers: processes here, or jobs of a queue; see docs/clusters.md.",
+            help="Start processes or a queue's jobs; not with --workers; see docs/clusters.md.",
         ),
         click.option(
             "--cluster-config",

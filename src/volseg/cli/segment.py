@@ -115,11 +115,12 @@ def _summary(volume: Path, options: SegmentOptions, objects: int, seconds: float
 
 def describe_estimate(plan: SegmentEstimate) -> str:
     """Put in words what a run would take."""
+    each = f", in each of {plan.processes} workers" if plan.processes > 1 else ""
     lines = [
         f"{scaled(plan.voxels)} voxels in {plan.blocks} blocks, {plan.tiles} tiles of the network",
         f"device     {plan.device}, {plan.precision}",
         f"time       about {duration(plan.seconds)}, from one tile evaluated just now",
-        f"memory     {scaled(plan.memory_bytes)}B at most",
+        f"memory     {scaled(plan.memory_bytes)}B at most{each}",
         f"disk       at most {scaled(plan.disk_bytes)}B, before compression",
         *(f"note: {note}" for note in plan.notes),
         "nothing was computed or written (--dry-run)",

@@ -29,7 +29,7 @@ class EngineOptions:
 
     Attributes
     ----------
-    workers : parallel tasks; by default one per core.
+    workers : parallel tasks in this process, where nothing else runs them; one per core by default.
     scheduler : address of a running Dask scheduler to use in place of an own cluster.
     cluster : a cluster to start in place of that; None for threads of this process.
     block_seconds : how long a block may take before its worker is taken to hang.
@@ -47,6 +47,16 @@ class EngineOptions:
             raise ParameterError(f"a block needs more than 0 seconds, found {self.block_seconds}")
         if self.scheduler is not None and self.cluster is not None:
             raise ParameterError("give a running scheduler or a cluster to start, not both")
+        if self.workers is not None and self.cluster is not None:
+            raise ParameterError(
+                f"--workers {self.workers} is for this process alone; how many blocks a --cluster "
+                f"runs at a time is `workers` times `cores` in --cluster-config"
+            )
+        if self.workers is not None and self.scheduler is not None:
+            raise ParameterError(
+                f"--workers {self.workers} is for this process alone; leave it out, and start as "
+                f"many workers as you like at the scheduler {self.scheduler}"
+            )
 
     @property
     def elsewhere(self) -> bool:
@@ -56,8 +66,18 @@ class EngineOptions:
 
     @property
     def lanes(self) -> int:
-        """The number of tasks that run side by side."""
-        return self.workers or available_cores()
+        """The number of tasks that run side by side; for a running scheduler, a guess."""
+        return self.processes * self.threads
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that run tasks, at most."""
+        return 1 if self.cluster is None else self.cluster.workers
+
+    @property
+    def threads(self) -> int:
+        """The number of tasks that share the memory of one process."""
+        return self.workers or available_cores() if self.cluster is None else self.cluster.cores
 
 
 def available_cores() -> int:

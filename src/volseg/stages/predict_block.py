@@ -133,8 +133,8 @@ class PredictTask:
         try:
             return self._evaluate(item) if isinstance(item, Evaluate) else self._assemble(item)
         except MemoryError as error:
-            remedy = "give fewer --workers, or --overwrite and a smaller --block"
-            raise MemoryError(f"{error}; {remedy}") from error
+            remedy = "give fewer --workers (a --cluster fewer cores), or --overwrite and a smaller"
+            raise MemoryError(f"{error}; {remedy} --block") from error
 
     def _evaluate(self, item: Evaluate) -> int:
         pieces = {t: self.handover.piece(item.index, t) for t in item.targets}

@@ -12,7 +12,7 @@ import torch
 
 from volseg.io.volumes import Image, labels_path
 from volseg.stages.clusters import ClusterOptions
-from volseg.stages.engine import EngineOptions, available_cores, one_cluster
+from volseg.stages.engine import EngineOptions, one_cluster
 from volseg.stages.label import label
 from volseg.stages.label_plan import (
     LabelOptions,
@@ -85,7 +85,8 @@ class SegmentEstimate:
     Attributes
     ----------
     blocks, tiles, voxels : the work.
-    memory_bytes : peak of the process: what it takes after one tile, and the arrays of blocks.
+    processes : that run blocks.
+    memory_bytes : peak of each process: what it takes after one tile, and the arrays of blocks.
     disk_bytes : of the results before compression, pyramids included.
     seconds : from one tile evaluated just now.
     notes : what the user should know.
@@ -94,6 +95,7 @@ class SegmentEstimate:
     blocks: int
     tiles: int
     voxels: int
+    processes: int
     memory_bytes: int
     disk_bytes: int
     seconds: float
@@ -159,11 +161,12 @@ def check_labels(volume: Path, plan: PredictPlan, options: LabelOptions) -> None
 def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:
     """Start a worker for each GPU of this machine, where there are several, and no other wish."""
     engine, gpus = options.engine, torch.cuda.device_count()
+    gpus = min(gpus, engine.workers or gpus)
     asked = engine.scheduler is not None or engine.cluster is not None
     if asked or gpus < 2 or options.device == "cpu":
         return engine
-    cores = max(available_cores() // gpus, 1)
-    return replace(engine, cluster=ClusterOptions(workers=gpus, cores=cores, gpus=1))
+    cores = max(engine.lanes // gpus, 1)
+    return replace(engine, workers=None, cluster=ClusterOptions(workers=gpus, cores=cores, gpus=1))
 
 
 def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
@@ -175,12 +178,14 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     plan = plan_prediction(volume, prediction)
     check_labels(volume, plan, options.labelling)
     maps = len(plan.outputs)
-    arrays = prediction.engine.lanes * _bytes_per_block(plan)
+    engine = one_worker_per_gpu(prediction)
+    arrays = engine.threads * _bytes_per_block(plan)
     seconds = _seconds_per_tile(plan, prediction)
     return SegmentEstimate(
         blocks=sum(1 for _ in plan.handover.targets()),
         tiles=plan.tiles,
         voxels=plan.voxels,
+        processes=engine.processes,
         memory_bytes=peak_bytes() + arrays,
         disk_bytes=int(np.prod(_shape(plan)) * (maps + 4) * 8 / 7),
         seconds=plan.tiles * seconds,
