@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy import ndimage
 
 from toy_weights import card_content
 from volseg.blocks import full_roi
+from volseg.cli.segment import describe_estimate
 from volseg.errors import ConflictError, ModelError, ParameterError
 from volseg.io.arrays import fit_spec
 from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
@@ -157,8 +159,7 @@ def test_an_estimate_writes_nothing(volume, toy_model):
     assert sorted(p.name for p in volume.iterdir()) == before
 
 
-def on_cluster(asked, **cluster):
-    engine = EngineOptions(cluster=ClusterOptions(**cluster))
+def run_by(engine, asked):
     return replace(asked, predict=replace(asked.predict, engine=engine))
 
 
@@ -166,11 +167,29 @@ def test_an_estimate_is_of_one_worker_of_a_cluster(volume, toy_model, monkeypatc
     monkeypatch.setattr("volseg.stages.segment.peak_bytes", lambda: 0)
     asked = options(toy_model, workers=None)
     one, more, wide = (
-        estimate(volume, on_cluster(asked, workers=workers, cores=cores))
-        for workers, cores in ((1, 1), (3, 1), (1, 100))
+        estimate(volume, run_by(EngineOptions(cluster=ClusterOptions(workers=w, cores=c)), asked))
+        for w, c in ((1, 1), (3, 1), (1, 100))
     )
     assert (one.processes, more.processes, wide.processes) == (1, 3, 1)
     assert 0 < one.memory_bytes == more.memory_bytes == wide.memory_bytes / 100
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        EngineOptions(cluster=ClusterOptions("slurm", gpus=1, cores=3)),
+        EngineOptions(scheduler="tcp://host:8786"),
+    ],
+)
+def test_an_estimate_needs_nothing_that_only_workers_elsewhere_have(
+    volume, toy_model, monkeypatch, engine
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = run_by(engine, options(toy_model, workers=None))
+    found = estimate(volume, replace(asked, predict=replace(asked.predict, device="cuda")))
+    assert (found.device, found.seconds) == ("cuda", None)
+    assert f"memory is that of {engine.threads} block(s) at a time in one worker" in found.notes[-1]
+    assert "time       not known" in describe_estimate(found)
 
 
 def test_a_wrong_threshold_is_refused_before_anything_is_computed(volume, toy_model):

@@ -115,11 +115,15 @@ def _summary(volume: Path, options: SegmentOptions, objects: int, seconds: float
 
 def describe_estimate(plan: SegmentEstimate) -> str:
     """Put in words what a run would take."""
+    seconds = plan.seconds
+    timed = (
+        f"about {duration(seconds)}, from one tile evaluated just now" if seconds else "not known"
+    )
     each = f", in each of {plan.processes} workers" if plan.processes > 1 else ""
     lines = [
         f"{scaled(plan.voxels)} voxels in {plan.blocks} blocks, {plan.tiles} tiles of the network",
         f"device     {plan.device}, {plan.precision}",
-        f"time       about {duration(plan.seconds)}, from one tile evaluated just now",
+        f"time       {timed}",
         f"memory     {scaled(plan.memory_bytes)}B at most{each}",
         f"disk       at most {scaled(plan.disk_bytes)}B, before compression",
         *(f"note: {note}" for note in plan.notes),

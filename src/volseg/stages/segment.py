@@ -88,7 +88,7 @@ class SegmentEstimate:
     processes : that run blocks.
     memory_bytes : peak of each process: what it takes after one tile, and the arrays of blocks.
     disk_bytes : of the results before compression, pyramids included.
-    seconds : from one tile evaluated just now.
+    seconds : from one tile evaluated just now; None where the workers are elsewhere.
     notes : what the user should know.
     """
 
@@ -98,7 +98,7 @@ class SegmentEstimate:
     processes: int
     memory_bytes: int
     disk_bytes: int
-    seconds: float
+    seconds: float | None
     device: str
     precision: str
     notes: tuple[str, ...]
@@ -172,7 +172,8 @@ def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:
 def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     """Say what a run would take; nothing is written.
 
-    One tile of noise is evaluated, because nothing else tells how fast this machine is.
+    One tile of noise is evaluated, because nothing else tells how fast this machine is; none for
+    workers elsewhere, whose device this machine may lack.
     """
     prediction = options.prediction
     plan = plan_prediction(volume, prediction)
@@ -180,7 +181,15 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     maps = len(plan.outputs)
     engine = one_worker_per_gpu(prediction)
     arrays = engine.threads * _bytes_per_block(plan)
-    seconds = _seconds_per_tile(plan, prediction)
+    seconds, notes = None, plan.notes
+    if engine.elsewhere:
+        note = (
+            f"the workers are elsewhere, so no tile was evaluated: the time is unknown, and memory "
+            f"is that of {engine.threads} block(s) at a time in one worker, without its network"
+        )
+        notes = (*notes, note)
+    else:
+        seconds = plan.tiles * _seconds_per_tile(plan, prediction)
     return SegmentEstimate(
         blocks=sum(1 for _ in plan.handover.targets()),
         tiles=plan.tiles,
@@ -188,10 +197,10 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
         processes=engine.processes,
         memory_bytes=peak_bytes() + arrays,
         disk_bytes=int(np.prod(_shape(plan)) * (maps + 4) * 8 / 7),
-        seconds=plan.tiles * seconds,
+        seconds=seconds,
         device=str(plan.header["device"]),
         precision=str(plan.header["precision"]),
-        notes=plan.notes,
+        notes=notes,
     )
 
 
