@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 
 import psutil
 import pytest
-from distributed import LocalCluster, get_worker
+from distributed import LocalCluster, Scheduler, SpecCluster, Worker, get_worker
 
 from volseg.errors import BlockError, InputError, ParameterError
 from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
@@ -82,6 +83,50 @@ def test_a_running_scheduler_gives_the_same():
         options = EngineOptions(scheduler=cluster.scheduler_address)
         run_blocks(abs, range(-5, 0), options, on_result=results.__setitem__)
     assert results == {n: -n for n in range(-5, 0)}
+
+
+@pytest.fixture
+def two_workers():
+    """Start a cluster of two workers of two threads each, the first with what is asked for."""
+
+    def start(**first):
+        workers = {
+            name: {"cls": Worker, "options": {"nthreads": 2, **options}}
+            for name, options in {"first": first, "second": {}}.items()
+        }
+        scheduler = {"options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
+        return SpecCluster(workers=workers, scheduler={"cls": Scheduler, **scheduler})
+
+    return start
+
+
+BOTH = threading.Barrier(2, timeout=20)
+
+
+def place(item):
+    """Name the worker; what needs a GPU waits until another such item runs beside it."""
+    if isinstance(item, int):
+        BOTH.wait()
+    time.sleep(0.02)
+    return get_worker().name
+
+
+def places(cluster):
+    found = {int: set(), str: set()}
+    items = [n if n < 8 else str(n) for n in range(40)]
+    options = EngineOptions(scheduler=cluster.scheduler_address)
+    run_blocks(place, items, options, on_result=lambda n, w: found[type(n)].add(w), on_gpu=int)
+    return found
+
+
+def test_what_needs_a_gpu_goes_to_workers_that_announce_one_and_share_it(two_workers):
+    with two_workers(resources={"GPU": 1}) as cluster:
+        assert places(cluster) == {int: {"first"}, str: {"first", "second"}}
+
+
+def test_what_needs_a_gpu_goes_anywhere_if_no_worker_announces_one(two_workers):
+    with two_workers(resources={"LICENCE": 1}) as cluster:
+        assert places(cluster) == {int: {"first", "second"}, str: {"first", "second"}}
 
 
 def test_stages_within_share_one_cluster():

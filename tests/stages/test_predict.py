@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
 from toy_predictions import exact_options, read_map, slide_window
 from toy_volumes import write_raw
 from volseg.blend import FULL, to_probabilities
-from volseg.errors import BlockError, ConflictError, ParameterError
+from volseg.errors import BlockError, ConflictError, ParameterError, WorkError
 from volseg.io.attributes import update_attributes
 from volseg.io.volumes import open_image, probabilities_path, volume_tone
 from volseg.io.weights import load_card, load_weights
@@ -21,6 +22,7 @@ from volseg.models.emnet import EMNet
 from volseg.models.inference import build_predictor
 from volseg.pyramid import reduce_mean
 from volseg.stages import predict_block
+from volseg.stages.engine import EngineOptions
 from volseg.stages.predict import predict
 from volseg.stages.predict_plan import plan_prediction
 from volseg.stages.progress import NoProgress
@@ -210,6 +212,22 @@ def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeyp
     )
     with pytest.raises(BlockError, match="not finite"):
         predict(write_raw(tmp_path / "vol.zarr", raw), exact_options(model), NoProgress())
+
+
+@pytest.mark.parametrize(("device", "needed"), [("cuda", predict_block.Evaluate), ("cpu", None)])
+def test_evaluating_tiles_is_all_that_needs_a_gpu(
+    raw, model, tmp_path, monkeypatch, device, needed
+):
+    def stop(*_, on_gpu, **more):
+        raise WorkError(f"needed is {on_gpu}")
+
+    monkeypatch.setattr("volseg.stages.predict.run_blocks", stop)
+    volume = write_raw(tmp_path / "vol.zarr", raw)
+    asked = replace(
+        exact_options(model, device=device), engine=EngineOptions(scheduler="tcp://host:8786")
+    )
+    with pytest.raises(WorkError, match=f"needed is {needed}"):
+        predict(volume, asked, NoProgress())
 
 
 def test_another_voxel_size_is_resampled_on_the_fly(model, tmp_path):

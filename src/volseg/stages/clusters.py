@@ -29,6 +29,8 @@ SEND_SECONDS = 1e-3
 CONNECT_SECONDS = 30
 QUEUES = {"slurm": "SLURMCluster", "lsf": "LSFCluster", "pbs": "PBSCluster"}
 KINDS = ("local", *QUEUES)
+GPU = "GPU"
+"""The resource that workers with a GPU announce to Dask."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _NAMES_GPU = re.compile(r"\d+|(GPU|MIG)-.+").fullmatch
 
@@ -211,7 +213,7 @@ def _share_gpus(workers: int, gpus: int) -> list[dict[str, Any]]:
             f"`workers` or `gpus` in --cluster-config"
         )
     shares = (visible[k * gpus : (k + 1) * gpus] for k in range(workers))
-    return [{"env": {VISIBLE: ",".join(own)}, "resources": {"GPU": gpus}} for own in shares]
+    return [{"env": {VISIBLE: ",".join(own)}, "resources": {GPU: gpus}} for own in shares]
 
 
 def visible_gpus() -> list[str]:
@@ -234,7 +236,7 @@ def queue_cluster(options: ClusterOptions) -> Any:
             f"--cluster {options.kind} needs dask-jobqueue: pip install 'volseg[cluster]'"
         ) from error
     own = {"account": options.account} if options.kind != "lsf" else {"project": options.account}
-    extra = ["--resources", f"GPU={options.gpus}"] if options.gpus else []
+    extra = ["--resources", f"{GPU}={options.gpus}"] if options.gpus else []
     return getattr(jobqueue, QUEUES[options.kind])(
         cores=options.cores,
         processes=1,

@@ -118,6 +118,7 @@ def run_blocks(
     options: EngineOptions,
     *,
     on_result: Callable[[Item, Result], Iterable[Item] | None],
+    on_gpu: type | None = None,
 ) -> None:
     """Run ``task`` on every item, never holding more of them in the scheduler than it can use.
 
@@ -132,6 +133,8 @@ def run_blocks(
     options : EngineOptions
     on_result : callable
         Called here, in order of completion. The items that it returns, if any, run next.
+    on_gpu : kind of items
+        Which need a GPU; they go to workers that announce one, if there are any.
 
     Raises
     ------
@@ -143,7 +146,7 @@ def run_blocks(
         If a task found the input unusable: the same for every block, so the run stops at once.
     """
     with _client(options) as client:
-        run = Run(client, options.block_seconds, task, iter(items))
+        run = Run(client, options.block_seconds, task, iter(items), on_gpu)
         while (trial := _waited(run)) is not None:
             if trial.error is None:
                 run.urgent.extend(on_result(trial.item, trial.result) or ())

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from distributed import Client, Future, KilledWorker
 
 from volseg.errors import BlockError, WorkError
-from volseg.stages.clusters import CONNECT_SECONDS
+from volseg.stages.clusters import CONNECT_SECONDS, GPU
 
 Item = TypeVar("Item")
 
@@ -26,6 +26,8 @@ AHEAD_SECONDS, MOST_AHEAD = 1.0, 64
 """How much work, and how many items, a lane has waiting: short blocks come and go in batches."""
 WATCH_SECONDS = 5.0
 """How often it is looked whether an item takes too long, or the scheduler has gone."""
+GPU_SHARE = 2.0**-10
+"""Of a worker's GPU, for an item that needs one: its threads share it, and sums stay exact."""
 _NOTHING: Any = object()
 
 
@@ -55,8 +57,10 @@ class Run(Generic[Item]):
         block_seconds: float,
         task: Callable[[Item], Any],
         source: Iterator[Item],
+        on_gpu: type | None = None,
     ) -> None:
         self.client, self.task, self.source = client, task, source
+        self.on_gpu, self._announced = on_gpu, False
         self.block_seconds = block_seconds
         self.urgent: deque[Item] = deque()
         self.again: deque[Trial[Item]] = deque()
@@ -127,9 +131,21 @@ class Run(Generic[Item]):
             if trial is None:
                 break
             trials.append(trial)
+        on_gpu = self.on_gpu if self._announced else None
+        anywhere: list[Trial[Item]] = []
+        there: list[Trial[Item]] = []
+        for trial in trials:
+            (there if on_gpu and isinstance(trial.item, on_gpu) else anywhere).append(trial)
+        self._send(anywhere, None)
+        self._send(there, {GPU: GPU_SHARE})
+
+    def _send(self, trials: list[Trial[Item]], resources: dict[str, float] | None) -> None:
+        if not trials:
+            return
         for trial in trials:
             trial.since = time.monotonic()
-        futures = self.client.map(self.task, [t.item for t in trials], pure=False) if trials else []
+        items = [t.item for t in trials]
+        futures = self.client.map(self.task, items, pure=False, resources=resources)
         for future, trial in zip(futures, trials, strict=True):
             self._running[future.key] = future, trial
             future.add_done_callback(self._arrived.put)
@@ -156,7 +172,7 @@ class Run(Generic[Item]):
         """Count the workers, which may come and go; return an item that takes too long."""
         self._looked = time.monotonic()
         self._check_connection()
-        self._lanes = max(sum(self.client.ncores().values()), 1)
+        self._lanes = max(self._count_threads(), 1)
         # an item may have waited for others in the window
         limit = self.block_seconds * (3 + 2 // self._lanes) + AHEAD_SECONDS
         for key, (future, trial) in self._running.items():
@@ -168,6 +184,16 @@ class Run(Generic[Item]):
                 )
                 return trial
         return None
+
+    def _count_threads(self) -> int:
+        """Count the workers' threads; where some announce a GPU and it is needed, only theirs."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        if self.on_gpu is not None:
+            with_gpu = [w for w in workers if w["resources"].get(GPU, 0) >= GPU_SHARE]
+            # once there were some, items wait until there are some again: others lack what it takes
+            self._announced = self._announced or bool(with_gpu)
+            workers = with_gpu if self._announced else workers
+        return sum(w["nthreads"] for w in workers)
 
     def _check_connection(self) -> None:
         """Give up at once: a scheduler that is gone takes what it knew with it."""

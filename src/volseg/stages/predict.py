@@ -170,7 +170,7 @@ class PredictRun:
         try:
             work: Iterable[Evaluate | Assemble] = itertools.chain(ready, self._evaluations(waiting))
             with naming(lambda: map(block, waiting)):
-                run_blocks(self.task, work, engine, on_result=on_result)
+                run_blocks(self.task, work, engine, on_result=on_result, on_gpu=self.task.on_gpu)
         finally:
             self.progress.finish()
         return tiles

@@ -128,6 +128,11 @@ class PredictTask:
         arrays = enumerate((self.output, self.centerline))
         return [(k, array) for k, array in arrays if array is not None]
 
+    @property
+    def on_gpu(self) -> type | None:
+        """Say which items need a GPU, if any do."""
+        return Evaluate if self.choice.device == "cuda" else None
+
     def __call__(self, item: Evaluate | Assemble) -> int:
         """Do one item; return the number of tiles evaluated, or of voxels written."""
         try:
