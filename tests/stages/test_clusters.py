@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from distributed import Client, LocalCluster
 from distributed.batched import BatchedSend
 
 from volseg.errors import ParameterError, WorkError
@@ -148,6 +149,21 @@ def test_workers_elsewhere_may_have_what_this_machine_lacks(monkeypatch):
     assert find_device(replace(here, engine=queue)) == ("cuda", "bfloat16")
     assert find_device(PredictOptions(model="emnet", engine=queue)) == ("cuda", "bfloat16")
     assert find_device(PredictOptions(model="emnet", device="cpu", engine=queue))[0] == "cpu"
+
+
+def test_a_queue_that_keeps_no_worker_starts_one(monkeypatch):
+    def start(*_):
+        cluster = LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0")
+        cluster.adapt(minimum=0, maximum=1, interval="50ms")
+        return cluster
+
+    monkeypatch.setattr("volseg.stages.clusters.start_cluster", start)
+    # where it waits for a worker, that is for nothing
+    monkeypatch.setattr(Client, "wait_for_workers", lambda *_: pytest.fail("waits for a worker"))
+    results = {}
+    engine = EngineOptions(cluster=ClusterOptions("slurm", minimum=0))
+    run_blocks(abs, [-1, -2], engine, on_result=results.__setitem__)
+    assert results == {-1: 1, -2: 2}
 
 
 def test_a_client_of_an_own_cluster_does_not_wait_before_it_sends():

@@ -136,7 +136,8 @@ def connect(lanes: int, scheduler: str | None, cluster: ClusterOptions | None) -
             return
         with start_cluster(lanes, cluster) as started, Client(started) as client:
             if cluster is not None:
-                client.wait_for_workers(1)
+                # a worker is there once something was done: some start only for that
+                client.submit(int, pure=False).result()
             client.loop.add_callback(_send_soon, client)
             yield client
 
