@@ -130,25 +130,35 @@ def read_attributes(path: Path) -> dict[str, Any]:
     VolumeError
         If they are not valid JSON.
     """
-    for name, inner in (("zarr.json", "attributes"), (".zattrs", None)):
-        file = path / name
+    file, content = _read_metadata(path)
+    if file.name == "zarr.json":
+        content = content.get("attributes", {}) if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_metadata(path: Path) -> tuple[Path, Any]:
+    """Find the file that holds a group's attributes, Zarr v3's or v2's, and what is in it."""
+    for file in (path / "zarr.json", path / ".zattrs"):
         if not file.is_file():
             continue
         if as_remote(file) is None and file.stat().st_size > METADATA_BYTES:
             raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
         try:
-            content = parse_json(file.read_text(encoding="utf-8"))
+            return file, parse_json(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise VolumeError(f"{file} is not valid JSON: {error}") from error
         except OSError as error:
             raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
-        found = content.get(inner, {}) if inner and isinstance(content, dict) else content
-        return found if isinstance(found, dict) else {}
-    return {}
+    return path / (".zattrs" if (path / ".zgroup").is_file() else "zarr.json"), {}
+
+
+def is_group(path: Path) -> bool:
+    """Tell whether there is a group, Zarr v3 or v2."""
+    return (path / "zarr.json").is_file() or (path / ".zgroup").is_file()
 
 
 def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Write a group's metadata; it is replaced at once or not at all.
+    """Write a group's metadata, Zarr v3; it is replaced at once or not at all.
 
     Raises
     ------
@@ -156,25 +166,64 @@ def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
         If it cannot be written.
     """
     content = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    _write_metadata(path / "zarr.json", content)
+
+
+def _write_metadata(path: Path, content: Mapping[str, Any]) -> None:
     remote = as_remote(path)
     if remote is not None:
-        (remote / "zarr.json").write_bytes(json.dumps(content, indent=1).encode())
+        remote.write_bytes(json.dumps(content, indent=1).encode())
         return
-    temporary = path / ".zarr.json.tmp"
+    temporary = path.with_name(f".{path.name.removeprefix('.')}.tmp")
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(content, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path / "zarr.json")
+        os.replace(temporary, path)
     except OSError as error:
-        raise StorageError(f"cannot write {path / 'zarr.json'}: {error.strerror}") from error
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def change_group(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Replace some of a group's attributes, in the version of Zarr that it has; the rest stays.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    changed = {**read_attributes(path), **attributes}
+    file, content = _read_metadata(path)
+    if file.name == ".zattrs":
+        _write_metadata(file, changed)
+    elif isinstance(content, dict) and content:
+        _write_metadata(file, {**content, "attributes": changed})
+    else:
+        write_group(path, changed)
 
 
 def update_attributes(path: Path, attributes: Mapping[str, Any], *without: str) -> None:
     """Change some of what volseg noted of an image, and remove some; the rest stays."""
-    existing = read_attributes(path)
-    noted = {**existing.get("volseg", {}), **attributes}
-    kept = {name: value for name, value in noted.items() if name not in without}
-    write_group(path, {**existing, "volseg": kept})
+    noted = {**read_attributes(path).get("volseg", {}), **attributes}
+    change_group(path, {"volseg": {k: v for k, v in noted.items() if k not in without}})
+
+
+def listed_labels(volume: Path) -> list[str]:
+    """Name the labels that a volume's ``labels`` group lists, as OME-Zarr 0.5 or 0.4 does."""
+    found = read_attributes(volume / "labels")
+    listed = found.get("ome", found)
+    names = listed.get("labels") if isinstance(listed, dict) else None
+    return sorted(map(str, names)) if isinstance(names, list) else []
+
+
+def list_label(volume: Path, name: str, version: str) -> None:
+    """Add a name to what a volume's ``labels`` group lists; one of OME-Zarr 0.4 stays so."""
+    group, names = volume / "labels", sorted({*listed_labels(volume), name})
+    if (group / ".zgroup").is_file() and not (group / "zarr.json").is_file():
+        change_group(group, {"labels": names})
+        return
+    found = read_attributes(group).get("ome")
+    ome = found if isinstance(found, dict) else {}
+    change_group(group, {"ome": {"version": version, **ome, "labels": names}})

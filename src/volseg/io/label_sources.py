@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from volseg.blocks import full_roi, roi_shape
 from volseg.errors import VolumeError
 from volseg.io.arrays import StoredArray
-from volseg.io.attributes import read_attributes
+from volseg.io.attributes import listed_labels
 from volseg.io.locations import parse_location
 from volseg.io.stacks import Stack, open_stack
 from volseg.io.volumes import labels_path, open_image
@@ -98,7 +98,7 @@ def open_labels(volume: Path, name: str) -> LabelSource:
     path = labels_path(volume, name)
     if not path.exists():
         open_image(volume)
-        listed = read_attributes(volume / "labels").get("ome", {}).get("labels", [])
+        listed = listed_labels(volume)
         others = f"; it has {', '.join(listed)}" if listed else ""
         raise VolumeError(
             f"{volume} has no labels/{name}{others}; run `volseg segment` first, or give --labels"

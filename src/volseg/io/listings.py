@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from volseg.io.attributes import read_attributes
+from volseg.io.attributes import listed_labels
 from volseg.io.locations import as_remote
 
 
@@ -16,7 +16,6 @@ def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
     remote = as_remote(volume)
     if remote is None or not remote.read_only:
         return sorted((volume / kind).glob(pattern))
-    named = read_attributes(volume / "labels").get("ome", {}).get("labels", [])
     ending = ".parquet" if kind == "tables" else ""
-    known = [volume / kind / f"{name}{ending}" for name in sorted(map(str, named))]
+    known = [volume / kind / f"{name}{ending}" for name in listed_labels(volume)]
     return [path for path in known if path.exists()]

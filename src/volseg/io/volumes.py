@@ -11,7 +11,14 @@ from typing import Any
 from volseg.errors import ConflictError, ParameterError, VolumeError
 from volseg.intensity import Preprocessing, Tone, find_tone
 from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, is_array, open_array
-from volseg.io.attributes import check_notes, read_attributes, read_histogram, write_group
+from volseg.io.attributes import (
+    check_notes,
+    is_group,
+    list_label,
+    read_attributes,
+    read_histogram,
+    write_group,
+)
 from volseg.io.locations import as_remote, remote_scratch
 from volseg.pyramid import pyramid_factors, reduced_shape
 from volseg.types import VoxelSize, Zyx
@@ -52,7 +59,7 @@ class Image:
     levels : arrays, finest first.
     factors : level-0 voxels per voxel of each level, (z, y, x).
     voxel_size : nm (z, y, x) of level 0; None if unknown.
-    attributes : what volseg noted: provenance, histogram, fingerprint; empty for others' images.
+    attributes : what volseg noted: provenance, histogram, fingerprint.
     """
 
     path: Path
@@ -236,8 +243,8 @@ def open_image(path: Path) -> Image:
     multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
     if not multiscales:
         raise VolumeError(
-            f"{path} is no OME-Zarr image: it has no multiscales metadata; convert a stack with "
-            f"`volseg convert`, or name the array within it"
+            f"{path} is no OME-Zarr image: it has no multiscales metadata; name an image or array "
+            f"within it, or convert a stack with `volseg convert`"
         )
     notes = check_notes(path, attributes.get("volseg", {}))
     if notes.get("complete") is False and "run" not in notes:
@@ -295,21 +302,17 @@ def _floats(values: Sequence[float]) -> tuple[float, float, float]:
 
 def ensure_groups(path: Path) -> None:
     """Make ``probabilities`` and ``labels`` groups, so that readers find what is in them."""
-    if path.name in {"probabilities", "labels"} and not (path / "zarr.json").exists():
+    if path.name in {"probabilities", "labels"} and not is_group(path):
         write_group(path, {})
 
 
 def register_label(volume: Path, name: str) -> None:
     """List labels in a volume's ``labels`` group, where OME-Zarr readers look for them."""
-    group = volume / "labels"
-    existing = read_attributes(group)
-    ome = existing.get("ome", {})
-    names = sorted({*ome.get("labels", []), name})
-    write_group(group, {**existing, "ome": {**ome, "version": OME_VERSION, "labels": names}})
+    list_label(volume, name, OME_VERSION)
 
 
 def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
-    """Find what a preprocessing does to a volume, from the histogram frozen at its conversion.
+    """Find what a preprocessing does to a volume, from the histogram that is frozen in it.
 
     Raises
     ------
@@ -319,8 +322,7 @@ def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
     histogram = image.attributes.get("histogram")
     if not histogram:
         raise VolumeError(
-            f"{image.path} has no histogram of its intensities; volumes that others wrote need "
-            f"one: run `volseg convert` on their source"
+            f"{image.path} has no histogram of its intensities; `volseg segment` counts them"
         )
     counts, values = read_histogram(image.path, histogram)
     return find_tone(preprocessing, counts, values)
