@@ -119,12 +119,6 @@ def test_a_mixed_folder_asks_for_a_glob(tmp_path):
     assert read_pages(str(tmp_path / "*.png")).shape == (1, 9, 11)
 
 
-def test_a_volume_is_no_source(tmp_path):
-    (tmp_path / "zarr.json").write_text("{}")
-    with pytest.raises(SourceError, match="is a Zarr volume already"):
-        read_pages(tmp_path)
-
-
 def test_a_damaged_png_is_named(tmp_path):
     whole = imagecodecs.png_encode(make_stack((64, 64)))
     (tmp_path / "s1.png").write_bytes(whole)

@@ -13,6 +13,7 @@ import tifffile
 import zarr
 from ome_zarr_models.v05.image import Image as OmeImage
 
+from toy_elsewhere import write_elsewhere
 from toy_stacks import make_stack
 from volseg.blocks import full_roi
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
@@ -269,3 +270,47 @@ def test_memory_does_not_grow_with_depth(tmp_path):
         done = subprocess.check_output([sys.executable, "-c", PEAK, source, target])
         peaks.append(int(done.split()[-1]))
     assert peaks[1] < 1.15 * peaks[0]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_images_of_others_are_converted_as_their_pages_are(tmp_path, dtype, version):
+    raw, size = make(dtype=dtype), (5.0, 5.0, 5.0)
+    tifffile.imwrite(tmp_path / "s.tif", raw)
+    run(tmp_path / "s.tif", tmp_path / "v.zarr", voxel_size=size)
+    run(write_elsewhere(tmp_path / "e", raw, version), tmp_path / "w.zarr", workers=3)
+    ours, theirs = (open_image(tmp_path / name) for name in ("v.zarr", "w.zarr"))
+    assert theirs.voxel_size == pytest.approx(size)
+    for name in ("fingerprint", "histogram", "complete"):
+        assert ours.attributes[name] == theirs.attributes[name]
+    for one, other in zip(ours.levels, theirs.levels, strict=True):
+        assert one.chunk == other.chunk
+        np.testing.assert_array_equal(read(one), read(other))
+
+
+@pytest.mark.parametrize("chunks", [(1, 130, 93), (50, 7, 11), (75, 130, 93)])
+def test_arrays_are_converted_whatever_their_chunks(tmp_path, chunks):
+    zarr.create_array(tmp_path / "a", data=make(), chunks=chunks, zarr_format=2)
+    report = run(tmp_path / "a", tmp_path / "v.zarr", voxel_size=(5.0, 5.0, 5.0))
+    assert report.voxel_size_from == "--voxel-size"
+    np.testing.assert_array_equal(read(open_image(tmp_path / "v.zarr").levels[0]), make())
+
+
+def test_arrays_that_no_volume_can_hold_are_refused(tmp_path):
+    zarr.create_array(tmp_path / "a", data=make(dtype="uint16").astype(float))
+    with pytest.raises(SourceError, match="holds float64; expected uint8"):
+        run(tmp_path / "a", tmp_path / "v.zarr")
+    zarr.create_array(tmp_path / "b", data=np.full((70, 4, 4), np.nan, np.float32))
+    with pytest.raises(SourceError, match="page 1 holds values that are not finite"):
+        run(tmp_path / "b", tmp_path / "v.zarr")
+    assert not (tmp_path / "v.zarr").exists()
+
+
+def test_what_is_to_be_replaced_is_no_source(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make())
+    volume = tmp_path / "v.zarr"
+    run(tmp_path / "s.tif", volume)
+    for source in (volume, volume / "0"):
+        with pytest.raises(ConflictError, match="would be replaced"):
+            run(source, volume, overwrite=True)
+    np.testing.assert_array_equal(read(open_image(volume).levels[0]), make())

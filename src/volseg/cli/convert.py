@@ -35,7 +35,8 @@ def convert_command(
     """Convert SOURCE, a stack of images, to VOLUME, an OME-Zarr folder.
 
     SOURCE is a TIFF file with many pages (also BigTIFF, OME-TIFF, ImageJ), or a folder or a quoted
-    glob of single slices (TIFF or PNG). The voxel size comes from the file, or from --voxel-size.
+    glob of single slices (TIFF or PNG), or a Zarr array or OME-Zarr image, also by its URL. The
+    voxel size comes from the file, or from --voxel-size.
     """
     from volseg.stages.convert import ConvertOptions, convert
 

@@ -60,8 +60,6 @@ def list_sequence(source: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        if (path / "zarr.json").exists() or (path / ".zgroup").exists():
-            raise SourceError(f"{path} is a Zarr volume already; it needs no conversion")
         found = [p for p in path.iterdir() if not p.name.startswith(".")]
     else:
         found = [Path(p) for p in glob.glob(str(source))]
@@ -69,8 +67,8 @@ def list_sequence(source: str | Path) -> list[Path]:
     if not slices:
         what = f"{len(found)} files, none of them TIFF or PNG" if found else "nothing"
         raise SourceError(
-            f"{source}: found {what}; expected a TIFF stack, or a folder or glob of TIFF or PNG "
-            f"slices"
+            f"{source}: found {what}; expected a TIFF stack, a folder or glob of TIFF or PNG "
+            f"slices, or a Zarr image"
         )
     if len({p.suffix.lower() == ".png" for p in slices}) > 1:
         raise SourceError(

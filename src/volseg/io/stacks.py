@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
+from volseg.io.arrays import StoredArray
+from volseg.io.locations import as_remote, parse_location
 from volseg.io.source_metadata import StatedSize
 from volseg.types import Zyx
 
@@ -31,6 +33,7 @@ class Stack:
     stated : what the source says about its voxel size, wherever it says something.
     metadata : what the first page says about itself, for provenance.
     warnings : what the user should know.
+    array : a Zarr source, which is quicker to read by chunks than by pages.
     """
 
     files: tuple[Path, ...]
@@ -41,12 +44,13 @@ class Stack:
     stated: tuple[StatedSize, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    array: StoredArray | None = None
 
 
 def open_stack(
     source: str | Path, channel: int | None = None, types: tuple[str, ...] = ACCEPTED_TYPES
 ) -> Stack:
-    """Open a TIFF stack, or a folder or glob of single-slice TIFF or PNG files.
+    """Open a TIFF stack, a folder or glob of single-slice TIFF or PNG files, or a Zarr image.
 
     Parameters
     ----------
@@ -57,13 +61,16 @@ def open_stack(
 
     Raises
     ------
-    SourceError
+    SourceError, VolumeError
         If it cannot be read as equal grey pages; names file, page and remedy.
     """
     from volseg.io.sequences import list_sequence, open_sequence
     from volseg.io.tiff import open_tiff
+    from volseg.io.zarr_stacks import is_zarr, open_zarr
 
-    path = Path(source)
+    path = parse_location(str(source))
+    if as_remote(path) is not None or is_zarr(path):
+        return open_zarr(path, channel, types)
     if path.is_file() and path.suffix.lower() != ".png":
         return open_tiff(path, channel, types)
     return open_sequence(list_sequence(source), channel, types)

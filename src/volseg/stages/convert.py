@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg import __version__
-from volseg.errors import SourceError
+from volseg.blocks import Block, Grid, full_roi, intersect, shift
+from volseg.errors import ConflictError, SourceError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import fit_spec
 from volseg.io.attributes import update_attributes
+from volseg.io.locations import as_remote, parse_location
 from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import Stack, check_finite, open_stack
 from volseg.io.volumes import Image, create_image
@@ -81,7 +83,7 @@ def convert(
 
     Parameters
     ----------
-    source : TIFF file, folder or glob of slices
+    source : TIFF file, folder or glob of slices, Zarr image or array
     target : folder that is to be created
     options : ConvertOptions
     progress : Progress
@@ -91,12 +93,13 @@ def convert(
     SourceError, VoxelSizeError
         If the source cannot be read as one stack.
     ConflictError
-        If the target exists.
+        If the target exists, or the source lies in it.
     StorageError
         If it cannot be written.
     """
     begun = time.monotonic()
     check_target(target, overwrite=options.overwrite)
+    check_apart(source, target)
     with opened(source, options.channel) as stack:
         size, origin, warnings = settle_voxel_size(stack.stated, options.voxel_size)
         spec = fit_spec(stack.shape, stack.dtype.name)
@@ -136,8 +139,24 @@ def opened(source: str | Path, channel: int | None) -> Iterator[Stack]:
         stack.close()
 
 
+def check_apart(source: str | Path, target: Path) -> None:
+    """Refuse to replace what is to be read.
+
+    Raises
+    ------
+    ConflictError
+        If the source lies in the target.
+    """
+    place = parse_location(str(source))
+    both = (as_remote(place) is None) == (as_remote(target) is None)
+    if both and place.resolve().is_relative_to(target.resolve()):
+        raise ConflictError(f"{source} lies in {target}, which would be replaced; write elsewhere")
+
+
 def _describe(stack: Stack) -> dict[str, Any]:
     first, last = stack.files[0], stack.files[-1]
+    if stack.array is not None:
+        return {"first": first.name, **stack.metadata}
     return {
         "files": len(stack.files),
         "first": first.name,
@@ -232,11 +251,20 @@ def _allocate(stack: Stack, depth: int, count: int) -> list[NDArray[Any]]:
 
 
 def _decode(stack: Stack, start: int, slab: NDArray[Any], readers: ThreadPoolExecutor) -> None:
-    """Read planes side by side into a slab."""
+    """Read planes side by side into a slab, or what is stored in chunks row of chunks by row."""
+    chunk = (1, *stack.shape[1:]) if stack.array is None else stack.array.chunk
+    _, y, x = full_roi(stack.shape)
+    region = slice(start, start + len(slab)), y, x
 
-    def fill(n: int) -> None:
-        stack.read_page(start + n, slab[n])
-        check_finite(stack, start + n, slab[n])
+    def fill(block: Block) -> None:
+        box = intersect(block.core, region) or block.core
+        part = slab[shift(box, (start, 0, 0))]
+        if stack.array is None:
+            stack.read_page(box[0].start, part[0])
+        else:
+            part[...] = stack.array[box]
+        check_finite(stack, box[0].start, part)
 
-    for future in [readers.submit(fill, n) for n in range(len(slab))]:
+    rows = Grid(stack.shape, (chunk[0], chunk[1], stack.shape[2])).blocks(region)
+    for future in [readers.submit(fill, block) for block in rows]:
         future.result()
