@@ -24,7 +24,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from toy_elsewhere import write_elsewhere
+from volseg.blocks import full_roi
 from volseg.io.locations import parse_location
+from volseg.io.volumes import open_image
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("moto") is None, reason="moto is not installed: no S3 server to test"
@@ -277,6 +280,22 @@ def test_what_lies_behind_http_is_read(volseg, stack, tmp_path, faults, toy_mode
             assert "can only be read" in run(volseg, *command, status=2).stderr
         refused = run(volseg, "segment", volume, "--model", toy_model, "--name", "m", status=2)
         assert "can only be read" in refused.stderr
+
+
+def test_volumes_of_others_are_used_where_they_lie(volseg, stack, place, toy_model, tmp_path):
+    folder = write_elsewhere(tmp_path / "vol.zarr", tifffile.imread(stack), "0.4")
+    for name, content in files_below(folder).items():
+        (parse_location(place) / name).write_bytes(content)
+    for volume in (folder, place):
+        run(volseg, "segment", volume, "--model", toy_model, "--threshold", "0.3")
+    assert files_below(folder) == objects_below(place)
+    for volume in (folder, place):
+        run(volseg, "convert", volume, tmp_path / "copy.zarr", "--overwrite")
+        copied = open_image(tmp_path / "copy.zarr").levels[0]
+        np.testing.assert_array_equal(copied[full_roi(copied.shape)], tifffile.imread(stack))
+    assert (
+        "would be replaced" in run(volseg, "convert", place, place, "--overwrite", status=2).stderr
+    )
 
 
 def test_a_web_server_that_sends_whole_files_is_named(volseg, stack, tmp_path):

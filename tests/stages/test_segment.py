@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 from scipy import ndimage
 
+from toy_elsewhere import write_elsewhere
 from toy_weights import card_content
 from volseg.blocks import full_roi
 from volseg.cli.segment import describe_estimate
-from volseg.errors import ConflictError, ModelError, ParameterError
+from volseg.errors import ConflictError, ModelError, ParameterError, StorageError, VolumeError
 from volseg.io.arrays import fit_spec
+from volseg.io.attributes import update_attributes
+from volseg.io.label_sources import open_labels
 from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
 from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.pyramid import reduce_mean
@@ -24,7 +28,8 @@ from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.engine import EngineOptions
 from volseg.stages.predict_plan import PredictOptions
 from volseg.stages.progress import NoProgress
-from volseg.stages.segment import SegmentOptions, estimate, segment
+from volseg.stages.segment import UNCOUNTED, SegmentOptions, estimate, segment
+from volseg.stages.verify import VerifyOptions, verify
 
 SHAPE = (20, 70, 60)
 NAME = "mitochondria"
@@ -276,3 +281,83 @@ def test_a_complete_result_is_the_same_in_other_blocks(volume, toy_model):
     again = options(toy_model, block=(16, 64, 64), shard=(16, 64, 64))
     assert segment(volume, again, NoProgress()).predict.tiles == 0
     assert estimate(volume, again).tiles > 0
+
+
+@pytest.fixture(params=["0.4", "0.5"])
+def elsewhere(source, tmp_path, request):
+    return write_elsewhere(tmp_path / "else.zarr", tifffile.imread(source), request.param)
+
+
+def attributes_of(path):
+    """Read them by the library that wrote them, which refuses two versions in one place."""
+    return dict(zarr.open_group(path, mode="r").attrs)
+
+
+def test_volumes_of_others_give_the_same(elsewhere, toy_model, reference):
+    before = attributes_of(elsewhere)
+    segment(elsewhere, options(toy_model, min_size=4), NoProgress())
+    np.testing.assert_array_equal(read(probabilities_path(elsewhere, NAME)), reference[0])
+    np.testing.assert_array_equal(read(labels_path(elsewhere, NAME)), reference[1])
+    assert open_image(labels_path(elsewhere, NAME)).voxel_size == pytest.approx((5, 5, 5))
+    after = attributes_of(elsewhere)
+    assert set(after.pop("volseg")) == {"histogram", "fingerprint"}
+    assert after == before
+    assert segment(elsewhere, options(toy_model, min_size=4), NoProgress()).predict.tiles == 0
+    report = verify(elsewhere, VerifyOptions(model=str(toy_model), sample=1), NoProgress())
+    assert report.ok, report
+
+
+def test_voxels_of_others_that_changed_are_found(elsewhere, toy_model):
+    segment(elsewhere, options(toy_model), NoProgress())
+    voxels = zarr.open_group(elsewhere)["s0"]
+    voxels[0, 0, 3, 4, 5] = 255 - voxels[0, 0, 3, 4, 5]
+    (found,) = verify(elsewhere, VerifyOptions(sample=0), NoProgress()).findings
+    assert found.kind == "intensities"
+    assert "not there" not in found.message
+
+
+def test_intensities_are_counted_once(elsewhere, toy_model, monkeypatch):
+    segment(elsewhere, options(toy_model), NoProgress())
+    counted = attributes_of(elsewhere)
+    # whoever removes what was noted gets the same again
+    update_attributes(elsewhere, {}, "histogram", "fingerprint")
+    assert segment(elsewhere, options(toy_model), NoProgress()).predict.tiles == 0
+    assert attributes_of(elsewhere) == counted
+    monkeypatch.setattr("volseg.stages.segment.with_histogram", None)
+    segment(elsewhere, options(toy_model, overwrite=True, threshold=0.6), NoProgress())
+
+
+def test_nothing_is_counted_for_an_estimate_or_for_options_that_are_wrong(
+    elsewhere, toy_model, monkeypatch
+):
+    monkeypatch.setattr("volseg.stages.segment.with_histogram", None)
+    before = attributes_of(elsewhere)
+    assert UNCOUNTED in estimate(elsewhere, options(toy_model)).notes
+    with pytest.raises(ParameterError, match="leaves the volume"):
+        segment(elsewhere, options(toy_model, roi="0:21,:,:"), NoProgress())
+    with pytest.raises(ParameterError, match="at least the threshold"):
+        segment(elsewhere, options(toy_model, seed_threshold=0.2), NoProgress())
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(StorageError, match="no permission"):
+        segment(elsewhere, options(toy_model), NoProgress())
+    assert attributes_of(elsewhere) == before
+
+
+def test_an_array_has_no_place_for_results(elsewhere, toy_model):
+    for act in (estimate, lambda *given: segment(*given, NoProgress())):
+        with pytest.raises(VolumeError, match=r"plain Zarr array.*`volseg convert .*s0 VOLUME"):
+            act(elsewhere / "s0", options(toy_model))
+    assert not (elsewhere / "s0" / "probabilities").exists()
+
+
+def test_labels_that_others_listed_stay_listed(elsewhere, toy_model):
+    version = zarr.open_group(elsewhere).metadata.zarr_format
+    theirs = zarr.open_group(elsewhere / "labels", mode="w", zarr_format=version)
+    listed = {"labels": ["cells"]}
+    theirs.attrs.update({"more": 1, **(listed if version == 2 else {"ome": listed})})
+    segment(elsewhere, options(toy_model), NoProgress())
+    found = attributes_of(elsewhere / "labels")
+    assert found["more"] == 1
+    assert found.get("ome", found)["labels"] == ["cells", NAME]
+    with pytest.raises(VolumeError, match=f"no labels/x; it has cells, {NAME}; run"):
+        open_labels(elsewhere, "x")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from toy_elsewhere import write_elsewhere
 from toy_training import STILL
 from volseg.blocks import full_roi
 from volseg.errors import InputError, ParameterError, SourceError, VolumeError, VoxelSizeError
@@ -50,6 +51,18 @@ def pair(stack, raw="raw.tif", **changes):
 
 def opened(pairs, **changes):
     return open_training_data(pairs, DataOptions(**{"voxel_size": SIZE, **changes}))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_volumes_of_others_are_counted_and_left_as_they_are(stack, tmp_path, version):
+    path = write_elsewhere(tmp_path / "else.zarr", tifffile.imread(stack / "raw.tif"), version)
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    (ours,), (theirs,), (array,) = (
+        opened([Pair(raw, str(stack / "labels.tif"))], voxel_size=size).training
+        for raw, size in ((stack / "vol.zarr", None), (path, None), (path / "s0", SIZE))
+    )
+    assert ours.tone == theirs.tone == array.tone
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
 
 
 def test_a_stack_in_memory_is_the_volume_it_would_be_converted_to(stack):

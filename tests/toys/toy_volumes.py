@@ -26,7 +26,7 @@ def write_raw(
     values, counts = np.unique(raw, return_counts=True)
     histogram = {"values": values.tolist(), "counts": counts.tolist()}
     spec = ArraySpec(raw.shape, "uint8", chunk or tuple(s // 2 for s in shard), shard)
-    attributes = {"histogram": histogram, "fingerprint": "test", **noted}
+    attributes = {"histogram": histogram, "fingerprint": "test", "complete": True, **noted}
     image = create_image(path, spec, voxel_size, attributes=attributes)
     for k, level in enumerate(image.levels):
         if k > 0:

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, StorageError
 from volseg.io.kvstores import DRIVERS, explain
 from volseg.io.remote import RemotePath
 
@@ -68,10 +68,14 @@ def check_writable(path: Path) -> None:
     ------
     VolumeError
         If it lies behind http.
+    StorageError
+        If it is a folder without permission to write in it.
     """
     remote = as_remote(path)
     if remote is not None:
         remote.mkdir()
+    elif path.is_dir() and not os.access(path, os.W_OK):
+        raise StorageError(f"cannot write in {path}: there is no permission")
 
 
 def kvstore_spec(path: Path) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from volseg.blocks import (
     roi_size,
     whole_multiples,
 )
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, VolumeError
 from volseg.handover import Handover
+from volseg.intensity import Tone
 from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.volumes import Image, open_image, probabilities_path, volume_tone
 from volseg.io.weights import Card, find_weights, load_card
@@ -28,6 +29,7 @@ from volseg.models.registry import (
     find_architecture,
 )
 from volseg.stages.engine import EngineOptions
+from volseg.stages.intensities import check_counted
 from volseg.stages.predict_block import NetworkChoice
 from volseg.stages.predict_lattice import build_lattice, nearest_level, network_scales
 from volseg.stages.predict_outputs import Output, centerline_of, note_untaught
@@ -100,6 +102,11 @@ class PredictPlan:
         return (mask, centerline_of(mask)) if self.store_centerline else (mask,)
 
     @property
+    def counted(self) -> bool:
+        """Whether the volume's intensities are known: without them nothing can be run."""
+        return bool(self.image.attributes.get("histogram"))
+
+    @property
     def tiles(self) -> int:
         """Number of tiles that an uninterrupted run evaluates."""
         roi = self.handover.roi
@@ -112,8 +119,17 @@ class PredictPlan:
         return roi_size(self.handover.roi)
 
 
-def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
+def plan_prediction(
+    volume: Path, options: PredictOptions, *, uncounted: bool = False
+) -> PredictPlan:
     """Decide everything that a run depends on; read metadata only.
+
+    Parameters
+    ----------
+    volume : Path
+    options : PredictOptions
+    uncounted : bool
+        Whether intensities may still have to be counted: such a plan cannot be run.
 
     Raises
     ------
@@ -121,6 +137,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         If the volume, the model or an option cannot be used.
     """
     image, card = open_image(volume), load_card(options.model)
+    check_place(image)
     shape = image.levels[0].shape
     form = find_architecture(card.architecture).viewed(options.views)
     scales, notes = network_scales(image, card, form)
@@ -142,7 +159,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "format": FORMAT,
         "raw": image.attributes.get("fingerprint"),
         "model": card.sha256,
-        "tone": asdict(volume_tone(image, card.preprocessing)),
+        "tone": asdict(_find_tone(image, card, uncounted=uncounted)),
         "level": level,
         "lattice": [asdict(a) for a in handover.lattice.axes],
         "roi": [[s.start, s.stop] for s in handover.roi],
@@ -165,6 +182,29 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         notes,
         options.store_centerline,
     )
+
+
+def _find_tone(image: Image, card: Card, *, uncounted: bool) -> Tone:
+    if not uncounted or image.attributes.get("histogram"):
+        return volume_tone(image, card.preprocessing)
+    check_counted(image.levels[0])
+    return Tone((0.0, 1.0))
+
+
+def check_place(image: Image) -> None:
+    """Check that results have a place beside what they are made from.
+
+    Raises
+    ------
+    VolumeError
+        If the image is a mere array.
+    """
+    path = image.path
+    if image.levels[0].path == path:
+        raise VolumeError(
+            f"{path} is a plain Zarr array, which has no place for results and no voxel size; make "
+            f"a volume of it: `volseg convert {path} VOLUME.zarr --voxel-size Z,Y,X`"
+        )
 
 
 def find_device(options: PredictOptions) -> tuple[str, str]:

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from volseg.io.attributes import update_attributes
+from volseg.io.locations import check_writable
 from volseg.io.volumes import Image, labels_path
 from volseg.stages.clusters import ClusterOptions
 from volseg.stages.engine import EngineOptions, one_cluster
+from volseg.stages.intensities import with_histogram
 from volseg.stages.label import label
 from volseg.stages.label_plan import (
     LabelOptions,
@@ -35,6 +38,8 @@ from volseg.stages.predict_plan import (
 from volseg.stages.progress import Progress
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
 from volseg.stages.results import fingerprint, is_complete
+
+UNCOUNTED = "the volume has no histogram yet, so a run first reads all of it to count intensities"
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,13 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
     """
     begun = time.monotonic()
     prediction, labelling = options.prediction, options.labelling
-    check_labels(volume, plan_prediction(volume, prediction), labelling)
+    plan = plan_prediction(volume, prediction, uncounted=True)
+    check_labels(volume, plan, labelling)
     engine = one_worker_per_gpu(prediction)
     with one_cluster(engine):
+        if not plan.counted:
+            freeze_histogram(plan.image, engine, progress)
+            check_labels(volume, plan_prediction(volume, prediction), labelling)
         mended = mend_probabilities(volume, prediction, progress) if options.repair else ()
         predicted = predict(volume, prediction, progress)
         if options.repair:
@@ -139,6 +148,8 @@ def check_labels(volume: Path, plan: PredictPlan, options: LabelOptions) -> None
     InputError
         If a rule cannot be applied, or a different result is already there.
     """
+    if not plan.counted and plan.output.exists():
+        return  # what it was made from is not known yet
 
     def stands(output: Output) -> bool:
         return is_complete(output.path, output.header, overwrite=options.overwrite)
@@ -156,6 +167,21 @@ def check_labels(volume: Path, plan: PredictPlan, options: LabelOptions) -> None
         made = open_centerlines(volume, name).attributes if stands(line) else {}
         header["centerlines"] = made.get("fingerprint", fingerprint(line.header))
     is_complete(labels_path(volume, name), header, overwrite=options.overwrite)
+
+
+def freeze_histogram(image: Image, engine: EngineOptions, progress: Progress) -> None:
+    """Count the intensities of a volume that others wrote, and note them in it.
+
+    Raises
+    ------
+    VolumeError
+        If the voxels are not those of an image.
+    StorageError
+        If the volume cannot be written to, which is said before all of it is read.
+    """
+    check_writable(image.path)
+    noted = with_histogram(image, engine, progress).attributes
+    update_attributes(image.path, {name: noted[name] for name in ("histogram", "fingerprint")})
 
 
 def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:
@@ -176,7 +202,7 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
     workers elsewhere, whose device this machine may lack.
     """
     prediction = options.prediction
-    plan = plan_prediction(volume, prediction)
+    plan = plan_prediction(volume, prediction, uncounted=True)
     check_labels(volume, plan, options.labelling)
     maps = len(plan.outputs)
     engine = one_worker_per_gpu(prediction)
@@ -200,7 +226,7 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
         seconds=seconds,
         device=str(plan.header["device"]),
         precision=str(plan.header["precision"]),
-        notes=notes,
+        notes=notes if plan.counted else (*notes, UNCOUNTED),
     )
 
 

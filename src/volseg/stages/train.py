@@ -114,7 +114,7 @@ def train(
     start = find_start(options.start, config)
     share = Share(config.fraction, config.seed)
     looked_at = DataOptions(form.dimensions, share, config.preprocessing, options.voxel_size)
-    data = open_training_data(pairs, looked_at)
+    data = open_training_data(pairs, looked_at, progress)
     for note in (*data.notes, *start.compare(data.voxel_size)):
         warnings.warn(note, stacklevel=1)
     configuration = describe_run(name, config, data, start)

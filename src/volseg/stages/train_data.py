@@ -12,6 +12,7 @@ from volseg.blocks import roi_shape
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
 from volseg.intensity import Preprocessing
 from volseg.io.arrays import describe
+from volseg.stages.progress import NoProgress, Progress
 from volseg.stages.train_regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train_sources import Annotated, hash_labels, open_pair
 from volseg.training.sampling import Source, find_foreground
@@ -69,13 +70,18 @@ class TrainingData:
         return sum(source.annotated for source in self.training)
 
 
-def open_training_data(pairs: Sequence[Pair], options: DataOptions) -> TrainingData:
+def open_training_data(
+    pairs: Sequence[Pair], options: DataOptions, progress: Progress | None = None
+) -> TrainingData:
     """Open images and labels; read the labels once, to find the foreground.
+
+    Images without a histogram are read once too, to count their intensities.
 
     Parameters
     ----------
     pairs : of images and labels; what is above 0 is foreground.
     options : DataOptions
+    progress : Progress, optional
 
     Raises
     ------
@@ -96,7 +102,7 @@ def open_training_data(pairs: Sequence[Pair], options: DataOptions) -> TrainingD
     training: list[Source] = []
     validation: list[Source] = []
     description = []
-    for annotated in opened:
+    for annotated in [a.counted(progress or NoProgress()) for a in opened]:
         place = annotated.pair, annotated.region, annotated.shape
         every = choose_parts(*place, Share(), hold_out=hold_out)
         labels = hash_labels(annotated.labels, (*every.training, *every.validation))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from volseg.io.label_sources import TIFF_SLAB, LabelSource, find_labels, open_la
 from volseg.io.source_metadata import settle_voxel_size
 from volseg.io.stacks import check_finite, open_stack
 from volseg.io.volumes import Image, open_image, volume_tone
+from volseg.stages.engine import EngineOptions
+from volseg.stages.intensities import with_histogram
+from volseg.stages.progress import Progress
 from volseg.stages.train_regions import Pair, Part
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
@@ -54,6 +57,11 @@ class Annotated:
     def tone(self, preprocessing: Preprocessing) -> Tone:
         """Find what a preprocessing does to these images."""
         return volume_tone(self.image, preprocessing)
+
+    def counted(self, progress: Progress) -> Annotated:
+        """Count the intensities, unless somebody has: in memory, for volumes are only read here."""
+        image = with_histogram(self.image, EngineOptions(), progress)
+        return replace(self, image=image, fingerprint=image.attributes.get("fingerprint"))
 
 
 def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:

@@ -154,11 +154,12 @@ class VerifyRun:
 
     def check_levels(self, subject: Subject) -> None:
         """Read all levels of an image, and compare each with the one before."""
-        image, compared = subject.image, not self.options.quick and subject.complete
-        if compared and not subject.ours and len(image.levels) > 1:
+        image, judged = subject.image, not self.options.quick and subject.complete
+        compared = judged
+        if judged and not subject.ours and len(image.levels) > 1:
             compared = False
             self.skipped.append(f"{subject.array}: volseg did not make its pyramid")
-        histogram = image.attributes.get("histogram") if compared else None
+        histogram = image.attributes.get("histogram") if judged else None
         for k, fine in enumerate(image.levels):
             last = k + 1 == len(image.levels)
             factor = (1, 1, 1) if last else step_factor(image, k + 1)

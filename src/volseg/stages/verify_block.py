@@ -15,6 +15,7 @@ from volseg.blocks import Block, Grid, full_roi, intersect, roi_size
 from volseg.errors import StorageError
 from volseg.intensity import count_intensities
 from volseg.io.arrays import StoredArray, describe
+from volseg.io.shards import stores_chunks
 from volseg.pyramid import reduce_mean
 from volseg.stages.verify_findings import Finding, first_difference, locate
 from volseg.types import Roi, Zyx
@@ -143,7 +144,7 @@ def describe_indices(indices: list[Zyx], shown: int = 3) -> str:
 def check_intensities(
     array: StoredArray, counts: NDArray[np.int64], histogram: Any
 ) -> list[Finding]:
-    """Compare how often each intensity occurs with the histogram that was frozen at conversion.
+    """Compare how often each intensity occurs with the histogram that is frozen in the volume.
 
     Parameters
     ----------
@@ -163,9 +164,9 @@ def check_intensities(
     k = int(differing[0])
     message = (
         f"{counts[k]} voxels have the intensity {values[k]}, expected {expected[k]}; "
-        f"{len(differing)} intensities occur another number of times than when it was converted"
+        f"{len(differing)} intensities occur another number of times than when they were counted"
     )
-    absent = absent_shards(array, full_roi(array.shape))
+    absent = absent_shards(array, full_roi(array.shape)) if stores_chunks(array) else []
     if absent:
         message += f"; these blocks are not there: {describe_indices(absent)}"
     return [Finding("intensities", "raw", message, 0, absent[0] if absent else None)]

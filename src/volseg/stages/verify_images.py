@@ -50,8 +50,11 @@ class Subject:
 
     @property
     def ours(self) -> bool:
-        """Tell whether volseg wrote it: what others wrote may have another kind of pyramid."""
-        return bool(self.image.attributes)
+        """Tell whether volseg wrote it: what others wrote may have another kind of pyramid.
+
+        Of what others wrote it notes intensities, but not whether it is complete.
+        """
+        return "complete" in self.image.attributes
 
     @property
     def complete(self) -> bool:
