@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from volseg.errors import VoxelSizeError
-from volseg.io.volumes import NANOMETERS
+from volseg.io.ome import NANOMETERS
 from volseg.types import VoxelSize
 
 SAME = 0.01

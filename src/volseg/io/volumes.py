@@ -20,33 +20,12 @@ from volseg.io.attributes import (
     write_group,
 )
 from volseg.io.locations import as_remote, remote_scratch
+from volseg.io.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
 from volseg.pyramid import pyramid_factors, reduced_shape
 from volseg.types import VoxelSize, Zyx
 
-OME_VERSION = "0.5"
-AXES = ("z", "y", "x")
 SLICES = "-slices"
 """What the name of a table of slices ends in."""
-NANOMETERS = {
-    "angstrom": 0.1,
-    "\N{LATIN SMALL LETTER A WITH RING ABOVE}": 0.1,
-    "picometer": 1e-3,
-    "nanometer": 1.0,
-    "nm": 1.0,
-    "micrometer": 1e3,
-    "micron": 1e3,
-    "um": 1e3,
-    "\N{MICRO SIGN}m": 1e3,
-    "\N{GREEK SMALL LETTER MU}m": 1e3,
-    "millimeter": 1e6,
-    "mm": 1e6,
-    "centimeter": 1e7,
-    "cm": 1e7,
-    "inch": 2.54e7,
-    "meter": 1e9,
-    "m": 1e9,
-}
-"""nm per unit, for the names that OME-Zarr, OME-XML and ImageJ use."""
 
 
 @dataclass(frozen=True)
@@ -179,41 +158,6 @@ def _matching(fine: ArraySpec, shape: Zyx, factor: Zyx) -> ArraySpec | None:
     z, y, x = (s // f for s, _, f in pairs)
     chunk = [c if s // f % c == 0 else s // f for s, c, f in pairs]
     return ArraySpec(shape, fine.dtype, (chunk[0], chunk[1], chunk[2]), (z, y, x))
-
-
-def ome_metadata(
-    name: str, factors: Sequence[Zyx], voxel_size: VoxelSize | None, *, label: bool
-) -> dict[str, Any]:
-    """Describe a pyramid as OME-Zarr 0.5 does.
-
-    The centre of a reduced voxel is the mean of the centres of those it stands for: half a voxel
-    off, which the translation says. Without a known voxel size there is no unit.
-    """
-    size = voxel_size or (1.0, 1.0, 1.0)
-    unit = {} if voxel_size is None else {"unit": "nanometer"}
-    datasets = [
-        {
-            "path": str(k),
-            "coordinateTransformations": [
-                {"type": "scale", "scale": [v * f for v, f in zip(size, factor, strict=True)]},
-                {
-                    "type": "translation",
-                    "translation": [v * (f - 1) / 2 for v, f in zip(size, factor, strict=True)],
-                },
-            ],
-        }
-        for k, factor in enumerate(factors)
-    ]
-    multiscale = {
-        "name": name,
-        "axes": [{"name": a, "type": "space", **unit} for a in AXES],
-        "datasets": datasets,
-        "type": "mode" if label else "mean",
-    }
-    ome: dict[str, Any] = {"version": OME_VERSION, "multiscales": [multiscale]}
-    if label:
-        ome["image-label"] = {"source": {"image": "../../"}}
-    return ome
 
 
 def open_image(path: Path) -> Image:
