@@ -60,7 +60,7 @@ def check_name(name: str) -> str:
     --------
     >>> check_name("mitochondria")
     'mitochondria'
-    >>> check_name("../raw")
+    >>> check_name("../raw")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
     volseg.errors.ParameterError: a name is that of one folder in the volume: not empty...
