@@ -51,6 +51,11 @@ def network_scales(
             f"the voxels measure {image.voxel_size} nm, the model was trained at "
             f"{card.voxel_size} nm: beyond a factor of 2, check the result closely"
         )
+    if form.dimensions == 3 and 2 * ratios[0] < min(1.0, *ratios[1:]):
+        notes.append(
+            f"sections of {image.voxel_size[0]:g} nm are thick for a network of volumes; one of "
+            f"slices, such as --model unet2d, found more in such data (docs/models/README.md)"
+        )
     return scales, tuple(notes)
 
 
