@@ -187,13 +187,13 @@ class Run(Generic[Item]):
 
     def _count_threads(self) -> int:
         """Count the workers' threads; where some announce a GPU and it is needed, only theirs."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        if self.on_gpu is not None:
-            with_gpu = [w for w in workers if w["resources"].get(GPU, 0) >= GPU_SHARE]
-            # once there were some, items wait until there are some again: others lack what it takes
-            self._announced = self._announced or bool(with_gpu)
-            workers = with_gpu if self._announced else workers
-        return sum(w["nthreads"] for w in workers)
+        if self.on_gpu is None:
+            return sum(self.client.ncores().values())
+        workers = list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+        with_gpu = [w for w in workers if w["resources"].get(GPU, 0) >= GPU_SHARE]
+        # once there were some, items wait until there are some again: others lack what it takes
+        self._announced = self._announced or bool(with_gpu)
+        return sum(w["nthreads"] for w in (with_gpu if self._announced else workers))
 
     def _check_connection(self) -> None:
         """Give up at once: a scheduler that is gone takes what it knew with it."""
