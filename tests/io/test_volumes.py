@@ -199,9 +199,7 @@ def test_the_window_is_two_percentiles_of_all_voxels(tmp_path):
         volume_tone(make(tmp_path / "x"), Preprocessing())
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "../raw", "a/b", "/abs", ".volseg", "a\0", "a-slices"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "../raw", "a/b", "/abs", ".volseg", "a\0"])
 @pytest.mark.parametrize("where", [probabilities_path, labels_path, table_path, slices_path])
 def test_a_name_that_means_another_place_is_refused(tmp_path, where, name):
     with pytest.raises(ParameterError, match="a name is that of one folder in the volume"):
@@ -214,3 +212,10 @@ def test_listing_labels_keeps_what_others_noted(tmp_path):
     register_label(tmp_path, "m")
     ome = {"version": "0.5", "labels": ["m", "theirs"], "more": 1}
     assert read_attributes(tmp_path / "labels") == {"ome": ome, "own": {"a": 2}}
+
+
+@pytest.mark.parametrize("where", [probabilities_path, table_path, slices_path])
+def test_a_table_is_not_taken_for_that_of_slices(tmp_path, where):
+    with pytest.raises(ParameterError, match="tables of slices end in; found 'a-slices'"):
+        where(tmp_path, "a-slices")
+    assert labels_path(tmp_path, "a-slices").name == "a-slices"

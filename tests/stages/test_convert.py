@@ -17,7 +17,7 @@ from toy_elsewhere import write_elsewhere
 from toy_stacks import make_stack
 from volseg.blocks import full_roi
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
-from volseg.io.attributes import read_attributes
+from volseg.io.attributes import read_attributes, update_attributes
 from volseg.io.volumes import open_image
 from volseg.pyramid import reduce_mean
 from volseg.stages.convert import ConvertOptions, convert
@@ -300,8 +300,10 @@ def test_arrays_that_no_volume_can_hold_are_refused(tmp_path):
     zarr.create_array(tmp_path / "a", data=make(dtype="uint16").astype(float))
     with pytest.raises(SourceError, match="holds float64; expected uint8"):
         run(tmp_path / "a", tmp_path / "v.zarr")
-    zarr.create_array(tmp_path / "b", data=np.full((70, 4, 4), np.nan, np.float32))
-    with pytest.raises(SourceError, match="page 1 holds values that are not finite"):
+    values = np.zeros((70, 4, 4), np.float32)
+    values[66, 2, 1] = np.nan
+    zarr.create_array(tmp_path / "b", data=values)
+    with pytest.raises(SourceError, match="page 67 holds values that are not finite"):
         run(tmp_path / "b", tmp_path / "v.zarr")
     assert not (tmp_path / "v.zarr").exists()
 
@@ -311,6 +313,9 @@ def test_what_is_to_be_replaced_is_no_source(tmp_path):
     volume = tmp_path / "v.zarr"
     run(tmp_path / "s.tif", volume)
     for source in (volume, volume / "0"):
-        with pytest.raises(ConflictError, match="would be replaced"):
+        with pytest.raises(ConflictError, match="a volume is written elsewhere"):
             run(source, volume, overwrite=True)
+    update_attributes(volume / "0", {"version": "so that it looks like a volume"})
+    with pytest.raises(ConflictError, match="a volume is written elsewhere"):
+        run(volume, volume / "0", overwrite=True)
     np.testing.assert_array_equal(read(open_image(volume).levels[0]), make())

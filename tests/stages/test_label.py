@@ -29,6 +29,7 @@ from volseg.io.volumes import (
 from volseg.numbering import rank_firsts
 from volseg.splitting import Splitter
 from volseg.stages import label_block, label_holes, label_plan, label_split_block
+from volseg.stages.clusters import ClusterOptions
 from volseg.stages.engine import EngineOptions
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.progress import NoProgress
@@ -290,6 +291,16 @@ def test_nothing_is_overwritten_while_another_process_works_on_it(
     assert {p: p.read_bytes() for p in files} == files
 
 
+def test_nothing_is_overwritten_before_there_are_workers(tmp_path, probabilities, monkeypatch):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    label(volume, NAME, options(), NoProgress())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    engine = EngineOptions(cluster=ClusterOptions(workers=1, gpus=1))
+    with pytest.raises(ParameterError, match="found 0"):
+        label(volume, NAME, LabelOptions(min_size=50, engine=engine, overwrite=True), NoProgress())
+    np.testing.assert_array_equal(read(volume), expected(probabilities))
+
+
 def test_of_labels_that_are_a_link_the_link_is_replaced(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     label(volume, NAME, options(), NoProgress())
@@ -519,6 +530,7 @@ def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, 
 CHILD = """
 import sys
 from pathlib import Path
+from volseg.stages.clusters import ClusterOptions
 from volseg.stages.engine import EngineOptions
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.progress import NoProgress

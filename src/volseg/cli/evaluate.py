@@ -21,6 +21,7 @@ from volseg.cli.options import (
 )
 from volseg.cli.session import Session, plain, with_session
 from volseg.cli.wording import duration, extent, scaled
+from volseg.errors import StorageError
 
 if TYPE_CHECKING:
     from volseg.object_errors import WrongObjects
@@ -99,8 +100,12 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
     for note in result.notes:
         session.note(f"note: {note}")
     report = _report(result)
-    # before anything is printed: what cannot be written is the one thing to say then
-    written = [] if output is None else write_results(result, report, output)
+    try:
+        written = [] if output is None else write_results(result, report, output)
+    except StorageError:
+        if not session.as_json:  # of which there is one object only: the error's
+            session.result(report, describe_evaluation(result))
+        raise
     session.result(report, describe_evaluation(result))
     if written:
         session.note(f"written: {', '.join(map(str, written))}")

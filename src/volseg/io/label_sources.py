@@ -81,7 +81,7 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
         If there are none, or they cannot be used.
     """
     elsewhere = parse_location(labels)
-    named = labels_path(volume, labels) if elsewhere.name == labels else None
+    named = volume / "labels" / labels if elsewhere.name == labels else None
     if named is not None and (named.exists() or not elsewhere.exists()):
         return open_labels(volume, labels)
     return open_label_path(elsewhere)

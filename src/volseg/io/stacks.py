@@ -77,14 +77,15 @@ def open_stack(
 
 
 def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
-    """Check that the values of a page that was read are finite.
+    """Check that the values of a page that was read, or of several from it on, are finite.
 
     Raises
     ------
     SourceError
         If they are not; names file, page and remedy.
     """
-    if page.dtype.kind == "f" and not np.isfinite(page).all():
+    if page.dtype.kind == "f" and not (finite := np.isfinite(page)).all():
+        z += 0 if page.ndim == 2 else int(np.argmin(finite.all(axis=(1, 2))))
         single = len(stack.files) == 1
         where = f"{stack.files[0]}: page {z + 1}" if single else stack.files[z]
         raise SourceError(f"{where} holds values that are not finite; replace them first")

@@ -65,17 +65,26 @@ def check_name(name: str) -> str:
         ...
     volseg.errors.ParameterError: a name is that of one folder in the volume: not empty...
     """
-    if not name or "/" in name or "\0" in name or name.startswith(".") or name.endswith(SLICES):
+    if not name or "/" in name or "\0" in name or name.startswith("."):
         raise ParameterError(
             f"a name is that of one folder in the volume: not empty, without / and not beginning "
-            f"with a dot, nor ending in {SLICES}, as tables of slices do; found {name!r}"
+            f"with a dot; found {name!r}, give another --name"
         )
     return name
 
 
+def _check_table(name: str) -> str:
+    """Check that tables of a name are not taken for those of another."""
+    if name.endswith(SLICES):
+        raise ParameterError(
+            f"{SLICES} is what tables of slices end in; found {name!r}, give another --name"
+        )
+    return check_name(name)
+
+
 def probabilities_path(volume: Path, name: str) -> Path:
-    """Say where a volume keeps probabilities of a name."""
-    return volume / "probabilities" / check_name(name)
+    """Say where a volume keeps probabilities of a name, from which labels and tables get theirs."""
+    return volume / "probabilities" / _check_table(name)
 
 
 def labels_path(volume: Path, name: str) -> Path:
@@ -85,12 +94,12 @@ def labels_path(volume: Path, name: str) -> Path:
 
 def table_path(volume: Path, name: str) -> Path:
     """Say where a volume keeps the table of its objects."""
-    return volume / "tables" / f"{check_name(name)}.parquet"
+    return volume / "tables" / f"{_check_table(name)}.parquet"
 
 
 def slices_path(volume: Path, name: str) -> Path:
     """Find where a volume's table of one row per slice lies."""
-    return volume / "tables" / f"{check_name(name)}{SLICES}.parquet"
+    return volume / "tables" / f"{_check_table(name)}{SLICES}.parquet"
 
 
 def scratch_path(volume: Path) -> Path:

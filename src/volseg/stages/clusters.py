@@ -14,7 +14,7 @@ from logging import CRITICAL
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed import Client, KilledWorker, LocalCluster, Nanny, Scheduler, SpecCluster
 from distributed.deploy.cluster import Cluster
 from distributed.utils import silence_logging_cmgr
 
@@ -137,7 +137,10 @@ def connect(lanes: int, scheduler: str | None, cluster: ClusterOptions | None) -
         with start_cluster(lanes, cluster) as started, Client(started) as client:
             if cluster is not None:
                 # a worker is there once something was done: some start only for that
-                client.submit(int, pure=False).result()
+                try:
+                    client.submit(int, pure=False).result()
+                except KilledWorker as error:
+                    raise WorkError("no worker of the cluster stays alive") from error
             client.loop.add_callback(_send_soon, client)
             yield client
 

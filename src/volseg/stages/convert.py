@@ -101,6 +101,8 @@ def convert(
     check_target(target, overwrite=options.overwrite)
     check_apart(source, target)
     with opened(source, options.channel) as stack:
+        if stack.array is not None:
+            check_apart(target, parse_location(str(source)))
         size, origin, warnings = settle_voxel_size(stack.stated, options.voxel_size)
         spec = fit_spec(stack.shape, stack.dtype.name)
         levels = 0
@@ -140,17 +142,17 @@ def opened(source: str | Path, channel: int | None) -> Iterator[Stack]:
 
 
 def check_apart(source: str | Path, target: Path) -> None:
-    """Refuse to replace what is to be read.
+    """Refuse to replace what is to be read, or a part of it.
 
     Raises
     ------
     ConflictError
-        If the source lies in the target.
+        If the first lies in the second.
     """
     place = parse_location(str(source))
     both = (as_remote(place) is None) == (as_remote(target) is None)
     if both and place.resolve().is_relative_to(target.resolve()):
-        raise ConflictError(f"{source} lies in {target}, which would be replaced; write elsewhere")
+        raise ConflictError(f"{source} lies in {target}; a volume is written elsewhere")
 
 
 def _describe(stack: Stack) -> dict[str, Any]:

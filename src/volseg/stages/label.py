@@ -73,17 +73,18 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     if is_complete(output.path, header, overwrite=options.overwrite):
         discard(store.folder)
         return report_on(output.path, output.threshold, time.monotonic() - begun)
-    ledger = Ledger.open(output.ledger, output.ledger_header, anew=options.overwrite)
-    if options.overwrite:
-        # only now: nothing is taken from another process that works on it
-        discard(output.path, *tables(volume, name), store.folder)
-    if not is_told_of(output.path, ledger) and "objects" in ledger.records:
-        ledger.restart()
-    parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
-    run = LabelRun(volume, name, *parts)
-    with one_cluster(options.engine), naming(run.missing):
-        counts = run.find(header["threshold_of_255"])
-        run.write(counts, header)
+    with one_cluster(options.engine):
+        ledger = Ledger.open(output.ledger, output.ledger_header, anew=options.overwrite)
+        if options.overwrite:
+            # only now: there are workers, and no other process works on it
+            discard(output.path, *tables(volume, name), store.folder)
+        if not is_told_of(output.path, ledger) and "objects" in ledger.records:
+            ledger.restart()
+        parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
+        run = LabelRun(volume, name, *parts)
+        with naming(run.missing):
+            counts = run.find(header["threshold_of_255"])
+            run.write(counts, header)
     discard(store.folder)
     return report_on(output.path, output.threshold, time.monotonic() - begun)
 

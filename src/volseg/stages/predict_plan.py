@@ -197,9 +197,11 @@ def check_place(image: Image) -> None:
     Raises
     ------
     VolumeError
-        If the image is a mere array.
+        If the image is a mere array, or a result itself.
     """
     path = image.path
+    if "run" in image.attributes:
+        raise VolumeError(f"{path} is a result of volseg; name the volume that it was made from")
     if image.levels[0].path == path:
         raise VolumeError(
             f"{path} is a plain Zarr array, which has no place for results and no voxel size; make "

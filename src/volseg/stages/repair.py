@@ -124,7 +124,7 @@ def mend_labels(
     if image.levels[0].shard != output.spec.shard:
         raise ConflictError(
             f"{output.path} is written in blocks of {image.levels[0].shard} voxels, expected "
-            f"{output.spec.shard}; make it again with --overwrite"
+            f"{output.spec.shard}; remove it, and make it again"
         )
     # each shard of these levels is written with the one of level 0 that it stands for
     together = 1 + len(coarse_levels(image))

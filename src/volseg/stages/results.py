@@ -47,8 +47,13 @@ def is_complete(
         return False
     if found.get("run") == header:
         return bool(found.get("complete"))
-    if found.get("complete") and not same_blocks and _result(found.get("run")) == _result(header):
-        return True
+    if found.get("complete") and _result(found.get("run")) == _result(header):
+        if not same_blocks:
+            return True
+        raise ConflictError(
+            f"{output} was made in other blocks ({describe_difference(found.get('run'), header)}); "
+            f"give the --block that it was made with"
+        )
     if overwrite:
         return False
     raise ConflictError(
