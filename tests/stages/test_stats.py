@@ -127,8 +127,9 @@ def test_labels_from_elsewhere_never_take_the_table_of_others(tmp_path, labels):
     again = measure(volume, labels=labels_path(volume, "mitochondria"))
     assert again.table.read_bytes() == own
     sliced = (tmp_path / "mitochondria.tif").rename(tmp_path / "mitochondria-slices.tif")
-    with pytest.raises(ParameterError, match="give another --name"):
-        measure(volume, labels=sliced)
+    for name in (None, ""):
+        with pytest.raises(ParameterError, match="give another --name"):
+            measure(volume, labels=sliced, name=name, measure="basic")
 
 
 def test_only_what_was_segmented_is_analysed(tmp_path, labels):

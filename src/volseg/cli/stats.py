@@ -79,7 +79,8 @@ def stats_command(
         raise click.UsageError("--labels belongs to one volume; give one VOLUME")
     if output is not None:
         check_table_path(output)
-    check_volumes(volumes, chosen.labels, chosen.name, one_table=output is not None)
+    if len(volumes) > 1:  # of one, what follows checks the same
+        check_volumes(volumes, chosen.name, one_table=output is not None)
     results = []
     for volume in volumes:
         found = stats(volume, chosen, session.progress())

@@ -13,10 +13,10 @@ from volseg.io.attributes import read_attributes, update_attributes
 from volseg.io.ledger import MARK, Ledger, describe_difference
 from volseg.io.locations import as_remote, remove_tree
 from volseg.io.volumes import open_image
+from volseg.io.zarr_stacks import is_zarr
 
 PARTING = ("block", "shard")
 """How a run parts its work and its files, which decides nothing of what a complete result holds."""
-METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
 def is_complete(
@@ -102,7 +102,7 @@ def _check_remnant(output: Path, header: Mapping[str, Any]) -> None:
     """
     if not output.exists():
         return
-    if output.is_dir() and not any((output / name).exists() for name in METADATA):
+    if output.is_dir() and not is_zarr(output):
         return
     try:
         notes = read_attributes(output).get("volseg")

@@ -8,7 +8,7 @@ from pathlib import Path
 from volseg.errors import ParameterError, ShapeError
 from volseg.io.label_sources import LabelSource, open_label_path, open_labels
 from volseg.io.locations import check_writable
-from volseg.io.volumes import Image, labels_path, open_image
+from volseg.io.volumes import Image, labels_path, open_image, table_path
 from volseg.types import VoxelSize
 
 NAME = "mitochondria"
@@ -37,16 +37,17 @@ def open_measured(
     check_writable(volume)
     image = open_image(volume)
     if labels is None:
-        chosen = name or NAME
+        chosen = NAME if name is None else name
         source = open_labels(volume, chosen)
     else:
-        source, chosen = open_label_path(labels), name or labels.stem
+        source, chosen = open_label_path(labels), labels.stem if name is None else name
         own = labels_path(volume, chosen)
         if own.exists() and own.resolve() != source.path.resolve():
             raise ParameterError(
                 f"tables/{chosen}.parquet is for the objects of {own}; give another --name for "
                 f"those of {labels}"
             )
+    table_path(volume, chosen)  # a name that tables cannot have is refused before all is measured
     if source.shape != image.levels[0].shape:
         raise ShapeError(
             f"{source.path} has the shape {source.shape}, {volume} {image.levels[0].shape}; give "
@@ -55,9 +56,7 @@ def open_measured(
     return image, source, chosen
 
 
-def check_volumes(
-    volumes: Sequence[Path], labels: Path | None, name: str | None, *, one_table: bool
-) -> None:
+def check_volumes(volumes: Sequence[Path], name: str | None, *, one_table: bool) -> None:
     """Check that volumes hold labels that fit, and go into one table, if that is wanted.
 
     Raises
@@ -67,7 +66,7 @@ def check_volumes(
     """
     sizes = {}
     for volume in volumes:
-        image, source, _ = open_measured(volume, labels, name)
+        image, source, _ = open_measured(volume, None, name)
         sizes[volume] = image.voxel_size or source.voxel_size
     if one_table:
         check_one_table(sizes)
