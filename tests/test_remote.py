@@ -203,13 +203,17 @@ def convert(volseg, stack, place, *more, status=0):
     return run(volseg, "convert", stack, place, "--voxel-size", "5,5,5", *more, status=status)
 
 
-def test_everything_equals_a_local_run_to_the_byte(volseg, stack, place, toy_model, tmp_path):
+def test_everything_equals_a_local_run_to_the_byte(
+    volseg, stack, place, toy_model, tmp_path, faults
+):
     folder = tmp_path / "vol.zarr"
     found = {}
     for volume in (folder, place):
         convert(volseg, stack, volume)
         segment = ("--model", toy_model, "--threshold", "0.3", "--min-size", "3")
+        faults.asked = 0
         noted = run(volseg, "segment", volume, *segment).stderr
+        assert faults.asked < 150, "each request takes its time, however small the volume"
         assert ("ledger and scratch" in noted) == (volume == place)
         stats = run(volseg, "stats", volume, "--json").stdout
         checked = run(volseg, "verify", volume, "--model", toy_model).stdout

@@ -222,11 +222,11 @@ def open_array(path: Path) -> StoredArray:
 
 def is_array(path: Path) -> bool:
     """Tell whether a folder is a Zarr array, not a group."""
-    if (path / ".zarray").is_file():
-        return True
     try:
         metadata = parse_json((path / "zarr.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
+        return (path / ".zarray").is_file()
+    except ValueError:
         return False
     return isinstance(metadata, dict) and metadata.get("node_type") == "array"
 
@@ -251,6 +251,6 @@ def _box(key: Any, shape: Zyx) -> Roi:
 @lru_cache(maxsize=64)
 def _opened(path: Path) -> ts.TensorStore:
     """Open once per process; masks of type bool as uint8, 0 and 1."""
-    driver = "zarr" if (path / ".zarray").is_file() else "zarr3"
+    driver = "zarr3" if (path / "zarr.json").is_file() else "zarr"
     store = ts.open({"driver": driver, "kvstore": kvstore_spec(path)}, open=True).result()
     return ts.cast(store, ts.uint8) if store.dtype == ts.bool else store

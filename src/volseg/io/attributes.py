@@ -130,7 +130,25 @@ def read_attributes(path: Path) -> dict[str, Any]:
     VolumeError
         If they are not valid JSON.
     """
+    return _attributes_in(*_read_metadata(path))
+
+
+def read_node(path: Path) -> tuple[bool, dict[str, Any]]:
+    """Read, from as few files as can be, whether there is an array, and the attributes.
+
+    Raises
+    ------
+    VolumeError
+        If they are not valid JSON.
+    """
     file, content = _read_metadata(path)
+    attributes = _attributes_in(file, content)
+    if file.name == "zarr.json" and content:
+        return isinstance(content, dict) and content.get("node_type") == "array", attributes
+    return (path / ".zarray").is_file(), attributes
+
+
+def _attributes_in(file: Path, content: Any) -> dict[str, Any]:
     if file.name == "zarr.json":
         content = content.get("attributes", {}) if isinstance(content, dict) else {}
     return content if isinstance(content, dict) else {}
@@ -139,17 +157,19 @@ def read_attributes(path: Path) -> dict[str, Any]:
 def _read_metadata(path: Path) -> tuple[Path, Any]:
     """Find the file that holds a group's attributes, Zarr v3's or v2's, and what is in it."""
     for file in (path / "zarr.json", path / ".zattrs"):
-        if not file.is_file():
-            continue
-        if as_remote(file) is None and file.stat().st_size > METADATA_BYTES:
-            raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
         try:
+            if as_remote(file) is None and file.stat().st_size > METADATA_BYTES:
+                raise VolumeError(
+                    f"{file} has more than {METADATA_BYTES} bytes: this is no metadata"
+                )
             return file, parse_json(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            continue
         except ValueError as error:
             raise VolumeError(f"{file} is not valid JSON: {error}") from error
         except OSError as error:
             raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
-    return path / (".zattrs" if (path / ".zgroup").is_file() else "zarr.json"), {}
+    return path / "zarr.json", {}
 
 
 def is_group(path: Path) -> bool:
@@ -194,12 +214,14 @@ def change_group(path: Path, attributes: Mapping[str, Any]) -> None:
     StorageError
         If it cannot be written.
     """
-    changed = {**read_attributes(path), **attributes}
     file, content = _read_metadata(path)
+    changed = {**_attributes_in(file, content), **attributes}
     if file.name == ".zattrs":
         _write_metadata(file, changed)
     elif isinstance(content, dict) and content:
         _write_metadata(file, {**content, "attributes": changed})
+    elif (path / ".zgroup").is_file():
+        _write_metadata(path / ".zattrs", changed)
     else:
         write_group(path, changed)
 

@@ -88,12 +88,19 @@ class RemotePath:
     def is_file(self) -> bool:
         """Tell whether there is an object of this key."""
         # a web server answers for folders too, with a page or with another place
-        folder = self.read_only and self.name not in METADATA and self._is_zarr()
+        folder = self.read_only and self.name not in METADATA and self.is_zarr()
         return bool(self.key) and not folder and self._has("")
 
     def is_dir(self) -> bool:
         """Tell whether objects lie below; over http only volumes and what is in them are known."""
-        return self._is_zarr() or (not self.read_only and bool(self._keys()))
+        return self.is_zarr() or (not self.read_only and bool(self._keys()))
+
+    def is_zarr(self) -> bool:
+        """Tell whether this is a Zarr group or array."""
+        if self.read_only:
+            return any(self._has(name) for name in METADATA)
+        # one request for what volseg writes, two for all else; to list everything may take many
+        return self._has(METADATA[0]) or bool(self._keys(b".z"))
 
     def exists(self) -> bool:
         """Tell whether there is an object, or something below.
@@ -105,7 +112,7 @@ class RemotePath:
         StorageError
             If the server does not answer.
         """
-        return self._is_zarr() or self.is_file() or (not self.read_only and bool(self._keys()))
+        return self.is_zarr() or self.is_file() or (not self.read_only and bool(self._keys()))
 
     def read_bytes(self) -> bytes:
         """Read an object.
@@ -192,11 +199,11 @@ class RemotePath:
         """Open the place as a folder."""
         return open_store(self.spec())
 
-    def _keys(self) -> list[bytes]:
-        return list(self._call("list", lambda: self.store().list().result()))
+    def _keys(self, prefix: bytes = b"") -> list[bytes]:
+        import tensorstore as ts
 
-    def _is_zarr(self) -> bool:
-        return any(self._has(name) for name in METADATA)
+        below = ts.KvStore.KeyRange(prefix, prefix + b"\xff" if prefix else b"")
+        return list(self._call("list", lambda: self.store().list(below).result()))
 
     def _has(self, name: str) -> bool:
         path = self / name if name else self

@@ -10,13 +10,13 @@ from typing import Any
 
 from volseg.errors import ConflictError, ParameterError, VolumeError
 from volseg.intensity import Preprocessing, Tone, find_tone
-from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, is_array, open_array
+from volseg.io.arrays import ArraySpec, StoredArray, create_array, fit_spec, open_array
 from volseg.io.attributes import (
     check_notes,
     is_group,
     list_label,
-    read_attributes,
     read_histogram,
+    read_node,
     write_group,
 )
 from volseg.io.locations import as_remote, remote_scratch
@@ -145,7 +145,7 @@ def create_image(
     """
     factors = pyramid_factors(spec.shape, voxel_size)
     ome = ome_metadata(name or path.name, factors, voxel_size, label=label)
-    if (path / "zarr.json").exists():
+    if (path / "zarr.json").is_file():
         raise ConflictError(f"{path} exists already")
     write_group(path, {"ome": ome, "volseg": dict(attributes)})
     ensure_groups(path.parent)
@@ -182,23 +182,13 @@ def open_image(path: Path) -> Image:
     VolumeError
         If there is none; the message says what is there.
     """
-    if not path.exists():
-        raise VolumeError(f"there is nothing at {path}")
-    if path.is_file():
-        raise VolumeError(
-            f"{path} is a file, a volume is a folder: make one with `volseg convert {path.name} "
-            f"{path.stem}.zarr`"
-        )
-    if is_array(path):
+    array, attributes = read_node(path)
+    if array:
         return Image(path, (open_array(path),), ((1.0, 1.0, 1.0),), None)
-    attributes = read_attributes(path)
     ome = attributes.get("ome", attributes)
     multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
     if not multiscales:
-        raise VolumeError(
-            f"{path} is no OME-Zarr image: it has no multiscales metadata; name an image or array "
-            f"within it, or convert a stack with `volseg convert`"
-        )
+        raise VolumeError(_why_no_image(path))
     notes = check_notes(path, attributes.get("volseg", {}))
     if notes.get("complete") is False and "run" not in notes:
         raise VolumeError(
@@ -210,6 +200,20 @@ def open_image(path: Path) -> Image:
         raise VolumeError(
             f"the multiscales metadata of {path} cannot be used: {error!r}"
         ) from error
+
+
+def _why_no_image(path: Path) -> str:
+    if not path.exists():
+        return f"there is nothing at {path}"
+    if path.is_file():
+        return (
+            f"{path} is a file, a volume is a folder: make one with `volseg convert {path.name} "
+            f"{path.stem}.zarr`"
+        )
+    return (
+        f"{path} is no OME-Zarr image: it has no multiscales metadata; name an image or array "
+        f"within it, or convert a stack with `volseg convert`"
+    )
 
 
 def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
+from volseg.io.locations import as_remote
 from volseg.io.remote import METADATA
 from volseg.io.source_metadata import StatedSize
 from volseg.io.stacks import Stack, choose_channel
@@ -16,6 +17,9 @@ from volseg.io.volumes import open_image
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a folder is a Zarr group or array."""
+    remote = as_remote(path)
+    if remote is not None:
+        return remote.is_zarr()
     return any((path / name).is_file() for name in METADATA)
 
 

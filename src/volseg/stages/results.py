@@ -87,7 +87,7 @@ def is_told_of(output: Path, ledger: Ledger) -> bool:
 
 def _noted(output: Path) -> Mapping[str, Any] | None:
     """Read what volseg noted of an image; None where there is none that can be opened."""
-    if not output.exists():
+    if not is_zarr(output):
         return None
     try:
         return open_image(output).attributes
@@ -100,9 +100,7 @@ def _check_remnant(output: Path, header: Mapping[str, Any]) -> None:
 
     Such a run leaves an image without all of its arrays, or a folder without any metadata.
     """
-    if not output.exists():
-        return
-    if output.is_dir() and not is_zarr(output):
+    if not is_zarr(output) and not output.is_file():
         return
     try:
         notes = read_attributes(output).get("volseg")
@@ -143,10 +141,10 @@ def finish(output: Path, ledger: Ledger, header: Mapping[str, Any]) -> None:
 def discard(*paths: Path) -> None:
     """Remove files and folders, as far as they exist."""
     for path in paths:
-        if path.is_dir():
-            remove_tree(path)
-        elif path.exists():  # a read-only disk refuses even to remove what is not there
+        if path.is_file():  # a read-only disk refuses even to remove what is not there
             path.unlink(missing_ok=True)
+        elif path.is_dir():
+            remove_tree(path)
 
 
 def fingerprint(header: Mapping[str, Any]) -> str:
