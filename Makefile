@@ -35,8 +35,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# two at a time, as many wait for processes and servers; a file's tests share what they set up
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # every fault many times, and 10,000 damaged files
 soak: $(STAMP)
