@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 @volume_argument
 @click.option(
     "--model",
-    default="emnet",
-    show_default=True,
-    help="A shipped model (see `volseg models list`) or the path of a .safetensors file.",
+    help="A shipped model (see `volseg models list`) or the path of a .safetensors file.  "
+    "[default: emnet; unet2d in thick sections]",
 )
 @click.option(
     "--tta", is_flag=True, help="Average over flips: 8 times the work, 4 for networks of slices."

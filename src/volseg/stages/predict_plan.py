@@ -31,7 +31,13 @@ from volseg.models.registry import (
 from volseg.stages.engine import EngineOptions
 from volseg.stages.intensities import check_counted
 from volseg.stages.predict_block import NetworkChoice
-from volseg.stages.predict_lattice import build_lattice, nearest_level, network_scales
+from volseg.stages.predict_lattice import (
+    OF_VOLUMES,
+    build_lattice,
+    nearest_level,
+    network_scales,
+    suitable_model,
+)
 from volseg.stages.predict_outputs import Output, centerline_of, note_untaught
 from volseg.types import Zyx
 
@@ -48,7 +54,8 @@ class PredictOptions:
 
     Attributes
     ----------
-    model : shipped name, or path of a safetensors file with its card.
+    model : shipped name, or path of a safetensors file with its card; None is the shipped one
+        that suits the volume's sections.
     name : of the result.
     roi : ``z0:z1,y0:y1,x0:x1``; None is the whole volume.
     tile : network voxels that are evaluated at once; None is the model's.
@@ -63,7 +70,7 @@ class PredictOptions:
     overwrite : replace a different result.
     """
 
-    model: str = "emnet"
+    model: str | None = None
     name: str = "mitochondria"
     roi: str | None = None
     tile: Zyx | None = None
@@ -86,6 +93,7 @@ class PredictPlan:
 
     image: Image
     card: Card
+    weights: Path
     level: int
     margin: Zyx
     handover: Handover
@@ -136,11 +144,13 @@ def plan_prediction(
     VolumeError, ModelError, ParameterError
         If the volume, the model or an option cannot be used.
     """
-    image, card = open_image(volume), load_card(options.model)
+    image = open_image(volume)
     check_place(image)
-    shape = image.levels[0].shape
+    model, chosen = _choose_model(image, options)
+    card, shape = load_card(model), image.levels[0].shape
     form = find_architecture(card.architecture).viewed(options.views)
     scales, notes = network_scales(image, card, form)
+    notes = chosen + notes
     check_averaging(image, options)
     if options.store_centerline:
         check_centerline(card.architecture)
@@ -173,6 +183,7 @@ def plan_prediction(
     return PredictPlan(
         image,
         card,
+        find_weights(model),
         level,
         form.margin,
         handover,
@@ -182,6 +193,14 @@ def plan_prediction(
         notes,
         options.store_centerline,
     )
+
+
+def _choose_model(image: Image, options: PredictOptions) -> tuple[str, tuple[str, ...]]:
+    if options.model is not None:
+        return options.model, ()
+    if options.store_centerline:  # which networks of slices know nothing of
+        return OF_VOLUMES, ()
+    return suitable_model(image.voxel_size, load_card(OF_VOLUMES).voxel_size)
 
 
 def _find_tone(image: Image, card: Card, *, uncounted: bool) -> Tone:
@@ -229,7 +248,7 @@ def find_device(options: PredictOptions) -> tuple[str, str]:
 def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:
     """Say which network evaluates the tiles of a plan, on the device that was found."""
     return NetworkChoice(
-        str(find_weights(options.model)),
+        str(plan.weights),
         plan.header["device"],
         plan.header["precision"],
         options.tta,
