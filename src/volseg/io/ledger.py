@@ -72,6 +72,18 @@ class RunLock:
             os.close(self._file)
 
 
+def check_idle(scratch: Path) -> None:
+    """Check that no other process works on a run whose ledger lies in a folder.
+
+    Raises
+    ------
+    ConflictError
+        If one does.
+    """
+    for path in sorted(scratch.glob("*.lock")):
+        RunLock(path)
+
+
 def new_mark() -> str:
     """Choose a mark that no other run has."""
     return secrets.token_hex(8)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from volseg.errors import ConflictError, InputError, StorageError, VolsegError
 from volseg.io.attributes import read_attributes
+from volseg.io.ledger import check_idle
 from volseg.io.locations import as_remote, remote_scratch
 from volseg.io.remote import RemotePath
+from volseg.io.volumes import scratch_path
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -21,7 +23,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     Raises
     ------
     ConflictError
-        If it exists and may not, or must not, be replaced.
+        If it exists and may not, or must not, be replaced; if another process works on it.
     InputError
         If its folder does not exist or cannot be written to.
     """
@@ -40,6 +42,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
     if not target.is_dir() or not read_attributes(target):
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
+    check_idle(scratch_path(target))
 
 
 def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
@@ -52,6 +55,7 @@ def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
     if not read_attributes(target):
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
+    check_idle(scratch_path(target))
 
 
 def _is_unfinished(target: Path) -> bool:
@@ -70,7 +74,7 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises
     ------
     ConflictError
-        If somebody has made the target in the meantime, and it may not be replaced.
+        If somebody has made the target in the meantime, and it may not be replaced, or works on it.
     StorageError
         If it cannot be written.
     """
@@ -93,6 +97,7 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
                     f"{target} was made by another process in the meantime, and stays; convert "
                     f"again with --overwrite to replace it"
                 )
+            check_idle(scratch_path(target))
             old = target.with_name(f".{target.name}.old-{os.getpid()}")
             target.rename(old)
             partial.rename(target)
