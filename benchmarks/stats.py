@@ -206,6 +206,8 @@ def main() -> None:
     z, y, x = (int(n) for n in arguments.shape.split(","))
     with tempfile.TemporaryDirectory() as folder:
         volume = arguments.volume or Path(folder) / "vol.zarr"
+        if arguments.annotated and volume.exists():
+            parser.error(f"{volume} is there already: leave out --annotated, or give another")
         if not volume.exists() or not small_volume(volume).exists():
             make_volume(small_volume(volume), SMALL, arguments.width)
             if arguments.annotated:

@@ -79,20 +79,22 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(volseg, stack, toy_mode
 @pytest.mark.parametrize(
     ("size", "more", "said"),
     [
-        ("50,5,5", (), "50 nm are thick, so the model is unet2d"),
-        ("50,5,5", ("--store-centerline",), "50 nm are thick for a network of volumes"),
-        ("5,5,5", (), None),
+        ("5,5,5", (), "unet2d, which looks at slices along z, y and x"),
+        ("5,5,5", ("--views", "xy"), "unet2d, which looks at slices along z;"),
+        ("50,5,5", (), "unet2d, which looks at slices along z;"),
+        ("50,5,5", ("--store-centerline",), "the model is emnet"),
+        ("5,5,5", ("--split", "centerline"), "the model is emnet"),
     ],
 )
-def test_where_sections_are_thick_the_network_is_one_of_slices(
-    volseg, stack, tmp_path, size, more, said
-):
+def test_without_a_model_it_is_the_one_that_suits(volseg, stack, tmp_path, size, more, said):
     volume = tmp_path / "vol.zarr"
     assert volseg("convert", stack, volume, "--voxel-size", size).exit_code == 0
     planned = volseg("segment", volume, "--dry-run", "--device", "cpu", *more)
     assert planned.exit_code == 0, planned.output
-    assert ("are thick" in planned.output) == (said is not None)
-    assert said is None or said in planned.output
+    assert said in planned.stderr
+    named = volseg("segment", volume, "--dry-run", "--device", "cpu", "--model", "unet2d")
+    assert named.exit_code == 0, named.output
+    assert "the model is" not in named.output
 
 
 def test_without_voxel_size_sizes_are_in_voxels_and_it_says_why(volseg, tmp_path, toy_model):

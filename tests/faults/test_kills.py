@@ -213,15 +213,9 @@ def test_two_commands_at_once_the_second_is_refused(faults, check_result):
     assert f"process {first.pid} on" in errors
     assert "is working on this run now" in errors
     assert report["kind"] == "ConflictError"
-    replaced = ["convert", str(faults.source), str(volume), "--overwrite", "--json"]
-    status, report, errors = faults.run(replaced)
-    assert (status, report["kind"]) == (2, "ConflictError")
-    assert f"process {first.pid} on" in errors
     assert first.wait() == 0, first.errors
     check_result(volume)
     assert faults.run(faults.segment(volume))[0] == 0
-    assert faults.run(replaced)[0] == 0
-    assert not (volume / "labels").exists()
 
 
 def test_other_parameters_are_refused_with_what_differs(faults, check_result):

@@ -22,6 +22,7 @@ from volseg.io.volumes import open_image
 from volseg.pyramid import reduce_mean
 from volseg.stages.convert import ConvertOptions, convert
 from volseg.stages.progress import NoProgress
+from volseg.stages.target import replacing
 
 
 def make(shape=(75, 130, 93), dtype="uint8"):
@@ -319,3 +320,35 @@ def test_what_is_to_be_replaced_is_no_source(tmp_path):
     with pytest.raises(ConflictError, match="a volume is written elsewhere"):
         run(volume, volume / "0", overwrite=True)
     np.testing.assert_array_equal(read(open_image(volume).levels[0]), make())
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from volseg.io.ledger import Ledger
+ledger = Ledger.open(Path(sys.argv[1]), {"a": 1})
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_volume_that_another_process_works_on_is_not_replaced(tmp_path):
+    source, volume = tmp_path / "t.tif", tmp_path / "v.zarr"
+    tifffile.imwrite(source, make((4, 8, 8)), photometric="minisblack")
+    run(source, volume)
+    mark = volume / "mark"
+    mark.touch()
+    ledger = volume / ".volseg" / "predict-m.jsonl"
+    command = [sys.executable, "-c", HOLD, str(ledger)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ConflictError, match=f"process {holder.pid} on .* is working"):
+            run(source, volume, overwrite=True)
+        assert mark.exists()
+        with pytest.raises(ConflictError, match="is working"), replacing(volume, overwrite=True):
+            pass
+        assert mark.exists(), "nor at the end of a conversion that began before"
+        holder.kill()
+    ledger.with_suffix(".lock").chmod(0o444)
+    run(source, volume, overwrite=True)
+    assert not mark.exists()

@@ -9,7 +9,7 @@ import pytest
 from volseg.io.volumes import Image
 from volseg.io.weights import load_card
 from volseg.models.registry import find_architecture
-from volseg.stages.predict_lattice import network_scales, suitable_model
+from volseg.stages.predict_lattice import network_scales
 
 
 @pytest.mark.parametrize(
@@ -29,18 +29,3 @@ def test_thick_sections_are_said_to_be_for_networks_of_slices(model, size, thick
     image = Image(Path("vol.zarr"), (), (), size)
     _, notes = network_scales(image, card, find_architecture(card.architecture))
     assert any("--model unet2d" in note for note in notes) == thick
-
-
-@pytest.mark.parametrize(
-    "size", [(50.0, 4.6, 4.6), (35.0, 8.0, 8.0), (30.0, 4.0, 4.0), (60.0, 50.0, 50.0), (5.0,) * 3]
-)
-def test_the_network_of_volumes_is_used_unless_it_would_say_that_sections_are_thick(size):
-    card = load_card("emnet")
-    _, warned = network_scales(
-        Image(Path("vol.zarr"), (), (), size), card, find_architecture("emnet")
-    )
-    model, notes = suitable_model(size, card.voxel_size)
-    thick = any("are thick" in note for note in warned)
-    assert model == ("unet2d" if thick else "emnet")
-    assert bool(notes) == thick
-    assert suitable_model(None, card.voxel_size) == ("emnet", ())

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     help="A shipped model (see `volseg models list`) or the path of a .safetensors file.  "
-    "[default: emnet; unet2d in thick sections]",
+    "[default: unet2d; emnet where centerlines are wanted]",
 )
 @click.option(
     "--tta", is_flag=True, help="Average over flips: 8 times the work, 4 for networks of slices."
@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 @click.option(
     "--views",
     type=click.Choice(["xy", "ortho"]),
-    default="xy",
-    show_default=True,
-    help="Slices that a 2D network sees; ortho averages those along all axes of cubic voxels.",
+    help="Slices that a 2D network sees; ortho averages those along all axes of cubic voxels.  "
+    "[default: xy; without --model, ortho where voxels are cubes]",
 )
 @click.option(
     "--trust-torchscript", is_flag=True, help="Run a model that is a program; see docs/models.md."
@@ -86,13 +85,19 @@ def segment_command(
     Writes VOLUME/probabilities/NAME and the objects to VOLUME/labels/NAME. A run that was
     interrupted goes on where it was when the same command is given again.
     """
-    from volseg.stages.predict_plan import PredictOptions
+    from volseg.stages.predict_plan import PredictOptions, choose_model
     from volseg.stages.segment import SegmentOptions, estimate, segment
 
     if repair and (dry_run or prediction["overwrite"]):
         raise click.UsageError("--repair keeps what is intact; leave out --overwrite and --dry-run")
     engine = engine_options(prediction)
     rules = pop_rules(prediction)
+    if prediction["model"] is None:
+        lines = prediction["store_centerline"] or rules["split"] == "centerline"
+        model, views, chosen = choose_model(volume, prediction["views"], centerline=lines)
+        prediction |= {"model": model, "views": views}
+        session.note(f"note: {chosen}")
+    prediction["views"] = prediction["views"] or "xy"
     options = SegmentOptions(PredictOptions(**prediction, engine=engine), repair=repair, **rules)
     if dry_run:
         plan = estimate(volume, options)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,7 @@ def read_node(path: Path) -> tuple[bool, dict[str, Any]]:
     """
     file, content = _read_metadata(path)
     attributes = _attributes_in(file, content)
-    if file.name == "zarr.json" and content:
+    if file.name == "zarr.json" and content is not None:
         return isinstance(content, dict) and content.get("node_type") == "array", attributes
     return (path / ".zarray").is_file(), attributes
 
@@ -155,21 +156,28 @@ def _attributes_in(file: Path, content: Any) -> dict[str, Any]:
 
 
 def _read_metadata(path: Path) -> tuple[Path, Any]:
-    """Find the file that holds a group's attributes, Zarr v3's or v2's, and what is in it."""
+    """Find the file that holds a group's attributes, Zarr v3's or v2's, and what is in it.
+
+    Without either, it is the file of v3 and None.
+    """
     for file in (path / "zarr.json", path / ".zattrs"):
         try:
-            if as_remote(file) is None and file.stat().st_size > METADATA_BYTES:
-                raise VolumeError(
-                    f"{file} has more than {METADATA_BYTES} bytes: this is no metadata"
-                )
+            if as_remote(file) is None:
+                found = file.stat()
+                if not S_ISREG(found.st_mode):
+                    continue
+                if found.st_size > METADATA_BYTES:
+                    raise VolumeError(
+                        f"{file} has more than {METADATA_BYTES} bytes: this is no metadata"
+                    )
             return file, parse_json(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except ValueError as error:
             raise VolumeError(f"{file} is not valid JSON: {error}") from error
         except OSError as error:
             raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
-    return path / "zarr.json", {}
+    return path / "zarr.json", None
 
 
 def is_group(path: Path) -> bool:
@@ -220,7 +228,7 @@ def change_group(path: Path, attributes: Mapping[str, Any]) -> None:
         _write_metadata(file, changed)
     elif isinstance(content, dict) and content:
         _write_metadata(file, {**content, "attributes": changed})
-    elif (path / ".zgroup").is_file():
+    elif content is None and (path / ".zgroup").is_file():
         _write_metadata(path / ".zattrs", changed)
     else:
         write_group(path, changed)

@@ -14,7 +14,8 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,26 +46,13 @@ class RunLock:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise StorageError(f"cannot write in {path.parent}: {error.strerror}") from error
-        if not self._take():
-            holder = os.pread(self._file, 200, 0).decode(errors="replace") or "another process"
-            raise ConflictError(
-                f"{holder} is working on this run now ({path}); wait until it has ended"
-            )
+        if not _take(self._file, fcntl.LOCK_EX):
+            raise ConflictError(_refusal(self._file, path))
         try:
             os.truncate(self._file, 0)
             os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
-
-    def _take(self) -> bool:
-        try:
-            # of the process, not of the open file, so that a process never locks itself out
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return False
-        except OSError:
-            pass  # a file system without locks
-        return True
 
     def __del__(self) -> None:
         """Release the lock."""
@@ -72,16 +60,42 @@ class RunLock:
             os.close(self._file)
 
 
-def check_idle(scratch: Path) -> None:
-    """Check that no other process works on a run whose ledger lies in a folder.
+@contextmanager
+def idle(scratch: Path) -> Iterator[None]:
+    """Keep other processes from working on the runs whose ledgers lie in a folder.
+
+    Not for a process that works on one of them itself: it would lose its lock.
 
     Raises
     ------
     ConflictError
-        If one does.
+        If one does already.
     """
-    for path in sorted(scratch.glob("*.lock")):
-        RunLock(path)
+    with ExitStack() as files:
+        for path in sorted(scratch.glob("*.lock")):
+            try:
+                file = files.enter_context(path.open("rb"))
+            except OSError:
+                continue  # somebody else's, of which nothing can be known
+            if not _take(file.fileno(), fcntl.LOCK_SH):
+                raise ConflictError(_refusal(file.fileno(), path))
+        yield
+
+
+def _take(file: int, kind: int) -> bool:
+    """Take a lock of the process, not of the open file, so that none locks itself out."""
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
+def _refusal(file: int, path: Path) -> str:
+    holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
+    return f"{holder} is working on this run now ({path}); wait until it has ended"
 
 
 def new_mark() -> str:

@@ -100,7 +100,7 @@ class RemotePath:
         if self.read_only:
             return any(self._has(name) for name in METADATA)
         # one request for what volseg writes, two for all else; to list everything may take many
-        return self._has(METADATA[0]) or bool(self._keys(b".z"))
+        return self._has(METADATA[0]) or any(k.decode() in METADATA for k in self._keys(b".z"))
 
     def exists(self) -> bool:
         """Tell whether there is an object, or something below.
@@ -202,7 +202,9 @@ class RemotePath:
     def _keys(self, prefix: bytes = b"") -> list[bytes]:
         import tensorstore as ts
 
-        below = ts.KvStore.KeyRange(prefix, prefix + b"\xff" if prefix else b"")
+        # text alone is a key at Google, so that the last one is not the prefix and a byte 255
+        end = prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else b""
+        below = ts.KvStore.KeyRange(prefix, end)
         return list(self._call("list", lambda: self.store().list(below).result()))
 
     def _has(self, name: str) -> bool:

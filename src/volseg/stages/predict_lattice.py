@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from volseg.blocks import AxisLattice, Lattice
 from volseg.errors import ModelError, ParameterError
 from volseg.io.volumes import Image
 from volseg.io.weights import Card
 from volseg.models.registry import Architecture
-from volseg.types import VoxelSize, Zyx
+from volseg.types import Zyx
 
 CUBE = 192
 """Least side of the tiles of a 2D network that looks along all three axes."""
 SAME_SCALE = 0.1
 """Voxel sizes closer than this (relative) to the model's are taken as equal."""
 THICK = 6.5
-"""A section's thickness in network voxels from which a network of slices finds more: at 5 nm, one
-of volumes is ahead at 30 nm and behind at 35 (studies/section_thickness.py)."""
-OF_VOLUMES, OF_SLICES = "emnet", "unet2d"
-"""The shipped networks that are used unless another is asked for."""
+"""A section's thickness in network voxels from which networks of volumes find less: EM-Net, which
+knows 5 nm, is as good as ever at 30 nm and not at 35 (studies/section_thickness.py)."""
 FINEST = 0.2
 """Volume voxels per network voxel, at least: what thicker sections lack, no interpolation adds."""
 
@@ -57,44 +54,12 @@ def network_scales(
             f"the voxels measure {image.voxel_size} nm, the model was trained at "
             f"{card.voxel_size} nm: beyond a factor of 2, check the result closely"
         )
-    if form.dimensions == 3 and _is_thick(ratios):
+    if form.dimensions == 3 and ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:]):
         notes.append(
             f"sections of {image.voxel_size[0]:g} nm are thick for a network of volumes; one of "
-            f"slices, such as --model {OF_SLICES}, found more in such data (docs/models/README.md)"
+            f"slices, such as --model unet2d, found more in such data (docs/models/README.md)"
         )
     return scales, tuple(notes)
-
-
-def suitable_model(size: VoxelSize | None, trained: VoxelSize) -> tuple[str, tuple[str, ...]]:
-    """Choose among the shipped networks for a volume, where nobody has.
-
-    Parameters
-    ----------
-    size : of the volume's voxels, if it is known
-    trained : of the voxels that the network of volumes was trained at
-
-    Returns
-    -------
-    model : str
-    notes : what the user should know
-
-    Examples
-    --------
-    >>> suitable_model((50.0, 4.6, 4.6), (5.0, 5.0, 5.0))[0]
-    'unet2d'
-    """
-    if size is None or not _is_thick([t / s for t, s in zip(trained, size, strict=True)]):
-        return OF_VOLUMES, ()
-    note = (
-        f"sections of {size[0]:g} nm are thick, so the model is {OF_SLICES}, a network of slices; "
-        f"--model {OF_VOLUMES} is one of volumes"
-    )
-    return OF_SLICES, (note,)
-
-
-def _is_thick(ratios: Sequence[float]) -> bool:
-    """Tell whether sections are too thick for a network of volumes, from the scales along axes."""
-    return ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:])
 
 
 def nearest_level(image: Image, scales: tuple[float, ...]) -> int:

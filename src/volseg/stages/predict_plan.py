@@ -31,19 +31,15 @@ from volseg.models.registry import (
 from volseg.stages.engine import EngineOptions
 from volseg.stages.intensities import check_counted
 from volseg.stages.predict_block import NetworkChoice
-from volseg.stages.predict_lattice import (
-    OF_VOLUMES,
-    build_lattice,
-    nearest_level,
-    network_scales,
-    suitable_model,
-)
+from volseg.stages.predict_lattice import build_lattice, nearest_level, network_scales
 from volseg.stages.predict_outputs import Output, centerline_of, note_untaught
 from volseg.types import Zyx
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
 DEFAULT_BLOCK = (64, 512, 512)
+OF_MASKS, OF_CENTERLINES = "unet2d", "emnet"
+"""The shipped networks that are used unless another is asked for (decision 0046)."""
 CUBIC = 1.2
 """Voxels whose sides differ by more than this factor look different along different axes."""
 
@@ -54,8 +50,7 @@ class PredictOptions:
 
     Attributes
     ----------
-    model : shipped name, or path of a safetensors file with its card; None is the shipped one
-        that suits the volume's sections.
+    model : shipped name, or path of a safetensors file with its card.
     name : of the result.
     roi : ``z0:z1,y0:y1,x0:x1``; None is the whole volume.
     tile : network voxels that are evaluated at once; None is the model's.
@@ -70,7 +65,7 @@ class PredictOptions:
     overwrite : replace a different result.
     """
 
-    model: str | None = None
+    model: str = "emnet"
     name: str = "mitochondria"
     roi: str | None = None
     tile: Zyx | None = None
@@ -93,7 +88,6 @@ class PredictPlan:
 
     image: Image
     card: Card
-    weights: Path
     level: int
     margin: Zyx
     handover: Handover
@@ -144,13 +138,11 @@ def plan_prediction(
     VolumeError, ModelError, ParameterError
         If the volume, the model or an option cannot be used.
     """
-    image = open_image(volume)
+    image, card = open_image(volume), load_card(options.model)
     check_place(image)
-    model, chosen = _choose_model(image, options)
-    card, shape = load_card(model), image.levels[0].shape
+    shape = image.levels[0].shape
     form = find_architecture(card.architecture).viewed(options.views)
     scales, notes = network_scales(image, card, form)
-    notes = chosen + notes
     check_averaging(image, options)
     if options.store_centerline:
         check_centerline(card.architecture)
@@ -183,7 +175,6 @@ def plan_prediction(
     return PredictPlan(
         image,
         card,
-        find_weights(model),
         level,
         form.margin,
         handover,
@@ -195,12 +186,34 @@ def plan_prediction(
     )
 
 
-def _choose_model(image: Image, options: PredictOptions) -> tuple[str, tuple[str, ...]]:
-    if options.model is not None:
-        return options.model, ()
-    if options.store_centerline:  # which networks of slices know nothing of
-        return OF_VOLUMES, ()
-    return suitable_model(image.voxel_size, load_card(OF_VOLUMES).voxel_size)
+def choose_model(volume: Path, views: Views | None, *, centerline: bool) -> tuple[str, Views, str]:
+    """Choose among the shipped networks for a volume, where nobody has.
+
+    Parameters
+    ----------
+    volume : Path
+    views : that are asked for, if any
+    centerline : whether centerlines are wanted, which only EM-Net knows
+
+    Returns
+    -------
+    model : str
+    views : all three where voxels are cubes, as far as that is known
+    note : what the user should know
+
+    Raises
+    ------
+    VolumeError
+        If there is no volume.
+    """
+    size = open_image(volume).voxel_size
+    if centerline:
+        return OF_CENTERLINES, views or "xy", f"the model is {OF_CENTERLINES}; --model is another"
+    if views is None:
+        views = "ortho" if size is not None and max(size) / min(size) <= CUBIC else "xy"
+    along = "along z, y and x" if views == "ortho" else "along z"
+    note = f"the model is {OF_MASKS}, which looks at slices {along}; see --model and --views"
+    return OF_MASKS, views, note
 
 
 def _find_tone(image: Image, card: Card, *, uncounted: bool) -> Tone:
@@ -248,7 +261,7 @@ def find_device(options: PredictOptions) -> tuple[str, str]:
 def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:
     """Say which network evaluates the tiles of a plan, on the device that was found."""
     return NetworkChoice(
-        str(plan.weights),
+        str(find_weights(options.model)),
         plan.header["device"],
         plan.header["precision"],
         options.tta,

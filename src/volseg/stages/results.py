@@ -143,7 +143,7 @@ def discard(*paths: Path) -> None:
     for path in paths:
         if path.is_file():  # a read-only disk refuses even to remove what is not there
             path.unlink(missing_ok=True)
-        elif path.is_dir():
+        if path.is_dir():  # at a place on object storage there may be both
             remove_tree(path)
 
 

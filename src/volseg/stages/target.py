@@ -11,7 +11,7 @@ from pathlib import Path
 
 from volseg.errors import ConflictError, InputError, StorageError, VolsegError
 from volseg.io.attributes import read_attributes
-from volseg.io.ledger import check_idle
+from volseg.io.ledger import idle
 from volseg.io.locations import as_remote, remote_scratch
 from volseg.io.remote import RemotePath
 from volseg.io.volumes import scratch_path
@@ -23,7 +23,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     Raises
     ------
     ConflictError
-        If it exists and may not, or must not, be replaced; if another process works on it.
+        If it exists and may not, or must not, be replaced; if another process segments it.
     InputError
         If its folder does not exist or cannot be written to.
     """
@@ -42,7 +42,8 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
     if not target.is_dir() or not read_attributes(target):
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
-    check_idle(scratch_path(target))
+    with idle(scratch_path(target)):
+        pass
 
 
 def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
@@ -55,7 +56,8 @@ def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
     if not read_attributes(target):
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
-    check_idle(scratch_path(target))
+    with idle(scratch_path(target)):
+        pass
 
 
 def _is_unfinished(target: Path) -> bool:
@@ -74,7 +76,7 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises
     ------
     ConflictError
-        If somebody has made the target in the meantime, and it may not be replaced, or works on it.
+        If somebody has made the target in the meantime, and it may not be replaced, or segments it.
     StorageError
         If it cannot be written.
     """
@@ -97,10 +99,10 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
                     f"{target} was made by another process in the meantime, and stays; convert "
                     f"again with --overwrite to replace it"
                 )
-            check_idle(scratch_path(target))
             old = target.with_name(f".{target.name}.old-{os.getpid()}")
-            target.rename(old)
-            partial.rename(target)
+            with idle(scratch_path(target)):
+                target.rename(old)
+                partial.rename(target)
             shutil.rmtree(old)
         else:
             partial.rename(target)
