@@ -24,7 +24,7 @@ from volseg.cli.verify import verify_command
 EXAMPLE = """\b
 The main job:
   volseg convert stack.tif vol.zarr --voxel-size 5,5,5
-  volseg segment vol.zarr --model emnet
+  volseg segment vol.zarr
   volseg stats vol.zarr
 """
 

@@ -112,16 +112,34 @@ def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject
             f"{volume} as well"
         )
     models: dict[str, str] = {}
+    looks: dict[str, str] = {}
     for subject in subjects:
+        if subject.run and subject.run.get("averaged"):
+            looks[subject.name] = averaging_flags(subject.run["averaged"])
         model = subject.image.attributes.get("model")
         if subject.array in damaged and subject.run and isinstance(model, dict):
             models.setdefault(subject.name.removesuffix("-centerline"), str(model.get("name")))
     advice += [
-        f"{name}: volseg segment {volume} --name {name} --model {model} --repair, with the other "
-        f"options that it was made with"
+        f"{name}: volseg segment {volume} --name {name} --model {model}{looks.get(name, '')} "
+        f"--repair, with the other options that it was made with"
         for name, model in models.items()
     ]
     return advice
+
+
+def averaging_flags(averaged: Any) -> str:
+    """Put in flags what a run's probabilities are averages over; nothing if it cannot be told.
+
+    Examples
+    --------
+    >>> averaging_flags([True, False, "ortho"])
+    ' --tta --views ortho'
+    """
+    if not isinstance(averaged, list) or len(averaged) != 3:
+        return ""
+    tta, rotations, views = averaged
+    flags = {" --tta": tta, " --rotations": rotations, " --views ortho": views == "ortho"}
+    return "".join(flag for flag, given in flags.items() if given)
 
 
 def first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[Zyx, int] | None:
