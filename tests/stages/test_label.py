@@ -17,7 +17,6 @@ from volseg.blocks import full_roi
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.io.arrays import ArraySpec
 from volseg.io.attributes import read_attributes, update_attributes
-from volseg.io.ledger import RunLock
 from volseg.io.volumes import (
     create_image,
     labels_path,
@@ -285,7 +284,7 @@ def test_nothing_is_overwritten_while_another_process_works_on_it(
     label(volume, NAME, options(), NoProgress())
     files = {p: p.read_bytes() for p in volume.rglob("*") if p.is_file() and p.suffix != ".lock"}
     with monkeypatch.context() as patch:
-        patch.setattr(RunLock, "_take", lambda lock: False)
+        patch.setattr("volseg.io.ledger._take", lambda file, kind: False)
         with pytest.raises(ConflictError, match="is working on this run now"):
             label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
     assert {p: p.read_bytes() for p in files} == files
