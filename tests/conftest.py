@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from distributed.protocol.pickle import dumps
 from hypothesis import settings
 
 from volseg.cli import main
@@ -57,6 +58,20 @@ def lines_model(toy_model, tmp_path_factory) -> Path:
     from toy_weights import write_lines
 
     return write_lines(tmp_path_factory.mktemp("model") / "lines.safetensors", toy_model)
+
+
+@pytest.fixture(autouse=True)
+def _all_could_run_elsewhere(monkeypatch):
+    """Check that whatever threads are given could be sent to workers of a cluster, too."""
+    from volseg.stages.threads import Threads
+
+    send = Threads.send
+
+    def checked(self, task, trials, arrived, *, on_gpu):
+        dumps((task, [t.item for t in trials]))
+        send(self, task, trials, arrived, on_gpu=on_gpu)
+
+    monkeypatch.setattr(Threads, "send", checked)
 
 
 @pytest.fixture

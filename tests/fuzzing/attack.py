@@ -204,11 +204,11 @@ def prepared() -> Iterator[None]:
     """Load what commands need, start the one cluster, and set limits."""
     import torch
 
-    from volseg.stages.engine import EngineOptions, one_cluster
+    from volseg.stages.engine import EngineOptions, same_workers
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    with one_cluster(EngineOptions(workers=1)):
+    with same_workers(EngineOptions(workers=1)):
         limit_memory(4 * MEMORY)
         yield
 

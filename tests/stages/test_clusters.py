@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,14 +13,9 @@ from distributed import Client, LocalCluster
 from distributed.batched import BatchedSend
 
 from volseg.errors import ParameterError, WorkError
-from volseg.stages.clusters import (
-    SEND_SECONDS,
-    ClusterOptions,
-    connect,
-    queue_cluster,
-    read_cluster,
-    start_cluster,
-)
+from volseg.stages.clusters import ClusterOptions, read_cluster
+from volseg.stages.dask_clusters import queue_cluster, start_cluster
+from volseg.stages.dask_workers import SEND_SECONDS, connect
 from volseg.stages.engine import EngineOptions, run_blocks
 from volseg.stages.predict_plan import PredictOptions, find_device
 from volseg.stages.segment import one_worker_per_gpu
@@ -82,7 +79,7 @@ def test_what_contradicts_itself_is_refused():
 
 
 def test_no_scheduler_is_a_clear_error(monkeypatch):
-    monkeypatch.setattr("volseg.stages.clusters.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("volseg.stages.dask_workers.CONNECT_SECONDS", 1)
     with pytest.raises(WorkError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         run_blocks(
             abs, [1], EngineOptions(scheduler="tcp://127.0.0.1:9"), on_result=lambda *_: None
@@ -109,7 +106,7 @@ def test_more_gpus_than_are_visible_are_refused(monkeypatch, listed):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
     message = rf"3 worker.* need 3, found {0 if listed == '' else 2} \(CUDA_VISIBLE_DEVICES is "
     with pytest.raises(ParameterError, match=message):
-        start_cluster(1, ClusterOptions(workers=3, gpus=1))
+        start_cluster(ClusterOptions(workers=3, gpus=1))
 
 
 def test_several_gpus_are_used_unless_something_else_is_wished_for(monkeypatch):
@@ -157,7 +154,7 @@ def test_a_queue_that_keeps_no_worker_starts_one(monkeypatch):
         cluster.adapt(minimum=0, maximum=1, interval="50ms")
         return cluster
 
-    monkeypatch.setattr("volseg.stages.clusters.start_cluster", start)
+    monkeypatch.setattr("volseg.stages.dask_workers.start_cluster", start)
     # where it waits for a worker, that is for nothing
     monkeypatch.setattr(Client, "wait_for_workers", lambda *_: pytest.fail("waits for a worker"))
     results = {}
@@ -166,8 +163,27 @@ def test_a_queue_that_keeps_no_worker_starts_one(monkeypatch):
     assert results == {-1: 1, -2: 2}
 
 
+def test_workers_of_this_machine_do_not_look_at_the_frames_of_their_threads():
+    # sys._current_frames can lock up Python 3.11 for good, see `volseg.stages.dask_clusters`
+    def frames_looked_at(_):
+        """Count how often anybody looks while a task runs that is long enough for a profiler."""
+        looked, original = [], sys._current_frames
+        sys._current_frames = lambda: looked.append(1) or original()
+        try:
+            time.sleep(0.1)
+        finally:
+            sys._current_frames = original
+        return len(looked)
+
+    found = set()
+    engine = EngineOptions(cluster=ClusterOptions(cores=1))
+    run_blocks(frames_looked_at, range(4), engine, on_result=lambda _, n: found.add(n))
+    assert found == {0}
+
+
 def test_a_client_of_an_own_cluster_does_not_wait_before_it_sends():
-    with connect(1, None, None) as client:
+    with connect(None, ClusterOptions(cores=1)) as workers:
+        client = workers.client
         assert client.submit(abs, -1).result() == 1
         assert isinstance(client.scheduler_comm, BatchedSend)
         assert client.scheduler_comm.interval == SEND_SECONDS

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import threading
 import time
+from uuid import uuid4
 
 import psutil
 import pytest
 from distributed import LocalCluster, Scheduler, SpecCluster, Worker, get_worker
 
 from volseg.errors import BlockError, InputError, ParameterError
-from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
+from volseg.stages.clusters import ClusterOptions
+from volseg.stages.engine import EngineOptions, run_blocks, same_workers
 
 
 def square(n: int) -> int:
@@ -26,52 +28,51 @@ def unusable(_: int) -> int:
     raise InputError("not usable")
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_every_item_runs_once(workers):
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a scheduler with one worker."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(params=["one thread", "three threads", "Dask"])
+def options(request):
+    """Whoever runs the blocks."""
+    if request.param == "Dask":
+        return EngineOptions(scheduler=request.getfixturevalue("scheduler"))
+    return EngineOptions(workers={"one thread": 1, "three threads": 3}[request.param])
+
+
+def test_every_item_runs_once(options):
     results = {}
-    run_blocks(
-        square,
-        (n for n in range(50) if n != 13),
-        EngineOptions(workers=workers),
-        on_result=results.__setitem__,
-    )
+    items = (n for n in range(50) if n != 13)
+    run_blocks(square, items, options, on_result=results.__setitem__)
     assert results == {n: n * n for n in range(50) if n != 13}
 
 
-def nap(_: int) -> None:
-    """Take long enough for a profiler to look."""
-    time.sleep(0.1)
-
-
-def test_nothing_looks_at_the_frames_of_other_threads(monkeypatch):
-    # sys._current_frames can lock up Python 3.11 for good, see `volseg.stages.engine`
-    looked = []
-    monkeypatch.setattr(sys, "_current_frames", lambda: looked.append(1) or {})
-    run_blocks(nap, range(6), EngineOptions(workers=2), on_result=lambda *_: None)
-    assert not looked
-
-
-def test_follow_ups_run_too():
+def test_follow_ups_run_too(options):
     seen = []
 
     def on_result(item, result):
         seen.append(item)
         return [item + 100] if item < 100 else None
 
-    run_blocks(square, range(5), EngineOptions(workers=2), on_result=on_result)
+    run_blocks(square, range(5), options, on_result=on_result)
     assert sorted(seen) == [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
 
 
-def test_a_failed_block_stops_no_other_and_is_named():
+def test_a_failed_block_stops_no_other_and_is_named(options):
     results = {}
     with pytest.raises(BlockError, match=r"1 block.*\n  13: ValueError: unlucky"):
-        run_blocks(square, range(30), EngineOptions(workers=2), on_result=results.__setitem__)
+        run_blocks(square, range(30), options, on_result=results.__setitem__)
     assert sorted(results) == [n for n in range(30) if n != 13]
 
 
-def test_unusable_input_is_reported_as_such():
+def test_unusable_input_is_reported_as_such(options):
     with pytest.raises(InputError, match="not usable"):
-        run_blocks(unusable, range(30), EngineOptions(workers=1), on_result=lambda *_: None)
+        run_blocks(unusable, range(30), options, on_result=lambda *_: None)
 
 
 def test_a_running_scheduler_gives_the_same():
@@ -129,20 +130,28 @@ def test_what_needs_a_gpu_goes_anywhere_if_no_worker_announces_one(two_workers):
         assert places(cluster) == {int: {"first", "second"}, str: {"first", "second"}}
 
 
-def test_stages_within_share_one_cluster():
+@pytest.mark.parametrize("cluster", [None, ClusterOptions(cores=1)])
+def test_stages_within_share_workers(cluster):
+    name = name_of_the_thread if cluster is None else lambda _: os.getpid()
+
     def workers():
         found = set()
-        run_blocks(worker_name, range(3), options, on_result=lambda _, name: found.add(name))
+        run_blocks(name, range(3), options, on_result=lambda _, name: found.add(name))
         return found
 
-    options = EngineOptions(workers=2)
-    with one_cluster(options), one_cluster(options):
+    options = EngineOptions(workers=1 if cluster is None else None, cluster=cluster)
+    with same_workers(options), same_workers(options):
         assert len(workers() | workers()) == 1
     assert len(workers() | workers()) == 2
 
 
-def worker_name(_):
-    return get_worker().address
+HERE = threading.local()
+
+
+def name_of_the_thread(_):
+    """Give the thread a name of its own: the system's numbers are given twice."""
+    HERE.name = getattr(HERE, "name", None) or uuid4()
+    return HERE.name
 
 
 def test_no_workers_is_an_error():
@@ -150,14 +159,16 @@ def test_no_workers_is_an_error():
         EngineOptions(workers=0)
 
 
-def listening(_):
-    own = psutil.Process().net_connections(kind="inet")
-    return {c.laddr.ip for c in own if c.status == psutil.CONN_LISTEN}
+def test_threads_listen_to_nobody_and_a_cluster_to_this_machine_alone():
+    def listening(_):
+        own = psutil.Process().net_connections(kind="inet")
+        return {c.laddr.ip for c in own if c.status == psutil.CONN_LISTEN}
 
-
-def test_nothing_listens_beyond_this_machine():
-    found = set()
-    run_blocks(
-        listening, range(4), EngineOptions(workers=2), on_result=lambda _, ips: found.update(ips)
-    )
-    assert found <= {"127.0.0.1"}
+    before = listening(0)
+    for options, added in (
+        (EngineOptions(workers=2), set()),
+        (EngineOptions(cluster=ClusterOptions(cores=1)), {"127.0.0.1"}),
+    ):
+        found = set()
+        run_blocks(listening, range(4), options, on_result=lambda _, ips, f=found: f.update(ips))
+        assert found - before == added - before

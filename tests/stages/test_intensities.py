@@ -17,7 +17,7 @@ from volseg.io.arrays import StoredArray
 from volseg.io.attributes import read_histogram
 from volseg.io.volumes import open_image
 from volseg.stages import intensities
-from volseg.stages.engine import EngineOptions, one_cluster
+from volseg.stages.engine import EngineOptions, same_workers
 from volseg.stages.intensities import BLOCK_VOXELS, plan_blocks, with_histogram
 from volseg.stages.progress import NoProgress
 
@@ -36,7 +36,7 @@ def make(path, raw, chunks):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with one_cluster(ENGINE):
+    with same_workers(ENGINE):
         yield
 
 

@@ -21,7 +21,7 @@ from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.models.emnet import EMNet
 from volseg.pyramid import reduce_mean
 from volseg.stages import predict_block
-from volseg.stages.engine import EngineOptions, one_cluster
+from volseg.stages.engine import EngineOptions, same_workers
 from volseg.stages.label_plan import open_centerlines
 from volseg.stages.predict import predict
 from volseg.stages.predict_outputs import note_untaught
@@ -38,7 +38,7 @@ NAME, LINES = "mitochondria", "mitochondria-centerline"
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     """One for all tests: to start it takes longer than to segment a small volume."""
-    with one_cluster(EngineOptions(workers=2)):
+    with same_workers(EngineOptions(workers=2)):
         yield
 
 

@@ -17,7 +17,7 @@ from volseg.io.arrays import ArraySpec, create_array, forget_opened
 from volseg.io.attributes import read_attributes, update_attributes, write_group
 from volseg.io.volumes import labels_path, open_image, probabilities_path
 from volseg.stages import verify_labels, verify_sample
-from volseg.stages.engine import EngineOptions, one_cluster
+from volseg.stages.engine import EngineOptions, same_workers
 from volseg.stages.label import LabelOptions, label
 from volseg.stages.predict import predict
 from volseg.stages.predict_plan import PredictOptions
@@ -37,7 +37,7 @@ ENGINE = EngineOptions(workers=1)
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     """One for all tests: to start it takes longer than to verify a small volume."""
-    with one_cluster(ENGINE):
+    with same_workers(ENGINE):
         yield
 
 

@@ -195,7 +195,7 @@ def engine_flags(command: Command) -> Command:
 
 
 def engine_options(options: dict[str, Any]) -> EngineOptions:
-    """Take the engine's options out of a command's; imports Dask."""
+    """Take the engine's options out of a command's."""
     from volseg.io.recipes import read_recipe
     from volseg.stages.clusters import read_cluster
     from volseg.stages.engine import EngineOptions

@@ -1,4 +1,4 @@
-"""Run one function over many blocks on dask.distributed: windowed, and honest about failures."""
+"""Run one function over many blocks, here or on Dask's workers: windowed, honest about failures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from distributed import Client
-
 from volseg.blocks import Block
 from volseg.errors import BlockError, InputError, ParameterError, WorkError
-from volseg.stages.clusters import ClusterOptions, connect
-from volseg.stages.engine_run import Run, Trial
+from volseg.stages.clusters import ClusterOptions
+from volseg.stages.engine_run import Run, Trial, Workers
+from volseg.stages.memory import keep_freed_memory
+from volseg.stages.threads import threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,17 +85,17 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_kept: ContextVar[Client | None] = ContextVar("kept", default=None)
+_kept: ContextVar[Workers | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def one_cluster(options: EngineOptions) -> Iterator[None]:
-    """Run all blocks within on one cluster, in place of one cluster for each stage."""
+def same_workers(options: EngineOptions) -> Iterator[None]:
+    """Run all blocks within on the same workers, in place of new ones for each stage."""
     if _kept.get() is not None:
         yield
         return
-    with _client(options) as client:
-        token = _kept.set(client)
+    with _workers(options) as workers:
+        token = _kept.set(workers)
         try:
             yield
         finally:
@@ -103,13 +103,21 @@ def one_cluster(options: EngineOptions) -> Iterator[None]:
 
 
 @contextmanager
-def _client(options: EngineOptions) -> Iterator[Client]:
+def _workers(options: EngineOptions) -> Iterator[Workers]:
     kept = _kept.get()
     if kept is not None:
         yield kept
         return
-    with connect(options.lanes, options.scheduler, options.cluster) as client:
-        yield client
+    keep_freed_memory()
+    if options.scheduler is None and options.cluster is None:
+        with threads(options.threads) as here:
+            yield here
+        return
+    # imported only here: it takes as long as measuring half a gigavoxel
+    from volseg.stages.dask_workers import connect
+
+    with connect(options.scheduler, options.cluster) as elsewhere:
+        yield elsewhere
 
 
 def run_blocks(
@@ -120,7 +128,7 @@ def run_blocks(
     on_result: Callable[[Item, Result], Iterable[Item] | None],
     on_gpu: type | None = None,
 ) -> None:
-    """Run ``task`` on every item, never holding more of them in the scheduler than it can use.
+    """Run ``task`` on every item, never handing out more of them than the workers can use.
 
     What fails is tried again after all others, up to `ATTEMPTS` times.
 
@@ -145,15 +153,18 @@ def run_blocks(
     InputError
         If a task found the input unusable: the same for every block, so the run stops at once.
     """
-    with _client(options) as client:
-        run = Run(client, options.block_seconds, task, iter(items), on_gpu)
-        while (trial := _waited(run)) is not None:
-            if trial.error is None:
-                run.urgent.extend(on_result(trial.item, trial.result) or ())
-            elif isinstance(trial.error, InputError):
-                raise trial.error
-            else:
-                run.fail(trial)
+    with _workers(options) as workers:
+        run = Run(workers, options.block_seconds, task, iter(items), on_gpu)
+        try:
+            while (trial := _waited(run)) is not None:
+                if trial.error is None:
+                    run.urgent.extend(on_result(trial.item, trial.result) or ())
+                elif isinstance(trial.error, InputError):
+                    raise trial.error
+                else:
+                    run.fail(trial)
+        finally:
+            run.leave()
     if run.failures:
         raise BlockError(_describe(run.failures), _blocks_of(run.failures)) from run.failures[0][1]
 

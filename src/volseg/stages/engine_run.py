@@ -1,20 +1,16 @@
-"""What the client of a run keeps: which items run, which come next, and which have failed."""
+"""A run over many items, whoever does them: what is under way, what is next, what has failed."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
-
-from distributed import Client, Future, KilledWorker
+from typing import Any, Generic, Protocol, TypeVar
 
 from volseg.errors import BlockError, WorkError
-from volseg.stages.clusters import CONNECT_SECONDS, GPU
 
 Item = TypeVar("Item")
 
@@ -26,26 +22,64 @@ AHEAD_SECONDS, MOST_AHEAD = 1.0, 64
 """How much work, and how many items, a lane has waiting: short blocks come and go in batches."""
 WATCH_SECONDS = 5.0
 """How often it is looked whether an item takes too long, or the scheduler has gone."""
-GPU_SHARE = 2.0**-10
-"""Of a worker's GPU, for an item that needs one: its threads share it, and sums stay exact."""
 _NOTHING: Any = object()
 
 
-@dataclass
+@dataclass(eq=False)
 class Trial(Generic[Item]):
-    """An item on its way through the cluster, and how it came back."""
+    """An item on its way through the workers, and how it came back.
+
+    Attributes
+    ----------
+    attempt : counted from 1
+    first_error : of the attempt before
+    since : when it was sent
+    given_up : nobody waits for it any more
+    handle : the workers' own
+    result, error : how it came back
+    """
 
     item: Item
     attempt: int = 1
-    since: float = 0.0
     first_error: BaseException | None = None
+    since: float = 0.0
+    given_up: bool = False
+    handle: Any = None
     result: Any = None
     error: BaseException | None = None
 
-    @property
-    def suspect(self) -> bool:
-        """Whether this is the last trial of an item whose worker died each time."""
-        return self.attempt == ATTEMPTS and isinstance(self.first_error, KilledWorker)
+
+class Workers(Protocol):
+    """What runs trials.
+
+    Attributes
+    ----------
+    died : the errors that say that a worker died, and maybe not of the item.
+    """
+
+    died: tuple[type[BaseException], ...]
+
+    def send(
+        self,
+        task: Callable[[Any], Any],
+        trials: Sequence[Trial[Any]],
+        arrived: SimpleQueue[Trial[Any]],
+        *,
+        on_gpu: bool,
+    ) -> None:
+        """Begin with trials; each is put into ``arrived`` when it is back."""
+
+    def collect(self, trials: Sequence[Trial[Any]]) -> None:
+        """Set the results or errors of what has arrived."""
+
+    def count(self, *, on_gpu: bool) -> int:
+        """Count how many trials run side by side now."""
+
+    def check(self) -> None:
+        """Raise `WorkError` if nothing will come back any more."""
+
+    def give_up(self, trial: Trial[Any]) -> bool:
+        """Forget a trial that hangs; tell whether what ran it is free again."""
 
 
 class Run(Generic[Item]):
@@ -53,27 +87,27 @@ class Run(Generic[Item]):
 
     def __init__(
         self,
-        client: Client,
+        workers: Workers,
         block_seconds: float,
         task: Callable[[Item], Any],
         source: Iterator[Item],
         on_gpu: type | None = None,
     ) -> None:
-        self.client, self.task, self.source = client, task, source
-        self.on_gpu, self._announced = on_gpu, False
+        self.workers, self.task, self.source = workers, task, source
+        self.on_gpu = on_gpu
         self.block_seconds = block_seconds
         self.urgent: deque[Item] = deque()
         self.again: deque[Trial[Item]] = deque()
         self.failures: list[tuple[Item, BaseException]] = []
-        self._running: dict[Any, tuple[Future[Any], Trial[Item]]] = {}
-        self._arrived: SimpleQueue[Future[Any]] = SimpleQueue()
+        self._running: dict[Trial[Item], None] = {}  # in the order in which they were sent
+        self._arrived: SimpleQueue[Trial[Item]] = SimpleQueue()
         self._back: deque[Trial[Item]] = deque()
         self._alone = False
         self._hung, self._lanes, self._looked = 0, 1, -math.inf
         self._begun, self._done = time.monotonic(), 0
 
     def wait(self) -> Trial[Item] | None:
-        """Keep the cluster busy until an item is back; None when all is done."""
+        """Keep the workers busy until an item is back; None when all is done."""
         while True:
             if time.monotonic() - self._looked > WATCH_SECONDS:
                 overdue = self._look()
@@ -85,12 +119,17 @@ class Run(Generic[Item]):
             if not self._running:
                 return None
             try:
-                futures = [self._arrived.get(timeout=WATCH_SECONDS)]
+                trials = [self._arrived.get(timeout=WATCH_SECONDS)]
             except Empty:
                 continue
             while not self._arrived.empty():
-                futures.append(self._arrived.get())
-            self._receive([f for f in futures if f.key in self._running])  # others were given up
+                trials.append(self._arrived.get())
+            self._receive([t for t in trials if not t.given_up])
+
+    def leave(self) -> None:
+        """Let go of what is under way, if the work was broken off."""
+        for trial in self._running:
+            trial.given_up = True
 
     def _window(self) -> int:
         """Say how many items may be submitted: as many more as are done in a moment."""
@@ -98,20 +137,14 @@ class Run(Generic[Item]):
         ahead = min(max(AHEAD_SECONDS / max(seconds, 1e-9), 1), MOST_AHEAD) if self._done else 1
         return int(self._lanes * (1 + ahead)) + 2
 
-    def _receive(self, futures: list[Future[Any]]) -> None:
-        self._check_connection()
-        finished = [f for f in futures if f.status == "finished"]
-        results = dict(zip(finished, self.client.gather(finished), strict=True))
-        for future in futures:
-            _, trial = self._running.pop(future.key)
+    def _receive(self, trials: list[Trial[Item]]) -> None:
+        self.workers.check()
+        self.workers.collect(trials)
+        for trial in trials:
+            del self._running[trial]
             self._alone = False
-            if future in results:
-                trial.result = results[future]
-            else:
-                error = future.exception() if future.status == "error" else None
-                trial.error = error or RuntimeError(f"the task was {future.status}")
             self._back.append(trial)
-        self._done += len(futures)
+        self._done += len(trials)
 
     def fail(self, trial: Trial[Item]) -> None:
         """Put an item back, or give it up."""
@@ -119,36 +152,30 @@ class Run(Generic[Item]):
         error = trial.first_error or trial.error or RuntimeError("no reason is known")
         # a block that says itself what is wrong will say so again
         if trial.attempt < ATTEMPTS and not isinstance(error, BlockError):
-            self.again.append(Trial(trial.item, trial.attempt + 1, first_error=error))
+            self.again.append(Trial(trial.item, trial.attempt + 1, error))
         else:
             self.failures.append((trial.item, error))
 
     def _submit(self, count: int) -> None:
         """Submit what comes next, at most so many items."""
-        trials: list[Trial[Item]] = []
-        while len(trials) < count:
-            trial = self._next(idle=not self._running and not trials)
+        anywhere: list[Trial[Item]] = []
+        on_gpu: list[Trial[Item]] = []
+        while len(anywhere) + len(on_gpu) < count:
+            trial = self._next(idle=not (self._running or anywhere or on_gpu))
             if trial is None:
                 break
-            trials.append(trial)
-        on_gpu = self.on_gpu if self._announced else None
-        anywhere: list[Trial[Item]] = []
-        there: list[Trial[Item]] = []
-        for trial in trials:
-            (there if on_gpu and isinstance(trial.item, on_gpu) else anywhere).append(trial)
-        self._send(anywhere, None)
-        self._send(there, {GPU: GPU_SHARE})
+            needs = self.on_gpu is not None and isinstance(trial.item, self.on_gpu)
+            (on_gpu if needs else anywhere).append(trial)
+        self._send(anywhere, on_gpu=False)
+        self._send(on_gpu, on_gpu=True)
 
-    def _send(self, trials: list[Trial[Item]], resources: dict[str, float] | None) -> None:
+    def _send(self, trials: list[Trial[Item]], *, on_gpu: bool) -> None:
         if not trials:
             return
         for trial in trials:
             trial.since = time.monotonic()
-        items = [t.item for t in trials]
-        futures = self.client.map(self.task, items, pure=False, resources=resources)
-        for future, trial in zip(futures, trials, strict=True):
-            self._running[future.key] = future, trial
-            future.add_done_callback(self._arrived.put)
+            self._running[trial] = None
+        self.workers.send(self.task, trials, self._arrived, on_gpu=on_gpu)
 
     def _next(self, *, idle: bool) -> Trial[Item] | None:
         if self._alone:
@@ -159,7 +186,7 @@ class Run(Generic[Item]):
             return Trial(item)
         # an item is blamed for the death of a worker that also had another one: the last time,
         # it has all workers to itself
-        suspect = bool(self.again) and self.again[0].suspect
+        suspect = bool(self.again) and self._is_suspect(self.again[0])
         if not self.again or (suspect and not idle):
             return None
         self._alone = suspect
@@ -168,16 +195,20 @@ class Run(Generic[Item]):
             time.sleep(PAUSE_SECONDS * 2 ** (trial.attempt - 2))
         return trial
 
+    def _is_suspect(self, trial: Trial[Item]) -> bool:
+        """Tell whether this is the last trial of an item whose worker died each time."""
+        return trial.attempt == ATTEMPTS and isinstance(trial.first_error, self.workers.died)
+
     def _look(self) -> Trial[Item] | None:
         """Count the workers, which may come and go; return an item that takes too long."""
         self._looked = time.monotonic()
-        self._check_connection()
-        self._lanes = max(self._count_threads(), 1)
+        self.workers.check()
+        self._lanes = max(self.workers.count(on_gpu=self.on_gpu is not None), 1)
         # an item may have waited for others in the window
         limit = self.block_seconds * (3 + 2 // self._lanes) + AHEAD_SECONDS
-        for key, (future, trial) in self._running.items():
+        for trial in self._running:
             if self._looked - trial.since > limit:
-                self._give_up(key, future)
+                self._give_up(trial)
                 trial.error = TimeoutError(
                     f"no answer within {self.block_seconds:g} s: its worker hangs, or "
                     f"--block-timeout is too short"
@@ -185,36 +216,12 @@ class Run(Generic[Item]):
                 return trial
         return None
 
-    def _count_threads(self) -> int:
-        """Count the workers' threads; where some announce a GPU and it is needed, only theirs."""
-        if self.on_gpu is None:
-            return sum(self.client.ncores().values())
-        workers = list(self.client.scheduler_info(n_workers=-1)["workers"].values())
-        with_gpu = [w for w in workers if w["resources"].get(GPU, 0) >= GPU_SHARE]
-        # once there were some, items wait until there are some again: others lack what it takes
-        self._announced = self._announced or bool(with_gpu)
-        return sum(w["nthreads"] for w in (with_gpu if self._announced else workers))
-
-    def _check_connection(self) -> None:
-        """Give up at once: a scheduler that is gone takes what it knew with it."""
-        if self.client.status != "running":
-            raise WorkError(
-                f"the connection to the scheduler is {self.client.status}; what is done is on "
-                f"record, and the same command again does the rest"
-            )
-
-    def _give_up(self, key: Any, future: Future[Any]) -> None:
+    def _give_up(self, trial: Trial[Item]) -> None:
         """Forget an item that hangs, and its worker if that can be restarted."""
-        del self._running[key]
-        self._alone = False
-        workers = [w for w, keys in self.client.processing().items() if key in keys]
-        future.cancel(force=True)
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
-        if all(known.get(w, {}).get("nanny") for w in workers):
-            with suppress(TimeoutError):
-                self.client.restart_workers(workers, timeout=CONNECT_SECONDS)
+        del self._running[trial]
+        trial.given_up, self._alone = True, False
+        if self.workers.give_up(trial):
             return
-        # nobody can end a thread of this process
         self._hung += 1
         if self._hung >= self._lanes:
             raise WorkError(

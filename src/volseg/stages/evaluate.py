@@ -39,7 +39,7 @@ from volseg.metrics import (
     variation_of_information,
 )
 from volseg.object_errors import REPORTED, ObjectErrors, SizeBin, find_errors, recall_by_size
-from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
+from volseg.stages.engine import EngineOptions, run_blocks, same_workers
 from volseg.stages.evaluate_block import CompareBlock, ReadBlock, Stored
 from volseg.stages.evaluate_plan import (
     Comparison,
@@ -107,7 +107,7 @@ def evaluate(volume: Path, options: EvaluateOptions, progress: Progress) -> Eval
     begun = time.monotonic()
     notes: list[str] = []
     comparison = open_comparison(volume, options, notes)
-    with one_cluster(options.engine):
+    with same_workers(options.engine):
         table, histogram = compare(comparison, volume, options.engine, progress, notes)
     if not table.total:
         raise ParameterError(

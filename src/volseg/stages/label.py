@@ -26,7 +26,7 @@ from volseg.io.volumes import (
 )
 from volseg.labels import Pairs
 from volseg.numbering import Candidates, Numbering, label_type, number_objects
-from volseg.stages.engine import EngineOptions, naming, one_cluster, run_blocks
+from volseg.stages.engine import EngineOptions, naming, run_blocks, same_workers
 from volseg.stages.label_block import (
     Evidence,
     JoinBlocks,
@@ -73,7 +73,7 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     if is_complete(output.path, header, overwrite=options.overwrite):
         discard(store.folder)
         return report_on(output.path, output.threshold, time.monotonic() - begun)
-    with one_cluster(options.engine):
+    with same_workers(options.engine):
         ledger = Ledger.open(output.ledger, output.ledger_header, anew=options.overwrite)
         if options.overwrite:
             # only now: there are workers, and no other process works on it

@@ -14,7 +14,7 @@ from volseg.io.attributes import update_attributes
 from volseg.io.locations import check_writable
 from volseg.io.volumes import Image, labels_path
 from volseg.stages.clusters import ClusterOptions
-from volseg.stages.engine import EngineOptions, one_cluster
+from volseg.stages.engine import EngineOptions, same_workers
 from volseg.stages.intensities import with_histogram
 from volseg.stages.label import label
 from volseg.stages.label_plan import (
@@ -128,7 +128,7 @@ def segment(volume: Path, options: SegmentOptions, progress: Progress) -> Segmen
     plan = plan_prediction(volume, prediction, uncounted=True)
     check_labels(volume, plan, labelling)
     engine = one_worker_per_gpu(prediction)
-    with one_cluster(engine):
+    with same_workers(engine):
         if not plan.counted:
             freeze_histogram(plan.image, engine, progress)
             check_labels(volume, plan_prediction(volume, prediction), labelling)

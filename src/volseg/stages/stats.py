@@ -28,7 +28,7 @@ from volseg.io.volumes import (
     table_path,
 )
 from volseg.shape import too_large
-from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
+from volseg.stages.engine import EngineOptions, run_blocks, same_workers
 from volseg.stages.progress import Progress
 from volseg.stages.stats_block import MeasureBlock, order_blocks, plan_blocks
 from volseg.stages.stats_check import check_one_table, open_measured
@@ -124,7 +124,7 @@ def stats(volume: Path, options: StatsOptions, progress: Progress) -> VolumeStat
     image, source, name = open_measured(volume, options.labels, options.name)
     size = image.voxel_size or source.voxel_size
     task, notes = plan_measures(image, source, name, options)
-    with one_cluster(options.engine):
+    with same_workers(options.engine):
         sums, areas = measure(task, options.engine, progress)
         singles = None
         if options.one_by_one:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from volseg.blocks import Block, Grid, roi_size, whole_multiples
 from volseg.errors import ParameterError
 from volseg.labels import CONNECTIVITY
-from volseg.stages.engine import EngineOptions, one_cluster, run_blocks
+from volseg.stages.engine import EngineOptions, run_blocks, same_workers
 from volseg.stages.progress import Progress
 from volseg.stages.pyramid import step_factor
 from volseg.stages.results import discard
@@ -121,7 +121,7 @@ def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyRe
     run = VerifyRun(volume, options, progress)
     run.findings.add(unusable)
     run.findings.add(check_attributes(subjects))
-    with one_cluster(options.engine):
+    with same_workers(options.engine):
         for subject in subjects:
             run.findings.add(check_ledger(volume, subject))
             run.check_levels(subject)
