@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from distributed.protocol.pickle import dumps
+from distributed.protocol.pickle import dumps, loads
 from hypothesis import settings
 
 from volseg.cli import main
@@ -60,16 +61,23 @@ def lines_model(toy_model, tmp_path_factory) -> Path:
     return write_lines(tmp_path_factory.mktemp("model") / "lines.safetensors", toy_model)
 
 
+def _do_far_away(task, packed, _):
+    return loads(dumps(task(loads(packed))))
+
+
 @pytest.fixture(autouse=True)
 def _all_could_run_elsewhere(monkeypatch):
-    """Check that whatever threads are given could be sent to workers of a cluster, too."""
+    """Check that what threads are given and give back could be sent to and fro, too."""
     from volseg.stages.threads import Threads
 
     send = Threads.send
 
     def checked(self, task, trials, arrived, *, on_gpu):
-        dumps((task, [t.item for t in trials]))
-        send(self, task, trials, arrived, on_gpu=on_gpu)
+        sent = loads(dumps(task))
+        for trial in trials:
+            item = dumps(trial.item)
+            received = partial(_do_far_away, sent, item)
+            send(self, received, [trial], arrived, on_gpu=on_gpu)
 
     monkeypatch.setattr(Threads, "send", checked)
 

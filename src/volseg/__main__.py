@@ -1,5 +1,26 @@
 """``python -m volseg`` is ``volseg``."""
 
+import os
+import sys
+
 from volseg.cli import main
 
-main()
+
+def run() -> None:
+    """Run a command as a process of its own."""
+    try:
+        main()
+    except SystemExit as ended:
+        from volseg.stages.threads import running
+
+        if not running():
+            raise
+        # a block was left, because it hangs or nobody wanted to wait for it: were Python to end as
+        # usual, its thread would be torn out of a library, and the process end by a signal
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1)
+
+
+if __name__ == "__main__":
+    run()

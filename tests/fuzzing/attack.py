@@ -201,7 +201,7 @@ def train_nothing(run: Any, *_: Any) -> None:
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Load what commands need, start the one cluster, and set limits."""
+    """Load what commands need, start the workers, and set limits."""
     import torch
 
     from volseg.stages.engine import EngineOptions, same_workers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import subprocess
 import sys
 import threading
 import time
@@ -12,8 +14,8 @@ import pytest
 
 from volseg.errors import BlockError, InputError, WorkError
 from volseg.stages import engine_run
-from volseg.stages.engine import EngineOptions, run_blocks
-from volseg.stages.threads import SWITCH_SECONDS
+from volseg.stages.engine import EngineOptions, run_blocks, same_workers
+from volseg.stages.threads import SWITCH_SECONDS, running
 
 STUCK = threading.Event()
 SEEN = []
@@ -33,10 +35,6 @@ def impatient(monkeypatch):
     monkeypatch.setattr(engine_run, "AHEAD_SECONDS", 0.05)
     monkeypatch.setattr(engine_run, "WATCH_SECONDS", 0.05)
     return EngineOptions(workers=2, block_seconds=0.05)
-
-
-def own_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("volseg-")]
 
 
 def hang_once(item):
@@ -81,24 +79,33 @@ def test_what_was_broken_off_is_finished_and_nothing_else_is_begun():
         run_blocks(refuse_later, range(1000), EngineOptions(workers=2), on_result=lambda *_: None)
     seen = len(SEEN)
     assert seen < 100
-    assert own_threads() == []
+    assert running() == []
     time.sleep(0.1)
     assert len(SEEN) == seen
+
+
+def lose(array):
+    """Raise an error whose frames hold an array."""
+    SEEN.append(weakref.ref(array))
+    raise OSError("the disk is away")
 
 
 def fail_with_much(item):
     """Fail with an array at hand; later, tell whether any of those is still there."""
     if item == 0:
-        much = np.zeros(1000)
-        SEEN.append(weakref.ref(much))
         try:
-            raise OSError("the disk is away")
+            lose(np.zeros(1000))
         except OSError as error:
             raise ValueError("unlucky") from error
+    if item == 1:
+        try:
+            lose(np.zeros(1000))
+        except OSError as error:
+            raise ExceptionGroup("unlucky too", [error]) from KeyError()
     return [r() is not None for r in SEEN]
 
 
-def test_a_failed_block_keeps_no_arrays():
+def test_failed_blocks_keep_no_arrays():
     kept = []
     with pytest.raises(BlockError, match="unlucky"):
         run_blocks(
@@ -107,20 +114,125 @@ def test_a_failed_block_keeps_no_arrays():
             EngineOptions(workers=1),
             on_result=lambda _, found: kept.extend(found),
         )
-    assert len(SEEN) == 3
+    assert len(SEEN) == 6
     assert kept
     assert not any(kept)
 
 
-def test_what_is_changed_for_the_threads_is_changed_back():
-    before = sys.getswitchinterval()
+def blame_itself(_):
+    error = OSError("it is its own reason")
+    raise error from error
+
+
+def test_an_error_may_be_its_own_reason():
+    with pytest.raises(BlockError, match="its own reason"):
+        run_blocks(blame_itself, [1], EngineOptions(workers=1), on_result=lambda *_: None)
+
+
+def switch_seconds(_):
+    return sys.getswitchinterval()
+
+
+def test_python_switches_threads_soon():
     found = []
     run_blocks(
-        lambda _: sys.getswitchinterval(),
+        switch_seconds,
         range(3),
         EngineOptions(workers=1),
         on_result=lambda _, seconds: found.append(seconds),
     )
     assert found == pytest.approx([SWITCH_SECONDS] * 3)
-    assert sys.getswitchinterval() == before
-    assert own_threads() == []
+
+
+def test_threads_are_started_as_they_are_needed(monkeypatch):
+    most = []
+    run_blocks(
+        abs,
+        range(-4, 0),
+        EngineOptions(workers=10_000),
+        on_result=lambda *_: most.append(len(running())),
+    )
+    assert max(most) <= 4
+
+    def start(thread):
+        if len(running()) == 2:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    real = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    results = []
+    options = EngineOptions(workers=8)
+    run_blocks(switch_seconds, range(30), options, on_result=lambda i, _: results.append(i))
+    assert sorted(results) == list(range(30))
+    monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError()))
+    with pytest.raises(WorkError, match="no thread can be started"):
+        run_blocks(abs, [1], options, on_result=lambda *_: None)
+
+
+def test_threads_that_have_ended_are_an_error():
+    options = EngineOptions(workers=1)
+    with same_workers(options):
+        context = contextvars.copy_context()
+    with pytest.raises(WorkError, match="have ended"):
+        context.run(run_blocks, abs, [1], options, on_result=lambda *_: None)
+
+
+def broken():
+    yield 1
+    raise PermissionError("no such folder for you")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_items_is_told_as_it_is(workers):
+    options = EngineOptions(workers=workers)
+    with pytest.raises(PermissionError, match="for you"):
+        run_blocks(abs, broken(), options, on_result=lambda *_: None)
+    assert running() == []
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import torch
+from volseg import cli
+from volseg.cli.session import with_session
+from volseg.stages import threads
+from volseg.stages.engine import EngineOptions, run_blocks, same_workers
+
+threads.SILENT_SECONDS, threads.CLOSE_SECONDS = 0.1, float(sys.argv.pop())
+begun = threading.Event()
+
+def work(_):
+    begun.set()
+    image, weights = torch.zeros(1, 16, 400, 400), torch.zeros(16, 16, 3, 3)
+    while True:
+        torch.nn.functional.conv2d(image, weights)
+
+def interrupt():
+    begun.wait()
+    for _ in range(int(times)):
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+times = sys.argv.pop()
+cli.stats_command.callback = with_session(
+    lambda session, **_: run_blocks(work, range(9), EngineOptions(workers=2), on_result=print)
+)
+threading.Thread(target=interrupt, daemon=True).start()
+from volseg.__main__ import run
+run()
+"""
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(1, 0.5), (2, 60)])
+def test_an_interrupted_command_ends_although_blocks_run(tmp_path, times, seconds):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "stats", str(tmp_path), str(times), str(seconds)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.endswith("error: interrupted; run the same command again to resume\n")
+    assert "warning: waiting for the blocks that run" in done.stderr

@@ -68,6 +68,17 @@ def _send_soon(client: Client) -> None:
         sender.waker.set()  # for what may wait already
 
 
+@contextmanager
+def _connected() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # of the connection: a task's own comes back with its item
+        raise WorkError(
+            f"the connection to the scheduler is lost ({error}); what is done is on record, and "
+            f"the same command again does the rest"
+        ) from error
+
+
 class DaskWorkers:
     """What `volseg.stages.engine_run.Run` needs of a cluster; see `Workers` there."""
 
@@ -77,6 +88,7 @@ class DaskWorkers:
         self.client = client
         self._announced = False
 
+    @_connected()
     def send(
         self,
         task: Callable[[Any], Any],
@@ -93,6 +105,7 @@ class DaskWorkers:
             trial.handle = future
             future.add_done_callback(lambda _, done=trial: arrived.put(done))
 
+    @_connected()
     def collect(self, trials: Sequence[Trial[Any]]) -> None:
         """Fetch what has come back, all in one message."""
         finished = [t for t in trials if t.handle.status == "finished"]
@@ -103,6 +116,7 @@ class DaskWorkers:
             error = trial.handle.exception() if trial.handle.status == "error" else None
             trial.error = error or RuntimeError(f"the task was {trial.handle.status}")
 
+    @_connected()
     def count(self, *, on_gpu: bool) -> int:
         """Count the workers' threads; where some announce a GPU and it is needed, only theirs."""
         if not on_gpu:
@@ -121,6 +135,7 @@ class DaskWorkers:
                 f"record, and the same command again does the rest"
             )
 
+    @_connected()
     def give_up(self, trial: Trial[Any]) -> bool:
         """Forget a trial that hangs, and restart its worker if that can be done."""
         key = trial.handle.key

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from volseg.blocks import Block
 from volseg.errors import BlockError, InputError, ParameterError, WorkError
 from volseg.stages.clusters import ClusterOptions
-from volseg.stages.engine_run import Run, Trial, Workers
+from volseg.stages.engine_run import Run, Workers
 from volseg.stages.memory import keep_freed_memory
 from volseg.stages.threads import threads
 
@@ -30,7 +30,7 @@ class EngineOptions:
     Attributes
     ----------
     workers : parallel tasks in this process, where nothing else runs them; one per core by default.
-    scheduler : address of a running Dask scheduler to use in place of an own cluster.
+    scheduler : address of a running Dask scheduler to use in place of threads of this process.
     cluster : a cluster to start in place of that; None for threads of this process.
     block_seconds : how long a block may take before its worker is taken to hang.
     """
@@ -149,14 +149,14 @@ def run_blocks(
     BlockError
         If any item failed, after all others were done; it lists them.
     WorkError
-        If the scheduler is lost.
+        If the scheduler is lost, or all workers hang.
     InputError
         If a task found the input unusable: the same for every block, so the run stops at once.
     """
     with _workers(options) as workers:
         run = Run(workers, options.block_seconds, task, iter(items), on_gpu)
         try:
-            while (trial := _waited(run)) is not None:
+            while (trial := run.wait()) is not None:
                 if trial.error is None:
                     run.urgent.extend(on_result(trial.item, trial.result) or ())
                 elif isinstance(trial.error, InputError):
@@ -182,16 +182,6 @@ def naming(missing: Callable[[], Iterable[Block]]) -> Iterator[None]:
         yield
     except WorkError as error:
         raise BlockError(str(error), tuple(missing())) from error
-
-
-def _waited(run: Run[Item]) -> Trial[Item] | None:
-    try:
-        return run.wait()
-    except OSError as error:  # of the connection: a task's own comes back with its item
-        raise WorkError(
-            f"the connection to the scheduler is lost ({error}); what is done is on record, and "
-            f"the same command again does the rest"
-        ) from error
 
 
 def _blocks_of(failures: list[tuple[Any, BaseException]]) -> tuple[Block, ...]:

@@ -124,7 +124,7 @@ class Run(Generic[Item]):
                 continue
             while not self._arrived.empty():
                 trials.append(self._arrived.get())
-            self._receive([t for t in trials if not t.given_up])
+            self._receive([t for t in trials if t in self._running])  # others were given up
 
     def leave(self) -> None:
         """Let go of what is under way, if the work was broken off."""

@@ -93,7 +93,7 @@ def _count(array: StoredArray, engine: EngineOptions, progress: Progress) -> NDA
     progress.start(math.prod(array.shape), "voxels", "counting intensities")
     try:
         if max(grid.counts) == 1:
-            # not worth a cluster's time
+            # not worth the workers' time
             block = grid.block((0, 0, 0))
             on_result(block, task(block))
         else:

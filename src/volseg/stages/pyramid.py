@@ -72,7 +72,7 @@ def build_pyramid(
             task = reduce_task(image, k, label=label)
             blocks = list(Grid(task.coarse.shape, task.coarse.shard).blocks())
             if len(blocks) == 1:
-                # and so have all coarser ones: they are not worth a cluster's time
+                # and so have all coarser ones: not worth the workers' time
                 progress.advance(task(blocks[0]))
                 continue
             run_blocks(task, blocks, options, on_result=lambda _, n: progress.advance(n))

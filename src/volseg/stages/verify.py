@@ -289,7 +289,7 @@ class VerifyRun:
         self.progress.start(math.prod(grid.shape), "voxels", f"verifying {title}")
         try:
             if max(grid.counts) == 1:
-                # not worth a cluster's time
+                # not worth the workers' time
                 block = grid.block((0, 0, 0))
                 on_result(block, task(block))
                 return
