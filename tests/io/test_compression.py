@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from volseg.io.compression import Decoder, Encoder, pack, unpack
+from volseg.io.compression import LZ4, ZSTD, Decoder, Encoder, pack, packer, unpack, unpacker
 
 
 def test_what_is_packed_comes_back():
@@ -41,3 +41,43 @@ def test_damage_is_a_value_error():
     for bad in (b"", b"nonsense", packed[:20], packed[: len(packed) // 2], packed + packed):
         with pytest.raises(ValueError, match=r"decompressed|bytes"):
             unpack(bad, 40000)
+
+
+@pytest.mark.parametrize("compression", [ZSTD, LZ4])
+@pytest.mark.parametrize("kind", ["u1", "<u4", "<u8"])
+def test_chunks_come_back(compression, kind):
+    chunk = np.random.default_rng(0).integers(0, 3, 6000).astype(kind)
+    again = unpacker(compression, chunk.nbytes)
+    for content in (chunk, np.zeros_like(chunk)):
+        packed = packer(compression, chunk.itemsize)(content.data)
+        # as they lie in a shard: a part of what was read
+        assert again(memoryview(b"." + packed + b".")[1:-1]) == content.tobytes()
+
+
+@pytest.mark.parametrize("compression", [ZSTD, LZ4])
+def test_damaged_chunks_are_a_value_error(compression):
+    chunk = np.random.default_rng(0).integers(0, 3, 6000).astype("<u4")
+    packed, again = packer(compression, 4)(chunk.data), unpacker(compression, chunk.nbytes)
+    for bad in (b"", b"nonsense", packed[:16], packed[:20], packed[:-1], packed + b"."):
+        with pytest.raises(ValueError, match=r"decompressed|bytes"):
+            again(bad)
+    for size in (0, 100, 2 * chunk.nbytes):
+        with pytest.raises(ValueError, match=r"decompressed|bytes"):
+            unpacker(compression, size)(packed)
+
+
+def test_a_frame_of_lz4_is_not_believed_whatever_it_says():
+    chunk = np.random.default_rng(0).integers(0, 3, 6000).astype("<u4")
+    packed, again = packer(LZ4, 4)(chunk.data), unpacker(LZ4, chunk.nbytes)
+    chance = np.random.default_rng(1)
+    refused = 0
+    for _ in range(2000):
+        bad = bytearray(packed)
+        for place in chance.integers(0, len(bad) if chance.random() < 0.5 else 40, 3):
+            bad[place] = chance.integers(256)
+        try:
+            # what a checksum did not stop may hold anything, but as much as it should
+            assert len(again(bytes(bad))) == chunk.nbytes
+        except ValueError:
+            refused += 1
+    assert refused > 100

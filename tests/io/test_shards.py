@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from volseg.blocks import Grid, full_roi
 from volseg.errors import StorageError
 from volseg.io.arrays import ArraySpec, create_array, open_array
+from volseg.io.compression import LZ4, ZSTD
 from volseg.io.shards import ChunkReader, encode_chunks, stores_chunks, write_shard
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
@@ -23,7 +24,7 @@ sides = st.tuples(*[st.integers(1, 9)] * 3)
 def write_all(array, whole):
     """Write an array shard by shard and chunk by chunk."""
     for shard in Grid(array.shape, array.shard).blocks():
-        chunks = encode_chunks(whole[shard.core], array.chunk, (0, 0, 0))
+        chunks = encode_chunks(whole[shard.core], array, (0, 0, 0))
         write_shard(array, shard.index, chunks)()
 
 
@@ -32,15 +33,17 @@ def write_all(array, whole):
     chunk=st.tuples(*[st.integers(1, 4)] * 3),
     multiple=st.tuples(*[st.integers(1, 3)] * 3),
     dtype=st.sampled_from(["uint8", "uint32", "uint64"]),
+    compression=st.sampled_from([ZSTD, LZ4]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_two_other_libraries_read_what_was_written(
-    shape, chunk, multiple, dtype, seed, tmp_path_factory
+    shape, chunk, multiple, dtype, compression, seed, tmp_path_factory
 ):
     shard = tuple(c * m for c, m in zip(chunk, multiple, strict=True))
     array = create_array(
-        tmp_path_factory.mktemp("shards") / "a", ArraySpec(shape, dtype, chunk, shard)
+        tmp_path_factory.mktemp("shards") / "a", ArraySpec(shape, dtype, chunk, shard, compression)
     )
+    assert open_array(array.path) == array
     rng = np.random.default_rng(seed)
     whole = rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
     whole *= rng.random(shape) < 0.1
@@ -67,8 +70,10 @@ def test_what_is_empty_takes_no_room(tmp_path):
     assert not array[:].any()
 
 
-def test_every_damaged_byte_is_noticed(tmp_path):
-    array = create_array(tmp_path / "a", ArraySpec((4, 8, 8), "uint32", (4, 4, 4), (4, 8, 8)))
+@pytest.mark.parametrize("compression", [ZSTD, LZ4])
+def test_every_damaged_byte_is_noticed(tmp_path, compression):
+    spec = ArraySpec((4, 8, 8), "uint32", (4, 4, 4), (4, 8, 8), compression)
+    array = create_array(tmp_path / "a", spec)
     whole = np.random.default_rng(0).integers(1, 99, (4, 8, 8)).astype(np.uint32)
     write_all(array, whole)
     file = tmp_path / "a" / "c" / "0" / "0" / "0"

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConflictError, ShapeError, StorageError, VolumeError
 from volseg.io.attributes import parse_json
-from volseg.io.compression import LEVEL
+from volseg.io.codecs import codec_chain, find_compression
+from volseg.io.compression import ZSTD
 from volseg.io.locations import kvstore_spec, reason
 from volseg.types import Roi, Zyx
 
@@ -40,12 +41,14 @@ class ArraySpec:
     shape, dtype : of the array.
     chunk : the stored, compressed unit.
     shard : the written unit, whole chunks.
+    compression : of the chunks, see `volseg.io.compression`.
     """
 
     shape: Zyx
     dtype: str
     chunk: Zyx
     shard: Zyx
+    compression: str = ZSTD
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
@@ -64,6 +67,7 @@ class StoredArray:
     path : folder of the array.
     shape, dtype, chunk, shard : as seen; without sharding the shard is the chunk.
     leading : number of leading axes of length one that are hidden.
+    compression : of the chunks, in an array of the form that `create_array` gives; else None.
     """
 
     path: Path
@@ -72,6 +76,7 @@ class StoredArray:
     chunk: Zyx
     shard: Zyx
     leading: int = 0
+    compression: str | None = None
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a box, given as up to three slices.
@@ -131,7 +136,7 @@ def fit_spec(
 
 
 def create_array(path: Path, spec: ArraySpec) -> StoredArray:
-    """Create an empty Zarr v3 array: sharded, zstd, a checksum for every chunk.
+    """Create an empty Zarr v3 array: sharded, compressed, a checksum for every chunk.
 
     Raises
     ------
@@ -142,26 +147,14 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
     """
     if path.exists():
         raise ConflictError(f"{path} exists already")
-    index = [_codec("bytes", endian="little"), _codec("crc32c")]
-    inner = [
-        _codec("bytes", endian="little"),
-        _codec("zstd", level=LEVEL, checksum=False),
-        _codec("crc32c"),
-    ]
-    sharding = _codec(
-        "sharding_indexed",
-        chunk_shape=spec.chunk,
-        codecs=inner,
-        index_codecs=index,
-        index_location="end",
-    )
+    dtype = np.dtype(spec.dtype)
     metadata = {
         "shape": spec.shape,
         "data_type": spec.dtype,
         "fill_value": 0,
         "dimension_names": ["z", "y", "x"],
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": spec.shard}},
-        "codecs": [sharding],
+        "codecs": codec_chain(spec.compression, spec.chunk, dtype.itemsize),
     }
     store = {"driver": "zarr3", "kvstore": kvstore_spec(path)}
     try:
@@ -169,11 +162,7 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
         forget_opened()  # another array may have stood at this path before
     except (ValueError, OSError, RuntimeError) as error:
         raise StorageError(f"cannot create {path}: {reason(path, error)}") from error
-    return StoredArray(path, spec.shape, np.dtype(spec.dtype), spec.chunk, spec.shard)
-
-
-def _codec(name: str, **configuration: Any) -> dict[str, Any]:
-    return {"name": name, "configuration": configuration} if configuration else {"name": name}
+    return StoredArray(path, spec.shape, dtype, spec.chunk, spec.shard, 0, spec.compression)
 
 
 def open_array(path: Path) -> StoredArray:
@@ -217,6 +206,7 @@ def open_array(path: Path) -> StoredArray:
         _zyx(chunk[leading:]),
         _zyx(shard[leading:]),
         leading,
+        find_compression(store.spec().to_json().get("metadata")),
     )
 
 

@@ -1,9 +1,8 @@
 """Read and write shards chunk by chunk, for those who work on a block piece by piece.
 
-What `volseg.io.arrays.create_array` creates, so one codec chain only: little-endian bytes, zstd and
-a CRC-32C for each chunk; offsets and lengths of the chunks with a CRC-32C at the end of the shard.
-A block of labels is made from its runs, and measured, faster by far while what is worked on stays
-in the processor's cache. Source: Zarr v3, ``sharding_indexed``.
+What `volseg.io.arrays.create_array` creates, so one chain of codecs only (`volseg.io.codecs`). A
+block of labels is made from its runs, and measured, faster by far while what is worked on stays in
+the processor's cache.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ from numpy.typing import NDArray
 from volseg.blocks import Grid
 from volseg.errors import StorageError
 from volseg.io.arrays import StoredArray, describe
-from volseg.io.attributes import parse_json
-from volseg.io.compression import LEVEL, Decoder, Encoder, pack, unpack
+from volseg.io.compression import ZSTD, Data, packer, unpacker
 from volseg.io.locations import as_remote, kvstore_spec, reason
 from volseg.types import Roi, Zyx
 
@@ -41,34 +39,33 @@ READ_AHEAD = 1 << 15
 """Bytes that are read at least: many chunks of labels, less than one of most images."""
 ROW, MOST_OPEN = 1024, 16
 """A reader keeps open the shards along so many voxels of x, and two more, but no more than this."""
-INNER, INDEX = ("bytes", "zstd", "crc32c"), ("bytes", "crc32c")
-"""The codecs of chunks, and of a shard's index."""
-KEYS = ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}})
 
 
-def encode_chunks(part: NDArray[Any], shape: Zyx, corner: Sequence[int]) -> dict[Zyx, bytes]:
+def encode_chunks(
+    part: NDArray[Any], array: StoredArray, corner: Sequence[int]
+) -> dict[Zyx, bytes]:
     """Encode a part of a shard, by the positions of its chunks in the shard; none that is all 0.
 
     Parameters
     ----------
     part : (z, y, x); less than whole chunks at the array's border, where zeros fill the rest
-    shape : of a chunk
+    array : for which, made by `volseg.io.arrays.create_array`
     corner : where in the shard the part begins, whole chunks
     """
-    encoded, encoder = {}, Encoder(LEVEL)
-    for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), shape).blocks():
+    encoded, pack = {}, packer(array.compression or ZSTD, array.dtype.itemsize)
+    for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), array.chunk).blocks():
         if part[chunk.core].max():
-            z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, shape, strict=True))
-            encoded[z, y, x] = _encode(part[chunk.core], shape, encoder)
+            z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, array.chunk, strict=True))
+            encoded[z, y, x] = _encode(part[chunk.core], array.chunk, pack)
     return encoded
 
 
-def _encode(chunk: NDArray[Any], shape: Zyx, encoder: Encoder) -> bytes:
+def _encode(chunk: NDArray[Any], shape: Zyx, pack: Callable[[Data], bytes]) -> bytes:
     """Encode a chunk as it is stored."""
     if chunk.shape != shape:
         pad = [(0, full - n) for n, full in zip(chunk.shape, shape, strict=True)]
         chunk = np.pad(chunk, pad)
-    packed = pack(np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<")).data, encoder)
+    packed = pack(np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<")).data)
     checksum: int = google_crc32c.value(packed)
     return packed + checksum.to_bytes(CHECKSUM, "little")
 
@@ -122,30 +119,7 @@ def stores_chunks(array: StoredArray) -> bool:
 
     One request for each chunk would be slow where each takes its time, so remote arrays are not.
     """
-    if as_remote(array.path) is not None:
-        return False
-    try:
-        found = parse_json((array.path / "zarr.json").read_text(encoding="utf-8"))
-        (sharding,) = found["codecs"]
-        stored = sharding["configuration"]
-        return (
-            sharding["name"] == "sharding_indexed"
-            and _are(stored["codecs"], INNER)
-            and _are(stored["index_codecs"], INDEX)
-            and stored.get("index_location", "end") == "end"
-            and not found["fill_value"]
-            and found["chunk_key_encoding"] in KEYS
-            and not found.get("storage_transformers")
-            and array.leading == 0
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _are(codecs: Sequence[Any], names: Sequence[str]) -> bool:
-    """Tell whether codecs are those of these names; numbers of one byte have no order."""
-    orders = {c.get("configuration", {}).get("endian", "little") for c in codecs}
-    return [c["name"] for c in codecs] == list(names) and orders == {"little"}
+    return bool(array.compression and array.leading == 0 and as_remote(array.path) is None)
 
 
 def stored_bytes(array: StoredArray, region: Roi) -> int:
@@ -173,8 +147,8 @@ class ChunkReader:
         self._chunk: Zyx | None = None
         self._decoded: NDArray[Any] | None = None
         self._dtype = array.dtype.newbyteorder("<")
-        self._bytes = math.prod(array.chunk) * array.dtype.itemsize
-        self._decoder = Decoder()
+        size = math.prod(array.chunk) * array.dtype.itemsize
+        self._unpack = unpacker(array.compression or ZSTD, size)
 
     def __call__(self, box: Roi) -> NDArray[Any] | None:
         """Read a box; None if all of its chunk is 0.
@@ -216,8 +190,7 @@ class ChunkReader:
         packed = None if shard is None else shard.read(row * width + chunk[2] % width)
         if packed is None:
             return None
-        content = unpack(packed, self._bytes, self._decoder)
-        return np.frombuffer(content, self._dtype).reshape(self.array.chunk)
+        return np.frombuffer(self._unpack(packed), self._dtype).reshape(self.array.chunk)
 
 
 class _Shard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from volseg.io.attributes import (
     read_node,
     write_group,
 )
+from volseg.io.compression import LZ4, ZSTD
 from volseg.io.locations import as_remote, remote_scratch
 from volseg.io.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
 from volseg.pyramid import pyramid_factors, reduced_shape
@@ -155,7 +156,8 @@ def create_image(
         fitted = fit_spec(shape, spec.dtype, spec.chunk, spec.shard)
         if label and k > 0:
             fitted = _matching(spec, shape, factors[min(k, MATCHED)]) or fitted
-        levels.append(create_array(path / str(k), spec if k == 0 else fitted))
+        stored = replace(spec if k == 0 else fitted, compression=LZ4 if label else ZSTD)
+        levels.append(create_array(path / str(k), stored))
     return Image(path, tuple(levels), tuple(map(_floats, factors)), voxel_size, dict(attributes))
 
 

@@ -184,7 +184,7 @@ class WriteBlock:
             labels = block.paint(corner, roi_shape(piece.core))
             if not labels.max():
                 continue
-            chunks |= encode_chunks(labels, self.labels.chunk, [s.start for s in piece.core])
+            chunks |= encode_chunks(labels, self.labels, [s.start for s in piece.core])
             if self.coarse:
                 small = reduce_labels(labels, (z, y, x))
                 at = (s.start // f for s, f in zip(piece.core, (z, y, x), strict=True))
@@ -195,7 +195,7 @@ class WriteBlock:
         for k, level in enumerate(self.coarse):
             if k:
                 reduced = reduce_labels(reduced, level.factor)
-            chunks = encode_chunks(reduced, level.array.chunk, (0, 0, 0))
+            chunks = encode_chunks(reduced, level.array, (0, 0, 0))
             waits.append(write_shard(level.array, shard.index, chunks))
         return waits
 

@@ -11,8 +11,10 @@ from volseg.io.weights import Card
 from volseg.models.registry import Architecture
 from volseg.types import Zyx
 
-CUBE = 192
+CUBE = 256
 """Least side of the tiles of a 2D network that looks along all three axes."""
+EDGE = 32
+"""Network voxels of reflected context that are enough for it where one tile holds an axis whole."""
 SAME_SCALE = 0.1
 """Voxel sizes closer than this (relative) to the model's are taken as equal."""
 THICK = 6.5
@@ -108,10 +110,22 @@ def build_lattice(
         if asked is not None:
             raise ParameterError(f"{rules} of {overlap}; found --tile {asked}")
         raise ModelError(f"{rules}; the card says {tile} that overlap by {overlap}")
+    if form.dimensions == 2 and form.stride[0] > 1:
+        overlap = _thin_overlap(shape, scales, tile, overlap, form.stride)
     z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
     sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
     axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
     return Lattice((axes[0], axes[1], axes[2]))
+
+
+def _thin_overlap(
+    shape: Zyx, scales: tuple[float, ...], tile: Zyx, overlap: Zyx, stride: Zyx
+) -> Zyx:
+    """Leave context out where one tile holds an axis whole, so that nothing is blended there."""
+    axes = zip(shape, scales, tile, overlap, stride, strict=True)
+    least = [(n / s, t, o, o - max(o - EDGE, 0) // step * step) for n, s, t, o, step in axes]
+    z, y, x = (edge if math.ceil(n) + 2 * edge <= t else o for n, t, o, edge in least)
+    return z, y, x
 
 
 def viewed_tile(card: Card, form: Architecture) -> tuple[Zyx, Zyx]:
