@@ -81,3 +81,9 @@ def test_a_frame_of_lz4_is_not_believed_whatever_it_says():
         except ValueError:
             refused += 1
     assert refused > 100
+
+
+def test_chunks_of_another_form_are_not_made():
+    for make in (packer, unpacker):
+        with pytest.raises(ValueError, match="zstd or lz4, found None"):
+            make(None, 4)

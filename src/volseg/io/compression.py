@@ -53,27 +53,40 @@ def unpack(packed: Data, size: int | None = None, decoder: Decoder | None = None
     return content
 
 
-def packer(compression: str, itemsize: int) -> Callable[[Data], bytes]:
+def packer(compression: str | None, itemsize: int) -> Callable[[Data], bytes]:
     """Make what compresses chunks, in one thread.
 
     Parameters
     ----------
     compression : `ZSTD` or `LZ4`
     itemsize : bytes of a voxel
+
+    Raises
+    ------
+    ValueError
+        If the compression is none of volseg's.
     """
+    _check(compression)
     if compression == LZ4:
         return partial(_pack_lz4, itemsize=itemsize)
     return partial(pack, encoder=Encoder(LEVEL))
 
 
-def unpacker(compression: str, size: int) -> Callable[[Data], bytes]:
+def unpacker(compression: str | None, size: int) -> Callable[[Data], bytes]:
     """Make what decompresses chunks of a known size, in one thread.
 
-    It raises `ValueError` for what is damaged, or holds something of another size.
+    It raises `ValueError` for what is damaged, or holds something of another size; so does this for
+    a compression that is none of volseg's.
     """
+    _check(compression)
     if compression == LZ4:
         return partial(_unpack_lz4, size=size)
     return partial(unpack, size=size, decoder=Decoder())
+
+
+def _check(compression: str | None) -> None:
+    if compression not in (ZSTD, LZ4):
+        raise ValueError(f"chunks are compressed by {ZSTD} or {LZ4}, found {compression}")
 
 
 def _pack_lz4(content: Any, itemsize: int) -> bytes:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from volseg.blocks import Grid
 from volseg.errors import StorageError
 from volseg.io.arrays import StoredArray, describe
-from volseg.io.compression import ZSTD, Data, packer, unpacker
+from volseg.io.compression import Data, packer, unpacker
 from volseg.io.locations import as_remote, kvstore_spec, reason
 from volseg.types import Roi, Zyx
 
@@ -52,7 +52,7 @@ def encode_chunks(
     array : for which, made by `volseg.io.arrays.create_array`
     corner : where in the shard the part begins, whole chunks
     """
-    encoded, pack = {}, packer(array.compression or ZSTD, array.dtype.itemsize)
+    encoded, pack = {}, packer(array.compression, array.dtype.itemsize)
     for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), array.chunk).blocks():
         if part[chunk.core].max():
             z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, array.chunk, strict=True))
@@ -148,7 +148,7 @@ class ChunkReader:
         self._decoded: NDArray[Any] | None = None
         self._dtype = array.dtype.newbyteorder("<")
         size = math.prod(array.chunk) * array.dtype.itemsize
-        self._unpack = unpacker(array.compression or ZSTD, size)
+        self._unpack = unpacker(array.compression, size)
 
     def __call__(self, box: Roi) -> NDArray[Any] | None:
         """Read a box; None if all of its chunk is 0.
