@@ -14,7 +14,7 @@ ZSTD, LZ4 = "zstd", "lz4"
 LEVEL = 1
 """Of Zstandard."""
 BLOSC_LEVEL = 5
-"""Of the frame's: how large its blocks are. LZ4 is the same at all levels but 9."""
+"""Of Blosc: how large a frame's blocks are, and how hard LZ4 looks."""
 HEADER = 16
 """Bytes at the beginning of a frame of Blosc: its sizes stand in the last twelve."""
 Decoder = zstandard.ZstdDecompressor
