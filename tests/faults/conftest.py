@@ -106,7 +106,7 @@ class Faults:
 
     def segment(self, volume: Path, *more: str) -> list[str]:
         """Say how the volume is segmented, in blocks of one shard."""
-        sizes = ["--block", "8,32,32", "--min-size", "4", "--threshold", "0.7"]
+        sizes = ["--block", "8,32,32", "--min-size", "4", "--threshold", "0.75"]
         network = ["--model", str(self.model), "--device", "cpu"]
         return ["segment", str(volume), *network, *sizes, "--json", *more]
 

@@ -72,7 +72,7 @@ def test_a_full_disk_while_labelling(faults, check_result, small_disk, left):
     volume = faults.volume(small_disk)
     assert faults.run(faults.segment(volume), faults.fault("label", "error"))[0] == 1
     filling = fill(small_disk, left)
-    rules = ["--min-size", "4", "--threshold", "0.7", "--block", "8,32,32", "--json"]
+    rules = ["--min-size", "4", "--threshold", "0.75", "--block", "8,32,32", "--json"]
     status, _, errors = faults.run(["label", str(volume), *rules])
     assert status == 1, errors
     assert full(errors)
