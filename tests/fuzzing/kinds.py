@@ -94,21 +94,20 @@ def models() -> dict[str, Kind]:
     import mutators as m
     import seeds as s
 
-    imported = ["models", "import", "--output", "OUT/in", "--trust-torchscript"]
+    imported = ["models", "import", "--output", "OUT/in"]
     modelled = [
         ["models", "show", TOY],
         ["segment", VOLUME, "--model", TOY, "--dry-run"],
         ["segment", VOLUME, "--model", TOY],
         ["models", "export", TOY, "--format", "torchscript", "--output", "OUT/toy.pt"],
     ]
-    of_package = [[*imported, "IN/own"], [*imported, "IN/foreign", "--voxel-size", "5"]]
-    zipped = [[*imported, "IN/own.zip"], [*imported, "IN/foreign.zip", "--voxel-size", "5"]]
+    of_package, zipped = [[*imported, "IN/own"]], [[*imported, "IN/own.zip"]]
     return {
         "cards": Kind(s.make_models, {"toy.json": m.change_json}, modelled),
         "weights": Kind(s.make_models, {"toy.safetensors": m.change_safetensors}, modelled, True),
-        "descriptions": Kind(s.make_packages, {"*/bioimageio.yaml": m.change_yaml}, of_package),
-        "packages": Kind(s.make_packages, {"own.zip": m.change_zip, "foreign.zip": m.flip}, zipped),
-        "states": Kind(s.make_packages, {"own/weights.pt": m.change_zip}, of_package[:1], True),
+        "descriptions": Kind(s.make_packages, {"own/bioimageio.yaml": m.change_yaml}, of_package),
+        "packages": Kind(s.make_packages, {"own.zip": m.change_zip}, zipped),
+        "states": Kind(s.make_packages, {"own/weights.pt": m.change_zip}, of_package, True),
     }
 
 

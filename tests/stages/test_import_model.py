@@ -6,7 +6,6 @@ import io
 import os
 import zipfile
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,16 +14,11 @@ from volseg.errors import ConflictError, ModelError
 from volseg.io.packages import open_package
 from volseg.io.state_dicts import read_state_dict
 from volseg.io.weights import load_card, load_weights, save_weights
-from volseg.models.program import Adapter, Affine, Clip, Standardise, load_program, serialise
 from volseg.stages.export_model import export_model
-from volseg.stages.export_network import load_network
-from volseg.stages.import_model import import_model
-from volseg.stages.import_options import ImportOptions
-from volseg.stages.predict_block import NetworkChoice, _load_predictor
+from volseg.stages.import_model import ImportOptions, import_model
 
 yaml = pytest.importorskip("yaml")
 PLAIN = ImportOptions()
-TRUSTED = ImportOptions(trust_torchscript=True)
 
 
 @pytest.fixture(scope="session")
@@ -70,11 +64,11 @@ def saved(value):
     return buffer.getvalue()
 
 
-def refused(path, tmp_path, match, options=PLAIN):
+def refused(path, tmp_path, match):
     """Import, and see that nothing is left of it."""
     before = sorted(str(p) for p in tmp_path.rglob("*"))
     with pytest.raises(ModelError, match=match):
-        import_model(path, tmp_path / "out" / "deep", options)
+        import_model(path, tmp_path / "out" / "deep", PLAIN)
     assert sorted(str(p) for p in tmp_path.rglob("*") if p.name != "out") == before
 
 
@@ -235,7 +229,7 @@ def test_changed_weights_are_refused(changed, tmp_path):
         ({"width": 10**6}, "width must be 1 to 1024"),
         ({"width": "8"}, "width must be"),
         ({"architecture": "nonesuch"}, "no architecture"),
-        ({"architecture": "torchscript"}, "can only segment"),
+        ({"architecture": "torchscript"}, "no architecture"),
         ({"name": "../up"}, "a file's name"),
         ({"tile": [1, 2]}, "three sizes"),
         ({"tile": 3}, "not valid"),
@@ -284,87 +278,30 @@ def test_files_that_are_no_packages_are_refused(tmp_path):
     refused(tmp_path / "b.zip", tmp_path, r"neither bioimageio\.yaml nor rdf\.yaml")
 
 
-def test_programs_are_run_only_for_those_who_trust_them(changed, tmp_path):
-    refused(changed(foreign), tmp_path, "code and can read and write files")
+@pytest.mark.parametrize(
+    ("forms", "known", "match"),
+    [
+        (["torchscript"], False, "has weights as torchscript and no entries of volseg"),
+        (["torchscript"], True, "has weights as torchscript and no state dict"),
+        (["pytorch_state_dict", "torchscript"], False, "as pytorch_state_dict, torchscript and no"),
+        ([], False, "has weights as nothing"),
+    ],
+)
+def test_packages_of_other_networks_are_refused(
+    changed, tmp_path, monkeypatch, forms, known, match
+):
+    """Neither their TorchScript nor their state dict is opened."""
+
+    def edit(description):
+        if not known:
+            foreign(description)
+        weights = description["weights"]
+        description["weights"] = {form: weights[form] for form in forms}
+
+    monkeypatch.setattr(torch.jit, "load", None)
+    monkeypatch.setattr(torch, "load", None)
+    refused(changed(edit), tmp_path, rf"{match}.*expected.*does not run; .*`volseg train`")
 
 
-def test_a_foreign_program_gives_what_its_network_gives(changed, toy_model, tmp_path):
-    report = import_model(changed(foreign), tmp_path / "out", TRUSTED)
-    card = report.card
-    assert (card.name, card.architecture) == ("volseg-toy", "torchscript")
-    assert (card.tile, card.overlap) == ((80, 160, 160), (4, 8, 8))
-    assert card.voxel_size == (5.0, 5.0, 5.0)
-    assert card.preprocessing == load_card(toy_model).preprocessing
-    choice = NetworkChoice(str(report.output), "cpu", "bfloat16")
-    with pytest.raises(ModelError, match="--trust-torchscript"):
-        _load_predictor(choice)
-    mine = NetworkChoice(str(toy_model), "cpu", "float32")
-    theirs = NetworkChoice(str(report.output), "cpu", "bfloat16", trust_torchscript=True)
-    x = np.random.default_rng(0).uniform(-1, 1, (12, 32, 32)).astype(np.float32)
-    assert np.abs(_load_predictor(mine)(x) - _load_predictor(theirs)(x)).max() < 1e-5
-    # sizes that the network does not take are filled up, and cut off again
-    assert _load_predictor(theirs)(x[:9, :, :21]).shape == (9, 32, 21)
-    with pytest.raises(ModelError, match="can only segment"):
-        load_network(report.output)
-
-
-def test_programs_that_cannot_be_fed_are_refused(changed, tmp_path):
-    def first(kind, **kwargs):
-        def edit(d):
-            foreign(d)
-            d["inputs"][0]["preprocessing"] = [{"id": kind, "kwargs": kwargs}]
-
-        return edit
-
-    def put(where, name, value):
-        def edit(d):
-            foreign(d)
-            d[where][0][name] = value
-
-        return edit
-
-    def no_program(d):
-        foreign(d)
-        del d["weights"]["torchscript"]
-
-    for edit, match in (
-        (first("fixed_zero_mean_unit_variance", mean=1, std=2), "must first be scaled"),
-        (first("scale_range", axes=["y", "x"]), "must be scaled over"),
-        (put("outputs", "postprocessing", [{"id": "softmax"}]), "a sigmoid only"),
-        (put("inputs", "axes", [{"type": "batch"}]), "axes must be"),
-        (put("inputs", "axes", 3), "describes no axes"),
-        (put("inputs", "preprocessing", 3), "makes no sense"),
-        (first("scale_range", min_percentile="low"), "makes no sense"),
-        (lambda d: (foreign(d), d.update(inputs=[])), "one input"),
-        (no_program, "no TorchScript weights"),
-    ):
-        refused(changed(edit), tmp_path, match, TRUSTED)
-
-
-def test_damaged_programs_are_refused(changed, tmp_path):
-    def edit(d):
-        foreign(d)
-        without_hashes(d)
-
-    path = changed(edit, {"weights.torchscript.pt": b"nothing"})
-    refused(path, tmp_path, "no TorchScript program", TRUSTED)
-
-
-class Twice(torch.nn.Module):
-    def forward(self, x):
-        return torch.cat([x, 2 * x], 1)
-
-
-def test_adapters_choose_a_channel_and_prepare_intensities():
-    before = [Standardise(1e-6), Affine(2, 1), Clip(-1, 2)]
-    adapter = Adapter(Twice(), before, [(4, 4), (6, 0)], 1, probabilities=False)
-    x = torch.rand(2, 1, 5, 6)
-    flat = x.flatten(1)
-    scaled = (x - flat.mean(1).reshape(2, 1, 1, 1)) / flat.std(1, unbiased=False).reshape(
-        2, 1, 1, 1
-    )
-    wanted = 2 * (2 * scaled + 1).clamp(-1, 2)
-    found = load_program({"program": serialise(adapter)}, trusted=True)(x)
-    # sizes are filled up after the intensities were looked at
-    assert torch.allclose(found, wanted, atol=1e-4)
-    assert found.shape == (2, 1, 5, 6)
+def test_weights_that_are_no_mapping_are_refused(changed, tmp_path):
+    refused(changed(lambda d: d.update(weights=3)), tmp_path, "has weights as nothing")

@@ -261,11 +261,6 @@ def test_networks_without_centerlines_are_refused_and_those_with_are_named(
     save_weights(path, network.state_dict(), card_content(toy_model, architecture="emnet-single"))
     with pytest.raises(ModelError, match=r"emnet-single give no centerlines.* emnet, emnet-paper"):
         predict(volume, options(str(path)), NoProgress())
-    program = tmp_path / "program.safetensors"
-    weights = {"program": torch.zeros(3, dtype=torch.uint8)}
-    save_weights(program, weights, card_content(toy_model, architecture="torchscript"))
-    with pytest.raises(ModelError, match="TorchScript programs give no centerlines"):
-        predict(volume, options(str(program)), NoProgress())
     assert not (volume / "probabilities").exists()
 
 

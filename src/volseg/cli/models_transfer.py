@@ -91,30 +91,17 @@ def parse_overlap(text: str) -> Zyx:
     callback=lambda _context, _parameter, text: None if text is None else parse_overlap(text),
     help="Network voxels that neighbouring tiles share; 0 for none.",
 )
-@click.option(
-    "--trust-torchscript",
-    is_flag=True,
-    help="Run the program in PACKAGE; only if you trust where it is from.",
-)
-@click.option(
-    "--channel",
-    type=click.IntRange(min=0),
-    help="Channel of a program's output that is the foreground, counted from 0.",
-)
 @replace_option
 @with_session
 def import_command(session: Session, package: Path, output: Path, **options: Any) -> None:
-    """Make a model from PACKAGE, a BioImage.IO model on this disk.
+    """Make a model from PACKAGE, a BioImage.IO model that volseg exported.
 
-    PACKAGE is a zip, a folder, or the .yaml file in it. Nothing is fetched. What volseg exported
-    comes back exactly; of other packages, TorchScript weights can be used.
+    PACKAGE is a zip, a folder, or the .yaml file in it, on this disk. The same weights and card
+    come back. Nothing is fetched, and no program in a package is run.
     """
-    from volseg.stages.import_model import import_model
-    from volseg.stages.import_options import ImportOptions
+    from volseg.stages.import_model import ImportOptions, import_model
 
     report = import_model(package, output, ImportOptions(**options))
-    for note in report.notes:
-        session.note(f"note: {note}")
     session.result(report, _imported(report))
 
 

@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     "[default: xy; without --model, ortho where voxels are cubes]",
 )
 @click.option(
-    "--trust-torchscript", is_flag=True, help="Run a model that is a program; see docs/models.md."
-)
-@click.option(
     "--store-centerline",
     is_flag=True,
     help="Also write probabilities/NAME-centerline (EM-Net only); --split centerline does, too.",

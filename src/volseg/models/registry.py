@@ -138,17 +138,6 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def _no_network(_width: int) -> nn.Module:
-    raise ModelError("a TorchScript program can only segment: it is not built, trained or exported")
-
-
-PROGRAMS: dict[str, Architecture] = {
-    "torchscript": Architecture(_no_network, (1, 1, 1), (1, 1, 1)),
-    "torchscript2d": Architecture(_no_network, (1, 1, 1), (1, 1, 1), dimensions=2),
-}
-"""Networks whose weights are programs, see `volseg.models.program`; they fill sizes up."""
-
-
 def find_architecture(name: str) -> Architecture:
     """Look an architecture up.
 
@@ -158,7 +147,7 @@ def find_architecture(name: str) -> Architecture:
         If there is none of that name.
     """
     try:
-        return ARCHITECTURES[name] if name in ARCHITECTURES else PROGRAMS[name]
+        return ARCHITECTURES[name]
     except KeyError:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(f"no architecture is called {name!r}; there are: {known}") from None
@@ -174,11 +163,10 @@ def check_centerline(name: str) -> None:
     """
     if find_architecture(name).centerline:
         return
-    found = "TorchScript programs give" if name in PROGRAMS else f"networks of {name} give"
     able = ", ".join(sorted(n for n, form in ARCHITECTURES.items() if form.centerline))
     raise ModelError(
-        f"{found} no centerlines, only a mask; those of {able} give both: choose such a model, or "
-        "do without --store-centerline and --split centerline"
+        f"networks of {name} give no centerlines, only a mask; those of {able} give both: choose "
+        "such a model, or do without --store-centerline and --split centerline"
     )
 
 

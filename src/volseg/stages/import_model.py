@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from volseg.errors import ConflictError, ModelError, StorageError
 from volseg.io.bioimageio import CONFIG_VERSION, entry
@@ -16,11 +17,27 @@ from volseg.io.packages import Package, open_package, read_weights
 from volseg.io.state_dicts import file_limit, read_state_dict
 from volseg.io.weights import Card, save_weights
 from volseg.models.registry import find_architecture
-from volseg.stages.import_options import Draft, ImportOptions
-from volseg.stages.import_program import draft_program
+from volseg.types import VoxelSize, Zyx
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 WIDEST = 1024
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Settings that replace what a package says.
+
+    Attributes
+    ----------
+    voxel_size : nm, (z, y, x); None takes the package's.
+    tile, overlap : network voxels, (z, y, x); None takes the package's.
+    overwrite : replace a model that is already there.
+    """
+
+    voxel_size: VoxelSize | None = None
+    tile: Zyx | None = None
+    overlap: Zyx | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,12 +48,10 @@ class ImportReport:
     ----------
     output : the safetensors file, with its card beside it.
     card : as it was written.
-    notes : what the user should know.
     """
 
     output: Path
     card: Card
-    notes: tuple[str, ...]
 
 
 def import_model(path: Path, folder: Path, options: ImportOptions) -> ImportReport:
@@ -60,16 +75,13 @@ def import_model(path: Path, folder: Path, options: ImportOptions) -> ImportRepo
     package = open_package(path)
     description = package.describe()
     _check_kind(path, description)
-    own = _own_config(description)
+    own = _own_config(path, description)
     try:
-        if own is None:
-            draft = draft_program(package, description, options)
-        else:
-            draft = _draft_own(package, description, own)
+        tensors, card = _restore(package, description, own)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # values of a type that no description has
         raise ModelError(f"{package.description} of {path} makes no sense: {error}") from error
-    return _write(draft, folder, options)
+    return _write(tensors, card, folder, options)
 
 
 def _check_kind(path: Path, description: Mapping[str, Any]) -> None:
@@ -80,22 +92,37 @@ def _check_kind(path: Path, description: Mapping[str, Any]) -> None:
         )
 
 
-def _own_config(description: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    config = description.get("config")
-    own = config.get("volseg") if isinstance(config, dict) else None
+def _own_config(path: Path, description: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the entries that say which of volseg's networks the state dict belongs to."""
+    own = entry(description, "config", "volseg")
+    weights = description.get("weights")
+    forms = sorted(map(str, weights)) if isinstance(weights, dict) else []
     if own is None:
-        return None
+        raise _of_another_network(path, forms, "no entries of volseg (config.volseg)")
     if not isinstance(own, dict) or own.get("version") != CONFIG_VERSION:
         found = own.get("version") if isinstance(own, dict) else own
         raise ModelError(
             f"the package was written for volseg in version {found!r} of its entries, this one "
             f"reads version {CONFIG_VERSION}; use a newer volseg"
         )
+    if "pytorch_state_dict" not in forms:
+        raise _of_another_network(path, forms, "no state dict")
     return own
 
 
-def _draft_own(package: Package, description: Mapping[str, Any], own: Mapping[str, Any]) -> Draft:
-    """Restore a model that volseg exported."""
+def _of_another_network(path: Path, forms: Sequence[str], lacking: str) -> ModelError:
+    return ModelError(
+        f"{path} has weights as {', '.join(forms) or 'nothing'} and {lacking}, expected a package "
+        f"that volseg exported: a state dict, and the card that names its architecture. "
+        f"TorchScript and networks that come with their own code are programs, which volseg does "
+        f"not run; train one of its networks instead: `volseg train`"
+    )
+
+
+def _restore(
+    package: Package, description: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+    """Read the tensors and the card of a model that volseg exported."""
     card = own.get("card")
     if not isinstance(card, dict):
         raise ModelError(f"{package.description} has no card of volseg")
@@ -108,11 +135,13 @@ def _draft_own(package: Package, description: Mapping[str, Any], own: Mapping[st
         expected = architecture.build(width).state_dict()
     described = entry(description, "weights", "pytorch_state_dict")
     content = read_weights(package, described, file_limit(expected))
-    return Draft(read_state_dict(content, expected), card)
+    return read_state_dict(content, expected), card
 
 
-def _write(draft: Draft, folder: Path, options: ImportOptions) -> ImportReport:
-    card = dict(draft.card)
+def _write(
+    tensors: Mapping[str, Tensor], found: Mapping[str, Any], folder: Path, options: ImportOptions
+) -> ImportReport:
+    card = dict(found)
     for name in ("voxel_size", "tile", "overlap"):
         value = getattr(options, name)
         if value is not None:
@@ -128,7 +157,7 @@ def _write(draft: Draft, folder: Path, options: ImportOptions) -> ImportReport:
     try:
         check_tiles(card)
         folder.mkdir(parents=True, exist_ok=True)
-        return ImportReport(output, save_weights(output, draft.tensors, content), draft.notes)
+        return ImportReport(output, save_weights(output, tensors, content))
     except (ValueError, TypeError, KeyError) as error:
         _remove(folder, made=made)
         raise ModelError(f"the package's card is not valid: {error}") from error

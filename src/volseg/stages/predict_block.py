@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from volseg.blend import (
     Shares,
@@ -33,8 +32,7 @@ from volseg.models.inference import (
     choose_device,
     choose_precision,
 )
-from volseg.models.program import load_program
-from volseg.models.registry import PROGRAMS, Views, find_architecture
+from volseg.models.registry import Views, find_architecture
 from volseg.types import Floats, Roi, Zyx
 
 _NETWORK = threading.Lock()
@@ -81,7 +79,6 @@ class NetworkChoice:
     Attributes
     ----------
     model : path of the weights.
-    trust_torchscript : whether weights that are a program may be run.
     centerline : whether what the network says of centerlines is wanted, too.
     """
 
@@ -91,7 +88,6 @@ class NetworkChoice:
     tta: bool = False
     rotations: bool = False
     views: Views = "xy"
-    trust_torchscript: bool = False
     centerline: bool = False
 
 
@@ -253,17 +249,6 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
     card, device = load_card(choice.model), choose_device(choice.device)
     weights = load_weights(Path(choice.model), card)
     architecture = find_architecture(card.architecture)
-    if card.architecture in PROGRAMS:
-        # a program's constants are float32, whatever its weights would be turned into
-        return Predictor(
-            load_program(weights, trusted=choice.trust_torchscript).to(device),
-            device,
-            torch.float32,
-            architecture.dimensions,
-            tta=choice.tta,
-            rotations=choice.rotations,
-            views=choice.views,
-        )
     return build_predictor(
         architecture.build(card.width),
         weights,

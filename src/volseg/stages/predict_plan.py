@@ -22,12 +22,7 @@ from volseg.io.arrays import ArraySpec, fit_spec
 from volseg.io.volumes import Image, open_image, probabilities_path, volume_tone
 from volseg.io.weights import Card, find_weights, load_card
 from volseg.models.inference import choose_device, choose_precision
-from volseg.models.registry import (
-    PROGRAMS,
-    Views,
-    check_centerline,
-    find_architecture,
-)
+from volseg.models.registry import Views, check_centerline, find_architecture
 from volseg.stages.engine import EngineOptions
 from volseg.stages.intensities import check_counted
 from volseg.stages.predict_block import NetworkChoice
@@ -59,7 +54,6 @@ class PredictOptions:
     device, precision : see `volseg.models.inference`.
     tta, rotations, views : what probabilities are averaged over, see
         `volseg.models.inference.Predictor`.
-    trust_torchscript : run weights that are a program, see docs/models.md.
     store_centerline : write what the network says of centerlines as well.
     engine : workers and scheduler.
     overwrite : replace a different result.
@@ -76,7 +70,6 @@ class PredictOptions:
     tta: bool = False
     rotations: bool = False
     views: Views = "xy"
-    trust_torchscript: bool = False
     store_centerline: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
@@ -169,7 +162,7 @@ def plan_prediction(
         "shard": spec.shard,
         "averaged": [options.tta, options.rotations, options.views],
         "device": device,
-        "precision": "float32" if card.architecture in PROGRAMS else precision,
+        "precision": precision,
     }
     output = probabilities_path(volume, options.name)
     return PredictPlan(
@@ -267,7 +260,6 @@ def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:
         options.tta,
         options.rotations,
         options.views,
-        options.trust_torchscript,
         plan.store_centerline,
     )
 
