@@ -252,17 +252,7 @@ class Lattice:
 
     axes: tuple[AxisLattice, AxisLattice, AxisLattice]
 
-    def tiles(self, roi: Roi) -> Iterator[Zyx]:
-        """Yield the tiles that have a share in a region, in raster order."""
-        ranges = (a.reaching(s.start, s.stop) for a, s in zip(self.axes, roi, strict=True))
-        yield from itertools.product(*ranges)
-
     def support(self, tile: Zyx) -> Roi:
         """Find the region of the volume in which a tile has a share."""
         z, y, x = (slice(*a.support(k)) for a, k in zip(self.axes, tile, strict=True))
-        return z, y, x
-
-    def home(self, tile: Zyx) -> Zyx:
-        """Find the voxel whose block evaluates a tile."""
-        z, y, x = (a.home(k) for a, k in zip(self.axes, tile, strict=True))
         return z, y, x

@@ -117,8 +117,8 @@ def _with_units(basic: Summary, voxel_size: VoxelSize) -> Summary:
     )
 
 
-def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Find the exact confidence interval of the mean of a Poisson count.
+def poisson_interval(count: int) -> tuple[float, float]:
+    """Find the exact interval of `CONFIDENCE` for the mean of a Poisson count.
 
     Notes
     -----
@@ -134,7 +134,7 @@ def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float,
     """
     from scipy.special import gammaincinv
 
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low = float(gammaincinv(count, tail)) if count else 0.0
     return low, float(gammaincinv(count + 1, 1 - tail))
 

@@ -16,9 +16,6 @@ VoxelSize: TypeAlias = tuple[float, float, float]
 Roi: TypeAlias = tuple[slice, slice, slice]
 """A box in voxels; every slice has integer start and stop, and no step."""
 
-Raw: TypeAlias = NDArray[Any]
-"""Image intensities, shape (z, y, x), uint8, uint16, int16 or float32."""
-
 Probabilities: TypeAlias = NDArray[np.uint8]
 """uint8, shape (z, y, x), 0..255 standing for 0..1."""
 

@@ -36,5 +36,11 @@ def test_beyond_the_reach_it_is_zero_and_nothing_gives_nothing():
     mask = np.zeros((3, 3, 40), bool)
     mask[1, 1] = True
     assert centerline_proximity(mask).min(initial=1, where=mask) == 1
-    assert centerline_proximity(_tube(), reach=2.0)[10, 10, 24] == 0
+    z, y, _ = np.mgrid[:40, :40, :80]
+    thick = (z - 20) ** 2 + (y - 20) ** 2 <= 18**2
+    thick[..., :3] = thick[..., -3:] = False
+    column = centerline_proximity(thick)[:, 20, 40]
+    assert column[20] == 1
+    assert (column[6:35] > 0).all()
+    assert not column[:6].any()
     assert not centerline_proximity(np.zeros((4, 4, 4), bool)).any()

@@ -65,11 +65,6 @@ class EngineOptions:
         return self.scheduler is not None or queued
 
     @property
-    def lanes(self) -> int:
-        """The number of tasks that run side by side; for a running scheduler, a guess."""
-        return self.processes * self.threads
-
-    @property
     def processes(self) -> int:
         """The number of processes that run tasks, at most."""
         return 1 if self.cluster is None else self.cluster.workers

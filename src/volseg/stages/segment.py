@@ -191,7 +191,7 @@ def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:
     asked = engine.scheduler is not None or engine.cluster is not None
     if asked or gpus < 2 or options.device == "cpu":
         return engine
-    cores = max(engine.lanes // gpus, 1)
+    cores = max(engine.threads // gpus, 1)
     return replace(engine, workers=None, cluster=ClusterOptions(workers=gpus, cores=cores, gpus=1))
 
 

@@ -200,7 +200,8 @@ def measure(
     sums : of the whole volume
     areas : int64, voxels of objects in each slice
     """
-    grid = plan_blocks(task.source, engine.lanes)
+    workers = engine.processes * engine.threads
+    grid = plan_blocks(task.source, workers)
     kept: list[ObjectSums] = []
     areas = np.zeros(grid.shape[0], np.int64)
     progress.start(math.prod(grid.shape), "voxels", "measuring")
@@ -215,7 +216,7 @@ def measure(
         return []
 
     try:
-        blocks = order_blocks(task.source, grid, engine.lanes)
+        blocks = order_blocks(task.source, grid, workers)
         run_blocks(task, blocks, engine, on_result=on_result)
     finally:
         progress.finish()

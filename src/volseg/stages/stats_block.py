@@ -22,12 +22,12 @@ from volseg.types import Roi, Zyx
 SLAB_VOXELS = 1 << 24
 """Of what is read slab by slab, because its chunks are of another form than volseg's."""
 LARGEST_BLOCK: Zyx = (512, 1024, 1024)
-BLOCKS_PER_LANE = 4
+BLOCKS_PER_WORKER = 4
 MOST_SHARDS = 1 << 12
 """Of which the sizes are looked up, one by one, before anything begins."""
 
 
-def plan_blocks(source: LabelSource, lanes: int) -> Grid:
+def plan_blocks(source: LabelSource, workers: int) -> Grid:
     """Choose blocks that are large, for halos are read twice, but enough for all workers."""
     unit, longest = source.block, LARGEST_BLOCK
     if not reads_chunks(source.array):
@@ -40,19 +40,19 @@ def plan_blocks(source: LabelSource, lanes: int) -> Grid:
     while True:
         z, y, x = (n * u for n, u in zip(size, unit, strict=True))
         grid = Grid(source.shape, (z, y, x))
-        if max(size) == 1 or math.prod(grid.counts) >= lanes * BLOCKS_PER_LANE:
+        if max(size) == 1 or math.prod(grid.counts) >= workers * BLOCKS_PER_WORKER:
             return grid
         axis = max(range(3), key=lambda k: (size[k] > 1, size[k] * unit[k]))
         size[axis] = -(-size[axis] // 2)
 
 
-def order_blocks(source: LabelSource, grid: Grid, lanes: int) -> Iterable[Block]:
+def order_blocks(source: LabelSource, grid: Grid, workers: int) -> Iterable[Block]:
     """Put the blocks first that hold most, if there are few: a late one keeps others waiting."""
     array = source.array
     if array is None or not reads_chunks(array):
         return grid.blocks()
     shards = math.prod(Grid(array.shape, array.shard).counts)
-    if math.prod(grid.counts) > 4 * BLOCKS_PER_LANE * lanes or shards > MOST_SHARDS:
+    if math.prod(grid.counts) > 4 * BLOCKS_PER_WORKER * workers or shards > MOST_SHARDS:
         return grid.blocks()
     return sorted(grid.blocks(), key=lambda b: stored_bytes(array, b.core), reverse=True)
 

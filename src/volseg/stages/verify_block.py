@@ -21,6 +21,9 @@ from volseg.stages.verify_findings import Finding, first_difference, locate
 from volseg.types import Roi, Zyx
 from volseg.voting import reduce_labels
 
+SHOWN = 3
+"""Blocks that a message names at most."""
+
 
 @dataclass(frozen=True)
 class LevelChecked:
@@ -128,16 +131,16 @@ def absent_shards(array: StoredArray, roi: Roi) -> list[Zyx]:
     return [b.index for b in blocks if not array.path.joinpath("c", *map(str, b.index)).exists()]
 
 
-def describe_indices(indices: list[Zyx], shown: int = 3) -> str:
+def describe_indices(indices: list[Zyx]) -> str:
     """Name a few blocks.
 
     Examples
     --------
-    >>> describe_indices([(0, 0, 1), (0, 1, 0), (0, 1, 1)], shown=2)
-    '0,0,1 and 0,1,0 and 1 more'
+    >>> describe_indices([(0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 1, 1)])
+    '0,0,1 and 0,0,2 and 0,1,0 and 1 more'
     """
-    names = [",".join(map(str, i)) for i in indices[:shown]]
-    more = [f"{len(indices) - shown} more"] if len(indices) > shown else []
+    names = [",".join(map(str, i)) for i in indices[:SHOWN]]
+    more = [f"{len(indices) - SHOWN} more"] if len(indices) > SHOWN else []
     return " and ".join(names + more)
 
 

@@ -8,25 +8,23 @@ from scipy import ndimage
 from volseg.types import Floats, Mask
 
 ALPHA = 3.0
+"""Steepness of the exponential."""
 REACH = 15.0
+"""Distance, in voxels, at which the score falls to zero (d_M)."""
 
 
-def centerline_proximity(mask: Mask, *, alpha: float = ALPHA, reach: float = REACH) -> Floats:
+def centerline_proximity(mask: Mask) -> Floats:
     """Score every foreground voxel by its distance to the centerline of its object.
 
     Parameters
     ----------
     mask : bool, shape (z, y, x)
-    alpha : float
-        Steepness of the exponential.
-    reach : float
-        Distance, in voxels, at which the score falls to zero (d_M).
 
     Returns
     -------
     float32, shape (z, y, x)
-        1 on the centerline, 0 on the background and beyond ``reach``. The published score reaches
-        exp(alpha) - 1, which no sigmoid can; here it is divided by that.
+        1 on the centerline, 0 on the background and beyond `REACH`. The published score reaches
+        exp(ALPHA) - 1, which no sigmoid can; here it is divided by that.
 
     Notes
     -----
@@ -44,5 +42,5 @@ def centerline_proximity(mask: Mask, *, alpha: float = ALPHA, reach: float = REA
         return np.zeros(mask.shape, np.float32)
     centerline = skeletonize(mask, method="lee").astype(bool)
     distance = ndimage.distance_transform_edt(~centerline)
-    score = np.expm1(alpha * np.clip(1 - distance / reach, 0, None)) / np.expm1(alpha)
+    score = np.expm1(ALPHA * np.clip(1 - distance / REACH, 0, None)) / np.expm1(ALPHA)
     return np.where(mask, score, 0).astype(np.float32)

@@ -89,7 +89,6 @@ def find_foreground(
     *,
     slices: NDArray[np.int64] | None = None,
     keep: int = 4096,
-    seed: int = 0,
 ) -> tuple[NDArray[np.int64], int]:
     """Collect an even random sample of foreground voxels, slice by slice.
 
@@ -102,7 +101,6 @@ def find_foreground(
         The z of those to look at; all of the roi's otherwise.
     keep : int
         At most this many per slice.
-    seed : int
 
     Returns
     -------
@@ -111,7 +109,7 @@ def find_foreground(
     count : int
         All foreground voxels of the roi.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     found, count = [np.zeros((0, 3), np.int64)], 0
     for z, slice_ in iterate_slices(labels, roi, slices):
         plane = np.flatnonzero(slice_ > 0)
