@@ -42,7 +42,7 @@ test: lint
 # every fault many times, and 10,000 damaged files
 soak: $(STAMP)
 	VOLSEG_SOAK=$(or $(SOAK),50) $(BIN)/pytest --timeout 0 -o faulthandler_timeout=0 \
-	  tests/faults tests/test_fuzzing.py tests/test_remote.py \
+	  tests/faults tests/test_fuzzing.py tests/storage/test_remote.py \
 	  tests/stages/test_label.py tests/stages/test_predict.py \
 	  tests/stages/test_predict_centerline.py tests/stages/test_repair.py
 

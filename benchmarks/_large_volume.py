@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import Grid, roi_shape
-from volseg.compilation import compiled
-from volseg.io.arrays import fit_spec
-from volseg.io.volumes import create_image, labels_path, probabilities_path, register_label
+from volseg.geometry.grid import Grid, roi_shape
+from volseg.storage.arrays import fit_spec
+from volseg.storage.volumes import create_image, labels_path, probabilities_path, register_label
+from volseg.voxels.compilation import compiled
 
 NAME = "mitochondria"
 VOXEL_SIZE = (8.0, 8.0, 8.0)

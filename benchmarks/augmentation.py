@@ -28,12 +28,12 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from volseg.blocks import full_roi
-from volseg.intensity import Tone
-from volseg.stages.train_loader import load_batches
+from volseg.geometry.grid import full_roi
 from volseg.training.augmentation import Augmentation, draw_displacement, patch_coordinates
 from volseg.training.config import TrainConfig
+from volseg.training.loader import load_batches
 from volseg.training.sampling import Source, draw_patch
+from volseg.voxels.intensity import Tone
 
 PATCH, VOLUME = (32, 96, 96), (80, 320, 320)
 ZOOM, ALPHA, SIGMA, TURN = (0.7, 1.4), 2.0, 12.0, math.pi

@@ -24,11 +24,11 @@ import tifffile
 import zarr
 from zarr.codecs import ZstdCodec
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec, create_array, fit_spec
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.memory import keep_freed_memory
-from volseg.stages.progress import NoProgress
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
+from volseg.geometry.grid import full_roi
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.storage.arrays import ArraySpec, create_array, fit_spec
 
 RAW = Path(__file__).parents[1] / "examples" / "crop" / "raw.tif"
 

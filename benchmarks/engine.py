@@ -17,8 +17,8 @@ from contextlib import contextmanager
 import psutil
 from distributed import Client, LocalCluster
 
-from volseg.blocks import Block, Grid
-from volseg.stages.engine import EngineOptions, run_blocks
+from volseg.engine.run import EngineOptions, run_blocks
+from volseg.geometry.grid import Block, Grid
 
 MEGA = 1e6
 

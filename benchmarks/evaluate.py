@@ -24,13 +24,13 @@ from _contestants import parser_of, peak_megabytes, print_peers, take_turns
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, contingency_table, variation_of_information
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import fit_spec
-from volseg.io.volumes import create_image, labels_path, open_image, register_label
-from volseg.stages.engine import EngineOptions
-from volseg.stages.evaluate import evaluate
-from volseg.stages.evaluate_plan import EvaluateOptions
-from volseg.stages.progress import NoProgress
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
+from volseg.geometry.grid import full_roi
+from volseg.stages.evaluate.plan import EvaluateOptions
+from volseg.stages.evaluate.run import evaluate
+from volseg.storage.arrays import fit_spec
+from volseg.storage.volumes import create_image, labels_path, open_image, register_label
 
 TRUTH = Path(__file__).parents[1] / "examples" / "crop" / "labels.tif"
 CONTESTANTS = ("volseg", "scikit-image", "scikit-image, table once")

@@ -25,22 +25,22 @@ from _contestants import parser_of, peak_megabytes, print_peers, take_turns
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import fit_spec
-from volseg.io.tables import write_table
-from volseg.io.volumes import (
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
+from volseg.geometry.grid import full_roi
+from volseg.stages.label.run import LabelOptions, label
+from volseg.stages.stats.run import StatsOptions, stats
+from volseg.storage.arrays import fit_spec
+from volseg.storage.tables import write_table
+from volseg.storage.volumes import (
     create_image,
     labels_path,
     open_image,
     probabilities_path,
     scratch_path,
 )
-from volseg.stages.engine import EngineOptions
-from volseg.stages.label import LabelOptions, label
-from volseg.stages.memory import keep_freed_memory
-from volseg.stages.progress import NoProgress
-from volseg.stages.stats import StatsOptions, stats
-from volseg.voting import reduce_labels
+from volseg.voxels.voting import reduce_labels
 
 TRUTH = Path(__file__).parents[1] / "examples" / "crop" / "labels.tif"
 CONTESTANTS = ("volseg", "cc3d", "scipy")

@@ -31,7 +31,7 @@ from typing import Any
 
 from _large_volume import NAME, Expected, make_volume
 
-from volseg.io.volumes import labels_path, open_image, scratch_path
+from volseg.storage.volumes import labels_path, open_image, scratch_path
 
 SCALES = {
     "sixteenth": (256, 512, 2048),

@@ -25,7 +25,7 @@ import cc3d
 import numpy as np
 import tifffile
 
-from volseg.io.volumes import labels_path, open_image
+from volseg.storage.volumes import labels_path, open_image
 
 CROP = Path(__file__).parents[1] / "examples" / "crop"
 NAME = "mitochondria"

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from volseg.blocks import full_roi
-from volseg.io.volumes import open_image, probabilities_path
-from volseg.io.weights import load_card
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.memory import keep_freed_memory
-from volseg.stages.predict import predict
-from volseg.stages.predict_plan import PredictOptions
-from volseg.stages.progress import NoProgress
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
+from volseg.geometry.grid import full_roi
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.predict.plan import PredictOptions
+from volseg.stages.predict.run import predict
+from volseg.storage.volumes import open_image, probabilities_path
+from volseg.storage.weights import load_card
 
 CROP = Path(__file__).parents[1] / "examples" / "crop"
 

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from volseg.io.volumes import scratch_path
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.engine import EngineOptions
-from volseg.stages.memory import keep_freed_memory
-from volseg.stages.predict import predict
-from volseg.stages.predict_block import predictor_for
-from volseg.stages.predict_plan import PredictOptions, choose_network, plan_prediction
-from volseg.stages.progress import NoProgress
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.predict.plan import PredictOptions, choose_network, plan_prediction
+from volseg.stages.predict.run import predict
+from volseg.stages.predict.tasks import predictor_for
+from volseg.storage.volumes import scratch_path
 
 
 def main() -> None:

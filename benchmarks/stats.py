@@ -36,13 +36,13 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes, mesh_surface_area, regionprops, regionprops_table
 
-from volseg.blocks import Grid, full_roi
-from volseg.io.arrays import StoredArray, fit_spec
-from volseg.io.tables import write_table
-from volseg.io.volumes import create_image, labels_path, open_image, register_label
-from volseg.stages.engine import EngineOptions
-from volseg.stages.progress import NoProgress
-from volseg.stages.stats import StatsOptions, stats
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
+from volseg.geometry.grid import Grid, full_roi
+from volseg.stages.stats.run import StatsOptions, stats
+from volseg.storage.arrays import StoredArray, fit_spec
+from volseg.storage.tables import write_table
+from volseg.storage.volumes import create_image, labels_path, open_image, register_label
 from volseg.types import Zyx
 
 CONTESTANTS = ("basic", "shapes", "full", "regionprops", "meshes", "same table")

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from volseg.io.volumes import labels_path, open_image
+from volseg.storage.volumes import labels_path, open_image
 from volseg.types import Mask
 
 CROP = Path(__file__).parent / "crop"

@@ -23,14 +23,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.io.weights import find_weights, load_card
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.evaluate import evaluate
-from volseg.stages.evaluate_plan import EvaluateOptions
-from volseg.stages.memory import keep_freed_memory
-from volseg.stages.predict_plan import PredictOptions
-from volseg.stages.progress import NoProgress
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.evaluate.plan import EvaluateOptions
+from volseg.stages.evaluate.run import evaluate
+from volseg.stages.predict.plan import PredictOptions
 from volseg.stages.segment import SegmentOptions, segment
+from volseg.storage.weights import find_weights, load_card
 from volseg.types import VoxelSize
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import tifffile
 from score_weights import Annotated, score
 
-from volseg.stages.memory import keep_freed_memory
+from volseg.engine.memory import keep_freed_memory
 
 PART = (slice(132, 165), slice(0, 448), slice(0, 640))
 VOXEL = 5.0

@@ -16,13 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
 from volseg.models.registry import find_architecture
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.memory import keep_freed_memory
-from volseg.stages.progress import NoProgress
-from volseg.stages.train import TrainOptions, train
-from volseg.stages.train_recipe import build_config
-from volseg.stages.train_regions import Pair
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.train.recipe import build_config
+from volseg.stages.train.regions import Pair
+from volseg.stages.train.run import TrainOptions, train
 
 CROP = Path(__file__).parents[1] / "examples" / "crop"
 VOXEL_SIZE = (5.0, 5.0, 5.0)

@@ -68,7 +68,7 @@ def _do_far_away(task, packed, _):
 @pytest.fixture(autouse=True)
 def _all_could_run_elsewhere(monkeypatch):
     """Check that what threads are given and give back could be sent to and fro, too."""
-    from volseg.stages.threads import Threads
+    from volseg.engine.threads import Threads
 
     send = Threads.send
 

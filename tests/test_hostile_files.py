@@ -11,18 +11,18 @@ import tifffile
 import torch
 
 from volseg.errors import ModelError, ParameterError, SourceError, VolumeError
-from volseg.intensity import Preprocessing
-from volseg.io.arrays import ArraySpec, create_array, open_array
-from volseg.io.attributes import parse_json, write_group
-from volseg.io.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from volseg.io.ledger import Ledger
-from volseg.io.recipes import read_recipe
-from volseg.io.stacks import open_stack
-from volseg.io.volumes import create_image, open_image, volume_tone
-from volseg.io.weights import load_card
-from volseg.stages.label_plan import open_probabilities
-from volseg.stages.train_recipe import load_recipe
+from volseg.sources.stack import open_stack
+from volseg.stages.label.rules import open_probabilities
+from volseg.stages.train.recipe import load_recipe
+from volseg.storage.arrays import ArraySpec, create_array, open_array
+from volseg.storage.attributes import parse_json, write_group
+from volseg.storage.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from volseg.storage.ledger import Ledger
+from volseg.storage.recipes import read_recipe
+from volseg.storage.volumes import create_image, open_image, volume_tone
+from volseg.storage.weights import load_card
 from volseg.training.config import TrainConfig
+from volseg.voxels.intensity import Preprocessing
 
 DEEP = "[" * 50_000 + "]" * 50_000
 ARRAY = ArraySpec((32, 64, 64), "uint8", (32, 64, 64), (32, 64, 64))

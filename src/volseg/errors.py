@@ -65,7 +65,7 @@ class BlockError(WorkError):
 
     Attributes
     ----------
-    missing : what is missing now, as far as it is known: `volseg.blocks.Block`.
+    missing : what is missing now, as far as it is known: `volseg.geometry.grid.Block`.
     """
 
     def __init__(self, message: str, missing: tuple[Any, ...] = ()) -> None:

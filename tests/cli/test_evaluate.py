@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec
-from volseg.io.plots import can_draw
-from volseg.io.volumes import create_image, labels_path, register_label
+from volseg.geometry.grid import full_roi
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.plots import can_draw
+from volseg.storage.volumes import create_image, labels_path, register_label
 
 SHAPE = (6, 30, 30)
 

@@ -8,10 +8,10 @@ import click
 import numpy as np
 import pytest
 
-from volseg.blocks import full_roi
 from volseg.cli.label import parse_min_size
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
+from volseg.geometry.grid import full_roi
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 
 SHAPE = (12, 32, 32)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from volseg.io.volumes import open_image
+from volseg.storage.volumes import open_image
 
 
 def segmented(volseg, tmp_path, model, name):

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image, labels_path, register_label
+from volseg.geometry.grid import full_roi
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.volumes import create_image, labels_path, register_label
 
 SHAPE = (12, 32, 32)
 

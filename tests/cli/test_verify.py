@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from toy_volumes import write_raw
-from volseg.blocks import full_roi
-from volseg.io.arrays import forget_opened
-from volseg.io.volumes import open_image
+from volseg.geometry.grid import full_roi
+from volseg.storage.arrays import forget_opened
+from volseg.storage.volumes import open_image
 
 SHAPE = (12, 80, 32)
 

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from volseg.cli import main
-from volseg.io import arrays
 from volseg.models import inference
-from volseg.stages.label_block import LabelBlock, WriteBlock
-from volseg.stages.predict_block import PredictTask
+from volseg.stages.label.tasks import LabelBlock, WriteBlock
+from volseg.stages.predict.tasks import PredictTask
+from volseg.storage import arrays
 
 CHUNK, SHARD = (4, 16, 16), (8, 32, 32)
 TASKS: dict[str, tuple[type, str]] = {
@@ -119,7 +119,13 @@ def next_command() -> list[str]:
 
 
 if __name__ == "__main__":
-    for name in ("voting", "stages.segment", "stages.stats", "stages.convert", "stages.verify"):
+    for name in (
+        "voxels.voting",
+        "stages.segment",
+        "stages.stats.run",
+        "stages.convert.run",
+        "stages.verify.run",
+    ):
         importlib.import_module(f"volseg.{name}")
     arguments = next_command()
     prepare(os.environ["VOLSEG_TEST_FAULT"])

@@ -122,7 +122,7 @@ def one_run(command: list[str], case: Path, watch: Watch) -> str:
     from click.testing import CliRunner
 
     from volseg.cli import main
-    from volseg.stages import train
+    from volseg.stages.train.run import run as train
 
     reader = command[0] in {"convert", "models"}
     target = case / "out" if reader else case
@@ -204,7 +204,7 @@ def prepared() -> Iterator[None]:
     """Load what commands need, start the workers, and set limits."""
     import torch
 
-    from volseg.stages.engine import EngineOptions, same_workers
+    from volseg.engine.run import EngineOptions, same_workers
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

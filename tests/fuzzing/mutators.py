@@ -148,7 +148,7 @@ def change_toml(chance: random.Random, content: bytes) -> bytes:
     """Change a value of a TOML file, or damage bytes."""
     if chance.random() < 0.2:
         return any_bytes(chance, content)
-    from volseg.io.recipes import format_toml
+    from volseg.storage.recipes import format_toml
 
     try:
         return _structured(chance, tomllib.loads(content.decode()), format_toml)

@@ -84,8 +84,8 @@ def make_model(path: Path) -> None:
     import torch
 
     from toy_weights import toy_card
-    from volseg.io.weights import save_weights
     from volseg.models.registry import count_parameters, find_architecture
+    from volseg.storage.weights import save_weights
 
     torch.manual_seed(5)
     network = find_architecture("unet2d").build(2).eval()
@@ -164,8 +164,8 @@ def make_packages(folder: Path) -> None:
     import torch
     import yaml
 
-    from volseg.io import bioimageio
-    from volseg.io.weights import load_card, load_weights
+    from volseg.exchange import bioimageio
+    from volseg.storage.weights import load_card, load_weights
 
     make_model(folder / "toy.safetensors")
     card = load_card(folder / "toy.safetensors")

@@ -15,14 +15,14 @@ from ome_zarr_models.v05.image import Image as OmeImage
 
 from toy_elsewhere import write_elsewhere
 from toy_stacks import make_stack
-from volseg.blocks import full_roi
+from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
-from volseg.io.attributes import read_attributes, update_attributes
-from volseg.io.volumes import open_image
-from volseg.pyramid import reduce_mean
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.progress import NoProgress
-from volseg.stages.target import replacing
+from volseg.geometry.grid import full_roi
+from volseg.geometry.pyramid import reduce_mean
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.target import replacing
+from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.volumes import open_image
 
 
 def make(shape=(75, 130, 93), dtype="uint8"):
@@ -121,7 +121,7 @@ def test_pages_too_large_for_memory_are_said_to_be(tmp_path, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr("volseg.stages.convert.np.empty", full)
+    monkeypatch.setattr("volseg.stages.convert.run.np.empty", full)
     with pytest.raises(SourceError, match=r"64 pages of 93 x 130 uint8 do not fit in memory"):
         run(tmp_path / "s.tif", tmp_path / "v.zarr")
     assert nothing_but(tmp_path, "s.tif")
@@ -159,7 +159,7 @@ def test_where_a_link_points_to_is_replaced(tmp_path):
 
 def test_a_target_that_another_process_made_meanwhile_stays(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "s.tif", make())
-    monkeypatch.setattr("volseg.stages.convert.check_target", lambda target, overwrite: None)
+    monkeypatch.setattr("volseg.stages.convert.run.check_target", lambda target, overwrite: None)
     run(tmp_path / "s.tif", tmp_path / "v.zarr")
     tifffile.imwrite(tmp_path / "t.tif", make((9, 20, 30)))
     with pytest.raises(ConflictError, match="made by another process in the meantime"):
@@ -218,7 +218,7 @@ def test_storage_errors_are_storage_errors(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("volseg.io.arrays.StoredArray.write", full)
+    monkeypatch.setattr("volseg.storage.arrays.StoredArray.write", full)
     with pytest.raises(StorageError, match="No space left on device"):
         run(tmp_path / "s.tif", tmp_path / "v.zarr")
     assert nothing_but(tmp_path, "s.tif")
@@ -325,7 +325,7 @@ def test_what_is_to_be_replaced_is_no_source(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from volseg.io.ledger import Ledger
+from volseg.storage.ledger import Ledger
 ledger = Ledger.open(Path(sys.argv[1]), {"a": 1})
 print("held", flush=True)
 time.sleep(60)

@@ -13,17 +13,17 @@ from pyarrow import parquet
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from volseg.blocks import full_roi
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
 from volseg.errors import ParameterError, ShapeError, StorageError, VolumeError
-from volseg.io.arrays import ArraySpec, create_array
-from volseg.io.plots import can_draw
-from volseg.io.volumes import create_image, labels_path, probabilities_path, register_label
-from volseg.stages import evaluate_plan
-from volseg.stages.engine import EngineOptions
-from volseg.stages.evaluate import evaluate
-from volseg.stages.evaluate_output import write_results
-from volseg.stages.evaluate_plan import EvaluateOptions
-from volseg.stages.progress import NoProgress
+from volseg.geometry.grid import full_roi
+from volseg.stages.evaluate.output import write_results
+from volseg.stages.evaluate.plan import EvaluateOptions
+from volseg.stages.evaluate.run import evaluate
+from volseg.stages.evaluate.run import plan as evaluate_plan
+from volseg.storage.arrays import ArraySpec, create_array
+from volseg.storage.plots import can_draw
+from volseg.storage.volumes import create_image, labels_path, probabilities_path, register_label
 
 SHAPE = (18, 40, 50)
 NAME = "mitochondria"

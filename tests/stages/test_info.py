@@ -9,9 +9,9 @@ import pytest
 import zarr
 
 from volseg.errors import VolumeError
-from volseg.io.arrays import fit_spec
-from volseg.io.volumes import create_image, labels_path, probabilities_path
 from volseg.stages.info import info
+from volseg.storage.arrays import fit_spec
+from volseg.storage.volumes import create_image, labels_path, probabilities_path
 
 SHAPE = (40, 150, 160)
 SIZE = (50.0, 5.0, 4.0)

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toy_elsewhere import write_elsewhere
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions, same_workers
 from volseg.errors import VolumeError
-from volseg.intensity import count_intensities
-from volseg.io.arrays import StoredArray
-from volseg.io.attributes import read_histogram
-from volseg.io.volumes import open_image
 from volseg.stages import intensities
-from volseg.stages.engine import EngineOptions, same_workers
 from volseg.stages.intensities import BLOCK_VOXELS, plan_blocks, with_histogram
-from volseg.stages.progress import NoProgress
+from volseg.storage.arrays import StoredArray
+from volseg.storage.attributes import read_histogram
+from volseg.storage.volumes import open_image
+from volseg.voxels.intensity import count_intensities
 
 ENGINE = EngineOptions(workers=2)
 sizes = st.tuples(*3 * [st.integers(1, 3000)])

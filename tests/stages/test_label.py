@@ -13,11 +13,21 @@ import zarr
 from scipy import ndimage
 
 from toy_kills import kill_until_done
-from volseg.blocks import full_roi
+from volseg.engine.clusters import ClusterOptions
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
-from volseg.io.arrays import ArraySpec
-from volseg.io.attributes import read_attributes, update_attributes
-from volseg.io.volumes import (
+from volseg.geometry.grid import full_roi
+from volseg.objects.joining import rank_firsts
+from volseg.objects.splitting import Splitter
+from volseg.stages.label.run import LabelOptions, label
+from volseg.stages.label.run import holes as label_holes
+from volseg.stages.label.run import rules as label_plan
+from volseg.stages.label.run import split_tasks as label_split_block
+from volseg.stages.label.run import tasks as label_block
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.volumes import (
     create_image,
     labels_path,
     open_image,
@@ -25,14 +35,7 @@ from volseg.io.volumes import (
     scratch_path,
     table_path,
 )
-from volseg.numbering import rank_firsts
-from volseg.splitting import Splitter
-from volseg.stages import label_block, label_holes, label_plan, label_split_block
-from volseg.stages.clusters import ClusterOptions
-from volseg.stages.engine import EngineOptions
-from volseg.stages.label import LabelOptions, label
-from volseg.stages.progress import NoProgress
-from volseg.voting import reduce_labels
+from volseg.voxels.voting import reduce_labels
 
 SHAPE = (40, 130, 120)
 NAME = "mitochondria"
@@ -284,7 +287,7 @@ def test_nothing_is_overwritten_while_another_process_works_on_it(
     label(volume, NAME, options(), NoProgress())
     files = {p: p.read_bytes() for p in volume.rglob("*") if p.is_file() and p.suffix != ".lock"}
     with monkeypatch.context() as patch:
-        patch.setattr("volseg.io.ledger._take", lambda file, kind: False)
+        patch.setattr("volseg.storage.ledger._take", lambda file, kind: False)
         with pytest.raises(ConflictError, match="is working on this run now"):
             label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
     assert {p: p.read_bytes() for p in files} == files
@@ -529,10 +532,10 @@ def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, 
 CHILD = """
 import sys
 from pathlib import Path
-from volseg.stages.clusters import ClusterOptions
-from volseg.stages.engine import EngineOptions
-from volseg.stages.label import LabelOptions, label
-from volseg.stages.progress import NoProgress
+from volseg.engine.clusters import ClusterOptions
+from volseg.engine.run import EngineOptions
+from volseg.stages.label.run import LabelOptions, label
+from volseg.engine.progress import NoProgress
 
 options = LabelOptions(
     block=(8, 32, 32), shard=(8, 32, 32), min_size=30, engine=EngineOptions(workers=2)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image
-from volseg.pyramid import reduce_mean
-from volseg.stages.level_writer import LevelWriter
+from volseg.geometry.grid import full_roi
+from volseg.geometry.pyramid import reduce_mean
+from volseg.stages.convert.level_writer import LevelWriter
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.volumes import create_image
 
 SPEC = ArraySpec((45, 70, 65), "uint8", (2, 16, 16), (4, 32, 32))
 

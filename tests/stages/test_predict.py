@@ -13,19 +13,19 @@ import torch
 from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
 from toy_predictions import exact_options, read_map, slide_window
 from toy_volumes import write_raw
-from volseg.blend import FULL, to_probabilities
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
 from volseg.errors import BlockError, ConflictError, ParameterError, WorkError
-from volseg.io.attributes import update_attributes
-from volseg.io.volumes import open_image, probabilities_path, volume_tone
-from volseg.io.weights import load_card, load_weights
+from volseg.geometry.pyramid import reduce_mean
 from volseg.models.emnet import EMNet
 from volseg.models.inference import build_predictor
-from volseg.pyramid import reduce_mean
-from volseg.stages import predict_block
-from volseg.stages.engine import EngineOptions
-from volseg.stages.predict import predict
-from volseg.stages.predict_plan import plan_prediction
-from volseg.stages.progress import NoProgress
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
+from volseg.stages.predict.run import tasks as predict_block
+from volseg.storage.attributes import update_attributes
+from volseg.storage.volumes import open_image, probabilities_path, volume_tone
+from volseg.storage.weights import load_card, load_weights
+from volseg.voxels.blend import FULL, to_probabilities
 
 SHAPE = (20, 70, 60)
 TILE, OVERLAP = (12, 32, 32), (4, 8, 8)
@@ -183,7 +183,7 @@ def test_what_was_removed_is_made_again_whatever_is_on_record(
     if when == "complete":
         predict(volume, exact_options(model), NoProgress())
     else:
-        monkeypatch.setattr("volseg.stages.predict.build_pyramid", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("volseg.stages.predict.run.build_pyramid", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             predict(volume, exact_options(model), NoProgress())
         monkeypatch.undo()
@@ -198,7 +198,7 @@ def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
     volume = write_raw(tmp_path / "vol.zarr", raw)
     output = probabilities_path(volume, "mitochondria")
     monkeypatch.setattr(
-        "volseg.stages.predict.build_pyramid",
+        "volseg.stages.predict.run.build_pyramid",
         lambda *_, **__: update_attributes(output, {"mark": "of another run"}),
     )
     with pytest.raises(ConflictError, match="begun anew while it was written"):
@@ -221,7 +221,7 @@ def test_evaluating_tiles_is_all_that_needs_a_gpu(
     def stop(*_, on_gpu, **more):
         raise WorkError(f"needed is {on_gpu}")
 
-    monkeypatch.setattr("volseg.stages.predict.run_blocks", stop)
+    monkeypatch.setattr("volseg.stages.predict.run.run_blocks", stop)
     volume = write_raw(tmp_path / "vol.zarr", raw)
     asked = replace(
         exact_options(model, device=device), engine=EngineOptions(scheduler="tcp://host:8786")

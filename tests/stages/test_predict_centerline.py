@@ -13,22 +13,22 @@ from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
 from toy_predictions import exact_options, read_map, slide_window
 from toy_volumes import write_raw
 from toy_weights import card_content
-from volseg.blend import FULL
-from volseg.blocks import full_roi
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions, same_workers
 from volseg.errors import BlockError, ConflictError, ModelError
-from volseg.io.volumes import open_image, probabilities_path, volume_tone
-from volseg.io.weights import load_card, load_weights, save_weights
+from volseg.geometry.grid import full_roi
+from volseg.geometry.pyramid import reduce_mean
 from volseg.models.emnet import EMNet
-from volseg.pyramid import reduce_mean
-from volseg.stages import predict_block
-from volseg.stages.engine import EngineOptions, same_workers
-from volseg.stages.label_plan import open_centerlines
-from volseg.stages.predict import predict
-from volseg.stages.predict_outputs import note_untaught
-from volseg.stages.predict_plan import plan_prediction
-from volseg.stages.progress import NoProgress
+from volseg.stages.label.rules import open_centerlines
+from volseg.stages.predict.outputs import note_untaught
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
+from volseg.stages.predict.run import tasks as predict_block
 from volseg.stages.results import fingerprint
-from volseg.stages.verify import VerifyOptions, verify
+from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.volumes import open_image, probabilities_path, volume_tone
+from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.voxels.blend import FULL
 
 SHAPE = (20, 70, 60)
 TILE, OVERLAP = (12, 32, 32), (4, 8, 8)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from volseg.io.volumes import Image
-from volseg.io.weights import load_card
 from volseg.models.registry import find_architecture
-from volseg.stages.predict_lattice import EDGE, build_lattice, network_scales
+from volseg.stages.predict.lattice import EDGE, build_lattice, network_scales
+from volseg.storage.volumes import Image
+from volseg.storage.weights import load_card
 
 
 @pytest.mark.parametrize(

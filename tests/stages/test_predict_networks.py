@@ -9,16 +9,16 @@ import torch
 from toy_predictions import exact_options, read_map, slide_window
 from toy_volumes import write_raw
 from toy_weights import PREPROCESSING, write_weights
-from volseg.blend import FULL
+from volseg.engine.progress import NoProgress
 from volseg.errors import ModelError, ParameterError
-from volseg.io.volumes import open_image, volume_tone
-from volseg.io.weights import load_card, load_weights
 from volseg.models.inference import build_predictor
 from volseg.models.registry import find_architecture
-from volseg.stages.predict import predict
-from volseg.stages.predict_lattice import CUBE, build_lattice
-from volseg.stages.predict_plan import plan_prediction
-from volseg.stages.progress import NoProgress
+from volseg.stages.predict.lattice import CUBE, build_lattice
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
+from volseg.storage.volumes import open_image, volume_tone
+from volseg.storage.weights import load_card, load_weights
+from volseg.voxels.blend import FULL
 
 SHAPE = (10, 70, 60)
 

@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image
-from volseg.pyramid import reduce_mean
-from volseg.stages.engine import EngineOptions
-from volseg.stages.progress import NoProgress
-from volseg.stages.pyramid import build_pyramid
-from volseg.voting import reduce_labels
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
+from volseg.geometry.grid import full_roi
+from volseg.geometry.pyramid import reduce_mean
+from volseg.stages.levels import build_pyramid
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.volumes import create_image
+from volseg.voxels.voting import reduce_labels
 
 SPEC = ArraySpec((45, 131, 150), "uint32", (3, 16, 16), (6, 32, 48))
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from toy_volumes import write_raw
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
 from volseg.errors import ConflictError, ParameterError
-from volseg.io.volumes import open_image
-from volseg.stages import label_block
-from volseg.stages.engine import EngineOptions
-from volseg.stages.predict_plan import PredictOptions, plan_prediction
-from volseg.stages.progress import NoProgress
+from volseg.stages.label.run import tasks as label_block
+from volseg.stages.predict.plan import PredictOptions, plan_prediction
 from volseg.stages.segment import SegmentOptions, segment
-from volseg.stages.verify import VerifyOptions, verify
+from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.volumes import open_image
 
 SHAPE, SHARD = (20, 70, 60), (8, 32, 32)
 NAME = "mitochondria"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from volseg.errors import ConflictError
-from volseg.io.arrays import fit_spec
-from volseg.io.attributes import update_attributes, write_group
-from volseg.io.ledger import MARK, Ledger
-from volseg.io.volumes import create_image, open_image
 from volseg.stages import results
 from volseg.stages.results import discard, fingerprint, finish, is_complete, is_told_of
+from volseg.storage.arrays import fit_spec
+from volseg.storage.attributes import update_attributes, write_group
+from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.volumes import create_image, open_image
 
 HEADER = {"model": "abc"}
 

@@ -13,23 +13,23 @@ from scipy import ndimage
 
 from toy_elsewhere import write_elsewhere
 from toy_weights import card_content
-from volseg.blocks import full_roi
 from volseg.cli.segment import describe_estimate
+from volseg.engine.clusters import ClusterOptions
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
 from volseg.errors import ConflictError, ModelError, ParameterError, StorageError, VolumeError
-from volseg.io.arrays import fit_spec
-from volseg.io.attributes import update_attributes
-from volseg.io.label_sources import open_labels
-from volseg.io.volumes import create_image, labels_path, open_image, probabilities_path
-from volseg.io.weights import load_card, load_weights, save_weights
-from volseg.pyramid import reduce_mean
-from volseg.splitting import Splitter
-from volseg.stages.clusters import ClusterOptions
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.engine import EngineOptions
-from volseg.stages.predict_plan import PredictOptions
-from volseg.stages.progress import NoProgress
+from volseg.geometry.grid import full_roi
+from volseg.geometry.pyramid import reduce_mean
+from volseg.objects.splitting import Splitter
+from volseg.sources.labels import open_labels
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.predict.plan import PredictOptions
 from volseg.stages.segment import UNCOUNTED, SegmentOptions, estimate, segment
-from volseg.stages.verify import VerifyOptions, verify
+from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.arrays import fit_spec
+from volseg.storage.attributes import update_attributes
+from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
+from volseg.storage.weights import load_card, load_weights, save_weights
 
 SHAPE = (20, 70, 60)
 NAME = "mitochondria"

@@ -10,11 +10,20 @@ import pytest
 import tifffile
 from skimage.measure import regionprops_table
 
-from volseg.blocks import Grid, full_roi
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
-from volseg.io.arrays import ArraySpec, create_array
-from volseg.io.label_sources import open_label_path
-from volseg.io.volumes import (
+from volseg.geometry.grid import Grid, full_roi
+from volseg.measures.surface import surface_areas
+from volseg.measures.tally import Readers, tally
+from volseg.sources.labels import open_label_path
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.stats.run import StatsOptions, stats, write_objects
+from volseg.stages.stats.run import single_objects as stats_objects
+from volseg.stages.stats.run import tasks as stats_block
+from volseg.stages.stats.tasks import order_blocks
+from volseg.storage.arrays import ArraySpec, create_array
+from volseg.storage.volumes import (
     create_image,
     labels_path,
     open_image,
@@ -22,14 +31,6 @@ from volseg.io.volumes import (
     register_label,
     table_path,
 )
-from volseg.stages import stats_block, stats_objects
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.engine import EngineOptions
-from volseg.stages.progress import NoProgress
-from volseg.stages.stats import StatsOptions, stats, write_objects
-from volseg.stages.stats_block import order_blocks
-from volseg.surface import surface_areas
-from volseg.tally import Readers, tally
 
 SHAPE = (20, 60, 70)
 INTENSITIES = ("intensity_mean", "intensity_std", "intensity_min", "intensity_max")

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from toy_threads import one_thread
 from toy_training import Killed, KilledAt, gradient_agreement, read_log, timeless
-from volseg.blocks import full_roi
+from volseg.engine.progress import NoProgress
 from volseg.errors import (
     ConflictError,
     InputError,
@@ -29,19 +29,20 @@ from volseg.errors import (
     VolumeError,
     VoxelSizeError,
 )
-from volseg.io.arrays import ArraySpec
-from volseg.io.checkpoints import load_checkpoint
-from volseg.io.volumes import create_image, labels_path, register_label
-from volseg.io.weights import load_card
-from volseg.stages import train_loop, train_record
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.progress import NoProgress
-from volseg.stages.train import TrainOptions, train
-from volseg.stages.train_data import DataOptions, open_training_data
-from volseg.stages.train_loader import draw_batch, load_batches
-from volseg.stages.train_regions import Pair, choose_regions
+from volseg.geometry.grid import full_roi
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.train.data import DataOptions, open_training_data
+from volseg.stages.train.regions import Pair, choose_regions
+from volseg.stages.train.run import TrainOptions, train
+from volseg.stages.train.run import loop as train_loop
+from volseg.stages.train.run import record as train_record
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.checkpoints import load_checkpoint
+from volseg.storage.volumes import create_image, labels_path, register_label
+from volseg.storage.weights import load_card
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
+from volseg.training.loader import draw_batch, load_batches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -134,10 +135,11 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from volseg.stages import train_loop, train_record
-from volseg.stages.progress import NoProgress
-from volseg.stages.train import TrainOptions, train
-from volseg.stages.train_regions import Pair
+from volseg.stages.train.run import loop as train_loop
+from volseg.stages.train.run import record as train_record
+from volseg.engine.progress import NoProgress
+from volseg.stages.train.run import TrainOptions, train
+from volseg.stages.train.regions import Pair
 from volseg.training.config import TrainConfig
 train_loop.CHECKPOINT_SECONDS = 0.0
 class Slow(NoProgress):
@@ -165,7 +167,7 @@ def test_a_run_ended_by_sigkill_resumes(volume, undisturbed, tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from volseg.io.ledger import RunLock
+from volseg.storage.ledger import RunLock
 lock = RunLock(Path(sys.argv[1]) / ".lock")
 print("held", flush=True)
 sys.stdin.read()

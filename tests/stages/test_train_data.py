@@ -11,18 +11,18 @@ import tifffile
 
 from toy_elsewhere import write_elsewhere
 from toy_training import STILL
-from volseg.blocks import full_roi
+from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError, SourceError, VolumeError, VoxelSizeError
-from volseg.stages.convert import ConvertOptions, convert
-from volseg.stages.progress import NoProgress
-from volseg.stages.train_data import NO_SIZE, DataOptions, open_training_data
-from volseg.stages.train_loader import draw_batch
-from volseg.stages.train_regions import Pair, Share, choose_parts, take_fraction, take_slices
-from volseg.stages.train_sources import open_pair
-from volseg.stages.train_validation import validation_windows
+from volseg.geometry.grid import full_roi
+from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.train.data import NO_SIZE, DataOptions, open_training_data
+from volseg.stages.train.regions import Pair, Share, choose_parts, take_fraction, take_slices
+from volseg.stages.train.sources import open_pair
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
+from volseg.training.loader import draw_batch
 from volseg.training.sampling import UNKNOWN
+from volseg.training.validation import validation_windows
 
 SHAPE = (20, 32, 40)
 SIZE = (5.0, 5.0, 5.0)

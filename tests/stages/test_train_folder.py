@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.stages.train_folder import RECIPE, open_folder
+from volseg.stages.train.folder import RECIPE, open_folder
 
 USERS = ("samples/mine.png", "samples/step-7.tif", "tensorboard/notes.txt")
 RUNS = ("curves.png", "samples/step-0000250.png", "tensorboard/events.out.tfevents.17.host.1.0")

@@ -10,21 +10,22 @@ import pytest
 import torch
 
 from toy_training import Killed, KilledAt, gradient_agreement, read_log, timeless, write_annotated
+from volseg.engine.progress import NoProgress
 from volseg.errors import ParameterError, StorageError
-from volseg.io import training_plots
-from volseg.io.checkpoints import load_checkpoint
-from volseg.io.weights import load_card, load_weights
 from volseg.models.registry import ARCHITECTURES, find_architecture
-from volseg.stages import train_loop, train_record
-from volseg.stages.progress import NoProgress
-from volseg.stages.train import TrainOptions, train
-from volseg.stages.train_export import choose_tiles
-from volseg.stages.train_network import as_input, as_patches, check_network
-from volseg.stages.train_recipe import build_config, load_recipe
-from volseg.stages.train_regions import Pair
-from volseg.stages.train_run import start_run
+from volseg.stages.train.export import choose_tiles
+from volseg.stages.train.recipe import build_config, load_recipe
+from volseg.stages.train.regions import Pair
+from volseg.stages.train.run import TrainOptions, train
+from volseg.stages.train.run import loop as train_loop
+from volseg.stages.train.run import record as train_record
+from volseg.stages.train.state import start_run
+from volseg.storage import training_plots
+from volseg.storage.checkpoints import load_checkpoint
+from volseg.storage.weights import load_card, load_weights
 from volseg.training.config import TrainConfig
 from volseg.training.losses import LOSS_NAMES
+from volseg.training.network import as_input, as_patches, check_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -222,7 +223,7 @@ def test_a_recipe_repeats_a_run_to_the_bit_and_refuses_other_data(stack, tmp_pat
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_intact(stack, tmp_path, monkeypatch):
-    from volseg.io import checkpoints
+    from volseg.storage import checkpoints
 
     config, save = recipe("unet2d"), checkpoints.save_file
     calls = []
@@ -291,7 +292,7 @@ class Writer:
 
 
 def test_tensorboard_is_told_where_it_is_installed(stack, tmp_path, monkeypatch):
-    from volseg.stages import train as stage
+    from volseg.stages.train.run import run as stage
 
     writer = Writer()
     monkeypatch.setattr(

@@ -11,22 +11,23 @@ import numpy as np
 import pytest
 
 from toy_volumes import write_raw
-from volseg.blocks import Grid, full_roi
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions, same_workers
 from volseg.errors import ParameterError, VolumeError
-from volseg.io.arrays import ArraySpec, create_array, forget_opened
-from volseg.io.attributes import read_attributes, update_attributes, write_group
-from volseg.io.volumes import labels_path, open_image, probabilities_path
-from volseg.stages import verify_labels, verify_sample
-from volseg.stages.engine import EngineOptions, same_workers
-from volseg.stages.label import LabelOptions, label
-from volseg.stages.predict import predict
-from volseg.stages.predict_plan import PredictOptions
-from volseg.stages.progress import NoProgress
+from volseg.geometry.grid import Grid, full_roi
+from volseg.stages.label.run import LabelOptions, label
+from volseg.stages.predict.plan import PredictOptions
+from volseg.stages.predict.run import predict
 from volseg.stages.results import fingerprint
-from volseg.stages.verify import VerifyOptions, verify
-from volseg.stages.verify_labels import CheckLabels
-from volseg.stages.verify_objects import RecordedRules, recorded_rules
-from volseg.stages.verify_sample import ELSEWHERE, EXACT
+from volseg.stages.verify.labels import CheckLabels
+from volseg.stages.verify.objects import RecordedRules, recorded_rules
+from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.stages.verify.run import labels as verify_labels
+from volseg.stages.verify.run import sample as verify_sample
+from volseg.stages.verify.sample import ELSEWHERE, EXACT
+from volseg.storage.arrays import ArraySpec, create_array, forget_opened
+from volseg.storage.attributes import read_attributes, update_attributes, write_group
+from volseg.storage.volumes import labels_path, open_image, probabilities_path
 
 SHAPE, SHARD, BLOCK = (20, 70, 60), (8, 32, 32), (16, 32, 64)
 NAME, MIN_SIZE = "mitochondria", 5

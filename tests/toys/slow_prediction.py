@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from toy_predictions import exact_options
+from volseg.engine.progress import NoProgress
 from volseg.models.inference import Predictor
-from volseg.stages.predict import predict
-from volseg.stages.progress import NoProgress
+from volseg.stages.predict.run import predict
 
 
 def slow_down() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from toy_threads import one_thread
-from volseg.blocks import full_roi
-from volseg.io.volumes import open_image, probabilities_path
-from volseg.stages.engine import EngineOptions
-from volseg.stages.predict_plan import PredictOptions
+from volseg.engine.run import EngineOptions
+from volseg.geometry.grid import full_roi
+from volseg.stages.predict.plan import PredictOptions
+from volseg.storage.volumes import open_image, probabilities_path
 
 
 def exact_options(model: Any, block=(8, 32, 32), workers: int = 1, **more: Any) -> PredictOptions:

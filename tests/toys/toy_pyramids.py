@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from hypothesis import strategies as st
 
-from volseg.pyramid import reduced_shape
+from volseg.geometry.pyramid import reduced_shape
 
 sides = st.tuples(*[st.integers(1, 7)] * 3)
 factors = st.tuples(*[st.integers(1, 2)] * 3)

@@ -10,9 +10,9 @@ import tifffile
 import torch
 from scipy import ndimage
 
-from volseg.stages import train_loop
-from volseg.stages.progress import NoProgress
-from volseg.stages.train_run import start_run, training_precision
+from volseg.engine.progress import NoProgress
+from volseg.stages.train.run import loop as train_loop
+from volseg.stages.train.state import start_run, training_precision
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 

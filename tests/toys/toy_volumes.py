@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from volseg.blocks import full_roi
-from volseg.io.arrays import ArraySpec
-from volseg.io.volumes import create_image
-from volseg.pyramid import reduce_mean
+from volseg.geometry.grid import full_roi
+from volseg.geometry.pyramid import reduce_mean
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.volumes import create_image
 
 
 def write_raw(

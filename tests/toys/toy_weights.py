@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from volseg.io.weights import load_card, load_weights, save_weights
 from volseg.models.emnet import EMNet
 from volseg.models.registry import count_parameters, find_architecture
+from volseg.storage.weights import load_card, load_weights, save_weights
 
 PREPROCESSING = {"percentiles": [1.0, 99.0], "gain": 1, "gamma": 1, "equalise": False}
 

@@ -9,10 +9,10 @@ import pytest
 
 from toy_training import STILL
 from volseg.errors import ShapeError
-from volseg.intensity import Tone, normalise
-from volseg.io.arrays import ArraySpec, create_array
+from volseg.storage.arrays import ArraySpec, create_array
 from volseg.training.augmentation import Augmentation
 from volseg.training.sampling import Source, draw_centre, draw_patch, find_foreground
+from volseg.voxels.intensity import Tone, normalise
 
 SHAPE = (24, 40, 36)
 ROI = (slice(4, 20), slice(3, 40), slice(0, 30))

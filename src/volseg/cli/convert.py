@@ -12,7 +12,7 @@ from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration, extent, scaled, voxels_of
 
 if TYPE_CHECKING:
-    from volseg.stages.convert import ConvertReport
+    from volseg.stages.convert.run import ConvertReport
 
 UNKNOWN_SIZE = (
     "warning: the source does not say how large its voxels are, so nothing will be measured in "
@@ -38,7 +38,7 @@ def convert_command(
     glob of single slices (TIFF or PNG), or a Zarr array or OME-Zarr image, also by its URL. The
     voxel size comes from the file, or from --voxel-size.
     """
-    from volseg.stages.convert import ConvertOptions, convert
+    from volseg.stages.convert.run import ConvertOptions, convert
 
     report = convert(source, volume, ConvertOptions(**options, dry_run=dry_run), session.progress())
     for warning in report.warnings:

@@ -24,8 +24,8 @@ from volseg.cli.wording import duration, extent, scaled
 from volseg.errors import StorageError
 
 if TYPE_CHECKING:
-    from volseg.object_errors import WrongObjects
-    from volseg.stages.evaluate import Evaluation
+    from volseg.scores.mistakes import WrongObjects
+    from volseg.stages.evaluate.run import Evaluation
 
 LISTED = 5
 """Objects of each kind that are printed, and what each of them holds; JSON has all."""
@@ -88,10 +88,10 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
     Scores the foreground, the objects and, where VOLUME has them, the probabilities, and names the
     objects that are missed, false, split or merged. Writes nothing without --output.
     """
-    from volseg.io.evaluations import check_folder
-    from volseg.stages.evaluate import evaluate
-    from volseg.stages.evaluate_output import write_results
-    from volseg.stages.evaluate_plan import EvaluateOptions
+    from volseg.stages.evaluate.output import write_results
+    from volseg.stages.evaluate.plan import EvaluateOptions
+    from volseg.stages.evaluate.run import evaluate
+    from volseg.storage.evaluations import check_folder
 
     if output is not None:
         check_folder(output)

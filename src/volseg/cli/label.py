@@ -131,8 +131,8 @@ def label_command(session: Session, volume: Path, name: str, **options: Any) -> 
     `volseg segment` does this by itself. Writes VOLUME/labels/NAME; --overwrite replaces what is
     there.
     """
-    from volseg.stages.label import label
-    from volseg.stages.label_plan import LabelOptions
+    from volseg.stages.label.rules import LabelOptions
+    from volseg.stages.label.run import label
 
     engine = engine_options(options)
     rules = pop_rules(options)

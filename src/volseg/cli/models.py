@@ -11,7 +11,7 @@ from volseg.cli.session import Session, plain, with_session
 from volseg.cli.wording import scaled, voxels_of
 
 if TYPE_CHECKING:
-    from volseg.io.weights import Card
+    from volseg.storage.weights import Card
 
 
 @click.group("models")
@@ -27,7 +27,7 @@ models_command.add_command(import_command)
 @with_session
 def list_command(session: Session) -> None:
     """List the models that come with volseg."""
-    from volseg.io.weights import load_card, shipped_models
+    from volseg.storage.weights import load_card, shipped_models
 
     cards = [load_card(name) for name in shipped_models()]
     session.result([_brief(card) for card in cards], "\n".join(map(_line, cards)))
@@ -66,7 +66,7 @@ def _words(value: Any) -> str:
 @with_session
 def show_command(session: Session, model: str) -> None:
     """Show the card of MODEL: what it is, what it was trained on, how well it does."""
-    from volseg.io.weights import load_card
+    from volseg.storage.weights import load_card
 
     card = plain(load_card(model))
     session.result(card, "\n".join(_entries(card)))

@@ -13,8 +13,8 @@ from volseg.cli.wording import extent, scaled
 from volseg.types import Zyx
 
 if TYPE_CHECKING:
-    from volseg.stages.export_model import ExportReport
-    from volseg.stages.import_model import ImportReport
+    from volseg.exchange.export_model import ExportReport
+    from volseg.exchange.import_model import ImportReport
 
 replace_option = click.option(
     "--overwrite", is_flag=True, help="Replace what is already at --output."
@@ -39,7 +39,7 @@ def export_command(session: Session, model: str, form: Any, output: Path, overwr
     MODEL is a shipped name or the path of a .safetensors file. TorchScript and ONNX map intensities
     in -1..1 to probabilities; a BioImage.IO package says itself what it takes.
     """
-    from volseg.stages.export_model import export_model
+    from volseg.exchange.export_model import export_model
 
     report = export_model(model, form, output, overwrite=overwrite)
     for note in report.notes:
@@ -99,7 +99,7 @@ def import_command(session: Session, package: Path, output: Path, **options: Any
     PACKAGE is a zip, a folder, or the .yaml file in it, on this disk. The same weights and card
     come back. Nothing is fetched, and no program in a package is run.
     """
-    from volseg.stages.import_model import ImportOptions, import_model
+    from volseg.exchange.import_model import ImportOptions, import_model
 
     report = import_model(package, output, ImportOptions(**options))
     session.result(report, _imported(report))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from volseg.errors import ParameterError
-from volseg.io.locations import as_remote, parse_location
+from volseg.storage.locations import as_remote, parse_location
 from volseg.types import VoxelSize, Zyx
 
 if TYPE_CHECKING:
     from volseg.cli.session import Session
-    from volseg.stages.engine import EngineOptions
+    from volseg.engine.run import EngineOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -88,7 +88,7 @@ voxel_size_option = click.option(
 
 
 def parse_place(text: str) -> Path:
-    """Read a path, or a URL of object storage; see `volseg.io.locations`.
+    """Read a path, or a URL of object storage; see `volseg.storage.locations`.
 
     Raises
     ------
@@ -149,7 +149,7 @@ scratch_option = click.option(
 
 def note_scratch(session: Session, volume: Path) -> None:
     """Say where ledgers and scratch lie, if that is not in the volume itself."""
-    from volseg.io.volumes import scratch_path
+    from volseg.storage.volumes import scratch_path
 
     if as_remote(volume) is not None:
         session.note(f"note: ledger and scratch of {volume} are in {scratch_path(volume)}")
@@ -196,9 +196,9 @@ def engine_flags(command: Command) -> Command:
 
 def engine_options(options: dict[str, Any]) -> EngineOptions:
     """Take the engine's options out of a command's."""
-    from volseg.io.recipes import read_recipe
-    from volseg.stages.clusters import read_cluster
-    from volseg.stages.engine import EngineOptions
+    from volseg.engine.clusters import read_cluster
+    from volseg.engine.run import EngineOptions
+    from volseg.storage.recipes import read_recipe
 
     kind, path = options.pop("cluster"), options.pop("cluster_config")
     if path is not None and kind is None:

@@ -82,7 +82,7 @@ def segment_command(
     Writes VOLUME/probabilities/NAME and the objects to VOLUME/labels/NAME. A run that was
     interrupted goes on where it was when the same command is given again.
     """
-    from volseg.stages.predict_plan import PredictOptions, choose_model
+    from volseg.stages.predict.plan import PredictOptions, choose_model
     from volseg.stages.segment import SegmentOptions, estimate, segment
 
     if repair and (dry_run or prediction["overwrite"]):

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.engine.memory import keep_freed_memory
 from volseg.errors import BlockError, InputError, WorkError
-from volseg.stages.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from volseg.stages.progress import Progress
+    from volseg.engine.progress import Progress
 
 WORK_FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 PACKAGE = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ class Session:
     def progress(self) -> Progress:
         """Choose how progress is shown: a bar on a terminal, else seldom lines, or nothing."""
         if self.quiet:
-            from volseg.stages.progress import NoProgress
+            from volseg.engine.progress import NoProgress
 
             return NoProgress()
         from volseg.cli.progress import BarProgress, LineProgress

@@ -13,8 +13,8 @@ from volseg.cli.options import engine_flags, engine_options, parse_place
 from volseg.cli.session import Session, with_session
 
 if TYPE_CHECKING:
-    from volseg.stages.stats import VolumeStats
-    from volseg.summary import Summary
+    from volseg.measures.summary import Summary
+    from volseg.stages.stats.run import VolumeStats
 
 NM3_PER_UM3 = 1e9
 
@@ -69,9 +69,9 @@ def stats_command(
     per slice to VOLUME/tables/NAME-slices.parquet. An object that touches the border of what was
     segmented may be cut by it. docs/measurements.md says what each column means.
     """
-    from volseg.io.tables import check_table_path
-    from volseg.stages.stats import StatsOptions, stats, write_objects
-    from volseg.stages.stats_check import check_volumes
+    from volseg.stages.stats.plan import check_volumes
+    from volseg.stages.stats.run import StatsOptions, stats, write_objects
+    from volseg.storage.tables import check_table_path
 
     engine = engine_options(options)
     chosen = StatsOptions(engine=engine, **options)

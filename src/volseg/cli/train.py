@@ -15,8 +15,8 @@ from volseg.cli.train_pairs import one_each, pair_up, parse_slices, split_pair
 from volseg.cli.wording import duration
 
 if TYPE_CHECKING:
-    from volseg.stages.train import TrainReport
-    from volseg.stages.train_regions import Pair
+    from volseg.stages.train.regions import Pair
+    from volseg.stages.train.run import TrainReport
 
 REGION = "Z0:Z1,Y0:Y1,X0:X1"
 LOSSES = ("bce", "bce-dice", "dice", "emnet", "jaccard", "log-dice", "square-dice")
@@ -193,9 +193,9 @@ def train_command(session: Session, config: Path | None, **values: Any) -> None:
     trained on and how well it does. A run that was interrupted goes on from its last checkpoint
     when the same command is given again.
     """
-    from volseg.intensity import Preprocessing
-    from volseg.stages.train import TrainOptions, train
-    from volseg.stages.train_recipe import Recipe, build_config, load_recipe, override
+    from volseg.stages.train.recipe import Recipe, build_config, load_recipe, override
+    from volseg.stages.train.run import TrainOptions, train
+    from volseg.voxels.intensity import Preprocessing
 
     recipe = load_recipe(config) if config else Recipe({}, {}, ())
     gamma, equalise = values.pop("gamma"), values.pop("equalise")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from volseg.stages.train_regions import Pair
+    from volseg.stages.train.regions import Pair
 
 Value = TypeVar("Value")
 
@@ -99,7 +99,7 @@ def pair_up(
     slices : that are annotated.
     images : whether the slices are unrelated images.
     """
-    from volseg.stages.train_regions import Pair
+    from volseg.stages.train.regions import Pair
 
     rois, validations = (
         one_each(values, len(named), flag)

@@ -17,7 +17,7 @@ from volseg.cli.session import WORK_FAILED, Session, with_session
 from volseg.cli.wording import duration, scaled
 
 if TYPE_CHECKING:
-    from volseg.stages.verify import VerifyReport
+    from volseg.stages.verify.run import VerifyReport
 
 
 @click.command("verify")
@@ -47,7 +47,7 @@ def verify_command(
     few blocks again. Changes nothing. Exit status 1 if anything is wrong; docs/verify.md says what
     is found, and what is not.
     """
-    from volseg.stages.verify import VerifyOptions, verify
+    from volseg.stages.verify.run import VerifyOptions, verify
 
     if quick and sample:
         raise click.UsageError("--quick compares nothing; leave out --quick or --sample")

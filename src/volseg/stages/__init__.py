@@ -1,1 +1,1 @@
-"""Stages: one file per verb, the only orchestration."""
+"""Stages: one package per verb, the only orchestration."""

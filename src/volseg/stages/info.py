@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from volseg.io.attributes import read_attributes
-from volseg.io.listings import results_in
-from volseg.io.volumes import Image, open_image
+from volseg.storage.attributes import read_attributes
+from volseg.storage.listings import results_in
+from volseg.storage.volumes import Image, open_image
 
 
 def info(path: Path) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import Block, Grid, roi_size
+from volseg.engine.progress import Progress
+from volseg.engine.run import EngineOptions, run_blocks
 from volseg.errors import VolumeError
-from volseg.intensity import count_intensities
-from volseg.io.arrays import StoredArray
-from volseg.io.stacks import ACCEPTED_TYPES
-from volseg.io.volumes import Image
-from volseg.stages.engine import EngineOptions, run_blocks
-from volseg.stages.progress import Progress
+from volseg.geometry.grid import Block, Grid, roi_size
+from volseg.sources.stack import ACCEPTED_TYPES
+from volseg.storage.arrays import StoredArray
+from volseg.storage.volumes import Image
+from volseg.voxels.intensity import count_intensities
 
 BLOCK_VOXELS = 1 << 24
 """Of what is read at once, unless a chunk is larger."""

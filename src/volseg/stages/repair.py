@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.blocks import Block, Grid
+from volseg.engine.progress import Progress
+from volseg.engine.run import EngineOptions, run_blocks
 from volseg.errors import ConflictError, ParameterError
-from volseg.io.attributes import update_attributes
-from volseg.io.ledger import MARK, Ledger, new_mark
-from volseg.io.volumes import Image, open_image, scratch_path
-from volseg.stages.engine import EngineOptions, run_blocks
-from volseg.stages.label_output import coarse_levels, plan_output, record_key
-from volseg.stages.label_plan import LabelOptions
-from volseg.stages.predict_outputs import CREATED, Output, Scratch, ledger_header
-from volseg.stages.predict_outputs import record_key as prediction_key
-from volseg.stages.predict_plan import PredictOptions, plan_prediction
-from volseg.stages.progress import Progress
-from volseg.stages.pyramid import step_factor
+from volseg.geometry.grid import Block, Grid
+from volseg.stages.label.output import coarse_levels, plan_output, record_key
+from volseg.stages.label.rules import LabelOptions
+from volseg.stages.levels import step_factor
+from volseg.stages.predict.outputs import CREATED, Output, Scratch, ledger_header
+from volseg.stages.predict.outputs import record_key as prediction_key
+from volseg.stages.predict.plan import PredictOptions, plan_prediction
 from volseg.stages.results import discard, is_complete
-from volseg.stages.verify_block import CheckLevel, LevelChecked, absent_shards
+from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
+from volseg.storage.attributes import update_attributes
+from volseg.storage.ledger import MARK, Ledger, new_mark
+from volseg.storage.volumes import Image, open_image, scratch_path
 from volseg.types import Zyx
 
 Shard = tuple[int, Zyx]

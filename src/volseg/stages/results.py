@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, VolumeError
-from volseg.io.attributes import read_attributes, update_attributes
-from volseg.io.ledger import MARK, Ledger, describe_difference
-from volseg.io.locations import as_remote, remove_tree
-from volseg.io.volumes import open_image
-from volseg.io.zarr_stacks import is_zarr
+from volseg.sources.zarr_source import is_zarr
+from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.ledger import MARK, Ledger, describe_difference
+from volseg.storage.locations import as_remote, remove_tree
+from volseg.storage.volumes import open_image
 
 PARTING = ("block", "shard")
 """How a run parts its work and its files, which decides nothing of what a complete result holds."""

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from volseg.io.attributes import update_attributes
-from volseg.io.locations import check_writable
-from volseg.io.volumes import Image, labels_path
-from volseg.stages.clusters import ClusterOptions
-from volseg.stages.engine import EngineOptions, same_workers
+from volseg.engine.clusters import ClusterOptions
+from volseg.engine.memory import peak_bytes
+from volseg.engine.progress import Progress
+from volseg.engine.run import EngineOptions, same_workers
 from volseg.stages.intensities import with_histogram
-from volseg.stages.label import label
-from volseg.stages.label_plan import (
+from volseg.stages.label.rules import (
     LabelOptions,
     LabelReport,
     ObjectRules,
@@ -25,19 +23,21 @@ from volseg.stages.label_plan import (
     open_probabilities,
     plan_label,
 )
-from volseg.stages.memory import peak_bytes
-from volseg.stages.predict import PredictReport, model_record, predict
-from volseg.stages.predict_block import predictor_for
-from volseg.stages.predict_outputs import Output
-from volseg.stages.predict_plan import (
+from volseg.stages.label.run import label
+from volseg.stages.predict.outputs import Output
+from volseg.stages.predict.plan import (
     PredictOptions,
     PredictPlan,
     choose_network,
     plan_prediction,
 )
-from volseg.stages.progress import Progress
+from volseg.stages.predict.run import PredictReport, model_record, predict
+from volseg.stages.predict.tasks import predictor_for
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
 from volseg.stages.results import fingerprint, is_complete
+from volseg.storage.attributes import update_attributes
+from volseg.storage.locations import check_writable
+from volseg.storage.volumes import Image, labels_path
 
 UNCOUNTED = "the volume has no histogram yet, so a run first reads all of it to count intensities"
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 
 from volseg.errors import ParameterError
-from volseg.intensity import Preprocessing
 from volseg.training.augmentation import Augmentation
 from volseg.training.losses import LOSS_NAMES
 from volseg.types import Zyx
+from volseg.voxels.intensity import Preprocessing
 
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step")

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.blocks import roi_shape
 from volseg.errors import ShapeError
-from volseg.intensity import Tone
+from volseg.geometry.grid import roi_shape
 from volseg.training.augmentation import Augmentation, patch_coordinates, resample, vary_intensity
 from volseg.training.centerline import centerline_proximity
 from volseg.types import Floats, Roi, Zyx
+from volseg.voxels.intensity import Tone
 
 SLAB = 8
 """Slices that are read at a time: chunks hold several."""

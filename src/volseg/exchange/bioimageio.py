@@ -1,0 +1,274 @@
+"""BioImage.IO model descriptions, format 0.5: what a package says about a network.
+
+Source: the model resource description of the BioImage.IO specification, version 0.5.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg import __version__
+from volseg.errors import ModelError, ParameterError
+from volseg.storage.weights import Card
+from volseg.types import Floats, Zyx
+from volseg.voxels.intensity import Preprocessing
+
+FORMAT_VERSION = "0.5.14"
+"""The first that was checked in which authors, citations and a license may be left out."""
+CONFIG_VERSION = 1
+"""Of ``config.volseg``; raised whenever its entries come to mean something else."""
+EPSILON = 1e-6
+"""What BioImage.IO adds to a range before it divides by it."""
+STATE_DICT, TORCHSCRIPT = "weights.pt", "weights.torchscript.pt"
+TEST_INPUT, TEST_OUTPUT = "test_input.npy", "test_output.npy"
+README, COVER = "README.md", "cover.png"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Which sizes go into a network, and what of its output is to be trusted.
+
+    Attributes
+    ----------
+    dimensions : 2 for slices, 3 for volumes.
+    least, step : sizes of inputs are ``least + n * step``, (z, y, x).
+    margin : voxels per side by which an output is smaller than its input.
+    halo : voxels per side of an output that its neighbour knows better.
+    """
+
+    dimensions: int
+    least: Zyx
+    step: Zyx
+    margin: Zyx
+    halo: Zyx
+
+    @property
+    def axes(self) -> str:
+        """Names of the axes in space."""
+        return "zyx"[-self.dimensions :]
+
+
+def describe_preprocessing(preprocessing: Preprocessing, axes: str) -> list[dict[str, Any]]:
+    """Say in BioImage.IO's words what is done to intensities.
+
+    Raises
+    ------
+    ParameterError
+        If it has no words for it: an exponent, an equalisation.
+
+    Examples
+    --------
+    >>> [step["id"] for step in describe_preprocessing(Preprocessing(), "zyx")]
+    ['scale_range', 'scale_linear']
+    >>> [step["id"] for step in describe_preprocessing(Preprocessing(gain=2), "zyx")]
+    ['scale_range', 'clip', 'scale_linear']
+    """
+    if preprocessing.equalise or preprocessing.gamma != 1:
+        found = "an equalisation" if preprocessing.equalise else f"a gamma of {preprocessing.gamma}"
+        raise ParameterError(
+            f"the model's preprocessing has {found}, which BioImage.IO cannot express: other "
+            f"programs would feed it wrong intensities; export it as torchscript or onnx"
+        )
+    low, high = preprocessing.percentiles
+    if high <= 1:
+        raise ParameterError(f"BioImage.IO's upper percentile is above 1, the model's is {high:g}")
+    scaled = {
+        "axes": ["channel", *axes],
+        "min_percentile": low,
+        "max_percentile": high,
+        "eps": EPSILON,
+    }
+    steps: list[dict[str, Any]] = [{"id": "scale_range", "kwargs": scaled}]
+    if preprocessing.gain != 1:
+        steps.append({"id": "clip", "kwargs": {"min": 0.0}})
+    linear = {"gain": 2.0 * preprocessing.gain, "offset": -1.0}
+    return [*steps, {"id": "scale_linear", "kwargs": linear}]
+
+
+def preprocess(raw: Floats, preprocessing: Preprocessing) -> Floats:
+    """Do what `describe_preprocessing` says to one sample, as other programs do it.
+
+    Examples
+    --------
+    >>> preprocess(np.array([0, 75, 100], np.float32), Preprocessing((0, 100))).round(3)
+    array([-1. ,  0.5,  1. ], dtype=float32)
+    """
+    low, high = np.percentile(raw, preprocessing.percentiles)
+    scaled = (raw - low) / (high - low + EPSILON)
+    if preprocessing.gain != 1:
+        scaled = np.maximum(scaled, 0)
+    return np.asarray(2 * preprocessing.gain * scaled - 1, np.float32)
+
+
+def describe_input(card: Card, interface: Interface) -> dict[str, Any]:
+    """Describe the one input tensor."""
+    sizes = dict(zip("zyx", zip(interface.least, interface.step, strict=True), strict=True))
+    space = [
+        {**_space(a, card), "size": {"min": sizes[a][0], "step": sizes[a][1]}}
+        for a in interface.axes
+    ]
+    return {
+        "id": "raw",
+        "description": "Electron micrograph, any intensities",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": ["raw"]},
+            *space,
+        ],
+        "data": {"type": "float32"},
+        "preprocessing": describe_preprocessing(card.preprocessing, interface.axes),
+        "test_tensor": {"source": TEST_INPUT},
+    }
+
+
+def describe_output(card: Card, interface: Interface) -> dict[str, Any]:
+    """Describe the one output tensor: probabilities, and how much of them is halo."""
+    taken = dict(zip("zyx", zip(interface.margin, interface.halo, strict=True), strict=True))
+    space = []
+    for axis in interface.axes:
+        margin, halo = taken[axis]
+        size = {"tensor_id": "raw", "axis_id": axis, "offset": -2 * margin}
+        entry = {**_space(axis, card), "size": size}
+        space.append({**entry, "halo": halo} if halo else entry)
+    return {
+        "id": "probabilities",
+        "description": f"Probability of foreground; from {card.threshold:g} on it counts as such",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": ["foreground"]},
+            *space,
+        ],
+        "data": {"type": "float32", "range": [0.0, 1.0]},
+        "postprocessing": [{"id": "sigmoid"}],
+        "test_tensor": {"source": TEST_OUTPUT},
+    }
+
+
+def _space(axis: str, card: Card) -> dict[str, Any]:
+    scale = card.voxel_size["zyx".index(axis)]
+    return {"type": "space", "id": axis, "unit": "nanometer", "scale": scale}
+
+
+def describe_weights(
+    card: Card, hashes: Mapping[str, str], pytorch: str, builder: tuple[str, str]
+) -> dict[str, Any]:
+    """Describe both forms of the weights; both give logits.
+
+    Parameters
+    ----------
+    card : Card
+    hashes : SHA-256 of `STATE_DICT` and `TORCHSCRIPT`
+    pytorch : version that wrote them
+    builder : module and name of what builds the network from architecture and width
+    """
+    module, name = builder
+    return {
+        "pytorch_state_dict": {
+            "source": STATE_DICT,
+            "sha256": hashes[STATE_DICT],
+            "pytorch_version": pytorch,
+            "architecture": {
+                "import_from": module,
+                "callable": name,
+                "kwargs": {"architecture": card.architecture, "width": card.width},
+            },
+        },
+        "torchscript": {
+            "source": TORCHSCRIPT,
+            "sha256": hashes[TORCHSCRIPT],
+            "pytorch_version": pytorch,
+            "parent": "pytorch_state_dict",
+        },
+    }
+
+
+def describe_model(card: Card, interface: Interface, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the whole description of a package.
+
+    Raises
+    ------
+    ParameterError
+        If the model's preprocessing has no description.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "type": "model",
+        "name": _title(card.name),
+        "description": f"{card.architecture} for foreground in electron micrographs; see {README}",
+        "documentation": {"source": README},
+        "covers": [{"source": COVER}],
+        "tags": ["electron-microscopy", "semantic-segmentation", "pytorch", "volseg"],
+        "inputs": [describe_input(card, interface)],
+        "outputs": [describe_output(card, interface)],
+        "weights": dict(weights),
+        "config": {
+            "volseg": {
+                "version": CONFIG_VERSION,
+                "written by": __version__,
+                "card": asdict(card),
+            }
+        },
+    }
+
+
+def _title(name: str) -> str:
+    """Keep what a title may hold.
+
+    Examples
+    --------
+    >>> _title("my.net/2")
+    'volseg my-net-2'
+    """
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "_+- ()") else "-" for c in name)
+    return f"volseg {kept}"[:64]
+
+
+def entry(mapping: Mapping[str, Any], *names: str) -> Any:
+    """Look an entry of a description up; None where there is none, or no mapping on the way.
+
+    Examples
+    --------
+    >>> entry({"weights": {"onnx": {"source": "a"}}}, "weights", "onnx", "source")
+    'a'
+    >>> entry({"weights": []}, "weights", "onnx") is None
+    True
+    """
+    value: Any = mapping
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def validate_package(path: Path) -> None:
+    """Check a package's folder against the BioImage.IO specification; nothing is fetched.
+
+    Raises
+    ------
+    ParameterError
+        If the specification is not installed.
+    ModelError
+        If the package is not valid.
+    """
+    if find_spec("bioimageio") is None or find_spec("bioimageio.spec") is None:
+        raise ParameterError(
+            "bioimageio.spec is not installed; get it with: pip install 'volseg[export]'"
+        )
+    from bioimageio.spec import InvalidDescr, ValidationContext, load_description
+
+    # every file that the package names lies in it, so checking them needs no network
+    context = ValidationContext(log_warnings=False, progressbar=False, disable_cache=True)
+    with warnings.catch_warnings(), context:
+        # the library leaves closing files to the garbage collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        found = load_description(path, format_version="latest", perform_io_checks=True)
+    if isinstance(found, InvalidDescr):
+        summary = found.validation_summary
+        reasons = [f"{e.loc}: {e.msg}" for d in summary.details for e in d.errors]
+        raise ModelError(f"{path} is no valid BioImage.IO package: {'; '.join(reasons)}")

@@ -1,0 +1,213 @@
+"""Export a model for programs that know nothing of volseg."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from volseg.errors import ConflictError, ParameterError, StorageError
+from volseg.exchange.bioimageio import (
+    COVER,
+    README,
+    STATE_DICT,
+    TEST_INPUT,
+    TEST_OUTPUT,
+    TORCHSCRIPT,
+    Interface,
+    describe_model,
+    describe_preprocessing,
+    describe_weights,
+    preprocess,
+    validate_package,
+)
+from volseg.exchange.export_network import (
+    Network,
+    Probabilities,
+    build_network,
+    evaluate,
+    largest_difference,
+    load_network,
+    onnx_runner,
+    smallest_tile,
+    trace_network,
+    write_onnx,
+)
+from volseg.exchange.package_pages import draw_cover, write_readme
+from volseg.exchange.packages import write_description, zip_folder
+from volseg.storage.weights import hash_file
+from volseg.types import Floats, Zyx
+
+Format = Literal["torchscript", "onnx", "bioimageio"]
+SUFFIXES: dict[str, str] = {"torchscript": ".pt", "onnx": ".onnx", "bioimageio": ".zip"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes
+    ----------
+    output : the file.
+    model, format : what is in it.
+    difference : largest absolute difference from the original, on noise of another size than the
+        network was traced with, of probabilities.
+    checked_on : shape of that noise.
+    size_bytes : of the file.
+    notes : what the user should know.
+    """
+
+    output: Path
+    model: str
+    format: str
+    difference: float
+    checked_on: tuple[int, ...]
+    size_bytes: int
+    notes: tuple[str, ...]
+
+
+def export_model(
+    model: str | Path, form: Format, output: Path, *, overwrite: bool = False
+) -> ExportReport:
+    """Write a model in another form, checked against the original; all of it or nothing.
+
+    Parameters
+    ----------
+    model : shipped name, or path of a safetensors file with its card
+    form : "torchscript", "onnx" or "bioimageio"
+    output : file to write
+    overwrite : replace a file that is already there
+
+    Raises
+    ------
+    ModelError, ParameterError
+        If the model cannot be used, or has not that form.
+    ConflictError
+        If there is a file already.
+    StorageError
+        If it cannot be written.
+    """
+    _check_output(output, form, overwrite=overwrite)
+    network = load_network(model)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".volseg-export-", dir=output.parent) as folder:
+            # the suffix tells readers what to expect, so the temporary file has it too
+            draft = Path(folder) / f"export{SUFFIXES[form]}"
+            difference, shape = WRITERS[form](network, draft)
+            os.replace(draft, output)
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error}") from error
+    size = output.stat().st_size
+    return ExportReport(output, network.card.name, form, difference, shape, size, _notes(network))
+
+
+def _check_output(output: Path, form: Format, *, overwrite: bool) -> None:
+    if form not in SUFFIXES:
+        raise ParameterError(f"a format is {', '.join(SUFFIXES)}, found {form!r}")
+    if output.suffix != SUFFIXES[form]:
+        raise ParameterError(f"{form} is written to a {SUFFIXES[form]} file, found {output}")
+    if output.is_dir() or (output.exists() and not overwrite):
+        raise ConflictError(f"{output} exists; choose another --output, or give --overwrite")
+
+
+def _notes(network: Network) -> tuple[str, ...]:
+    size = ", ".join(f"{v:g}" for v in network.card.voxel_size)
+    steps = network.card.preprocessing
+    notes = [f"it expects voxels of {size} nm (z, y, x)"]
+    if steps.equalise or steps.gamma != 1 or steps.gain != 1:
+        notes.append(f"intensities must be prepared as the card says: {steps}")
+    return tuple(notes)
+
+
+def _tiles(network: Network) -> tuple[Zyx, Zyx]:
+    """Choose the tile that is traced, and another one to check with."""
+    form = network.form
+    traced = smallest_tile(form)
+    z, y, x = (n + m for n, m in zip(traced, form.multiple, strict=True))
+    return traced, form.fit((z, y, x))
+
+
+def _write_torchscript(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
+    whole = Probabilities(network.logits).eval()
+    traced_tile, other = _tiles(network)
+    trace_network(whole, network.inputs(traced_tile, seed=0)).save(str(path))
+    x = network.inputs(other, seed=1, batch=2)
+    return largest_difference(whole, _load_own(path), x), tuple(x.shape)
+
+
+def _load_own(path: Path) -> torch.jit.ScriptModule:
+    """Load the program that this very call has written."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        loaded: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
+    return loaded
+
+
+def _write_onnx(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
+    whole = Probabilities(network.logits).eval()
+    traced_tile, other = _tiles(network)
+    write_onnx(whole, network.inputs(traced_tile, seed=0), path)
+    x = network.inputs(other, seed=1, batch=2)
+    return largest_difference(whole, onnx_runner(path), x), tuple(x.shape)
+
+
+def find_interface(network: Network) -> Interface:
+    """Find which inputs a package promises to take, and the halo of what comes out.
+
+    The halo is half of the overlap: cropped tiles then abut, in the middle of what they share. The
+    smallest input is the smallest of which the halo leaves something.
+    """
+    card, form = network.card, network.form
+    z, y, x = (o // 2 for o in card.overlap)
+    halo = (z, y, x)
+    least = smallest_tile(form, (2 * z + 1, 2 * y + 1, 2 * x + 1))
+    return Interface(form.dimensions, form.input_shape(least), form.multiple, form.margin, halo)
+
+
+def _write_bioimageio(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
+    card, interface = network.card, find_interface(network)
+    # before any work: a preprocessing that cannot be described ends it here
+    describe_preprocessing(card.preprocessing, interface.axes)
+    folder = path.parent / "package"
+    folder.mkdir()
+    example = network.inputs(_tiles(network)[0], seed=0)
+    torch.save(network.weights, folder / STATE_DICT)
+    trace_network(network.logits, example).save(str(folder / TORCHSCRIPT))
+    raw, probabilities = _test_tensors(network, interface)
+    np.save(folder / TEST_INPUT, raw)
+    np.save(folder / TEST_OUTPUT, probabilities)
+    (folder / COVER).write_bytes(draw_cover(raw, probabilities))
+    (folder / README).write_text(write_readme(card, interface), encoding="utf-8")
+    hashes = {name: hash_file(folder / name) for name in (STATE_DICT, TORCHSCRIPT)}
+    version = torch.__version__.split("+", maxsplit=1)[0]
+    builder = (build_network.__module__, build_network.__name__)
+    weights = describe_weights(card, hashes, version, builder)
+    write_description(folder, describe_model(card, interface, weights))
+    validate_package(folder)
+    zip_folder(folder, path)
+    x = network.inputs(_tiles(network)[1], seed=1, batch=2)
+    program = Probabilities(_load_own(folder / TORCHSCRIPT))
+    return largest_difference(Probabilities(network.logits), program, x), tuple(x.shape)
+
+
+def _test_tensors(network: Network, interface: Interface) -> tuple[Floats, Floats]:
+    """Draw a raw image, and evaluate it as a program that reads the package does."""
+    sizes = interface.least[-interface.dimensions :]
+    raw = np.random.default_rng(7).integers(0, 256, (1, 1, *sizes)).astype(np.float32)
+    whole = Probabilities(network.logits).eval()
+    return raw, evaluate(whole, preprocess(raw, network.card.preprocessing))
+
+
+WRITERS = {
+    "torchscript": _write_torchscript,
+    "onnx": _write_onnx,
+    "bioimageio": _write_bioimageio,
+}

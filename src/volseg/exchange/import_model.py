@@ -1,0 +1,193 @@
+"""Import a BioImage.IO package that lies on disk: safetensors and a card come out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from volseg.errors import ConflictError, ModelError, StorageError
+from volseg.exchange.bioimageio import CONFIG_VERSION, entry
+from volseg.exchange.packages import Package, open_package, read_weights
+from volseg.exchange.state_dicts import file_limit, read_state_dict
+from volseg.models.registry import find_architecture
+from volseg.storage.weights import Card, save_weights
+from volseg.types import VoxelSize, Zyx
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+WIDEST = 1024
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Settings that replace what a package says.
+
+    Attributes
+    ----------
+    voxel_size : nm, (z, y, x); None takes the package's.
+    tile, overlap : network voxels, (z, y, x); None takes the package's.
+    overwrite : replace a model that is already there.
+    """
+
+    voxel_size: VoxelSize | None = None
+    tile: Zyx | None = None
+    overlap: Zyx | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What was written.
+
+    Attributes
+    ----------
+    output : the safetensors file, with its card beside it.
+    card : as it was written.
+    """
+
+    output: Path
+    card: Card
+
+
+def import_model(path: Path, folder: Path, options: ImportOptions) -> ImportReport:
+    """Turn a package into safetensors and a card; nothing is fetched, nothing is unpickled freely.
+
+    Parameters
+    ----------
+    path : zip file, folder, or the description in it
+    folder : where the model is written, under its name; made if it is not there
+    options : see `ImportOptions`
+
+    Raises
+    ------
+    ModelError, ParameterError
+        If the package cannot be used; nothing was written.
+    ConflictError
+        If another model is already there.
+    StorageError
+        If it cannot be written.
+    """
+    package = open_package(path)
+    description = package.describe()
+    _check_kind(path, description)
+    own = _own_config(path, description)
+    try:
+        tensors, card = _restore(package, description, own)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # values of a type that no description has
+        raise ModelError(f"{package.description} of {path} makes no sense: {error}") from error
+    return _write(tensors, card, folder, options)
+
+
+def _check_kind(path: Path, description: Mapping[str, Any]) -> None:
+    kind, version = description.get("type"), str(description.get("format_version"))
+    if kind != "model" or not version.startswith("0.5."):
+        raise ModelError(
+            f"{path} describes a {kind!r} in format {version}, expected a model in format 0.5"
+        )
+
+
+def _own_config(path: Path, description: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the entries that say which of volseg's networks the state dict belongs to."""
+    own = entry(description, "config", "volseg")
+    weights = description.get("weights")
+    forms = sorted(map(str, weights)) if isinstance(weights, dict) else []
+    if own is None:
+        raise _of_another_network(path, forms, "no entries of volseg (config.volseg)")
+    if not isinstance(own, dict) or own.get("version") != CONFIG_VERSION:
+        found = own.get("version") if isinstance(own, dict) else own
+        raise ModelError(
+            f"the package was written for volseg in version {found!r} of its entries, this one "
+            f"reads version {CONFIG_VERSION}; use a newer volseg"
+        )
+    if "pytorch_state_dict" not in forms:
+        raise _of_another_network(path, forms, "no state dict")
+    return own
+
+
+def _of_another_network(path: Path, forms: Sequence[str], lacking: str) -> ModelError:
+    return ModelError(
+        f"{path} has weights as {', '.join(forms) or 'nothing'} and {lacking}, expected a package "
+        f"that volseg exported: a state dict, and the card that names its architecture. "
+        f"TorchScript and networks that come with their own code are programs, which volseg does "
+        f"not run; train one of its networks instead: `volseg train`"
+    )
+
+
+def _restore(
+    package: Package, description: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+    """Read the tensors and the card of a model that volseg exported."""
+    card = own.get("card")
+    if not isinstance(card, dict):
+        raise ModelError(f"{package.description} has no card of volseg")
+    width = card.get("width")
+    if not isinstance(width, int) or not 0 < width <= WIDEST:
+        raise ModelError(f"the card's width must be 1 to {WIDEST}, found {width!r}")
+    architecture = find_architecture(str(card.get("architecture")))
+    # without memory: a card that claims a huge network costs nothing
+    with torch.device("meta"):
+        expected = architecture.build(width).state_dict()
+    described = entry(description, "weights", "pytorch_state_dict")
+    content = read_weights(package, described, file_limit(expected))
+    return read_state_dict(content, expected), card
+
+
+def _write(
+    tensors: Mapping[str, Tensor], found: Mapping[str, Any], folder: Path, options: ImportOptions
+) -> ImportReport:
+    card = dict(found)
+    for name in ("voxel_size", "tile", "overlap"):
+        value = getattr(options, name)
+        if value is not None:
+            card[name] = list(value)
+    name = str(card.get("name"))
+    if not NAME.fullmatch(name):
+        raise ModelError(f"the model's name becomes a file's name, found {name!r}")
+    output, made = folder / f"{name}.safetensors", not folder.exists()
+    files = (output, output.with_suffix(".json"))
+    if not options.overwrite and any(f.exists() for f in files):
+        raise ConflictError(f"{output} exists; choose another --output, or give --overwrite")
+    content = {k: v for k, v in card.items() if k != "sha256"}
+    try:
+        check_tiles(card)
+        folder.mkdir(parents=True, exist_ok=True)
+        return ImportReport(output, save_weights(output, tensors, content))
+    except (ValueError, TypeError, KeyError) as error:
+        _remove(folder, made=made)
+        raise ModelError(f"the package's card is not valid: {error}") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error}") from error
+
+
+def _remove(folder: Path, *, made: bool) -> None:
+    """Remove a folder again that was made for nothing."""
+    if made and folder.exists():
+        folder.rmdir()
+
+
+def check_tiles(card: Mapping[str, Any]) -> None:
+    """Refuse a tile or an overlap that does not lie on the network's lattice.
+
+    Raises
+    ------
+    ModelError
+        With what would be possible.
+    """
+    form = find_architecture(card["architecture"])
+    tile, overlap = tuple(map(int, card["tile"])), tuple(map(int, card["overlap"]))
+    if len(tile) != 3 or len(overlap) != 3:
+        raise ModelError(f"tile and overlap are three sizes, found {tile} and {overlap}")
+    fits = form.fit((tile[0], tile[1], tile[2])) == tile
+    axes = zip(tile, overlap, form.stride, strict=True)
+    if not fits or any(o < 0 or o > t // 2 or (t - o) % s for t, o, s in axes):
+        raise ModelError(
+            f"tiles of {card['architecture']} are {form.offset} more than multiples of "
+            f"{form.multiple}, lie multiples of {form.stride} apart, and overlap by half at most; "
+            f"found {tile} that overlap by {overlap}"
+        )

@@ -1,0 +1,1 @@
+"""Regions, blocks, tiles and pyramids: pure arithmetic."""

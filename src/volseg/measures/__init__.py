@@ -1,0 +1,1 @@
+"""What an object measures: size, surface, shape, tables. Pure functions over arrays."""

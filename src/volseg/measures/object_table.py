@@ -1,0 +1,228 @@
+"""Measure objects from additive sums over blocks. Pure functions over arrays.
+
+Everything is counted in integers, so sums over blocks equal sums over the whole, exactly and in
+any order; only the finished sums become lengths, areas and ratios.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.measures.shape import (
+    complexity_indices,
+    equivalent_diameters,
+    nearest_neighbours,
+    principal_axes,
+    ratio,
+    sphericities,
+    standard_deviations,
+)
+from volseg.measures.sums import Moments, Values, merge
+from volseg.measures.surface import Crossings, surface_areas
+from volseg.objects.components import mean_probabilities
+from volseg.types import Roi, VoxelSize
+
+AXES = "zyx"
+AXIS_NAMES = ("axis_major", "axis_middle", "axis_minor")
+BIN = 2**-6
+"""How wide a bin of a histogram of fractions is, as a part of its value, and more."""
+LEVELS = 1 << 20
+"""Steps of intensities that are fractions: a millionth of their range."""
+Column = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ObjectSums:
+    """All that is summed over the objects of a block, a part, or a whole volume.
+
+    Attributes
+    ----------
+    moments : Moments
+    crossings : None if only the basic set was asked for
+    intensity, probability : None where there is nothing to sum
+    """
+
+    moments: Moments
+    crossings: Crossings | None = None
+    intensity: Values | None = None
+    probability: Values | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How intensities that are fractions are counted in whole steps, so that their sums are exact.
+
+    Attributes
+    ----------
+    offset : the lowest intensity of the volume
+    step : `LEVELS` of them reach to the highest
+    """
+
+    offset: float
+    step: float
+
+    @classmethod
+    def between(cls, lowest: float, highest: float) -> Scale:
+        """Choose a scale for all intensities of a volume; bounds from a histogram may be off."""
+        low, high = lowest - abs(lowest) * BIN, highest + abs(highest) * BIN
+        return cls(low, (high - low) / LEVELS or 1.0)
+
+    def count(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
+        """Express intensities in steps, to the nearest; what is no number is the lowest."""
+        steps = np.nan_to_num((values - self.offset) / self.step, nan=0.0)
+        found: NDArray[np.int32] = np.rint(np.clip(steps, 0, LEVELS)).astype(np.int32)
+        return found
+
+
+@dataclass(frozen=True)
+class SingleObjects:
+    """What was measured one object at a time; None where it was not asked for.
+
+    Attributes
+    ----------
+    mesh_areas : float64, shape (objects,)
+        Takes the place of the surface by Crofton's formula.
+    lengths, branches : float64, shape (objects,)
+        Of centerlines.
+    """
+
+    mesh_areas: NDArray[np.float64] | None = None
+    lengths: NDArray[np.float64] | None = None
+    branches: NDArray[np.float64] | None = None
+
+
+def merge_sums(parts: Sequence[ObjectSums]) -> ObjectSums:
+    """Add up the sums of several blocks; at least one, all of the same kinds."""
+    first = parts[0]
+    return ObjectSums(
+        merge([p.moments for p in parts]),
+        *(
+            None if getattr(first, kind) is None else merge([getattr(p, kind) for p in parts])
+            for kind in ("crossings", "intensity", "probability")
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """One row per object, as it is put together.
+
+    Attributes
+    ----------
+    columns : by name, all of one length
+    units : of each column
+    voxel_size : nm (z, y, x); None if unknown
+    """
+
+    columns: dict[str, Column]
+    units: dict[str, str]
+    voxel_size: VoxelSize | None
+
+    @property
+    def spacing(self) -> VoxelSize:
+        """The voxel size, or that of a cube of one voxel."""
+        return self.voxel_size or (1.0, 1.0, 1.0)
+
+    def add(self, name: str, column: Column, unit: str = "1") -> None:
+        """Add a column."""
+        self.columns[name] = column
+        self.units[name] = unit
+
+    def add_size(self, name: str, column: Column, power: int = 1) -> None:
+        """Add lengths, areas or volumes, in nm where the voxel size is known."""
+        suffix = f"^{power}" if power > 1 else ""
+        if self.voxel_size is None:
+            self.add(name, column, f"voxel{suffix}")
+        else:
+            self.add(f"{name}_nm{power if power > 1 else ''}", column, f"nm{suffix}")
+
+
+def object_table(
+    sums: ObjectSums,
+    region: Roi,
+    voxel_size: VoxelSize | None,
+    singles: SingleObjects | None = None,
+    scale: Scale | None = None,
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """Describe each object in one row.
+
+    Parameters
+    ----------
+    sums : of the whole volume
+    region : what was segmented; an object that reaches its border may be cut
+    voxel_size : nm (z, y, x); without it there are no columns in nm
+    singles : what was measured one object at a time
+    scale : of the intensities, if they were counted in steps
+
+    Returns
+    -------
+    columns : by name, all of one length
+    units : of each column
+    """
+    table, singles = Table({}, {}, voxel_size), singles or SingleObjects()
+    _add_places(table, sums.moments, region)
+    if sums.crossings is not None:
+        areas = singles.mesh_areas
+        if areas is None:
+            areas = surface_areas(sums.crossings, table.spacing)
+        _add_shapes(table, sums.moments, areas)
+        table.add("euler_number", sums.crossings.euler)
+    if singles.lengths is not None and singles.branches is not None:
+        table.add_size("centerline_length", singles.lengths)
+        table.add("centerline_branches", singles.branches)
+    voxels = sums.moments.voxels
+    if sums.intensity is not None:
+        values, spread = sums.intensity, standard_deviations(sums.intensity, voxels)
+        columns: tuple[Column, ...]
+        columns = values.total / voxels, spread, values.lowest, values.highest
+        if scale is not None:
+            mean, spread, low, high = (c * scale.step for c in columns)
+            columns = mean + scale.offset, spread, low + scale.offset, high + scale.offset
+        for name, column in zip(("mean", "sd", "min", "max"), columns, strict=True):
+            table.add(f"intensity_{name}", column)
+    if sums.probability is not None:
+        table.add("probability_mean", mean_probabilities(sums.probability.total, voxels))
+    return table.columns, table.units
+
+
+def _add_places(table: Table, moments: Moments, region: Roi) -> None:
+    voxel_size, voxels = table.voxel_size, moments.voxels
+    centroids = moments.sums / voxels[:, None]
+    table.add("label", moments.labels)
+    table.add("voxels", voxels, "voxel")
+    if voxel_size is not None:
+        table.add("volume_nm3", voxels * math.prod(voxel_size), "nm^3")
+    for k, axis in enumerate(AXES):
+        table.add(f"centroid_{axis}", centroids[:, k], "voxel")
+    for k, axis in enumerate(AXES):
+        if voxel_size is not None:
+            table.add(f"centroid_{axis}_nm", centroids[:, k] * voxel_size[k], "nm")
+    for name, bounds in (("start", moments.starts), ("stop", moments.stops)):
+        for k, axis in enumerate(AXES):
+            table.add(f"bbox_{axis}_{name}", bounds[:, k], "voxel")
+    near = np.logical_or.reduce(moments.starts <= [s.start for s in region], axis=1)
+    far = np.logical_or.reduce(moments.stops >= [s.stop for s in region], axis=1)
+    table.add("touches_border", near | far)
+    table.add("touches_far_border", far)
+
+
+def _add_shapes(table: Table, moments: Moments, surfaces: Column) -> None:
+    spacing = table.spacing
+    volumes = moments.voxels * math.prod(spacing)
+    lengths, orientations = principal_axes(moments, spacing)
+    table.add_size("surface_area", surfaces, 2)
+    table.add("sphericity", sphericities(volumes, surfaces))
+    table.add("complexity_index", complexity_indices(volumes, surfaces))
+    table.add_size("equivalent_diameter", equivalent_diameters(volumes))
+    for name, column in zip(AXIS_NAMES, lengths.T, strict=True):
+        table.add_size(name, column)
+    for axis, column in zip(AXES, orientations.T, strict=True):
+        table.add(f"orientation_{axis}", column)
+    table.add("elongation", ratio(lengths[:, 0], lengths[:, 1]))
+    table.add_size("nearest_neighbour", nearest_neighbours(moments, spacing))

@@ -1,0 +1,133 @@
+"""From components of blocks to numbered objects. Pure functions over arrays.
+
+An object is all components that touch across block borders. It is numbered by its first voxel in
+raster order, and what decides whether it counts is added up over its components: neither depends on
+how the volume was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from volseg.objects.components import Pairs, mean_probabilities
+from volseg.types import Labels
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Components, and what decides if they become objects; of one block, or of all in turn.
+
+    Attributes
+    ----------
+    sizes, firsts : int64, shape (components,)
+        See `volseg.objects.components.Components`.
+    seeded : bool, shape (components,)
+        Which hold a seed; None where none is needed.
+    totals : int64, shape (components,)
+        Sums of levels, see `volseg.objects.components.sum_levels`; None where they are not needed.
+    """
+
+    sizes: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    seeded: NDArray[np.bool_] | None = None
+    totals: NDArray[np.int64] | None = None
+
+    @classmethod
+    def room(cls, components: int, *, seeded: bool, totals: bool) -> Candidates:
+        """Make room for so many components."""
+        sizes, firsts = np.zeros((2, components), np.int64)
+        marks = np.zeros(components, bool) if seeded else None
+        return cls(sizes, firsts, marks, np.zeros(components, np.int64) if totals else None)
+
+    def put(self, start: int, part: Candidates) -> None:
+        """Put what is known of one block in its place: all that there is room for.
+
+        Raises
+        ------
+        ValueError
+            If some of that is not known of the block.
+        """
+        for kind, mine in vars(self).items():
+            theirs = getattr(part, kind)
+            if mine is not None and theirs is None:
+                raise ValueError(f"of some components {kind} are not known")
+            if mine is not None:
+                mine[start : start + len(part.sizes)] = theirs
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The objects of a volume.
+
+    Attributes
+    ----------
+    numbers : uint32, or uint64 where there are more objects, shape (components,)
+        The object of each component of all blocks; 0 for those that are dropped.
+    objects : how many there are.
+    faint : how many more there would be, had their mean probability not been too low.
+    """
+
+    numbers: Labels
+    objects: int
+    faint: int = 0
+
+
+def number_objects(
+    found: Candidates, pairs: Sequence[Pairs], min_size: int = 0, min_probability: float = 0
+) -> Numbering:
+    """Join components to objects, drop what is too small or faint, number the rest by first voxel.
+
+    Parameters
+    ----------
+    found : the components of all blocks
+        Objects without a component that is marked as seeded are dropped, if any could be marked.
+    pairs : arrays of shape (pairs, 2)
+        Components, counted over all blocks, that touch.
+    min_size : objects of fewer voxels are dropped
+    min_probability : objects of a lower mean probability are dropped
+    """
+    count = len(found.sizes)
+    if count == 0:
+        return Numbering(np.zeros(0, np.uint32), 0)
+    a, b = np.concatenate([np.zeros((0, 2), np.int64), *pairs]).T
+    graph = sparse.coo_array((np.ones(len(a), bool), (a, b)), shape=(count, count))
+    whole, group = csgraph.connected_components(graph, directed=False)
+    size, first = np.zeros(whole, np.int64), np.full(whole, np.iinfo(np.int64).max)
+    np.add.at(size, group, found.sizes)
+    np.minimum.at(first, group, found.firsts)
+    wanted = size >= min_size
+    if found.seeded is not None:
+        wanted &= np.bincount(group[found.seeded], minlength=whole) > 0
+    faint = np.zeros(whole, bool)
+    if found.totals is not None:
+        total = np.zeros(whole, np.int64)
+        np.add.at(total, group, found.totals)
+        faint = wanted & (mean_probabilities(total, size) < min_probability)
+        wanted &= ~faint
+    number = rank_firsts(first, wanted)
+    return Numbering(number[group], int(wanted.sum()), int(faint.sum()))
+
+
+def rank_firsts(firsts: NDArray[np.int64], kept: NDArray[np.bool_]) -> Labels:
+    """Give numbers to what is kept from 1 in the order of first voxels; the rest is 0.
+
+    Examples
+    --------
+    >>> rank_firsts(np.array([30, 10, 20]), np.array([True, True, False])).tolist()
+    [2, 1, 0]
+    """
+    chosen = np.flatnonzero(kept)
+    numbers = np.zeros(len(firsts), label_type(len(chosen)))
+    numbers[chosen[np.argsort(firsts[chosen])]] = np.arange(1, len(chosen) + 1)
+    return numbers
+
+
+def label_type(objects: int) -> np.dtype[np.unsignedinteger]:
+    """Choose the smallest of uint32 and uint64 that can number this many objects."""
+    return np.dtype(np.uint32 if objects <= np.iinfo(np.uint32).max else np.uint64)

@@ -1,0 +1,1 @@
+"""Truth against prediction. Pure functions over arrays."""

@@ -1,0 +1,1 @@
+"""Read what a microscope or an annotator wrote."""

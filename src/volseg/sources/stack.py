@@ -1,0 +1,128 @@
+"""Source stacks: what a microscope or ImageJ wrote, as pages that any thread can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import SourceError
+from volseg.sources.voxel_size import StatedSize
+from volseg.storage.arrays import StoredArray
+from volseg.storage.locations import as_remote, parse_location
+from volseg.types import Zyx
+
+ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A source: equal pages, one above the other.
+
+    Attributes
+    ----------
+    files : in the order of z; one for a multi-page file.
+    shape : (z, y, x).
+    dtype : one of the accepted types, in this machine's byte order.
+    read_page : fills a page (z index, array of shape (y, x)); from any thread.
+    close : releases the files.
+    stated : what the source says about its voxel size, wherever it says something.
+    metadata : what the first page says about itself, for provenance.
+    warnings : what the user should know.
+    array : a Zarr source, which is quicker to read by chunks than by pages.
+    """
+
+    files: tuple[Path, ...]
+    shape: Zyx
+    dtype: np.dtype[Any]
+    read_page: Callable[[int, NDArray[Any]], None]
+    close: Callable[[], None]
+    stated: tuple[StatedSize, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    array: StoredArray | None = None
+
+
+def open_stack(
+    source: str | Path, channel: int | None = None, types: tuple[str, ...] = ACCEPTED_TYPES
+) -> Stack:
+    """Open a TIFF stack, a folder or glob of single-slice TIFF or PNG files, or a Zarr image.
+
+    Parameters
+    ----------
+    source : str or Path
+    channel : int, optional
+        Which channel of colour or multi-channel pages, from 0.
+    types : names of types that pages may have
+
+    Raises
+    ------
+    SourceError, VolumeError
+        If it cannot be read as equal grey pages; names file, page and remedy.
+    """
+    from volseg.sources.slices import list_sequence, open_sequence
+    from volseg.sources.tiff import open_tiff
+    from volseg.sources.zarr_source import is_zarr, open_zarr
+
+    path = parse_location(str(source))
+    if as_remote(path) is not None or is_zarr(path):
+        return open_zarr(path, channel, types)
+    if path.is_file() and path.suffix.lower() != ".png":
+        return open_tiff(path, channel, types)
+    return open_sequence(list_sequence(source), channel, types)
+
+
+def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
+    """Check that the values of a page that was read, or of several from it on, are finite.
+
+    Raises
+    ------
+    SourceError
+        If they are not; names file, page and remedy.
+    """
+    if page.dtype.kind == "f" and not (finite := np.isfinite(page)).all():
+        z += 0 if page.ndim == 2 else int(np.argmin(finite.all(axis=(1, 2))))
+        single = len(stack.files) == 1
+        where = f"{stack.files[0]}: page {z + 1}" if single else stack.files[z]
+        raise SourceError(f"{where} holds values that are not finite; replace them first")
+
+
+def check_type(dtype: Any, where: str, types: tuple[str, ...]) -> np.dtype[Any]:
+    """Check that pages hold what a volume can hold.
+
+    Raises
+    ------
+    SourceError
+        If they do not.
+    """
+    if dtype is None or np.dtype(dtype).name not in types:
+        found = "an unknown type" if dtype is None else np.dtype(dtype).name
+        raise SourceError(
+            f"{where} holds {found}; expected {', '.join(types)}: convert its pages to one of "
+            f"them, for example in ImageJ with Image > Type"
+        )
+    native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    return native
+
+
+def choose_channel(count: int, channel: int | None, where: str) -> int:
+    """Choose one of several channels.
+
+    Raises
+    ------
+    SourceError
+        If there are several and none is chosen, or the chosen one is not there.
+    """
+    if channel is None and count > 1:
+        raise SourceError(
+            f"{where} has {count} channels, a volume has one: choose with --channel 0 to "
+            f"{count - 1}, or convert it to grey"
+        )
+    chosen = channel or 0
+    if not 0 <= chosen < count:
+        raise SourceError(f"--channel is {chosen}, but {where} has {count}, counted from 0")
+    return chosen

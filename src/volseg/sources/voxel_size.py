@@ -1,0 +1,202 @@
+"""The voxel size that a source states about itself: OME-XML, ImageJ, TIFF resolution tags."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from volseg.errors import VoxelSizeError
+from volseg.storage.ome import NANOMETERS
+from volseg.types import VoxelSize
+
+SAME = 0.01
+"""Sizes that differ by no more than this share are the same: files round theirs."""
+
+SCREEN_RESOLUTIONS = frozenset({1, 72, 75, 96, 100, 120, 144, 150, 200, 300, 400, 600, 1200})
+"""Pixels per inch that programs write when they know nothing."""
+
+INCH, CENTIMETER = 2, 3
+
+AxisSizes = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class StatedSize:
+    """What a source says about its voxels.
+
+    Attributes
+    ----------
+    axes : nm along (z, y, x); None where it says nothing.
+    origin : where it says so, for messages.
+    """
+
+    axes: AxisSizes = (None, None, None)
+    origin: str = "the source"
+
+
+def settle_voxel_size(
+    stated: Sequence[StatedSize], given: VoxelSize | None
+) -> tuple[VoxelSize | None, str | None, tuple[str, ...]]:
+    """Combine what the source says, in one place or several, with what the user says.
+
+    Returns
+    -------
+    voxel_size : nm (z, y, x), or None if unknown
+    origin : where it comes from
+    warnings : what the user should know
+
+    Raises
+    ------
+    VoxelSizeError
+        If the source contradicts itself and the user does not decide, or a size is not positive.
+
+    Examples
+    --------
+    >>> tags = StatedSize((None, 5.0, 5.0), "TIFF tags")
+    >>> settle_voxel_size([tags], (30.0, 5.0, 5.0))
+    ((30.0, 5.0, 5.0), '--voxel-size', ())
+    >>> settle_voxel_size([tags], None)[:2]
+    (None, None)
+    """
+    if given is not None:
+        if not all(math.isfinite(v) and v > 0 for v in given):
+            raise VoxelSizeError(f"a voxel size is three positive numbers in nm, found {given}")
+        differing = [s for s in stated if not _agree(s.axes, given)]
+        warnings = tuple(
+            f"--voxel-size {_write(given)} nm overrides {_write(s.axes)} nm in {s.origin}"
+            for s in differing
+        )
+        return given, "--voxel-size", warnings
+    if contradiction := find_contradiction(stated):
+        one, other = contradiction
+        raise VoxelSizeError(
+            f"the source contradicts itself: {one.origin} says {_write(one.axes)} nm (z,y,x), "
+            f"{other.origin} {_write(other.axes)} nm; decide with --voxel-size Z,Y,X"
+        )
+    parts = [[s.axes[k] for s in stated if s.axes[k] is not None] for k in range(3)]
+    z, y, x = (part[0] if part else None for part in parts)
+    if z is not None and y is not None and x is not None:
+        return (z, y, x), " and ".join(s.origin for s in stated), ()
+    if any(parts):
+        found = _write((z, y, x))
+        return None, None, (f"the source says only {found} nm (z,y,x) of its voxels' size",)
+    return None, None, ()
+
+
+def find_contradiction(stated: Sequence[StatedSize]) -> tuple[StatedSize, StatedSize] | None:
+    """Find the first two statements that cannot both be true, None where there are none.
+
+    Examples
+    --------
+    >>> find_contradiction([StatedSize((None, 5.0, 5.0)), StatedSize((30.0, 5.01, 5.0))])
+    """
+    pairs = itertools.combinations(stated, 2)
+    return next((p for p in pairs if not _agree(p[0].axes, p[1].axes)), None)
+
+
+def _agree(ours: AxisSizes, theirs: AxisSizes) -> bool:
+    pairs = zip(ours, theirs, strict=True)
+    return all(a is None or b is None or abs(a - b) <= SAME * b for a, b in pairs)
+
+
+def _write(sizes: AxisSizes) -> str:
+    return ",".join("unknown" if v is None else f"{v:g}" for v in sizes)
+
+
+def unit_nanometers(name: str | None) -> float | None:
+    r"""Find the nm in a unit, None where there is none; ImageJ escapes its micro sign.
+
+    Examples
+    --------
+    >>> unit_nanometers("micron"), unit_nanometers("\\u00B5m"), unit_nanometers("pixel")
+    (1000.0, 1000.0, None)
+    """
+    if name is None:
+        return None
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), name.strip())
+    return NANOMETERS.get(text.lower().removesuffix("s") if len(text) > 2 else text.lower())
+
+
+def size_from_ome(xml: str) -> StatedSize:
+    """Read the physical size of voxels from OME-XML; micrometres where no unit is given."""
+    # a document type could define entities that expand without bound: OME-XML has none
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        return StatedSize()
+    try:
+        root = ET.fromstring(xml)
+    except ET.ParseError:
+        return StatedSize()
+    pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
+    if pixels is None:
+        return StatedSize()
+
+    def size(axis: str) -> float | None:
+        unit = unit_nanometers(pixels.get(f"PhysicalSize{axis}Unit", "um"))
+        return _positive(pixels.get(f"PhysicalSize{axis}"), unit)
+
+    return StatedSize((size("Z"), size("Y"), size("X")), "its OME-XML")
+
+
+def size_from_imagej(
+    metadata: Mapping[str, Any], resolution: tuple[float, float] | None
+) -> StatedSize:
+    """Read the voxel size of an ImageJ stack.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ImageJ's description: ``unit``, ``spacing`` and perhaps ``zunit`` and ``yunit``.
+    resolution : pixels per unit along (y, x), or None
+    """
+    unit, origin = str(metadata.get("unit", "")), "its ImageJ description"
+
+    def nanometers(key: str) -> float | None:
+        return unit_nanometers(str(metadata.get(key) or unit))
+
+    # ImageJ marks stacks that run downwards by a negative spacing, and ignores the sign itself
+    z = _positive(str(metadata.get("spacing")).strip().removeprefix("-"), nanometers("zunit"))
+    if resolution is None:
+        return StatedSize((z, None, None), origin)
+    y = _positive(_inverse(resolution[0]), nanometers("yunit"))
+    x = _positive(_inverse(resolution[1]), nanometers("unit"))
+    return StatedSize((z, y, x), origin)
+
+
+def size_from_resolution(unit: int, resolution: tuple[float, float] | None) -> StatedSize:
+    """Read the pixel size from TIFF resolution tags; screen resolutions stand for nothing.
+
+    Parameters
+    ----------
+    unit : 2 inch, 3 centimetre, else none
+    resolution : pixels per unit along (y, x), or None
+
+    Examples
+    --------
+    >>> size_from_resolution(3, (2e6, 2e6)).axes, size_from_resolution(2, (72, 72)).axes
+    ((None, 5.0, 5.0), (None, None, None))
+    """
+    if resolution is None or unit not in (INCH, CENTIMETER):
+        return StatedSize()
+    nanometers = NANOMETERS["inch" if unit == INCH else "cm"]
+    per_inch = [r * NANOMETERS["inch"] / nanometers for r in resolution]
+    if any(abs(p - s) < 0.02 * s for p in per_inch for s in SCREEN_RESOLUTIONS):
+        return StatedSize()
+    y, x = (_positive(_inverse(r), nanometers) for r in resolution)
+    return StatedSize((None, y, x), "its TIFF resolution tags")
+
+
+def _inverse(value: float) -> float | None:
+    return 1 / value if value > 0 else None
+
+
+def _positive(value: Any, unit: float | None) -> float | None:
+    try:
+        size = float(value) * (unit or math.nan)
+    except (TypeError, ValueError):
+        return None
+    return float(f"{size:.9g}") if math.isfinite(size) and size > 0 else None

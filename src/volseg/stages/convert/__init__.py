@@ -1,0 +1,1 @@
+"""Convert: a stack of images to an OME-Zarr volume."""

@@ -1,0 +1,141 @@
+"""A new volume: it gets its name when it is complete, or leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from volseg.errors import ConflictError, InputError, StorageError, VolsegError
+from volseg.storage.attributes import read_attributes
+from volseg.storage.ledger import idle
+from volseg.storage.locations import as_remote, remote_scratch
+from volseg.storage.remote import RemotePath
+from volseg.storage.volumes import scratch_path
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target before any work is done.
+
+    Raises
+    ------
+    ConflictError
+        If it exists and may not, or must not, be replaced; if another process segments it.
+    InputError
+        If its folder does not exist or cannot be written to.
+    """
+    remote = as_remote(target)
+    if remote is not None:
+        _check_remote(remote, target, overwrite=overwrite)
+        return
+    parent = target.resolve().parent
+    if not parent.is_dir():
+        raise InputError(f"there is no folder {parent} to write {target.name} in")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"no permission to write in {parent}")
+    if not target.exists():
+        return
+    if not overwrite:
+        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
+    if not target.is_dir() or not read_attributes(target):
+        raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
+    with idle(scratch_path(target)):
+        pass
+
+
+def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
+    remote.mkdir()
+    if not remote.key:
+        raise InputError(f"{target} is a whole bucket; name a volume in it: {target}/NAME.zarr")
+    if not remote.exists() or _is_unfinished(target):
+        return
+    if not overwrite:
+        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
+    if not read_attributes(target):
+        raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
+    with idle(scratch_path(target)):
+        pass
+
+
+def _is_unfinished(target: Path) -> bool:
+    """Tell what a killed conversion left, which on object storage stands at the target itself."""
+    noted = read_attributes(target).get("volseg", {})
+    return isinstance(noted, dict) and noted.get("complete") is False
+
+
+@contextmanager
+def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Lend a folder to write in, and give it the target's name only after success.
+
+    What a killed process of this machine left of the same target is removed. On object storage,
+    which cannot rename, the target itself is lent.
+
+    Raises
+    ------
+    ConflictError
+        If somebody has made the target in the meantime, and it may not be replaced, or segments it.
+    StorageError
+        If it cannot be written.
+    """
+    remote = as_remote(target)
+    if remote is not None:
+        with _replacing_remote(remote):
+            yield target
+        return
+    target = target.resolve()  # a link stays, and what it points to is replaced
+    begun = f".{target.name}.partial-{socket.gethostname()}-"
+    for left in target.parent.glob(f"{begun}*"):
+        if not _is_running(left.name.removeprefix(begun)):
+            shutil.rmtree(left, ignore_errors=True)
+    partial = target.with_name(f"{begun}{os.getpid()}")
+    try:
+        yield partial
+        if target.exists():
+            if not overwrite:
+                raise ConflictError(
+                    f"{target} was made by another process in the meantime, and stays; convert "
+                    f"again with --overwrite to replace it"
+                )
+            old = target.with_name(f".{target.name}.old-{os.getpid()}")
+            with idle(scratch_path(target)):
+                target.rename(old)
+                partial.rename(target)
+            shutil.rmtree(old)
+        else:
+            partial.rename(target)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _replacing_remote(target: RemotePath) -> Iterator[None]:
+    """Empty a place before it is written to, and again if that fails.
+
+    Object storage cannot rename, so a volume is written where it will stand. Until it is complete
+    its attributes say so, and it is not opened.
+    """
+    target.remove_tree()
+    # ledgers of what stood here before must not call its blocks done
+    shutil.rmtree(remote_scratch(target), ignore_errors=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(VolsegError):  # the reason why writing failed says more
+            target.remove_tree()
+        raise
+
+
+def _is_running(number: str) -> bool:
+    """Tell whether a process of this machine runs; what is no number counts as running."""
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True

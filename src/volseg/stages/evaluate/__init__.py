@@ -1,0 +1,1 @@
+"""Evaluate: compare the objects of a volume with the truth."""

@@ -1,0 +1,175 @@
+"""Plan an evaluation: open what is compared, check that it fits, and choose where to look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from volseg.engine.run import EngineOptions
+from volseg.errors import ParameterError, ShapeError, VolumeError
+from volseg.geometry.grid import Block, Grid, full_roi, intersect, parse_roi
+from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
+from volseg.storage.arrays import StoredArray, describe
+from volseg.storage.volumes import open_image, probabilities_path
+from volseg.types import Roi, VoxelSize, Zyx
+
+BLOCK_VOXELS = 1 << 23
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is compared with what.
+
+    Attributes
+    ----------
+    truth : name of labels in the volume, or a path to labels, Zarr or TIFF.
+    name : of the prediction: labels, and probabilities if there are any.
+    labels : predicted labels from elsewhere, Zarr or TIFF, in place of the volume's.
+    roi : ``z0:z1,y0:y1,x0:x1``; None is all.
+    mask : like ``truth``; only voxels above 0 count.
+    iou : objects match from it on, above 0 and up to 1.
+    min_size : smaller objects are background, in truth and prediction, as far as scores of objects
+        go; voxels, within what is evaluated.
+    ignore_border : objects that reach the border of what is evaluated are neither missed nor false.
+    instances : labels of one value only are one object, and not a mask.
+    engine : workers and scheduler.
+    """
+
+    truth: str
+    name: str = "mitochondria"
+    labels: Path | None = None
+    roi: str | None = None
+    mask: str | None = None
+    iou: float = 0.5
+    min_size: int = 0
+    ignore_border: bool = False
+    instances: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise ParameterError(f"an IoU threshold is above 0 and up to 1, found {self.iou}")
+        if self.min_size < 0:
+            raise ParameterError(f"min_size must not be negative, found {self.min_size}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, opened and checked; only blocks are read from now on.
+
+    Attributes
+    ----------
+    truth, predicted : labels
+    counted : only voxels above 0 in it count
+    probabilities : of the same name as the prediction
+    grid : of the whole volume
+    region : what is evaluated
+    voxel_size : nm (z, y, x), None if unknown
+    instances : labels of one value only are one object, and not a mask
+    """
+
+    truth: LabelSource
+    predicted: LabelSource
+    counted: LabelSource | None
+    probabilities: StoredArray | None
+    grid: Grid
+    region: Roi
+    voxel_size: VoxelSize | None
+    instances: bool
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks of the grid, cut to the region."""
+        cut = ((b.index, intersect(b.core, self.region)) for b in self.grid.blocks(self.region))
+        return [Block(index, core) for index, core in cut if core is not None]
+
+
+def open_comparison(volume: Path, options: EvaluateOptions, notes: list[str]) -> Comparison:
+    """Open all that is compared, and check that it fits; what the user should know is noted.
+
+    Raises
+    ------
+    InputError
+        If something is missing or does not fit.
+    """
+    image = open_image(volume)
+    shape = image.levels[0].shape
+    if options.labels is None:
+        predicted = open_labels(volume, options.name)
+    else:
+        predicted = open_label_path(options.labels)
+    truth = find_labels(volume, options.truth)
+    counted = None if options.mask is None else find_labels(volume, options.mask)
+    for source in (predicted, truth, counted):
+        if source is not None and source.shape != shape:
+            raise ShapeError(
+                f"{source.path} has the shape {source.shape}, {volume} {shape}; what is compared "
+                f"must have the volume's own size"
+            )
+    region = _choose_region(options.roi, truth, predicted, notes)
+    probabilities = None
+    if options.labels is None:
+        probabilities = _open_probabilities(volume, options.name, notes)
+    sources = [s for s in (predicted, truth, counted) if s is not None]
+    grid = Grid(shape, _block_size(sources, shape))
+    size = image.voxel_size or truth.voxel_size
+    return Comparison(
+        truth, predicted, counted, probabilities, grid, region, size, options.instances
+    )
+
+
+def _choose_region(
+    roi: str | None, truth: LabelSource, predicted: LabelSource, notes: list[str]
+) -> Roi:
+    """Find what both sides say something about."""
+    asked = parse_roi(roi, truth.shape) if roi else full_roi(truth.shape)
+    both = intersect(truth.region, predicted.region)
+    found = both and intersect(asked, both)
+    if found is None:
+        raise ParameterError(
+            f"{describe(asked)} holds nothing to compare: {predicted.path} is about "
+            f"{describe(predicted.region)}, {truth.path} about {describe(truth.region)}"
+        )
+    if found != asked:
+        notes.append(f"only {describe(found)} was segmented, so only that is compared")
+    return found
+
+
+def is_own(source: LabelSource) -> bool:
+    """Tell whether volseg found these objects; a converted mask has a fingerprint as well."""
+    return source.fingerprint is not None and source.path.parent.name == "labels"
+
+
+def _open_probabilities(volume: Path, name: str, notes: list[str]) -> StoredArray | None:
+    path = probabilities_path(volume, name)
+    if not path.exists():
+        return None
+    try:
+        image = open_image(path)
+    except VolumeError as error:
+        notes.append(f"no curves: {error}")
+        return None
+    array = image.levels[0]
+    if image.attributes.get("complete") is False:
+        notes.append(f"no curves: {path} is incomplete; finish it with `volseg segment`")
+    elif array.dtype != np.uint8:
+        notes.append(f"no curves: {path} holds {array.dtype}, expected uint8 for 0..1")
+    else:
+        return array
+    return None
+
+
+def _block_size(sources: Sequence[LabelSource], shape: Zyx) -> Zyx:
+    """Choose blocks that are cheap to read: whole pages of TIFF, else many whole shards."""
+    if any(s.array is None for s in sources):
+        page = shape[1] * shape[2]
+        return max(1, min(BLOCK_VOXELS // page, shape[0])), shape[1], shape[2]
+    size = list(sources[0].block)
+    for axis in (2, 1, 0):  # runs are longest along x
+        times = max(BLOCK_VOXELS // math.prod(size), 1)
+        size[axis] = min(size[axis] * times, -(-shape[axis] // size[axis]) * size[axis])
+    return size[0], size[1], size[2]

@@ -1,0 +1,1 @@
+"""Label: probabilities to numbered objects."""

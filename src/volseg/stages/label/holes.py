@@ -1,0 +1,202 @@
+"""Fill holes: label the background like objects, and find what one object encloses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from volseg.engine.progress import Progress
+from volseg.engine.run import EngineOptions, run_blocks
+from volseg.geometry.grid import Block, Grid, roi_shape
+from volseg.objects.components import EARLIER, Pairs, Planes, touching
+from volseg.objects.holes import (
+    DUAL,
+    NOTHING,
+    OUTSIDE,
+    Touched,
+    find_background,
+    merge_touched,
+    number_holes,
+    reaching_border,
+    touched_within,
+)
+from volseg.stages.label.tasks import Layer, Numbered, neighbour
+from volseg.storage.components import ComponentStore
+from volseg.storage.ledger import Ledger
+from volseg.types import Labels, Zyx
+
+
+@dataclass(frozen=True)
+class FindHoles:
+    """Label what is not object in one block, and keep its components.
+
+    Attributes
+    ----------
+    objects, holes : the components of both, and their numbers.
+    connectivity : of the objects.
+    """
+
+    grid: Grid
+    objects: ComponentStore
+    holes: ComponentStore
+    connectivity: int
+
+    def __call__(self, item: Numbered) -> int:
+        """Label one block; return the number of its components."""
+        objects, numbers = item.layers[0].load(item.block.index)
+        found = find_background(
+            objects, numbers, item.block.core, self.grid.shape, self.connectivity
+        )
+        self.holes.save(item.block.index, found)
+        return len(found.sizes)
+
+
+@dataclass(frozen=True)
+class Around:
+    """A block, and where the numbers of its objects and its neighbours' before it stand.
+
+    Attributes
+    ----------
+    index : of the block.
+    spans : start and stop, by block; of those that are there.
+    """
+
+    index: Zyx
+    spans: Mapping[Zyx, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """What the background of a block touches.
+
+    Attributes
+    ----------
+    touched : within the block, and at the volume's border.
+    pairs : its components that touch a neighbour's, with each neighbour before it.
+    meetings : a block, its components of the background, and objects that they touch across.
+    """
+
+    touched: Touched
+    pairs: list[tuple[Zyx, Pairs]]
+    meetings: list[tuple[Zyx, Pairs]]
+
+
+@dataclass(frozen=True)
+class JoinHoles:
+    """Find what the background of one block touches, in it and in the blocks before it."""
+
+    find: FindHoles
+
+    def __call__(self, item: Around) -> Enclosed:
+        """Look at one block and its neighbours."""
+        find, index = self.find, item.index
+        core, numbers = find.grid.block(index).core, find.objects.load_numbers(*item.spans[index])
+        inside, objects = find.holes.load(index), find.objects.load(index)
+        touched = touched_within(inside, objects, numbers, roi_shape(core)[1], find.connectivity)
+        empty, full = find.holes.load_planes(index), find.objects.load_planes(index)
+        touched.low[reaching_border(empty, core, find.grid.shape)] = OUTSIDE
+        found = Enclosed(touched, [], [])
+        for step, other in before(find.grid, index):
+            empty_there = find.holes.load_planes(other)
+            theirs = find.objects.load_numbers(*item.spans[other])
+            full_there = find.objects.load_planes(other)
+            back = -step[0], -step[1], -step[2]
+            dual = DUAL[find.connectivity]
+            found.pairs.append((other, touching(empty, empty_there, step, dual)))
+            found.meetings.append((index, self._meet(empty, full_there, step, theirs)))
+            found.meetings.append((other, self._meet(empty_there, full, back, numbers)))
+        return found
+
+    def _meet(self, empty: Planes, full: Planes, step: Zyx, numbers: Labels) -> Pairs:
+        pairs = touching(empty, full, step, DUAL[self.find.connectivity])
+        pairs[:, 1] = numbers[pairs[:, 1]]
+        return pairs[pairs[:, 1] > 0]
+
+
+@dataclass(frozen=True)
+class HoleFilling:
+    """The client's side: every enclosed component of the background gets its object's number."""
+
+    find: FindHoles
+    ledger: Ledger
+    engine: EngineOptions
+    progress: Progress
+
+    def fill(self, offsets: Mapping[Zyx, int], numbers: Labels) -> None:
+        """Give each hole its object, and keep the numbers with their components.
+
+        Parameters
+        ----------
+        offsets : where the numbers of each block's components begin, in raster order.
+        numbers : shape (components,)
+            The object of each component of all blocks.
+        """
+        self._label(offsets)
+        starts, count = begin_at(self.counts())
+        touched = Touched(np.full(count, NOTHING), np.zeros(count, np.int64))
+        joins: list[Pairs] = []
+
+        def on_result(item: Around, found: Enclosed) -> Iterable[Around]:
+            start = starts[item.index]
+            here = slice(start, start + len(found.touched.low))
+            # a block after this one may have met its components before it came itself
+            np.minimum(touched.low[here], found.touched.low, out=touched.low[here])
+            np.maximum(touched.high[here], found.touched.high, out=touched.high[here])
+            for other, local in found.pairs:
+                joins.append(local + np.array([start, starts[other]]))
+            for index, met in found.meetings:
+                merge_touched(touched, met + np.array([starts[index], 0]))
+            return []
+
+        spans = dict(
+            zip(offsets, itertools.pairwise([*offsets.values(), len(numbers)]), strict=True)
+        )
+        grid = self.find.grid
+        items = (
+            Around(i, {i: spans[i]} | {k: spans[k] for _, k in before(grid, i)}) for i in offsets
+        )
+        run_blocks(JoinHoles(self.find), items, self.engine, on_result=on_result)
+        self.find.holes.save_numbers(number_holes(touched, joins).astype(numbers.dtype))
+
+    def counts(self) -> dict[Zyx, int]:
+        """Look up the number of background components of each block, in raster order."""
+        records = self.ledger.records
+        return {b.index: int(records[_key(b)]) for b in self.find.grid.blocks()}
+
+    def _label(self, offsets: Mapping[Zyx, int]) -> None:
+        blocks = list(self.find.grid.blocks())
+        records, exists = self.ledger.records, self.find.holes.exists
+        missing = [b for b in blocks if _key(b) not in records or not exists(b.index)]
+        self.progress.start(len(blocks), "blocks", "finding holes")
+        self.progress.advance(len(blocks) - len(missing))
+
+        def on_result(item: Numbered, count: int) -> Iterable[Numbered]:
+            self.ledger.record(_key(item.block), count)
+            self.progress.advance(1)
+            return []
+
+        items = (Numbered(b, (Layer(self.find.objects, offsets[b.index]),)) for b in missing)
+        try:
+            run_blocks(self.find, items, self.engine, on_result=on_result)
+        finally:
+            self.progress.finish()
+
+
+def begin_at(counts: Mapping[Zyx, int]) -> tuple[dict[Zyx, int], int]:
+    """Find where each block's components begin among those of all, and how many there are."""
+    *starts, total = itertools.accumulate(counts.values(), initial=0)
+    return dict(zip(counts, starts, strict=True)), total
+
+
+def before(grid: Grid, index: Zyx) -> list[tuple[Zyx, Zyx]]:
+    """List the neighbours before a block that are there: the step to each, and its index."""
+    steps = ((step, neighbour(grid, index, step)) for step in EARLIER)
+    return [(step, other) for step, other in steps if other is not None]
+
+
+def _key(block: Block) -> str:
+    return json.dumps(["holes", *block.index])

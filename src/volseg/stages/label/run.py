@@ -1,0 +1,271 @@
+"""Label: probabilities to numbered objects, in two passes over the blocks, resumable."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg import __version__
+from volseg.engine.progress import Progress
+from volseg.engine.run import EngineOptions, naming, run_blocks, same_workers
+from volseg.errors import StorageError
+from volseg.geometry.grid import Block, Grid
+from volseg.objects.components import Pairs
+from volseg.objects.joining import Candidates, Numbering, label_type, number_objects
+from volseg.stages.label.holes import FindHoles, HoleFilling, begin_at
+from volseg.stages.label.output import coarse_levels, plan_output, record_key, tables
+from volseg.stages.label.rules import (
+    LabelOptions,
+    LabelReport,
+    open_centerlines,
+    report_on,
+)
+from volseg.stages.label.split import Splitting
+from volseg.stages.label.tasks import (
+    Evidence,
+    JoinBlocks,
+    Joined,
+    LabelBlock,
+    Layer,
+    Numbered,
+    WriteBlock,
+)
+from volseg.stages.levels import build_pyramid
+from volseg.stages.results import discard, finish, is_complete, is_told_of
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.components import ComponentStore
+from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.volumes import (
+    Image,
+    create_image,
+    labels_path,
+    open_image,
+    register_label,
+)
+from volseg.types import Zyx
+
+JOINED = 8
+"""Blocks that one task joins to their neighbours."""
+
+
+def label(volume: Path, name: str, options: LabelOptions, progress: Progress) -> LabelReport:
+    """Write ``labels/<name>`` of a volume from ``probabilities/<name>``.
+
+    Objects are connected components of at least the threshold, numbered from 1 by their first
+    voxel in raster order. Running it again does only what is missing.
+
+    Raises
+    ------
+    InputError
+        If the probabilities are missing or incomplete, or a different result is already there.
+    BlockError
+        If blocks failed.
+    """
+    begun = time.monotonic()
+    output = plan_output(volume, name, options)
+    store, header = output.store, output.header
+    if is_complete(output.path, header, overwrite=options.overwrite):
+        discard(store.folder)
+        return report_on(output.path, output.threshold, time.monotonic() - begun)
+    with same_workers(options.engine):
+        ledger = Ledger.open(output.ledger, output.ledger_header, anew=options.overwrite)
+        if options.overwrite:
+            # only now: there are workers, and no other process works on it
+            discard(output.path, *tables(volume, name), store.folder)
+        if not is_told_of(output.path, ledger) and "objects" in ledger.records:
+            ledger.restart()
+        parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
+        run = LabelRun(volume, name, *parts)
+        with naming(run.missing):
+            counts = run.find(header["threshold_of_255"])
+            run.write(counts, header)
+    discard(store.folder)
+    return report_on(output.path, output.threshold, time.monotonic() - begun)
+
+
+@dataclass(frozen=True)
+class LabelRun:
+    """The client's side of a run: both passes, and what the ledger is told."""
+
+    volume: Path
+    name: str
+    source: Image
+    spec: ArraySpec
+    grid: Grid
+    store: ComponentStore
+    ledger: Ledger
+    engine: EngineOptions
+    progress: Progress
+
+    @property
+    def connectivity(self) -> int:
+        """Which neighbours are one object."""
+        return int(self.ledger.header["connectivity"])
+
+    def missing(self) -> Iterator[Block]:
+        """List the blocks whose labels are not on record."""
+        return (
+            b for b in self.grid.blocks() if record_key("written", b) not in self.ledger.records
+        )
+
+    def find(self, level: int) -> dict[Zyx, int]:
+        """Pass 1; return the number of components of each block, in raster order."""
+        records = self.ledger.records
+        blocks = list(self.grid.blocks())
+        # after a complete pass 1 the number of objects is on record, and that is all it is for
+        missing = [
+            b
+            for b in blocks
+            if record_key("found", b) not in records or not self.store.exists(b.index)
+        ]
+        self.progress.start(len(blocks), "blocks", "labelling")
+        self.progress.advance(len(blocks) - len(missing))
+
+        def on_result(block: Block, count: int) -> Iterable[Block]:
+            self.ledger.record(record_key("found", block), count)
+            self.progress.advance(1)
+            return []
+
+        try:
+            task = LabelBlock(self.source.levels[0], level, self.connectivity, self.store)
+            run_blocks(task, missing, self.engine, on_result=on_result)
+        finally:
+            self.progress.finish()
+        return {b.index: int(records[record_key("found", b)]) for b in blocks}
+
+    def number(self, offsets: dict[Zyx, int], components: int) -> Numbering:
+        """Join components across borders and number the objects; return them."""
+        header = self.ledger.header
+        seed, least = header.get("seed_threshold_of_255"), header.get("min_probability")
+        evidence = Evidence(self.source.levels[0], seed, least is not None)
+        whole = Candidates.room(components, seeded=seed is not None, totals=evidence.totals)
+        pairs: list[Pairs] = []
+
+        def on_result(_: list[Zyx], found: list[Joined]) -> Iterable[list[Zyx]]:
+            for block in found:
+                start = offsets[block.index]
+                whole.put(start, block.components)
+                for other, local in block.pairs:
+                    pairs.append(local + np.array([start, offsets[other]]))
+            return []
+
+        indices = list(offsets)
+        groups = (indices[k : k + JOINED] for k in range(0, len(indices), JOINED))
+        task = JoinBlocks(self.grid, self.store, self.connectivity, evidence)
+        run_blocks(task, groups, self.engine, on_result=on_result)
+        return number_objects(whole, pairs, int(header["min_size"]), least or 0)
+
+    def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> None:
+        """Give every object its number and write it."""
+        offsets, components = begin_at(counts)
+        records = self.ledger.records
+        if "objects" not in records or self._lacks_scratch():
+            counts_of = self._number_all(offsets, components)
+            # numbers are the same each time, so what was written with them before stays valid
+            if "objects" not in records:
+                discard(labels_path(self.volume, self.name), *tables(self.volume, self.name))
+                self._create(header, counts_of)
+                self.ledger.record("objects", counts_of["objects"])
+        image, layers_of = open_image(labels_path(self.volume, self.name)), self._layers(offsets)
+        pieces = self._splitting(offsets).pieces() if "split" in header else {}
+        missing = (
+            Numbered(b, layers_of(b.index) + pieces.get(b.index, ()))
+            for b in self.grid.blocks()
+            if record_key("written", b) not in records
+        )
+        self._write_blocks(image, missing)
+        register_label(self.volume, self.name)
+        finish(image.path, self.ledger, header)
+
+    def _number_all(self, offsets: dict[Zyx, int], components: int) -> dict[str, int]:
+        """Find all numbers; return what is counted: objects, and those that rules did not keep."""
+        numbering, header = self.number(offsets, components), self.ledger.header
+        counted = {"objects": numbering.objects}
+        if "min_probability" in header:
+            counted["below_min_probability"] = numbering.faint
+        self.store.save_numbers(numbering.numbers)
+        if "fill_holes" in header:
+            self._holes.fill(offsets, numbering.numbers)
+        if "split" not in header:
+            return counted
+        split = self._splitting(offsets).split(offsets, numbering)
+        self.store.save_numbers(split.table[numbering.numbers])
+        if "fill_holes" in header:
+            holes, count = self._holes.find.holes, sum(self._holes.counts().values())
+            holes.save_numbers(split.table[holes.load_numbers(0, count)])
+        return counted | {"objects": split.objects, "too_large_to_split": split.too_large}
+
+    def _lacks_scratch(self) -> bool:
+        """Tell whether numbers, holes or pieces are gone since all was numbered."""
+        try:
+            self.store.load_numbers(0, 0)
+        except StorageError:
+            return True
+        header, blocks = self.ledger.header, list(self.grid.blocks())
+        holes, splitting = self._holes.find.holes, self._splitting({})
+        return ("fill_holes" in header and not all(holes.exists(b.index) for b in blocks)) or (
+            "split" in header and any(splitting.lacks(b.index) for b in blocks)
+        )
+
+    @property
+    def _holes(self) -> HoleFilling:
+        store = ComponentStore(self.store.folder / "holes")
+        find = FindHoles(self.grid, self.store, store, self.connectivity)
+        return HoleFilling(find, self.ledger, self.engine, self.progress)
+
+    def _splitting(self, offsets: dict[Zyx, int]) -> Splitting:
+        parts = self.grid, self.store, self.ledger, self.engine, self.progress
+        lines = None
+        if self.ledger.header.get("split") == "centerline":
+            lines = open_centerlines(self.volume, self.name).levels[0]
+        return Splitting(*parts, self._layers(offsets), lines)
+
+    def _layers(self, offsets: dict[Zyx, int]) -> Callable[[Zyx], tuple[Layer, ...]]:
+        """Tell what is painted into a block: its objects, and the holes in them."""
+        filled = bool(offsets) and "fill_holes" in self.ledger.header
+        holes = begin_at(self._holes.counts())[0] if filled else {}
+
+        def layers(index: Zyx) -> tuple[Layer, ...]:
+            whole = Layer(self.store, offsets[index])
+            return (whole, Layer(self._holes.find.holes, holes[index])) if filled else (whole,)
+
+        return layers
+
+    def _write_blocks(self, image: Image, missing: Iterable[Numbered]) -> None:
+        """Pass 2, and the pyramid."""
+        self.progress.start(math.prod(self.grid.shape), "voxels", "writing labels")
+
+        def on_result(item: Numbered, voxels: int) -> Iterable[Numbered]:
+            self.ledger.record(record_key("written", item.block))
+            self.progress.advance(voxels)
+            return []
+
+        coarse = coarse_levels(image)
+        try:
+            task = WriteBlock(image.levels[0], coarse)
+            run_blocks(task, missing, self.engine, on_result=on_result)
+        finally:
+            self.progress.finish()
+        first = 1 + len(coarse)
+        build_pyramid(image, self.engine, self.progress, label=True, first=first)
+
+    def _create(self, header: dict[str, Any], counted: dict[str, int]) -> None:
+        source = self.source
+        spec = replace(self.spec, dtype=label_type(counted["objects"]).name)
+        attributes = {
+            "complete": False,
+            "version": __version__,
+            MARK: self.ledger.mark,
+            "run": header,
+            **counted,
+            "roi": source.attributes["run"]["roi"],
+            "model": source.attributes["model"],
+        }
+        path = labels_path(self.volume, self.name)
+        create_image(path, spec, source.voxel_size, label=True, attributes=attributes)

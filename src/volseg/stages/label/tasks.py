@@ -1,0 +1,227 @@
+"""What a worker does for one block of labels: find components, join them, write objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from volseg.geometry.grid import Block, Grid, roi_shape, roi_size
+from volseg.geometry.pyramid import reduced_shape
+from volseg.objects.components import (
+    EARLIER,
+    Components,
+    Pairs,
+    find_components,
+    find_seeded,
+    number_runs,
+    sum_levels,
+    touching,
+)
+from volseg.objects.joining import Candidates
+from volseg.objects.runs import Runs, paint
+from volseg.storage.arrays import StoredArray
+from volseg.storage.components import ComponentStore
+from volseg.storage.shards import encode_chunks, write_shard
+from volseg.types import Labels, Roi, Zyx
+from volseg.voxels.voting import reduce_labels
+
+
+@dataclass(frozen=True)
+class LabelBlock:
+    """Pass 1: label one block by itself and keep its components."""
+
+    probabilities: StoredArray
+    level: int
+    connectivity: int
+    store: ComponentStore
+
+    def __call__(self, block: Block) -> int:
+        """Label one block; return the number of its components."""
+        shape, connectivity = self.probabilities.shape, self.connectivity
+        volume = self.probabilities[block.core]
+        components = find_components(volume, block.core, shape, connectivity, level=self.level)
+        self.store.save(block.index, components)
+        return len(components.sizes)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What is known of a block once its neighbours are looked at.
+
+    Attributes
+    ----------
+    index : of the block.
+    components : of the block.
+    pairs : those that touch, with each neighbour before it.
+    """
+
+    index: Zyx
+    components: Candidates
+    pairs: list[tuple[Zyx, Pairs]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is looked up in the probabilities once more, for the components of a block.
+
+    To read them twice costs less than to keep sums and marks with every component of every run.
+
+    Attributes
+    ----------
+    probabilities : what the components were found in.
+    seed : level of a seed; None where none is needed.
+    totals : whether levels are summed.
+    """
+
+    probabilities: StoredArray
+    seed: int | None
+    totals: bool
+
+    def of(self, kept: Components, core: Roi) -> Candidates:
+        """Measure the components of one block."""
+        if self.seed is None and not self.totals:
+            return Candidates(kept.sizes, kept.firsts)
+        if len(kept.sizes) == 0:
+            return Candidates.room(0, seeded=self.seed is not None, totals=self.totals)
+        volume = self.probabilities[core]
+        return Candidates(
+            kept.sizes,
+            kept.firsts,
+            None if self.seed is None else find_seeded(kept, volume, self.seed),
+            sum_levels(kept, volume) if self.totals else None,
+        )
+
+
+@dataclass(frozen=True)
+class JoinBlocks:
+    """Between the passes: find what touches across the borders with the blocks before."""
+
+    grid: Grid
+    store: ComponentStore
+    connectivity: int
+    evidence: Evidence
+
+    def __call__(self, indices: Sequence[Zyx]) -> list[Joined]:
+        """Look at several blocks: each takes less time than to schedule it."""
+        return [self._join(index) for index in indices]
+
+    def _join(self, index: Zyx) -> Joined:
+        kept, pairs = self.store.load(index), []
+        here = self.store.load_planes(index)
+        for step in EARLIER if len(kept.sizes) else ():
+            other = neighbour(self.grid, index, step)
+            if other is not None:
+                there = self.store.load_planes(other)
+                pairs.append((other, touching(here, there, step, self.connectivity)))
+        return Joined(index, self.evidence.of(kept, self.grid.block(index).core), pairs)
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A level that is written with level 0; its factor is counted from the level before."""
+
+    array: StoredArray
+    factor: Zyx
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Components of a block, and where their numbers begin in the store."""
+
+    store: ComponentStore
+    start: int
+
+    def load(self, index: Zyx) -> tuple[Components, Labels]:
+        """Read a block's components and their numbers."""
+        components = self.store.load(index)
+        return components, self.store.load_numbers(self.start, self.start + len(components.sizes))
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A block, and what is painted into it; no two layers share a voxel."""
+
+    block: Block
+    layers: tuple[Layer, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class WriteBlock:
+    """Pass 2: write one block's objects, as whole shards.
+
+    Attributes
+    ----------
+    labels : level 0.
+    coarse : the next levels, as far as each of their shards stands for one of level 0.
+    """
+
+    labels: StoredArray
+    coarse: tuple[Coarse, ...]
+
+    def __call__(self, item: Numbered) -> int:
+        """Write one block; return its voxels."""
+        core = item.block.core
+        loaded = [layer.load(item.block.index) for layer in item.layers]
+        # once for all pieces: a block has many, and many more runs than a piece
+        layers = [(found.runs, number_runs(found, numbers)) for found, numbers in loaded]
+        shards = Grid(self.labels.shape, self.labels.shard).blocks(core)
+        # the disk works on one shard while the next is made
+        waits = [w for s in shards for w in self._write(s, _Piecewise(layers, core))]
+        for wait in waits:
+            wait()
+        return roi_size(core)
+
+    def _write(self, shard: Block, block: _Piecewise) -> list[Callable[[], None]]:
+        """Paint, reduce and encode piece by piece: each fits into the processor's cache."""
+        z, y, x = self.coarse[0].factor if self.coarse else (1, 1, 1)
+        unit = self.labels.chunk[0] * z, self.labels.chunk[1] * y, self.labels.chunk[2] * x
+        reduced = np.zeros(reduced_shape(roi_shape(shard.core), (z, y, x)), self.labels.dtype)
+        chunks: dict[Zyx, bytes] = {}
+        for piece in Grid(roi_shape(shard.core), unit).blocks():
+            corner = [s.start + p.start for s, p in zip(shard.core, piece.core, strict=True)]
+            labels = block.paint(corner, roi_shape(piece.core))
+            if not labels.max():
+                continue
+            chunks |= encode_chunks(labels, self.labels, [s.start for s in piece.core])
+            if self.coarse:
+                small = reduce_labels(labels, (z, y, x))
+                at = (s.start // f for s, f in zip(piece.core, (z, y, x), strict=True))
+                reduced[tuple(slice(a, a + n) for a, n in zip(at, small.shape, strict=True))] = (
+                    small
+                )
+        waits = [write_shard(self.labels, shard.index, chunks)]
+        for k, level in enumerate(self.coarse):
+            if k:
+                reduced = reduce_labels(reduced, level.factor)
+            chunks = encode_chunks(reduced, level.array, (0, 0, 0))
+            waits.append(write_shard(level.array, shard.index, chunks))
+        return waits
+
+
+@dataclass(frozen=True)
+class _Piecewise:
+    """A block of labels, of which any piece can be painted: runs, and what each becomes."""
+
+    layers: Sequence[tuple[Runs, Labels]]
+    core: Roi
+
+    def paint(self, corner: Sequence[int], shape: Zyx) -> Labels:
+        z, y, x = (
+            slice(c - s.start, c - s.start + n)
+            for c, s, n in zip(corner, self.core, shape, strict=True)
+        )
+        height = roi_shape(self.core)[1]
+        (runs, numbers), *others = self.layers
+        labels = paint(runs, numbers, height, (z, y, x))
+        for runs, numbers in others:
+            labels |= paint(runs, numbers, height, (z, y, x))
+        return labels
+
+
+def neighbour(grid: Grid, index: Zyx, step: Zyx) -> Zyx | None:
+    """Find the block one step away, None outside the grid."""
+    z, y, x = (i + s for i, s in zip(index, step, strict=True))
+    inside = all(0 <= i < n for i, n in zip((z, y, x), grid.counts, strict=True))
+    return (z, y, x) if inside else None

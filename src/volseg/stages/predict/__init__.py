@@ -1,0 +1,1 @@
+"""Predict: raw to probabilities."""

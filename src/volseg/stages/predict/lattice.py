@@ -1,0 +1,137 @@
+"""Lay a network's tiles over a volume: at which scale, how large, and how far apart."""
+
+from __future__ import annotations
+
+import math
+
+from volseg.errors import ModelError, ParameterError
+from volseg.geometry.lattice import AxisLattice, Lattice
+from volseg.models.registry import Architecture
+from volseg.storage.volumes import Image
+from volseg.storage.weights import Card
+from volseg.types import Zyx
+
+CUBE = 256
+"""Least side of the tiles of a 2D network that looks along all three axes."""
+EDGE = 32
+"""Network voxels of reflected context that are enough for it where one tile holds an axis whole."""
+SAME_SCALE = 0.1
+"""Voxel sizes closer than this (relative) to the model's are taken as equal."""
+THICK = 6.5
+"""A section's thickness in network voxels from which networks of volumes find less: EM-Net, which
+knows 5 nm, is as good as ever at 30 nm and not at 35 (studies/section_thickness.py)."""
+FINEST = 0.2
+"""Volume voxels per network voxel, at least: what thicker sections lack, no interpolation adds."""
+
+
+def network_scales(
+    image: Image, card: Card, form: Architecture
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Find how many voxels of the volume make one of the network's, along each axis.
+
+    A network of slices takes those that there are, however thick.
+
+    Returns
+    -------
+    scales : three floats
+        Exactly 1 where the sizes agree; never below `FINEST`.
+    notes : tuple of str
+        What the user should know.
+    """
+    if image.voxel_size is None:
+        size = ", ".join(f"{v:g}" for v in card.voxel_size)
+        return (1.0, 1.0, 1.0), (
+            (
+                f"the voxel size is unknown and taken as the model's, {size} nm; convert with "
+                f"--voxel-size if it is another"
+            ),
+        )
+    ratios = [m / v for m, v in zip(card.voxel_size, image.voxel_size, strict=True)]
+    if form.dimensions == 2 and form.stride[0] == 1:
+        ratios[0] = 1.0
+    scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)
+    notes = []
+    if max(max(r, 1 / r) for r in ratios) > 2:
+        notes.append(
+            f"the voxels measure {image.voxel_size} nm, the model was trained at "
+            f"{card.voxel_size} nm: beyond a factor of 2, check the result closely"
+        )
+    if form.dimensions == 3 and ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:]):
+        notes.append(
+            f"sections of {image.voxel_size[0]:g} nm are thick for a network of volumes; one of "
+            f"slices, such as --model unet2d, found more in such data (docs/models/README.md)"
+        )
+    return scales, tuple(notes)
+
+
+def nearest_level(image: Image, scales: tuple[float, ...]) -> int:
+    """Choose the pyramid level whose voxels are nearest to the network's."""
+
+    def distance(level: int) -> float:
+        pairs = zip(image.factors[level], scales, strict=True)
+        return sum(abs(math.log(f / s)) for f, s in pairs)
+
+    return min(range(len(image.levels)), key=distance)
+
+
+def build_lattice(
+    shape: Zyx,
+    card: Card,
+    scales: tuple[float, ...],
+    form: Architecture,
+    asked: Zyx | None = None,
+) -> Lattice:
+    """Lay tiles over a volume, no larger than the volume asks for.
+
+    Parameters
+    ----------
+    shape : of the volume
+    card, form : of the model, and how its network may be tiled
+    scales : level-0 voxels per network voxel, (z, y, x)
+    asked : sizes to take in place of the model's
+
+    Raises
+    ------
+    ModelError
+        If the card's tile does not lie on the network's lattice.
+    ParameterError
+        If the one that is asked for does not.
+    """
+    tile, overlap = viewed_tile(card, form)
+    tile = asked or tile
+    if form.fit(tile) != tile or any(
+        o > t // 2 or (t - o) % s for t, o, s in zip(tile, overlap, form.stride, strict=True)
+    ):
+        more = f"{form.offset} more than " if any(form.offset) else ""
+        rules = (
+            f"tiles of {card.architecture} are {more}multiples of {form.multiple}, lie multiples "
+            f"of {form.stride} apart, and are at least twice their overlap"
+        )
+        if asked is not None:
+            raise ParameterError(f"{rules} of {overlap}; found --tile {asked}")
+        raise ModelError(f"{rules}; the card says {tile} that overlap by {overlap}")
+    if form.dimensions == 2 and form.stride[0] > 1:
+        overlap = _thin_overlap(shape, scales, tile, overlap, form.stride)
+    z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
+    sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
+    axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
+    return Lattice((axes[0], axes[1], axes[2]))
+
+
+def _thin_overlap(
+    shape: Zyx, scales: tuple[float, ...], tile: Zyx, overlap: Zyx, stride: Zyx
+) -> Zyx:
+    """Leave context out where one tile holds an axis whole, so that nothing is blended there."""
+    axes = zip(shape, scales, tile, overlap, stride, strict=True)
+    least = [(n / s, t, o, o - max(o - EDGE, 0) // step * step) for n, s, t, o, step in axes]
+    z, y, x = (edge if math.ceil(n) + 2 * edge <= t else o for n, t, o, edge in least)
+    return z, y, x
+
+
+def viewed_tile(card: Card, form: Architecture) -> tuple[Zyx, Zyx]:
+    """Find tile and overlap: the card's, or cubes for slices along all three axes."""
+    if form.dimensions == 3 or form.stride[0] == 1:
+        return card.tile, card.overlap
+    overlap = max(card.overlap[1:])
+    side = max(CUBE, 2 * overlap)
+    return form.fit((side, side, side)), (overlap, overlap, overlap)

@@ -1,0 +1,131 @@
+"""What a prediction writes: the mask and, on request, the centerlines that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import VolumeError
+from volseg.stages.results import discard, is_complete, is_told_of
+from volseg.storage.handovers import Pieces
+from volseg.storage.ledger import Ledger
+from volseg.storage.volumes import open_image
+from volseg.storage.weights import Card
+from volseg.training.losses import LOSSES
+from volseg.types import Zyx
+
+CENTERLINE = {"output": "centerline"}
+"""What tells the parameters of centerlines from those of their mask."""
+CREATED = "created"
+"""The key under which the ledger keeps that the images are there, still empty."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One image that a run writes, and everything that decides what is in it.
+
+    Attributes
+    ----------
+    path : of the image, whose folder has the name of the result.
+    header : parameters, JSON-like.
+    """
+
+    path: Path
+    header: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """What a run keeps until it is complete."""
+
+    folder: Path
+    name: str
+
+    @property
+    def ledger(self) -> Path:
+        """Say where the ledger lies."""
+        return self.folder / f"predict-{self.name}.jsonl"
+
+    @property
+    def pieces(self) -> Pieces:
+        """Say where blocks exchange what they evaluated."""
+        return Pieces(self.folder / f"predict-{self.name}")
+
+    def discard(self) -> None:
+        """Remove all of it."""
+        discard(self.ledger, self.pieces.folder)
+
+
+def centerline_of(mask: Output) -> Output:
+    """Describe the centerlines that stand beside a mask and were decided by the same."""
+    path = mask.path.with_name(f"{mask.path.name}-centerline")
+    return Output(path, {**mask.header, **CENTERLINE})
+
+
+def find_lacking(wanted: tuple[Output, ...], *, overwrite: bool) -> tuple[Output, ...]:
+    """Choose what a run has to write: nothing, everything, or only centerlines of a mask.
+
+    Centerlines are always made with their mask if that has to be made, because a run that writes
+    both finishes the mask last.
+
+    Raises
+    ------
+    ConflictError
+        If another result is there and may not be replaced.
+    """
+    lacking = [o for o in wanted if not is_complete(o.path, o.header, overwrite=overwrite)]
+    return wanted if wanted[0] in lacking else tuple(lacking)
+
+
+def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
+    """Tell whether the images of a run are there, and the blocks on record are written in them.
+
+    Raises
+    ------
+    ConflictError
+        If another ledger tells of them.
+    """
+    pending = [o for o in written if not is_complete(o.path, o.header, overwrite=False)]
+    told_of = [is_told_of(o.path, ledger) for o in pending]
+    return CREATED in ledger.done() and all(told_of)
+
+
+def ledger_header(written: tuple[Output, ...]) -> dict[str, Any]:
+    """Collect what decides a run: all its images depend on the same, and it writes all of them."""
+    both = {"centerline": True} if len(written) > 1 else {}
+    return {**written[0].header, **both}
+
+
+def discard_outdated(written: tuple[Output, ...], scratch: Path) -> None:
+    """Remove what a run is going to replace; centerlines never outlive their mask."""
+    discard(*(o.path for o in written))
+    if CENTERLINE.items() <= written[0].header.items():
+        return
+    lines = centerline_of(written[0]).path
+    if _holds_centerlines(lines):
+        discard(lines)
+        Scratch(scratch, lines.name).discard()
+
+
+def _holds_centerlines(path: Path) -> bool:
+    """Tell centerlines from a mask that somebody gave such a name."""
+    try:
+        run = open_image(path).attributes.get("run", {})
+    except VolumeError:
+        return False
+    return isinstance(run, dict) and CENTERLINE.items() <= run.items()
+
+
+def note_untaught(card: Card) -> tuple[str, ...]:
+    """Warn of a network whose output for centerlines was never trained, as far as is known."""
+    recipe = card.training.get("recipe")
+    known = recipe if isinstance(recipe, dict) else {}
+    if known.get("loss") not in LOSSES and known.get("centerline_weight") != 0:
+        return ()
+    return (f"{card.name} was trained without centerlines, so those it gives mean nothing",)
+
+
+def record_key(index: Zyx) -> str:
+    """Say under which key the ledger keeps that a block was written."""
+    return "-".join(map(str, index))

@@ -1,0 +1,1 @@
+"""Stats: measure every object of a volume."""

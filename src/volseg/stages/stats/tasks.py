@@ -1,0 +1,103 @@
+"""The sums of one block, as a worker takes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.geometry.grid import Block, Grid, grow, roi_shape
+from volseg.measures.object_table import ObjectSums, Scale
+from volseg.measures.tally import Readers, tally
+from volseg.sources.labels import LabelSource
+from volseg.storage.arrays import StoredArray
+from volseg.storage.box_readers import BoxReader, open_reader, piece_of, reads_chunks
+from volseg.storage.shards import stored_bytes
+from volseg.types import Roi, Zyx
+
+SLAB_VOXELS = 1 << 24
+"""Of what is read slab by slab, because its chunks are of another form than volseg's."""
+LARGEST_BLOCK: Zyx = (512, 1024, 1024)
+BLOCKS_PER_WORKER = 4
+MOST_SHARDS = 1 << 12
+"""Of which the sizes are looked up, one by one, before anything begins."""
+
+
+def plan_blocks(source: LabelSource, workers: int) -> Grid:
+    """Choose blocks that are large, for halos are read twice, but enough for all workers."""
+    unit, longest = source.block, LARGEST_BLOCK
+    if not reads_chunks(source.array):
+        side = math.isqrt(SLAB_VOXELS // max(unit[0], piece_of(source.array)[0]))
+        longest = LARGEST_BLOCK[0], side, side
+    # in units
+    size = [
+        min(max(n // u, 1), -(-s // u)) for n, u, s in zip(longest, unit, source.shape, strict=True)
+    ]
+    while True:
+        z, y, x = (n * u for n, u in zip(size, unit, strict=True))
+        grid = Grid(source.shape, (z, y, x))
+        if max(size) == 1 or math.prod(grid.counts) >= workers * BLOCKS_PER_WORKER:
+            return grid
+        axis = max(range(3), key=lambda k: (size[k] > 1, size[k] * unit[k]))
+        size[axis] = -(-size[axis] // 2)
+
+
+def order_blocks(source: LabelSource, grid: Grid, workers: int) -> Iterable[Block]:
+    """Put the blocks first that hold most, if there are few: a late one keeps others waiting."""
+    array = source.array
+    if array is None or not reads_chunks(array):
+        return grid.blocks()
+    shards = math.prod(Grid(array.shape, array.shard).counts)
+    if math.prod(grid.counts) > 4 * BLOCKS_PER_WORKER * workers or shards > MOST_SHARDS:
+        return grid.blocks()
+    return sorted(grid.blocks(), key=lambda b: stored_bytes(array, b.core), reverse=True)
+
+
+@dataclass(frozen=True)
+class MeasureBlock:
+    """Sum over what one block holds of each object.
+
+    Attributes
+    ----------
+    source : LabelSource
+    shapes : also second moments and surfaces
+    raw, probabilities : of the volume, where their values are to be summed
+    scale : of the raw, if that is not of whole numbers
+    """
+
+    source: LabelSource
+    shapes: bool
+    raw: StoredArray | None = None
+    probabilities: StoredArray | None = None
+    scale: Scale | None = None
+
+    def __call__(self, block: Block) -> tuple[ObjectSums, NDArray[np.int64]]:
+        """Measure one block; return its sums, and the objects' area in each of its slices."""
+        piece, shape = piece_of(self.source.array), self.source.shape
+        region = grow(block.core, (1, 1, 1), shape)
+        readers = Readers(
+            open_reader(self.source, self.source.array, piece, region),
+            _read_values(self.raw, piece, block.core, self.scale),
+            _read_values(self.probabilities, piece, block.core),
+        )
+        return tally(block.core, shape, piece, readers, shapes=self.shapes)
+
+
+def _read_values(
+    array: StoredArray | None, piece: Zyx, region: Roi, scale: Scale | None = None
+) -> BoxReader | None:
+    if array is None:
+        return None
+    read = open_reader(array, array, piece, region)
+    if scale is None:
+        return read
+
+    def counted(box: Roi) -> NDArray[Any]:
+        values = read(box)
+        return scale.count(np.zeros(roi_shape(box), array.dtype) if values is None else values)
+
+    return counted

@@ -1,0 +1,1 @@
+"""Train: a network from images and their labels."""

@@ -1,0 +1,248 @@
+"""Find what a network is trained on: images, their labels, and which slices serve for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from volseg.engine.progress import NoProgress, Progress
+from volseg.errors import ParameterError, VolumeError, VoxelSizeError
+from volseg.geometry.grid import roi_shape
+from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
+from volseg.stages.train.sources import Annotated, hash_labels, open_pair
+from volseg.storage.arrays import describe
+from volseg.training.sampling import Source, find_foreground
+from volseg.types import VoxelSize
+from volseg.voxels.intensity import Preprocessing
+
+ISOTROPIC = 1.2
+"""Voxels whose sides differ by less than this factor are rotated in all directions."""
+SAME_SIZE = 0.1
+"""Voxel sizes closer than this (relative) are taken as equal."""
+NO_SIZE: VoxelSize = (1.0, 1.0, 1.0)
+"""Stands in a card for images of which nobody knows how large their pixels are."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How data are looked at.
+
+    Attributes
+    ----------
+    dimensions : of the network, 2 or 3.
+    share : the part of the training slices that is used.
+    preprocessing : of intensities.
+    voxel_size : nm (z, y, x); overrides what the files say.
+    """
+
+    dimensions: int = 3
+    share: Share = field(default_factory=Share)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    voxel_size: VoxelSize | None = None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run learns from.
+
+    Attributes
+    ----------
+    training, validation : annotated boxes.
+    voxel_size : nm (z, y, x).
+    preprocessing : of intensities.
+    description : everything about each pair that decides the result, JSON-like.
+    notes : what the user should know.
+    """
+
+    training: tuple[Source, ...]
+    validation: tuple[Source, ...]
+    voxel_size: VoxelSize
+    preprocessing: Preprocessing
+    description: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels that are trained on."""
+        return sum(source.annotated for source in self.training)
+
+
+def open_training_data(
+    pairs: Sequence[Pair], options: DataOptions, progress: Progress | None = None
+) -> TrainingData:
+    """Open images and labels; read the labels once, to find the foreground.
+
+    Images without a histogram are read once too, to count their intensities.
+
+    Parameters
+    ----------
+    pairs : of images and labels; what is above 0 is foreground.
+    options : DataOptions
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError
+        If they cannot be read, do not fit each other, hold no foreground where it is needed, or
+        if a voxel size is unknown.
+    """
+    if not pairs:
+        raise ParameterError("there is nothing to train on; name a volume and its --labels")
+    if options.dimensions == 3 and any(pair.images for pair in pairs):
+        raise ParameterError(
+            "unrelated images (--images) have no z, and this network looks along z; choose a 2D "
+            "--architecture, such as unet2d"
+        )
+    opened = [open_pair(pair, options.voxel_size) for pair in pairs]
+    size, notes = agree_on_size(opened, options.voxel_size)
+    hold_out = not any(pair.held_out for pair in pairs)
+    training: list[Source] = []
+    validation: list[Source] = []
+    description = []
+    for annotated in [a.counted(progress or NoProgress()) for a in opened]:
+        place = annotated.pair, annotated.region, annotated.shape
+        every = choose_parts(*place, Share(), hold_out=hold_out)
+        labels = hash_labels(annotated.labels, (*every.training, *every.validation))
+        check_fingerprints(annotated, labels)
+        regions = choose_parts(*place, options.share, hold_out=hold_out)
+        ours = [_source(annotated, p, size, options) for p in regions.training]
+        held = [_source(annotated, p, size, options) for p in regions.validation]
+        training += [source for source, _ in ours]
+        validation += [source for source, _ in held]
+        counts = [count for _, count in ours], [count for _, count in held]
+        description.append(_describe(annotated, labels, regions, counts, options))
+    _check_foreground(description, training, validation)
+    return TrainingData(
+        tuple(training), tuple(validation), size, options.preprocessing, tuple(description), notes
+    )
+
+
+def agree_on_size(
+    opened: Sequence[Annotated], given: VoxelSize | None
+) -> tuple[VoxelSize, tuple[str, ...]]:
+    """Find the voxel size of all data.
+
+    Returns
+    -------
+    voxel_size : nm (z, y, x)
+    notes : what the user should know
+
+    Raises
+    ------
+    VoxelSizeError
+        If it is unknown for a volume, or the sizes differ, and the user does not decide.
+    """
+    if given is not None:
+        return given, ()
+    known = [(a.pair.raw, a.voxel_size) for a in opened if a.voxel_size is not None]
+    for annotated in opened:
+        if annotated.voxel_size is None and not annotated.pair.images:
+            raise VoxelSizeError(
+                f"the voxel size of {annotated.pair.raw} is unknown, and a network is of use only "
+                f"at the size it was trained at; give --voxel-size Z,Y,X in nm"
+            )
+    if not known:
+        note = (
+            "nobody says how large the images' pixels are, so the weights' card says 1 nm; give "
+            "--voxel-size Z,Y,X in nm, if you know it"
+        )
+        return NO_SIZE, (note,)
+    first, size = known[0]
+    for path, other in known[1:]:
+        if any(abs(a / b - 1) > SAME_SIZE for a, b in zip(other, size, strict=True)):
+            raise VoxelSizeError(
+                f"{path} has voxels of {other} nm, {first} of {size} nm: train on one size, or say "
+                f"with --voxel-size which one the weights are for"
+            )
+    return size, ()
+
+
+def _source(
+    annotated: Annotated, part: Part, size: VoxelSize, options: DataOptions
+) -> tuple[Source, int]:
+    positions, count = find_foreground(annotated.labels, part.roi, slices=part.slices)
+    source = Source(
+        annotated.raw,
+        annotated.labels,
+        part.roi,
+        annotated.tone(options.preprocessing),
+        positions,
+        isotropic=max(size) / min(size) < ISOTROPIC,
+        slices=part.slices,
+        planar=options.dimensions == 2,
+    )
+    return source, count
+
+
+def check_fingerprints(annotated: Annotated, labels: str) -> None:
+    """Check that the data are those of the run that is to be repeated.
+
+    Raises
+    ------
+    VolumeError
+        If they are others.
+    """
+    pair = annotated.pair
+    for name, found, expected in (
+        (str(pair.raw), annotated.fingerprint, pair.raw_fingerprint),
+        (pair.labels, labels, pair.labels_fingerprint),
+    ):
+        if expected is not None and found != expected:
+            raise VolumeError(
+                f"{name} is not what the recipe was made with: its fingerprint is "
+                f"{str(found)[:12]}..., expected {expected[:12]}...; name the data on the command "
+                f"line to train on these"
+            )
+
+
+def _describe(
+    annotated: Annotated,
+    labels: str,
+    regions: Regions,
+    counts: tuple[Sequence[int], Sequence[int]],
+    options: DataOptions,
+) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "volume": annotated.names[0],
+        "raw": annotated.fingerprint,
+        "labels": annotated.names[1],
+        "labels hash": labels,
+        "window": list(annotated.tone(options.preprocessing).window),
+    }
+    for name, chosen, found in (
+        ("training", regions.training, counts[0]),
+        ("validation", regions.validation, counts[1]),
+    ):
+        described[name] = [describe(part.roi) for part in chosen]
+        described[f"{name} foreground"] = list(found)
+        if any(part.slices is not None for part in chosen):
+            lists = [part.slices.tolist() for part in chosen if part.slices is not None]
+            described[f"{name} slices"] = lists
+    return described
+
+
+def _check_foreground(
+    description: Sequence[dict[str, Any]], training: Sequence[Source], validation: Sequence[Source]
+) -> None:
+    for name, sources, flag in (
+        ("training", training, "--roi"),
+        ("validation", validation, "--validation"),
+    ):
+        count = sum(sum(d[f"{name} foreground"]) for d in description)
+        labels = ", ".join(d["labels"] for d in description if d[name])
+        if not sources:
+            raise ParameterError(f"there is nothing for {name}; choose a region with {flag}")
+        where = " and ".join(f"{describe(s.roi)} {roi_shape(s.roi)}" for s in sources[:4])
+        if count == 0:
+            raise ParameterError(
+                f"{labels} has no foreground (labels above 0) in {where}; choose an annotated "
+                f"region with {flag}"
+            )
+        if count == np.sum([s.annotated for s in sources]):
+            raise ParameterError(
+                f"{labels} is foreground (above 0) everywhere in {where}: there is nothing to tell "
+                f"apart; the background of labels is 0"
+            )

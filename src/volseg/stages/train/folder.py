@@ -1,0 +1,114 @@
+"""The folder of a training run: whose it is, and the checkpoint to go on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import ConflictError, ParameterError, StorageError
+from volseg.stages.results import discard
+from volseg.stages.train.loop import CHECKPOINT, LOG
+from volseg.storage.checkpoints import Checkpoint, load_checkpoint
+from volseg.storage.ledger import RunLock, describe_difference
+
+RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
+SHOWN = {SAMPLES: "step-*.png", EVENTS: "events.out.tfevents.*"}
+"""Folders that show how a run goes, and what it writes in them."""
+LOCK = ".lock"
+
+
+def choose_name(output: Path, name: str | None) -> str:
+    """Choose the name of a run's weights: the folder's, if no other is given.
+
+    Raises
+    ------
+    ParameterError
+        If the name is no file name.
+    """
+    chosen = name or output.resolve().name
+    if not chosen or Path(chosen).name != chosen or chosen.startswith("."):
+        raise ParameterError(f"--name becomes a file's name, found {chosen!r}")
+    if f"{chosen}.safetensors" == CHECKPOINT:
+        raise ParameterError(f"--name {chosen} is taken by the checkpoint; choose another")
+    return chosen
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Work in a run's folder, which is made if it is missing, as the only process.
+
+    Raises
+    ------
+    ConflictError
+        If another process works in it.
+    StorageError
+        If it cannot be made.
+    """
+    lock = RunLock(folder / LOCK)
+    try:
+        yield
+    finally:
+        del lock
+
+
+def open_folder(
+    weights: Path, configuration: Mapping[str, Any], *, overwrite: bool
+) -> Checkpoint | None:
+    """Find the checkpoint to go on from in a run's folder, or make sure that nothing is there.
+
+    Parameters
+    ----------
+    weights : Path
+        That the run exports into its folder.
+    configuration : mapping
+        Everything that decides the run.
+    overwrite : bool
+        Whether another run may be discarded.
+
+    Raises
+    ------
+    ConflictError
+        If the folder holds another run that may not be replaced, weights of unknown origin, or a
+        run whose weights are gone.
+    ModelError
+        If the checkpoint cannot be read.
+    StorageError
+        If another run cannot be discarded.
+    """
+    folder, card = weights.parent, weights.with_suffix(".json")
+    own = (folder / CHECKPOINT, folder / LOG, folder / RECIPE, weights, card)
+    try:
+        if overwrite:
+            _discard_run(folder, own)
+    except OSError as error:
+        raise StorageError(f"cannot discard the run in {folder}: {error.strerror}") from error
+    saved = load_checkpoint(own[0])
+    remedy = "choose another --output, or give --overwrite to discard it"
+    if saved is None:
+        standing = next((path for path in own if path.exists()), None)
+        if standing is not None:
+            raise ConflictError(f"{standing} stands where this run would write; {remedy}")
+        return None
+    theirs = json.loads(saved.config)
+    if theirs != configuration:
+        raise ConflictError(
+            f"{folder} holds a run with another configuration "
+            f"({describe_difference(theirs, configuration)}); {remedy}"
+        )
+    if saved.best is not None and not (weights.exists() and card.exists()):
+        raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")
+    return saved
+
+
+def _discard_run(folder: Path, own: Sequence[Path]) -> None:
+    """Discard a run; what shows how it went only if there is one: else it is the user's own."""
+    if any((folder / name).exists() for name in (CHECKPOINT, RECIPE)):
+        shown = {folder / name: files for name, files in SHOWN.items()}
+        discard(folder / CURVES, *(p for place, files in shown.items() for p in place.glob(files)))
+        for place in shown:
+            with suppress(OSError):  # it was never there, or holds something else
+                place.rmdir()
+    discard(*own)

@@ -1,0 +1,206 @@
+"""The training loop: step, average, validate, log, checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from volseg.errors import TrainingError
+from volseg.stages.train.state import Run
+from volseg.storage.checkpoints import save_checkpoint
+from volseg.storage.training_logs import append_row
+from volseg.training.config import learning_rate
+from volseg.training.loader import Batch, load_batches
+from volseg.training.losses import EMNET, emnet_loss, find_loss
+from volseg.training.network import as_input, as_patches, crop, learns_centerlines
+from volseg.training.sampling import Source
+from volseg.training.validation import validate
+
+CHECKPOINT_SECONDS = 30.0
+CHECKPOINT, LOG = "checkpoint.safetensors", "log.csv"
+
+
+def freeze_norms(network: nn.Module) -> None:
+    """Let batch norms use their running statistics from now on."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.eval()
+
+
+@torch.no_grad()
+def average_weights(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights, and the norms' statistics, a step towards the network's."""
+    for a, b in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if a.is_floating_point():
+            a.lerp_(b, 1 - decay)
+        else:
+            a.copy_(b)
+
+
+def batch_loss(run: Run, batch: Batch) -> Tensor:
+    """Evaluate the loss of a batch over the voxels that are annotated."""
+    config, form, device = run.config, run.form, next(run.network.parameters()).device
+    raw, target, centerline = (t.to(device, non_blocking=True) for t in batch)
+    network = run.network
+    with torch.autocast(device.type, run.precision, enabled=run.precision != torch.float32):
+        given = as_input(raw, form)
+        both = getattr(network, "both", None) if config.loss == EMNET else None
+        logits, lines = both(given) if both else (network(given), None)
+    logits, target = as_patches(logits, len(raw), form), crop(target, form.margin)
+    known = target >= 0
+    if not known.all():
+        logits, target, lines = logits[known], target[known], None
+    if config.loss != EMNET:
+        return find_loss(config.loss)(logits, target)
+    return emnet_loss(
+        logits,
+        target,
+        None if lines is None else (lines, centerline),
+        balance=config.balance,
+        centerline_weight=config.centerline_weight,
+        cross_entropy_weight=config.cross_entropy_weight,
+    )
+
+
+def chance(seed: int, step: int) -> int:
+    """Mix a seed and a step to the seed of what a network draws in that step."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def take_step(run: Run, batch: Batch) -> float:
+    """Take one optimizer step and return the loss.
+
+    Whatever chance a network has of its own, such as drop-out, comes from seed and step.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite.
+    """
+    config, rate = run.config, learning_rate(run.config, run.progress, run.epoch)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    run.network.train()
+    if run.progress >= config.freeze_norms_after:
+        freeze_norms(run.network)
+    with torch.random.fork_rng(devices=run.gpus):
+        torch.manual_seed(chance(config.seed, run.step))
+        loss = batch_loss(run, batch)
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"the loss of step {run.step} is {loss.item()}; train again into another folder with "
+            f"a smaller --learning-rate than {config.learning_rate:g}"
+        )
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip:
+        nn.utils.clip_grad_norm_(run.network.parameters(), config.clip)
+    run.optimizer.step()
+    run.step += 1
+    average_weights(run.averaged, run.network, min(config.ema, run.step / (run.step + 10)))
+    return loss.item()
+
+
+def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
+    """Validate the averaged weights and describe the run in one row of the log."""
+    result = validate(run.averaged, sources, run.form, run.precision)
+    row = {
+        "step": run.step,
+        "epoch": round(run.epoch, 3),
+        "minutes": round(run.seconds / 60, 2),
+        "learning_rate": float(f"{learning_rate(run.config, run.progress, run.epoch):.4g}"),
+        "loss": round(float(np.mean(run.losses)), 6),
+        "cross_entropy": round(result.cross_entropy, 6),
+        "jaccard": round(result.jaccard, 6),
+        "dice": round(2 * result.jaccard / (1 + result.jaccard), 6),
+        "threshold": round(result.threshold, 6),
+    }
+    run.losses.clear()
+    return row
+
+
+@dataclass(frozen=True)
+class Events:
+    """What the loop tells: every step, every row of the log, and rows that are the best so far.
+
+    Attributes
+    ----------
+    on_step, on_best : take the run.
+    on_row : takes the run and the row.
+    """
+
+    on_step: Callable[[Run], None]
+    on_row: Callable[[Run, Mapping[str, float]], None]
+    on_best: Callable[[Run], None]
+
+
+def train_steps(
+    run: Run,
+    sources: tuple[Sequence[Source], Sequence[Source]],
+    folder: Path,
+    configuration: str,
+    workers: int,
+    events: Events,
+) -> None:
+    """Train until the run's end.
+
+    A checkpoint is written at every validation, after what it led to, and every half minute in
+    between: a killed run repeats what came after the last one, and comes out the same.
+
+    Parameters
+    ----------
+    run : Run
+    sources : for training, and for validation
+    folder : Path
+        Of checkpoint and log.
+    configuration : JSON
+        That the checkpoint is marked with.
+    workers : int
+        Threads that draw patches.
+    events : Events
+
+    Raises
+    ------
+    TrainingError
+        If a loss is not finite.
+    StorageError
+        If the log or a checkpoint cannot be written.
+    """
+    training, validation = sources
+    lines = learns_centerlines(run.config)
+    batches = load_batches(training, run.config, run.step, workers, centerline=lines)
+    saved = clock = time.monotonic()
+    with contextlib.closing(batches):
+        while not run.finished:
+            run.losses.append(take_step(run, next(batches)))
+            clock = _spend(run, clock)
+            if run.step % run.config.validate_every == 0 or run.finished:
+                row = validate_run(run, validation)
+                append_row(folder / LOG, row)
+                events.on_row(run, row)
+                if run.best is None or row["jaccard"] > run.best["jaccard"]:
+                    run.best, run.stale = row, 0
+                    events.on_best(run)
+                else:
+                    run.stale += 1
+                clock = _spend(run, clock)
+                save_checkpoint(folder / CHECKPOINT, run.checkpoint(configuration))
+                saved = clock
+            elif clock - saved > CHECKPOINT_SECONDS:
+                save_checkpoint(folder / CHECKPOINT, run.checkpoint(configuration))
+                saved = clock
+            events.on_step(run)
+
+
+def _spend(run: Run, since: float) -> float:
+    """Add the time since then to the run's; return now."""
+    now = time.monotonic()
+    run.seconds += now - since
+    return now

@@ -1,0 +1,173 @@
+"""Recipes: read from a file, overridden, filled in by the network, and written beside weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg import __version__
+from volseg.errors import ParameterError
+from volseg.fields import read_fields
+from volseg.models.registry import find_architecture
+from volseg.stages.train.regions import Pair
+from volseg.storage.recipes import read_recipe, write_recipe
+from volseg.storage.weights import load_card
+from volseg.training.config import LENGTHS, TrainConfig
+from volseg.training.losses import EMNET
+from volseg.types import VoxelSize
+
+ARCHITECTURE = "emnet"
+FINE_TUNING_RATE = 2e-4
+"""Weights that are good already are moved with care."""
+SLICES = {"patch": (1, 256, 256), "batch": 2, "width": 16, "learning_rate": 1e-3}
+VOLUMES = {"patch": (32, 96, 96), "batch": 1, "width": 16, "learning_rate": 1e-3}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "emnet": {"width": 32, "learning_rate": 2e-3},
+    "emnet-paper": {"width": 32, "learning_rate": 2e-3},
+    "emnet-single": {"width": 32, "learning_rate": 2e-3},
+    "unet2d-valid": {"patch": (1, 316, 316)},
+}
+"""What a machine of two cores learns most from in an hour; published widths are larger."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a recipe says beside the training itself; see `volseg.stages.train.run.TrainOptions`."""
+
+    start: str | None = None
+    voxel_size: VoxelSize | None = None
+    name: str | None = None
+    terms: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe file.
+
+    Attributes
+    ----------
+    config : fields of `TrainConfig`.
+    run : fields of `RunSettings`.
+    pairs : what is trained on.
+    """
+
+    config: Mapping[str, Any]
+    run: Mapping[str, Any]
+    pairs: tuple[Pair, ...]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file: tables ``[recipe]`` and ``[run]``, and a ``[[data]]`` for each pair.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be read, or holds what no recipe has.
+    """
+    content = read_recipe(path)
+    unknown = sorted(set(content) - {"recipe", "run", "data"})
+    if unknown:
+        raise ParameterError(
+            f"{path} has {', '.join(unknown)}; a recipe has the tables [recipe] and [run], and a "
+            f"[[data]] for each pair of images and labels"
+        )
+    pairs = content.get("data", [])
+    if not isinstance(pairs, list):
+        raise ParameterError(f"{path} has one [data]; it is a list, written [[data]]")
+    for entry in pairs:
+        named = entry if isinstance(entry, dict) else {}
+        missing = [name for name in ("raw", "labels") if name not in named]
+        if missing:
+            raise ParameterError(f"a [[data]] of {path} does not name its {' and '.join(missing)}")
+    return Recipe(
+        read_fields(TrainConfig, content.get("recipe", {}), "recipe"),
+        read_fields(RunSettings, content.get("run", {}), "run"),
+        tuple(Pair(**read_fields(Pair, entry, "data")) for entry in pairs),
+    )
+
+
+def save_recipe(
+    path: Path,
+    config: TrainConfig,
+    settings: RunSettings,
+    pairs: Sequence[Pair],
+    description: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write a recipe from which a run can be repeated, with the fingerprints of its data.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    data = []
+    for pair, entry in zip(pairs, description, strict=True):
+        labels = Path(pair.labels)
+        noted = {
+            "raw": pair.raw.resolve(),
+            "labels": str(labels.resolve()) if labels.exists() else pair.labels,
+            "raw_fingerprint": entry["raw"],
+            "labels_fingerprint": entry["labels hash"],
+        }
+        data.append({**asdict(pair), **noted})
+    comment = (
+        f"volseg {__version__}: what this run was made with.\n"
+        f"volseg train --config {path.name} --output FOLDER repeats it."
+    )
+    content = {"recipe": asdict(config), "run": asdict(settings), "data": data}
+    write_recipe(path, content, comment)
+
+
+def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainConfig:
+    """Build a recipe from what is given; the network decides the rest.
+
+    Parameters
+    ----------
+    given : mapping
+        Fields of `TrainConfig`.
+    start : str, optional
+        Shipped name or path of the weights to start from: they decide architecture and width.
+
+    Raises
+    ------
+    ParameterError
+        If the recipe cannot be.
+    ModelError
+        If there is no such architecture, or no weights to start from.
+
+    Examples
+    --------
+    >>> config = build_config({"architecture": "unet2d", "steps": 10, "batch": 3})
+    >>> config.patch, config.batch, config.loss
+    ((1, 256, 256), 3, 'bce-dice')
+    """
+    known = dict(given)
+    if start is not None:
+        card = load_card(start)
+        known = {
+            "architecture": card.architecture,
+            "width": card.width,
+            "preprocessing": card.preprocessing,
+            "learning_rate": FINE_TUNING_RATE,
+            **known,
+        }
+    name = known.setdefault("architecture", ARCHITECTURE)
+    general = SLICES if find_architecture(name).dimensions == 2 else VOLUMES
+    loss = EMNET if name.startswith(EMNET) else "bce-dice"
+    return TrainConfig(**{**general, "loss": loss, **DEFAULTS.get(name, {}), **known})
+
+
+def override(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let what is given override a recipe; one length of the run takes the place of another.
+
+    Examples
+    --------
+    >>> override({"steps": 100, "seed": 3}, {"minutes": 5})
+    {'seed': 3, 'minutes': 5}
+    """
+    kept = dict(recipe)
+    if any(name in given for name in LENGTHS):
+        kept = {name: value for name, value in kept.items() if name not in LENGTHS}
+    return {**kept, **given}

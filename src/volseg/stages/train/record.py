@@ -1,0 +1,138 @@
+"""Show how a run goes: curves, samples, TensorBoard, as far as their libraries are installed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.errors import StorageError
+from volseg.stages.train.folder import CURVES, EVENTS, SAMPLES
+from volseg.stages.train.loop import LOG
+from volseg.stages.train.state import Run
+from volseg.storage.training_plots import (
+    Sample,
+    can_plot,
+    overlay,
+    read_log,
+    save_curves,
+    save_sample,
+)
+from volseg.training.sampling import Source
+from volseg.training.validation import predict_window, read_context
+from volseg.types import Roi
+
+SIDES = {2: (1, 256, 256), 3: (8, 96, 96)}
+"""Of the window that samples show the middle slice of, by the network's dimensions."""
+
+
+@dataclass
+class Record:
+    """Draws and logs each validation of a run; nothing of it decides the run.
+
+    Attributes
+    ----------
+    folder : of the run.
+    sources : that are held out.
+    writer : of TensorBoard; None where that is not installed.
+    """
+
+    folder: Path
+    sources: Sequence[Source]
+    writer: Any = None
+    _window: tuple[Source, Roi] | None = field(default=None, repr=False)
+
+    def __call__(self, run: Run, row: Mapping[str, float]) -> None:
+        """Record a validation.
+
+        Raises
+        ------
+        StorageError
+            If something cannot be written.
+        """
+        wanted = can_plot() or self.writer is not None
+        sample = sample_run(run, *self._where(run)) if wanted else None
+        if sample is not None and can_plot():
+            save_curves(self.folder / CURVES, read_log(self.folder / LOG))
+            name = f"step-{run.step:07d}.png"
+            save_sample(self.folder / SAMPLES / name, sample, row["threshold"])
+        if sample is not None and self.writer is not None:
+            self._tell_tensorboard(run, row, sample)
+
+    def _where(self, run: Run) -> tuple[Source, Roi]:
+        if self._window is None:
+            self._window = choose_window(self.sources, run.form.dimensions)
+        return self._window
+
+    def _tell_tensorboard(self, run: Run, row: Mapping[str, float], sample: Sample) -> None:
+        try:
+            for name in ("loss", "cross_entropy", "jaccard", "dice", "learning_rate"):
+                self.writer.add_scalar(name, row[name], run.step)
+            found = sample.probabilities >= row["threshold"]
+            for name, mask in (("labels", sample.truth), ("found", found)):
+                shown = overlay(sample.raw, mask)
+                self.writer.add_image(name, shown, run.step, dataformats="HWC")
+            self.writer.flush()
+        except OSError as error:
+            raise StorageError(f"cannot write {self.folder / EVENTS}: {error}") from error
+
+    def close(self) -> None:
+        """End TensorBoard's log."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def open_record(folder: Path, sources: Sequence[Source], step: int) -> Record:
+    """Begin to record a run, or go on from a step; say what is not installed, once.
+
+    Raises
+    ------
+    StorageError
+        If TensorBoard's log cannot be begun.
+    """
+    missing = [name for name in ("matplotlib", "tensorboard") if find_spec(name) is None]
+    if "matplotlib" in missing:
+        warnings.warn(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed, so "
+            f"{LOG} is the only log; pip install 'volseg[train]' brings curves and samples",
+            stacklevel=1,
+        )
+    writer = None
+    if "tensorboard" not in missing:
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            writer = SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
+        except OSError as error:
+            raise StorageError(f"cannot write {folder / EVENTS}: {error}") from error
+    return Record(folder, sources, writer)
+
+
+def choose_window(sources: Sequence[Source], dimensions: int) -> tuple[Source, Roi]:
+    """Choose a window about foreground, the same for the whole run."""
+    source = max(sources, key=lambda s: len(s.foreground))
+    centres = source.foreground
+    z = int(np.bincount(centres[:, 0]).argmax())
+    middle = (z, *np.median(centres[centres[:, 0] == z][:, 1:], axis=0).astype(int).tolist())
+    window = []
+    for centre, side, s in zip(middle, SIDES[dimensions], source.roi, strict=True):
+        length = min(side, s.stop - s.start)
+        first = min(max(centre - length // 2, s.start), s.stop - length)
+        window.append(slice(first, first + length))
+    return source, (window[0], window[1], window[2])
+
+
+def sample_run(run: Run, source: Source, window: Roi) -> Sample:
+    """Predict a window with the averaged weights, and take its middle slice."""
+    run.averaged.eval()
+    probabilities = predict_window(run.averaged, source, window, run.form, run.precision)
+    z, y, x = source.raw.shape
+    raw = read_context(source, window, (0, 0, 0), (z, y, x))
+    truth = np.asarray(source.labels[window]) > 0
+    k = len(raw) // 2
+    return Sample(raw[k], truth[k], probabilities[k])

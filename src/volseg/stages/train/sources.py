@@ -1,0 +1,154 @@
+"""Open what a network is trained on: volumes, or stacks that are read into memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.engine.progress import Progress
+from volseg.engine.run import EngineOptions
+from volseg.errors import ShapeError
+from volseg.geometry.grid import full_roi
+from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
+from volseg.sources.stack import check_finite, open_stack
+from volseg.sources.voxel_size import settle_voxel_size
+from volseg.stages.intensities import with_histogram
+from volseg.stages.train.regions import Pair, Part
+from volseg.storage.volumes import Image, open_image, volume_tone
+from volseg.training.sampling import Readable, iterate_slices
+from volseg.types import Roi, VoxelSize, Zyx
+from volseg.voxels.intensity import Preprocessing, Tone, count_intensities
+
+ZARR_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Images and labels of one pair, open.
+
+    Attributes
+    ----------
+    pair : as the user named it.
+    raw, labels : arrays, shape (z, y, x).
+    region : what the labels cover.
+    shape : (z, y, x).
+    voxel_size : nm (z, y, x), or None if unknown.
+    fingerprint : of raw, as far as there is one.
+    names : of the raw and of the labels, without the folders they are in.
+    image : carries the histogram of raw.
+    """
+
+    pair: Pair
+    raw: Readable
+    labels: Readable
+    region: Roi
+    shape: Zyx
+    voxel_size: VoxelSize | None
+    fingerprint: str | None
+    names: tuple[str, str]
+    image: Image
+
+    def tone(self, preprocessing: Preprocessing) -> Tone:
+        """Find what a preprocessing does to these images."""
+        return volume_tone(self.image, preprocessing)
+
+    def counted(self, progress: Progress) -> Annotated:
+        """Count the intensities, unless somebody has: in memory, for volumes are only read here."""
+        image = with_histogram(self.image, EngineOptions(), progress)
+        return replace(self, image=image, fingerprint=image.attributes.get("fingerprint"))
+
+
+def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
+    """Open images and their labels; stacks are read into memory.
+
+    Parameters
+    ----------
+    pair : Pair
+    voxel_size : nm (z, y, x), optional
+        Overrides what the files say.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read or do not fit each other.
+    """
+    if is_volume(pair.raw):
+        image = open_image(pair.raw)
+        raw: Readable = image.levels[0]
+        shape, found = image.levels[0].shape, find_labels(pair.raw, pair.labels)
+    else:
+        raw, image = read_stack(pair.raw, voxel_size)
+        z, y, x = raw.shape
+        shape, found = (z, y, x), open_label_path(Path(pair.labels))
+    if found.shape != shape:
+        raise ShapeError(
+            f"labels must have the shape of the volume: {found.path} has {found.shape}, {pair.raw} "
+            f"has {shape}"
+        )
+    return Annotated(
+        pair,
+        raw,
+        in_memory(found) if found.array is None else found,
+        found.region,
+        shape,
+        voxel_size or image.voxel_size or found.voxel_size,
+        image.attributes.get("fingerprint"),
+        (pair.raw.name, found.path.name),
+        image,
+    )
+
+
+def is_volume(path: Path) -> bool:
+    """Tell a Zarr volume from a stack of images; what is not there is taken for a volume."""
+    return not path.exists() or any((path / name).exists() for name in ZARR_FILES)
+
+
+def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], Image]:
+    """Read a stack into memory, and describe it as a volume is described: with its histogram.
+
+    Raises
+    ------
+    SourceError, VoxelSizeError
+        If it cannot be read, holds values that are not finite, or contradicts itself.
+    """
+    stack = open_stack(path)
+    try:
+        size, _, _ = settle_voxel_size(stack.stated, voxel_size)
+        raw = np.empty(stack.shape, stack.dtype)
+        for z in range(stack.shape[0]):
+            stack.read_page(z, raw[z])
+            check_finite(stack, z, raw[z])
+    finally:
+        stack.close()
+    counts, values = count_intensities(raw)
+    seen = counts > 0
+    noted = {
+        "histogram": {"counts": counts[seen], "values": values[seen]},
+        "fingerprint": hashlib.sha256(raw.tobytes()).hexdigest(),
+    }
+    return raw, Image(path, (), (), size, noted)
+
+
+def in_memory(labels: LabelSource) -> NDArray[np.uint8]:
+    """Read a label TIFF as a mask: patches cannot be read from compressed pages at chance."""
+    mask = np.empty(labels.shape, np.uint8)
+    _, y, x = full_roi(labels.shape)
+    for first in range(0, labels.shape[0], TIFF_SLAB):
+        z = slice(first, min(first + TIFF_SLAB, labels.shape[0]))
+        mask[z] = labels[(z, y, x)] > 0
+    return mask
+
+
+def hash_labels(labels: Readable, parts: Sequence[Part]) -> str:
+    """Hash what is foreground in the parts that are used, as hexadecimal text."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for z, plane in iterate_slices(labels, part.roi, part.slices):
+            digest.update(z.to_bytes(8, "little") + np.packbits(plane > 0).tobytes())
+    return digest.hexdigest()

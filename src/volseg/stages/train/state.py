@@ -1,0 +1,176 @@
+"""The state of a training run: from the seed, from other weights, or from a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from volseg.errors import ModelError
+from volseg.models.inference import choose_precision
+from volseg.models.registry import Architecture, find_architecture
+from volseg.storage.checkpoints import (
+    Checkpoint,
+    optimizer_tensors,
+    prefixed,
+    restore_optimizer,
+    unprefixed,
+)
+from volseg.training.config import TrainConfig
+from volseg.training.network import build_network, memory_format
+
+SAFE_DEPTH = 3
+"""Slices at the network's deepest level from which gradients in bfloat16 can be trusted."""
+
+
+@dataclass
+class Run:
+    """A training run in progress.
+
+    Attributes
+    ----------
+    config : the recipe.
+    form : how the network takes its input.
+    network, averaged : the network that is trained, and the average of its weights.
+    optimizer : of the network.
+    precision : that the forward pass runs in.
+    epoch_steps : steps of an epoch.
+    step, seconds : what is done.
+    losses : of the steps since the last row of the log.
+    best : row of the log with the best validation so far.
+    stale : validations since the best one.
+    """
+
+    config: TrainConfig
+    form: Architecture
+    network: nn.Module
+    averaged: nn.Module
+    optimizer: torch.optim.Optimizer
+    precision: torch.dtype
+    epoch_steps: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    best: Mapping[str, float] | None = None
+    stale: int = 0
+
+    @property
+    def steps(self) -> int | None:
+        """The steps that the run is to have; None where its time is limited."""
+        if self.config.epochs is not None:
+            return self.config.epochs * self.epoch_steps
+        return self.config.steps
+
+    @property
+    def progress(self) -> float:
+        """The part of the run that is done."""
+        if self.steps is not None:
+            return self.step / self.steps
+        return self.seconds / 60 / (self.config.minutes or 1)
+
+    @property
+    def epoch(self) -> float:
+        """The epochs that are done."""
+        return self.step / self.epoch_steps
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether validation has not improved for as long as the recipe waits."""
+        return 0 < self.config.patience <= self.stale
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.progress >= 1 or self.stopped_early
+
+    @property
+    def gpus(self) -> list[torch.device]:
+        """The GPUs whose generators of chance the run uses."""
+        device = next(self.network.parameters()).device
+        return [device] if device.type == "cuda" else []
+
+    def checkpoint(self, configuration: str) -> Checkpoint:
+        """Everything that a resumed run needs."""
+        tensors = {
+            **prefixed("network", self.network.state_dict()),
+            **prefixed("averaged", self.averaged.state_dict()),
+            **prefixed("optimizer", optimizer_tensors(self.optimizer)),
+        }
+        return Checkpoint(
+            self.step,
+            self.seconds,
+            configuration,
+            tensors,
+            tuple(self.losses),
+            self.best,
+            self.stale,
+        )
+
+
+def training_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """Choose bfloat16 where it is fast and right.
+
+    On CPUs the weight gradients of kernels three slices deep are wrong in bfloat16, up to infinity,
+    where there are fewer slices than that (torch 2.13; `test_gradients_can_be_trusted`).
+    """
+    form = find_architecture(config.architecture)
+    shallow = form.dimensions == 3 and config.patch[0] // form.stride[0] < SAFE_DEPTH
+    if device.type == "cpu" and shallow:
+        return torch.float32
+    return choose_precision("auto", device)
+
+
+def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimizer that the recipe names."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), config.learning_rate)
+    decay = config.weight_decay
+    return torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=decay)
+
+
+def start_run(
+    config: TrainConfig,
+    saved: Checkpoint | None,
+    device: torch.device,
+    precision: torch.dtype,
+    *,
+    epoch_steps: int = 1,
+    start: Mapping[str, Tensor] | None = None,
+) -> Run:
+    """Build the network from the seed or from other weights, or continue from a checkpoint.
+
+    Raises
+    ------
+    ModelError
+        If there is no such architecture, or weights or checkpoint do not fit it.
+    """
+    form = find_architecture(config.architecture)
+    network = build_network(config, None if saved else start).to(device)
+    network = _laid_out(network, form)
+    averaged = copy.deepcopy(network)
+    optimizer = build_optimizer(config, network)
+    run = Run(config, form, network, averaged, optimizer, precision, epoch_steps)
+    if saved is not None:
+        try:
+            network.load_state_dict(unprefixed("network", saved.tensors))
+            averaged.load_state_dict(unprefixed("averaged", saved.tensors))
+            restore_optimizer(optimizer, unprefixed("optimizer", saved.tensors))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ModelError(f"the checkpoint does not fit its configuration: {error}") from error
+        run.step, run.seconds = saved.step, saved.seconds
+        run.losses, run.best, run.stale = list(saved.losses), saved.best, saved.stale
+        if run.finished and run.best is None:
+            raise ModelError(
+                "the checkpoint is damaged: its run has ended, but was never validated; move it "
+                "away to start anew"
+            )
+    return run
+
+
+def _laid_out(network: nn.Module, form: Architecture) -> nn.Module:
+    arguments: dict[str, Any] = {"memory_format": memory_format(form)}
+    return network.to(**arguments)

@@ -1,0 +1,1 @@
+"""Verify: check what a volume holds."""

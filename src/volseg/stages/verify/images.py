@@ -1,0 +1,163 @@
+"""Which images a volume holds, and what their attributes and ledgers say of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from volseg.errors import VolumeError
+from volseg.geometry.grid import Grid
+from volseg.stages.results import fingerprint
+from volseg.stages.verify.findings import Finding
+from volseg.stages.verify.tasks import describe_indices
+from volseg.storage.attributes import parse_json
+from volseg.storage.ledger import describe_difference
+from volseg.storage.listings import results_in
+from volseg.storage.volumes import Image, open_image, scratch_path
+from volseg.types import Roi, Zyx
+
+Kind = Literal["raw", "probabilities", "labels"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One image that is verified.
+
+    Attributes
+    ----------
+    kind : what it holds.
+    array : its name, see `Finding`.
+    image : as opened.
+    """
+
+    kind: Kind
+    array: str
+    image: Image
+
+    @property
+    def name(self) -> str:
+        """The result's name."""
+        return self.image.path.name
+
+    @property
+    def run(self) -> Mapping[str, Any]:
+        """Everything that decided the result; empty for raw and for what others wrote."""
+        run = self.image.attributes.get("run")
+        return run if isinstance(run, dict) else {}
+
+    @property
+    def ours(self) -> bool:
+        """Tell whether volseg wrote it: what others wrote may have another kind of pyramid.
+
+        Of what others wrote it notes intensities, but not whether it is complete.
+        """
+        return "complete" in self.image.attributes
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether the run that made it came to its end."""
+        return bool(self.image.attributes.get("complete", not self.run))
+
+
+def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
+    """Open the volume and all results in it.
+
+    Returns
+    -------
+    subjects : the raw image first, probabilities before labels
+    findings : results that cannot be opened
+
+    Raises
+    ------
+    VolumeError
+        If the volume itself cannot be opened.
+    """
+    subjects, findings = [Subject("raw", "raw", open_image(volume))], []
+    shape = subjects[0].image.levels[0].shape
+    kinds: tuple[Kind, ...] = ("probabilities", "labels")
+    for kind in kinds:
+        for path in [p for p in results_in(volume, kind, "[!.]*") if p.is_dir()]:
+            array = f"{kind}/{path.name}"
+            try:
+                image = open_image(path)
+            except VolumeError as error:
+                findings.append(Finding("metadata", array, str(error)))
+                continue
+            found = image.levels[0].shape
+            if found != shape:
+                message = f"its shape is {found}, that of the volume {shape}"
+                findings.append(Finding("metadata", array, message))
+                continue
+            subjects.append(Subject(kind, array, image))
+    return subjects, findings
+
+
+def check_attributes(subjects: list[Subject]) -> Iterator[Finding]:
+    """Check that results are complete, and were made from what stands beside them."""
+    origins = {s.array: s.image.attributes.get("fingerprint") for s in subjects}
+    for subject in subjects:
+        if not subject.complete:
+            message = "it is incomplete; run the command that made it again"
+            yield Finding("incomplete", subject.array, message)
+            continue
+        if not subject.run:
+            continue
+        noted = subject.image.attributes.get("fingerprint")
+        if noted is not None and noted != fingerprint(subject.run):
+            message = "its parameters have changed since they were written: their hash differs"
+            yield Finding("metadata", subject.array, message)
+        key = "raw" if subject.kind == "probabilities" else "probabilities"
+        source = "raw" if subject.kind == "probabilities" else f"probabilities/{subject.name}"
+        if source in origins and subject.run.get(key) != origins[source]:
+            message = f"it was made from another {source}; make it again with --overwrite"
+            yield Finding("origin", subject.array, message)
+
+
+def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
+    """Check that each block is on record, as long as there is a ledger and its result is complete.
+
+    Parameters
+    ----------
+    volume : Path
+    subject : probabilities or labels
+    """
+    verb = {"probabilities": "predict", "labels": "label"}.get(subject.kind)
+    path = scratch_path(volume) / f"{verb}-{subject.name}.jsonl"
+    if verb is None or not subject.complete or not path.is_file():
+        return
+    try:
+        lines = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        header, keys = lines[0], {line["key"] for line in lines[1:]}
+        theirs = {k: header.get(k) for k in subject.run}
+        if theirs != dict(subject.run):
+            difference = describe_difference(theirs, subject.run)
+            message = f"{path.name} belongs to another run ({difference})"
+            yield Finding("ledger", subject.array, message)
+            return
+        missing = list(_missing(subject, header, keys))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        yield Finding("ledger", subject.array, f"{path.name} cannot be used: {error!r}")
+        return
+    if missing:
+        message = f"blocks that are not on record in {path.name}: {describe_indices(missing)}"
+        yield Finding("ledger", subject.array, message, 0, missing[0])
+
+
+def _missing(subject: Subject, header: Mapping[str, Any], keys: set[str]) -> Iterator[Zyx]:
+    """Yield the blocks of a run that its ledger does not know, in raster order."""
+    z, y, x = header["block"]
+    roi = recorded_roi(subject) if subject.kind == "probabilities" else None
+    for block in Grid(subject.image.levels[0].shape, (z, y, x)).blocks(roi):
+        index = block.index
+        key = "-".join(map(str, index)) if roi else json.dumps(["written", *index])
+        if key not in keys:
+            yield index
+
+
+def recorded_roi(subject: Subject) -> Roi:
+    """Read the region that probabilities were made for."""
+    z, y, x = (slice(int(a), int(b)) for a, b in subject.run["roi"])
+    return z, y, x

@@ -1,0 +1,135 @@
+"""Verify labels whose objects cannot be found again block by block: label anew and compare.
+
+Filled holes and split objects depend on more than a block shows. Labels do not depend on blocks,
+so with the rules on record and other blocks every voxel must come out the same.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
+from volseg.errors import StorageError, VolsegError
+from volseg.geometry.grid import Block, roi_size
+from volseg.stages.label.output import plan_output
+from volseg.stages.label.rules import LabelOptions
+from volseg.stages.label.run import label
+from volseg.stages.results import discard
+from volseg.stages.verify.findings import Finding, first_difference, locate
+from volseg.stages.verify.images import Subject
+from volseg.storage.arrays import StoredArray
+from volseg.storage.ledger import describe_difference
+from volseg.storage.locations import as_remote
+from volseg.storage.volumes import labels_path, open_image, scratch_path
+from volseg.types import Zyx
+
+BLOCK: Zyx = (32, 512, 512)
+"""Smaller than those that labels are made with."""
+RESULTS = {"labels", "tables", ".volseg"}
+"""What in a volume is not needed to label it."""
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """Labels made anew, in scratch; ``skipped`` says why there are none."""
+
+    folder: Path
+    labels: StoredArray | None = None
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class CompareLabels:
+    """Compare a block of labels with the same made anew.
+
+    Attributes
+    ----------
+    array : its name, see `Finding`.
+    labels, again : level 0 of both.
+    """
+
+    array: str
+    labels: StoredArray
+    again: StoredArray
+
+    def __call__(self, block: Block) -> tuple[Finding, ...]:
+        """Compare one block; what cannot be read is found elsewhere."""
+        try:
+            found = self.labels[block.core]
+        except StorageError:
+            return ()
+        expected = self.again[block.core]
+        differing = first_difference(found, expected)
+        if differing is None:
+            return ()
+        voxel, count = differing
+        finding = locate("label", self.array, 0, self.labels, block.core, voxel)
+        message = (
+            f"found label {found[voxel]}, labelled again {expected[voxel]}; voxels that differ in "
+            f"{finding.roi}: {count} of {roi_size(block.core)}"
+        )
+        return (replace(finding, message=message),)
+
+
+def relabel(volume: Path, subject: Subject, engine: EngineOptions) -> Relabelled:
+    """Label a volume again, beside itself; the caller discards the folder.
+
+    Parameters
+    ----------
+    volume : Path
+    subject : complete labels
+    engine : EngineOptions
+    """
+    folder = scratch_path(volume) / f"verify-labels-{subject.name}-{os.getpid()}"
+    if as_remote(volume) is not None or not os.access(volume, os.W_OK):
+        why = f"{volume} lies where labels cannot be made again to compare"
+        return Relabelled(folder, skipped=f"{subject.array}: {why}")
+    try:
+        options = recorded_options(subject.run, engine)
+        # the same volume, without its results
+        discard(folder)
+        folder.mkdir(parents=True)
+        for entry in volume.resolve().iterdir():
+            if entry.name not in RESULTS:
+                (folder / entry.name).symlink_to(entry)
+        ours = plan_output(folder, subject.name, options).header
+        if ours != dict(subject.run):
+            difference = describe_difference(subject.run, ours)
+            return Relabelled(
+                folder,
+                skipped=f"{subject.array}: its rules are not known here ({difference})",
+            )
+        label(folder, subject.name, options, NoProgress())
+        return Relabelled(folder, open_image(labels_path(folder, subject.name)).levels[0])
+    except (KeyError, TypeError, ValueError, ArithmeticError, OSError, VolsegError) as error:
+        message = " ".join(str(error).split())
+        return Relabelled(folder, skipped=f"{subject.array}: it cannot be made again: {message}")
+
+
+def recorded_options(run: Any, engine: EngineOptions) -> LabelOptions:
+    """Say by which rules labels were made.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, ParameterError
+        If what is on record is none.
+    """
+    seed = run.get("seed_threshold_of_255")
+    rules: dict[str, Any] = {
+        "threshold": int(run["threshold_of_255"]) / np.iinfo(np.uint8).max,
+        "seed_threshold": None if seed is None else int(seed) / np.iinfo(np.uint8).max,
+        "connectivity": run["connectivity"],
+        "min_size": int(run["min_size"]),
+        "min_probability": float(run.get("min_probability", 0)),
+        "fill_holes": bool(run.get("fill_holes", False)),
+        "split": run.get("split", "none"),
+    }
+    if "split_depth" in run:
+        rules["split_depth"] = float(run["split_depth"])
+    return LabelOptions(**rules, block=BLOCK, engine=engine)

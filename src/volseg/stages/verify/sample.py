@@ -1,0 +1,200 @@
+"""Predict a few blocks of a volume again, cut into other blocks, and compare.
+
+What stands in a volume must not depend on how it was cut, so the same network gives the same bytes
+on the same device. Elsewhere sums round differently; `ELSEWHERE` says what is allowed then.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.engine.progress import NoProgress
+from volseg.engine.run import EngineOptions
+from volseg.errors import BlockError, StorageError, VolumeError
+from volseg.stages.predict.plan import (
+    FORMAT,
+    PredictOptions,
+    PredictPlan,
+    choose_network,
+)
+from volseg.stages.predict.run import PredictRun
+from volseg.stages.predict.tasks import PredictTask
+from volseg.stages.results import discard
+from volseg.stages.verify.findings import Finding, first_difference, locate
+from volseg.stages.verify.images import Subject
+from volseg.stages.verify.plan import (
+    choose_blocks,
+    describe_missing,
+    find_model,
+    network_again,
+    plan_again,
+    replace_region,
+)
+from volseg.storage.arrays import create_array, describe
+from volseg.storage.handovers import Pieces
+from volseg.storage.ledger import Ledger, describe_difference
+from volseg.storage.locations import as_remote
+from volseg.storage.volumes import scratch_path, volume_tone
+from volseg.types import Roi, Zyx
+
+FREE = ("block", "shard", "roi", "device", "precision")
+"""What of a run's parameters may differ: they do not decide what a voxel holds, or hardly."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far probabilities may be off, in levels of 255.
+
+    Attributes
+    ----------
+    largest : of any voxel.
+    mean : of a region's voxels.
+    """
+
+    largest: int
+    mean: float
+
+
+EXACT = Tolerance(0, 0)
+ELSEWHERE = Tolerance(26, 0.25)
+"""For another device or precision; EM-Net in bfloat16 and in float32 differ by up to 11, mean 0.02,
+over 1.2 million voxels of the bundled crop."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A region that was predicted again.
+
+    Attributes
+    ----------
+    array, roi : where.
+    block : into which blocks it was cut this time.
+    largest, mean : difference in levels of 255.
+    allowed : see `Tolerance`.
+    """
+
+    array: str
+    roi: str
+    block: Zyx
+    largest: int
+    mean: float
+    allowed: Tolerance
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What came of it; ``skipped`` says why nothing did."""
+
+    sampled: tuple[Sampled, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    skipped: str | None = None
+
+
+def recompute(
+    volume: Path,
+    subject: Subject,
+    model: str | None,
+    count: int,
+    engine: EngineOptions,
+    *,
+    elsewhere: bool = False,
+) -> Recomputed:
+    """Predict some blocks of a volume again and compare with what it holds.
+
+    Parameters
+    ----------
+    volume : Path
+    subject : complete probabilities
+    model : name or path of the model; None looks for the one that is on record
+    count : blocks
+    engine : EngineOptions
+    elsewhere : whether another machine made the probabilities
+
+    Raises
+    ------
+    ModelError, ParameterError
+        If the model that was named cannot be used, or is another one.
+    """
+    if subject.run.get("format") != FORMAT:
+        return Recomputed(skipped=f"{subject.array} was not made by this version of volseg predict")
+    if as_remote(volume) is None and not os.access(volume, os.W_OK):
+        return Recomputed(skipped=f"{volume} cannot be written to, and scratch goes there")
+    try:
+        named = find_model(subject.image.attributes["model"], model)
+        if named is None:
+            return Recomputed(skipped=describe_missing(subject))
+        options = network_again(subject, named, engine)
+        plan, same = plan_again(volume, subject, options)
+        theirs = {k: v for k, v in subject.run.items() if k not in FREE}
+        ours = {k: v for k, v in plan.outputs[-1].header.items() if k not in FREE}
+        chosen = choose_blocks(subject, count)
+    except (KeyError, TypeError, ValueError, VolumeError) as error:
+        message = f"its parameters cannot be used: {error!r}"
+        return Recomputed(findings=(Finding("metadata", subject.array, message),))
+    if theirs != ours:
+        message = f"it was predicted from something else: {describe_difference(theirs, ours)}"
+        return Recomputed(findings=(Finding("origin", subject.array, message),))
+    allowed = EXACT if same and not elsewhere else ELSEWHERE
+    again = [_compare(volume, subject, replace_region(plan, b), options, allowed) for b in chosen]
+    return Recomputed(
+        tuple(s for s, _ in again if s is not None),
+        tuple(f for _, f in again if f is not None),
+    )
+
+
+def _compare(
+    volume: Path, subject: Subject, plan: PredictPlan, options: PredictOptions, allowed: Tolerance
+) -> tuple[Sampled | None, Finding | None]:
+    """Predict a region in scratch and compare it."""
+    stored, region = subject.image.levels[0], plan.handover.roi
+    scratch = scratch_path(volume) / f"verify-{subject.name}-{os.getpid()}"
+    try:
+        found = stored[region].astype(np.int16)
+        expected = _predict(plan, options, scratch, region).astype(np.int16)
+    except (BlockError, StorageError) as error:
+        message = f"it cannot be predicted again: {' '.join(str(error).split())}"
+        return None, Finding("probabilities", subject.array, message, 0, roi=describe(region))
+    finally:
+        discard(scratch)
+    off = np.abs(found - expected)
+    largest, mean = int(off.max()), float(off.mean())
+    block, at = plan.handover.grid.size, describe(region)
+    sampled = Sampled(subject.array, at, block, largest, mean, allowed)
+    if largest <= allowed.largest and mean <= allowed.mean:
+        return sampled, None
+    threshold = allowed.largest if largest > allowed.largest else 0
+    differing = first_difference(off > threshold, np.zeros(off.shape, bool))
+    voxel, count = differing or ((0, 0, 0), 0)
+    finding = locate("probabilities", subject.array, 0, stored, region, voxel)
+    message = (
+        f"found {found[voxel]}, predicted again {expected[voxel]}; off by up to {largest} of 255, "
+        f"mean {mean:.2g}, allowed {allowed.largest}, mean {allowed.mean:g}; voxels that differ in "
+        f"{at}: {count}"
+    )
+    if largest <= ELSEWHERE.largest and mean <= ELSEWHERE.mean:
+        message += "; if another machine made them, --elsewhere allows for how it rounds"
+    return sampled, replace(finding, message=message)
+
+
+def _predict(plan: PredictPlan, options: PredictOptions, scratch: Path, region: Roi) -> Any:
+    discard(scratch)
+    ledger = Ledger.open(scratch / "ledger.jsonl", plan.header)
+    output = create_array(scratch / "probabilities", plan.spec)
+    task = PredictTask(
+        raw=plan.image.levels[plan.level],
+        factor=plan.image.factors[plan.level],
+        output=None if plan.store_centerline else output,
+        handover=plan.handover,
+        pieces=Pieces(scratch / "pieces"),
+        tone=volume_tone(plan.image, plan.card.preprocessing),
+        margin=plan.margin,
+        choice=choose_network(plan, options),
+        centerline=output if plan.store_centerline else None,
+    )
+    PredictRun(task, ledger, NoProgress()).run(options.engine)
+    return output[region]

@@ -1,0 +1,175 @@
+"""What a worker verifies in one block of one level: that it can be read, and what follows from it.
+
+A block that cannot be read is a finding, not a failure of the run: all others are looked at too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import StorageError
+from volseg.geometry.grid import Block, Grid, full_roi, intersect, roi_size
+from volseg.geometry.pyramid import reduce_mean
+from volseg.stages.verify.findings import Finding, first_difference, locate
+from volseg.storage.arrays import StoredArray, describe
+from volseg.storage.shards import stores_chunks
+from volseg.types import Roi, Zyx
+from volseg.voxels.intensity import count_intensities
+from volseg.voxels.voting import reduce_labels
+
+SHOWN = 3
+"""Blocks that a message names at most."""
+
+
+@dataclass(frozen=True)
+class LevelChecked:
+    """What was found in a block.
+
+    Attributes
+    ----------
+    voxels : that were read.
+    findings : what is wrong.
+    counts : int64; how often each intensity occurs, if that was asked for and all could be read.
+    """
+
+    voxels: int
+    findings: tuple[Finding, ...]
+    counts: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class CheckLevel:
+    """Read a block of a level, reduce it, and compare with what the next level holds.
+
+    Attributes
+    ----------
+    array : its name, see `Finding`.
+    level : number of ``fine``.
+    fine : the level that is read.
+    coarse : the next level; None where there is none to compare with.
+    factor : voxels of ``fine`` per voxel of ``coarse``, (z, y, x).
+    label : reduce as labels are.
+    counted : count the intensities.
+    """
+
+    array: str
+    level: int
+    fine: StoredArray
+    coarse: StoredArray | None
+    factor: Zyx
+    label: bool
+    counted: bool
+
+    def __call__(self, block: Block) -> LevelChecked:
+        """Check one block."""
+        try:
+            content = self.fine[block.core]
+        except StorageError:
+            return LevelChecked(0, tuple(self._damages(block.core)))
+        findings = () if self.coarse is None else self._compare(block.core, content, self.coarse)
+        counts = count_intensities(content)[0] if self.counted else None
+        return LevelChecked(roi_size(block.core), tuple(findings), counts)
+
+    def _damages(self, core: Roi) -> list[Finding]:
+        """Name each written block that cannot be read, and its chunks that are to blame."""
+        found = []
+        for shard in Grid(self.fine.shape, self.fine.shard).blocks(core):
+            within = intersect(shard.core, core)
+            if within is None:
+                continue
+            chunks = list(Grid(self.fine.shape, self.fine.chunk).blocks(within))
+            bad = [(c, e) for c in chunks if (e := self._error(c.core)) is not None]
+            if not bad:
+                continue
+            where = shard.core if len(bad) == len(chunks) else bad[0][0].core
+            message = f"{len(bad)} of {len(chunks)} chunks cannot be read: {bad[0][1]}"
+            found.append(
+                Finding("unreadable", self.array, message, self.level, shard.index, describe(where))
+            )
+        return found
+
+    def _error(self, roi: Roi) -> str | None:
+        try:
+            self.fine[roi]
+        except StorageError as error:
+            return str(error)
+        return None
+
+    def _compare(self, core: Roi, content: NDArray[Any], coarse: StoredArray) -> list[Finding]:
+        z, y, x = (
+            slice(s.start // f, -(-s.stop // f)) for s, f in zip(core, self.factor, strict=True)
+        )
+        try:
+            stored = coarse[z, y, x]
+        except StorageError:
+            return []  # found when that level is read
+        expected = (reduce_labels if self.label else reduce_mean)(content, self.factor)
+        differing = first_difference(stored, expected)
+        if differing is None:
+            return []
+        voxel, count = differing
+        finding = locate("pyramid", self.array, self.level + 1, coarse, (z, y, x), voxel)
+        message = (
+            f"found {stored[voxel]}, level {self.level} gives {expected[voxel]}; "
+            f"voxels that differ in {finding.roi}: {count}"
+        )
+        return [replace(finding, message=message + self._absences(core))]
+
+    def _absences(self, core: Roi) -> str:
+        """Say which blocks are not there: allowed where all is 0, else the likely cause."""
+        absent = absent_shards(self.fine, core)
+        return f"; level {self.level} has no block {describe_indices(absent)}" if absent else ""
+
+
+def absent_shards(array: StoredArray, roi: Roi) -> list[Zyx]:
+    """List the written blocks of volseg's own arrays that are not there, so that they read as 0."""
+    blocks = Grid(array.shape, array.shard).blocks(roi)
+    return [b.index for b in blocks if not array.path.joinpath("c", *map(str, b.index)).exists()]
+
+
+def describe_indices(indices: list[Zyx]) -> str:
+    """Name a few blocks.
+
+    Examples
+    --------
+    >>> describe_indices([(0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 1, 1)])
+    '0,0,1 and 0,0,2 and 0,1,0 and 1 more'
+    """
+    names = [",".join(map(str, i)) for i in indices[:SHOWN]]
+    more = [f"{len(indices) - SHOWN} more"] if len(indices) > SHOWN else []
+    return " and ".join(names + more)
+
+
+def check_intensities(
+    array: StoredArray, counts: NDArray[np.int64], histogram: Any
+) -> list[Finding]:
+    """Compare how often each intensity occurs with the histogram that is frozen in the volume.
+
+    Parameters
+    ----------
+    array : level 0 of the raw image
+    counts : of all its voxels, see `volseg.voxels.intensity.count_intensities`
+    histogram : ``values`` that occur, ascending, and their ``counts``
+    """
+    values = count_intensities(np.zeros(0, array.dtype))[1]
+    try:
+        expected = np.zeros(len(values), np.int64)
+        np.add.at(expected, np.searchsorted(values, histogram["values"]), histogram["counts"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return [Finding("metadata", "raw", f"its histogram cannot be used: {error!r}")]
+    differing = np.flatnonzero(counts != expected)
+    if not len(differing):
+        return []
+    k = int(differing[0])
+    message = (
+        f"{counts[k]} voxels have the intensity {values[k]}, expected {expected[k]}; "
+        f"{len(differing)} intensities occur another number of times than when they were counted"
+    )
+    absent = absent_shards(array, full_roi(array.shape)) if stores_chunks(array) else []
+    if absent:
+        message += f"; these blocks are not there: {describe_indices(absent)}"
+    return [Finding("intensities", "raw", message, 0, absent[0] if absent else None)]

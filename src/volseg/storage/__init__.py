@@ -1,0 +1,1 @@
+"""The only room that knows zarr, pyarrow and safetensors."""

@@ -1,0 +1,132 @@
+"""What labelling keeps of each block between its two passes: scratch, one file per block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from volseg.errors import StorageError
+from volseg.objects.components import Components, Planes
+from volseg.objects.runs import Runs
+from volseg.storage.compression import pack, unpack
+from volseg.types import Labels, Zyx
+
+CHECKSUM = 4
+"""Bytes of the CRC-32 behind each file's content."""
+RUNS = ("rows", "starts", "stops")
+ARRAYS = ("values", "sizes", "firsts")
+
+
+@dataclass(frozen=True)
+class ComponentStore:
+    """A folder with the components of each block, and the numbers of their objects."""
+
+    folder: Path
+
+    def _path(self, index: Zyx, kind: str) -> Path:
+        return self.folder / f"{'-'.join(map(str, index))}.{kind}"
+
+    def save(self, index: Zyx, components: Components) -> None:
+        """Keep the components of a block, completely or not at all.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be written.
+        """
+        runs = {name: getattr(components.runs, name) for name in RUNS}
+        runs |= {name: getattr(components, name) for name in ARRAYS}
+        planes = {f"{axis}{side}": plane for (axis, side), plane in components.planes.items()}
+        _write(self._path(index, "planes"), planes)
+        _write(self._path(index, "runs"), runs)
+
+    def load(self, index: Zyx) -> Components:
+        """Read the components of a block, without their planes.
+
+        Raises
+        ------
+        StorageError
+            If they are missing or damaged.
+        """
+        kept = _read(self._path(index, "runs"))
+        runs = Runs(**{name: kept[name] for name in RUNS})
+        return Components(runs, **{name: kept[name] for name in ARRAYS}, planes={})
+
+    def load_planes(self, index: Zyx) -> Planes:
+        """Read the outermost planes of a block.
+
+        Raises
+        ------
+        StorageError
+            If they are missing or damaged.
+        """
+        kept = _read(self._path(index, "planes"))
+        return {(int(k[0]), int(k[1:])): plane for k, plane in kept.items()}
+
+    def exists(self, index: Zyx) -> bool:
+        """Tell whether the components of a block have been kept."""
+        return all(self._path(index, kind).exists() for kind in ("planes", "runs"))
+
+    def save_numbers(self, numbers: Labels) -> None:
+        """Keep the objects' numbers of all components, in the order of the blocks."""
+        _write_bytes(self.folder / f"numbers.{numbers.dtype.name}", numbers.tobytes(), sync=True)
+
+    def load_numbers(self, start: int, stop: int) -> Labels:
+        """Read the numbers of some components; only these are read.
+
+        Raises
+        ------
+        StorageError
+            If they are missing.
+        """
+        for dtype in (np.dtype(np.uint32), np.dtype(np.uint64)):
+            path = self.folder / f"numbers.{dtype.name}"
+            if path.exists():
+                at = start * dtype.itemsize
+                return np.fromfile(path, dtype, count=stop - start, offset=at)
+        raise StorageError(f"{self.folder} holds no numbers; run the same command again")
+
+
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    # numpy's own format is parsed with ast, which Python 3.11 cannot do in several threads at once
+    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    content = pack(safetensors.numpy.save(kept))
+    # not synced, which takes longer than all else: what a power cut damages, the checksum finds
+    _write_bytes(path, content + crc32(content).to_bytes(CHECKSUM, "little"), sync=False)
+
+
+def _write_bytes(path: Path, content: bytes, *, sync: bool) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("wb") as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        stored = path.read_bytes()
+        content, checksum = stored[:-CHECKSUM], stored[-CHECKSUM:]
+        if crc32(content).to_bytes(CHECKSUM, "little") != checksum:
+            raise ValueError("wrong checksum")
+        return dict(safetensors.numpy.load(unpack(content)))
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, safetensors.SafetensorError) as error:
+        path.unlink(missing_ok=True)
+        raise StorageError(f"{path} is damaged; run the same command again") from error

@@ -1,0 +1,21 @@
+"""What stands in a volume, wherever that lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volseg.storage.attributes import listed_labels
+from volseg.storage.locations import as_remote
+
+
+def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
+    """List what stands in a volume's ``probabilities``, ``labels`` or ``tables``, sorted.
+
+    What lies behind http cannot be listed: there it is what the ``labels`` group names.
+    """
+    remote = as_remote(volume)
+    if remote is None or not remote.read_only:
+        return sorted((volume / kind).glob(pattern))
+    ending = ".parquet" if kind == "tables" else ""
+    known = [volume / kind / f"{name}{ending}" for name in listed_labels(volume)]
+    return [path for path in known if path.exists()]

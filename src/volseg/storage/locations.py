@@ -1,0 +1,114 @@
+"""Where volumes lie: a folder, or a place on object storage named by a URL.
+
+A URL becomes a `RemotePath`, anything else is a `pathlib.Path`. TensorStore reads and writes both,
+so that metadata and voxels of a volume take the same credentials and the same retries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+from volseg.errors import ParameterError, StorageError
+from volseg.storage.kvstores import DRIVERS, explain
+from volseg.storage.remote import RemotePath
+
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/?#]*)(?:/([^?#]*))?")
+
+
+def parse_location(text: str) -> Path:
+    """Read where something lies: a path, or a URL.
+
+    Returns
+    -------
+    Path
+        For a URL a `RemotePath` in its place, which `as_remote` tells.
+
+    Raises
+    ------
+    ParameterError
+        If the URL's scheme is not known, or it names no bucket or host.
+
+    Examples
+    --------
+    >>> print(parse_location("s3://bucket/brain.zarr/") / "labels")
+    s3://bucket/brain.zarr/labels
+    """
+    if "://" not in text:
+        return Path(text)
+    found = URL.fullmatch(text)
+    scheme = text.split("://", 1)[0].lower()
+    if scheme not in DRIVERS:
+        raise ParameterError(
+            f"{text} begins with {scheme}://; volumes lie in folders, or at s3://, gs://, http:// "
+            f"or https:// (read only)"
+        )
+    if found is None or not found[2]:
+        raise ParameterError(f"{text} is no place; expected {scheme}://NAME/path, without ? or #")
+    key = posixpath.normpath(f"/{found[3] or ''}").strip("/")
+    # what reads and writes volumes is written for Path, of which this answers the part it uses
+    return cast("Path", RemotePath(scheme, found[2], key))
+
+
+def as_remote(path: Path) -> RemotePath | None:
+    """Tell a place on object storage from a folder."""
+    found: object = path
+    return found if isinstance(found, RemotePath) else None
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place that can only be read, before any work is done.
+
+    Raises
+    ------
+    VolumeError
+        If it lies behind http.
+    StorageError
+        If it is a folder without permission to write in it.
+    """
+    remote = as_remote(path)
+    if remote is not None:
+        remote.mkdir()
+    elif path.is_dir() and not os.access(path, os.W_OK):
+        raise StorageError(f"cannot write in {path}: there is no permission")
+
+
+def kvstore_spec(path: Path) -> dict[str, Any]:
+    """Describe a folder to TensorStore; see `volseg.storage.kvstores` for remote ones."""
+    remote = as_remote(path)
+    return {"driver": "file", "path": str(path)} if remote is None else remote.spec()
+
+
+def reason(path: Path, error: BaseException) -> str:
+    """Say why a request failed: what TensorStore says, and for remote places what to do."""
+    remote = as_remote(path)
+    return str(error) if remote is None else explain(remote.root, error)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, or all objects below a place; of a link, the link alone."""
+    remote = as_remote(path)
+    if remote is not None:
+        remote.remove_tree()
+    elif path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+
+
+def remote_scratch(volume: RemotePath) -> Path:
+    """Say where ledgers and scratch of a remote volume lie: a folder that all workers must reach.
+
+    VOLSEG_SCRATCH names the folder that it is made in; else it is the user's cache folder.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "volseg"
+    chosen = os.environ.get("VOLSEG_SCRATCH")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    told = f"{endpoint if volume.scheme == 's3' else ''} {volume}"
+    mark = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return (Path(chosen).resolve() if chosen else cache) / f"{volume.name}-{mark}"

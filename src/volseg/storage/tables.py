@@ -1,0 +1,87 @@
+"""Tables of objects: Parquet with units in the columns' metadata, and CSV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv, parquet
+
+from volseg.errors import ParameterError, StorageError
+from volseg.storage.locations import as_remote, check_writable
+
+FORMATS = (".parquet", ".csv")
+
+
+def check_table_path(path: Path) -> None:
+    """Refuse a table's path before any work is done.
+
+    Raises
+    ------
+    ParameterError
+        If its suffix names no format, or its folder is missing.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ParameterError(f"a table ends in {' or '.join(FORMATS)}, found {path.name!r}")
+    check_writable(path)
+    if as_remote(path) is None and not path.resolve().parent.is_dir():
+        raise ParameterError(f"there is no folder {path.resolve().parent} to write {path.name} in")
+
+
+def write_table(
+    path: Path,
+    columns: Mapping[str, NDArray[Any]],
+    units: Mapping[str, str],
+    notes: Mapping[str, str],
+) -> None:
+    """Write a table, completely or not at all; a table that is there is replaced.
+
+    Parameters
+    ----------
+    path : ends in ``.parquet`` or ``.csv``
+    columns : by name, all of one length
+    units : of columns; Parquet keeps them as each field's ``unit``, CSV has no place for them
+    notes : Parquet keeps them as the table's metadata
+
+    Raises
+    ------
+    ParameterError
+        If the suffix names no format.
+    StorageError
+        If it cannot be written.
+    """
+    check_table_path(path)
+    fields, arrays = [], []
+    for name, column in columns.items():
+        array = pa.array(column)
+        metadata = {"unit": units[name]} if name in units else None
+        fields.append(pa.field(name, array.type, metadata=metadata))
+        arrays.append(array)
+    table = pa.table(arrays, schema=pa.schema(fields, metadata=dict(notes)))
+    remote = as_remote(path)
+    if remote is not None:
+        content = pa.BufferOutputStream()
+        _encode(table, path.suffix, content)
+        remote.write_bytes(content.getvalue().to_pybytes())
+        return
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        _encode(table, path.suffix, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(table: pa.Table, suffix: str, target: Any) -> None:
+    if suffix.lower() == ".csv":
+        csv.write_csv(table, target)
+    else:
+        parquet.write_table(table, target, compression="zstd")

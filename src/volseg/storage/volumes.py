@@ -1,0 +1,287 @@
+"""OME-Zarr images: raw volumes, probabilities and labels alike, with pyramids and metadata."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import ConflictError, ParameterError, VolumeError
+from volseg.geometry.pyramid import pyramid_factors, reduced_shape
+from volseg.storage.arrays import ArraySpec, StoredArray, create_array, fit_spec, open_array
+from volseg.storage.attributes import (
+    check_notes,
+    is_group,
+    list_label,
+    read_histogram,
+    read_node,
+    write_group,
+)
+from volseg.storage.compression import LZ4, ZSTD
+from volseg.storage.locations import as_remote, remote_scratch
+from volseg.storage.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
+from volseg.types import VoxelSize, Zyx
+from volseg.voxels.intensity import Preprocessing, Tone, find_tone
+
+SLICES = "-slices"
+"""What the name of a table of slices ends in."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A multiscale image.
+
+    Attributes
+    ----------
+    path : the group's folder, or the array's where there is no group.
+    levels : arrays, finest first.
+    factors : level-0 voxels per voxel of each level, (z, y, x).
+    voxel_size : nm (z, y, x) of level 0; None if unknown.
+    attributes : what volseg noted: provenance, histogram, fingerprint.
+    """
+
+    path: Path
+    levels: tuple[StoredArray, ...]
+    factors: tuple[tuple[float, float, float], ...]
+    voxel_size: VoxelSize | None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_name(name: str) -> str:
+    """Check that a result's name is one that a folder and a table in the volume can have.
+
+    Raises
+    ------
+    ParameterError
+        If it could mean another place, or the table of another result.
+
+    Examples
+    --------
+    >>> check_name("mitochondria")
+    'mitochondria'
+    >>> check_name("../raw")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    volseg.errors.ParameterError: a name is that of one folder in the volume: not empty...
+    """
+    if not name or "/" in name or "\0" in name or name.startswith("."):
+        raise ParameterError(
+            f"a name is that of one folder in the volume: not empty, without / and not beginning "
+            f"with a dot; found {name!r}, give another --name"
+        )
+    return name
+
+
+def _check_table(name: str) -> str:
+    """Check that tables of a name are not taken for those of another."""
+    if name.endswith(SLICES):
+        raise ParameterError(
+            f"{SLICES} is what tables of slices end in; found {name!r}, give another --name"
+        )
+    return check_name(name)
+
+
+def probabilities_path(volume: Path, name: str) -> Path:
+    """Say where a volume keeps probabilities of a name, from which labels and tables get theirs."""
+    return volume / "probabilities" / _check_table(name)
+
+
+def labels_path(volume: Path, name: str) -> Path:
+    """Say where a volume keeps labels of a name."""
+    return volume / "labels" / check_name(name)
+
+
+def table_path(volume: Path, name: str) -> Path:
+    """Say where a volume keeps the table of its objects."""
+    return volume / "tables" / f"{_check_table(name)}.parquet"
+
+
+def slices_path(volume: Path, name: str) -> Path:
+    """Find where a volume's table of one row per slice lies."""
+    return volume / "tables" / f"{_check_table(name)}{SLICES}.parquet"
+
+
+def scratch_path(volume: Path) -> Path:
+    """Say where ledgers and scratch of a volume lie: in it, or here for one on object storage."""
+    remote = as_remote(volume)
+    return volume / ".volseg" if remote is None else remote_scratch(remote)
+
+
+MATCHED = 2
+"""Levels of labels whose shards each stand for one of level 0; those of more would be too small."""
+
+
+def create_image(
+    path: Path,
+    spec: ArraySpec,
+    voxel_size: VoxelSize | None,
+    *,
+    label: bool = False,
+    name: str | None = None,
+    attributes: Mapping[str, Any],
+) -> Image:
+    """Create an empty OME-Zarr 0.5 image with all the levels of its pyramid.
+
+    Parameters
+    ----------
+    path : Path
+    spec : ArraySpec
+        Of level 0.
+    voxel_size : nm (z, y, x), or None if unknown
+    label : bool
+        Whether it holds labels.
+    name : str, optional
+        The image's name, if not that of its folder.
+    attributes : mapping
+        What volseg notes beside the OME metadata.
+
+    Raises
+    ------
+    ConflictError
+        If an image is there already.
+    StorageError
+        If it cannot be created.
+    """
+    factors = pyramid_factors(spec.shape, voxel_size)
+    ome = ome_metadata(name or path.name, factors, voxel_size, label=label)
+    if (path / "zarr.json").is_file():
+        raise ConflictError(f"{path} exists already")
+    write_group(path, {"ome": ome, "volseg": dict(attributes)})
+    ensure_groups(path.parent)
+    levels = []
+    for k, factor in enumerate(factors):
+        shape = reduced_shape(spec.shape, factor)
+        fitted = fit_spec(shape, spec.dtype, spec.chunk, spec.shard)
+        if label and k > 0:
+            fitted = _matching(spec, shape, factors[min(k, MATCHED)]) or fitted
+        stored = replace(spec if k == 0 else fitted, compression=LZ4 if label else ZSTD)
+        levels.append(create_array(path / str(k), stored))
+    return Image(path, tuple(levels), tuple(map(_floats, factors)), voxel_size, dict(attributes))
+
+
+def _matching(fine: ArraySpec, shape: Zyx, factor: Zyx) -> ArraySpec | None:
+    """Choose shards that each stand for one of a finer level: whoever writes that writes both."""
+    pairs = list(zip(fine.shard, fine.chunk, factor, strict=True))
+    if any(s % f for s, _, f in pairs):
+        return None
+    z, y, x = (s // f for s, _, f in pairs)
+    chunk = [c if s // f % c == 0 else s // f for s, c, f in pairs]
+    return ArraySpec(shape, fine.dtype, (chunk[0], chunk[1], chunk[2]), (z, y, x))
+
+
+def open_image(path: Path) -> Image:
+    """Open an image that volseg or others wrote: OME-Zarr 0.4 or 0.5, or a plain Zarr array.
+
+    Parameters
+    ----------
+    path : Path
+        A group with `multiscales` metadata, or an array.
+
+    Raises
+    ------
+    VolumeError
+        If there is none; the message says what is there.
+    """
+    array, attributes = read_node(path)
+    if array:
+        return Image(path, (open_array(path),), ((1.0, 1.0, 1.0),), None)
+    ome = attributes.get("ome", attributes)
+    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    if not multiscales:
+        raise VolumeError(_why_no_image(path))
+    notes = check_notes(path, attributes.get("volseg", {}))
+    if notes.get("complete") is False and "run" not in notes:
+        raise VolumeError(
+            f"{path} is incomplete: its conversion has not ended; run `volseg convert` again"
+        )
+    try:
+        return _multiscale(path, multiscales[0], notes)
+    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
+        raise VolumeError(
+            f"the multiscales metadata of {path} cannot be used: {error!r}"
+        ) from error
+
+
+def _why_no_image(path: Path) -> str:
+    if not path.exists():
+        return f"there is nothing at {path}"
+    if path.is_file():
+        return (
+            f"{path} is a file, a volume is a folder: make one with `volseg convert {path.name} "
+            f"{path.stem}.zarr`"
+        )
+    return (
+        f"{path} is no OME-Zarr image: it has no multiscales metadata; name an image or array "
+        f"within it, or convert a stack with `volseg convert`"
+    )
+
+
+def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:
+    levels, scales = [], []
+    common = _scale_of(multiscale, 1)
+    for dataset in multiscale["datasets"]:
+        location = (path / str(dataset["path"])).resolve()
+        if not location.is_relative_to(path.resolve()):
+            raise VolumeError(f"{path} names a level outside itself: {dataset['path']!r}")
+        levels.append(open_array(location))
+        own = _scale_of(dataset, len(common))
+        scales.append([a * b for a, b in zip(own[-3:], (common * 3)[-3:], strict=True)])
+    axes = [a if isinstance(a, dict) else {"name": a} for a in multiscale.get("axes", [])][-3:]
+    if [a["name"] for a in axes] not in ([], list(AXES)):
+        raise VolumeError(f"{path} has the axes {[a['name'] for a in axes]}, expected {list(AXES)}")
+    units = [str(a.get("unit", "")).lower() for a in axes]
+    size = None
+    stated = _states_scale(multiscale) or _states_scale(multiscale["datasets"][0])
+    if stated and units and all(u in NANOMETERS for u in units):
+        size = _floats([s * NANOMETERS[u] for s, u in zip(scales[0], units, strict=True)])
+    factors = [_floats([a / b for a, b in zip(s, scales[0], strict=True)]) for s in scales]
+    return Image(path, tuple(levels), tuple(factors), size, attributes)
+
+
+def _states_scale(entry: Mapping[str, Any]) -> bool:
+    return any(t["type"] == "scale" for t in entry.get("coordinateTransformations", []))
+
+
+def _scale_of(entry: Mapping[str, Any], rank: int) -> list[float]:
+    for transformation in entry.get("coordinateTransformations", []):
+        if transformation["type"] == "scale":
+            scale = [float(v) for v in transformation["scale"]]
+            if not all(math.isfinite(v) and v > 0 for v in scale):
+                raise ValueError(f"a scale is positive numbers, found {scale}")
+            return scale
+    return [1.0] * max(rank, 3)
+
+
+def _floats(values: Sequence[float]) -> tuple[float, float, float]:
+    z, y, x = (float(v) for v in values)
+    return z, y, x
+
+
+def ensure_groups(path: Path) -> None:
+    """Make ``probabilities`` and ``labels`` groups, so that readers find what is in them."""
+    if path.name in {"probabilities", "labels"} and not is_group(path):
+        write_group(path, {})
+
+
+def register_label(volume: Path, name: str) -> None:
+    """List labels in a volume's ``labels`` group, where OME-Zarr readers look for them."""
+    list_label(volume, name, OME_VERSION)
+
+
+def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
+    """Find what a preprocessing does to a volume, from the histogram that is frozen in it.
+
+    Raises
+    ------
+    VolumeError
+        If the image has no histogram.
+    """
+    histogram = image.attributes.get("histogram")
+    if not histogram:
+        raise VolumeError(
+            f"{image.path} has no histogram of its intensities; `volseg segment` counts them"
+        )
+    counts, values = read_histogram(image.path, histogram)
+    return find_tone(preprocessing, counts, values)

@@ -1,0 +1,237 @@
+"""Weights: safetensors beside a JSON card. Nothing is unpickled, nothing is fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from volseg.errors import ModelError, ParameterError, StorageError
+from volseg.storage.attributes import is_fraction, parse_json
+from volseg.types import VoxelSize, Zyx
+from volseg.voxels.intensity import Preprocessing
+
+CARD_BYTES = 1 << 20
+"""A card is read into memory whole, so one that is larger than this is refused."""
+
+OPTIONAL: Mapping[str, Any] = {"min_probability": 0.0}
+"""What a card need not say."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known to use weights, and what should be known to trust them.
+
+    Attributes
+    ----------
+    name, architecture, width : which network.
+    parameters : number of trainable parameters.
+    sha256 : of the safetensors file.
+    voxel_size : nm (z, y, x) of the images that the network was trained on.
+    preprocessing : of intensities, see `volseg.voxels.intensity.Preprocessing`.
+    tile : network voxels that are evaluated at once.
+    overlap : network voxels that neighbouring tiles share, (z, y, x): the halo.
+    stride : tile origins are multiples of it.
+    threshold : probability from which a voxel is foreground.
+    min_probability : objects of a lower mean probability are dropped; 0 where none is known.
+    training : data, terms, recipe and seeds.
+    scores : what was measured, each with what it was measured on.
+    """
+
+    name: str
+    architecture: str
+    width: int
+    parameters: int
+    sha256: str
+    voxel_size: VoxelSize
+    preprocessing: Preprocessing
+    tile: Zyx
+    overlap: Zyx
+    stride: Zyx
+    threshold: float
+    min_probability: float
+    training: Mapping[str, Any]
+    scores: Mapping[str, Any]
+
+
+def shipped_models() -> list[str]:
+    """List the models that come with volseg."""
+    folder = files("volseg") / "weights"
+    return sorted(
+        f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json")
+    )
+
+
+def find_weights(model: str | Path) -> Path:
+    """Find a model's safetensors file by its shipped name or its path.
+
+    Raises
+    ------
+    ModelError
+        If there is none; the message lists what there is.
+    """
+    path = Path(model)
+    if path.suffix in {".safetensors", ".json"}:
+        if path.with_suffix(".safetensors").is_file():
+            return path.with_suffix(".safetensors")
+        raise ModelError(f"there are no weights at {path.with_suffix('.safetensors')}")
+    shipped = shipped_models()
+    if str(model) in shipped:
+        return Path(str(files("volseg") / "weights" / f"{model}.safetensors"))
+    raise ModelError(
+        f"no model is called {str(model)!r}; shipped: {', '.join(shipped) or 'none'}; your own "
+        f"weights are named by the path of their .safetensors file"
+    )
+
+
+def load_card(model: str | Path) -> Card:
+    """Read the card of a model, by its shipped name or its path.
+
+    Raises
+    ------
+    ModelError
+        If there is no card or it is not a valid one.
+    """
+    path = find_weights(model).with_suffix(".json")
+    try:
+        if path.stat().st_size > CARD_BYTES:
+            raise ModelError(f"{path} has more than {CARD_BYTES} bytes: this is no card")
+        content = parse_json(path.read_text(encoding="utf-8"))
+        return _card(content)
+    except OSError as error:
+        raise ModelError(f"weights need a card beside them; cannot read {path}") from error
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ModelError(f"{path} is not a valid card: {error}") from error
+
+
+def _card(content: Any) -> Card:
+    names = {f.name for f in fields(Card)}
+    if not isinstance(content, dict) or {*content, *OPTIONAL} != names:
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"expected the fields {sorted(names)}, found {found}")
+    c = {**OPTIONAL, **content}
+    card = Card(
+        name=str(c["name"]),
+        architecture=str(c["architecture"]),
+        width=_positive(c["width"], "width"),
+        parameters=_positive(c["parameters"], "parameters"),
+        sha256=str(c["sha256"]),
+        voxel_size=_triple(c["voxel_size"], "voxel_size", float),
+        preprocessing=_preprocessing(c["preprocessing"]),
+        tile=_triple(c["tile"], "tile", int),
+        overlap=_triple(c["overlap"], "overlap", int),
+        stride=_triple(c["stride"], "stride", int),
+        threshold=_fraction(c["threshold"], "threshold"),
+        min_probability=_fraction(c["min_probability"], "min_probability"),
+        training=dict(c["training"]),
+        scores=dict(c["scores"]),
+    )
+    if card.threshold in {0, 1}:
+        raise ValueError(f"the threshold must lie between 0 and 1, found {card.threshold}")
+    if card.width > 1024 or max(card.tile) > 4096:
+        raise ValueError(f"implausible width {card.width} or tile {card.tile}")
+    return card
+
+
+def _preprocessing(content: Any) -> Preprocessing:
+    names = [f.name for f in fields(Preprocessing)]
+    if not isinstance(content, dict) or set(content) != set(names):
+        raise ValueError(f"preprocessing has {', '.join(names)}, found {content!r}")
+    low, high = map(float, content["percentiles"])
+    try:
+        return Preprocessing(
+            (low, high),
+            float(content["gain"]),
+            float(content["gamma"]),
+            bool(content["equalise"]),
+        )
+    except ParameterError as error:
+        raise ValueError(str(error)) from error
+
+
+def _positive(value: Any, name: str) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, found {value!r}")
+    return value
+
+
+def _fraction(value: Any, name: str) -> float:
+    if not is_fraction(value):
+        raise ValueError(f"{name} must be a number from 0 to 1, found {value!r}")
+    return float(value)
+
+
+def _triple(value: Any, name: str, kind: type) -> tuple[Any, Any, Any]:
+    low = 0 if name == "overlap" else 1e-6
+    listed = isinstance(value, list) and len(value) == 3
+    if not listed or not all(low <= kind(v) < 1e9 for v in value):
+        raise ValueError(f"{name} must be three positive numbers (z, y, x), found {value!r}")
+    return kind(value[0]), kind(value[1]), kind(value[2])
+
+
+def load_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
+    """Read a model's tensors.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or is not the one that its card describes.
+    """
+    path = find_weights(model)
+    found = hash_file(path)
+    if found != card.sha256:
+        raise ModelError(
+            f"{path} is not the file its card describes: sha256 {found[:12]}..., expected "
+            f"{card.sha256[:12]}...; fetch both again"
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Card:
+    """Write weights and their card; the hash is filled in.
+
+    Parameters
+    ----------
+    path : Path
+        Of the safetensors file; the card stands beside it.
+    tensors : mapping
+        Stored as they are.
+    card : mapping
+        All fields of `Card` but ``sha256``.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    temporary, text = path.with_suffix(".tmp"), path.with_suffix(".json.tmp")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+        complete = _card(json.loads(json.dumps({**card, "sha256": hash_file(temporary)})))
+        text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+        os.replace(text, path.with_suffix(".json"))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+        text.unlink(missing_ok=True)
+    return complete
+
+
+def hash_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Values of voxels: intensities, blending, downsampling. Pure functions over arrays."""

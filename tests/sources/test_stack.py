@@ -1,0 +1,230 @@
+"""Source stacks: every common form is read as it is, and everything else is named."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tifffile
+
+from toy_stacks import make_stack, read_pages
+from volseg.errors import SourceError
+from volseg.sources.stack import open_stack
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"bigtiff": True},
+        {"byteorder": ">"},
+        {"compression": "zlib"},
+        {"compression": "lzw"},
+        {"compression": "zstd", "predictor": True},
+        {"compression": "packbits"},
+        {"tile": (16, 16)},
+        {"contiguous": False},
+    ],
+)
+def test_every_form_of_tiff(tmp_path, dtype, form):
+    raw = make_stack(dtype=dtype)
+    contiguous = form.pop("contiguous", True)
+    with tifffile.TiffWriter(
+        tmp_path / "s.tif",
+        bigtiff=form.pop("bigtiff", False),
+        byteorder=form.pop("byteorder", "<"),
+    ) as writer:
+        for plane in raw:
+            writer.write(plane, contiguous=contiguous and not form, **form)
+        form["bigtiff"] = False
+    assert (read_pages(tmp_path / "s.tif") == raw).all()
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("ZYX", (4, 9, 11)), ("TYX", (4, 9, 11)), ("TZCYX", (1, 4, 1, 9, 11)), ("CYX", (1, 9, 11))],
+)
+def test_imagej_stacks_whatever_they_call_z(tmp_path, axes, shape):
+    raw = make_stack(shape)
+    tifffile.imwrite(tmp_path / "s.tif", raw, imagej=True, metadata={"axes": axes})
+    assert (read_pages(tmp_path / "s.tif") == raw.reshape(-1, *shape[-2:])).all()
+
+
+@pytest.mark.parametrize("compression", ["lzma", "jpegxl", "jpeg2000", "lerc", "png", "deflate"])
+def test_rarer_compressions_without_loss(tmp_path, compression):
+    raw = make_stack((3, 40, 50), "uint16")
+    tifffile.imwrite(
+        tmp_path / "s.tif", raw, compression=compression, photometric="minisblack", tile=(16, 32)
+    )
+    assert (read_pages(tmp_path / "s.tif") == raw).all()
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "ZCYX", "CZYX"])
+def test_ome_tiff(tmp_path, axes):
+    raw = make_stack((4, *[2] * (len(axes) - 3), 9, 11), "uint16")
+    tifffile.imwrite(tmp_path / "s.ome.tif", raw, metadata={"axes": axes})
+    several = "C" in axes
+    expected = np.take(raw, 1, axes.index("C")) if several else raw
+    assert (read_pages(tmp_path / "s.ome.tif", 1 if several else None) == expected).all()
+
+
+def test_a_pyramid_within_the_file_is_not_part_of_the_stack(tmp_path):
+    raw = make_stack((4, 32, 32))
+    with tifffile.TiffWriter(tmp_path / "s.ome.tif") as writer:
+        writer.write(raw, subifds=1, metadata={"axes": "ZYX"})
+        writer.write(raw[:, ::2, ::2], subfiletype=1)
+    assert (read_pages(tmp_path / "s.ome.tif") == raw).all()
+
+
+def test_several_volumes_in_a_file_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "s.ome.tif", make_stack((2, 4, 9, 11)), metadata={"axes": "TZYX"})
+    with pytest.raises(SourceError, match="time series of 2 volumes; export one time point"):
+        read_pages(tmp_path / "s.ome.tif")
+
+
+def test_a_channel_is_chosen(tmp_path):
+    colours = make_stack((6, 9, 11, 3))
+    tifffile.imwrite(tmp_path / "rgb.tif", colours, photometric="rgb")
+    with pytest.raises(
+        SourceError, match="3 channels, a volume has one: choose with --channel 0 to 2"
+    ):
+        read_pages(tmp_path / "rgb.tif")
+    assert (read_pages(tmp_path / "rgb.tif", 1) == colours[..., 1]).all()
+    channels = make_stack((6, 2, 9, 11))
+    tifffile.imwrite(tmp_path / "c.tif", channels, imagej=True, metadata={"axes": "ZCYX"})
+    assert (read_pages(tmp_path / "c.tif", 1) == channels[:, 1]).all()
+    with pytest.raises(SourceError, match=r"--channel is 5, but .* has 2"):
+        read_pages(tmp_path / "c.tif", 5)
+
+
+def test_not_an_image(tmp_path):
+    (tmp_path / "s.tif").write_text("this is text")
+    with pytest.raises(SourceError, match=r"s\.tif is not a TIFF file"):
+        read_pages(tmp_path / "s.tif")
+    (tmp_path / "s.png").write_text("this is text")
+    with pytest.raises(SourceError, match=r"s\.png is not a PNG"):
+        read_pages(tmp_path / "s.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="found nothing; expected a TIFF stack"):
+        read_pages(tmp_path / "empty")
+    with pytest.raises(SourceError, match="found nothing"):
+        read_pages(tmp_path / "nothing*.tif")
+
+
+def test_no_pages(tmp_path):
+    (tmp_path / "s.tif").write_bytes(b"II*\0" + bytes(4))
+    with pytest.raises(SourceError, match=r"s\.tif has no pages"):
+        read_pages(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged"),
+    [(b"<Pixels ", b"<Pixels<"), (b'SizeZ="5"', b'SizeZ="?"'), (b'SizeT="1"', b'SizeT=" "')],
+)
+def test_a_damaged_description_is_an_error_that_names_the_file(tmp_path, sound, damaged):
+    path = tmp_path / "s.ome.tif"
+    tifffile.imwrite(path, make_stack(), metadata={"axes": "ZYX"})
+    content = path.read_bytes()
+    assert sound in content
+    path.write_bytes(content.replace(sound, damaged))
+    with pytest.raises(SourceError, match=r"s\.ome\.tif is damaged: what it says about itself"):
+        read_pages(path)
+
+
+def test_planes_that_are_described_but_missing(tmp_path):
+    path = tmp_path / "s.ome.tif"
+    tifffile.imwrite(path, make_stack(), metadata={"axes": "ZYX"})
+    path.write_bytes(path.read_bytes().replace(b'SizeZ="5"', b'SizeZ="9"'))
+    with pytest.raises(SourceError, match="describes 9 planes but holds 5"):
+        read_pages(path)
+
+
+def test_any_damaged_byte_is_read_over_or_named(tmp_path):
+    """Never another exception, whatever the byte: descriptions are free text."""
+    path, rng = tmp_path / "s.ome.tif", np.random.default_rng(0)
+    tifffile.imwrite(path, make_stack(), compression="zlib", metadata={"axes": "ZYX"})
+    content, messages = path.read_bytes(), []
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_pages(path)
+        except SourceError as error:
+            messages.append(str(error))
+    assert 0 < len(messages) < 200
+    assert all(path.name in message for message in messages)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_truncated_files(tmp_path, compression, kept):
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, make_stack((20, 64, 64)), compression=compression)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(SourceError, match=r"s\.tif.*(truncated|damaged)"):
+        read_pages(path)
+
+
+def test_a_damaged_page_is_named(tmp_path):
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, make_stack((6, 64, 64)), compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages[3].dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"page 4 of 6 in .*s\.tif is damaged"):
+        read_pages(path)
+
+
+def test_mixed_shapes_and_types(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "mixed.tif") as writer:
+        writer.write(make_stack((9, 11)))
+        writer.write(make_stack((9, 12)))
+    with pytest.raises(SourceError, match=r"page 2 of .* is \(9, 12\) uint8, page 1 is \(9, 11\)"):
+        read_pages(tmp_path / "mixed.tif")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    tifffile.imwrite(folder / "s1.tif", make_stack((9, 11)))
+    tifffile.imwrite(folder / "s2.tif", make_stack((9, 11), "uint16"))
+    with pytest.raises(SourceError, match="all slices must be equal"):
+        read_pages(folder)
+
+
+def test_unsupported_types(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", np.zeros((5, 9, 11), "float64"))
+    with pytest.raises(SourceError, match="holds float64; expected uint8"):
+        read_pages(tmp_path / "s.tif")
+
+
+def test_labels_may_have_other_types(tmp_path):
+    labels = make_stack((3, 9, 11), "uint16").astype("int32") * 70000
+    tifffile.imwrite(tmp_path / "l.tif", labels, photometric="minisblack")
+    stack = open_stack(tmp_path / "l.tif", types=("int32",))
+    page = np.empty((9, 11), stack.dtype)
+    stack.read_page(2, page)
+    stack.close()
+    np.testing.assert_array_equal(page, labels[2])
+
+
+def test_white_as_zero_is_kept_and_told(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", make_stack(), photometric="miniswhite")
+    stack = open_stack(tmp_path / "s.tif")
+    stack.close()
+    assert "0 is white" in stack.warnings[0]
+    np.testing.assert_array_equal(read_pages(tmp_path / "s.tif"), make_stack())
+
+
+def test_pages_are_read_by_many_threads_at_once(tmp_path):
+    raw = make_stack((40, 65, 33), "uint16")
+    tifffile.imwrite(tmp_path / "s.tif", raw, compression="zlib", rowsperstrip=7)
+    stack = open_stack(tmp_path / "s.tif")
+    read = np.empty(stack.shape, stack.dtype)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: stack.read_page(n, read[n]), range(40)))
+    stack.close()
+    np.testing.assert_array_equal(read, raw)

@@ -1,0 +1,121 @@
+"""Voxel sizes: read where they stand, in nm, and never invented."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from volseg.errors import VoxelSizeError
+from volseg.sources.stack import open_stack
+from volseg.sources.voxel_size import StatedSize, settle_voxel_size, size_from_ome
+
+RAW = np.zeros((5, 8, 9), np.uint8)
+
+
+def size_of(path, given=None):
+    stack = open_stack(path)
+    stack.close()
+    return settle_voxel_size(stack.stated, given)
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [("nm", 1), ("micron", 1e-3), ("\\u00B5m", 1e-3), ("um", 1e-3), ("mm", 1e-6)],
+)
+def test_imagej_units(tmp_path, unit, scale):
+    tifffile.imwrite(
+        tmp_path / "s.tif",
+        RAW,
+        imagej=True,
+        resolution=(1 / (4 * scale), 1 / (6 * scale)),
+        metadata={"spacing": 50 * scale, "unit": unit, "axes": "ZYX"},
+    )
+    size, origin, _ = size_of(tmp_path / "s.tif")
+    np.testing.assert_allclose(size, (50, 6, 4), rtol=1e-4)
+    assert origin == "its ImageJ description"
+
+
+def test_a_negative_spacing_of_imagej_is_a_direction(tmp_path):
+    form = {"spacing": -50, "unit": "nm", "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "s.tif", RAW, imagej=True, resolution=(0.25, 0.25), metadata=form)
+    assert size_of(tmp_path / "s.tif")[0] == (50.0, 4.0, 4.0)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("nm", 1), ("µm", 1e-3), ("Å", 10), (None, 1e-3)])
+def test_ome_xml_units(tmp_path, unit, scale):
+    metadata = {"axes": "ZYX"}
+    for axis, value in zip("ZYX", (50, 6, 4), strict=True):
+        metadata[f"PhysicalSize{axis}"] = value * scale
+        if unit:
+            metadata[f"PhysicalSize{axis}Unit"] = unit
+    tifffile.imwrite(tmp_path / "s.ome.tif", RAW, metadata=metadata)
+    size, _, _ = size_of(tmp_path / "s.ome.tif")
+    np.testing.assert_allclose(size, (50, 6, 4), rtol=1e-6)
+
+
+def test_resolution_tags_alone_leave_the_size_unknown(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "s.tif", RAW, resolution=(2.5e6, 2.5e6), resolutionunit="CENTIMETER"
+    )
+    size, _, warnings = size_of(tmp_path / "s.tif")
+    assert size is None
+    assert warnings == ("the source says only unknown,4,4 nm (z,y,x) of its voxels' size",)
+
+
+@pytest.mark.parametrize("dpi", [72, 96, 300])
+def test_screen_resolutions_are_no_voxel_sizes(tmp_path, dpi):
+    tifffile.imwrite(tmp_path / "s.tif", RAW, resolution=(dpi, dpi), resolutionunit="INCH")
+    size, origin, warnings = size_of(tmp_path / "s.tif")
+    assert (size, origin, warnings) == (None, None, ())
+
+
+def test_the_flag_overrides_and_says_so(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "s.tif",
+        RAW,
+        imagej=True,
+        resolution=(0.25, 0.25),
+        metadata={"spacing": 50, "unit": "nm", "axes": "ZYX"},
+    )
+    size, origin, warnings = size_of(tmp_path / "s.tif", (40.0, 4.0, 4.0))
+    assert (size, origin) == ((40.0, 4.0, 4.0), "--voxel-size")
+    assert warnings == ("--voxel-size 40,4,4 nm overrides 50,4,4 nm in its ImageJ description",)
+    assert size_of(tmp_path / "s.tif", (50.0, 4.0, 4.0))[2] == ()
+
+
+def test_a_file_that_contradicts_itself_is_an_error_that_prints_both(tmp_path):
+    sizes = {f"PhysicalSize{axis}": 5 for axis in "ZYX"}
+    sizes |= {f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"}
+    tifffile.imwrite(
+        tmp_path / "s.ome.tif",
+        RAW,
+        metadata={"axes": "ZYX", **sizes},
+        resolution=(1e6, 1e6),
+        resolutionunit="CENTIMETER",
+    )
+    both = r"OME-XML says 5,5,5 nm.*resolution tags unknown,10,10 nm.*--voxel-size"
+    with pytest.raises(VoxelSizeError, match=both):
+        size_of(tmp_path / "s.ome.tif")
+    assert size_of(tmp_path / "s.ome.tif", (5.0, 5.0, 5.0))[0] == (5.0, 5.0, 5.0)
+
+
+def test_parts_that_agree_are_put_together():
+    stated = [StatedSize((50.0, None, None), "a"), StatedSize((None, 4.0, 4.0), "b")]
+    assert settle_voxel_size(stated, None) == ((50.0, 4.0, 4.0), "a and b", ())
+
+
+@pytest.mark.parametrize("size", [(0.0, 1.0, 1.0), (5.0, -1.0, 5.0), (5.0, float("nan"), 5.0)])
+def test_a_size_is_three_positive_numbers(size):
+    with pytest.raises(VoxelSizeError, match="three positive numbers"):
+        settle_voxel_size([], size)
+
+
+@pytest.mark.parametrize("text", ["", "<a/>", "not xml", "<Pixels PhysicalSizeX='x'/>"])
+def test_damaged_ome_xml_states_nothing(text):
+    assert not any(size_from_ome(text).axes)
+
+
+def test_entities_that_expand_without_bound_are_not_expanded():
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa">]><Pixels PhysicalSizeX="&a;"/>'
+    assert not any(size_from_ome(bomb).axes)

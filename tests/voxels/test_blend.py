@@ -1,0 +1,88 @@
+"""Blending: the weights of all tiles over a voxel sum to one, whatever the lattice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from volseg.geometry.lattice import AxisLattice
+from volseg.voxels.blend import (
+    FULL,
+    along_axes,
+    blending_matrix,
+    interpolation_matrix,
+    reflected,
+    to_probabilities,
+    to_shares,
+)
+
+lattices = st.builds(
+    lambda n, overlap, core, scale: AxisLattice(n, 2 * overlap + core, overlap, scale),
+    st.integers(1, 200),
+    st.integers(0, 16),
+    st.integers(1, 40),
+    st.sampled_from([1.0, 0.5, 2.0, 1.37]),
+)
+
+
+def blending(lattice, k):
+    return blending_matrix(
+        lattice.support(k), lattice.origin(k), lattice.tile, lattice.overlap, lattice.scale
+    )
+
+
+@given(lattices)
+@example(AxisLattice(length=69, tile=1, overlap=0, scale=1.37))
+@settings(deadline=None)
+def test_weights_over_every_voxel_sum_to_one(lattice):
+    total = np.zeros(lattice.length)
+    for k in range(lattice.count):
+        start, stop = lattice.support(k)
+        total[start:stop] += blending(lattice, k).sum(axis=1)
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+@given(lattices)
+@settings(deadline=None)
+def test_a_constant_survives_blending_as_integers(lattice):
+    total = np.zeros(lattice.length, np.uint16)
+    for k in range(lattice.count):
+        start, stop = lattice.support(k)
+        share = blending(lattice, k) @ np.full(lattice.tile, 0.6, np.float32)
+        total[start:stop] += to_shares(share)
+    assert set(to_probabilities(total)) == {round(0.6 * 255)}
+
+
+@given(st.integers(0, 4), st.integers(0, 3), st.integers(0, 2))
+def test_along_axes_equals_einsum(a, b, c):
+    rng = np.random.default_rng([a, b, c])
+    block = rng.random((6, 7, 8)).astype(np.float32)
+    diagonal = np.zeros((4, 6), np.float32)
+    diagonal[np.arange(4), np.arange(4) + 2] = rng.random(4)
+    dense_y, dense_x = rng.random((a + 1, 7)), rng.random((b + c + 1, 8))
+    matrices = (diagonal, dense_y.astype(np.float32), dense_x.astype(np.float32))
+    expected = np.einsum("zyx,az,by,cx->abc", block, *matrices)
+    np.testing.assert_allclose(along_axes(block, matrices), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_reflection_equals_numpy_pad(length):
+    axis = np.arange(length)
+    pad = 7
+    mode = "reflect" if length > 1 else "edge"
+    assert (reflected(-pad, length + pad, length) == np.pad(axis, pad, mode=mode)).all()
+
+
+def test_interpolation_equals_numpy_interp():
+    position = np.linspace(-1, 9, 57)
+    values = np.random.default_rng(0).random(8)
+    expected = np.interp(position, np.arange(8), values)
+    np.testing.assert_allclose(interpolation_matrix(position, 8) @ values, expected, atol=1e-6)
+
+
+def test_eight_rounded_up_shares_fit_and_saturate():
+    shares = np.array([FULL + 8], np.uint16)
+    assert int(shares[0]) == FULL + 8
+    assert to_probabilities(shares)[0] == 255
