@@ -122,7 +122,7 @@ def one_run(command: list[str], case: Path, watch: Watch) -> str:
     from click.testing import CliRunner
 
     from volseg.cli import main
-    from volseg.stages.train.run import run as train
+    from volseg.stages.train import run as train
 
     reader = command[0] in {"convert", "models"}
     target = case / "out" if reader else case

@@ -17,10 +17,10 @@ from volseg.engine.progress import NoProgress
 from volseg.engine.run import EngineOptions
 from volseg.errors import ParameterError, ShapeError, StorageError, VolumeError
 from volseg.geometry.grid import full_roi
+from volseg.stages.evaluate import plan as evaluate_plan
 from volseg.stages.evaluate.output import write_results
 from volseg.stages.evaluate.plan import EvaluateOptions
 from volseg.stages.evaluate.run import evaluate
-from volseg.stages.evaluate.run import plan as evaluate_plan
 from volseg.storage.arrays import ArraySpec, create_array
 from volseg.storage.plots import can_draw
 from volseg.storage.volumes import create_image, labels_path, probabilities_path, register_label

@@ -20,11 +20,11 @@ from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.objects.joining import rank_firsts
 from volseg.objects.splitting import Splitter
+from volseg.stages.label import holes as label_holes
+from volseg.stages.label import rules as label_plan
+from volseg.stages.label import split_tasks as label_split_block
+from volseg.stages.label import tasks as label_block
 from volseg.stages.label.run import LabelOptions, label
-from volseg.stages.label.run import holes as label_holes
-from volseg.stages.label.run import rules as label_plan
-from volseg.stages.label.run import split_tasks as label_split_block
-from volseg.stages.label.run import tasks as label_block
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.volumes import (

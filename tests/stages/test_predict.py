@@ -19,9 +19,9 @@ from volseg.errors import BlockError, ConflictError, ParameterError, WorkError
 from volseg.geometry.pyramid import reduce_mean
 from volseg.models.emnet import EMNet
 from volseg.models.inference import build_predictor
+from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.predict.run import tasks as predict_block
 from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import open_image, probabilities_path, volume_tone
 from volseg.storage.weights import load_card, load_weights

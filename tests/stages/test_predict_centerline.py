@@ -20,10 +20,10 @@ from volseg.geometry.grid import full_roi
 from volseg.geometry.pyramid import reduce_mean
 from volseg.models.emnet import EMNet
 from volseg.stages.label.rules import open_centerlines
+from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.outputs import note_untaught
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.predict.run import tasks as predict_block
 from volseg.stages.results import fingerprint
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.volumes import open_image, probabilities_path, volume_tone

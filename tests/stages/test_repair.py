@@ -12,7 +12,7 @@ from toy_volumes import write_raw
 from volseg.engine.progress import NoProgress
 from volseg.engine.run import EngineOptions
 from volseg.errors import ConflictError, ParameterError
-from volseg.stages.label.run import tasks as label_block
+from volseg.stages.label import tasks as label_block
 from volseg.stages.predict.plan import PredictOptions, plan_prediction
 from volseg.stages.segment import SegmentOptions, segment
 from volseg.stages.verify.run import VerifyOptions, verify

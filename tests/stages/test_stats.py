@@ -18,9 +18,9 @@ from volseg.measures.surface import surface_areas
 from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import open_label_path
 from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.stats import single_objects as stats_objects
+from volseg.stages.stats import tasks as stats_block
 from volseg.stages.stats.run import StatsOptions, stats, write_objects
-from volseg.stages.stats.run import single_objects as stats_objects
-from volseg.stages.stats.run import tasks as stats_block
 from volseg.stages.stats.tasks import order_blocks
 from volseg.storage.arrays import ArraySpec, create_array
 from volseg.storage.volumes import (

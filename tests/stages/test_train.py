@@ -31,11 +31,11 @@ from volseg.errors import (
 )
 from volseg.geometry.grid import full_roi
 from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.train import loop as train_loop
+from volseg.stages.train import record as train_record
 from volseg.stages.train.data import DataOptions, open_training_data
 from volseg.stages.train.regions import Pair, choose_regions
 from volseg.stages.train.run import TrainOptions, train
-from volseg.stages.train.run import loop as train_loop
-from volseg.stages.train.run import record as train_record
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.checkpoints import load_checkpoint
 from volseg.storage.volumes import create_image, labels_path, register_label
@@ -135,8 +135,8 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from volseg.stages.train.run import loop as train_loop
-from volseg.stages.train.run import record as train_record
+from volseg.stages.train import loop as train_loop
+from volseg.stages.train import record as train_record
 from volseg.engine.progress import NoProgress
 from volseg.stages.train.run import TrainOptions, train
 from volseg.stages.train.regions import Pair

@@ -13,12 +13,12 @@ from toy_training import Killed, KilledAt, gradient_agreement, read_log, timeles
 from volseg.engine.progress import NoProgress
 from volseg.errors import ParameterError, StorageError
 from volseg.models.registry import ARCHITECTURES, find_architecture
+from volseg.stages.train import loop as train_loop
+from volseg.stages.train import record as train_record
 from volseg.stages.train.export import choose_tiles
 from volseg.stages.train.recipe import build_config, load_recipe
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, train
-from volseg.stages.train.run import loop as train_loop
-from volseg.stages.train.run import record as train_record
 from volseg.stages.train.state import start_run
 from volseg.storage import training_plots
 from volseg.storage.checkpoints import load_checkpoint
@@ -292,7 +292,7 @@ class Writer:
 
 
 def test_tensorboard_is_told_where_it_is_installed(stack, tmp_path, monkeypatch):
-    from volseg.stages.train.run import run as stage
+    from volseg.stages.train import run as stage
 
     writer = Writer()
     monkeypatch.setattr(

@@ -19,11 +19,11 @@ from volseg.stages.label.run import LabelOptions, label
 from volseg.stages.predict.plan import PredictOptions
 from volseg.stages.predict.run import predict
 from volseg.stages.results import fingerprint
+from volseg.stages.verify import labels as verify_labels
+from volseg.stages.verify import sample as verify_sample
 from volseg.stages.verify.labels import CheckLabels
 from volseg.stages.verify.objects import RecordedRules, recorded_rules
 from volseg.stages.verify.run import VerifyOptions, verify
-from volseg.stages.verify.run import labels as verify_labels
-from volseg.stages.verify.run import sample as verify_sample
 from volseg.stages.verify.sample import ELSEWHERE, EXACT
 from volseg.storage.arrays import ArraySpec, create_array, forget_opened
 from volseg.storage.attributes import read_attributes, update_attributes, write_group

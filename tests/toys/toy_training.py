@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from volseg.engine.progress import NoProgress
-from volseg.stages.train.run import loop as train_loop
+from volseg.stages.train import loop as train_loop
 from volseg.stages.train.state import start_run, training_precision
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
