@@ -11,6 +11,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+from volseg.stages import segment
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
@@ -86,7 +88,11 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(volseg, stack, toy_mode
         ("5,5,5", ("--split", "centerline"), "the model is emnet"),
     ],
 )
-def test_without_a_model_it_is_the_one_that_suits(volseg, stack, tmp_path, size, more, said):
+def test_without_a_model_it_is_the_one_that_suits(
+    volseg, stack, tmp_path, monkeypatch, size, more, said
+):
+    # a tile of a real network takes a minute where bfloat16 is not in hardware
+    monkeypatch.setattr(segment, "_seconds_per_tile", lambda *_: 1.0)
     volume = tmp_path / "vol.zarr"
     assert volseg("convert", stack, volume, "--voxel-size", size).exit_code == 0
     planned = volseg("segment", volume, "--dry-run", "--device", "cpu", *more)
