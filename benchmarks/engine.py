@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import psutil
 from distributed import Client, LocalCluster
 
-from volseg.engine.run import EngineOptions, run_blocks
+from volseg.engine.options import EngineOptions
+from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid
 
 MEGA = 1e6

@@ -24,8 +24,8 @@ from _contestants import parser_of, peak_megabytes, print_peers, take_turns
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, contingency_table, variation_of_information
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.geometry.grid import full_roi
 from volseg.stages.evaluate.plan import EvaluateOptions
 from volseg.stages.evaluate.run import evaluate

@@ -26,8 +26,8 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from volseg.engine.memory import keep_freed_memory
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.geometry.grid import full_roi
 from volseg.stages.label.run import LabelOptions, label
 from volseg.stages.stats.run import StatsOptions, stats

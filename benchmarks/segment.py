@@ -20,8 +20,8 @@ import numpy as np
 import tifffile
 
 from volseg.engine.memory import keep_freed_memory
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.stages.convert.run import ConvertOptions, convert
 from volseg.stages.predict.plan import PredictOptions, choose_network, plan_prediction
 from volseg.stages.predict.run import predict

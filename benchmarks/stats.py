@@ -36,8 +36,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes, mesh_surface_area, regionprops, regionprops_table
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.geometry.grid import Grid, full_roi
 from volseg.stages.stats.run import StatsOptions, stats
 from volseg.storage.arrays import StoredArray, fit_spec

@@ -15,7 +15,8 @@ from distributed.batched import BatchedSend
 from volseg.engine.clusters import ClusterOptions, read_cluster
 from volseg.engine.dask_clusters import queue_cluster, start_cluster
 from volseg.engine.dask_workers import SEND_SECONDS, connect
-from volseg.engine.run import EngineOptions, run_blocks
+from volseg.engine.options import EngineOptions
+from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, WorkError
 from volseg.stages.predict.plan import PredictOptions, find_device
 from volseg.stages.segment import one_worker_per_gpu

@@ -12,7 +12,8 @@ import pytest
 from distributed import LocalCluster, Scheduler, SpecCluster, Worker, get_worker
 
 from volseg.engine.clusters import ClusterOptions
-from volseg.engine.run import EngineOptions, run_blocks, same_workers
+from volseg.engine.options import EngineOptions
+from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import BlockError, InputError, ParameterError
 
 

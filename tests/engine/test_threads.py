@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from volseg.engine import trials as engine_run
-from volseg.engine.run import EngineOptions, run_blocks, same_workers
+from volseg.engine.options import EngineOptions
+from volseg.engine.run import run_blocks, same_workers
 from volseg.engine.threads import SWITCH_SECONDS, running
 from volseg.errors import BlockError, InputError, WorkError
 
@@ -197,7 +198,8 @@ import torch
 from volseg import cli
 from volseg.cli.session import with_session
 from volseg.engine import threads
-from volseg.engine.run import EngineOptions, run_blocks, same_workers
+from volseg.engine.options import EngineOptions
+from volseg.engine.run import run_blocks, same_workers
 
 threads.SILENT_SECONDS, threads.CLOSE_SECONDS = 0.1, float(sys.argv.pop())
 begun = threading.Event()

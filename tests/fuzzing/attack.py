@@ -204,7 +204,8 @@ def prepared() -> Iterator[None]:
     """Load what commands need, start the workers, and set limits."""
     import torch
 
-    from volseg.engine.run import EngineOptions, same_workers
+    from volseg.engine.options import EngineOptions
+    from volseg.engine.run import same_workers
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

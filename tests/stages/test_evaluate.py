@@ -13,8 +13,8 @@ from pyarrow import parquet
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.errors import ParameterError, ShapeError, StorageError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.stages.evaluate import plan as evaluate_plan

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toy_elsewhere import write_elsewhere
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions, same_workers
+from volseg.engine.run import same_workers
 from volseg.errors import VolumeError
 from volseg.stages import intensities
 from volseg.stages.intensities import BLOCK_VOXELS, plan_blocks, with_histogram

@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from toy_kills import kill_until_done
 from volseg.engine.clusters import ClusterOptions
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.objects.joining import rank_firsts
@@ -533,7 +533,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from volseg.engine.clusters import ClusterOptions
-from volseg.engine.run import EngineOptions
+from volseg.engine.options import EngineOptions
 from volseg.stages.label.run import LabelOptions, label
 from volseg.engine.progress import NoProgress
 

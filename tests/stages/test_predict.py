@@ -13,8 +13,8 @@ import torch
 from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
 from toy_predictions import exact_options, read_map, slide_window
 from toy_volumes import write_raw
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.errors import BlockError, ConflictError, ParameterError, WorkError
 from volseg.geometry.pyramid import reduce_mean
 from volseg.models.emnet import EMNet

@@ -13,8 +13,9 @@ from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
 from toy_predictions import exact_options, read_map, slide_window
 from toy_volumes import write_raw
 from toy_weights import card_content
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions, same_workers
+from volseg.engine.run import same_workers
 from volseg.errors import BlockError, ConflictError, ModelError
 from volseg.geometry.grid import full_roi
 from volseg.geometry.pyramid import reduce_mean

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.geometry.grid import full_roi
 from volseg.geometry.pyramid import reduce_mean
 from volseg.stages.levels import build_pyramid

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from toy_volumes import write_raw
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.errors import ConflictError, ParameterError
 from volseg.stages.label import tasks as label_block
 from volseg.stages.predict.plan import PredictOptions, plan_prediction

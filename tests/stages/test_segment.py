@@ -15,8 +15,8 @@ from toy_elsewhere import write_elsewhere
 from toy_weights import card_content
 from volseg.cli.segment import describe_estimate
 from volseg.engine.clusters import ClusterOptions
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.errors import ConflictError, ModelError, ParameterError, StorageError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.geometry.pyramid import reduce_mean

@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from skimage.measure import regionprops_table
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Grid, full_roi
 from volseg.measures.surface import surface_areas

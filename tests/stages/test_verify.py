@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from toy_volumes import write_raw
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions, same_workers
+from volseg.engine.run import same_workers
 from volseg.errors import ParameterError, VolumeError
 from volseg.geometry.grid import Grid, full_roi
 from volseg.stages.label.run import LabelOptions, label

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from toy_threads import one_thread
-from volseg.engine.run import EngineOptions
+from volseg.engine.options import EngineOptions
 from volseg.geometry.grid import full_roi
 from volseg.stages.predict.plan import PredictOptions
 from volseg.storage.volumes import open_image, probabilities_path

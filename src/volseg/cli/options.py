@@ -15,7 +15,7 @@ from volseg.types import VoxelSize, Zyx
 
 if TYPE_CHECKING:
     from volseg.cli.session import Session
-    from volseg.engine.run import EngineOptions
+    from volseg.engine.options import EngineOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -197,7 +197,7 @@ def engine_flags(command: Command) -> Command:
 def engine_options(options: dict[str, Any]) -> EngineOptions:
     """Take the engine's options out of a command's."""
     from volseg.engine.clusters import read_cluster
-    from volseg.engine.run import EngineOptions
+    from volseg.engine.options import EngineOptions
     from volseg.storage.recipes import read_recipe
 
     kind, path = options.pop("cluster"), options.pop("cluster_config")

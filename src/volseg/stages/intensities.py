@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, run_blocks
+from volseg.engine.run import run_blocks
 from volseg.errors import VolumeError
 from volseg.geometry.grid import Block, Grid, roi_size
 from volseg.sources.stack import ACCEPTED_TYPES

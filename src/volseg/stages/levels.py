@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, run_blocks
+from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, roi_shape
 from volseg.geometry.pyramid import reduce_mean
 from volseg.storage.arrays import StoredArray

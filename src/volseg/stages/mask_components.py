@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, run_blocks
+from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid
 from volseg.objects.components import EARLIER, Pairs, find_components, render, touching
 from volseg.objects.joining import Candidates, number_objects

@@ -12,8 +12,9 @@ import torch
 
 from volseg.engine.clusters import ClusterOptions
 from volseg.engine.memory import peak_bytes
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, same_workers
+from volseg.engine.run import same_workers
 from volseg.stages.intensities import with_histogram
 from volseg.stages.label.rules import (
     LabelOptions,

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from volseg import __version__
 from volseg.engine.memory import physical_bytes
+from volseg.engine.options import available_cores
 from volseg.engine.progress import Progress
-from volseg.engine.run import available_cores
 from volseg.errors import ConflictError, SourceError
 from volseg.geometry.grid import Block, Grid, full_roi, intersect, shift
 from volseg.sources.stack import Stack, check_finite, open_stack

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.engine.run import EngineOptions
+from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Block, Grid, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, run_blocks
+from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, roi_shape
 from volseg.objects.components import EARLIER, Pairs, Planes, touching
 from volseg.objects.holes import (

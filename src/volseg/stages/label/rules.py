@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from volseg.engine.run import EngineOptions
+from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, VolumeError
 from volseg.objects.components import CONNECTIVITY, DIFFERING
 from volseg.objects.splitting import DEPTH, METHODS

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from volseg import __version__
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, naming, run_blocks, same_workers
+from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.errors import StorageError
 from volseg.geometry.grid import Block, Grid
 from volseg.objects.components import Pairs

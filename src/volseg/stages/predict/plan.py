@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from volseg.engine.run import EngineOptions
+from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, VolumeError
 from volseg.geometry.grid import (
     Grid,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from volseg import __version__
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, naming, run_blocks
+from volseg.engine.run import naming, run_blocks
 from volseg.geometry.grid import roi_size
 from volseg.stages.levels import build_pyramid
 from volseg.stages.predict.outputs import (

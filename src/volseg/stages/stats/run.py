@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg import __version__
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, run_blocks, same_workers
+from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError, StorageError
 from volseg.geometry.grid import Block, roi_size
 from volseg.measures.object_table import ObjectSums, Scale, SingleObjects, merge_sums, object_table

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions, run_blocks
+from volseg.engine.run import run_blocks
 from volseg.geometry.grid import roi_size
 from volseg.measures.object_table import SingleObjects
 from volseg.measures.single_object import centerline, mesh_area

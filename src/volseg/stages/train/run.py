@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from volseg.engine.options import available_cores
 from volseg.engine.progress import Progress
-from volseg.engine.run import available_cores
 from volseg.models.inference import choose_device
 from volseg.stages.train.data import DataOptions, TrainingData, open_training_data
 from volseg.stages.train.export import Export

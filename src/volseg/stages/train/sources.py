@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.engine.run import EngineOptions
 from volseg.errors import ShapeError
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path

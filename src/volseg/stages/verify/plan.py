@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from volseg.engine.run import EngineOptions
+from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Grid, intersect, whole_multiples
 from volseg.geometry.handover import Handover

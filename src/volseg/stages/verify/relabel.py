@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.engine.run import EngineOptions
 from volseg.errors import StorageError, VolsegError
 from volseg.geometry.grid import Block, roi_size
 from volseg.stages.label.output import plan_output

@@ -1,0 +1,68 @@
+"""Where and how blocks are run: in this process, on a cluster, or at a running scheduler."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from volseg.engine.clusters import ClusterOptions
+from volseg.errors import ParameterError
+
+BLOCK_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where and how blocks are run.
+
+    Attributes
+    ----------
+    workers : parallel tasks in this process, where nothing else runs them; one per core by default.
+    scheduler : address of a running Dask scheduler to use in place of threads of this process.
+    cluster : a cluster to start in place of that; None for threads of this process.
+    block_seconds : how long a block may take before its worker is taken to hang.
+    """
+
+    workers: int | None = None
+    scheduler: str | None = None
+    cluster: ClusterOptions | None = None
+    block_seconds: float = BLOCK_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ParameterError(f"workers must be at least 1, found {self.workers}")
+        if not self.block_seconds > 0:
+            raise ParameterError(f"a block needs more than 0 seconds, found {self.block_seconds}")
+        if self.scheduler is not None and self.cluster is not None:
+            raise ParameterError("give a running scheduler or a cluster to start, not both")
+        if self.workers is not None and self.cluster is not None:
+            raise ParameterError(
+                f"--workers {self.workers} is for this process alone; how many blocks a --cluster "
+                f"runs at a time is `workers` times `cores` in --cluster-config"
+            )
+        if self.workers is not None and self.scheduler is not None:
+            raise ParameterError(
+                f"--workers {self.workers} is for this process alone; leave it out, and start as "
+                f"many workers as you like at the scheduler {self.scheduler}"
+            )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the workers may be other machines than this one."""
+        queued = self.cluster is not None and self.cluster.kind != "local"
+        return self.scheduler is not None or queued
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that run tasks, at most."""
+        return 1 if self.cluster is None else self.cluster.workers
+
+    @property
+    def threads(self) -> int:
+        """The number of tasks that share the memory of one process."""
+        return self.workers or available_cores() if self.cluster is None else self.cluster.cores
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
