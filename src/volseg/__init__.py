@@ -11,10 +11,60 @@ How the data flows, each arrow a stage of the same name in `volseg.stages`::
 ``segment`` is ``predict`` and ``label`` with their pyramids. Every stage works block by block:
 a task carries coordinates, reads, computes and writes by itself, and returns a few numbers. Axes
 are always (z, y, x); a voxel size is always in nm.
+
+The functions that are named here are what the command line calls; ``docs/python.md`` shows them.
+They are loaded on first use, so ``import volseg`` takes no time.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from volseg.errors import InputError, VolsegError, WorkError
 
+if TYPE_CHECKING:
+    from volseg.api.judging import evaluate, stats, verify
+    from volseg.api.making import convert, label, segment
+    from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
+    from volseg.api.training import train
+
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "VolsegError", "WorkError", "__version__"]
+__all__ = [
+    "InputError",
+    "VolsegError",
+    "Volume",
+    "WorkError",
+    "__version__",
+    "convert",
+    "evaluate",
+    "label",
+    "open",
+    "segment",
+    "stats",
+    "train",
+    "verify",
+]
+
+_PLACES = {
+    "Volume": "opening",
+    "convert": "making",
+    "evaluate": "judging",
+    "label": "making",
+    "open": "opening",
+    "segment": "making",
+    "stats": "judging",
+    "train": "training",
+    "verify": "judging",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'volseg' has no attribute {name!r}")
+    return getattr(import_module(f"volseg.api.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

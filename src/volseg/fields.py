@@ -1,7 +1,8 @@
-"""Turn tables that somebody wrote into frozen dataclasses: every key known, every value typed."""
+"""Turn tables into frozen dataclasses, every key known and every value typed; and back."""
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -76,3 +77,28 @@ def _read_tuple(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list) or len(value) != len(kinds):
         raise ParameterError(f"{where} is a list of {len(kinds)} values, found {value!r}")
     return tuple(_read(kind, entry, where) for kind, entry in zip(kinds, value, strict=True))
+
+
+def plain(value: Any) -> Any:
+    """Reduce a report to what JSON knows; a number that is not finite becomes null.
+
+    Examples
+    --------
+    >>> plain({"size": (5.0, float("nan")), "count": 3})
+    {'size': [5.0, None], 'count': 3}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, slice):
+        return [plain(value.start), plain(value.stop)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from volseg.cli.session import plain, with_session
+from volseg.cli.session import with_session
 from volseg.errors import BlockError, ConflictError
+from volseg.fields import plain
 
 
 def run(error, *flags):

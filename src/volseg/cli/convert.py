@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.api.making import convert
+from volseg.cli.help import Command
 from volseg.cli.options import dry_run_option, parse_place, voxel_size_option, workers_option
 from volseg.cli.session import Session, with_session
-from volseg.cli.wording import duration, extent, scaled, voxels_of
+from volseg.cli.wording import command, duration, extent, scaled, voxels_of
 
 if TYPE_CHECKING:
     from volseg.stages.convert.run import ConvertReport
@@ -20,13 +22,15 @@ UNKNOWN_SIZE = (
 )
 
 
-@click.command("convert")
+@click.command(
+    "convert", cls=Command, example="volseg convert stack.tif vol.zarr --voxel-size 5,5,5"
+)
 @click.argument("source")
 @click.argument("volume", type=parse_place)
 @voxel_size_option
-@click.option("--channel", type=click.IntRange(min=0), help="Which channel of a colour source.")
+@click.option("--channel", type=click.IntRange(min=0), help="Take this channel of a colour source.")
 @workers_option
-@click.option("--overwrite", is_flag=True, help="Replace a volume that is already there.")
+@click.option("--overwrite", is_flag=True, help="Replace a volume that exists.")
 @dry_run_option
 @with_session
 def convert_command(
@@ -38,9 +42,7 @@ def convert_command(
     glob of single slices (TIFF or PNG), or a Zarr array or OME-Zarr image, also by its URL. The
     voxel size comes from the file, or from --voxel-size.
     """
-    from volseg.stages.convert.run import ConvertOptions, convert
-
-    report = convert(source, volume, ConvertOptions(**options, dry_run=dry_run), session.progress())
+    report = convert(source, volume, dry_run=dry_run, progress=session.progress(), **options)
     for warning in report.warnings:
         session.note(f"warning: {warning}")
     if report.voxel_size is None:
@@ -51,7 +53,7 @@ def convert_command(
 def _summary(report: ConvertReport, volume: Path) -> str:
     return (
         f"{volume}: {extent(report.shape)} {report.dtype}, {_origin(report)}, {report.levels} "
-        f"levels, after {duration(report.seconds)}; next: volseg segment {volume}"
+        f"levels, after {duration(report.seconds)}; next: {command('segment', volume)}"
     )
 
 
@@ -61,7 +63,7 @@ def _origin(report: ConvertReport) -> str:
 
 
 def describe_dry_run(report: ConvertReport) -> str:
-    """Put in words what a conversion would take."""
+    """Describe what a conversion would take."""
     return "\n".join(
         [
             f"{extent(report.shape)} {report.dtype}, {_origin(report)}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg import defaults
+from volseg.api.judging import check_output, evaluate, save_evaluation
+from volseg.cli.help import Command
 from volseg.cli.options import (
     engine_flags,
-    engine_options,
     name_option,
     parse_place,
     roi_option,
     scratch_option,
     volume_argument,
 )
-from volseg.cli.session import Session, plain, with_session
+from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration, extent, scaled
 from volseg.errors import StorageError
+from volseg.fields import plain
 
 if TYPE_CHECKING:
     from volseg.scores.mistakes import WrongObjects
@@ -31,14 +33,16 @@ LISTED = 5
 """Objects of each kind that are printed, and what each of them holds; JSON has all."""
 
 
-@click.command("evaluate")
+@click.command(
+    "evaluate", cls=Command, example="volseg evaluate vol.zarr --truth labels.tif --output scores"
+)
 @volume_argument
 @click.option(
     "--truth",
     required=True,
     metavar="NAME|PATH",
-    help="What is right: labels of that name in VOLUME, or a Zarr array, image or label TIFF. "
-    "A mask's connected components are its objects.",
+    help="Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF. "
+    "The objects of a mask are its connected components.",
 )
 @name_option
 @click.option(
@@ -49,31 +53,31 @@ LISTED = 5
 )
 @roi_option
 @scratch_option
-@click.option("--mask", metavar="NAME|PATH", help="Count only voxels that are above 0 here.")
+@click.option("--mask", metavar="NAME|PATH", help="Count only voxels above 0 in these labels.")
 @click.option(
     "--iou",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.5,
+    default=defaults.IOU,
     show_default=True,
-    help="Objects match from this intersection over union on.",
+    help="Match objects of at least this intersection over union.",
 )
 @click.option(
     "--min-size",
     type=click.IntRange(min=0),
-    default=0,
+    default=defaults.MIN_SIZE,
     show_default=True,
     metavar="VOXELS",
-    help="Smaller objects do not count, in truth and prediction.",
+    help="Ignore smaller objects, in truth and prediction.",
 )
 @click.option(
     "--ignore-border",
     is_flag=True,
-    help="Objects at the border of what is compared are neither missed nor false.",
+    help="Count objects at the border of the region neither as missed nor as false.",
 )
 @click.option(
     "--instances",
     is_flag=True,
-    help="Labels of one value only are one object, and not a mask.",
+    help="Take labels of one value as one object, not as a mask.",
 )
 @click.option(
     "--output",
@@ -88,20 +92,14 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
     Scores the foreground, the objects and, where VOLUME has them, the probabilities, and names the
     objects that are missed, false, split or merged. Writes nothing without --output.
     """
-    from volseg.stages.evaluate.output import write_results
-    from volseg.stages.evaluate.plan import EvaluateOptions
-    from volseg.stages.evaluate.run import evaluate
-    from volseg.storage.evaluations import check_folder
-
     if output is not None:
-        check_folder(output)
-    engine = engine_options(options)
-    result = evaluate(volume, EvaluateOptions(**options, engine=engine), session.progress())
+        check_output(output)
+    result = evaluate(volume, progress=session.progress(), **options)
     for note in result.notes:
         session.note(f"note: {note}")
-    report = _report(result)
+    report = plain(result)
     try:
-        written = [] if output is None else write_results(result, report, output)
+        written = [] if output is None else save_evaluation(result, output)
     except StorageError:
         if not session.as_json:  # of which there is one object only: the error's
             session.result(report, describe_evaluation(result))
@@ -113,15 +111,8 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
             session.note("note: no curves are drawn without matplotlib; install it to get them")
 
 
-def _report(result: Evaluation) -> dict[str, Any]:
-    """Put an evaluation in JSON's terms; regions as lists, what is not defined as null."""
-    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-    report: dict[str, Any] = plain(fields)
-    return report
-
-
 def describe_evaluation(result: Evaluation) -> str:
-    """Put an evaluation in words."""
+    """Describe an evaluation."""
     errors = ("missed", "false", "split", "merged")
     where = extent([side.stop - side.start for side in result.region])
     lines = [

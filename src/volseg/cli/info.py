@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
+from volseg.api.opening import info
+from volseg.cli.help import Command
 from volseg.cli.options import volume_argument
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import extent, voxels_of
 
 
-@click.command("info")
+@click.command("info", cls=Command, example="volseg info vol.zarr")
 @volume_argument
 @with_session
 def info_command(session: Session, volume: Path) -> None:
-    """Show what VOLUME is and which results it holds."""
-    from volseg.stages.info import info
-
+    """Describe VOLUME and the results in it."""
     found = info(volume)
     session.result(found, "\n".join(_lines(volume, found)))
 

@@ -7,20 +7,24 @@ from typing import Any
 
 import click
 
+from volseg import defaults
+from volseg.api.making import label
+from volseg.cli.help import Command
 from volseg.cli.options import (
-    Command,
+    Command as AnyCommand,
+)
+from volseg.cli.options import (
+    block_option,
     engine_flags,
-    engine_options,
     name_option,
     note_scratch,
     overwrite_option,
     scratch_option,
-    sizes_option,
     threshold_option,
     volume_argument,
 )
 from volseg.cli.session import Session, with_session
-from volseg.cli.wording import duration
+from volseg.cli.wording import command, duration
 
 
 def parse_min_size(text: str) -> dict[str, float]:
@@ -48,7 +52,7 @@ def parse_min_size(text: str) -> dict[str, float]:
     return {"min_size": found} if isinstance(found, int) else {"min_size_nm3": found}
 
 
-def object_rules(command: Command) -> Command:
+def object_rules(command: AnyCommand) -> AnyCommand:
     """Add the flags that say what becomes an object."""
     for option in reversed(RULES):
         command = option(command)
@@ -65,13 +69,13 @@ RULES = (
     click.option(
         "--connectivity",
         type=click.Choice(["6", "18", "26"]),
-        default="26",
+        default=str(defaults.CONNECTIVITY),
         show_default=True,
-        help="Neighbours that are one object: over faces, also edges, also corners.",
+        help="Join neighbours over faces (6), also edges (18), also corners (26).",
     ),
     click.option(
         "--min-size",
-        default="0",
+        default=str(defaults.MIN_SIZE),
         show_default=True,
         metavar="VOXELS|nm3",
         callback=lambda _context, _parameter, text: parse_min_size(text),
@@ -82,65 +86,58 @@ RULES = (
         type=click.FloatRange(0, 1),
         help="Drop objects whose mean probability is lower.  [default: the model's]",
     ),
-    click.option(
-        "--fill-holes", is_flag=True, help="Give an object the background that it encloses."
-    ),
+    click.option("--fill-holes", is_flag=True, help="Add enclosed background to its object."),
     click.option(
         "--split",
         type=click.Choice(["none", "distance", "centerline", "kmeans"]),
-        default="none",
+        default=defaults.SPLIT,
         show_default=True,
-        help="Part objects that touch, by a watershed from maxima of the distance to their "
+        help="Separate touching objects by a watershed from maxima of the distance to their "
         "surface, from probabilities/NAME-centerline, or from the centres of K-means.",
     ),
     click.option(
         "--split-depth",
         type=click.FloatRange(0, min_open=True),
-        default=2.0,
+        default=defaults.SPLIT_DEPTH,
         show_default=True,
         metavar="VOXELS",
-        help="With --split distance, by how much a neck is thinner than what it joins.",
+        help="Cut necks that are thinner by this much, with --split distance.",
     ),
 )
 
 
-AS_GIVEN = ("threshold", "seed_threshold", "min_probability", "fill_holes", "split", "split_depth")
+def take_rules(options: dict[str, Any]) -> dict[str, Any]:
+    """Name the rules of objects as the api does."""
+    number, least = int(options.pop("connectivity")), options.pop("min_size")
+    return {**options, "connectivity": number, **least}
 
 
-def pop_rules(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the rules of objects out of a command's options, as `ObjectRules` names them."""
-    return {
-        "connectivity": int(options.pop("connectivity")),
-        **options.pop("min_size"),
-        **{key: options.pop(key) for key in AS_GIVEN},
-    }
-
-
-@click.command("label")
+@click.command(
+    "label", cls=Command, example="volseg label vol.zarr --threshold 0.6 --min-size 500 --overwrite"
+)
 @volume_argument
 @object_rules
 @name_option
 @engine_flags
-@sizes_option("--block", "Voxels per task, rounded up to whole shards.")
+@block_option
 @overwrite_option
 @scratch_option
 @with_session
 def label_command(session: Session, volume: Path, name: str, **options: Any) -> None:
-    """Find the objects in VOLUME/probabilities/NAME again, with other rules.
+    """Find the objects in VOLUME/probabilities/NAME by other rules, without predicting again.
 
-    `volseg segment` does this by itself. Writes VOLUME/labels/NAME; --overwrite replaces what is
-    there.
+    `volseg segment` includes this step. Writes VOLUME/labels/NAME; --overwrite replaces objects
+    found by different rules.
     """
-    from volseg.stages.label.rules import LabelOptions
-    from volseg.stages.label.run import label
-
-    engine = engine_options(options)
-    rules = pop_rules(options)
-    chosen = LabelOptions(**rules, **options, engine=engine)
     note_scratch(session, volume)
-    report = label(volume, name, chosen, session.progress())
+    report = label(volume, name=name, progress=session.progress(), **take_rules(options))
     for note in report.notes:
         session.note(f"note: {note}")
     where = volume / "labels" / name
     text = f"{report.objects} objects in {where}, after {duration(report.seconds)}"
-    session.result(report, f"{text}; next: volseg stats {volume}")
+    session.result(report, f"{text}; next: {next_stats(volume, name)}")
+
+
+def next_stats(volume: Path, name: str) -> str:
+    """Write the command that measures what was found."""
+    return command("stats", volume, *(() if name == defaults.NAME else ("--name", name)))

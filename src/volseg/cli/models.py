@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.cli.models_transfer import export_command, import_command
-from volseg.cli.session import Session, plain, with_session
+from volseg.cli.session import Session, with_session
 from volseg.cli.wording import scaled, voxels_of
+from volseg.fields import plain
 
 if TYPE_CHECKING:
     from volseg.storage.weights import Card

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from volseg import defaults
 from volseg.errors import ParameterError
 from volseg.storage.locations import as_remote, parse_location
 from volseg.types import VoxelSize, Zyx
 
 if TYPE_CHECKING:
     from volseg.cli.session import Session
-    from volseg.engine.options import EngineOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,7 +83,7 @@ voxel_size_option = click.option(
     "--voxel-size",
     metavar="Z,Y,X",
     callback=_read_with(parse_voxel_size),
-    help="Voxel size in nm; overrides what the file says.",
+    help="Set the voxel size in nm; overrides the file's.",
 )
 
 
@@ -103,31 +103,45 @@ def parse_place(text: str) -> Path:
 
 volume_argument = click.argument("volume", type=parse_place)
 name_option = click.option(
-    "--name", default="mitochondria", show_default=True, help="Name of the result in the volume."
+    "--name", default=defaults.NAME, show_default=True, help="Name of the result in the volume."
 )
 threshold_option = click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Probability from which a voxel is foreground.  [default: the model's]",
+    help="Take voxels of at least this probability as foreground.  [default: the model's]",
 )
 roi_option = click.option(
-    "--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Only this region, in voxels; bounds may be empty."
+    "--roi",
+    metavar="Z0:Z1,Y0:Y1,X0:X1",
+    help="Process this region only, in voxels; bounds are optional.",
 )
 overwrite_option = click.option(
     "--overwrite/--resume",
     default=False,
     show_default="resume",
-    help="Replace a different result that is already there, or go on with the same one.",
+    help="Replace a different result, or continue the same one.",
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), help="Blocks at a time.  [default: one per core]"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Blocks to run at a time.  [default: one per core]",
 )
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
+    default=defaults.DEVICE,
     show_default=True,
-    help="Where the network runs.",
+    help="Run the network on this device.",
+)
+
+
+block_option = sizes_option("--block", "Voxels of one task, rounded up to whole shards.")
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default=defaults.PRECISION,
+    show_default=True,
+    help="Evaluate the network in this type; auto takes bfloat16 where it is fast.",
 )
 
 
@@ -143,12 +157,12 @@ scratch_option = click.option(
     type=click.Path(file_okay=False),
     callback=_set_scratch,
     expose_value=False,
-    help="Where ledgers and scratch of a volume on object storage lie.  [default: your cache]",
+    help="Keep ledger and scratch of a volume on object storage here.  [default: your cache]",
 )
 
 
 def note_scratch(session: Session, volume: Path) -> None:
-    """Say where ledgers and scratch lie, if that is not in the volume itself."""
+    """Name the folder of ledgers and scratch, if it is not in the volume itself."""
     from volseg.storage.volumes import scratch_path
 
     if as_remote(volume) is not None:
@@ -156,57 +170,39 @@ def note_scratch(session: Session, volume: Path) -> None:
 
 
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say what would be done and what it takes; compute nothing."
+    "--dry-run", is_flag=True, help="Print what a run would do and take; compute nothing."
 )
 
 
 def engine_flags(command: Command) -> Command:
-    """Add the flags that say where and how blocks run, for `engine_options`."""
+    """Add the flags that say where and how blocks run."""
     flags = (
         workers_option,
         click.option(
             "--scheduler",
             metavar="ADDRESS",
-            help="Use a running Dask scheduler, such as tcp://host:8786; not with --workers.",
+            help="Use a running Dask scheduler, such as tcp://host:8786; excludes --workers.",
         ),
         click.option(
             "--cluster",
             type=click.Choice(["local", "slurm", "lsf", "pbs"]),
-            help="Start processes or a queue's jobs; not with --workers; see docs/clusters.md.",
+            help="Start processes, or jobs of a queue; excludes --workers; see docs/clusters.md.",
         ),
         click.option(
             "--cluster-config",
             metavar="FILE",
             type=click.Path(path_type=Path),
-            help="TOML that says how many workers, and what each of them is.",
+            help="Read the number and size of the workers from this TOML file.",
         ),
         click.option(
             "--block-timeout",
             metavar="SECONDS",
             type=click.FloatRange(min=0, min_open=True),
-            default=3600.0,
+            default=defaults.BLOCK_TIMEOUT,
             show_default=True,
-            help="After which a block's worker is taken to hang.",
+            help="Take a worker to hang when a block needs longer.",
         ),
     )
     for flag in reversed(flags):
         command = flag(command)
     return command
-
-
-def engine_options(options: dict[str, Any]) -> EngineOptions:
-    """Take the engine's options out of a command's."""
-    from volseg.engine.clusters import read_cluster
-    from volseg.engine.options import EngineOptions
-    from volseg.storage.recipes import read_recipe
-
-    kind, path = options.pop("cluster"), options.pop("cluster_config")
-    if path is not None and kind is None:
-        raise click.UsageError("--cluster-config says how a --cluster is; give both")
-    table = {} if path is None else read_recipe(path)
-    return EngineOptions(
-        workers=options.pop("workers"),
-        scheduler=options.pop("scheduler"),
-        cluster=None if kind is None else read_cluster(kind, table, str(path)),
-        block_seconds=options.pop("block_timeout"),
-    )

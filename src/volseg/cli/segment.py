@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.cli.label import object_rules, pop_rules
+from volseg.api.making import estimate, segment
+from volseg.cli.help import Command
+from volseg.cli.label import next_stats, object_rules, take_rules
 from volseg.cli.options import (
+    block_option,
     device_option,
     dry_run_option,
     engine_flags,
-    engine_options,
     name_option,
     note_scratch,
     overwrite_option,
+    precision_option,
     roi_option,
     scratch_option,
     sizes_option,
@@ -25,97 +28,87 @@ from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration, scaled
 
 if TYPE_CHECKING:
-    from volseg.stages.segment import SegmentEstimate, SegmentOptions
+    from volseg.stages.segment import SegmentEstimate
 
 
-@click.command("segment")
+@click.command(
+    "segment", cls=Command, example="volseg segment vol.zarr --model emnet --min-size 500"
+)
 @volume_argument
 @click.option(
     "--model",
-    help="A shipped model (see `volseg models list`) or the path of a .safetensors file.  "
-    "[default: unet2d; emnet where centerlines are wanted]",
+    metavar="NAME|PATH",
+    help="Use this shipped model (`volseg models list`) or .safetensors file.  "
+    "[default: unet2d; emnet if centerlines are needed]",
 )
 @click.option(
-    "--tta", is_flag=True, help="Average over flips: 8 times the work, 4 for networks of slices."
+    "--tta", is_flag=True, help="Average over flips: 8 times the work, 4 for 2D networks."
 )
 @click.option(
-    "--rotations", is_flag=True, help="With --tta, over quarter turns in (y, x) too: twice that."
+    "--rotations",
+    is_flag=True,
+    help="With --tta, average over quarter turns in (y, x) too.",
 )
 @click.option(
     "--views",
     type=click.Choice(["xy", "ortho"]),
-    help="Slices that a 2D network sees; ortho averages those along all axes of cubic voxels.  "
-    "[default: xy; without --model, ortho where voxels are cubes]",
+    help="Show a 2D network slices along z, or average over slices along all three axes of cubic "
+    "voxels.  [default: xy; without --model, ortho for cubic voxels]",
 )
 @click.option(
     "--store-centerline",
     is_flag=True,
-    help="Also write probabilities/NAME-centerline (EM-Net only); --split centerline does, too.",
+    help="Also write probabilities/NAME-centerline (EM-Net only); implied by --split centerline.",
 )
 @object_rules
 @name_option
 @roi_option
 @device_option
 @engine_flags
-@sizes_option("--block", "Voxels per task, rounded up to whole shards.")
-@sizes_option(
-    "--tile", "Network voxels evaluated at once, where memory is short; it decides the result."
-)
+@block_option
+@sizes_option("--tile", "Evaluate smaller tiles where memory is short; this changes the result.")
+@precision_option
 @overwrite_option
 @click.option(
     "--repair",
     is_flag=True,
-    help="Make what is damaged in a complete result again, and nothing else.",
+    help="Replace the damaged parts of a complete result, and nothing else.",
 )
 @scratch_option
 @dry_run_option
 @with_session
 def segment_command(
-    session: Session,
-    volume: Path,
-    dry_run: bool,
-    repair: bool,
-    **prediction: Any,
+    session: Session, volume: Path, name: str, dry_run: bool, repair: bool, **options: Any
 ) -> None:
     """Find the mitochondria of VOLUME.
 
-    Writes VOLUME/probabilities/NAME and the objects to VOLUME/labels/NAME. A run that was
-    interrupted goes on where it was when the same command is given again.
+    Writes VOLUME/probabilities/NAME, and the objects to VOLUME/labels/NAME. The same command
+    resumes an interrupted run.
     """
-    from volseg.stages.predict.plan import PredictOptions, choose_model
-    from volseg.stages.segment import SegmentOptions, estimate, segment
-
-    if repair and (dry_run or prediction["overwrite"]):
+    if repair and (dry_run or options["overwrite"]):
         raise click.UsageError("--repair keeps what is intact; leave out --overwrite and --dry-run")
-    engine = engine_options(prediction)
-    rules = pop_rules(prediction)
-    if prediction["model"] is None:
-        lines = prediction["store_centerline"] or rules["split"] == "centerline"
-        model, views, chosen = choose_model(volume, prediction["views"], centerline=lines)
-        prediction |= {"model": model, "views": views}
-        session.note(f"note: {chosen}")
-    prediction["views"] = prediction["views"] or "xy"
-    options = SegmentOptions(PredictOptions(**prediction, engine=engine), repair=repair, **rules)
+    chosen = {**take_rules(options), "name": name, "on_note": lambda text: _note(session, text)}
     if dry_run:
-        plan = estimate(volume, options)
+        plan = estimate(volume, **chosen)
         session.result(plan, describe_estimate(plan))
         return
     note_scratch(session, volume)
-    report = segment(volume, options, session.progress())
+    report = segment(volume, repair=repair, progress=session.progress(), **chosen)
     for mended in report.mended:
         session.note(f"repaired {mended}")
     for note in (*report.predict.notes, *report.label.notes):
-        session.note(f"note: {note}")
-    session.result(report, _summary(volume, options, report.label.objects, report.seconds))
+        _note(session, note)
+    found = f"{report.label.objects} objects in {volume / 'labels' / name}"
+    text = f"{found}, after {duration(report.seconds)}; next: {next_stats(volume, name)}"
+    session.result(report, text)
 
 
-def _summary(volume: Path, options: SegmentOptions, objects: int, seconds: float) -> str:
-    where = volume / "labels" / options.predict.name
-    return f"{objects} objects in {where}, after {duration(seconds)}; next: volseg stats {volume}"
+def _note(session: Session, text: str) -> None:
+    session.note(f"note: {text}")
 
 
 def describe_estimate(plan: SegmentEstimate) -> str:
-    """Put in words what a run would take."""
+    """Describe what a run would take."""
     seconds = plan.seconds
     timed = (
         f"about {duration(seconds)}, from one tile evaluated just now" if seconds else "not known"

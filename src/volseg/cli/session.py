@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import logging
-import math
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import click
 
 from volseg.engine.memory import keep_freed_memory
 from volseg.errors import BlockError, InputError, WorkError
+from volseg.fields import plain
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -73,31 +72,6 @@ class Session:
                 report["missing"] = [{"index": b.index, "roi": list(b.core)} for b in error.missing]
             click.echo(json.dumps(plain(report)))
         raise SystemExit(status)
-
-
-def plain(value: Any) -> Any:
-    """Reduce a report to what JSON knows; a number that is not finite becomes null.
-
-    Examples
-    --------
-    >>> plain({"size": (5.0, float("nan")), "count": 3})
-    {'size': [5.0, None], 'count': 3}
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in value]
-    if isinstance(value, slice):
-        return [plain(value.start), plain(value.stop)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return str(value)
 
 
 @contextmanager

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.cli.options import engine_flags, engine_options, parse_place
+from volseg import defaults
+from volseg.api.judging import stats_of_all
+from volseg.cli.help import Command
+from volseg.cli.options import engine_flags, parse_place
 from volseg.cli.session import Session, with_session
 
 if TYPE_CHECKING:
@@ -19,12 +22,12 @@ if TYPE_CHECKING:
 NM3_PER_UM3 = 1e9
 
 
-@click.command("stats")
+@click.command("stats", cls=Command, example="volseg stats vol.zarr --output objects.csv")
 @click.argument("volumes", nargs=-1, required=True, type=parse_place)
 @click.option(
     "--name",
-    help="Name of the labels in VOLUME, and of the tables.  [default: mitochondria, or that of "
-    "the file that --labels names]",
+    help="Name of the labels in VOLUME, and of the tables.  [default: mitochondria, or the name "
+    "of the --labels file]",
 )
 @click.option(
     "--labels",
@@ -36,25 +39,23 @@ NM3_PER_UM3 = 1e9
     "--output",
     metavar="PATH",
     type=parse_place,
-    help="Write one row per object to this .csv or .parquet file too.",
+    help="Also write one row per object to this .csv or .parquet file.",
 )
 @click.option(
     "--measure",
     type=click.Choice(["full", "shapes", "basic"]),
-    default="full",
+    default=defaults.MEASURE,
     show_default=True,
-    help="Everything; no intensities; or voxels, places and boxes alone. Each is faster.",
+    help="Measure everything; all but intensities; or voxels, places and boxes only.",
 )
 @click.option(
     "--surface",
     type=click.Choice(["crofton", "marching-cubes"]),
-    default="crofton",
+    default=defaults.SURFACE,
     show_default=True,
-    help="How surfaces are measured; marching cubes reads 9% more, and is slow.",
+    help="Measure surfaces by this method; marching cubes is slow and reads 9% more.",
 )
-@click.option(
-    "--centerline", is_flag=True, help="Length and branches of each object's centerline too; slow."
-)
+@click.option("--centerline", is_flag=True, help="Measure the centerline of each object too; slow.")
 @engine_flags
 @with_session
 def stats_command(
@@ -67,28 +68,12 @@ def stats_command(
 
     Prints one row per volume, and writes one row per object to VOLUME/tables/NAME.parquet, and one
     per slice to VOLUME/tables/NAME-slices.parquet. An object that touches the border of what was
-    segmented may be cut by it. docs/measurements.md says what each column means.
+    segmented may be cut by it. docs/measurements.md explains the columns.
     """
-    from volseg.stages.stats.plan import check_volumes
-    from volseg.stages.stats.run import StatsOptions, stats, write_objects
-    from volseg.storage.tables import check_table_path
-
-    engine = engine_options(options)
-    chosen = StatsOptions(engine=engine, **options)
-    if chosen.labels is not None and len(volumes) > 1:
-        raise click.UsageError("--labels belongs to one volume; give one VOLUME")
-    if output is not None:
-        check_table_path(output)
-    if len(volumes) > 1:  # of one, what follows checks the same
-        check_volumes(volumes, chosen.name, one_table=output is not None)
-    results = []
-    for volume in volumes:
-        found = stats(volume, chosen, session.progress())
-        results.append(found)
-        for note in found.notes:
+    results = stats_of_all(volumes, output=output, progress=session.progress(), **options)
+    for result in results:
+        for note in result.notes:
             session.note(f"note: {note}")
-    if output is not None:
-        write_objects(results, output)
     session.result([_report(r) for r in results], describe_stats(results))
     session.note(f"one row per object: {', '.join(str(output or r.table) for r in results[:3])}")
 
@@ -106,7 +91,7 @@ def _report(result: VolumeStats) -> dict[str, Any]:
 
 
 def describe_stats(results: Sequence[VolumeStats]) -> str:
-    """Put one row per volume in words; columns in um^3 only where all voxel sizes are known."""
+    """Write one row per volume; columns in um^3 only where all voxel sizes are known."""
     physical = all(r.summary.voxel_size is not None for r in results)
     head = ["volume", "objects", "at border", "fraction"]
     if physical:

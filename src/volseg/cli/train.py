@@ -2,42 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.api.training import train
+from volseg.cli.help import Command
 from volseg.cli.options import device_option, overwrite_option, sizes_option, voxel_size_option
 from volseg.cli.session import Session, with_session
-from volseg.cli.train_pairs import one_each, pair_up, parse_slices, split_pair
 from volseg.cli.wording import duration
 
 if TYPE_CHECKING:
-    from volseg.stages.train.regions import Pair
     from volseg.stages.train.run import TrainReport
 
 REGION = "Z0:Z1,Y0:Y1,X0:X1"
 LOSSES = ("bce", "bce-dice", "dice", "emnet", "jaccard", "log-dice", "square-dice")
-RECIPE = (
-    "architecture",
-    "width",
-    "loss",
-    "patch",
-    "batch",
-    "steps",
-    "minutes",
-    "epochs",
-    "patience",
-    "optimizer",
-    "schedule",
-    "learning_rate",
-    "fraction",
-    "validate_every",
-    "seed",
-)
-RUN = ("start", "voxel_size", "name", "terms")
+
+
+def split_pair(text: str) -> tuple[str, str]:
+    """Split ``VOLUME=LABELS`` at its last equals sign.
+
+    Raises
+    ------
+    BadParameter
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> split_pair("vol.zarr=mitochondria")
+    ('vol.zarr', 'mitochondria')
+    """
+    volume, _, labels = text.rpartition("=")
+    if not volume or not labels:
+        raise click.BadParameter(f"expected VOLUME=LABELS, found {text!r}")
+    return volume, labels
+
+
+def parse_slices(text: str) -> tuple[int, ...]:
+    """Read slices written as 3,17,40 or 5-9, counted from 0.
+
+    Raises
+    ------
+    BadParameter
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> parse_slices("3,17,20-22")
+    (3, 17, 20, 21, 22)
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            found += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise click.BadParameter(
+                f"expected slices, such as 3,17,20-22, found {text!r}"
+            ) from None
+    return tuple(found)
 
 
 def _repeated(parse: Any) -> Any:
@@ -49,7 +74,11 @@ def _repeated(parse: Any) -> Any:
     return callback
 
 
-@click.command("train")
+@click.command(
+    "train",
+    cls=Command,
+    example="volseg train vol.zarr --labels labels.tif --output mine --minutes 120",
+)
 @click.argument("volumes", metavar="[VOLUME]...", nargs=-1)
 @click.option(
     "--labels",
@@ -185,7 +214,7 @@ def _repeated(parse: Any) -> Any:
 @device_option
 @overwrite_option
 @with_session
-def train_command(session: Session, config: Path | None, **values: Any) -> None:
+def train_command(session: Session, volumes: tuple[str, ...], **options: Any) -> None:
     """Train a network on each VOLUME and its labels.
 
     VOLUME is an OME-Zarr folder, or a stack of images as `volseg convert` takes it. Writes
@@ -193,54 +222,15 @@ def train_command(session: Session, config: Path | None, **values: Any) -> None:
     trained on and how well it does. A run that was interrupted goes on from its last checkpoint
     when the same command is given again.
     """
-    from volseg.stages.train.recipe import Recipe, build_config, load_recipe, override
-    from volseg.stages.train.run import TrainOptions, train
-    from volseg.voxels.intensity import Preprocessing
-
-    recipe = load_recipe(config) if config else Recipe({}, {}, ())
-    gamma, equalise = values.pop("gamma"), values.pop("equalise")
-    pairs = read_pairs(values) or recipe.pairs
-    chosen = override(recipe.config, _given(values, RECIPE))
-    if gamma is not None or equalise:
-        known = chosen.get("preprocessing", Preprocessing())
-        chosen["preprocessing"] = replace(
-            known, gamma=gamma or known.gamma, equalise=equalise or known.equalise
-        )
-    run = {**recipe.run, **_given(values, RUN)}
-    options = TrainOptions(config=build_config(chosen, run.get("start")), **run, **values)
-    report = train(pairs, options, session.progress(), lambda row: session.note(describe_row(row)))
+    report = train(
+        volumes,
+        on_row=lambda row: session.note(describe_row(row)),
+        progress=session.progress(),
+        **options,
+    )
     if report.steps_now == 0:
         session.note(f"this run was finished before, after {report.step} steps; nothing was done")
     session.result(report, describe_report(report))
-
-
-def _given(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Take options out, and keep those that were given."""
-    taken = {name: values.pop(name) for name in names}
-    return {name: value for name, value in taken.items() if value is not None}
-
-
-def read_pairs(values: dict[str, Any]) -> list[Pair]:
-    """Take out the options that name images and labels, and pair these up.
-
-    Raises
-    ------
-    UsageError
-        If they do not go together.
-    """
-    volumes, labels = values.pop("volumes"), values.pop("labels")
-    if bool(volumes) != bool(labels):
-        missing = "--labels" if volumes else "a VOLUME"
-        raise click.UsageError(f"images and labels come in pairs; {missing} is missing")
-    found = one_each(labels, len(volumes), "--labels")
-    named = [(volume, str(label)) for volume, label in zip(volumes, found, strict=True)]
-    return pair_up(
-        [*named, *values.pop("data")],
-        values.pop("validation_data"),
-        (values.pop("roi"), values.pop("validation")),
-        values.pop("slices"),
-        images=values.pop("images"),
-    )
 
 
 def describe_row(row: Mapping[str, float]) -> str:

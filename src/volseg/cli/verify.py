@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg import defaults
+from volseg.api.judging import verify
+from volseg.cli.help import Command
 from volseg.cli.options import (
     engine_flags,
-    engine_options,
     scratch_option,
     volume_argument,
 )
@@ -20,20 +22,20 @@ if TYPE_CHECKING:
     from volseg.stages.verify.run import VerifyReport
 
 
-@click.command("verify")
+@click.command("verify", cls=Command, example="volseg verify vol.zarr --sample 4")
 @volume_argument
 @click.option("--quick", is_flag=True, help="Read everything, compare nothing.")
 @click.option(
     "--sample",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Predict N blocks of each array of probabilities again.  [default: 2]",
+    help=f"Predict N blocks of each array of probabilities again.  [default: {defaults.SAMPLE}]",
 )
-@click.option("--model", metavar="NAME|PATH", help="The model, if it does not come with volseg.")
+@click.option("--model", metavar="NAME|PATH", help="Use this model, if it is not a shipped one.")
 @click.option(
     "--elsewhere",
     is_flag=True,
-    help="Another machine made the probabilities: allow for how it rounds.",
+    help="Allow for the rounding of another machine that made the probabilities.",
 )
 @engine_flags
 @scratch_option
@@ -47,22 +49,17 @@ def verify_command(
     few blocks again. Changes nothing. Exit status 1 if anything is wrong; docs/verify.md says what
     is found, and what is not.
     """
-    from volseg.stages.verify.run import VerifyOptions, verify
-
     if quick and sample:
         raise click.UsageError("--quick compares nothing; leave out --quick or --sample")
-    engine = engine_options(options)
-    chosen = VerifyOptions(
-        quick=quick, sample=2 if sample is None else sample, engine=engine, **options
-    )
-    report = verify(volume, chosen, session.progress())
+    blocks = defaults.SAMPLE if sample is None else sample
+    report = verify(volume, quick=quick, sample=blocks, progress=session.progress(), **options)
     session.result(report, describe_report(volume, report))
     if not report.ok:
         raise SystemExit(WORK_FAILED)
 
 
 def describe_report(volume: Path, report: VerifyReport) -> str:
-    """Put in words what was found."""
+    """Describe the findings."""
     looked = f"{', '.join(report.arrays)}; {scaled(report.voxels)} voxels read"
     after = f"after {duration(report.seconds)}"
     again = len(report.sampled)

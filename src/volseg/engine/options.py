@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from volseg.defaults import BLOCK_TIMEOUT
 from volseg.engine.clusters import ClusterOptions
 from volseg.errors import ParameterError
-
-BLOCK_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class EngineOptions:
     workers: int | None = None
     scheduler: str | None = None
     cluster: ClusterOptions | None = None
-    block_seconds: float = BLOCK_SECONDS
+    block_seconds: float = BLOCK_TIMEOUT
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

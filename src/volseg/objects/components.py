@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.defaults import CONNECTIVITY
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.objects.runs import Runs, find_runs, join_runs, neighbour_pairs, paint, sum_runs
 from volseg.types import FULL_PROBABILITY, Labels, Roi, Zyx
 
-CONNECTIVITY = 26
 DIFFERING = {6: 1, 18: 2, 26: 3}
 """Along how many axes the positions of neighbours may differ, by connectivity."""
 Planes = Mapping[tuple[int, int], NDArray[np.unsignedinteger]]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from volseg.defaults import SPLIT_DEPTH
 from volseg.geometry.grid import roi_shape
 from volseg.objects.components import DIFFERING, Components
 from volseg.objects.runs import Indices, Runs
@@ -20,8 +21,6 @@ from volseg.types import Mask, Roi, VoxelSize
 from volseg.voxels.compilation import compiled
 
 METHODS = ("none", "distance", "centerline", "kmeans")
-DEPTH = 2.0
-"""By how many voxels, of the finest axis, a neck must be thinner than what it joins."""
 MOST_CENTRES = 8
 SAMPLE = 4096
 """Voxels of an object that K-means looks at; more change its centres by little."""
@@ -40,7 +39,7 @@ class Splitter:
     ----------
     method : one of `METHODS`.
     spacing : lengths of a voxel's sides; the finest is 1.
-    depth : see `DEPTH`; for ``distance``.
+    depth : see `SPLIT_DEPTH`; for ``distance``.
     connectivity : of the objects.
     smallest : voxels that a piece must have; the seeds of smaller ones are dropped, and their
         voxels go to the others.
@@ -48,7 +47,7 @@ class Splitter:
 
     method: str
     spacing: VoxelSize = (1.0, 1.0, 1.0)
-    depth: float = DEPTH
+    depth: float = SPLIT_DEPTH
     connectivity: int = 26
     smallest: int = 0
 

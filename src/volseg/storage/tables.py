@@ -85,3 +85,17 @@ def _encode(table: pa.Table, suffix: str, target: Any) -> None:
         csv.write_csv(table, target)
     else:
         parquet.write_table(table, target, compression="zstd")
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table that `write_table` wrote as Parquet.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read.
+    """
+    try:
+        return parquet.read_table(pa.BufferReader(path.read_bytes()))
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(f"cannot read {path}: {error}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from volseg.defaults import IOU, MIN_SIZE, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Block, Grid, full_roi, intersect, parse_roi
@@ -40,12 +41,12 @@ class EvaluateOptions:
     """
 
     truth: str
-    name: str = "mitochondria"
+    name: str = NAME
     labels: Path | None = None
     roi: str | None = None
     mask: str | None = None
-    iou: float = 0.5
-    min_size: int = 0
+    iou: float = IOU
+    min_size: int = MIN_SIZE
     ignore_border: bool = False
     instances: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from volseg.defaults import CONNECTIVITY, MIN_SIZE, SPLIT, SPLIT_DEPTH
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, VolumeError
-from volseg.objects.components import CONNECTIVITY, DIFFERING
-from volseg.objects.splitting import DEPTH, METHODS
+from volseg.objects.components import DIFFERING
+from volseg.objects.splitting import METHODS
 from volseg.storage.attributes import is_fraction
 from volseg.storage.volumes import Image, open_image, probabilities_path
 from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
@@ -47,12 +48,12 @@ class ObjectRules:
     threshold: float | None = None
     seed_threshold: float | None = None
     connectivity: int = CONNECTIVITY
-    min_size: int = 0
+    min_size: int = MIN_SIZE
     min_size_nm3: float = 0
     min_probability: float | None = None
     fill_holes: bool = False
-    split: str = "none"
-    split_depth: float = DEPTH
+    split: str = SPLIT
+    split_depth: float = SPLIT_DEPTH
 
     def __post_init__(self) -> None:
         _check_probability("a threshold", self.threshold)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from volseg.defaults import DEVICE, NAME, PRECISION
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, VolumeError
 from volseg.geometry.grid import (
@@ -60,13 +61,13 @@ class PredictOptions:
     """
 
     model: str = "emnet"
-    name: str = "mitochondria"
+    name: str = NAME
     roi: str | None = None
     tile: Zyx | None = None
     block: Zyx | None = None
     shard: Zyx | None = None
-    device: str = "auto"
-    precision: str = "auto"
+    device: str = DEVICE
+    precision: str = PRECISION
     tta: bool = False
     rotations: bool = False
     views: Views = "xy"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from volseg.defaults import NAME
 from volseg.errors import ParameterError, ShapeError
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
 from volseg.storage.locations import check_writable
 from volseg.storage.volumes import Image, labels_path, open_image, table_path
 from volseg.types import VoxelSize
-
-NAME = "mitochondria"
 
 
 def open_measured(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg import __version__
+from volseg.defaults import MEASURE, SURFACE
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import run_blocks, same_workers
@@ -62,8 +63,8 @@ class StatsOptions:
     name: str | None = None
     labels: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
-    measure: str = "full"
-    surface: str = "crofton"
+    measure: str = MEASURE
+    surface: str = SURFACE
     centerline: bool = False
 
     def __post_init__(self) -> None:

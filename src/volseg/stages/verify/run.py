@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.defaults import CONNECTIVITY, SAMPLE
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, Grid, roi_size, whole_multiples
-from volseg.objects.components import CONNECTIVITY
 from volseg.stages.levels import step_factor
 from volseg.stages.results import discard
 from volseg.stages.verify.findings import Finding, Findings, advise
@@ -60,7 +60,7 @@ class VerifyOptions:
     """
 
     quick: bool = False
-    sample: int = 2
+    sample: int = SAMPLE
     model: str | None = None
     elsewhere: bool = False
     block: Zyx = BLOCK

@@ -1,0 +1,24 @@
+"""Defaults that Python and the command line share, in a module that costs nothing to import."""
+
+from typing import Final
+
+NAME: Final = "mitochondria"
+"""Name of a result in a volume."""
+DEVICE: Final = "auto"
+PRECISION: Final = "auto"
+BLOCK_TIMEOUT: Final = 3600.0
+"""Seconds after which a block's worker is taken to hang."""
+
+CONNECTIVITY: Final = 26
+MIN_SIZE: Final = 0
+SPLIT: Final = "none"
+SPLIT_DEPTH: Final = 2.0
+"""Voxels, of the finest axis, by which a neck is thinner than what it joins."""
+
+MEASURE: Final = "full"
+SURFACE: Final = "crofton"
+
+IOU: Final = 0.5
+"""Intersection over union from which two objects match."""
+SAMPLE: Final = 2
+"""Blocks of each array of probabilities that `verify` predicts again."""

@@ -1,0 +1,97 @@
+"""The public names: light to import, with the command line's options and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import click
+import pytest
+
+import volseg
+from volseg.api import judging, making, training
+from volseg.cli import main
+from volseg.stages.evaluate.plan import EvaluateOptions
+from volseg.stages.label.rules import LabelOptions
+from volseg.stages.predict.plan import PredictOptions
+from volseg.stages.stats.run import StatsOptions
+from volseg.stages.verify.run import VerifyOptions
+
+OF_COMMANDS = {"as_json", "quiet", "verbose", "scratch"}
+OF_FUNCTIONS = {"progress", "on_note", "on_row"}
+VERBS = {
+    "convert": making.convert,
+    "segment": making.segment,
+    "label": making.label,
+    "stats": judging.stats,
+    "evaluate": judging.evaluate,
+    "train": training.train,
+    "verify": judging.verify,
+}
+STAGES = {
+    "segment": PredictOptions,
+    "label": LabelOptions,
+    "stats": StatsOptions,
+    "evaluate": EvaluateOptions,
+    "verify": VerifyOptions,
+}
+
+
+def test_import_loads_nothing_heavy():
+    program = (
+        "import sys, volseg\n"
+        "assert {'open', 'segment'} <= set(dir(volseg))\n"
+        "volseg.open, volseg.segment, volseg.stats, volseg.train, volseg.verify\n"
+        "heavy = {'torch', 'dask', 'distributed', 'zarr', 'tensorstore', 'numba', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_every_public_name_exists_and_no_other():
+    assert all(getattr(volseg, name) is not None for name in volseg.__all__)
+    assert set(volseg._PLACES) < set(volseg.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'segmnt'"):
+        volseg.segmnt  # noqa: B018 - asking for it is the test
+
+
+def keywords(function):
+    found = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_commands_and_functions_have_the_same_options_and_defaults(verb):
+    command = main.commands[verb]
+    flags = {p.name: p for p in command.params if isinstance(p, click.Option)}
+    options = {name: v for name, v in keywords(VERBS[verb]).items() if name not in OF_FUNCTIONS}
+    split = {"min_size_nm3"} if "connectivity" in options else set()  # of --min-size
+    extra = {"dry_run"} if verb == "segment" else set()  # in Python: estimate
+    assert set(flags) - OF_COMMANDS - extra == set(options) - split
+    for name, default in options.items():
+        if name in split or default is inspect.Parameter.empty:
+            continue
+        shown = flags[name].default
+        if type(shown).__name__ == "Sentinel":  # click's word for no default
+            shown = None
+        if verb == "verify" and name == "sample":
+            assert shown is None  # so that --quick can tell
+        elif default is None or default is False or default == ():
+            assert not shown, name
+        else:
+            assert str(shown) == str(default), name
+
+
+@pytest.mark.parametrize("verb", STAGES)
+def test_stages_have_the_same_defaults(verb):
+    options = keywords(VERBS[verb])
+    for field in dataclasses.fields(STAGES[verb]):
+        if field.name in options and field.default is not dataclasses.MISSING:
+            if (verb, field.name) in {("segment", "model"), ("segment", "views")}:
+                continue  # None chooses for the volume
+            assert options[field.name] == field.default, field.name
