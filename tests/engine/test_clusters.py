@@ -18,7 +18,8 @@ from volseg.engine.dask_workers import SEND_SECONDS, connect
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, WorkError
-from volseg.stages.predict.plan import PredictOptions, find_device
+from volseg.stages.predict.device import AUTO_ELSEWHERE, find_device
+from volseg.stages.predict.plan import PredictOptions
 from volseg.stages.segment import one_worker_per_gpu
 
 TABLE = {
@@ -141,13 +142,28 @@ def test_blocks_at_a_time_are_those_of_the_cluster():
 
 def test_workers_elsewhere_may_have_what_this_machine_lacks(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    here = PredictOptions(model="emnet", device="cuda")
     with pytest.raises(ParameterError, match="no CUDA device"):
-        find_device(here)
+        find_device("cuda", "auto", EngineOptions())
     queue = EngineOptions(cluster=ClusterOptions("slurm", gpus=1))
-    assert find_device(replace(here, engine=queue)) == ("cuda", "bfloat16")
-    assert find_device(PredictOptions(model="emnet", engine=queue)) == ("cuda", "bfloat16")
-    assert find_device(PredictOptions(model="emnet", device="cpu", engine=queue))[0] == "cpu"
+    assert find_device("cuda", "auto", queue) == ("cuda", "bfloat16")
+    assert find_device("auto", "auto", queue) == ("cuda", "bfloat16")
+    assert find_device("cuda", "float32", queue) == ("cuda", "float32")
+    assert find_device("cpu", "auto", queue)[0] == "cpu"
+    with pytest.raises(ParameterError, match="a precision is auto, float32 or bfloat16, found"):
+        find_device("cuda", "float16", queue)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_this_machine_multiplies_decides_nothing_for_others(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: fast)
+    here = "bfloat16" if fast else "float32"
+    queue = EngineOptions(cluster=ClusterOptions("lsf"))
+    for engine in (EngineOptions(), EngineOptions(cluster=ClusterOptions("local"))):
+        assert find_device("cpu", "auto", engine) == ("cpu", here)
+    for engine in (EngineOptions(scheduler="tcp://a:1"), queue):
+        assert find_device("cpu", "auto", engine) == ("cpu", AUTO_ELSEWHERE["cpu"])
+        assert find_device("cpu", "bfloat16", engine) == ("cpu", "bfloat16")
 
 
 def test_a_queue_that_keeps_no_worker_starts_one(monkeypatch):

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,10 @@ class Faults:
         path.write_text(f"workers = {workers}\ncores = 1\n")
         return ["--cluster", "local", "--cluster-config", str(path)]
 
-    def segment(self, volume: Path, *more: str) -> list[str]:
+    def segment(self, volume: Path, *more: str, precision: str = "float32") -> list[str]:
         """Say how the volume is segmented, in blocks of one shard."""
         sizes = ["--block", "8,32,32", "--min-size", "4", "--threshold", "0.75"]
-        network = ["--model", str(self.model), "--device", "cpu"]
+        network = ["--model", str(self.model), "--device", "cpu", "--precision", precision]
         return ["segment", str(volume), *network, *sizes, "--json", *more]
 
     def fault(self, task: str, kind: str, **more: Any) -> dict[str, Any]:
@@ -193,22 +194,27 @@ def faults(tmp_path, faulted_source, toy_model, forks):
 
 
 @pytest.fixture(scope="session")
-def truth(tmp_path_factory, faulted_source, toy_model, forks) -> dict[str, str]:
-    """What an undisturbed run writes: a hash for each file."""
-    made = Faults(tmp_path_factory.mktemp("truth"), faulted_source, toy_model, forks)
-    volume = made.volume()
-    status, report, errors = made.run(made.segment(volume))
-    assert status == 0, errors
-    assert report["label"]["objects"] > 10
-    return digest(volume)
+def truth(tmp_path_factory, faulted_source, toy_model, forks) -> Callable[[str], dict[str, str]]:
+    """What an undisturbed run in a precision writes: a hash for each file."""
+
+    @cache
+    def undisturbed(precision: str) -> dict[str, str]:
+        made = Faults(tmp_path_factory.mktemp("truth"), faulted_source, toy_model, forks)
+        volume = made.volume()
+        status, report, errors = made.run(made.segment(volume, precision=precision))
+        assert status == 0, errors
+        assert report["label"]["objects"] > 10
+        return digest(volume)
+
+    return undisturbed
 
 
 @pytest.fixture(scope="session")
-def check_result(truth) -> Callable[[Path], None]:
+def check_result(truth) -> Callable[..., None]:
     """Check that a volume holds the true results, and nothing else."""
 
-    def check(volume: Path) -> None:
-        assert digest(volume) == truth
+    def check(volume: Path, precision: str = "float32") -> None:
+        assert digest(volume) == truth(precision)
         assert leftovers(volume) == []
 
     return check

@@ -73,20 +73,22 @@ def test_a_block_that_kills_every_worker_stops_no_other(faults, check_result):
     check_result(volume)
 
 
-def test_a_block_that_fails_three_times_stops_no_other(faults, check_result):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_block_that_fails_three_times_stops_no_other(faults, check_result, precision):
     volume = faults.volume()
+    command = faults.segment(volume, precision=precision)
     fault = faults.fault("evaluate", "error", where=[2, 2, 1])
-    status, report, errors = faults.run(faults.segment(volume), fault)
+    status, report, errors = faults.run(command, fault)
     assert status == 1
     assert "tiles of block 2,2,1 (16:20,64:70,32:60): OSError: the disk is away" in errors
     assert len(list(faults.folder.glob("marks-0/*"))) == 3
     # and those that its tiles reach into
     assert [2, 2, 1] in indices(report)
     assert len(report["missing"]) < len(BLOCKS) / 2
-    status, report, errors = faults.run(faults.segment(volume))
+    status, report, errors = faults.run(command)
     assert status == 0, errors
     assert report["predict"]["tiles"] > 0
-    check_result(volume)
+    check_result(volume, precision)
 
 
 @pytest.mark.slow
@@ -225,5 +227,8 @@ def test_other_parameters_are_refused_with_what_differs(faults, check_result):
     status, _, errors = faults.run(faults.segment(volume, "--roi", "0:8,:,:"))
     assert status == 2
     assert "roi was [[0, 20], [0, 70], [0, 60]], now [[0, 8], [0, 70], [0, 60]]" in errors
+    status, _, errors = faults.run(faults.segment(volume, precision="bfloat16"))
+    assert status == 2
+    assert "now 'bfloat16'); give --precision float32 to go on with it" in errors
     assert faults.run(faults.segment(volume))[0] == 0
     check_result(volume)

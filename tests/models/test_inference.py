@@ -15,8 +15,6 @@ from volseg.models.folding import fold_norms
 from volseg.models.inference import (
     Predictor,
     build_predictor,
-    choose_device,
-    choose_precision,
 )
 from volseg.models.registry import ARCHITECTURES, find_architecture
 
@@ -296,13 +294,3 @@ def test_averaging_holds_one_tile_more_and_not_one_per_flip(rng):
 def test_weights_of_another_network_are_refused(network):
     with pytest.raises(ModelError, match="do not fit"):
         build_predictor(EMNet(16), network.state_dict(), CPU, torch.float32)
-
-
-def test_unknown_choices_are_refused():
-    with pytest.raises(ParameterError, match="found 'tpu'"):
-        choose_device("tpu")
-    with pytest.raises(ParameterError, match="found 'int8'"):
-        choose_precision("int8", CPU)
-    if not torch.cuda.is_available():
-        with pytest.raises(ParameterError, match="no CUDA device"):
-            choose_device("cuda")

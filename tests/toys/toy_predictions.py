@@ -17,7 +17,7 @@ from volseg.storage.volumes import open_image, probabilities_path
 
 
 def exact_options(model: Any, block=(8, 32, 32), workers: int = 1, **more: Any) -> PredictOptions:
-    """Choose small blocks and shards, and a precision that no machine rounds differently."""
+    """Choose small blocks and shards, and the precision that every machine is fast in."""
     engine = EngineOptions(workers=workers)
     more = {"shard": (8, 32, 32), "precision": "float32", "device": "cpu"} | more
     return PredictOptions(model=str(model), block=block, engine=engine, **more)

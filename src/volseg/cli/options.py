@@ -143,6 +143,14 @@ precision_option = click.option(
     show_default=True,
     help="Evaluate the network in this type; auto takes bfloat16 where it is fast.",
 )
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="What the network computes in; it decides the result. auto: bfloat16 where the hardware "
+    "multiplies it; on CPUs of other machines float32.",
+)
 
 
 def _set_scratch(_context: click.Context, _parameter: click.Parameter, folder: str | None) -> None:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import BlockError, ModelError, ParameterError, ShapeError
+from volseg.models.devices import computing_in
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.parts import Dimensions
 from volseg.models.registry import Architecture, Views, find_architecture
 from volseg.types import Floats, Zyx
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels last is what convolutions of few channels are fast in."""
 SLICES = 8
@@ -197,45 +197,9 @@ class Predictor:
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, self.precision)
         x = x.contiguous(memory_format=MEMORY_FORMATS[self.dimensions])
         # one by one: a map's bytes are the same whether or not the other one is asked for
-        logits = cast(EMNet, self.network).both(x) if self.centerline else [self.network(x)]
+        with computing_in(self.precision, self.device):
+            logits = cast(EMNet, self.network).both(x) if self.centerline else [self.network(x)]
         return [m.float().sigmoid().cpu().numpy() for m in logits if m is not None]
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda`` into a device.
-
-    Raises
-    ------
-    ParameterError
-        If a GPU is asked for and there is none, or the name is unknown.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in {"cpu", "cuda"}:
-        raise ParameterError(f"a device is auto, cpu or cuda, found {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ParameterError("no CUDA device is usable here; give --device cpu or auto")
-    return torch.device(name)
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turn ``auto``, ``float32`` or ``bfloat16`` into a type; auto takes bfloat16 where it is fast.
-
-    Raises
-    ------
-    ParameterError
-        If the name is unknown.
-    """
-    if name == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            # No public name yet for "this CPU multiplies bfloat16 in hardware".
-            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        name = "bfloat16" if fast else "float32"
-    if name not in PRECISIONS:
-        raise ParameterError(f"a precision is auto, {' or '.join(PRECISIONS)}, found {name!r}")
-    return PRECISIONS[name]
 
 
 class Asked(TypedDict, total=False):
@@ -264,7 +228,7 @@ def build_predictor(
         Changed in place: its norms are folded.
     weights : names and tensors
     device, precision
-        See `choose_device` and `choose_precision`.
+        See `volseg.models.devices`.
     architecture : Architecture, optional
         What the network is; without it, an EM-Net.
     **asked

@@ -15,6 +15,8 @@ from volseg.storage.ledger import MARK, Ledger, describe_difference
 from volseg.storage.locations import as_remote, remove_tree
 from volseg.storage.volumes import open_image
 
+NETWORK_FLAGS = ("device", "precision")
+"""Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
 PARTING = ("block", "shard")
 """How a run parts its work and its files, which decides nothing of what a complete result holds."""
 
@@ -57,9 +59,21 @@ def is_complete(
     if overwrite:
         return False
     raise ConflictError(
-        f"{output} holds another result ({describe_difference(found.get('run'), header)}); choose "
-        f"another --name, or give --overwrite to replace it"
+        f"{output} holds another result ({describe_difference(found.get('run'), header)}); "
+        f"{_same_flags(found.get('run'), header)}choose another --name, or give --overwrite to "
+        f"replace it"
     )
+
+
+def _same_flags(theirs: Any, ours: Mapping[str, Any]) -> str:
+    """Advise to run the network as before, where nothing else differs."""
+    if not isinstance(theirs, Mapping):
+        return ""
+    differing = {key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key)}
+    if not differing <= set(NETWORK_FLAGS):
+        return ""
+    flags = " ".join(f"--{key} {theirs.get(key)}" for key in sorted(differing))
+    return f"give {flags} to go on with it, "
 
 
 def is_told_of(output: Path, ledger: Ledger) -> bool:

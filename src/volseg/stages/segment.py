@@ -42,6 +42,11 @@ from volseg.storage.volumes import Image, labels_path
 
 UNCOUNTED = "the volume has no histogram yet, so a run first reads all of it to count intensities"
 
+FASTER_ELSEWHERE = (
+    "workers elsewhere run in float32, which all CPUs are fast in; where all of them multiply "
+    "bfloat16 in hardware, --precision bfloat16 is faster"
+)
+
 
 @dataclass(frozen=True)
 class SegmentOptions(ObjectRules):
@@ -215,6 +220,8 @@ def estimate(volume: Path, options: SegmentOptions) -> SegmentEstimate:
             f"is that of {engine.threads} block(s) at a time in one worker, without its network"
         )
         notes = (*notes, note)
+        if (plan.header["device"], prediction.precision) == ("cpu", "auto"):
+            notes = (*notes, FASTER_ELSEWHERE)
     else:
         seconds = plan.tiles * _seconds_per_tile(plan, prediction)
     return SegmentEstimate(

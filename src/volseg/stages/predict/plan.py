@@ -19,9 +19,9 @@ from volseg.geometry.grid import (
     whole_multiples,
 )
 from volseg.geometry.handover import Handover
-from volseg.models.inference import choose_device, choose_precision
 from volseg.models.registry import Views, check_centerline, find_architecture
 from volseg.stages.intensities import check_counted
+from volseg.stages.predict.device import find_device, note_emulation
 from volseg.stages.predict.lattice import build_lattice, nearest_level, network_scales
 from volseg.stages.predict.outputs import Output, centerline_of, note_untaught
 from volseg.stages.predict.tasks import NetworkChoice
@@ -52,7 +52,7 @@ class PredictOptions:
     tile : network voxels that are evaluated at once; None is the model's.
     block : scheduled unit, rounded up to whole shards.
     shard, chunk : of the result; None chooses.
-    device, precision : see `volseg.models.inference`.
+    device, precision : see `volseg.stages.predict_device`.
     tta, rotations, views : what probabilities are averaged over, see
         `volseg.models.inference.Predictor`.
     store_centerline : write what the network says of centerlines as well.
@@ -149,7 +149,8 @@ def plan_prediction(
         build_lattice(shape, card, scales, form, options.tile),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
-    device, precision = find_device(options)
+    device, precision = find_device(options.device, options.precision, options.engine)
+    notes += note_emulation(device, precision, options.engine)
     level = nearest_level(image, scales)
     header = {
         "format": FORMAT,
@@ -233,23 +234,6 @@ def check_place(image: Image) -> None:
             f"{path} is a plain Zarr array, which has no place for results and no voxel size; make "
             f"a volume of it: `volseg convert {path} VOLUME.zarr --voxel-size Z,Y,X`"
         )
-
-
-def find_device(options: PredictOptions) -> tuple[str, str]:
-    """Choose where the network runs, and in which type; workers may have what is lacking here.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot run there, as far as that is known here.
-    """
-    cluster = options.engine.cluster
-    gpus = options.device == "auto" and cluster is not None and cluster.gpus > 0
-    if options.engine.elsewhere and (gpus or options.device == "cuda"):
-        return "cuda", "bfloat16" if options.precision == "auto" else options.precision
-    device = choose_device(options.device)
-    precision = choose_precision(options.precision, device)
-    return device.type, str(precision).removeprefix("torch.")
 
 
 def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:

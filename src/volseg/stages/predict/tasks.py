@@ -14,11 +14,10 @@ from volseg.errors import BlockError
 from volseg.geometry.grid import Block, intersect, roi_shape, shift
 from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice
+from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import (
     Predictor,
     build_predictor,
-    choose_device,
-    choose_precision,
 )
 from volseg.models.registry import Views, find_architecture
 from volseg.storage.arrays import StoredArray
@@ -80,6 +79,7 @@ class NetworkChoice:
     Attributes
     ----------
     model : path of the weights.
+    device, precision : never ``auto``: what was chosen when the run was planned, for all workers.
     centerline : whether what the network says of centerlines is wanted, too.
     """
 

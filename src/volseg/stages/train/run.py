@@ -12,7 +12,7 @@ from typing import Any
 
 from volseg.engine.options import available_cores
 from volseg.engine.progress import Progress
-from volseg.models.inference import choose_device
+from volseg.models.devices import choose_device
 from volseg.stages.train.data import DataOptions, TrainingData, open_training_data
 from volseg.stages.train.export import Export
 from volseg.stages.train.folder import RECIPE, choose_name, locked_folder, open_folder

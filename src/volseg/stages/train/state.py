@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import ModelError
-from volseg.models.inference import choose_precision
+from volseg.models.devices import choose_precision
 from volseg.models.registry import Architecture, find_architecture
 from volseg.storage.checkpoints import (
     Checkpoint,

@@ -14,7 +14,7 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Grid, intersect, whole_multiples
 from volseg.geometry.handover import Handover
-from volseg.models.inference import choose_device
+from volseg.models.devices import PRECISIONS, choose_device, choose_precision
 from volseg.stages.predict.outputs import CENTERLINE
 from volseg.stages.predict.plan import PredictOptions, PredictPlan, plan_prediction
 from volseg.stages.verify.images import Subject, recorded_roi
@@ -62,11 +62,19 @@ def describe_missing(subject: Subject) -> str:
 
 
 def network_again(subject: Subject, model: str, engine: EngineOptions) -> PredictOptions:
-    """Say how the probabilities were made, as far as this machine can do the same."""
+    """Say how the probabilities were made, on a CPU if this machine lacks the GPU for it.
+
+    Raises
+    ------
+    ValueError
+        If nothing can be computed in the precision on record.
+    """
     run = subject.run
     device, precision = run["device"], run["precision"]
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision is called {precision!r}")
     try:
-        choose_device(device)
+        choose_precision(precision, choose_device(device))
     except ParameterError:
         device = "cpu"
     tta, rotations, views = run["averaged"]
@@ -77,7 +85,7 @@ def network_again(subject: Subject, model: str, engine: EngineOptions) -> Predic
         block=other_block(subject),
         shard=subject.image.levels[0].chunk,
         device=device,
-        precision=precision if device == run["device"] else "auto",
+        precision=precision,
         tta=tta,
         rotations=rotations,
         views=views,

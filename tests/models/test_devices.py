@@ -1,0 +1,53 @@
+"""Devices and precisions: auto takes what is fast, and what cannot be computed is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from volseg.errors import ParameterError
+from volseg.models.devices import choose_device, choose_precision, computing_in
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def test_unknown_choices_are_refused():
+    with pytest.raises(ParameterError, match="found 'tpu'"):
+        choose_device("tpu")
+    with pytest.raises(ParameterError, match="found 'int8'"):
+        choose_precision("int8", CPU)
+    if not torch.cuda.is_available():
+        with pytest.raises(ParameterError, match="no CUDA device"):
+            choose_device("cuda")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_bfloat16_where_the_hardware_multiplies_it(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: fast)
+    assert choose_precision("auto", CPU) == (torch.bfloat16 if fast else torch.float32)
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+    assert choose_precision("float32", CPU) == torch.float32
+
+
+def test_a_gpu_that_could_only_emulate_bfloat16_is_refused(monkeypatch):
+    def supported(including_emulation=True):
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose_precision("auto", GPU) == torch.float32
+    assert choose_precision("float32", GPU) == torch.float32
+    with pytest.raises(ParameterError, match=r"does not multiply bfloat16; give --precision float"):
+        choose_precision("bfloat16", GPU)
+
+
+def test_a_gpu_computes_float32_without_rounding_it_to_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for precision, device, rounded in (
+        (torch.float32, GPU, False),
+        (torch.bfloat16, GPU, True),
+        (torch.float32, CPU, True),
+    ):
+        with computing_in(precision, device):
+            assert torch.backends.cudnn.allow_tf32 == rounded
+        assert torch.backends.cudnn.allow_tf32
