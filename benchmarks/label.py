@@ -40,7 +40,7 @@ from volseg.storage.volumes import (
     probabilities_path,
     scratch_path,
 )
-from volseg.voxels.voting import reduce_labels
+from volseg.voxels.downsample import reduce_labels
 
 TRUTH = Path(__file__).parents[1] / "examples" / "crop" / "labels.tif"
 CONTESTANTS = ("volseg", "cc3d", "scipy")

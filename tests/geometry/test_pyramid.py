@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toy_pyramids import factors, groups, seeds, sides
-from volseg.geometry.pyramid import SMALLEST, pyramid_factors, reduce_mean, reduced_shape
+from volseg.geometry.pyramid import SMALLEST, pyramid_factors, reduced_shape
+from volseg.voxels.downsample import reduce_mean
 
 
 @given(

@@ -18,11 +18,11 @@ from toy_stacks import make_stack
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
 from volseg.geometry.grid import full_roi
-from volseg.geometry.pyramid import reduce_mean
 from volseg.stages.convert.run import ConvertOptions, convert
 from volseg.stages.convert.target import replacing
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.volumes import open_image
+from volseg.voxels.downsample import reduce_mean
 
 
 def make(shape=(75, 130, 93), dtype="uint8"):

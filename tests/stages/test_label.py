@@ -35,7 +35,7 @@ from volseg.storage.volumes import (
     scratch_path,
     table_path,
 )
-from volseg.voxels.voting import reduce_labels
+from volseg.voxels.downsample import reduce_labels
 
 SHAPE = (40, 130, 120)
 NAME = "mitochondria"

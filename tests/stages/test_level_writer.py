@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from volseg.geometry.grid import full_roi
-from volseg.geometry.pyramid import reduce_mean
 from volseg.stages.convert.level_writer import LevelWriter
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image
+from volseg.voxels.downsample import reduce_mean
 
 SPEC = ArraySpec((45, 70, 65), "uint8", (2, 16, 16), (4, 32, 32))
 

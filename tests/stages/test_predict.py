@@ -16,7 +16,6 @@ from toy_volumes import write_raw
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, ConflictError, ParameterError, WorkError
-from volseg.geometry.pyramid import reduce_mean
 from volseg.models.emnet import EMNet
 from volseg.models.inference import build_predictor
 from volseg.stages.predict import tasks as predict_block
@@ -26,6 +25,7 @@ from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import open_image, probabilities_path, volume_tone
 from volseg.storage.weights import load_card, load_weights
 from volseg.voxels.blend import FULL, to_probabilities
+from volseg.voxels.downsample import reduce_mean
 
 SHAPE = (20, 70, 60)
 TILE, OVERLAP = (12, 32, 32), (4, 8, 8)

@@ -18,7 +18,6 @@ from volseg.engine.progress import NoProgress
 from volseg.engine.run import same_workers
 from volseg.errors import BlockError, ConflictError, ModelError
 from volseg.geometry.grid import full_roi
-from volseg.geometry.pyramid import reduce_mean
 from volseg.models.emnet import EMNet
 from volseg.stages.label.rules import open_centerlines
 from volseg.stages.predict import tasks as predict_block
@@ -30,6 +29,7 @@ from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.volumes import open_image, probabilities_path, volume_tone
 from volseg.storage.weights import load_card, load_weights, save_weights
 from volseg.voxels.blend import FULL
+from volseg.voxels.downsample import reduce_mean
 
 SHAPE = (20, 70, 60)
 TILE, OVERLAP = (12, 32, 32), (4, 8, 8)

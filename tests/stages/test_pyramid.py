@@ -10,11 +10,10 @@ import pytest
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
-from volseg.geometry.pyramid import reduce_mean
 from volseg.stages.levels import build_pyramid
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image
-from volseg.voxels.voting import reduce_labels
+from volseg.voxels.downsample import reduce_labels, reduce_mean
 
 SPEC = ArraySpec((45, 131, 150), "uint32", (3, 16, 16), (6, 32, 48))
 

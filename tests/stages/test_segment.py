@@ -19,7 +19,6 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ModelError, ParameterError, StorageError, VolumeError
 from volseg.geometry.grid import full_roi
-from volseg.geometry.pyramid import reduce_mean
 from volseg.objects.splitting import Splitter
 from volseg.sources.labels import open_labels
 from volseg.stages.convert.run import ConvertOptions, convert
@@ -30,6 +29,7 @@ from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.voxels.downsample import reduce_mean
 
 SHAPE = (20, 70, 60)
 NAME = "mitochondria"

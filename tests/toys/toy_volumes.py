@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from volseg.geometry.grid import full_roi
-from volseg.geometry.pyramid import reduce_mean
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image
+from volseg.voxels.downsample import reduce_mean
 
 
 def write_raw(

@@ -211,7 +211,7 @@ def _read(read: Read | None, box: Roi) -> NDArray[Any]:
     if read is None:
         return NOTHING
     values = read(box)
-    return np.zeros(roi_shape(box), np.uint8) if values is None else values
+    return np.zeros(roi_shape(box), np.uint8) if values is None else np.ascontiguousarray(values)
 
 
 def _unsigned(labels: NDArray[Any]) -> NDArray[Any]:
@@ -219,9 +219,7 @@ def _unsigned(labels: NDArray[Any]) -> NDArray[Any]:
     wide = np.uint32 if labels.dtype.itemsize <= 4 else np.uint64
     if labels.dtype.kind != "u":
         labels = np.maximum(labels, 0)
-    known = np.ascontiguousarray(labels, wide)[:]
-    known.setflags(write=False)  # else they are compiled once more
-    return known
+    return np.ascontiguousarray(labels, wide)
 
 
 def _no_moments(rows: int) -> Sums:

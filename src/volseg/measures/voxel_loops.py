@@ -58,7 +58,6 @@ def find_slot(label: np.uint64, keys: NDArray[np.uint64], slots: Slots, used: in
     return int(slots[place])
 
 
-@compiled
 def list_runs(
     labels: NDArray[Any], runs: Runs, keys: NDArray[np.uint64], slots: Slots, used: int
 ) -> tuple[int, int]:
@@ -77,14 +76,31 @@ def list_runs(
     used : how many are given now; -1 if the table is too small, so a larger one is to be tried
     count : of runs
     """
-    depth, height, width = labels.shape
-    size = height * width
     # with zeros behind the last row, up to whole words
-    changes = np.zeros(-(-size // WORD) * WORD, np.uint8)
+    depth, height, width = labels.shape
+    changes = np.zeros(-(-height * width // WORD) * WORD, np.uint8)
     words = np.empty(len(changes) // WORD, np.uint64)
+    state = np.array([used, 0])
+    planes = labels.reshape(depth, height * width)
+    _list_runs(planes, width, runs, (keys, slots), (changes, words), state)
+    return int(state[0]), int(state[1])
+
+
+@compiled
+def _list_runs(
+    planes: NDArray[Any],
+    width: int,
+    runs: Runs,
+    table: tuple[NDArray[np.uint64], Slots],
+    space: tuple[NDArray[np.uint8], NDArray[np.uint64]],
+    state: NDArray[np.int64],
+) -> None:
+    """List runs; the state is how many slots are given, and the count of runs."""
+    (keys, slots), (changes, words), used = table, space, state[0]
+    depth = len(planes)
     count, known, slot = 0, np.uint64(0), 0
     for z in range(depth):
-        flat = labels[z].reshape(size)
+        flat = planes[z]
         if not _find_changes(flat, width, changes, words):
             continue
         start = y = row = 0
@@ -98,7 +114,8 @@ def list_runs(
                 if label:
                     if label != known:
                         if used == len(keys) // 2:
-                            return -1, 0
+                            state[0] = -1
+                            return
                         known, slot = label, find_slot(label, keys, slots, used)
                         used = max(used, slot)
                     while start >= row + width:
@@ -107,7 +124,7 @@ def list_runs(
                     runs[count, START], runs[count, STOP] = start - row, stop - row
                     count += 1
                 start = stop
-    return used, count
+    state[0], state[1] = used, count
 
 
 @compiled

@@ -69,7 +69,7 @@ def find_components(
     level : from which a voxel is foreground
     """
     runs, height = find_runs(volume, level), volume.shape[1]
-    values, count = join_runs(runs.rows, runs.starts, runs.stops, height, connectivity)
+    values, count = join_runs(runs, height, connectivity)
     lengths = runs.stops - runs.starts
     sizes = np.bincount(values, lengths, minlength=count + 1).astype(np.int64)[1:]
     # components are numbered by their first runs
@@ -160,7 +160,8 @@ def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64
     int64, shape (components,)
     """
     runs, totals = components.runs, np.zeros(len(components.sizes), np.int64)
-    sum_runs((runs.rows, runs.starts, runs.stops), components.values, volume, totals)
+    found = runs.rows, runs.starts, runs.stops
+    sum_runs(found, components.values, np.ascontiguousarray(volume), totals)
     return totals
 
 

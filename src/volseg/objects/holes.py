@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from volseg.geometry.grid import full_roi
 from volseg.objects.components import Components, Pairs, Planes, find_components
 from volseg.objects.runs import Indices, paint
+from volseg.objects.union_find import connected_groups
 from volseg.types import Labels, Roi, Zyx
 from volseg.voxels.compilation import compiled
 
@@ -171,9 +170,7 @@ def number_holes(touched: Touched, pairs: Sequence[Pairs]) -> NDArray[np.int64]:
     [3, 3, 0, 0]
     """
     count = len(touched.low)
-    a, b = np.concatenate([np.zeros((0, 2), np.int64), *pairs]).T
-    graph = sparse.coo_array((np.ones(len(a), bool), (a, b)), shape=(count, count))
-    found, group = csgraph.connected_components(graph, directed=False)
+    found, group = connected_groups(count, np.concatenate([np.zeros((0, 2), np.int64), *pairs]))
     low, high = np.full(found, NOTHING), np.zeros(found, np.int64)
     np.minimum.at(low, group, touched.low)
     np.maximum.at(high, group, touched.high)

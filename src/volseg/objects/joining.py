@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from volseg.objects.components import Pairs, mean_probabilities
+from volseg.objects.union_find import connected_groups
 from volseg.types import Labels
 
 
@@ -95,9 +94,7 @@ def number_objects(
     count = len(found.sizes)
     if count == 0:
         return Numbering(np.zeros(0, np.uint32), 0)
-    a, b = np.concatenate([np.zeros((0, 2), np.int64), *pairs]).T
-    graph = sparse.coo_array((np.ones(len(a), bool), (a, b)), shape=(count, count))
-    whole, group = csgraph.connected_components(graph, directed=False)
+    whole, group = connected_groups(count, np.concatenate([np.zeros((0, 2), np.int64), *pairs]))
     size, first = np.zeros(whole, np.int64), np.full(whole, np.iinfo(np.int64).max)
     np.add.at(size, group, found.sizes)
     np.minimum.at(first, group, found.firsts)

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import roi_shape
+from volseg.objects.union_find import find_root, number_sets
 from volseg.types import Roi
 from volseg.voxels.compilation import compiled
 
 Indices = NDArray[np.uint32]
 SLAB_VOXELS = 1 << 19
 """Voxels whose runs are found at a time."""
+FIRST_PAIRS = 1 << 12
+"""Pairs of neighbours that there is room for at first."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,12 @@ def _slab_runs(slab: NDArray[Any], level: int) -> tuple[NDArray[np.int64], ...]:
     return row, start, changes[1::2] - row * (width + 1)
 
 
-@compiled
-def join_runs(
-    rows: Indices, starts: Indices, stops: Indices, height: int, connectivity: int
-) -> tuple[Indices, int]:
+def join_runs(runs: Runs, height: int, connectivity: int) -> tuple[Indices, int]:
     """Find the connected components of runs, numbered in the order of their first runs.
 
     Parameters
     ----------
-    rows, starts, stops : see `Runs`
+    runs : of an array
     height : rows of a plane
     connectivity : 6, 18 or 26
 
@@ -93,7 +93,21 @@ def join_runs(
         The component of each run, from 1.
     count : of the components
     """
-    parent = np.arange(len(starts)).astype(np.uint32)
+    parent = np.arange(len(runs.starts), dtype=np.uint32)
+    values = np.empty_like(parent)
+    found = runs.rows, runs.starts, runs.stops
+    return values, _join_runs(found, height, connectivity, parent, values)
+
+
+@compiled
+def _join_runs(
+    runs: tuple[Indices, Indices, Indices],
+    height: int,
+    connectivity: int,
+    parent: Indices,
+    values: Indices,
+) -> int:
+    rows, starts, stops = runs
     for row in range(len(rows) - 1):
         z, y = row // height, row % height
         for dz, dy in ((0, -1), (-1, -1), (-1, 0), (-1, 1)):
@@ -103,15 +117,7 @@ def join_runs(
                 # whether runs that are neighbours along x only by a corner touch
                 reach = int(connectivity == 26 or (connectivity == 18 and apart == 1))
                 _join_rows(rows, starts, stops, (row, row + dz * height + dy, reach), parent)
-    values, count = np.empty(len(starts), np.uint32), 0
-    for run in range(len(starts)):
-        # a root is the first run of its component, so it has its number before the others ask
-        if parent[run] == run:
-            count += 1
-            values[run] = count
-        else:
-            values[run] = values[parent[run]]
-    return values, count
+    return number_sets(parent, values)
 
 
 @compiled
@@ -122,20 +128,12 @@ def _join_rows(
     i, j = rows[here], rows[there]
     while i < rows[here + 1] and j < rows[there + 1]:
         if starts[i] < stops[j] + reach and starts[j] < stops[i] + reach:
-            a, b = _root(parent, i), _root(parent, j)
+            a, b = find_root(parent, i), find_root(parent, j)
             parent[max(a, b)] = min(a, b)
         if stops[i] < stops[j]:
             i += 1
         else:
             j += 1
-
-
-@compiled
-def _root(parent: Indices, run: int) -> int:
-    while parent[run] != run:
-        parent[run] = parent[parent[run]]
-        run = parent[run]
-    return run
 
 
 @compiled
@@ -206,7 +204,6 @@ def _paint(
                     painted[z, y, x] = values[run]
 
 
-@compiled
 def neighbour_pairs(here: NDArray[Any], there: NDArray[Any], reach: int) -> NDArray[np.uint64]:
     """Find which values of two facing planes touch.
 
@@ -222,7 +219,18 @@ def neighbour_pairs(here: NDArray[Any], there: NDArray[Any], reach: int) -> NDAr
     uint64, shape (pairs,)
         ``here << 32 | there``; many of them repeat.
     """
-    pairs, count = np.empty(256, np.uint64), 0
+    pairs = np.empty(FIRST_PAIRS, np.uint64)
+    while (count := _list_pairs(here, there, reach, pairs)) > len(pairs):
+        pairs = np.empty(count, np.uint64)
+    return pairs[:count]
+
+
+@compiled
+def _list_pairs(
+    here: NDArray[Any], there: NDArray[Any], reach: int, pairs: NDArray[np.uint64]
+) -> int:
+    """Count the pairs of values that touch, and list those that there is room for."""
+    count = 0
     height, width = here.shape
     for y in range(height):
         for dy in range(-min(reach, 1), min(reach, 1) + 1):
@@ -241,10 +249,8 @@ def neighbour_pairs(here: NDArray[Any], there: NDArray[Any], reach: int) -> NDAr
                     pair = np.uint64(value) << np.uint64(32) | np.uint64(other)
                     if other == 0 or pair == last:
                         continue
-                    if count == len(pairs):
-                        longer = np.empty(2 * count, np.uint64)
-                        longer[:count] = pairs
-                        pairs = longer
-                    pairs[count] = last = pair
+                    if count < len(pairs):
+                        pairs[count] = pair
+                    last = pair
                     count += 1
-    return pairs[:count]
+    return count

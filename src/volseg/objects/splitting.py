@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from volseg.defaults import SPLIT_DEPTH
 from volseg.geometry.grid import roi_shape
@@ -74,6 +73,8 @@ class Splitter:
         >>> int(pieces.max()), bool(((pieces > 0) == mask).all())
         (2, True)
         """
+        from scipy import ndimage  # heavy, and only splitting needs it
+
         # what lies beyond the box is background
         padded = np.pad(mask, 1)
         distance = ndimage.distance_transform_edt(padded, self.spacing).astype(np.float32)
@@ -94,7 +95,8 @@ class Splitter:
 
     def _flood(self, distance: NDArray[np.float32], seeds: Pieces) -> Pieces:
         """Give each voxel to a seed; all to one piece where there are fewer than two."""
-        from skimage.segmentation import watershed  # heavy, and only splitting needs it
+        from scipy import ndimage
+        from skimage.segmentation import watershed
 
         inside = distance > 0
         if seeds.max() < 2:
@@ -122,6 +124,7 @@ def distance_seeds(distance: NDArray[np.float32], depth: float) -> Pieces:
     int32, shape (z, y, x)
         Seeds, from 1.
     """
+    from scipy import ndimage
     from skimage.morphology import local_maxima, reconstruction
 
     top = distance.max()

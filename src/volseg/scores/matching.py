@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from volseg.errors import ParameterError
+from volseg.objects.union_find import connected_groups
 from volseg.scores.contingency import Contingency, Objects, predicted_objects, truth_objects
 from volseg.scores.overlap import ratio
 from volseg.types import Roi
@@ -115,13 +114,15 @@ def _assign(first: Indices, second: Indices, iou: NDArray[np.float64]) -> Flags:
 def _connected(first: Indices, second: Indices) -> Indices:
     """Find which pairs hang together: they get the same number."""
     rows, columns = int(first.max()) + 1, int(second.max()) + 1
-    shape = (rows + columns, rows + columns)
-    graph = sparse.coo_array((np.ones(len(first), bool), (first, second + rows)), shape=shape)
-    group = csgraph.connected_components(graph, directed=False)[1]
+    group = connected_groups(rows + columns, np.stack([first, second + rows], axis=1))[1]
     return np.asarray(group[first], np.intp)
 
 
 def _assign_together(first: Indices, second: Indices, iou: NDArray[np.float64]) -> Flags:
+    # heavy, and only pairs that compete need it
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
     rows, row = np.unique(first, return_inverse=True)
     columns, column = np.unique(second, return_inverse=True)
     count = len(rows)

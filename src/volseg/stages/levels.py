@@ -10,10 +10,10 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, roi_shape
-from volseg.geometry.pyramid import reduce_mean
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
 from volseg.types import Zyx
+from volseg.voxels.downsample import reduce_labels, reduce_mean
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ class ReduceTask:
             slice(s.start * f, min(s.stop * f, n))
             for s, f, n in zip(block.core, self.factor, self.fine.shape, strict=True)
         )
-        reduce = reduce_mean
-        if self.label:
-            # loads numba, which nothing but labels needs
-            from volseg.voxels.voting import reduce_labels as reduce
+        reduce = reduce_labels if self.label else reduce_mean
         reduced = np.empty(roi_shape(block.core), self.fine.dtype)
         # in layers of chunks: the finer level holds up to eight times as much
         depth = -(-self.fine.chunk[0] // self.factor[0]) * self.factor[0]

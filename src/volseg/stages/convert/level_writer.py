@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.geometry.pyramid import reduce_mean
 from volseg.storage.volumes import Image
 from volseg.types import Zyx
+from volseg.voxels.downsample import reduce_mean
 
 
 @dataclass

@@ -25,7 +25,7 @@ from volseg.storage.arrays import StoredArray
 from volseg.storage.components import ComponentStore
 from volseg.storage.shards import encode_chunks, write_shard
 from volseg.types import Labels, Roi, Zyx
-from volseg.voxels.voting import reduce_labels
+from volseg.voxels.downsample import reduce_labels
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from volseg.errors import StorageError
 from volseg.geometry.grid import Block, Grid, full_roi, intersect, roi_size
-from volseg.geometry.pyramid import reduce_mean
 from volseg.stages.verify.findings import Finding, first_difference, locate
 from volseg.storage.arrays import StoredArray, describe
 from volseg.storage.shards import stores_chunks
 from volseg.types import Roi, Zyx
+from volseg.voxels.downsample import reduce_labels, reduce_mean
 from volseg.voxels.intensity import count_intensities
-from volseg.voxels.voting import reduce_labels
 
 SHOWN = 3
 """Blocks that a message names at most."""

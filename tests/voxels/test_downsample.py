@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 
 from toy_pyramids import factors, groups, seeds, sides
-from volseg.voxels.voting import reduce_labels
+from volseg.voxels.downsample import reduce_labels
 
 
 @given(shape=sides, factor=factors, seed=seeds)
