@@ -103,6 +103,22 @@ def test_without_a_model_it_is_the_one_that_suits(
     assert "the model is" not in named.output
 
 
+def test_the_precision_is_planned_recorded_and_kept(volseg, segmented, toy_model):
+    for precision in ("float32", "bfloat16"):
+        flags = ("--model", toy_model, "--name", precision, "--precision", precision, "--dry-run")
+        planned = volseg("segment", segmented, *flags, "--device", "cpu", "--json")
+        found = json.loads(planned.stdout)
+        assert (found["device"], found["precision"]) == ("cpu", precision)
+    shown = json.loads(volseg("info", segmented, "--json").stdout)
+    mine = shown["probabilities"]["mitochondria"]["volseg"]["run"]["precision"]
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[mine]
+    again = ("segment", segmented, "--model", toy_model, "--precision")
+    assert volseg(*again, mine).exit_code == 0
+    refused = volseg(*again, other)
+    assert refused.exit_code == 2
+    assert f"now '{other}'); give --precision {mine} to go on with it" in refused.stderr
+
+
 def test_without_voxel_size_sizes_are_in_voxels_and_it_says_why(volseg, tmp_path, toy_model):
     source, volume = tmp_path / "raw.tif", tmp_path / "vol.zarr"
     raw = np.random.default_rng(0).integers(0, 255, (20, 70, 60), dtype=np.uint8)

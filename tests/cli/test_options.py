@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
+from volseg.cli import main
 from volseg.cli.options import parse_sizes, parse_voxel_size
 
 
@@ -40,3 +41,14 @@ def test_workers_that_would_be_ignored_are_refused(volseg, tmp_path, command, mo
     assert refused.exit_code == 2
     assert "--workers 2 is for this process alone" in refused.stderr
     assert remedy in refused.stderr
+
+
+def _commands(group):
+    for command in group.commands.values():
+        yield from _commands(command) if isinstance(command, click.Group) else [command]
+
+
+def test_no_command_has_a_flag_twice():
+    for command in _commands(main):
+        flags = [flag for p in command.params for flag in (*p.opts, *p.secondary_opts)]
+        assert len(flags) == len(set(flags)), command.name

@@ -142,7 +142,8 @@ def segment(
     roi : str, optional
         Region in voxels, ``z0:z1,y0:y1,x0:x1``.
     device, precision : str
-        ``auto``, ``cpu`` or ``cuda``; ``auto``, ``float32`` or ``bfloat16``.
+        ``auto``, ``cpu`` or ``cuda``; ``auto``, ``float32`` or ``bfloat16``. Both are chosen once
+        for all workers and recorded; see ``docs/command-line.md``.
     workers, scheduler, cluster, cluster_config, block_timeout
         Where blocks run; see ``docs/clusters.md``.
     block, tile : three integers, optional

@@ -141,15 +141,8 @@ precision_option = click.option(
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default=defaults.PRECISION,
     show_default=True,
-    help="Evaluate the network in this type; auto takes bfloat16 where it is fast.",
-)
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="What the network computes in; it decides the result. auto: bfloat16 where the hardware "
-    "multiplies it; on CPUs of other machines float32.",
+    help="Evaluate the network in this type; this changes the result. auto: bfloat16 where the "
+    "hardware multiplies it, float32 on CPUs of other machines.",
 )
 
 

@@ -68,7 +68,6 @@ if TYPE_CHECKING:
 @engine_flags
 @block_option
 @sizes_option("--tile", "Evaluate smaller tiles where memory is short; this changes the result.")
-@precision_option
 @overwrite_option
 @click.option(
     "--repair",
