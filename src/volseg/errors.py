@@ -17,7 +17,10 @@ VolsegError
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
+
+from volseg.defaults import NAME
 
 
 class VolsegError(Exception):
@@ -83,3 +86,20 @@ class StorageError(WorkError):
 
 class TrainingError(WorkError):
     """Training cannot go on."""
+
+
+def command(*words: object, name: str = NAME) -> str:
+    """Write a volseg command that can be pasted into a shell, for messages that suggest one.
+
+    Parameters
+    ----------
+    words : verb, arguments and flags
+    name : of the result; named where it is not the default
+
+    Examples
+    --------
+    >>> command("stats", "my vol.zarr"), command("label", "vol.zarr", name="nuclei")
+    ("volseg stats 'my vol.zarr'", 'volseg label vol.zarr --name nuclei')
+    """
+    named = () if name == NAME else ("--name", name)
+    return shlex.join(["volseg", *map(str, words), *named])

@@ -300,7 +300,7 @@ def test_packages_of_other_networks_are_refused(
 
     monkeypatch.setattr(torch.jit, "load", None)
     monkeypatch.setattr(torch, "load", None)
-    refused(changed(edit), tmp_path, rf"{match}.*expected.*does not run; .*`volseg train`")
+    refused(changed(edit), tmp_path, rf"{match}.*expected.*does not run; .*docs/training.md")
 
 
 def test_weights_that_are_no_mapping_are_refused(changed, tmp_path):

@@ -224,7 +224,7 @@ def test_unfinished_probabilities_give_a_note_instead(tmp_path, truth, predicted
     create_image(probabilities_path(volume, NAME), spec, None, attributes=noted)
     found = run(volume, "truth")
     assert found.curves is None
-    assert "is incomplete; finish it with `volseg segment`" in found.notes[0]
+    assert "is incomplete; run the command that began it again" in found.notes[0]
 
 
 def test_blocks_of_tiny_chunks_are_large_and_those_of_tiff_are_pages(tmp_path, predicted):

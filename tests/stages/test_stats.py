@@ -147,7 +147,7 @@ def test_only_what_was_segmented_is_analysed(tmp_path, labels):
 
 def test_what_does_not_fit_is_refused(tmp_path, labels):
     volume = write_volume(tmp_path / "vol.zarr", labels, complete=False, run={})
-    with pytest.raises(VolumeError, match="incomplete; finish it with `volseg segment`"):
+    with pytest.raises(VolumeError, match="incomplete; run the command that began it again"):
         measure(volume)
     with pytest.raises(VolumeError, match="no labels/nuclei; it has mitochondria"):
         measure(volume, name="nuclei")

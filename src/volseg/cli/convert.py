@@ -11,7 +11,8 @@ from volseg.api.making import convert
 from volseg.cli.help import Command
 from volseg.cli.options import dry_run_option, parse_place, voxel_size_option, workers_option
 from volseg.cli.session import Session, with_session
-from volseg.cli.wording import command, duration, extent, scaled, voxels_of
+from volseg.cli.wording import duration, extent, scaled, voxels_of
+from volseg.errors import command
 
 if TYPE_CHECKING:
     from volseg.stages.convert.run import ConvertReport

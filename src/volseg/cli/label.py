@@ -24,7 +24,8 @@ from volseg.cli.options import (
     volume_argument,
 )
 from volseg.cli.session import Session, with_session
-from volseg.cli.wording import command, duration
+from volseg.cli.wording import duration
+from volseg.errors import command
 
 
 def parse_min_size(text: str) -> dict[str, float]:
@@ -135,9 +136,4 @@ def label_command(session: Session, volume: Path, name: str, **options: Any) -> 
         session.note(f"note: {note}")
     where = volume / "labels" / name
     text = f"{report.objects} objects in {where}, after {duration(report.seconds)}"
-    session.result(report, f"{text}; next: {next_stats(volume, name)}")
-
-
-def next_stats(volume: Path, name: str) -> str:
-    """Write the command that measures what was found."""
-    return command("stats", volume, *(() if name == defaults.NAME else ("--name", name)))
+    session.result(report, f"{text}; next: {command('stats', volume, name=name)}")

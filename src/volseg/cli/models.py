@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.cli.help import Command
 from volseg.cli.models_transfer import export_command, import_command
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import scaled, voxels_of
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
 
 @click.group("models")
 def models_command() -> None:
-    """List the models that come with volseg, show their cards, exchange models."""
+    """List the shipped models, show their cards, exchange models."""
 
 
 models_command.add_command(export_command)
 models_command.add_command(import_command)
 
 
-@models_command.command("list")
+@models_command.command("list", cls=Command, example="volseg models list")
 @with_session
 def list_command(session: Session) -> None:
-    """List the models that come with volseg."""
+    """List the shipped models."""
     from volseg.storage.weights import load_card, shipped_models
 
     cards = [load_card(name) for name in shipped_models()]
@@ -62,7 +63,7 @@ def _words(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-@models_command.command("show")
+@models_command.command("show", cls=Command, example="volseg models show emnet")
 @click.argument("model")
 @with_session
 def show_command(session: Session, model: str) -> None:

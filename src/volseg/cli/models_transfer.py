@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.cli.help import Command
 from volseg.cli.options import sizes_option, voxel_size_option
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import extent, scaled
+from volseg.errors import command
 from volseg.types import Zyx
 
 if TYPE_CHECKING:
@@ -21,7 +23,11 @@ replace_option = click.option(
 )
 
 
-@click.command("export")
+@click.command(
+    "export",
+    cls=Command,
+    example="volseg models export emnet --format onnx --output emnet.onnx",
+)
 @click.argument("model")
 @click.option(
     "--format",
@@ -75,7 +81,7 @@ def parse_overlap(text: str) -> Zyx:
     return z, y, x
 
 
-@click.command("import")
+@click.command("import", cls=Command, example="volseg models import emnet.zip --output mine")
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option(
     "--output",
@@ -108,5 +114,5 @@ def import_command(session: Session, package: Path, output: Path, **options: Any
 def _imported(report: ImportReport) -> str:
     return (
         f"{report.card.name}: {report.card.architecture}, {report.card.parameters} parameters; "
-        f"next: volseg segment VOLUME --model {report.output}"
+        f"next: {command('segment', 'VOLUME', '--model', report.output)}"
     )

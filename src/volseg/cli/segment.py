@@ -9,7 +9,7 @@ import click
 
 from volseg.api.making import estimate, segment
 from volseg.cli.help import Command
-from volseg.cli.label import next_stats, object_rules, take_rules
+from volseg.cli.label import object_rules, take_rules
 from volseg.cli.options import (
     block_option,
     device_option,
@@ -26,6 +26,7 @@ from volseg.cli.options import (
 )
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration, scaled
+from volseg.errors import command
 
 if TYPE_CHECKING:
     from volseg.stages.segment import SegmentEstimate
@@ -99,7 +100,7 @@ def segment_command(
     for note in (*report.predict.notes, *report.label.notes):
         _note(session, note)
     found = f"{report.label.objects} objects in {volume / 'labels' / name}"
-    text = f"{found}, after {duration(report.seconds)}; next: {next_stats(volume, name)}"
+    text = f"{found}, after {duration(report.seconds)}; next: {command('stats', volume, name=name)}"
     session.result(report, text)
 
 

@@ -13,6 +13,7 @@ from volseg.cli.help import Command
 from volseg.cli.options import device_option, overwrite_option, sizes_option, voxel_size_option
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration
+from volseg.errors import command
 
 if TYPE_CHECKING:
     from volseg.stages.train.run import TrainReport
@@ -254,6 +255,6 @@ def describe_report(report: TrainReport) -> str:
     end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
     return (
         f"validation Jaccard {best['jaccard']:.3f} at step {best['step']} of {report.step}{end}, "
-        f"after {duration(60 * report.minutes)}; next: volseg segment VOLUME --model "
-        f"{report.weights}"
+        f"after {duration(60 * report.minutes)}; next: "
+        + command("segment", "VOLUME", "--model", report.weights)
     )

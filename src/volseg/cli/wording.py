@@ -1,8 +1,7 @@
-"""Numbers as people read them, and commands as a shell does."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 
@@ -57,14 +56,3 @@ def voxels_of(size: Sequence[float] | None) -> str:
     ('voxels of 5 x 5 x 5 nm', 'voxels of unknown size')
     """
     return "voxels of unknown size" if size is None else f"voxels of {extent(size)} nm"
-
-
-def command(*words: object) -> str:
-    """Write a volseg command that can be pasted into a shell.
-
-    Examples
-    --------
-    >>> command("stats", "my vol.zarr")
-    "volseg stats 'my vol.zarr'"
-    """
-    return shlex.join(["volseg", *map(str, words)])

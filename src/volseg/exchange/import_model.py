@@ -115,7 +115,7 @@ def _of_another_network(path: Path, forms: Sequence[str], lacking: str) -> Model
         f"{path} has weights as {', '.join(forms) or 'nothing'} and {lacking}, expected a package "
         f"that volseg exported: a state dict, and the card that names its architecture. "
         f"TorchScript and networks that come with their own code are programs, which volseg does "
-        f"not run; train one of its networks instead: `volseg train`"
+        f"not run; train one of its networks instead, see docs/training.md"
     )
 
 

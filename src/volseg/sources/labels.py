@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import VolumeError
+from volseg.errors import VolumeError, command
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.sources.stack import Stack, open_stack
 from volseg.storage.arrays import StoredArray
@@ -100,8 +100,9 @@ def open_labels(volume: Path, name: str) -> LabelSource:
         open_image(volume)
         listed = listed_labels(volume)
         others = f"; it has {', '.join(listed)}" if listed else ""
+        first = command("segment", volume, name=name)
         raise VolumeError(
-            f"{volume} has no labels/{name}{others}; run `volseg segment` first, or give --labels"
+            f"{volume} has no labels/{name}{others}; run `{first}` first, or give --labels"
         )
     return open_label_path(path)
 
@@ -123,7 +124,7 @@ def open_label_path(path: Path) -> LabelSource:
     if array.dtype.kind not in "ui":
         raise VolumeError(f"{path} holds {array.dtype}; labels are whole numbers")
     if noted.get("complete") is False:
-        raise VolumeError(f"{path} is incomplete; finish it with `volseg segment`")
+        raise VolumeError(f"{path} is incomplete; run the command that began it again")
     region = full_roi(array.shape)
     if "roi" in noted:
         z, y, x = (slice(int(a), int(b)) for a, b in noted["roi"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ConflictError, ParameterError, VolumeError
+from volseg.errors import ConflictError, ParameterError, VolumeError, command
 from volseg.geometry.pyramid import pyramid_factors, reduced_shape
 from volseg.storage.arrays import ArraySpec, StoredArray, create_array, fit_spec, open_array
 from volseg.storage.attributes import (
@@ -194,7 +194,7 @@ def open_image(path: Path) -> Image:
     notes = check_notes(path, attributes.get("volseg", {}))
     if notes.get("complete") is False and "run" not in notes:
         raise VolumeError(
-            f"{path} is incomplete: its conversion has not ended; run `volseg convert` again"
+            f"{path} is incomplete: its conversion has not ended; convert the source again"
         )
     try:
         return _multiscale(path, multiscales[0], notes)
@@ -209,12 +209,12 @@ def _why_no_image(path: Path) -> str:
         return f"there is nothing at {path}"
     if path.is_file():
         return (
-            f"{path} is a file, a volume is a folder: make one with `volseg convert {path.name} "
-            f"{path.stem}.zarr`"
+            f"{path} is a file, a volume is a folder: make one with "
+            f"`{command('convert', path, path.with_suffix('.zarr'))}`"
         )
     return (
         f"{path} is no OME-Zarr image: it has no multiscales metadata; name an image or array "
-        f"within it, or convert a stack with `volseg convert`"
+        f"within it, or convert a stack: `{command('convert', 'STACK', 'VOLUME.zarr')}`"
     )
 
 
@@ -281,7 +281,8 @@ def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
     histogram = image.attributes.get("histogram")
     if not histogram:
         raise VolumeError(
-            f"{image.path} has no histogram of its intensities; `volseg segment` counts them"
+            f"{image.path} has no histogram of its intensities; "
+            f"`{command('segment', image.path)}` counts them"
         )
     counts, values = read_histogram(image.path, histogram)
     return find_tone(preprocessing, counts, values)

@@ -156,7 +156,7 @@ def _open_probabilities(volume: Path, name: str, notes: list[str]) -> StoredArra
         return None
     array = image.levels[0]
     if image.attributes.get("complete") is False:
-        notes.append(f"no curves: {path} is incomplete; finish it with `volseg segment`")
+        notes.append(f"no curves: {path} is incomplete; run the command that began it again")
     elif array.dtype != np.uint8:
         notes.append(f"no curves: {path} holds {array.dtype}, expected uint8 for 0..1")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from volseg.defaults import CONNECTIVITY, MIN_SIZE, SPLIT, SPLIT_DEPTH
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError, VolumeError
+from volseg.errors import ParameterError, VolumeError, command
 from volseg.objects.components import DIFFERING
 from volseg.objects.splitting import METHODS
 from volseg.storage.attributes import is_fraction
@@ -130,12 +131,12 @@ def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
     VolumeError
         If their attributes do not say how many objects there are.
     """
-    found = open_image(output).attributes
+    found, volume = open_image(output).attributes, output.parents[1]
     run, notes, objects = found["run"], [], found.get("objects")
     if objects is None:
         raise VolumeError(
             f"the attributes of {output} do not say any more how many objects there are; remove "
-            f"it, and make it again with `volseg label`"
+            f"it, and make it again: `{command('label', volume, name=output.name)}`"
         )
     if large := found.get("too_large_to_split"):
         notes.append(
@@ -145,10 +146,23 @@ def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
     if faint := found.get("below_min_probability"):
         notes.append(
             f"objects dropped because their mean probability is below "
-            f"{run.get('min_probability')}: {faint}; `volseg label --overwrite "
-            f"--min-probability 0` brings them back"
+            f"{run.get('min_probability')}: {faint}; to keep them: `{_keep_faint(output, run)}`"
         )
     return LabelReport(int(objects), threshold, seconds, tuple(notes))
+
+
+def _keep_faint(output: Path, run: Mapping[str, Any]) -> str:
+    """Write the command that finds objects by the same rules, but for the lowest mean."""
+    flags: list[object] = ["--threshold", f"{run['threshold_of_255'] / FULL_PROBABILITY:.6g}"]
+    if "seed_threshold_of_255" in run:
+        seed = run["seed_threshold_of_255"] / FULL_PROBABILITY
+        flags += ["--seed-threshold", f"{seed:.6g}"]
+    flags += ["--connectivity", run["connectivity"], "--min-size", run["min_size"]]
+    flags += ["--fill-holes"] if run.get("fill_holes") else []
+    for flag in ("split", "split_depth"):
+        flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
+    flags += ["--min-probability", 0, "--overwrite"]
+    return command("label", output.parents[1], *flags, name=output.name)
 
 
 def open_probabilities(volume: Path, name: str) -> Image:
@@ -166,7 +180,7 @@ def open_probabilities(volume: Path, name: str) -> Image:
     if not stated or not is_fraction(least) or "roi" not in run:
         raise VolumeError(
             f"the attributes of {image.path} do not say any more how it was made; remove it, and "
-            f"make it again with `volseg segment`"
+            f"make it again: `{command('segment', volume, name=name)}`"
         )
     return image
 
@@ -174,12 +188,13 @@ def open_probabilities(volume: Path, name: str) -> Image:
 def _open_complete(volume: Path, name: str) -> Image:
     path = probabilities_path(volume, name)
     if not path.exists():
-        raise VolumeError(f"{volume} has no probabilities/{name}; run `volseg segment` first")
+        first = command("segment", volume, name=name)
+        raise VolumeError(f"{volume} has no probabilities/{name}; run `{first}` first")
     image = open_image(path)
     if image.levels[0].dtype != np.uint8 or not {"run", "fingerprint"} <= set(image.attributes):
         raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
     if not image.attributes.get("complete"):
-        raise VolumeError(f"{path} is incomplete; finish it with `volseg segment`")
+        raise VolumeError(f"{path} is incomplete; run the command that began it again")
     return image
 
 
@@ -193,9 +208,10 @@ def open_centerlines(volume: Path, name: str) -> Image:
     """
     lines = f"{name}-centerline"
     if not probabilities_path(volume, lines).exists():
+        write = command("segment", volume, "--store-centerline", name=name)
         raise VolumeError(
             f"{volume} has no probabilities/{lines}, which --split centerline needs; write it "
-            "with `volseg segment --store-centerline`, or use --split distance"
+            f"with `{write}`, or use --split distance"
         )
     image, shape = _open_complete(volume, lines), open_image(volume).levels[0].shape
     if image.levels[0].shape != shape:

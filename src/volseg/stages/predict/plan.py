@@ -10,7 +10,7 @@ from typing import Any
 
 from volseg.defaults import DEVICE, NAME, PRECISION
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError, VolumeError
+from volseg.errors import ParameterError, VolumeError, command
 from volseg.geometry.grid import (
     Grid,
     full_roi,
@@ -232,7 +232,9 @@ def check_place(image: Image) -> None:
     if image.levels[0].path == path:
         raise VolumeError(
             f"{path} is a plain Zarr array, which has no place for results and no voxel size; make "
-            f"a volume of it: `volseg convert {path} VOLUME.zarr --voxel-size Z,Y,X`"
+            f"a volume of it: `"
+            + command("convert", path, "VOLUME.zarr", "--voxel-size", "Z,Y,X")
+            + "`"
         )
 
 

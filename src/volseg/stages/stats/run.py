@@ -18,7 +18,7 @@ from volseg.defaults import MEASURE, SURFACE
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import run_blocks, same_workers
-from volseg.errors import ParameterError, StorageError
+from volseg.errors import ParameterError, StorageError, command
 from volseg.geometry.grid import Block, roi_size
 from volseg.measures.object_table import ObjectSums, Scale, SingleObjects, merge_sums, object_table
 from volseg.measures.shape import too_large
@@ -178,7 +178,8 @@ def plan_measures(
             raw = None
             notes.append(
                 f"{image.path} holds {image.levels[0].dtype} and no histogram, so there are no "
-                f"intensity columns; convert it with `volseg convert` to get them"
+                f"intensity columns; `{command('convert', image.path, 'VOLUME.zarr')}` makes a "
+                f"volume that has them"
             )
     path = probabilities_path(image.path, name)
     probabilities = None

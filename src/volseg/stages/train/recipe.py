@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg import __version__
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, command
 from volseg.fields import read_fields
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
@@ -114,7 +114,7 @@ def save_recipe(
         data.append({**asdict(pair), **noted})
     comment = (
         f"volseg {__version__}: what this run was made with.\n"
-        f"volseg train --config {path.name} --output FOLDER repeats it."
+        f"{command('train', '--config', path.name, '--output', 'FOLDER')} repeats it."
     )
     content = {"recipe": asdict(config), "run": asdict(settings), "data": data}
     write_recipe(path, content, comment)

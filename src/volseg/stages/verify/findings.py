@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.errors import command
 from volseg.geometry.grid import Grid
 from volseg.storage.arrays import StoredArray, describe
 from volseg.types import Roi, Zyx
@@ -112,7 +113,7 @@ def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject
             f"{volume} as well"
         )
     models: dict[str, str] = {}
-    looks: dict[str, str] = {}
+    looks: dict[str, list[str]] = {}
     for subject in subjects:
         if subject.run and subject.run.get("averaged"):
             looks[subject.name] = averaging_flags(subject.run["averaged"])
@@ -120,26 +121,27 @@ def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject
         if subject.array in damaged and subject.run and isinstance(model, dict):
             models.setdefault(subject.name.removesuffix("-centerline"), str(model.get("name")))
     advice += [
-        f"{name}: volseg segment {volume} --name {name} --model {model}{looks.get(name, '')} "
-        f"--repair, with the other options that it was made with"
+        f"{name}: "
+        + command("segment", volume, "--model", model, *looks.get(name, ()), "--repair", name=name)
+        + ", with the other options that it was made with"
         for name, model in models.items()
     ]
     return advice
 
 
-def averaging_flags(averaged: Any) -> str:
-    """Put in flags what a run's probabilities are averages over; nothing if it cannot be told.
+def averaging_flags(averaged: Any) -> list[str]:
+    """List the flags of the averages that a run took; none if they are not on record.
 
     Examples
     --------
     >>> averaging_flags([True, False, "ortho"])
-    ' --tta --views ortho'
+    ['--tta', '--views', 'ortho']
     """
     if not isinstance(averaged, list) or len(averaged) != 3:
-        return ""
+        return []
     tta, rotations, views = averaged
-    flags = {" --tta": tta, " --rotations": rotations, " --views ortho": views == "ortho"}
-    return "".join(flag for flag, given in flags.items() if given)
+    flags = {"--tta": tta, "--rotations": rotations, "--views ortho": views == "ortho"}
+    return [word for flag, given in flags.items() if given for word in flag.split()]
 
 
 def first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[Zyx, int] | None:
