@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,48 +120,6 @@ class LabelReport:
     threshold: float
     seconds: float
     notes: tuple[str, ...] = ()
-
-
-def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
-    """Report on complete labels.
-
-    Raises
-    ------
-    VolumeError
-        If their attributes do not say how many objects there are.
-    """
-    found, volume = open_image(output).attributes, output.parents[1]
-    run, notes, objects = found["run"], [], found.get("objects")
-    if objects is None:
-        raise VolumeError(
-            f"the attributes of {output} do not say any more how many objects there are; remove "
-            f"it, and make it again: `{command('label', volume, name=output.name)}`"
-        )
-    if large := found.get("too_large_to_split"):
-        notes.append(
-            f"{large} objects were not split, because their bounding boxes hold more than "
-            f"{run.get('split_limit')} voxels"
-        )
-    if faint := found.get("below_min_probability"):
-        notes.append(
-            f"objects dropped because their mean probability is below "
-            f"{run.get('min_probability')}: {faint}; to keep them: `{_keep_faint(output, run)}`"
-        )
-    return LabelReport(int(objects), threshold, seconds, tuple(notes))
-
-
-def _keep_faint(output: Path, run: Mapping[str, Any]) -> str:
-    """Write the command that finds objects by the same rules, but for the lowest mean."""
-    flags: list[object] = ["--threshold", f"{run['threshold_of_255'] / FULL_PROBABILITY:.6g}"]
-    if "seed_threshold_of_255" in run:
-        seed = run["seed_threshold_of_255"] / FULL_PROBABILITY
-        flags += ["--seed-threshold", f"{seed:.6g}"]
-    flags += ["--connectivity", run["connectivity"], "--min-size", run["min_size"]]
-    flags += ["--fill-holes"] if run.get("fill_holes") else []
-    for flag in ("split", "split_depth"):
-        flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
-    flags += ["--min-probability", 0, "--overwrite"]
-    return command("label", output.parents[1], *flags, name=output.name)
 
 
 def open_probabilities(volume: Path, name: str) -> Image:

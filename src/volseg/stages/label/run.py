@@ -21,11 +21,11 @@ from volseg.objects.components import Pairs
 from volseg.objects.joining import Candidates, Numbering, label_type, number_objects
 from volseg.stages.label.holes import FindHoles, HoleFilling, begin_at
 from volseg.stages.label.output import coarse_levels, plan_output, record_key, tables
+from volseg.stages.label.report import report_on
 from volseg.stages.label.rules import (
     LabelOptions,
     LabelReport,
     open_centerlines,
-    report_on,
 )
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import (
