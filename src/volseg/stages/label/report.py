@@ -59,7 +59,7 @@ def _probability(level: int) -> float:
     Examples
     --------
     >>> _probability(128), _probability(100)
-    (0.5, 0.392)
+    (0.5, 0.39)
     """
     exact = level / FULL_PROBABILITY
     rounded = (round(exact, digits) for digits in range(1, 10))
