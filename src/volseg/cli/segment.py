@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 @name_option
 @roi_option
 @device_option
+@precision_option
 @engine_flags
 @block_option
 @sizes_option("--tile", "Evaluate smaller tiles where memory is short; this changes the result.")
