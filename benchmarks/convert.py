@@ -27,7 +27,8 @@ from zarr.codecs import ZstdCodec
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
-from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
 from volseg.storage.arrays import ArraySpec, create_array, fit_spec
 
 RAW = Path(__file__).parents[1] / "examples" / "crop" / "raw.tif"
@@ -80,6 +81,12 @@ def seconds(work: Callable[[], object], target: Path) -> tuple[float, float]:
     return taken
 
 
+def write_volseg(source: Path, target: Path) -> None:
+    """Convert by volseg."""
+    with plan_conversion(source, target, ConvertOptions(voxel_size=(5.0, 5.0, 5.0))) as plan:
+        convert(plan, NoProgress())
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -91,12 +98,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "raw.tif", Path(folder) / "target"
         spec = fit_spec(make_source(source, (z, y, x)), "uint8")
-        options = ConvertOptions(voxel_size=(5.0, 5.0, 5.0))
         contestants: dict[str, Callable[[], object]] = {
             "cp": lambda: shutil.copyfile(source, target),
             "tensorstore": lambda: write_tensorstore(source, target, spec),
             "zarr-python": lambda: write_zarr(source, target, spec),
-            "volseg": lambda: convert(source, target, options, NoProgress()),
+            "volseg": lambda: write_volseg(source, target),
         }
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
         for _ in range(arguments.repeats):

@@ -27,7 +27,7 @@ from skimage.metrics import adapted_rand_error, contingency_table, variation_of_
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
-from volseg.stages.evaluate.plan import EvaluateOptions
+from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.storage.arrays import fit_spec
 from volseg.storage.volumes import create_image, labels_path, open_image, register_label
@@ -67,7 +67,7 @@ def run(contestant: str, volume: Path, workers: int) -> dict[str, float]:
     begun = time.perf_counter()
     if contestant == "volseg":
         options = EvaluateOptions("truth", engine=EngineOptions(workers=workers))
-        found = evaluate(volume, options, NoProgress())
+        found = evaluate(plan_evaluation(volume, options), NoProgress())
         error, split, merge = found.rand.error, found.variation.split, found.variation.merge
     else:
         truth, predicted = (_read(volume, name) for name in ("truth", PREDICTION))

@@ -29,8 +29,10 @@ from volseg.engine.memory import keep_freed_memory
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
-from volseg.stages.label.run import LabelOptions, label
-from volseg.stages.stats.run import StatsOptions, stats
+from volseg.stages.label.plan import LabelOptions, plan_labels
+from volseg.stages.label.run import label
+from volseg.stages.stats.plan import StatsOptions, plan_stats
+from volseg.stages.stats.run import stats
 from volseg.storage.arrays import fit_spec
 from volseg.storage.tables import write_table
 from volseg.storage.volumes import (
@@ -83,10 +85,10 @@ def run(contestant: str, volume: Path, workers: int, *, measured: bool) -> dict[
         begun = time.perf_counter()
         if contestant == "volseg":
             options = LabelOptions(engine=EngineOptions(workers=workers))
-            objects = label(volume, NAME, options, NoProgress()).objects
+            objects = label(plan_labels(volume, NAME, options), NoProgress()).objects
             if measured:
                 basic = StatsOptions(engine=EngineOptions(workers=workers), measure="basic")
-                stats(volume, basic, NoProgress())
+                stats(plan_stats(volume, basic), NoProgress())
         else:
             source = open_image(probabilities_path(volume, NAME)).levels[0]
             mask = source[full_roi(source.shape)] >= 128

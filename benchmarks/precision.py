@@ -27,7 +27,8 @@ import torch
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
 from volseg.models.devices import multiplies_bfloat16
-from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
 from volseg.storage.volumes import open_image, probabilities_path
 from volseg.storage.weights import load_card
 from volseg.types import Probabilities
@@ -75,7 +76,9 @@ def main() -> None:
     truth = tifffile.imread(arguments.truth) > 0
     with tempfile.TemporaryDirectory() as folder:
         volume = Path(folder) / "vol.zarr"
-        convert(arguments.source, volume, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
+        size = ConvertOptions(voxel_size=(5.0, 5.0, 5.0))
+        with plan_conversion(arguments.source, volume, size) as plan:
+            convert(plan, NoProgress())
         for model in arguments.models:
             compare(volume, model, truth)
 

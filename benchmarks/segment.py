@@ -22,8 +22,10 @@ import tifffile
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.stages.convert.run import ConvertOptions, convert
-from volseg.stages.predict.plan import PredictOptions, choose_network, plan_prediction
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.predict.tasks import predictor_for
 from volseg.storage.volumes import scratch_path
@@ -44,9 +46,10 @@ def main() -> None:
         source, volume = Path(folder) / "noise.tif", Path(folder) / "noise.zarr"
         raw = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         tifffile.imwrite(source, raw)
-        convert(source, volume, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
+        with plan_conversion(source, volume, ConvertOptions(voxel_size=(5.0, 5.0, 5.0))) as plan:
+            convert(plan, NoProgress())
         plan = plan_prediction(volume, options)
-        predictor = predictor_for(choose_network(plan, options))
+        predictor = predictor_for(plan.choice)
         tile = tuple(a.tile for a in plan.handover.lattice.axes)
         inputs = np.random.default_rng(1).uniform(-1, 1, tile).astype(np.float32)
         predictor(inputs)
@@ -59,12 +62,12 @@ def main() -> None:
             shutil.rmtree(volume / "probabilities", ignore_errors=True)
             shutil.rmtree(scratch_path(volume), ignore_errors=True)
             begun = time.perf_counter()
-            predict(volume, options, NoProgress())
+            predict(plan, NoProgress())
             whole = time.perf_counter() - begun
             ratios.append(bare / whole)
             rates.append(plan.tiles * inputs.size / whole / 1e6)
     print(
-        f"{plan.tiles} tiles of {tile}, {plan.header['precision']} on {plan.header['device']}: "
+        f"{plan.tiles} tiles of {tile}, {plan.choice.precision} on {plan.choice.device}: "
         f"{statistics.median(ratios):.3f} of the bare network "
         f"({min(ratios):.3f}..{max(ratios):.3f}), {statistics.median(rates):.3f} Mvoxel/s of tiles"
     )

@@ -39,7 +39,8 @@ from skimage.measure import marching_cubes, mesh_surface_area, regionprops, regi
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import Grid, full_roi
-from volseg.stages.stats.run import StatsOptions, stats
+from volseg.stages.stats.plan import StatsOptions, plan_stats
+from volseg.stages.stats.run import stats
 from volseg.storage.arrays import StoredArray, fit_spec
 from volseg.storage.tables import write_table
 from volseg.storage.volumes import create_image, labels_path, open_image, register_label
@@ -136,7 +137,7 @@ def measure(contestant: str, volume: Path, workers: int) -> int:
     """Write a table of all objects; return how many there are."""
     if contestant in PEERS:
         options = StatsOptions(engine=EngineOptions(workers=workers), measure=contestant)
-        return stats(volume, options, NoProgress()).summary.objects
+        return stats(plan_stats(volume, options), NoProgress()).summary.objects
     source = open_image(labels_path(volume, NAME)).levels[0]
     labels = source[full_roi(source.shape)]
     columns = measure_in_memory(contestant, labels, open_image(volume).levels[0])

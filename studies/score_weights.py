@@ -25,11 +25,12 @@ from pathlib import Path
 
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
-from volseg.stages.convert.run import ConvertOptions, convert
-from volseg.stages.evaluate.plan import EvaluateOptions
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
+from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
-from volseg.stages.predict.plan import PredictOptions
-from volseg.stages.segment import SegmentOptions, segment
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.storage.weights import find_weights, load_card
 from volseg.types import VoxelSize
 
@@ -77,14 +78,17 @@ def score(
     volume = scratch / f"{Path(place.raw).parent.name}.zarr"
     if not volume.exists():
         given = ConvertOptions(voxel_size=place.voxel_size)
-        convert(str(data / place.raw), volume, given, NoProgress())
+        with plan_conversion(str(data / place.raw), volume, given) as plan:
+            convert(plan, NoProgress())
     name = load_card(model).name
     begun = time.monotonic()
     prediction = PredictOptions(model=model, name=name, roi=place.roi, overwrite=True)
-    segment(volume, SegmentOptions(prediction, min_probability=least), NoProgress())
+    segment(
+        plan_segmentation(volume, SegmentOptions(prediction, min_probability=least)), NoProgress()
+    )
     seconds = time.monotonic() - begun
     compared = EvaluateOptions(str(data / place.labels), name=name, roi=place.roi)
-    found = evaluate(volume, compared, NoProgress())
+    found = evaluate(plan_evaluation(volume, compared), NoProgress())
     best = found.curves.best_jaccard if found.curves else float("nan")
     return {
         "Jaccard": round(found.foreground.jaccard, 4),

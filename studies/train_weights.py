@@ -19,7 +19,8 @@ from typing import Any
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
 from volseg.models.registry import find_architecture
-from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, train
@@ -65,7 +66,10 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
-        convert(str(arguments.raw), volume, ConvertOptions(voxel_size=VOXEL_SIZE), NoProgress())
+        with plan_conversion(
+            str(arguments.raw), volume, ConvertOptions(voxel_size=VOXEL_SIZE)
+        ) as plan:
+            convert(plan, NoProgress())
         held = "24:,0:96,0:96" if rehearsal else f"{SLICES}:,:,:"
         pair = Pair(volume, str(arguments.labels), validation=held)
         for name, recipe in RECIPES.items():

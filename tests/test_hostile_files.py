@@ -11,8 +11,8 @@ import tifffile
 import torch
 
 from volseg.errors import ModelError, ParameterError, SourceError, VolumeError
-from volseg.sources.stack import open_stack
-from volseg.stages.label.rules import open_probabilities
+from volseg.sources.open import open_stack
+from volseg.stages.label.plan import open_probabilities
 from volseg.stages.train.recipe import load_recipe
 from volseg.storage.arrays import ArraySpec, create_array, open_array
 from volseg.storage.attributes import parse_json, write_group

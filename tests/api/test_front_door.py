@@ -14,9 +14,9 @@ import volseg
 from volseg.api import judging, making, training
 from volseg.cli import main
 from volseg.stages.evaluate.plan import EvaluateOptions
-from volseg.stages.label.rules import LabelOptions
-from volseg.stages.predict.plan import PredictOptions
-from volseg.stages.stats.run import StatsOptions
+from volseg.stages.label.plan import LabelOptions
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.stats.plan import StatsOptions
 from volseg.stages.verify.run import VerifyOptions
 
 OF_COMMANDS = {"as_json", "quiet", "verbose", "scratch"}
@@ -92,6 +92,4 @@ def test_stages_have_the_same_defaults(verb):
     options = keywords(VERBS[verb])
     for field in dataclasses.fields(STAGES[verb]):
         if field.name in options and field.default is not dataclasses.MISSING:
-            if (verb, field.name) in {("segment", "model"), ("segment", "views")}:
-                continue  # None chooses for the volume
             assert options[field.name] == field.default, field.name

@@ -63,7 +63,7 @@ def test_pieces_hold_every_share_of_every_wanted_voxel(handover):
         direct[handover.lattice.support(tile)] += 1
     for target in handover.targets():
         for source in handover.sources(target):
-            box = handover.piece(source, target)
+            box = handover.region(source, target)
             for tile in handover.tiles(source, target):
                 shared = intersect(handover.lattice.support(tile), box)
                 if shared is not None:

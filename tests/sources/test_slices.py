@@ -13,8 +13,9 @@ import tifffile
 
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError, VoxelSizeError
+from volseg.sources.open import open_stack
 from volseg.sources.slices import find_gaps, natural_key
-from volseg.sources.stack import check_finite, open_stack
+from volseg.sources.stack import check_finite
 from volseg.sources.voxel_size import settle_voxel_size
 
 

@@ -10,7 +10,7 @@ import tifffile
 
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError
-from volseg.sources.stack import open_stack
+from volseg.sources.open import open_stack
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

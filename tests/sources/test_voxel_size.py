@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from volseg.errors import VoxelSizeError
-from volseg.sources.stack import open_stack
+from volseg.sources.open import open_stack
 from volseg.sources.voxel_size import StatedSize, settle_voxel_size, size_from_ome
 
 RAW = np.zeros((5, 8, 9), np.uint8)

@@ -18,7 +18,8 @@ from toy_stacks import make_stack
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
 from volseg.geometry.grid import full_roi
-from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
 from volseg.stages.convert.target import replacing
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.volumes import open_image
@@ -30,7 +31,8 @@ def make(shape=(75, 130, 93), dtype="uint8"):
 
 
 def run(source, target, **options):
-    return convert(source, target, ConvertOptions(**options), NoProgress())
+    with plan_conversion(source, target, ConvertOptions(**options)) as plan:
+        return convert(plan, NoProgress())
 
 
 def read(array):
@@ -159,7 +161,7 @@ def test_where_a_link_points_to_is_replaced(tmp_path):
 
 def test_a_target_that_another_process_made_meanwhile_stays(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "s.tif", make())
-    monkeypatch.setattr("volseg.stages.convert.run.check_target", lambda target, overwrite: None)
+    monkeypatch.setattr("volseg.stages.convert.plan.check_target", lambda target, overwrite: None)
     run(tmp_path / "s.tif", tmp_path / "v.zarr")
     tifffile.imwrite(tmp_path / "t.tif", make((9, 20, 30)))
     with pytest.raises(ConflictError, match="made by another process in the meantime"):
@@ -245,7 +247,8 @@ def test_the_image_bears_the_name_of_the_volume(tmp_path):
 
 def test_a_dry_run_writes_nothing(tmp_path):
     tifffile.imwrite(tmp_path / "s.tif", make())
-    report = run(tmp_path / "s.tif", tmp_path / "v.zarr", dry_run=True)
+    with plan_conversion(tmp_path / "s.tif", tmp_path / "v.zarr", ConvertOptions()) as plan:
+        report = plan.report
     assert report.raw_bytes == 75 * 130 * 93
     assert nothing_but(tmp_path, "s.tif")
 

@@ -19,7 +19,7 @@ from volseg.errors import ParameterError, ShapeError, StorageError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.stages.evaluate import plan as evaluate_plan
 from volseg.stages.evaluate.output import write_results
-from volseg.stages.evaluate.plan import EvaluateOptions
+from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.storage.arrays import ArraySpec, create_array
 from volseg.storage.plots import can_draw
@@ -62,7 +62,7 @@ def write_volume(path, labels, **more):
 
 def run(volume, truth, workers=1, **more):
     options = EvaluateOptions(truth=str(truth), engine=EngineOptions(workers), **more)
-    return evaluate(volume, options, NoProgress())
+    return evaluate(plan_evaluation(volume, options), NoProgress())
 
 
 def scores(result):

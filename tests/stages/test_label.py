@@ -24,7 +24,8 @@ from volseg.stages.label import holes as label_holes
 from volseg.stages.label import rules as label_plan
 from volseg.stages.label import split_tasks as label_split_block
 from volseg.stages.label import tasks as label_block
-from volseg.stages.label.run import LabelOptions, label
+from volseg.stages.label.plan import LabelOptions, plan_labels
+from volseg.stages.label.run import label
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.volumes import (
@@ -97,7 +98,9 @@ def expected(probabilities, level=128, min_size=0, connectivity=26):
 )
 def test_equals_scipy_on_the_whole_for_any_blocks(tmp_path, probabilities, block, shard, workers):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    report = label(volume, NAME, options(block, workers, shard, min_size=30), NoProgress())
+    report = label(
+        plan_labels(volume, NAME, options(block, workers, shard, min_size=30)), NoProgress()
+    )
     want = expected(probabilities, 128, 30)
     np.testing.assert_array_equal(read(volume), want)
     assert report.objects == want.max() > 10
@@ -106,7 +109,7 @@ def test_equals_scipy_on_the_whole_for_any_blocks(tmp_path, probabilities, block
 
 def test_the_threshold_counts_as_foreground(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(threshold=180 / 255), NoProgress())
+    label(plan_labels(volume, NAME, options(threshold=180 / 255)), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities, 180))
 
 
@@ -118,7 +121,9 @@ def test_what_is_surely_background_is_never_foreground():
 @pytest.mark.parametrize("block", [(16, 32, 64), None])
 def test_fewer_neighbours_are_more_objects(tmp_path, probabilities, connectivity, block):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    found = label(volume, NAME, options(block, connectivity=connectivity), NoProgress())
+    found = label(
+        plan_labels(volume, NAME, options(block, connectivity=connectivity)), NoProgress()
+    )
     want = expected(probabilities, connectivity=connectivity)
     np.testing.assert_array_equal(read(volume), want)
     assert found.objects == want.max() > expected(probabilities).max()
@@ -131,7 +136,9 @@ def test_fewer_neighbours_are_more_objects(tmp_path, probabilities, connectivity
 @pytest.mark.parametrize("block", [(16, 32, 64), None])
 def test_an_object_needs_a_seed(tmp_path, probabilities, block):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(block, threshold=0.5, seed_threshold=0.7), NoProgress())
+    label(
+        plan_labels(volume, NAME, options(block, threshold=0.5, seed_threshold=0.7)), NoProgress()
+    )
     labels = expected(probabilities)
     kept = np.isin(labels, np.unique(labels[probabilities >= math.ceil(0.7 * 255)]))
     assert 0 < (labels[kept] > 0).sum() < (labels > 0).sum()
@@ -139,7 +146,7 @@ def test_an_object_needs_a_seed(tmp_path, probabilities, block):
     run = open_image(labels_path(volume, NAME)).attributes["run"]
     assert run["seed_threshold_of_255"] == 179
     with pytest.raises(ParameterError, match=r"at least the threshold of 0\.5, found 0\.4"):
-        label(volume, NAME, options(seed_threshold=0.4, overwrite=True), NoProgress())
+        label(plan_labels(volume, NAME, options(seed_threshold=0.4, overwrite=True)), NoProgress())
 
 
 @pytest.mark.parametrize("block", [(16, 64, 64), None])
@@ -148,7 +155,7 @@ def test_an_object_of_a_low_mean_probability_is_dropped(tmp_path, probabilities,
     said = {"model": {"threshold": 0.5, **({"min_probability": 0.6} if said_by == "model" else {})}}
     volume = write_volume(tmp_path / "vol.zarr", probabilities, **said)
     rules = {"min_probability": 0.6} if said_by == "user" else {}
-    report = label(volume, NAME, options(block, threshold=0.5, **rules), NoProgress())
+    report = label(plan_labels(volume, NAME, options(block, threshold=0.5, **rules)), NoProgress())
     labels = expected(probabilities)
     means = ndimage.mean(probabilities, labels, np.arange(1, labels.max() + 1))
     kept = np.isin(labels, 1 + np.flatnonzero(means >= 0.6 * 255))
@@ -160,12 +167,12 @@ def test_an_object_of_a_low_mean_probability_is_dropped(tmp_path, probabilities,
     attributes = open_image(labels_path(volume, NAME)).attributes
     assert attributes["run"]["min_probability"] == 0.6
     rest = options(block, threshold=0.5, min_probability=0, overwrite=True)
-    assert label(volume, NAME, rest, NoProgress()).notes == ()
+    assert label(plan_labels(volume, NAME, rest), NoProgress()).notes == ()
     np.testing.assert_array_equal(read(volume), labels)
     assert "min_probability" not in open_image(labels_path(volume, NAME)).attributes["run"]
     # what cannot drop anything is no rule
     none = options(block, threshold=0.7, min_probability=0.7, overwrite=True)
-    assert label(volume, NAME, none, NoProgress()).objects > 0
+    assert label(plan_labels(volume, NAME, none), NoProgress()).objects > 0
     assert "min_probability" not in open_image(labels_path(volume, NAME)).attributes["run"]
 
 
@@ -185,23 +192,23 @@ def test_a_lowest_mean_goes_with_all_other_rules(tmp_path, probabilities, block,
     # the smallest size also says how small a piece may be
     common = {"threshold": 0.5, "connectivity": 6, "min_size": 5, **rules}
     together = {"seed_threshold": 179 / 255, "min_probability": 0.6}
-    report = label(volume, NAME, options(block, **common, **together), NoProgress())
+    report = label(plan_labels(volume, NAME, options(block, **common, **together)), NoProgress())
     labels = read(volume)
     assert any(f"is below 0.6: {(wanted & ~kept).sum()};" in note for note in report.notes)
     rest = np.where(np.isin(found, every[kept]), probabilities, 0)
     alone = write_volume(tmp_path / "rest.zarr", rest)
-    label(alone, NAME, options(block, **common), NoProgress())
+    label(plan_labels(alone, NAME, options(block, **common)), NoProgress())
     np.testing.assert_array_equal(labels, read(alone))
 
 
 def test_labels_that_do_not_say_any_more_how_many_objects_there_are(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(None), NoProgress())
+    label(plan_labels(volume, NAME, options(None)), NoProgress())
     update_attributes(labels_path(volume, NAME), {"objects": None})
     with pytest.raises(VolumeError, match=r"how many objects there are; remove it, and make it"):
-        label(volume, NAME, options(None), NoProgress())
+        label(plan_labels(volume, NAME, options(None)), NoProgress())
     shutil.rmtree(labels_path(volume, NAME))
-    label(volume, NAME, options(None), NoProgress())
+    label(plan_labels(volume, NAME, options(None)), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
@@ -210,7 +217,7 @@ def test_a_lowest_probability_that_is_none_is_refused(tmp_path, probabilities, f
     model = {"threshold": 0.5, "min_probability": found}
     volume = write_volume(tmp_path / "vol.zarr", probabilities, model=model)
     with pytest.raises(VolumeError, match="do not say any more how it was made"):
-        label(volume, NAME, options(), NoProgress())
+        label(plan_labels(volume, NAME, options()), NoProgress())
     if type(found) in (float, int):
         with pytest.raises(ParameterError, match=f"must lie between 0 and 1, found {found}"):
             options(min_probability=found)
@@ -219,7 +226,7 @@ def test_a_lowest_probability_that_is_none_is_refused(tmp_path, probabilities, f
 def test_the_smallest_size_may_be_a_volume(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     # voxels of 125 nm³, so 3701 nm³ are more than 29 of them
-    label(volume, NAME, options((16, 64, 64), min_size_nm3=3701), NoProgress())
+    label(plan_labels(volume, NAME, options((16, 64, 64), min_size_nm3=3701)), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 30))
     run = open_image(labels_path(volume, NAME)).attributes["run"]
     assert run["min_size"] == 30
@@ -229,12 +236,12 @@ def test_the_smallest_size_may_be_a_volume(tmp_path, probabilities):
 def test_a_volume_needs_a_known_voxel_size(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities, voxel_size=None)
     with pytest.raises(ParameterError, match="voxel size is unknown, so 3701 nm³"):
-        label(volume, NAME, options((16, 64, 64), min_size_nm3=3701), NoProgress())
+        label(plan_labels(volume, NAME, options((16, 64, 64), min_size_nm3=3701)), NoProgress())
 
 
 def test_readers_find_labels_with_all_levels_and_where_they_come_from(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(), NoProgress())
+    label(plan_labels(volume, NAME, options()), NoProgress())
     image = open_image(labels_path(volume, NAME))
     assert len(image.levels) == len(open_image(volume).levels)
     for k in range(1, len(image.levels)):
@@ -253,16 +260,16 @@ def test_a_second_run_does_nothing_and_another_result_is_not_replaced_silently(
     tmp_path, probabilities, monkeypatch
 ):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    first = label(volume, NAME, options(), NoProgress())
+    first = label(plan_labels(volume, NAME, options()), NoProgress())
     table_path(volume, NAME).parent.mkdir()
     table_path(volume, NAME).write_bytes(b"of the first labels")
     with monkeypatch.context() as patch:
         patch.setattr(label_block, "find_components", None)
-        assert label(volume, NAME, options(), NoProgress()).objects == first.objects
+        assert label(plan_labels(volume, NAME, options()), NoProgress()).objects == first.objects
     with pytest.raises(ConflictError, match="min_size was 0, now 50"):
-        label(volume, NAME, options(min_size=50), NoProgress())
+        label(plan_labels(volume, NAME, options(min_size=50)), NoProgress())
     assert table_path(volume, NAME).exists()
-    label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
+    label(plan_labels(volume, NAME, options(min_size=50, overwrite=True)), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 50))
     assert not table_path(volume, NAME).exists()
     assert not (scratch_path(volume) / f"label-{NAME}").exists()
@@ -274,9 +281,9 @@ def test_labels_that_others_wrote_in_a_form_of_their_own_stay(tmp_path, probabil
     theirs["0"] = np.ones((2, 4, 4, 4), np.uint16)
     for _ in range(2):
         with pytest.raises(ConflictError, match="in the way and not of this run"):
-            label(volume, NAME, options(), NoProgress())
+            label(plan_labels(volume, NAME, options()), NoProgress())
         assert np.all(theirs["0"][:] == 1)
-    label(volume, NAME, options(overwrite=True), NoProgress())
+    label(plan_labels(volume, NAME, options(overwrite=True)), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
@@ -284,31 +291,34 @@ def test_nothing_is_overwritten_while_another_process_works_on_it(
     tmp_path, probabilities, monkeypatch
 ):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(), NoProgress())
+    label(plan_labels(volume, NAME, options()), NoProgress())
     files = {p: p.read_bytes() for p in volume.rglob("*") if p.is_file() and p.suffix != ".lock"}
     with monkeypatch.context() as patch:
         patch.setattr("volseg.storage.ledger._take", lambda file, kind: False)
         with pytest.raises(ConflictError, match="is working on this run now"):
-            label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
+            label(plan_labels(volume, NAME, options(min_size=50, overwrite=True)), NoProgress())
     assert {p: p.read_bytes() for p in files} == files
 
 
 def test_nothing_is_overwritten_before_there_are_workers(tmp_path, probabilities, monkeypatch):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(), NoProgress())
+    label(plan_labels(volume, NAME, options()), NoProgress())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     engine = EngineOptions(cluster=ClusterOptions(workers=1, gpus=1))
     with pytest.raises(ParameterError, match="found 0"):
-        label(volume, NAME, LabelOptions(min_size=50, engine=engine, overwrite=True), NoProgress())
+        label(
+            plan_labels(volume, NAME, LabelOptions(min_size=50, engine=engine, overwrite=True)),
+            NoProgress(),
+        )
     np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
 def test_of_labels_that_are_a_link_the_link_is_replaced(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    label(volume, NAME, options(), NoProgress())
+    label(plan_labels(volume, NAME, options()), NoProgress())
     first = labels_path(volume, NAME).rename(tmp_path / "elsewhere")
     labels_path(volume, NAME).symlink_to(first)
-    label(volume, NAME, options(min_size=50, overwrite=True), NoProgress())
+    label(plan_labels(volume, NAME, options(min_size=50, overwrite=True)), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities, 128, 50))
     kept = open_image(first).levels[0][full_roi(SHAPE)]
     np.testing.assert_array_equal(kept, expected(probabilities))
@@ -330,10 +340,10 @@ def test_after_a_failure_the_same_command_completes_it(
     with monkeypatch.context() as patch:
         patch.setattr(label_block, function, broken)
         with pytest.raises(BlockError, match="a cosmic ray"):
-            label(volume, NAME, options(), NoProgress())
+            label(plan_labels(volume, NAME, options()), NoProgress())
     output = labels_path(volume, NAME)
     assert not (output.exists() and open_image(output).attributes["complete"])
-    label(volume, NAME, options(), NoProgress())
+    label(plan_labels(volume, NAME, options()), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
@@ -342,20 +352,20 @@ def test_damaged_scratch_is_made_again(tmp_path, probabilities, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(label_block, "paint", None)
         with pytest.raises(BlockError):
-            label(volume, NAME, options(), NoProgress())
+            label(plan_labels(volume, NAME, options()), NoProgress())
     (scratch_path(volume) / f"label-{NAME}" / "1-1-1.runs").write_bytes(b"rubbish")
     with pytest.raises(BlockError, match="damaged"):
-        label(volume, NAME, options(), NoProgress())
-    label(volume, NAME, options(), NoProgress())
+        label(plan_labels(volume, NAME, options()), NoProgress())
+    label(plan_labels(volume, NAME, options()), NoProgress())
     np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
 def test_probabilities_must_be_there_complete_and_volsegs(tmp_path, probabilities):
     with pytest.raises(VolumeError, match="no probabilities/mitochondria"):
-        label(tmp_path, NAME, options(), NoProgress())
+        label(plan_labels(tmp_path, NAME, options()), NoProgress())
     volume = write_volume(tmp_path / "vol.zarr", probabilities, complete=False)
     with pytest.raises(VolumeError, match="incomplete"):
-        label(volume, NAME, options(), NoProgress())
+        label(plan_labels(volume, NAME, options()), NoProgress())
     with pytest.raises(ParameterError, match="above 0 and up to 1"):
         options(threshold=0.0)
 
@@ -384,7 +394,9 @@ def filled(labels):
 @pytest.mark.parametrize("block", [(16, 32, 64), None])
 def test_holes_are_filled_for_any_blocks(tmp_path, hollow, block):
     volume = write_volume(tmp_path / "vol.zarr", hollow)
-    report = label(volume, NAME, options(block, fill_holes=True, min_size=4), NoProgress())
+    report = label(
+        plan_labels(volume, NAME, options(block, fill_holes=True, min_size=4)), NoProgress()
+    )
     before = expected(hollow, 128, 4)
     want = filled(before)
     assert (want > 0).sum() > (before > 0).sum() + 100
@@ -406,7 +418,7 @@ def fail_at_call(module, function, number, volume, rules, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, function, broken)
         with pytest.raises(BlockError, match="a cosmic ray"):
-            label(volume, NAME, rules, NoProgress())
+            label(plan_labels(volume, NAME, rules), NoProgress())
 
 
 @pytest.mark.parametrize("function", ["find_background", "touched_within"])
@@ -416,7 +428,7 @@ def test_after_a_failure_among_holes_the_same_command_completes_it(
     volume = write_volume(tmp_path / "vol.zarr", hollow)
     rules = options((16, 64, 64), fill_holes=True)
     fail_at_call(label_holes, function, 7, volume, rules, monkeypatch)
-    label(volume, NAME, rules, NoProgress())
+    label(plan_labels(volume, NAME, rules), NoProgress())
     np.testing.assert_array_equal(read(volume), filled(expected(hollow)))
 
 
@@ -436,7 +448,7 @@ def parted(labels, splitter, lines=None):
 def test_objects_are_split_alike_for_any_blocks(tmp_path, hollow, block, method, fill):
     volume = write_volume(tmp_path / "vol.zarr", hollow)
     rules = {"min_size": 4, "fill_holes": fill, "split": method, "split_depth": 1.0}
-    report = label(volume, NAME, options(block, **rules), NoProgress())
+    report = label(plan_labels(volume, NAME, options(block, **rules)), NoProgress())
     before = expected(hollow, 128, 4)
     want = parted(filled(before) if fill else before, Splitter(method, depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
@@ -448,14 +460,14 @@ def test_objects_that_are_too_large_stay_whole(tmp_path, hollow, monkeypatch):
     volume = write_volume(tmp_path / "vol.zarr", hollow)
     monkeypatch.setattr(label_plan, "SPLIT_LIMIT", 5000)
     rules = options((16, 64, 64), split="distance", split_depth=1.0)
-    report = label(volume, NAME, rules, NoProgress())
+    report = label(plan_labels(volume, NAME, rules), NoProgress())
     before = expected(hollow)
     sizes = [before[box].size for box in ndimage.find_objects(before)]
     large = sum(size > 5000 for size in sizes)
     assert large > 0
     assert f"{large} objects were not split" in report.notes[0]
     assert "more than 5000 voxels" in report.notes[0]
-    assert label(volume, NAME, rules, NoProgress()).notes == report.notes
+    assert label(plan_labels(volume, NAME, rules), NoProgress()).notes == report.notes
 
 
 @pytest.mark.parametrize("block", [(16, 32, 64), None])
@@ -463,7 +475,7 @@ def test_each_centerline_is_an_object(tmp_path, hollow, block):
     volume = write_volume(tmp_path / "vol.zarr", hollow)
     rules = options(block, split="centerline")
     with pytest.raises(VolumeError, match="no probabilities/mitochondria-centerline"):
-        label(volume, NAME, rules, NoProgress())
+        label(plan_labels(volume, NAME, rules), NoProgress())
     lines = np.zeros(SHAPE, np.uint8)
     lines[::7, ::9] = np.where(np.random.default_rng(1).random(SHAPE[2]) < 0.8, 255, 0)
     output = probabilities_path(volume, f"{NAME}-centerline")
@@ -471,7 +483,7 @@ def test_each_centerline_is_an_object(tmp_path, hollow, block):
     attributes = {"complete": True, "fingerprint": "lines", "run": {}}
     image = create_image(output, spec, (5.0, 5.0, 5.0), attributes=attributes)
     image.levels[0].write(full_roi(SHAPE), lines)
-    report = label(volume, NAME, rules, NoProgress())
+    report = label(plan_labels(volume, NAME, rules), NoProgress())
     splitter, before = Splitter("centerline"), expected(hollow)
     want = parted(before, splitter, lines >= 128)
     np.testing.assert_array_equal(read(volume), want)
@@ -487,7 +499,7 @@ def test_nothing_beyond_the_region_is_filled_or_split(tmp_path, hollow, block):
     within[region] = hollow[region]
     volume = write_volume(tmp_path / "vol.zarr", within, roi=region)
     rules = {"min_size": 4, "fill_holes": True, "split": "distance", "split_depth": 1.0}
-    report = label(volume, NAME, options(block, **rules), NoProgress())
+    report = label(plan_labels(volume, NAME, options(block, **rules)), NoProgress())
     found = read(volume)
     outside = np.ones(SHAPE, bool)
     outside[region] = False
@@ -507,7 +519,7 @@ def test_after_a_failure_among_pieces_the_same_command_completes_it(
     volume = write_volume(tmp_path / "vol.zarr", hollow)
     rules = options((16, 64, 64), split="distance", split_depth=1.0)
     fail_at_call(label_split_block, function, 3, volume, rules, monkeypatch)
-    label(volume, NAME, rules, NoProgress())
+    label(plan_labels(volume, NAME, rules), NoProgress())
     want = parted(expected(hollow), Splitter("distance", depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
 
@@ -519,12 +531,12 @@ def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(label_block, "paint", None)
         with pytest.raises(BlockError):
-            label(volume, NAME, rules, NoProgress())
+            label(plan_labels(volume, NAME, rules), NoProgress())
     folder = scratch_path(volume) / f"label-{NAME}" / kind
     min(folder.rglob("*.runs")).write_bytes(b"rubbish")
     with pytest.raises(BlockError, match="damaged"):
-        label(volume, NAME, rules, NoProgress())
-    label(volume, NAME, rules, NoProgress())
+        label(plan_labels(volume, NAME, rules), NoProgress())
+    label(plan_labels(volume, NAME, rules), NoProgress())
     want = parted(filled(expected(hollow)), Splitter("distance", depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
 
@@ -534,13 +546,14 @@ import sys
 from pathlib import Path
 from volseg.engine.clusters import ClusterOptions
 from volseg.engine.options import EngineOptions
-from volseg.stages.label.run import LabelOptions, label
+from volseg.stages.label.plan import LabelOptions
+from volseg.stages.label.run import label
 from volseg.engine.progress import NoProgress
 
 options = LabelOptions(
     block=(8, 32, 32), shard=(8, 32, 32), min_size=30, engine=EngineOptions(workers=2)
 )
-label(Path(sys.argv[1]), "mitochondria", options, NoProgress())
+label(plan_labels(Path(sys.argv[1]), "mitochondria", options), NoProgress())
 """
 
 

@@ -44,7 +44,7 @@ def model(toy_model):
 @pytest.fixture(scope="module")
 def reference(raw, model, tmp_path_factory):
     volume = write_raw(tmp_path_factory.mktemp("reference") / "vol.zarr", raw)
-    report = predict(volume, exact_options(model), NoProgress())
+    report = predict(plan_prediction(volume, exact_options(model)), NoProgress())
     assert report.tiles == plan_prediction(volume, exact_options(model)).tiles
     return read_map(volume)
 
@@ -71,7 +71,7 @@ def fail_in_a_block(volume, model, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(predict_block.PredictTask, "_assemble", failing)
         with pytest.raises(BlockError, match="no space left"):
-            predict(volume, exact_options(model), NoProgress())
+            predict(plan_prediction(volume, exact_options(model)), NoProgress())
 
 
 def test_equals_a_plain_sliding_window(raw, model, reference, tmp_path):
@@ -85,16 +85,19 @@ def test_equals_a_plain_sliding_window(raw, model, reference, tmp_path):
 def test_tiles_may_be_smaller_where_memory_is_short(raw, model, tmp_path):
     raw, tile = raw[:12, :36, :30], (8, 16, 16)
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    predict(volume, exact_options(model), NoProgress())
+    predict(plan_prediction(volume, exact_options(model)), NoProgress())
     usual = read_map(volume)
     with pytest.raises(ConflictError, match="lattice was"):
-        predict(volume, exact_options(model, tile=tile), NoProgress())
-    predict(volume, exact_options(model, tile=tile, overwrite=True), NoProgress())
+        predict(plan_prediction(volume, exact_options(model, tile=tile)), NoProgress())
+    predict(plan_prediction(volume, exact_options(model, tile=tile, overwrite=True)), NoProgress())
     found = read_map(volume)
     assert abs(sliding_window(raw, model, volume, tile) * 255 - found).max() < 1
     assert (found != usual).any(), "tiles decide the result, so another one is refused"
     with pytest.raises(ParameterError, match=r"multiples of .4, 16, 16.*found --tile .8, 20, 16"):
-        predict(volume, exact_options(model, tile=(8, 20, 16), overwrite=True), NoProgress())
+        predict(
+            plan_prediction(volume, exact_options(model, tile=(8, 20, 16), overwrite=True)),
+            NoProgress(),
+        )
     assert (read_map(volume) == found).all()
 
 
@@ -111,7 +114,7 @@ def test_same_bytes_for_any_blocks_workers_and_chunks(
     raw, model, reference, tmp_path, block, workers, shard
 ):
     volume = write_raw(tmp_path / "vol.zarr", raw, shard=shard)
-    predict(volume, exact_options(model, block, workers), NoProgress())
+    predict(plan_prediction(volume, exact_options(model, block, workers)), NoProgress())
     assert (read_map(volume) == reference).all()
 
 
@@ -130,14 +133,14 @@ def test_each_tile_is_evaluated_exactly_once(raw, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(predict_block, "predictor_for", counting)
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    report = predict(volume, exact_options(model, workers=3), NoProgress())
+    report = predict(plan_prediction(volume, exact_options(model, workers=3)), NoProgress())
     planned = plan_prediction(volume, exact_options(model)).tiles
     assert len(calls) == len(set(calls)) == report.tiles == planned
 
 
 def test_a_roi_gives_the_same_voxels_and_zero_elsewhere(raw, model, reference, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    predict(volume, exact_options(model, roi="3:13,10:41,:50"), NoProgress())
+    predict(plan_prediction(volume, exact_options(model, roi="3:13,10:41,:50")), NoProgress())
     expected = np.zeros_like(reference)
     box = (slice(3, 13), slice(10, 41), slice(0, 50))
     expected[box] = reference[box]
@@ -146,11 +149,13 @@ def test_a_roi_gives_the_same_voxels_and_zero_elsewhere(raw, model, reference, t
 
 def test_a_second_run_evaluates_nothing_and_another_model_is_refused(raw, model, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    predict(volume, exact_options(model), NoProgress())
-    assert predict(volume, exact_options(model), NoProgress()).tiles == 0
+    predict(plan_prediction(volume, exact_options(model)), NoProgress())
+    assert predict(plan_prediction(volume, exact_options(model)), NoProgress()).tiles == 0
     with pytest.raises(ConflictError, match="roi was"):
-        predict(volume, exact_options(model, roi="0:8,:,:"), NoProgress())
-    report = predict(volume, exact_options(model, roi="0:8,:,:", overwrite=True), NoProgress())
+        predict(plan_prediction(volume, exact_options(model, roi="0:8,:,:")), NoProgress())
+    report = predict(
+        plan_prediction(volume, exact_options(model, roi="0:8,:,:", overwrite=True)), NoProgress()
+    )
     assert report.tiles > 0
 
 
@@ -160,7 +165,7 @@ def test_a_failed_block_is_reported_and_only_the_missing_is_done_again(
     volume = write_raw(tmp_path / "vol.zarr", raw)
     fail_in_a_block(volume, model, monkeypatch)
     assert open_image(probabilities_path(volume, "mitochondria")).attributes["complete"] is False
-    report = predict(volume, exact_options(model), NoProgress())
+    report = predict(plan_prediction(volume, exact_options(model)), NoProgress())
     assert report.tiles == 0, "the pieces were still there"
     assert (read_map(volume) == reference).all()
 
@@ -171,7 +176,7 @@ def test_lost_pieces_are_evaluated_again_and_no_more(raw, model, reference, tmp_
     for piece in (volume / ".volseg").glob("predict-*/to-1-1-1/*"):
         piece.unlink()
     total = plan_prediction(volume, exact_options(model)).tiles
-    assert 0 < predict(volume, exact_options(model), NoProgress()).tiles < total
+    assert 0 < predict(plan_prediction(volume, exact_options(model)), NoProgress()).tiles < total
     assert (read_map(volume) == reference).all()
 
 
@@ -181,14 +186,14 @@ def test_what_was_removed_is_made_again_whatever_is_on_record(
 ):
     volume = write_raw(tmp_path / "vol.zarr", raw)
     if when == "complete":
-        predict(volume, exact_options(model), NoProgress())
+        predict(plan_prediction(volume, exact_options(model)), NoProgress())
     else:
         monkeypatch.setattr("volseg.stages.predict.run.build_pyramid", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            predict(volume, exact_options(model), NoProgress())
+            predict(plan_prediction(volume, exact_options(model)), NoProgress())
         monkeypatch.undo()
     shutil.rmtree(probabilities_path(volume, "mitochondria"))
-    assert predict(volume, exact_options(model), NoProgress()).tiles > 0
+    assert predict(plan_prediction(volume, exact_options(model)), NoProgress()).tiles > 0
     assert (read_map(volume) == reference).all()
 
 
@@ -202,7 +207,7 @@ def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
         lambda *_, **__: update_attributes(output, {"mark": "of another run"}),
     )
     with pytest.raises(ConflictError, match="begun anew while it was written"):
-        predict(volume, exact_options(model), NoProgress())
+        predict(plan_prediction(volume, exact_options(model)), NoProgress())
     assert open_image(output).attributes["complete"] is False
 
 
@@ -211,7 +216,10 @@ def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeyp
         predict_block, "predictor_for", lambda *_: lambda tile: np.full_like(tile, np.nan)
     )
     with pytest.raises(BlockError, match="not finite"):
-        predict(write_raw(tmp_path / "vol.zarr", raw), exact_options(model), NoProgress())
+        predict(
+            plan_prediction(write_raw(tmp_path / "vol.zarr", raw), exact_options(model)),
+            NoProgress(),
+        )
 
 
 @pytest.mark.parametrize(("device", "needed"), [("cuda", predict_block.Evaluate), ("cpu", None)])
@@ -227,7 +235,7 @@ def test_evaluating_tiles_is_all_that_needs_a_gpu(
         exact_options(model, device=device), engine=EngineOptions(scheduler="tcp://host:8786")
     )
     with pytest.raises(WorkError, match=f"needed is {needed}"):
-        predict(volume, asked, NoProgress())
+        predict(plan_prediction(volume, asked), NoProgress())
 
 
 def test_another_voxel_size_is_resampled_on_the_fly(model, tmp_path):
@@ -236,7 +244,7 @@ def test_another_voxel_size_is_resampled_on_the_fly(model, tmp_path):
     fine = write_raw(tmp_path / "fine.zarr", smooth, voxel_size=(2.5, 2.5, 2.5))
     coarse = write_raw(tmp_path / "coarse.zarr", reduce_mean(smooth, (2, 2, 2)))
     for volume in (fine, coarse):
-        predict(volume, exact_options(model), NoProgress())
+        predict(plan_prediction(volume, exact_options(model)), NoProgress())
     small = open_image(probabilities_path(coarse, "mitochondria")).levels[0][0:20, 0:48, 0:48]
     large = open_image(probabilities_path(fine, "mitochondria")).levels[0][0:40, 0:96, 0:96]
     assert large.shape == (40, 96, 96)

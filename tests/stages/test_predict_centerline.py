@@ -19,7 +19,7 @@ from volseg.engine.run import same_workers
 from volseg.errors import BlockError, ConflictError, ModelError
 from volseg.geometry.grid import full_roi
 from volseg.models.emnet import EMNet
-from volseg.stages.label.rules import open_centerlines
+from volseg.stages.label.plan import open_centerlines
 from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.outputs import note_untaught
 from volseg.stages.predict.plan import plan_prediction
@@ -71,7 +71,7 @@ def files(volume, name):
 def reference(raw, model, tmp_path_factory):
     """The files of both images, from one block."""
     volume = write_raw(tmp_path_factory.mktemp("reference") / "vol.zarr", raw)
-    predict(volume, options(model, SHAPE, 1), NoProgress())
+    predict(plan_prediction(volume, options(model, SHAPE, 1)), NoProgress())
     return volume
 
 
@@ -107,7 +107,7 @@ def sliding_windows(raw, model, volume, averaged):
 def test_both_maps_equal_a_plain_sliding_window(raw, model, tmp_path, shape, averaged):
     raw = raw[full_roi(shape)]
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    predict(volume, options(model, **averaged), NoProgress())
+    predict(plan_prediction(volume, options(model, **averaged)), NoProgress())
     plain = sliding_windows(raw, model, volume, averaged)
     for name, expected in zip((NAME, LINES), plain, strict=True):
         assert expected.std() > 0.02, "a constant would prove nothing"
@@ -123,15 +123,15 @@ def test_both_are_the_same_for_any_blocks_workers_and_chunks(
     raw, model, reference, tmp_path, block, workers, shard
 ):
     volume = write_raw(tmp_path / "vol.zarr", raw, shard)
-    predict(volume, options(model, block, workers, shard=shard), NoProgress())
+    predict(plan_prediction(volume, options(model, block, workers, shard=shard)), NoProgress())
     for name in (NAME, LINES):
         np.testing.assert_array_equal(read_map(volume, name), read_map(reference, name))
 
 
 def test_the_mask_has_the_same_files_whether_or_not_centerlines_are_stored(raw, model, tmp_path):
     plain, both = (write_raw(tmp_path / f"{k}.zarr", raw) for k in range(2))
-    predict(plain, options(model, store_centerline=False), NoProgress())
-    predict(both, options(model), NoProgress())
+    predict(plan_prediction(plain, options(model, store_centerline=False)), NoProgress())
+    predict(plan_prediction(both, options(model)), NoProgress())
     assert files(plain, NAME) == files(both, NAME)
     assert not probabilities_path(plain, LINES).exists()
 
@@ -156,23 +156,25 @@ def test_each_tile_is_evaluated_once_for_both(model, volume, monkeypatch):
         return real(self, x)
 
     monkeypatch.setattr(EMNet, "features", counting)
-    report = predict(volume, options(model), NoProgress())
+    report = predict(plan_prediction(volume, options(model)), NoProgress())
     assert len(calls) == report.tiles == plan_prediction(volume, options(model)).tiles
 
 
 def test_centerlines_of_a_complete_mask_are_added_and_the_mask_is_left_alone(
     model, volume, reference
 ):
-    predict(volume, options(model, store_centerline=False), NoProgress())
+    predict(plan_prediction(volume, options(model, store_centerline=False)), NoProgress())
     before = files(volume, NAME)
     changed = {p: p.stat().st_mtime_ns for p in probabilities_path(volume, NAME).rglob("*")}
     tiles = plan_prediction(volume, options(model)).tiles
-    assert predict(volume, options(model), NoProgress()).tiles == tiles
+    assert predict(plan_prediction(volume, options(model)), NoProgress()).tiles == tiles
     assert {p: p.stat().st_mtime_ns for p in changed} == changed
     assert files(volume, NAME) == before
     np.testing.assert_array_equal(read_map(volume, LINES), read_map(reference, LINES))
     for again in (True, False):
-        report = predict(volume, options(model, store_centerline=again), NoProgress())
+        report = predict(
+            plan_prediction(volume, options(model, store_centerline=again)), NoProgress()
+        )
         assert (report.tiles, report.resumed) == (0, True)
     assert open_centerlines(volume, NAME).attributes["complete"]
 
@@ -182,7 +184,7 @@ def test_after_a_failure_between_both_writes_the_same_command_completes_them(
     model, volume, reference, monkeypatch, first
 ):
     if first:
-        predict(volume, options(model, store_centerline=False), NoProgress())
+        predict(plan_prediction(volume, options(model, store_centerline=False)), NoProgress())
     real, calls = predict_block.to_probabilities, []
 
     def broken(shares):
@@ -195,9 +197,9 @@ def test_after_a_failure_between_both_writes_the_same_command_completes_them(
     with monkeypatch.context() as patch:
         patch.setattr(predict_block, "to_probabilities", broken)
         with pytest.raises(BlockError, match="no space left"):
-            predict(volume, options(model, workers=1), NoProgress())
+            predict(plan_prediction(volume, options(model, workers=1)), NoProgress())
     assert not open_image(probabilities_path(volume, LINES)).attributes["complete"]
-    report = predict(volume, options(model), NoProgress())
+    report = predict(plan_prediction(volume, options(model)), NoProgress())
     assert (report.tiles, report.resumed) == (0, True), "the pieces were still there"
     for name in (NAME, LINES):
         np.testing.assert_array_equal(read_map(volume, name), read_map(reference, name))
@@ -209,40 +211,43 @@ def interrupt(volume, chosen, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(predict_block, "to_probabilities", None)
         with pytest.raises(BlockError):
-            predict(volume, chosen, NoProgress())
+            predict(plan_prediction(volume, chosen), NoProgress())
 
 
 @pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_interrupted_run_is_not_finished_as_another(model, volume, monkeypatch, stored):
     interrupt(volume, options(model, store_centerline=stored), monkeypatch)
     with pytest.raises(ConflictError, match="centerline was"):
-        predict(volume, options(model, store_centerline=not stored), NoProgress())
+        predict(plan_prediction(volume, options(model, store_centerline=not stored)), NoProgress())
     other = options(model, store_centerline=not stored, overwrite=True)
-    assert predict(volume, other, NoProgress()).tiles > 0
+    assert predict(plan_prediction(volume, other), NoProgress()).tiles > 0
     assert probabilities_path(volume, LINES).exists() is not stored
 
 
 def test_centerlines_never_outlive_their_mask(model, volume, monkeypatch):
-    predict(volume, options(model), NoProgress())
+    predict(plan_prediction(volume, options(model)), NoProgress())
     with pytest.raises(ConflictError, match="roi was"):
-        predict(volume, options(model, roi="0:8,:,:"), NoProgress())
+        predict(plan_prediction(volume, options(model, roi="0:8,:,:")), NoProgress())
     plain = {"roi": "0:8,:,:", "store_centerline": False, "overwrite": True}
-    predict(volume, options(model, **plain), NoProgress())
+    predict(plan_prediction(volume, options(model, **plain)), NoProgress())
     assert not probabilities_path(volume, LINES).exists()
     part = options(model, roi="0:8,:,:")
     interrupt(volume, part, monkeypatch)
-    predict(volume, options(model, store_centerline=False, overwrite=True), NoProgress())
+    predict(
+        plan_prediction(volume, options(model, store_centerline=False, overwrite=True)),
+        NoProgress(),
+    )
     left = (volume / ".volseg").glob(f"*{LINES}*")
     assert not [p for p in left if p.suffix != ".lock"], "a lock stays, for others wait at it"
 
 
 def test_a_mask_of_such_a_name_is_nobodys_centerlines(model, volume):
     named = options(model, name=LINES, store_centerline=False)
-    predict(volume, named, NoProgress())
+    predict(plan_prediction(volume, named), NoProgress())
     before = files(volume, LINES)
     with pytest.raises(ConflictError, match="output was None, now 'centerline'"):
-        predict(volume, options(model), NoProgress())
-    predict(volume, options(model, store_centerline=False), NoProgress())
+        predict(plan_prediction(volume, options(model)), NoProgress())
+    predict(plan_prediction(volume, options(model, store_centerline=False)), NoProgress())
     assert files(volume, LINES) == before
 
 
@@ -261,7 +266,7 @@ def test_networks_without_centerlines_are_refused_and_those_with_are_named(
     network = EMNet(8, centerline=False)
     save_weights(path, network.state_dict(), card_content(toy_model, architecture="emnet-single"))
     with pytest.raises(ModelError, match=r"emnet-single give no centerlines.* emnet, emnet-paper"):
-        predict(volume, options(str(path)), NoProgress())
+        predict(plan_prediction(volume, options(str(path))), NoProgress())
     assert not (volume / "probabilities").exists()
 
 

@@ -66,14 +66,17 @@ def test_equals_a_plain_sliding_window_for_any_blocks(case, raw, tmp_path):
     model = write_network(tmp_path, name, tile, overlap, 8 if name == "emnet" else 4)
     raw = raw[:, :44, :40] if averaged else raw  # each tile takes eight times as long
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    predict(volume, exact_options(model, **averaged), NoProgress())
+    predict(plan_prediction(volume, exact_options(model, **averaged)), NoProgress())
     found = read_map(volume)
     lattice = plan_prediction(volume, exact_options(model, **averaged)).handover.lattice
     fitted = tuple(a.tile for a in lattice.axes)
     plain = sliding_window(raw, model, volume, fitted, overlap, **averaged)
     assert plain.std() > 0.02, "a constant would prove nothing"
     assert abs(plain * 255 - found).max() < 0.5 + 8 * 255 / FULL
-    predict(volume, exact_options(model, (16, 64, 96), 2, overwrite=True, **averaged), NoProgress())
+    predict(
+        plan_prediction(volume, exact_options(model, (16, 64, 96), 2, overwrite=True, **averaged)),
+        NoProgress(),
+    )
     np.testing.assert_array_equal(read_map(volume), found)
 
 
@@ -81,7 +84,7 @@ def test_orthogonal_views_average_slices_along_all_axes(raw, tmp_path):
     model = write_network(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16))
     volume = write_raw(tmp_path / "vol.zarr", raw)
     ortho = exact_options(model, views="ortho")
-    predict(volume, ortho, NoProgress())
+    predict(plan_prediction(volume, ortho), NoProgress())
     lattice = plan_prediction(volume, ortho).handover.lattice
     assert {a.overlap for a in lattice.axes} == {16}
     fitted = tuple(a.tile for a in lattice.axes)
@@ -128,7 +131,7 @@ def test_a_network_of_slices_takes_those_that_there_are(raw, tmp_path):
     thick = write_raw(tmp_path / "thick.zarr", raw, voxel_size=(50.0, 5.0, 5.0))
     assert plan_prediction(thick, exact_options(model)).notes == ()
     for volume in (cubic, thick):
-        predict(volume, exact_options(model), NoProgress())
+        predict(plan_prediction(volume, exact_options(model)), NoProgress())
     np.testing.assert_array_equal(read_map(cubic), read_map(thick))
     halves = write_raw(tmp_path / "halves.zarr", raw, voxel_size=(2.5, 2.5, 2.5))
     axes = plan_prediction(halves, exact_options(model, views="ortho")).handover.lattice.axes

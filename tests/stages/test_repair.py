@@ -13,8 +13,9 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError
 from volseg.stages.label import tasks as label_block
-from volseg.stages.predict.plan import PredictOptions, plan_prediction
-from volseg.stages.segment import SegmentOptions, segment
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.volumes import open_image
 
@@ -77,9 +78,9 @@ def tiles_for(volume: Path, options: SegmentOptions, *targets) -> int:
 
 
 def test_intact_results_are_left_alone(volume, options):
-    segment(volume, options(), NoProgress())
+    segment(plan_segmentation(volume, options()), NoProgress())
     before = digest(volume)
-    report = segment(volume, options(repair=True), NoProgress())
+    report = segment(plan_segmentation(volume, options(repair=True)), NoProgress())
     assert report.mended == ()
     assert report.predict.tiles == 0
     assert digest(volume) == before
@@ -87,11 +88,11 @@ def test_intact_results_are_left_alone(volume, options):
 
 @pytest.mark.parametrize("harm", [cut_off, FLIP, Path.unlink])
 def test_a_block_of_probabilities_is_made_again_from_its_own_tiles(volume, options, harm):
-    segment(volume, options(), NoProgress())
+    segment(plan_segmentation(volume, options()), NoProgress())
     before = digest(volume)
     harm(volume / PROBABILITIES / "0/c/1/0/1")
     assert not verify(volume, VerifyOptions(sample=0), NoProgress()).ok
-    report = segment(volume, options(repair=True), NoProgress())
+    report = segment(plan_segmentation(volume, options(repair=True)), NoProgress())
     (mended,) = report.mended
     assert [b.index for b in mended.blocks] == [(1, 0, 1)]
     total = plan_prediction(volume, options().predict).tiles
@@ -102,7 +103,7 @@ def test_a_block_of_probabilities_is_made_again_from_its_own_tiles(volume, optio
 @pytest.mark.parametrize("rules", [{}, {"split": "distance", "fill_holes": True}])
 @pytest.mark.parametrize("harm", [cut_off, FLIP])
 def test_a_block_of_labels_is_painted_again_and_no_other(volume, options, harm, rules, monkeypatch):
-    segment(volume, options(**rules), NoProgress())
+    segment(plan_segmentation(volume, options(**rules)), NoProgress())
     before = digest(volume)
     harm(volume / LABELS / "0/c/2/1/0")
     painted, original = [], label_block.WriteBlock.__call__
@@ -111,7 +112,7 @@ def test_a_block_of_labels_is_painted_again_and_no_other(volume, options, harm, 
         "__call__",
         lambda self, item: painted.append(item.block.index) or original(self, item),
     )
-    report = segment(volume, options(repair=True, **rules), NoProgress())
+    report = segment(plan_segmentation(volume, options(repair=True, **rules)), NoProgress())
     assert report.predict.tiles == 0
     assert painted == [(2, 1, 0)]
     assert "labels/mitochondria: 1 damaged file(s); made again: block 2,1,0" in str(
@@ -122,12 +123,12 @@ def test_a_block_of_labels_is_painted_again_and_no_other(volume, options, harm, 
 
 @pytest.mark.parametrize("array", [PROBABILITIES, LABELS])
 def test_a_damaged_level_of_a_pyramid_is_built_again(volume, options, array):
-    segment(volume, options(), NoProgress())
+    segment(plan_segmentation(volume, options()), NoProgress())
     before = digest(volume)
     for path in (volume / array / "1/c").rglob("0"):
         if path.is_file():
             cut_off(path)
-    report = segment(volume, options(repair=True), NoProgress())
+    report = segment(plan_segmentation(volume, options(repair=True)), NoProgress())
     assert report.predict.tiles == 0
     assert [m.array for m in report.mended] == [array]
     assert digest(volume) == before
@@ -137,37 +138,39 @@ def test_a_damaged_level_of_a_pyramid_is_built_again(volume, options, array):
 @pytest.mark.parametrize("damaged", [PROBABILITIES, LINES])
 def test_mask_and_centerlines_are_repaired_whichever_is_damaged(volume, options, damaged, together):
     if not together:
-        segment(volume, options(), NoProgress())
-    segment(volume, options(store_centerline=True), NoProgress())
+        segment(plan_segmentation(volume, options()), NoProgress())
+    segment(plan_segmentation(volume, options(store_centerline=True)), NoProgress())
     before = digest(volume)
     cut_off(volume / damaged / "0/c/0/0/0")
     cut_off(volume / damaged / "0/c/2/2/1")
     asked = options(repair=True, store_centerline=True)
-    report = segment(volume, asked, NoProgress())
+    report = segment(plan_segmentation(volume, asked), NoProgress())
     assert [m.array for m in report.mended] == [damaged]
     assert report.predict.tiles == tiles_for(volume, asked, (0, 0, 0), (2, 2, 1))
     assert digest(volume) == before
 
 
 def test_other_options_are_refused_and_nothing_is_changed(volume, options):
-    segment(volume, options(), NoProgress())
+    segment(plan_segmentation(volume, options()), NoProgress())
     cut_off(volume / PROBABILITIES / "0/c/1/0/1")
     before = digest(volume)
     with pytest.raises(ConflictError, match="roi was"):
-        segment(volume, options(repair=True, roi="0:8,:,:"), NoProgress())
+        segment(plan_segmentation(volume, options(repair=True, roi="0:8,:,:")), NoProgress())
     with pytest.raises(ParameterError, match="without --store-centerline"):
-        segment(volume, options(repair=True, store_centerline=True), NoProgress())
+        segment(
+            plan_segmentation(volume, options(repair=True, store_centerline=True)), NoProgress()
+        )
     assert digest(volume) == before
 
 
 def test_a_run_that_is_killed_while_it_repairs_is_resumed(volume, options, monkeypatch):
-    segment(volume, options(), NoProgress())
+    segment(plan_segmentation(volume, options()), NoProgress())
     before = digest(volume)
     cut_off(volume / PROBABILITIES / "0/c/1/0/1")
     with monkeypatch.context() as patch:
         patch.setattr("volseg.stages.segment.predict", None)
         with pytest.raises(TypeError):
-            segment(volume, options(repair=True), NoProgress())
+            segment(plan_segmentation(volume, options(repair=True)), NoProgress())
     assert not open_image(volume / PROBABILITIES).attributes["complete"]
-    assert segment(volume, options(), NoProgress()).predict.tiles > 0
+    assert segment(plan_segmentation(volume, options()), NoProgress()).predict.tiles > 0
     assert digest(volume) == before

@@ -21,9 +21,11 @@ from volseg.errors import ConflictError, ModelError, ParameterError, StorageErro
 from volseg.geometry.grid import full_roi
 from volseg.objects.splitting import Splitter
 from volseg.sources.labels import open_labels
-from volseg.stages.convert.run import ConvertOptions, convert
-from volseg.stages.predict.plan import PredictOptions
-from volseg.stages.segment import UNCOUNTED, SegmentOptions, estimate, segment
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
+from volseg.stages.estimate import UNCOUNTED, estimate
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import update_attributes
@@ -47,7 +49,8 @@ def source(tmp_path_factory):
 @pytest.fixture
 def volume(source, tmp_path):
     path = tmp_path / "vol.zarr"
-    convert(source, path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
+    with plan_conversion(source, path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0))) as plan:
+        convert(plan, NoProgress())
     return path
 
 
@@ -73,8 +76,11 @@ def read(path):
 def reference(source, toy_model, tmp_path_factory):
     """Both results, from one block and one worker."""
     path = tmp_path_factory.mktemp("reference") / "vol.zarr"
-    convert(source, path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
-    segment(path, options(toy_model, (20, 70, 60), 1, None, min_size=4), NoProgress())
+    with plan_conversion(source, path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0))) as plan:
+        convert(plan, NoProgress())
+    segment(
+        plan_segmentation(path, options(toy_model, (20, 70, 60), 1, None, min_size=4)), NoProgress()
+    )
     return read(probabilities_path(path, NAME)), read(labels_path(path, NAME))
 
 
@@ -85,7 +91,10 @@ def reference(source, toy_model, tmp_path_factory):
 def test_both_results_are_the_same_for_any_blocks_workers_and_chunks(
     volume, toy_model, reference, block, workers, shard
 ):
-    report = segment(volume, options(toy_model, block, workers, shard, min_size=4), NoProgress())
+    report = segment(
+        plan_segmentation(volume, options(toy_model, block, workers, shard, min_size=4)),
+        NoProgress(),
+    )
     np.testing.assert_array_equal(read(probabilities_path(volume, NAME)), reference[0])
     np.testing.assert_array_equal(read(labels_path(volume, NAME)), reference[1])
     assert report.label.objects == reference[1].max() > 1
@@ -97,7 +106,7 @@ def test_objects_that_the_model_is_unsure_of_are_dropped(volume, toy_model, refe
     sure = tmp_path / "sure.safetensors"
     content = card_content(toy_model, min_probability=least)
     save_weights(sure, load_weights(toy_model, load_card(toy_model)), content)
-    report = segment(volume, options(sure, min_size=4), NoProgress())
+    report = segment(plan_segmentation(volume, options(sure, min_size=4)), NoProgress())
     np.testing.assert_array_equal(read(probabilities_path(volume, NAME)), reference[0])
     kept = 1 + np.flatnonzero(means >= least * 255)
     assert 0 < report.label.objects == len(kept) < len(means)
@@ -105,7 +114,7 @@ def test_objects_that_the_model_is_unsure_of_are_dropped(volume, toy_model, refe
     np.testing.assert_array_equal(found > 0, np.isin(reference[1], kept))
     assert f": {len(means) - len(kept)};" in report.label.notes[0]
     everything = options(sure, min_size=4, min_probability=0, overwrite=True)
-    assert segment(volume, everything, NoProgress()).predict.tiles == 0
+    assert segment(plan_segmentation(volume, everything), NoProgress()).predict.tiles == 0
     np.testing.assert_array_equal(read(labels_path(volume, NAME)), reference[1])
 
 
@@ -120,7 +129,7 @@ def test_labels_are_the_components_of_the_probabilities(reference):
 
 
 def test_both_results_have_pyramids_and_provenance(volume, toy_model):
-    segment(volume, options(toy_model), NoProgress())
+    segment(plan_segmentation(volume, options(toy_model)), NoProgress())
     for path in (probabilities_path(volume, NAME), labels_path(volume, NAME)):
         image = open_image(path)
         assert [a.shape for a in image.levels] == [a.shape for a in open_image(volume).levels]
@@ -134,16 +143,20 @@ def test_both_results_have_pyramids_and_provenance(volume, toy_model):
 
 
 def test_another_threshold_labels_again_and_predicts_nothing(volume, toy_model):
-    segment(volume, options(toy_model), NoProgress())
+    segment(plan_segmentation(volume, options(toy_model)), NoProgress())
     with pytest.raises(ConflictError, match="threshold_of_255 was 128, now 153"):
-        segment(volume, options(toy_model, threshold=0.6), NoProgress())
-    report = segment(volume, options(toy_model, threshold=0.6, overwrite=True), NoProgress())
+        segment(plan_segmentation(volume, options(toy_model, threshold=0.6)), NoProgress())
+    report = segment(
+        plan_segmentation(volume, options(toy_model, threshold=0.6, overwrite=True)), NoProgress()
+    )
     assert report.predict.tiles == 0
     assert report.label.threshold == 0.6
 
 
 def test_a_region_is_all_that_is_labelled(volume, toy_model, reference):
-    segment(volume, options(toy_model, roi="4:16,10:50,:", min_size=4), NoProgress())
+    segment(
+        plan_segmentation(volume, options(toy_model, roi="4:16,10:50,:", min_size=4)), NoProgress()
+    )
     box = (slice(4, 16), slice(10, 50), slice(0, 60))
     found = read(probabilities_path(volume, NAME))
     np.testing.assert_array_equal(found[box], reference[0][box])
@@ -156,7 +169,7 @@ def test_a_region_is_all_that_is_labelled(volume, toy_model, reference):
 
 def test_an_estimate_writes_nothing(volume, toy_model):
     before = sorted(p.name for p in volume.iterdir())
-    found = estimate(volume, options(toy_model))
+    found = estimate(plan_segmentation(volume, options(toy_model)))
     assert found.voxels == np.prod(SHAPE)
     assert found.blocks == 3 * 3 * 2
     assert found.tiles > 0 < found.seconds
@@ -169,10 +182,14 @@ def run_by(engine, asked):
 
 
 def test_an_estimate_is_of_one_worker_of_a_cluster(volume, toy_model, monkeypatch):
-    monkeypatch.setattr("volseg.stages.segment.peak_bytes", lambda: 0)
+    monkeypatch.setattr("volseg.stages.estimate.peak_bytes", lambda: 0)
     asked = options(toy_model, workers=None)
     one, more, wide = (
-        estimate(volume, run_by(EngineOptions(cluster=ClusterOptions(workers=w, cores=c)), asked))
+        estimate(
+            plan_segmentation(
+                volume, run_by(EngineOptions(cluster=ClusterOptions(workers=w, cores=c)), asked)
+            )
+        )
         for w, c in ((1, 1), (3, 1), (1, 100))
     )
     assert (one.processes, more.processes, wide.processes) == (1, 3, 1)
@@ -191,7 +208,9 @@ def test_an_estimate_needs_nothing_that_only_workers_elsewhere_have(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     asked = run_by(engine, options(toy_model, workers=None))
-    found = estimate(volume, replace(asked, predict=replace(asked.predict, device="cuda")))
+    found = estimate(
+        plan_segmentation(volume, replace(asked, predict=replace(asked.predict, device="cuda")))
+    )
     assert (found.device, found.seconds) == ("cuda", None)
     assert f"memory is that of {engine.threads} block(s) at a time in one worker" in found.notes[-1]
     assert "time       not known" in describe_estimate(found)
@@ -199,18 +218,18 @@ def test_an_estimate_needs_nothing_that_only_workers_elsewhere_have(
 
 def test_a_wrong_threshold_is_refused_before_anything_is_computed(volume, toy_model):
     with pytest.raises(ParameterError, match=r"above 0 and up to 1, found 1\.5"):
-        segment(volume, options(toy_model, threshold=1.5), NoProgress())
+        segment(plan_segmentation(volume, options(toy_model, threshold=1.5)), NoProgress())
     assert not probabilities_path(volume, NAME).exists()
 
 
 def test_objects_are_split_by_the_centerlines_of_the_same_run(volume, lines_model):
     parts = {"min_size": 1, "split": "centerline"}
-    report = segment(volume, options(lines_model, **parts), NoProgress())
+    report = segment(plan_segmentation(volume, options(lines_model, **parts)), NoProgress())
     assert report.predict.tiles > 0
     lines = probabilities_path(volume, f"{NAME}-centerline")
     run = open_image(labels_path(volume, NAME)).attributes["run"]
     assert run["centerlines"] == open_image(lines).attributes["fingerprint"]
-    again = segment(volume, options(lines_model, **parts), NoProgress())
+    again = segment(plan_segmentation(volume, options(lines_model, **parts)), NoProgress())
     assert (again.predict.tiles, again.label.objects) == (0, report.label.objects)
     # split once more, whole, from what is stored
     whole = label_with_scipy(read(probabilities_path(volume, NAME)), 128, 1)
@@ -232,17 +251,17 @@ def label_with_scipy(probabilities, level, smallest):
 
 
 def test_splitting_by_centerlines_later_evaluates_for_them_alone(volume, toy_model, reference):
-    segment(volume, options(toy_model, min_size=4), NoProgress())
+    segment(plan_segmentation(volume, options(toy_model, min_size=4)), NoProgress())
     later = options(toy_model, min_size=4, split="centerline", overwrite=True)
-    report = segment(volume, later, NoProgress())
+    report = segment(plan_segmentation(volume, later), NoProgress())
     assert report.predict.tiles > 0
     np.testing.assert_array_equal(read(probabilities_path(volume, NAME)), reference[0])
     assert open_image(labels_path(volume, NAME)).attributes["run"]["split"] == "centerline"
 
 
 def test_an_estimate_counts_centerlines(volume, toy_model):
-    plain = estimate(volume, options(toy_model))
-    both = estimate(volume, options(toy_model, split="centerline"))
+    plain = estimate(plan_segmentation(volume, options(toy_model)))
+    both = estimate(plan_segmentation(volume, options(toy_model, split="centerline")))
     assert both.tiles == plain.tiles
     assert both.disk_bytes > plain.disk_bytes
     assert not (volume / "probabilities").exists()
@@ -254,7 +273,7 @@ def test_a_model_without_centerlines_is_refused_before_anything_is_computed(volu
         SegmentOptions(PredictOptions("unet3d"), split="centerline"),
     ):
         with pytest.raises(ModelError, match="those of emnet, emnet-paper give both"):
-            segment(volume, options, NoProgress())
+            segment(plan_segmentation(volume, options), NoProgress())
     assert not (volume / "probabilities").exists()
 
 
@@ -270,17 +289,17 @@ def test_what_labelling_would_refuse_is_refused_before_anything_is_computed(
 ):
     if not rules:  # somebody's own labels
         create_image(labels_path(volume, NAME), fit_spec(SHAPE, "uint32"), None, attributes={})
-    for command in (estimate, lambda *given: segment(*given, NoProgress())):
+    for command in (estimate, lambda plan: segment(plan, NoProgress())):
         with pytest.raises(error, match=message):
-            command(volume, options(toy_model, **rules))
+            command(plan_segmentation(volume, options(toy_model, **rules)))
     assert not probabilities_path(volume, NAME).exists()
 
 
 def test_a_complete_result_is_the_same_in_other_blocks(volume, toy_model):
-    segment(volume, options(toy_model), NoProgress())
+    segment(plan_segmentation(volume, options(toy_model)), NoProgress())
     again = options(toy_model, block=(16, 64, 64), shard=(16, 64, 64))
-    assert segment(volume, again, NoProgress()).predict.tiles == 0
-    assert estimate(volume, again).tiles > 0
+    assert segment(plan_segmentation(volume, again), NoProgress()).predict.tiles == 0
+    assert estimate(plan_segmentation(volume, again)).tiles > 0
 
 
 @pytest.fixture(params=["0.4", "0.5"])
@@ -295,20 +314,25 @@ def attributes_of(path):
 
 def test_volumes_of_others_give_the_same(elsewhere, toy_model, reference):
     before = attributes_of(elsewhere)
-    segment(elsewhere, options(toy_model, min_size=4), NoProgress())
+    segment(plan_segmentation(elsewhere, options(toy_model, min_size=4)), NoProgress())
     np.testing.assert_array_equal(read(probabilities_path(elsewhere, NAME)), reference[0])
     np.testing.assert_array_equal(read(labels_path(elsewhere, NAME)), reference[1])
     assert open_image(labels_path(elsewhere, NAME)).voxel_size == pytest.approx((5, 5, 5))
     after = attributes_of(elsewhere)
     assert set(after.pop("volseg")) == {"histogram", "fingerprint"}
     assert after == before
-    assert segment(elsewhere, options(toy_model, min_size=4), NoProgress()).predict.tiles == 0
+    assert (
+        segment(
+            plan_segmentation(elsewhere, options(toy_model, min_size=4)), NoProgress()
+        ).predict.tiles
+        == 0
+    )
     report = verify(elsewhere, VerifyOptions(model=str(toy_model), sample=1), NoProgress())
     assert report.ok, report
 
 
 def test_voxels_of_others_that_changed_are_found(elsewhere, toy_model):
-    segment(elsewhere, options(toy_model), NoProgress())
+    segment(plan_segmentation(elsewhere, options(toy_model)), NoProgress())
     voxels = zarr.open_group(elsewhere)["s0"]
     voxels[0, 0, 3, 4, 5] = 255 - voxels[0, 0, 3, 4, 5]
     (found,) = verify(elsewhere, VerifyOptions(sample=0), NoProgress()).findings
@@ -317,14 +341,19 @@ def test_voxels_of_others_that_changed_are_found(elsewhere, toy_model):
 
 
 def test_intensities_are_counted_once(elsewhere, toy_model, monkeypatch):
-    segment(elsewhere, options(toy_model), NoProgress())
+    segment(plan_segmentation(elsewhere, options(toy_model)), NoProgress())
     counted = attributes_of(elsewhere)
     # whoever removes what was noted gets the same again
     update_attributes(elsewhere, {}, "histogram", "fingerprint")
-    assert segment(elsewhere, options(toy_model), NoProgress()).predict.tiles == 0
+    assert (
+        segment(plan_segmentation(elsewhere, options(toy_model)), NoProgress()).predict.tiles == 0
+    )
     assert attributes_of(elsewhere) == counted
     monkeypatch.setattr("volseg.stages.segment.with_histogram", None)
-    segment(elsewhere, options(toy_model, overwrite=True, threshold=0.6), NoProgress())
+    segment(
+        plan_segmentation(elsewhere, options(toy_model, overwrite=True, threshold=0.6)),
+        NoProgress(),
+    )
 
 
 def test_nothing_is_counted_for_an_estimate_or_for_options_that_are_wrong(
@@ -332,21 +361,21 @@ def test_nothing_is_counted_for_an_estimate_or_for_options_that_are_wrong(
 ):
     monkeypatch.setattr("volseg.stages.segment.with_histogram", None)
     before = attributes_of(elsewhere)
-    assert UNCOUNTED in estimate(elsewhere, options(toy_model)).notes
+    assert UNCOUNTED in estimate(plan_segmentation(elsewhere, options(toy_model))).notes
     with pytest.raises(ParameterError, match="leaves the volume"):
-        segment(elsewhere, options(toy_model, roi="0:21,:,:"), NoProgress())
+        segment(plan_segmentation(elsewhere, options(toy_model, roi="0:21,:,:")), NoProgress())
     with pytest.raises(ParameterError, match="at least the threshold"):
-        segment(elsewhere, options(toy_model, seed_threshold=0.2), NoProgress())
+        segment(plan_segmentation(elsewhere, options(toy_model, seed_threshold=0.2)), NoProgress())
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(StorageError, match="no permission"):
-        segment(elsewhere, options(toy_model), NoProgress())
+        segment(plan_segmentation(elsewhere, options(toy_model)), NoProgress())
     assert attributes_of(elsewhere) == before
 
 
 def test_an_array_has_no_place_for_results(elsewhere, toy_model):
-    for act in (estimate, lambda *given: segment(*given, NoProgress())):
+    for act in (estimate, lambda plan: segment(plan, NoProgress())):
         with pytest.raises(VolumeError, match=r"plain Zarr array.*`volseg convert .*s0 VOLUME"):
-            act(elsewhere / "s0", options(toy_model))
+            act(plan_segmentation(elsewhere / "s0", options(toy_model)))
     assert not (elsewhere / "s0" / "probabilities").exists()
 
 
@@ -355,7 +384,7 @@ def test_labels_that_others_listed_stay_listed(elsewhere, toy_model):
     theirs = zarr.open_group(elsewhere / "labels", mode="w", zarr_format=version)
     listed = {"labels": ["cells"]}
     theirs.attrs.update({"more": 1, **(listed if version == 2 else {"ome": listed})})
-    segment(elsewhere, options(toy_model), NoProgress())
+    segment(plan_segmentation(elsewhere, options(toy_model)), NoProgress())
     found = attributes_of(elsewhere / "labels")
     assert found["more"] == 1
     assert found.get("ome", found)["labels"] == ["cells", NAME]

@@ -17,10 +17,12 @@ from volseg.geometry.grid import Grid, full_roi
 from volseg.measures.surface import surface_areas
 from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import open_label_path
-from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
 from volseg.stages.stats import single_objects as stats_objects
 from volseg.stages.stats import tasks as stats_block
-from volseg.stages.stats.run import StatsOptions, stats, write_objects
+from volseg.stages.stats.plan import StatsOptions, plan_stats
+from volseg.stages.stats.run import stats, write_objects
 from volseg.stages.stats.tasks import order_blocks
 from volseg.storage.arrays import ArraySpec, create_array
 from volseg.storage.volumes import (
@@ -66,7 +68,7 @@ def write_raw(path, raw, complete=True):
 
 def measure(volume, workers=1, **more):
     options = StatsOptions(engine=EngineOptions(workers=workers), **more)
-    return stats(volume, options, NoProgress())
+    return stats(plan_stats(volume, options), NoProgress())
 
 
 @pytest.mark.parametrize(("shard", "workers"), [((8, 32, 32), 2), ((4, 64, 16), 1)])
@@ -260,7 +262,8 @@ def test_intensities_that_are_fractions_have_columns_too(tmp_path, labels, raw):
     values = (raw.astype(np.float32) - 90) * np.float32(0.37)
     tifffile.imwrite(source, values)
     volume = tmp_path / "vol.zarr"
-    convert(source, volume, ConvertOptions(), NoProgress())
+    with plan_conversion(source, volume, ConvertOptions()) as plan:
+        convert(plan, NoProgress())
     named = labels_path(write_volume(tmp_path / "labels.zarr", labels), "mitochondria")
     found = measure(volume, labels=named)
     want = regionprops_table(labels, values, properties=INTENSITIES)

@@ -30,7 +30,8 @@ from volseg.errors import (
     VoxelSizeError,
 )
 from volseg.geometry.grid import full_roi
-from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
 from volseg.stages.train import loop as train_loop
 from volseg.stages.train import record as train_record
 from volseg.stages.train.data import DataOptions, open_training_data
@@ -76,7 +77,10 @@ def volume(tmp_path_factory):
     tifffile.imwrite(folder / "raw.tif", raw)
     tifffile.imwrite(folder / "labels.tif", labels)
     path = folder / "vol.zarr"
-    convert(folder / "raw.tif", path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0)), NoProgress())
+    with plan_conversion(
+        folder / "raw.tif", path, ConvertOptions(voxel_size=(5.0, 5.0, 5.0))
+    ) as plan:
+        convert(plan, NoProgress())
     spec = ArraySpec(SHAPE, "uint16", (32, 64, 64), (32, 64, 64))
     image = create_image(labels_path(path, "balls"), spec, None, label=True, attributes={})
     image.levels[0].write(full_roi(SHAPE), labels)
@@ -356,7 +360,8 @@ def _bad(volume, tmp_path, case):
         return pair(volume, str(tmp_path / "labels.tif")), {}
     if case == "size":
         unknown = tmp_path / "unknown.zarr"
-        convert(volume.parent / "raw.tif", unknown, ConvertOptions(), NoProgress())
+        with plan_conversion(volume.parent / "raw.tif", unknown, ConvertOptions()) as plan:
+            convert(plan, NoProgress())
         return pair(unknown, str(volume.parent / "labels.tif")), {}
     config = {"patch": {"patch": (4, 24, 16)}, "width": {"width": 12}}.get(case)
     if config:

@@ -14,7 +14,8 @@ from toy_training import STILL
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError, SourceError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import full_roi
-from volseg.stages.convert.run import ConvertOptions, convert
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
 from volseg.stages.train.data import NO_SIZE, DataOptions, open_training_data
 from volseg.stages.train.regions import Pair, Share, choose_parts, take_fraction, take_slices
 from volseg.stages.train.sources import open_pair
@@ -41,7 +42,8 @@ def stack(tmp_path_factory):
     tifffile.imwrite(folder / "raw.tif", raw)
     tifffile.imwrite(folder / "labels.tif", labels)
     options = ConvertOptions(voxel_size=SIZE)
-    convert(folder / "raw.tif", folder / "vol.zarr", options, NoProgress())
+    with plan_conversion(folder / "raw.tif", folder / "vol.zarr", options) as plan:
+        convert(plan, NoProgress())
     return folder
 
 
@@ -185,7 +187,8 @@ def test_regions_of_a_pair_that_only_trains_and_of_one_that_is_held_out():
 
 def test_voxel_sizes_that_differ_need_a_word(stack, tmp_path):
     other = ConvertOptions(voxel_size=(30.0, 5.0, 5.0))
-    convert(stack / "raw.tif", tmp_path / "other.zarr", other, NoProgress())
+    with plan_conversion(stack / "raw.tif", tmp_path / "other.zarr", other) as plan:
+        convert(plan, NoProgress())
     second = Pair(tmp_path / "other.zarr", str(stack / "labels.tif"))
     with pytest.raises(VoxelSizeError, match=r"other\.zarr has voxels of \(30.*--voxel-size"):
         opened([pair(stack, "vol.zarr"), second], voxel_size=None)

@@ -16,8 +16,10 @@ from volseg.engine.progress import NoProgress
 from volseg.engine.run import same_workers
 from volseg.errors import ParameterError, VolumeError
 from volseg.geometry.grid import Grid, full_roi
-from volseg.stages.label.run import LabelOptions, label
-from volseg.stages.predict.plan import PredictOptions
+from volseg.stages.label.plan import LabelOptions, plan_labels
+from volseg.stages.label.run import label
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.results import fingerprint
 from volseg.stages.verify import labels as verify_labels
@@ -52,9 +54,9 @@ def intact(tmp_path_factory, toy_model):
     options = PredictOptions(
         str(toy_model), block=SHARD, shard=SHARD, device="cpu", precision="float32", engine=ENGINE
     )
-    predict(path, options, NoProgress())
+    predict(plan_prediction(path, options), NoProgress())
     chosen = LabelOptions(threshold=210 / 255, min_size=MIN_SIZE, shard=SHARD, engine=ENGINE)
-    report = label(path, NAME, chosen, NoProgress())
+    report = label(plan_labels(path, NAME, chosen), NoProgress())
     assert report.objects > 100
     return path
 
@@ -429,7 +431,7 @@ def test_an_object_without_a_label_is_followed_across_blocks(tmp_path, rules, fo
 @pytest.mark.parametrize("block", [SHARD, (64, 512, 512)])
 def test_dropped_for_their_mean_probability_is_no_damage_but_removed_is(volume, block):
     rules = {"threshold": 0.8, "min_probability": 0.85, "shard": SHARD, "engine": ENGINE}
-    report = label(volume, NAME, LabelOptions(**rules, overwrite=True), NoProgress())
+    report = label(plan_labels(volume, NAME, LabelOptions(**rules, overwrite=True)), NoProgress())
     assert "objects dropped because" in report.notes[0]
     assert report.objects > 10
     report = check(volume, block=block)
@@ -479,7 +481,7 @@ def test_a_long_object_without_a_label_is_followed_to_its_end(tmp_path, value, f
 def test_what_reaches_too_far_to_tell_is_said(volume, monkeypatch):
     monkeypatch.setattr(verify_labels, "FOLLOWED_VOXELS", 1000)
     rules = {"threshold": 0.8, "min_probability": 0.85, "shard": SHARD, "engine": ENGINE}
-    label(volume, NAME, LabelOptions(**rules, overwrite=True), NoProgress())
+    label(plan_labels(volume, NAME, LabelOptions(**rules, overwrite=True)), NoProgress())
     stored = open_image(volume / LABELS).levels[0]
     stored.write(full_roi(SHAPE), np.zeros(SHAPE, stored.dtype))
     assert any("reaches too far to tell" in why for why in check(volume).skipped)
@@ -496,7 +498,7 @@ def test_what_reaches_too_far_to_tell_is_said(volume, monkeypatch):
 def test_filled_and_split_objects_are_compared_with_the_same_made_anew(volume, rules):
     rules |= {"threshold": 200 / 255, "seed_threshold": 220 / 255, "min_size": 3}
     options = LabelOptions(**rules, shard=SHARD, engine=ENGINE, overwrite=True)
-    objects = label(volume, NAME, options, NoProgress()).objects
+    objects = label(plan_labels(volume, NAME, options), NoProgress()).objects
     assert objects > 10
     before = {p.relative_to(volume) for p in volume.rglob("*")}
     report = check(volume)
@@ -515,7 +517,10 @@ def test_filled_and_split_objects_are_compared_with_the_same_made_anew(volume, r
 
 def test_labels_that_cannot_be_made_again_are_not_called_verified(volume):
     rules = {"threshold": 150 / 255, "fill_holes": True, "shard": SHARD}
-    label(volume, NAME, LabelOptions(**rules, engine=ENGINE, overwrite=True), NoProgress())
+    label(
+        plan_labels(volume, NAME, LabelOptions(**rules, engine=ENGINE, overwrite=True)),
+        NoProgress(),
+    )
     shutil.rmtree(volume / PROBABILITIES)
     report = check(volume)
     (why,) = report.skipped

@@ -15,6 +15,7 @@ from typing import Any
 from toy_predictions import exact_options
 from volseg.engine.progress import NoProgress
 from volseg.models.inference import Predictor
+from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 
 
@@ -34,4 +35,4 @@ if __name__ == "__main__":
     volume, model, *flags = sys.argv[1:]
     options = exact_options(model, workers=2, store_centerline="--store-centerline" in flags)
     print("started", flush=True)
-    predict(Path(volume), options, NoProgress())
+    predict(plan_prediction(Path(volume), options), NoProgress())

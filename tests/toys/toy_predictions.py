@@ -12,7 +12,7 @@ import numpy as np
 from toy_threads import one_thread
 from volseg.engine.options import EngineOptions
 from volseg.geometry.grid import full_roi
-from volseg.stages.predict.plan import PredictOptions
+from volseg.stages.predict.network import PredictOptions
 from volseg.storage.volumes import open_image, probabilities_path
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from volseg.sources.stack import open_stack
+from volseg.sources.open import open_stack
 
 
 def make_stack(shape=(5, 13, 17), dtype: str = "uint8") -> np.ndarray:

@@ -12,6 +12,7 @@ from volseg.defaults import BLOCK_TIMEOUT, IOU, MEASURE, MIN_SIZE, NAME, SAMPLE,
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.stages.evaluate.run import Evaluation
+    from volseg.stages.stats.plan import StatsOptions
     from volseg.stages.stats.run import VolumeStats
     from volseg.stages.verify.run import VerifyReport
 
@@ -63,23 +64,21 @@ def stats(
     BlockError
         If blocks could not be read.
     """
-    from volseg.stages.stats import run
-    from volseg.storage.tables import check_table_path
-
-    target = optional_place(output)
-    if target is not None:
-        check_table_path(target)
-    options = run.StatsOptions(
-        name,
-        optional_place(labels),
-        engine_of(workers, scheduler, cluster, cluster_config, block_timeout),
-        measure,
-        surface,
-        centerline,
+    (found,) = stats_of_all(
+        [volume],
+        output=output,
+        progress=progress,
+        name=name,
+        labels=labels,
+        measure=measure,
+        surface=surface,
+        centerline=centerline,
+        workers=workers,
+        scheduler=scheduler,
+        cluster=cluster,
+        cluster_config=cluster_config,
+        block_timeout=block_timeout,
     )
-    found = run.stats(place_of(volume), options, shown(progress))
-    if target is not None:
-        run.write_objects([found], target)
     return found
 
 
@@ -87,7 +86,7 @@ def stats_of_all(
     volumes: Sequence[Place],
     *,
     output: Place | None = None,
-    labels: Place | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> list[VolumeStats]:
     """Measure several volumes with the options of `stats`; write all objects into one table.
@@ -99,24 +98,42 @@ def stats_of_all(
     BlockError
         If blocks could not be read.
     """
-    if len(volumes) == 1:
-        return [stats(volumes[0], output=output, labels=labels, **options)]
     from volseg.errors import ParameterError
-    from volseg.stages.stats.plan import check_volumes
+    from volseg.stages.stats.plan import check_one_table, plan_stats
+    from volseg.stages.stats.run import stats as run
     from volseg.stages.stats.run import write_objects
     from volseg.storage.tables import check_table_path
 
-    if labels is not None:
+    chosen, target = _stats_options(**options), optional_place(output)
+    if chosen.labels is not None and len(volumes) > 1:
         raise ParameterError("--labels belongs to one volume; give one VOLUME")
-    target = optional_place(output)
     if target is not None:
         check_table_path(target)
-    places = [place_of(volume) for volume in volumes]
-    check_volumes(places, options.get("name"), one_table=target is not None)
-    results = [stats(place, **options) for place in places]
+    plans = [plan_stats(place_of(volume), chosen) for volume in volumes]
+    if target is not None:
+        check_one_table({plan.volume: plan.voxel_size for plan in plans})
+    results = [run(plan, shown(progress)) for plan in plans]
     if target is not None:
         write_objects(results, target)
     return results
+
+
+def _stats_options(
+    name: str | None = None,
+    labels: Place | None = None,
+    measure: str = MEASURE,
+    surface: str = SURFACE,
+    centerline: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    cluster: str | None = None,
+    cluster_config: Place | Mapping[str, Any] | None = None,
+    block_timeout: float = BLOCK_TIMEOUT,
+) -> StatsOptions:
+    from volseg.stages.stats.plan import StatsOptions
+
+    engine = engine_of(workers, scheduler, cluster, cluster_config, block_timeout)
+    return StatsOptions(name, optional_place(labels), engine, measure, surface, centerline)
 
 
 def evaluate(
@@ -176,7 +193,7 @@ def evaluate(
     BlockError
         If blocks could not be read.
     """
-    from volseg.stages.evaluate.plan import EvaluateOptions
+    from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
     from volseg.stages.evaluate.run import evaluate as run
 
     if output is not None:
@@ -193,7 +210,7 @@ def evaluate(
         instances=instances,
         engine=engine_of(workers, scheduler, cluster, cluster_config, block_timeout),
     )
-    result = run(place_of(volume), options, shown(progress))
+    result = run(plan_evaluation(place_of(volume), options), shown(progress))
     if output is not None:
         save_evaluation(result, output)
     return result

@@ -20,9 +20,10 @@ from volseg.defaults import (
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
-    from volseg.stages.convert.run import ConvertReport
-    from volseg.stages.label.rules import LabelReport
-    from volseg.stages.segment import SegmentEstimate, SegmentOptions, SegmentReport
+    from volseg.stages.convert.plan import ConvertReport
+    from volseg.stages.estimate import SegmentEstimate
+    from volseg.stages.label.report import LabelReport
+    from volseg.stages.segment import SegmentPlan, SegmentReport
     from volseg.types import VoxelSize, Zyx
 
 Split = Literal["none", "distance", "centerline", "kmeans"]
@@ -79,10 +80,11 @@ def convert(
     StorageError
         If the volume cannot be written.
     """
-    from volseg.stages.convert import run
+    from volseg.stages.convert import plan, run
 
-    options = run.ConvertOptions(voxel_size, channel, workers, overwrite, dry_run)
-    return run.convert(str(source), place_of(volume), options, shown(progress))
+    options = plan.ConvertOptions(voxel_size, channel, workers, overwrite)
+    with plan.plan_conversion(str(source), place_of(volume), options) as planned:
+        return planned.report if dry_run else run.convert(planned, shown(progress))
 
 
 def segment(
@@ -153,7 +155,7 @@ def segment(
     repair : bool
         Find and replace what is damaged in a complete result.
     on_note : callable, optional
-        Receives the choice of a model before the work begins.
+        Receives what should be known before the work begins, such as the choice of a model.
     progress : Progress, optional
 
     Raises
@@ -166,36 +168,35 @@ def segment(
     given = locals()  # every option, by its name
     from volseg.stages import segment as stage
 
-    return stage.segment(place_of(volume), _segment_options(given), shown(progress))
+    plan = _plan(given)
+    if on_note is not None:
+        for note in plan.notes:
+            on_note(note)
+    return stage.segment(plan, shown(progress))
 
 
 def estimate(volume: Place, **options: Any) -> SegmentEstimate:
     """Estimate the time, memory and disk that `segment` takes with these options; write nothing."""
-    from volseg.stages import segment as stage
+    from volseg.stages import estimate as stage
 
     defaults = {n: p.default for n, p in signature(segment).parameters.items()}
     given = {**defaults, **options, "volume": volume}
-    return stage.estimate(place_of(volume), _segment_options(given))
+    return stage.estimate(_plan(given))
 
 
-def _segment_options(arguments: Mapping[str, Any]) -> SegmentOptions:
-    """Turn the arguments of `segment` into options; choose a model where none is given."""
-    from volseg.stages.predict.plan import PredictOptions, choose_model
-    from volseg.stages.segment import SegmentOptions
+def _plan(arguments: Mapping[str, Any]) -> SegmentPlan:
+    """Plan what the arguments of `segment` ask for."""
+    from volseg.stages.predict.network import PredictOptions
+    from volseg.stages.segment import SegmentOptions, plan_segmentation
 
-    given = {name: value for name, value in arguments.items() if name != "progress"}
-    volume, on_note = given.pop("volume"), given.pop("on_note")
-    repair = given.pop("repair")
+    given = {
+        name: value for name, value in arguments.items() if name not in {"progress", "on_note"}
+    }
+    volume, repair = given.pop("volume"), given.pop("repair")
     rules = {name: given.pop(name) for name in RULES}
     engine = engine_of(**{name: given.pop(name) for name in ENGINE})
-    if given["model"] is None:
-        lines = given["store_centerline"] or rules["split"] == "centerline"
-        found = choose_model(place_of(volume), given["views"], centerline=lines)
-        given["model"], given["views"], chosen = found
-        if on_note is not None:
-            on_note(chosen)
-    given["views"] = given["views"] or "xy"
-    return SegmentOptions(PredictOptions(**given, engine=engine), repair=repair, **rules)
+    options = SegmentOptions(PredictOptions(**given, engine=engine), repair=repair, **rules)
+    return plan_segmentation(place_of(volume), options)
 
 
 def label(
@@ -260,9 +261,9 @@ def label(
     BlockError
         If blocks failed.
     """
-    from volseg.stages.label import rules, run
+    from volseg.stages.label import plan, run
 
-    options = rules.LabelOptions(
+    options = plan.LabelOptions(
         threshold=threshold,
         seed_threshold=seed_threshold,
         connectivity=connectivity,
@@ -276,4 +277,4 @@ def label(
         engine=engine_of(workers, scheduler, cluster, cluster_config, block_timeout),
         overwrite=overwrite,
     )
-    return run.label(place_of(volume), name, options, shown(progress))
+    return run.label(plan.plan_labels(place_of(volume), name, options), shown(progress))

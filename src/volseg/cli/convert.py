@@ -15,7 +15,7 @@ from volseg.cli.wording import duration, extent, scaled, voxels_of
 from volseg.errors import command
 
 if TYPE_CHECKING:
-    from volseg.stages.convert.run import ConvertReport
+    from volseg.stages.convert.plan import ConvertReport
 
 UNKNOWN_SIZE = (
     "warning: the source does not say how large its voxels are, so nothing will be measured in "

@@ -18,7 +18,6 @@ from volseg.cli.options import (
     name_option,
     note_scratch,
     overwrite_option,
-    precision_option,
     roi_option,
     scratch_option,
     sizes_option,
@@ -29,7 +28,7 @@ from volseg.cli.wording import duration, scaled
 from volseg.errors import command
 
 if TYPE_CHECKING:
-    from volseg.stages.segment import SegmentEstimate
+    from volseg.stages.estimate import SegmentEstimate
 
 
 @click.command(
@@ -88,16 +87,22 @@ def segment_command(
     """
     if repair and (dry_run or options["overwrite"]):
         raise click.UsageError("--repair keeps what is intact; leave out --overwrite and --dry-run")
-    chosen = {**take_rules(options), "name": name, "on_note": lambda text: _note(session, text)}
+    chosen = {**take_rules(options), "name": name}
     if dry_run:
         plan = estimate(volume, **chosen)
         session.result(plan, describe_estimate(plan))
         return
     note_scratch(session, volume)
-    report = segment(volume, repair=repair, progress=session.progress(), **chosen)
+    report = segment(
+        volume,
+        repair=repair,
+        on_note=lambda text: _note(session, text),
+        progress=session.progress(),
+        **chosen,
+    )
     for mended in report.mended:
         session.note(f"repaired {mended}")
-    for note in (*report.predict.notes, *report.label.notes):
+    for note in report.label.notes:
         _note(session, note)
     found = f"{report.label.objects} objects in {volume / 'labels' / name}"
     text = f"{found}, after {duration(report.seconds)}; next: {command('stats', volume, name=name)}"

@@ -77,6 +77,12 @@ class Grid:
         z, y, x = (v // b for v, b in zip(voxel, self.size, strict=True))
         return z, y, x
 
+    def neighbour(self, index: Zyx, step: Zyx) -> Zyx | None:
+        """Find the position of the block one step away; None outside the grid."""
+        z, y, x = (i + s for i, s in zip(index, step, strict=True))
+        inside = all(0 <= i < n for i, n in zip((z, y, x), self.counts, strict=True))
+        return (z, y, x) if inside else None
+
 
 def full_roi(shape: Sequence[int]) -> Roi:
     """Cover a whole volume."""

@@ -1,7 +1,8 @@
 """Which block evaluates which tiles, and what it hands over to which block. Pure arithmetic.
 
 A block evaluates the tiles whose home lies in its core. Their shares reach into neighbours; the
-part that falls into one block's core is a *piece*. A block is complete when all pieces for it are.
+part that falls into one block's core is a *hand-over*. A block is complete when all of those for it
+are there.
 Everything factorises by axis, so nothing here grows with the number of blocks.
 """
 
@@ -71,11 +72,11 @@ class Handover:
             yield block.index
 
     def sources(self, target: Zyx) -> list[Zyx]:
-        """List the blocks that hand a piece to a block, itself included."""
+        """List the blocks that hand something over to a block, itself included."""
         return _product([self._axis_sources(a, t) for a, t in enumerate(target)])
 
     def targets_of(self, source: Zyx) -> list[Zyx]:
-        """List the blocks that a block hands a piece to, itself included."""
+        """List the blocks that a block hands something over to, itself included."""
         return _product([self._axis_targets(a, s) for a, s in enumerate(source)])
 
     def tiles(self, source: Zyx, target: Zyx) -> list[Zyx]:
@@ -88,8 +89,8 @@ class Handover:
         z, y, x = (self._core(a, t) for a, t in enumerate(target))
         return z, y, x
 
-    def piece(self, source: Zyx, target: Zyx) -> Roi:
-        """Find the region of the piece that one block hands to another."""
+    def region(self, source: Zyx, target: Zyx) -> Roi:
+        """Find the region of what one block hands over to another."""
         box = []
         for axis, (s, t) in enumerate(zip(source, target, strict=True)):
             core = self._core(axis, t)

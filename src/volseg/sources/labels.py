@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import full_roi, roi_shape
-from volseg.sources.stack import Stack, open_stack
+from volseg.sources.open import open_stack
+from volseg.sources.stack import Stack
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels
 from volseg.storage.locations import parse_location

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.voxel_size import StatedSize
 from volseg.storage.arrays import StoredArray
-from volseg.storage.locations import as_remote, parse_location
 from volseg.types import Zyx
 
 ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
@@ -45,35 +44,6 @@ class Stack:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     array: StoredArray | None = None
-
-
-def open_stack(
-    source: str | Path, channel: int | None = None, types: tuple[str, ...] = ACCEPTED_TYPES
-) -> Stack:
-    """Open a TIFF stack, a folder or glob of single-slice TIFF or PNG files, or a Zarr image.
-
-    Parameters
-    ----------
-    source : str or Path
-    channel : int, optional
-        Which channel of colour or multi-channel pages, from 0.
-    types : names of types that pages may have
-
-    Raises
-    ------
-    SourceError, VolumeError
-        If it cannot be read as equal grey pages; names file, page and remedy.
-    """
-    from volseg.sources.slices import list_sequence, open_sequence
-    from volseg.sources.tiff import open_tiff
-    from volseg.sources.zarr_source import is_zarr, open_zarr
-
-    path = parse_location(str(source))
-    if as_remote(path) is not None or is_zarr(path):
-        return open_zarr(path, channel, types)
-    if path.is_file() and path.suffix.lower() != ".png":
-        return open_tiff(path, channel, types)
-    return open_sequence(list_sequence(source), channel, types)
 
 
 def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:

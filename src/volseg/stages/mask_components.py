@@ -16,7 +16,6 @@ from volseg.geometry.grid import Block, Grid
 from volseg.objects.components import EARLIER, Pairs, find_components, render, touching
 from volseg.objects.joining import Candidates, number_objects
 from volseg.sources.labels import LabelSource
-from volseg.stages.label.tasks import neighbour
 from volseg.storage.components import ComponentStore
 from volseg.types import Zyx
 
@@ -53,7 +52,7 @@ class JoinObjects:
         """Return the pairs with each earlier neighbour."""
         here, found = self.store.load_planes(block.index), []
         for step in EARLIER:
-            index = neighbour(self.grid, block.index, step)
+            index = self.grid.neighbour(block.index, step)
             if index in self.indices and index is not None:
                 found.append((index, touching(here, self.store.load_planes(index), step)))
         return found

@@ -17,17 +17,16 @@ from volseg.engine.progress import Progress
 from volseg.engine.run import run_blocks
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Block, Grid
-from volseg.stages.label.output import coarse_levels, plan_output, record_key
-from volseg.stages.label.rules import LabelOptions
+from volseg.stages.label.plan import LabelPlan, coarse_levels, record_key
 from volseg.stages.levels import step_factor
 from volseg.stages.predict.outputs import CREATED, Output, Scratch, ledger_header
 from volseg.stages.predict.outputs import record_key as prediction_key
-from volseg.stages.predict.plan import PredictOptions, plan_prediction
+from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.results import discard, is_complete
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes
 from volseg.storage.ledger import MARK, Ledger, new_mark
-from volseg.storage.volumes import Image, open_image, scratch_path
+from volseg.storage.volumes import Image, open_image
 from volseg.types import Zyx
 
 Shard = tuple[int, Zyx]
@@ -56,30 +55,26 @@ class Mended:
         return f"{self.array}: {self.shards} damaged file(s); made again: {again}{more}"
 
 
-def mend_probabilities(
-    volume: Path, options: PredictOptions, progress: Progress
-) -> tuple[Mended, ...]:
+def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, ...]:
     """Make complete probabilities incomplete where they are damaged; prediction does the rest.
 
     Parameters
     ----------
-    volume : Path
-    options : PredictOptions
-        Those that the probabilities were made with.
+    plan : PredictPlan
+        By which the probabilities were made.
     progress : Progress
 
     Raises
     ------
     ConflictError
-        If the result was made with other options, or another process works on it.
+        If the result was made by another plan, or another process works on it.
     ParameterError
         If only one of mask and centerlines is there.
     """
-    plan = plan_prediction(volume, options)
     complete = [
         o for o in plan.outputs if is_complete(o.path, o.header, overwrite=False, same_blocks=True)
     ]
-    found = {o.path: find_damage(open_image(o.path), options.engine, progress) for o in complete}
+    found = {o.path: find_damage(open_image(o.path), plan.engine, progress) for o in complete}
     damaged = tuple(o for o in complete if found[o.path])
     if not damaged:
         return ()
@@ -96,8 +91,8 @@ def mend_probabilities(
     kept = (prediction_key(t) for t in wanted if t not in again)
     mark = new_mark()
     records = {MARK: mark, CREATED: None, **dict.fromkeys(kept)}
-    scratch = Scratch(scratch_path(volume), written[0].path.name)
-    discard(scratch.pieces.folder)
+    scratch = Scratch(plan.scratch, written[0].path.name)
+    discard(scratch.store.folder)
     Ledger.replace(scratch.ledger, ledger_header(written), records)
     forget(written, found, mark)
     return tuple(
@@ -105,39 +100,36 @@ def mend_probabilities(
     )
 
 
-def mend_labels(
-    volume: Path, name: str, options: LabelOptions, progress: Progress
-) -> tuple[Mended, ...]:
+def mend_labels(plan: LabelPlan, progress: Progress) -> tuple[Mended, ...]:
     """Make complete labels incomplete where they are damaged; labelling does the rest.
 
     Raises
     ------
     ConflictError
-        If the labels were made with other options, or another process works on them.
+        If the labels were made by another plan, or another process works on them.
     """
-    output = plan_output(volume, name, options)
-    if not is_complete(output.path, output.header, overwrite=False):
+    if not is_complete(plan.path, plan.header, overwrite=False):
         return ()
-    image = open_image(output.path)
-    found = find_damage(image, options.engine, progress)
+    image = open_image(plan.path)
+    found = find_damage(image, plan.engine, progress)
     if not found:
         return ()
-    if image.levels[0].shard != output.spec.shard:
+    if image.levels[0].shard != plan.spec.shard:
         raise ConflictError(
-            f"{output.path} is written in blocks of {image.levels[0].shard} voxels, expected "
-            f"{output.spec.shard}; remove it, and make it again"
+            f"{plan.path} is written in blocks of {image.levels[0].shard} voxels, expected "
+            f"{plan.spec.shard}; remove it, and make it again"
         )
     # each shard of these levels is written with the one of level 0 that it stands for
     together = 1 + len(coarse_levels(image))
-    lost = _blocks([(0, index) for k, index in found if k < together], image, output.grid)
+    lost = _blocks([(0, index) for k, index in found if k < together], image, plan.grid)
     again = {b.index for b in lost}
     mark = new_mark()
     records: dict[str, Any] = {MARK: mark, "objects": image.attributes["objects"]}
-    kept = (b for b in output.grid.blocks() if b.index not in again)
+    kept = (b for b in plan.grid.blocks() if b.index not in again)
     records |= {record_key("written", b): None for b in kept}
-    Ledger.replace(output.ledger, output.ledger_header, records)
-    forget((Output(output.path, output.header),), {output.path: found}, mark)
-    return (Mended(f"labels/{name}", len(found), lost),)
+    Ledger.replace(plan.ledger, plan.ledger_header, records)
+    forget((Output(plan.path, plan.header),), {plan.path: found}, mark)
+    return (Mended(f"labels/{plan.name}", len(found), lost),)
 
 
 def find_damage(image: Image, engine: EngineOptions, progress: Progress) -> list[Shard]:

@@ -1,4 +1,4 @@
-"""Pieces that blocks hand to each other, on the way between two tasks: scratch, never results."""
+"""Keep what blocks hand over to each other between two tasks: scratch, never results."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from volseg.voxels.blend import Shares
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """A folder of pieces, one file for each (source block, target block)."""
+class HandoverStore:
+    """A folder of hand-overs, one file for each (source block, target block)."""
 
     folder: Path
 
@@ -25,11 +25,11 @@ class Pieces:
         return self.folder / ("to-" + _name(target)) / ("from-" + _name(source))
 
     def exists(self, source: Zyx, target: Zyx) -> bool:
-        """Tell whether a piece has been handed over and not yet used up."""
+        """Tell whether something has been handed over and not yet used up."""
         return self._path(source, target).exists()
 
     def save(self, source: Zyx, target: Zyx, shares: Shares) -> None:
-        """Hand a piece over; it is there completely or not at all.
+        """Hand shares over; the file is there completely or not at all.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class Pieces:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
     def load(self, source: Zyx, target: Zyx, shape: Zyx) -> Shares:
-        """Read a piece of a known shape.
+        """Read a hand-over of a known shape.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class Pieces:
             raise StorageError(f"{path} is damaged; run the same command again") from error
 
     def discard(self, sources: list[Zyx], target: Zyx) -> None:
-        """Remove the pieces of a finished block."""
+        """Remove what was handed over to a finished block."""
         for source in sources:
             self._path(source, target).unlink(missing_ok=True)
         folder = self.folder / ("to-" + _name(target))

@@ -15,7 +15,7 @@ from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Block, Grid, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray, describe
-from volseg.storage.volumes import open_image, probabilities_path
+from volseg.storage.volumes import open_image, probabilities_path, scratch_path
 from volseg.types import Roi, VoxelSize, Zyx
 
 BLOCK_VOXELS = 1 << 23
@@ -87,6 +87,53 @@ class Comparison:
         """The blocks of the grid, cut to the region."""
         cut = ((b.index, intersect(b.core, self.region)) for b in self.grid.blocks(self.region))
         return [Block(index, core) for index, core in cut if core is not None]
+
+
+@dataclass(frozen=True)
+class EvaluatePlan:
+    """An evaluation: what is compared, and by which rules.
+
+    Attributes
+    ----------
+    volume : that was segmented.
+    comparison : what is compared.
+    mask, iou, min_size, ignore_border, engine : see `EvaluateOptions`.
+    scratch : folder for the components of masks.
+    notes : what the user should know.
+    """
+
+    volume: Path
+    comparison: Comparison
+    mask: str | None
+    iou: float
+    min_size: int
+    ignore_border: bool
+    engine: EngineOptions
+    scratch: Path
+    notes: tuple[str, ...]
+
+
+def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
+    """Open all that is compared, and check that it fits; read metadata only.
+
+    Raises
+    ------
+    InputError
+        If something is missing or does not fit the volume.
+    """
+    notes: list[str] = []
+    comparison = open_comparison(volume, options, notes)
+    return EvaluatePlan(
+        volume=volume,
+        comparison=comparison,
+        mask=options.mask,
+        iou=options.iou,
+        min_size=options.min_size,
+        ignore_border=options.ignore_border,
+        engine=options.engine,
+        scratch=scratch_path(volume),
+        notes=tuple(notes),
+    )
 
 
 def open_comparison(volume: Path, options: EvaluateOptions, notes: list[str]) -> Comparison:

@@ -39,18 +39,12 @@ from volseg.scores.overlap import (
     foreground_scores,
     variation_of_information,
 )
-from volseg.stages.evaluate.plan import (
-    Comparison,
-    EvaluateOptions,
-    is_own,
-    open_comparison,
-)
+from volseg.stages.evaluate.plan import Comparison, EvaluatePlan, is_own
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
 from volseg.stages.mask_components import number_mask
 from volseg.stages.results import discard
 from volseg.storage.arrays import StoredArray, describe
 from volseg.storage.components import ComponentStore
-from volseg.storage.volumes import scratch_path
 from volseg.types import Roi, VoxelSize
 
 
@@ -95,31 +89,29 @@ class Evaluation:
     notes: tuple[str, ...]
 
 
-def evaluate(volume: Path, options: EvaluateOptions, progress: Progress) -> Evaluation:
+def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     """Compare the objects of a volume with the truth; nothing stays written.
 
     Raises
     ------
-    InputError
-        If something is missing or does not fit the volume.
+    ParameterError
+        If no voxel is left to compare.
     BlockError
         If blocks could not be read.
     """
     begun = time.monotonic()
-    notes: list[str] = []
-    comparison = open_comparison(volume, options, notes)
-    with same_workers(options.engine):
-        table, histogram = compare(comparison, volume, options.engine, progress, notes)
+    notes, comparison = list(plan.notes), plan.comparison
+    with same_workers(plan.engine):
+        table, histogram = compare(plan, progress, notes)
     if not table.total:
         raise ParameterError(
-            f"no voxel is left to compare: {options.mask} is 0 in all of "
-            f"{describe(comparison.region)}"
+            f"no voxel is left to compare: {plan.mask} is 0 in all of {describe(comparison.region)}"
         )
-    objects = without_small(table, options.min_size)
+    objects = without_small(table, plan.min_size)
     overlaps = find_overlaps(objects)
-    cut_by = comparison.region if options.ignore_border else None
-    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
-    matches = find_matches(overlaps, options.iou, excused)
+    cut_by = comparison.region if plan.ignore_border else None
+    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, plan.iou)
+    matches = find_matches(overlaps, plan.iou, excused)
     errors = find_errors(overlaps, matches)
     if max(dataclasses.astuple(errors.counts)) > REPORTED:
         notes.append(
@@ -127,14 +119,14 @@ def evaluate(volume: Path, options: EvaluateOptions, progress: Progress) -> Eval
             f"writes all of them, to errors.parquet"
         )
     return Evaluation(
-        volume=volume,
+        volume=plan.volume,
         truth=comparison.truth.path,
         prediction=comparison.predicted.path,
         region=comparison.region,
         voxels=table.total,
         voxel_size=comparison.voxel_size,
-        min_size=options.min_size,
-        ignore_border=options.ignore_border,
+        min_size=plan.min_size,
+        ignore_border=plan.ignore_border,
         foreground=foreground_scores(table),
         objects=score_objects(overlaps, matches),
         mean=mean_precision(overlaps, cut_by),
@@ -149,17 +141,14 @@ def evaluate(volume: Path, options: EvaluateOptions, progress: Progress) -> Eval
 
 
 def compare(
-    comparison: Comparison,
-    volume: Path,
-    engine: EngineOptions,
-    progress: Progress,
-    notes: list[str],
+    plan: EvaluatePlan, progress: Progress, notes: list[str]
 ) -> tuple[Contingency, NDArray[np.int64] | None]:
     """Count how two labellings meet; where one is a mask, count again with its components.
 
     At no time are more than a few blocks in memory. Labels are a mask if they have one value only,
     unless volseg found them or the user knows better.
     """
+    comparison, engine = plan.comparison, plan.engine
     sides: list[ReadBlock] = [Stored(comparison.truth), Stored(comparison.predicted)]
     table, histogram = _count(comparison, sides, comparison.probabilities, engine, progress)
     masks = [
@@ -171,7 +160,7 @@ def compare(
     ]
     if not any(masks):
         return table, histogram
-    with _scratch(volume) as folder:
+    with _scratch(plan.scratch) as folder:
         for k, source in enumerate((comparison.truth, comparison.predicted)):
             if not masks[k]:
                 continue
@@ -217,9 +206,9 @@ def _count(
 
 
 @contextmanager
-def _scratch(volume: Path) -> Iterator[Path]:
+def _scratch(place: Path) -> Iterator[Path]:
     """Lend a folder for scratch in the volume, where all workers reach it, and remove it."""
-    folder = scratch_path(volume) / f"evaluate-{socket.gethostname()}-{os.getpid()}"
+    folder = place / f"evaluate-{socket.gethostname()}-{os.getpid()}"
     try:
         yield folder
     finally:

@@ -25,7 +25,7 @@ from volseg.objects.holes import (
     reaching_border,
     touched_within,
 )
-from volseg.stages.label.tasks import Layer, Numbered, neighbour
+from volseg.stages.label.tasks import Layer, Numbered
 from volseg.storage.components import ComponentStore
 from volseg.storage.ledger import Ledger
 from volseg.types import Labels, Zyx
@@ -195,7 +195,7 @@ def begin_at(counts: Mapping[Zyx, int]) -> tuple[dict[Zyx, int], int]:
 
 def before(grid: Grid, index: Zyx) -> list[tuple[Zyx, Zyx]]:
     """List the neighbours before a block that are there: the step to each, and its index."""
-    steps = ((step, neighbour(grid, index, step)) for step in EARLIER)
+    steps = ((step, grid.neighbour(index, step)) for step in EARLIER)
     return [(step, other) for step, other in steps if other is not None]
 
 

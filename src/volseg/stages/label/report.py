@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError, command
-from volseg.stages.label.rules import LabelReport, level_of
+from volseg.stages.label.plan import LabelPlan
+from volseg.stages.label.rules import level_of
 from volseg.storage.volumes import open_image
 from volseg.types import FULL_PROBABILITY
 
 
-def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
+@dataclass(frozen=True)
+class LabelReport:
+    """Objects that a run found.
+
+    Attributes
+    ----------
+    objects : how many there are.
+    threshold : probability from which a voxel was foreground.
+    notes : what the user should know.
+    """
+
+    objects: int
+    threshold: float
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
     """Report on complete labels.
 
     Raises
@@ -20,12 +39,12 @@ def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
     VolumeError
         If their attributes do not say how many objects there are.
     """
-    found, volume = open_image(output).attributes, output.parents[1]
+    output, found = plan.path, open_image(plan.path).attributes
     run, notes, objects = found["run"], [], found.get("objects")
     if objects is None:
         raise VolumeError(
             f"the attributes of {output} do not say any more how many objects there are; remove "
-            f"it, and make it again: `{command('label', volume, name=output.name)}`"
+            f"it, and make it again: `{command('label', plan.volume, name=plan.name)}`"
         )
     if large := found.get("too_large_to_split"):
         notes.append(
@@ -37,7 +56,7 @@ def report_on(output: Path, threshold: float, seconds: float) -> LabelReport:
             f"objects dropped because their mean probability is below "
             f"{run.get('min_probability')}: {faint}; to keep them: `{_keep_faint(output, run)}`"
         )
-    return LabelReport(int(objects), threshold, seconds, tuple(notes))
+    return LabelReport(int(objects), plan.threshold, seconds, tuple(notes))
 
 
 def _keep_faint(output: Path, run: Mapping[str, Any]) -> str:

@@ -1,26 +1,19 @@
-"""What becomes an object: the rules that a user sets, and the header that decides the labels."""
+"""Rules of what becomes an object, as a user sets them and as a run records them."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from volseg.defaults import CONNECTIVITY, MIN_SIZE, SPLIT, SPLIT_DEPTH
-from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError, VolumeError, command
+from volseg.errors import ParameterError
 from volseg.objects.components import DIFFERING
 from volseg.objects.splitting import METHODS
-from volseg.storage.attributes import is_fraction
-from volseg.storage.volumes import Image, open_image, probabilities_path
-from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
+from volseg.types import FULL_PROBABILITY, VoxelSize
 
-FORMAT = 2
-"""Raised whenever the same parameters come to mean another result."""
 SPLIT_LIMIT = 1 << 23
 """Voxels of the largest bounding box that is split; each takes some 85 bytes in a worker."""
 ROUNDING = 1e-6
@@ -87,124 +80,38 @@ class ObjectRules:
             )
 
 
-@dataclass(frozen=True)
-class LabelOptions(ObjectRules):
-    """What becomes an object, and how the work is done.
+def describe_rules(
+    rules: ObjectRules, voxel_size: VoxelSize | None, model: Mapping[str, Any]
+) -> dict[str, Any]:
+    """List what the rules decide, for the header of a run.
 
-    Attributes
+    Parameters
     ----------
-    block : scheduled unit, rounded up to whole shards.
-    shard : of the result, which is one chunk then; None chooses.
-    engine : workers and scheduler.
-    overwrite : replace a different result.
-    """
-
-    block: Zyx | None = None
-    shard: Zyx | None = None
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """What a run found.
-
-    Attributes
-    ----------
-    objects : how many there are.
-    threshold : probability from which a voxel was foreground.
-    notes : what the user should know.
-    """
-
-    objects: int
-    threshold: float
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-
-def open_probabilities(volume: Path, name: str) -> Image:
-    """Open complete probabilities.
-
-    Raises
-    ------
-    VolumeError
-        If they are missing, incomplete, or not of volseg's making.
-    """
-    image = _open_complete(volume, name)
-    model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
-    threshold, least = model.get("threshold"), model.get("min_probability", 0)
-    stated = isinstance(threshold, float) and 0 < threshold < 1
-    if not stated or not is_fraction(least) or "roi" not in run:
-        raise VolumeError(
-            f"the attributes of {image.path} do not say any more how it was made; remove it, and "
-            f"make it again: `{command('segment', volume, name=name)}`"
-        )
-    return image
-
-
-def _open_complete(volume: Path, name: str) -> Image:
-    path = probabilities_path(volume, name)
-    if not path.exists():
-        first = command("segment", volume, name=name)
-        raise VolumeError(f"{volume} has no probabilities/{name}; run `{first}` first")
-    image = open_image(path)
-    if image.levels[0].dtype != np.uint8 or not {"run", "fingerprint"} <= set(image.attributes):
-        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
-    if not image.attributes.get("complete"):
-        raise VolumeError(f"{path} is incomplete; run the command that began it again")
-    return image
-
-
-def open_centerlines(volume: Path, name: str) -> Image:
-    """Open complete probabilities of centerlines: ``probabilities/<name>-centerline``.
-
-    Raises
-    ------
-    VolumeError
-        If they are missing, incomplete, of another shape, or not of volseg's making.
-    """
-    lines = f"{name}-centerline"
-    if not probabilities_path(volume, lines).exists():
-        write = command("segment", volume, "--store-centerline", name=name)
-        raise VolumeError(
-            f"{volume} has no probabilities/{lines}, which --split centerline needs; write it "
-            f"with `{write}`, or use --split distance"
-        )
-    image, shape = _open_complete(volume, lines), open_image(volume).levels[0].shape
-    if image.levels[0].shape != shape:
-        raise VolumeError(
-            f"probabilities/{lines} has the shape {image.levels[0].shape}, the volume {shape}; "
-            "centerlines must be those of the whole volume, voxel by voxel"
-        )
-    return image
-
-
-def find_threshold(source: Image, rules: ObjectRules) -> float:
-    """Take the user's threshold, or else the model's."""
-    return rules.threshold or float(source.attributes["model"]["threshold"])
-
-
-def plan_label(source: Image, rules: ObjectRules) -> dict[str, Any]:
-    """Collect everything that decides the labels.
+    rules : ObjectRules
+    voxel_size : nm (z, y, x), None if unknown
+    model : what is on record of the model that made the probabilities
 
     Raises
     ------
     ParameterError
-        If a rule cannot be applied to these probabilities.
+        If a rule cannot be applied to such probabilities.
     """
-    threshold = find_threshold(source, rules)
+    threshold = find_threshold(rules, model)
     # a rule that is not asked for is not in the header: results from before it existed stay valid
     return {
-        "format": FORMAT,
-        "probabilities": source.attributes["fingerprint"],
         "threshold_of_255": level_of(threshold),
-        "min_size": fewest_voxels(rules, source.voxel_size),
+        "min_size": fewest_voxels(rules, voxel_size),
         "connectivity": rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
-        **_lowest_mean(source, threshold, rules),
+        **_lowest_mean(rules, threshold, model),
         **({"fill_holes": True} if rules.fill_holes else {}),
-        **_plan_split(rules, source.voxel_size),
+        **_plan_split(rules, voxel_size),
     }
+
+
+def find_threshold(rules: ObjectRules, model: Mapping[str, Any]) -> float:
+    """Take the user's threshold, or else the model's."""
+    return rules.threshold or float(model["threshold"])
 
 
 def _plan_split(rules: ObjectRules, voxel_size: VoxelSize | None) -> dict[str, Any]:
@@ -228,11 +135,13 @@ def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int
     return {"seed_threshold_of_255": level_of(seed_threshold)}
 
 
-def _lowest_mean(source: Image, threshold: float, rules: ObjectRules) -> dict[str, float]:
+def _lowest_mean(
+    rules: ObjectRules, threshold: float, model: Mapping[str, Any]
+) -> dict[str, float]:
     """Take the user's rule, or else the model's, if there is one and it can drop anything."""
     least = rules.min_probability
     if least is None:
-        least = source.attributes["model"].get("min_probability", 0)
+        least = model.get("min_probability", 0)
     lowest = level_of(threshold) / FULL_PROBABILITY
     return {"min_probability": float(least)} if least > lowest else {}
 

@@ -6,8 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,18 +13,13 @@ from volseg import __version__
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import naming, run_blocks, same_workers
-from volseg.errors import StorageError
+from volseg.errors import ConflictError, StorageError
 from volseg.geometry.grid import Block, Grid
 from volseg.objects.components import Pairs
 from volseg.objects.joining import Candidates, Numbering, label_type, number_objects
 from volseg.stages.label.holes import FindHoles, HoleFilling, begin_at
-from volseg.stages.label.output import coarse_levels, plan_output, record_key, tables
-from volseg.stages.label.report import report_on
-from volseg.stages.label.rules import (
-    LabelOptions,
-    LabelReport,
-    open_centerlines,
-)
+from volseg.stages.label.plan import Foundation, LabelPlan, coarse_levels, record_key
+from volseg.stages.label.report import LabelReport, report_on
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import (
     Evidence,
@@ -39,23 +32,17 @@ from volseg.stages.label.tasks import (
 )
 from volseg.stages.levels import build_pyramid
 from volseg.stages.results import discard, finish, is_complete, is_told_of
-from volseg.storage.arrays import ArraySpec
+from volseg.storage.arrays import StoredArray
 from volseg.storage.components import ComponentStore
 from volseg.storage.ledger import MARK, Ledger
-from volseg.storage.volumes import (
-    Image,
-    create_image,
-    labels_path,
-    open_image,
-    register_label,
-)
+from volseg.storage.volumes import Image, create_image, open_image, register_label
 from volseg.types import Zyx
 
 JOINED = 8
 """Blocks that one task joins to their neighbours."""
 
 
-def label(volume: Path, name: str, options: LabelOptions, progress: Progress) -> LabelReport:
+def label(plan: LabelPlan, progress: Progress) -> LabelReport:
     """Write ``labels/<name>`` of a volume from ``probabilities/<name>``.
 
     Objects are connected components of at least the threshold, numbered from 1 by their first
@@ -64,45 +51,72 @@ def label(volume: Path, name: str, options: LabelOptions, progress: Progress) ->
     Raises
     ------
     InputError
-        If the probabilities are missing or incomplete, or a different result is already there.
+        If the probabilities are no longer those of the plan, or a different result is already
+        there.
     BlockError
         If blocks failed.
     """
     begun = time.monotonic()
-    output = plan_output(volume, name, options)
-    store, header = output.store, output.header
-    if is_complete(output.path, header, overwrite=options.overwrite):
-        discard(store.folder)
-        return report_on(output.path, output.threshold, time.monotonic() - begun)
-    with same_workers(options.engine):
-        ledger = Ledger.open(output.ledger, output.ledger_header, anew=options.overwrite)
-        if options.overwrite:
+    if is_complete(plan.path, plan.header, overwrite=plan.overwrite):
+        discard(plan.store.folder)
+        return report_on(plan, time.monotonic() - begun)
+    probabilities = open_planned(plan.source)
+    with same_workers(plan.engine):
+        ledger = Ledger.open(plan.ledger, plan.ledger_header, anew=plan.overwrite)
+        if plan.overwrite:
             # only now: there are workers, and no other process works on it
-            discard(output.path, *tables(volume, name), store.folder)
-        if not is_told_of(output.path, ledger) and "objects" in ledger.records:
+            discard(plan.path, *plan.tables, plan.store.folder)
+        if not is_told_of(plan.path, ledger) and "objects" in ledger.records:
             ledger.restart()
-        parts = output.source, output.spec, output.grid, store, ledger, options.engine, progress
-        run = LabelRun(volume, name, *parts)
+        run = Labelling(plan, probabilities, ledger, progress)
         with naming(run.missing):
-            counts = run.find(header["threshold_of_255"])
-            run.write(counts, header)
-    discard(store.folder)
-    return report_on(output.path, output.threshold, time.monotonic() - begun)
+            run.write(run.find())
+    discard(plan.store.folder)
+    return report_on(plan, time.monotonic() - begun)
+
+
+def open_planned(source: Foundation) -> StoredArray:
+    """Open the probabilities that labels were planned on.
+
+    Raises
+    ------
+    VolumeError
+        If they cannot be opened.
+    ConflictError
+        If others stand there, or incomplete ones.
+    """
+    image = open_image(source.path)
+    complete = image.attributes.get("complete")
+    if not complete or image.attributes.get("fingerprint") != source.fingerprint:
+        raise ConflictError(
+            f"{source.path} was changed by another process meanwhile; give the command again"
+        )
+    return image.levels[0]
 
 
 @dataclass(frozen=True)
-class LabelRun:
+class Labelling:
     """The client's side of a run: both passes, and what the ledger is told."""
 
-    volume: Path
-    name: str
-    source: Image
-    spec: ArraySpec
-    grid: Grid
-    store: ComponentStore
+    plan: LabelPlan
+    probabilities: StoredArray
     ledger: Ledger
-    engine: EngineOptions
     progress: Progress
+
+    @property
+    def grid(self) -> Grid:
+        """The blocks."""
+        return self.plan.grid
+
+    @property
+    def store(self) -> ComponentStore:
+        """Components, between the passes."""
+        return self.plan.store
+
+    @property
+    def engine(self) -> EngineOptions:
+        """Workers and scheduler."""
+        return self.plan.engine
 
     @property
     def connectivity(self) -> int:
@@ -115,7 +129,7 @@ class LabelRun:
             b for b in self.grid.blocks() if record_key("written", b) not in self.ledger.records
         )
 
-    def find(self, level: int) -> dict[Zyx, int]:
+    def find(self) -> dict[Zyx, int]:
         """Pass 1; return the number of components of each block, in raster order."""
         records = self.ledger.records
         blocks = list(self.grid.blocks())
@@ -134,7 +148,8 @@ class LabelRun:
             return []
 
         try:
-            task = LabelBlock(self.source.levels[0], level, self.connectivity, self.store)
+            level = int(self.plan.header["threshold_of_255"])
+            task = LabelBlock(self.probabilities, level, self.connectivity, self.store)
             run_blocks(task, missing, self.engine, on_result=on_result)
         finally:
             self.progress.finish()
@@ -144,7 +159,7 @@ class LabelRun:
         """Join components across borders and number the objects; return them."""
         header = self.ledger.header
         seed, least = header.get("seed_threshold_of_255"), header.get("min_probability")
-        evidence = Evidence(self.source.levels[0], seed, least is not None)
+        evidence = Evidence(self.probabilities, seed, least is not None)
         whole = Candidates.room(components, seeded=seed is not None, totals=evidence.totals)
         pairs: list[Pairs] = []
 
@@ -162,18 +177,19 @@ class LabelRun:
         run_blocks(task, groups, self.engine, on_result=on_result)
         return number_objects(whole, pairs, int(header["min_size"]), least or 0)
 
-    def write(self, counts: dict[Zyx, int], header: dict[str, Any]) -> None:
+    def write(self, counts: dict[Zyx, int]) -> None:
         """Give every object its number and write it."""
+        header = self.plan.header
         offsets, components = begin_at(counts)
         records = self.ledger.records
         if "objects" not in records or self._lacks_scratch():
             counts_of = self._number_all(offsets, components)
             # numbers are the same each time, so what was written with them before stays valid
             if "objects" not in records:
-                discard(labels_path(self.volume, self.name), *tables(self.volume, self.name))
-                self._create(header, counts_of)
+                discard(self.plan.path, *self.plan.tables)
+                self._create(counts_of)
                 self.ledger.record("objects", counts_of["objects"])
-        image, layers_of = open_image(labels_path(self.volume, self.name)), self._layers(offsets)
+        image, layers_of = open_image(self.plan.path), self._layers(offsets)
         pieces = self._splitting(offsets).pieces() if "split" in header else {}
         missing = (
             Numbered(b, layers_of(b.index) + pieces.get(b.index, ()))
@@ -181,7 +197,7 @@ class LabelRun:
             if record_key("written", b) not in records
         )
         self._write_blocks(image, missing)
-        register_label(self.volume, self.name)
+        register_label(self.plan.volume, self.plan.name)
         finish(image.path, self.ledger, header)
 
     def _number_all(self, offsets: dict[Zyx, int], components: int) -> dict[str, int]:
@@ -222,9 +238,8 @@ class LabelRun:
 
     def _splitting(self, offsets: dict[Zyx, int]) -> Splitting:
         parts = self.grid, self.store, self.ledger, self.engine, self.progress
-        lines = None
-        if self.ledger.header.get("split") == "centerline":
-            lines = open_centerlines(self.volume, self.name).levels[0]
+        planned = self.plan.source.centerlines
+        lines = None if planned is None else open_image(planned[0]).levels[0]
         return Splitting(*parts, self._layers(offsets), lines)
 
     def _layers(self, offsets: dict[Zyx, int]) -> Callable[[Zyx], tuple[Layer, ...]]:
@@ -256,17 +271,16 @@ class LabelRun:
         first = 1 + len(coarse)
         build_pyramid(image, self.engine, self.progress, label=True, first=first)
 
-    def _create(self, header: dict[str, Any], counted: dict[str, int]) -> None:
-        source = self.source
-        spec = replace(self.spec, dtype=label_type(counted["objects"]).name)
+    def _create(self, counted: dict[str, int]) -> None:
+        source = self.plan.source
+        spec = replace(self.plan.spec, dtype=label_type(counted["objects"]).name)
         attributes = {
             "complete": False,
             "version": __version__,
             MARK: self.ledger.mark,
-            "run": header,
+            "run": self.plan.header,
             **counted,
-            "roi": source.attributes["run"]["roi"],
-            "model": source.attributes["model"],
+            "roi": source.roi,
+            "model": source.model,
         }
-        path = labels_path(self.volume, self.name)
-        create_image(path, spec, source.voxel_size, label=True, attributes=attributes)
+        create_image(self.plan.path, spec, source.voxel_size, label=True, attributes=attributes)

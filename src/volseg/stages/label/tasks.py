@@ -111,7 +111,7 @@ class JoinBlocks:
         kept, pairs = self.store.load(index), []
         here = self.store.load_planes(index)
         for step in EARLIER if len(kept.sizes) else ():
-            other = neighbour(self.grid, index, step)
+            other = self.grid.neighbour(index, step)
             if other is not None:
                 there = self.store.load_planes(other)
                 pairs.append((other, touching(here, there, step, self.connectivity)))
@@ -218,10 +218,3 @@ class _Piecewise:
         for runs, numbers in others:
             labels |= paint(runs, numbers, height, (z, y, x))
         return labels
-
-
-def neighbour(grid: Grid, index: Zyx, step: Zyx) -> Zyx | None:
-    """Find the block one step away, None outside the grid."""
-    z, y, x = (i + s for i, s in zip(index, step, strict=True))
-    inside = all(0 <= i < n for i, n in zip((z, y, x), grid.counts, strict=True))
-    return (z, y, x) if inside else None

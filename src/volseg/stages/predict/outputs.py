@@ -8,7 +8,7 @@ from typing import Any
 
 from volseg.errors import VolumeError
 from volseg.stages.results import discard, is_complete, is_told_of
-from volseg.storage.handovers import Pieces
+from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import Ledger
 from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card
@@ -48,13 +48,13 @@ class Scratch:
         return self.folder / f"predict-{self.name}.jsonl"
 
     @property
-    def pieces(self) -> Pieces:
+    def store(self) -> HandoverStore:
         """Say where blocks exchange what they evaluated."""
-        return Pieces(self.folder / f"predict-{self.name}")
+        return HandoverStore(self.folder / f"predict-{self.name}")
 
     def discard(self) -> None:
         """Remove all of it."""
-        discard(self.ledger, self.pieces.folder)
+        discard(self.ledger, self.store.folder)
 
 
 def centerline_of(mask: Output) -> Output:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from volseg.defaults import DEVICE, NAME, PRECISION
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError, VolumeError, command
+from volseg.errors import VolumeError, command
 from volseg.geometry.grid import (
     Grid,
     full_roi,
@@ -19,88 +17,94 @@ from volseg.geometry.grid import (
     whole_multiples,
 )
 from volseg.geometry.handover import Handover
-from volseg.models.registry import Views, check_centerline, find_architecture
+from volseg.models.registry import check_centerline, find_architecture
 from volseg.stages.intensities import check_counted
-from volseg.stages.predict.device import find_device, note_emulation
+from volseg.stages.predict.device import note_emulation
 from volseg.stages.predict.lattice import build_lattice, nearest_level, network_scales
+from volseg.stages.predict.network import (
+    PredictOptions,
+    check_averaging,
+    choose_network,
+    settle_model,
+)
 from volseg.stages.predict.outputs import Output, centerline_of, note_untaught
 from volseg.stages.predict.tasks import NetworkChoice
 from volseg.storage.arrays import ArraySpec, fit_spec
-from volseg.storage.volumes import Image, open_image, probabilities_path, volume_tone
-from volseg.storage.weights import Card, find_weights, load_card
+from volseg.storage.volumes import (
+    Image,
+    open_image,
+    probabilities_path,
+    scratch_path,
+    volume_tone,
+)
+from volseg.storage.weights import Card, load_card
 from volseg.types import Zyx
 from volseg.voxels.intensity import Tone
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
 DEFAULT_BLOCK = (64, 512, 512)
-OF_MASKS, OF_CENTERLINES = "unet2d", "emnet"
-"""The shipped networks that are used unless another is asked for (decision 0046)."""
-CUBIC = 1.2
-"""Voxels whose sides differ by more than this factor look different along different axes."""
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """What to predict, and how.
-
-    Attributes
-    ----------
-    model : shipped name, or path of a safetensors file with its card.
-    name : of the result.
-    roi : ``z0:z1,y0:y1,x0:x1``; None is the whole volume.
-    tile : network voxels that are evaluated at once; None is the model's.
-    block : scheduled unit, rounded up to whole shards.
-    shard, chunk : of the result; None chooses.
-    device, precision : see `volseg.stages.predict_device`.
-    tta, rotations, views : what probabilities are averaged over, see
-        `volseg.models.inference.Predictor`.
-    store_centerline : write what the network says of centerlines as well.
-    engine : workers and scheduler.
-    overwrite : replace a different result.
-    """
-
-    model: str = "emnet"
-    name: str = NAME
-    roi: str | None = None
-    tile: Zyx | None = None
-    block: Zyx | None = None
-    shard: Zyx | None = None
-    device: str = DEVICE
-    precision: str = PRECISION
-    tta: bool = False
-    rotations: bool = False
-    views: Views = "xy"
-    store_centerline: bool = False
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
 class PredictPlan:
-    """A run that has been thought through, of which nothing has been written yet."""
+    """A prediction: everything that decides the result, where it goes, and how it is run.
+
+    Attributes
+    ----------
+    image : the volume.
+    card : of the model.
+    choice : which network evaluates tiles, and how.
+    level : of the pyramid that the network reads.
+    margin : network voxels per side by which a tile's input exceeds it.
+    tone : what the network sees of intensities; None until they have been counted.
+    handover : blocks, tiles and region.
+    spec : of level 0 of what is written.
+    outputs : the mask, then centerlines where they are wanted.
+    scratch : folder of ledgers and of what blocks hand over.
+    engine, overwrite : see `PredictOptions`.
+    notes : what the user should know.
+    """
 
     image: Image
     card: Card
+    choice: NetworkChoice
     level: int
     margin: Zyx
+    tone: Tone | None
     handover: Handover
     spec: ArraySpec
-    output: Path
-    header: dict[str, Any]
+    outputs: tuple[Output, ...]
+    scratch: Path
+    engine: EngineOptions
+    overwrite: bool
     notes: tuple[str, ...]
-    store_centerline: bool = False
 
     @property
-    def outputs(self) -> tuple[Output, ...]:
-        """List what is wanted: the mask, then centerlines, which are decided by the same."""
-        mask = Output(self.output, self.header)
-        return (mask, centerline_of(mask)) if self.store_centerline else (mask,)
+    def mask(self) -> Output:
+        """The probabilities of being foreground."""
+        return self.outputs[0]
 
     @property
     def counted(self) -> bool:
         """Whether the volume's intensities are known: without them nothing can be run."""
-        return bool(self.image.attributes.get("histogram"))
+        return self.tone is not None
+
+    @property
+    def known_tone(self) -> Tone:
+        """What the network sees of intensities.
+
+        Raises
+        ------
+        VolumeError
+            If they have not been counted.
+        """
+        if self.tone is None:
+            raise VolumeError(
+                f"{self.image.path} has no histogram of its intensities; `volseg segment` counts "
+                f"them"
+            )
+        return self.tone
 
     @property
     def tiles(self) -> int:
@@ -115,27 +119,21 @@ class PredictPlan:
         return roi_size(self.handover.roi)
 
 
-def plan_prediction(
-    volume: Path, options: PredictOptions, *, uncounted: bool = False
-) -> PredictPlan:
-    """Decide everything that a run depends on; read metadata only.
-
-    Parameters
-    ----------
-    volume : Path
-    options : PredictOptions
-    uncounted : bool
-        Whether intensities may still have to be counted: such a plan cannot be run.
+def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
+    """Decide everything that a prediction depends on; read metadata only.
 
     Raises
     ------
     VolumeError, ModelError, ParameterError
         If the volume, the model or an option cannot be used.
     """
-    image, card = open_image(volume), load_card(options.model)
+    image = open_image(volume)
     check_place(image)
+    options, chosen = settle_model(image, options)
+    choice = choose_network(options)
+    card = load_card(choice.model)
     shape = image.levels[0].shape
-    form = find_architecture(card.architecture).viewed(options.views)
+    form = find_architecture(card.architecture).viewed(options.views or "xy")
     scales, notes = network_scales(image, card, form)
     check_averaging(image, options)
     if options.store_centerline:
@@ -149,73 +147,67 @@ def plan_prediction(
         build_lattice(shape, card, scales, form, options.tile),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
-    device, precision = find_device(options.device, options.precision, options.engine)
-    notes += note_emulation(device, precision, options.engine)
+    notes += note_emulation(choice.device, choice.precision, options.engine)
     level = nearest_level(image, scales)
+    tone = find_tone_of(image, card)
     header = {
         "format": FORMAT,
         "raw": image.attributes.get("fingerprint"),
         "model": card.sha256,
-        "tone": asdict(_find_tone(image, card, uncounted=uncounted)),
+        "tone": tone and asdict(tone),
         "level": level,
         "lattice": [asdict(a) for a in handover.lattice.axes],
         "roi": [[s.start, s.stop] for s in handover.roi],
         "block": handover.grid.size,
         "shard": spec.shard,
-        "averaged": [options.tta, options.rotations, options.views],
-        "device": device,
-        "precision": precision,
+        "averaged": [choice.tta, choice.rotations, choice.views],
+        "device": choice.device,
+        "precision": choice.precision,
     }
-    output = probabilities_path(volume, options.name)
+    mask = Output(probabilities_path(volume, options.name), json.loads(json.dumps(header)))
     return PredictPlan(
-        image,
-        card,
-        level,
-        form.margin,
-        handover,
-        spec,
-        output,
-        json.loads(json.dumps(header)),
-        notes,
-        options.store_centerline,
+        image=image,
+        card=card,
+        choice=choice,
+        level=level,
+        margin=form.margin,
+        tone=tone,
+        handover=handover,
+        spec=spec,
+        outputs=(mask, centerline_of(mask)) if options.store_centerline else (mask,),
+        scratch=scratch_path(volume),
+        engine=options.engine,
+        overwrite=options.overwrite,
+        notes=chosen + notes,
     )
 
 
-def choose_model(volume: Path, views: Views | None, *, centerline: bool) -> tuple[str, Views, str]:
-    """Choose among the shipped networks for a volume, where nobody has.
-
-    Parameters
-    ----------
-    volume : Path
-    views : that are asked for, if any
-    centerline : whether centerlines are wanted, which only EM-Net knows
-
-    Returns
-    -------
-    model : str
-    views : all three where voxels are cubes, as far as that is known
-    note : what the user should know
+def with_intensities(plan: PredictPlan, image: Image) -> PredictPlan:
+    """Complete the plan of a volume whose intensities have been counted since.
 
     Raises
     ------
     VolumeError
-        If there is no volume.
+        If they have not.
     """
-    size = open_image(volume).voxel_size
-    if centerline:
-        return OF_CENTERLINES, views or "xy", f"the model is {OF_CENTERLINES}; --model is another"
-    if views is None:
-        views = "ortho" if size is not None and max(size) / min(size) <= CUBIC else "xy"
-    along = "along z, y and x" if views == "ortho" else "along z"
-    note = f"the model is {OF_MASKS}, which looks at slices {along}; see --model and --views"
-    return OF_MASKS, views, note
+    tone = volume_tone(image, plan.card.preprocessing)
+    known = {"raw": image.attributes["fingerprint"], "tone": json.loads(json.dumps(asdict(tone)))}
+    outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)
+    return replace(plan, image=image, tone=tone, outputs=outputs)
 
 
-def _find_tone(image: Image, card: Card, *, uncounted: bool) -> Tone:
-    if not uncounted or image.attributes.get("histogram"):
+def find_tone_of(image: Image, card: Card) -> Tone | None:
+    """Find what the network sees of intensities; None where they have not been counted.
+
+    Raises
+    ------
+    VolumeError
+        If they are of a type that cannot be counted.
+    """
+    if image.attributes.get("histogram"):
         return volume_tone(image, card.preprocessing)
     check_counted(image.levels[0])
-    return Tone((0.0, 1.0))
+    return None
 
 
 def check_place(image: Image) -> None:
@@ -235,36 +227,4 @@ def check_place(image: Image) -> None:
             f"a volume of it: `"
             + command("convert", path, "VOLUME.zarr", "--voxel-size", "Z,Y,X")
             + "`"
-        )
-
-
-def choose_network(plan: PredictPlan, options: PredictOptions) -> NetworkChoice:
-    """Say which network evaluates the tiles of a plan, on the device that was found."""
-    return NetworkChoice(
-        str(find_weights(options.model)),
-        plan.header["device"],
-        plan.header["precision"],
-        options.tta,
-        options.rotations,
-        options.views,
-        plan.store_centerline,
-    )
-
-
-def check_averaging(image: Image, options: PredictOptions) -> None:
-    """Check that a volume can be looked at along other axes.
-
-    Raises
-    ------
-    ParameterError
-        If orthogonal views are asked for where voxels are no cubes, as far as that is known.
-    """
-    if options.rotations and not options.tta:
-        raise ParameterError("--rotations extend test-time augmentation; give --tta as well")
-    size = image.voxel_size
-    if options.views == "ortho" and size is not None and max(size) / min(size) > CUBIC:
-        raise ParameterError(
-            f"orthogonal views need cubic voxels, and those of {image.path} measure "
-            f"{', '.join(f'{v:g}' for v in size)} nm (z, y, x): slices along z and along x would "
-            f"show things at different scales; leave --views out"
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from volseg import __version__
@@ -25,12 +24,13 @@ from volseg.stages.predict.outputs import (
     ledger_header,
     record_key,
 )
-from volseg.stages.predict.plan import PredictOptions, PredictPlan, choose_network, plan_prediction
-from volseg.stages.predict.tasks import Assemble, Evaluate, NetworkChoice, PredictTask
+from volseg.stages.predict.plan import PredictPlan
+from volseg.stages.predict.tasks import Assemble, Evaluate, PredictTask
 from volseg.stages.results import discard, finish
-from volseg.storage.handovers import Pieces
+from volseg.storage.arrays import StoredArray
+from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import MARK, Ledger
-from volseg.storage.volumes import create_image, open_image, scratch_path, volume_tone
+from volseg.storage.volumes import create_image, open_image
 from volseg.storage.weights import Card
 from volseg.types import Zyx
 
@@ -46,54 +46,45 @@ class PredictReport:
     notes: tuple[str, ...]
 
 
-def predict(volume: Path, options: PredictOptions, progress: Progress) -> PredictReport:
+def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
     """Write ``probabilities/<name>`` of a volume, on request with its centerlines.
-
-    Parameters
-    ----------
-    volume : Path
-        An OME-Zarr image.
-    options : PredictOptions
-    progress : Progress
 
     Raises
     ------
     InputError
-        If something cannot be used, or a different result is already there.
+        If intensities have not been counted, or a different result is already there.
     BlockError
         If blocks failed; the same command again does only those.
     """
-    begun = time.monotonic()
-    plan = plan_prediction(volume, options)
-    written = find_lacking(plan.outputs, overwrite=options.overwrite)
+    begun, _ = time.monotonic(), plan.known_tone
+    written = find_lacking(plan.outputs, overwrite=plan.overwrite)
     if not written:
         # a process that was killed at the very end may have left some
-        discard(*(Scratch(scratch_path(volume), o.path.name).pieces.folder for o in plan.outputs))
+        discard(*(Scratch(plan.scratch, o.path.name).store.folder for o in plan.outputs))
         return PredictReport(plan.voxels, 0, time.monotonic() - begun, True, plan.notes)
-    scratch = Scratch(scratch_path(volume), written[0].path.name)
-    ledger = Ledger.open(scratch.ledger, ledger_header(written), anew=options.overwrite)
-    resumed = not options.overwrite and is_under_way(written, ledger)
+    scratch = Scratch(plan.scratch, written[0].path.name)
+    ledger = Ledger.open(scratch.ledger, ledger_header(written), anew=plan.overwrite)
+    resumed = not plan.overwrite and is_under_way(written, ledger)
     if not resumed:
         ledger.restart()
-        discard(scratch.pieces.folder)
-        create_outputs(plan, written, scratch.folder, ledger.mark)
+        discard(scratch.store.folder)
+        create_outputs(plan, written, ledger.mark)
         ledger.record(CREATED)
-    task = build_task(plan, choose_network(plan, options), written, scratch.pieces)
-    tiles = PredictRun(task, ledger, progress).run(options.engine)
+    arrays = {o.path: open_image(o.path).levels[0] for o in written}
+    task = build_task(plan, [arrays.get(o.path) for o in plan.outputs], scratch.store)
+    tiles = Prediction(task, ledger, progress).run(plan.engine)
     for output in written:
-        build_pyramid(open_image(output.path), options.engine, progress, label=False)
+        build_pyramid(open_image(output.path), plan.engine, progress, label=False)
     for output in reversed(written):
         # the mask last: while it is incomplete, the same command makes sure of both
         finish(output.path, ledger, output.header)
-    discard(scratch.pieces.folder)
+    discard(scratch.store.folder)
     return PredictReport(plan.voxels, tiles, time.monotonic() - begun, resumed, plan.notes)
 
 
-def create_outputs(
-    plan: PredictPlan, written: tuple[Output, ...], scratch: Path, mark: str
-) -> None:
+def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) -> None:
     """Create what a run writes, empty, in place of what is there."""
-    discard_outdated(written, scratch)
+    discard_outdated(written, plan.scratch)
     for output in written:
         attributes = {
             "complete": False,
@@ -106,21 +97,32 @@ def create_outputs(
 
 
 def build_task(
-    plan: PredictPlan, choice: NetworkChoice, written: tuple[Output, ...], pieces: Pieces
+    plan: PredictPlan, arrays: Sequence[StoredArray | None], store: HandoverStore
 ) -> PredictTask:
-    """Say what workers do to write the images of a run."""
-    arrays = {o.path: open_image(o.path).levels[0] for o in written}
-    mask, *lines = plan.outputs
+    """Say what workers do to write the images of a run.
+
+    Parameters
+    ----------
+    plan : PredictPlan
+    arrays : level 0 of each of the plan's outputs; None for one that is not written
+    store : where blocks exchange what they evaluated
+
+    Raises
+    ------
+    VolumeError
+        If intensities have not been counted.
+    """
+    mask, *lines = arrays
     return PredictTask(
         raw=plan.image.levels[plan.level],
         factor=plan.image.factors[plan.level],
-        output=arrays.get(mask.path),
+        output=mask,
         handover=plan.handover,
-        pieces=pieces,
-        tone=volume_tone(plan.image, plan.card.preprocessing),
+        store=store,
+        tone=plan.known_tone,
         margin=plan.margin,
-        choice=choice,
-        centerline=arrays[lines[0].path] if lines else None,
+        choice=plan.choice,
+        centerline=lines[0] if lines else None,
     )
 
 
@@ -136,7 +138,7 @@ def model_record(card: Card) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class PredictRun:
+class Prediction:
     """The client's side of a run: which item may run when, and what the ledger is told."""
 
     task: PredictTask
@@ -159,7 +161,7 @@ class PredictRun:
             nonlocal tiles
             if isinstance(item, Assemble):
                 self.ledger.record(record_key(item.index))
-                self.task.pieces.discard(handover.sources(item.index), item.index)
+                self.task.store.discard(handover.sources(item.index), item.index)
                 waiting.pop(item.index)
                 self.progress.advance(count)
                 return []
@@ -179,7 +181,7 @@ class PredictRun:
     def _lacking(self, target: Zyx) -> set[Zyx]:
         """List the blocks that still have to evaluate tiles for a block."""
         sources = self.task.handover.sources(target)
-        return {s for s in sources if not self.task.pieces.exists(s, target)}
+        return {s for s in sources if not self.task.store.exists(s, target)}
 
     def _evaluations(self, waiting: dict[Zyx, set[Zyx]]) -> Iterator[Evaluate]:
         """Yield what is to be evaluated, in raster order, only for targets that lack it."""

@@ -1,4 +1,4 @@
-"""What a worker does for one block: read, evaluate tiles, hand pieces over, assemble, write."""
+"""What a worker does for one block: read, evaluate tiles, hand over, assemble, write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from volseg.models.inference import (
 )
 from volseg.models.registry import Views, find_architecture
 from volseg.storage.arrays import StoredArray
-from volseg.storage.handovers import Pieces
+from volseg.storage.handovers import HandoverStore
 from volseg.storage.weights import load_card, load_weights
 from volseg.types import Floats, Roi, Zyx
 from volseg.voxels.blend import (
@@ -58,7 +58,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Assemble:
-    """Add up the pieces for a block and write it."""
+    """Add up what was handed to a block and write it."""
 
     block: Block
 
@@ -102,7 +102,7 @@ class PredictTask:
     factor : level-0 voxels per voxel of ``raw``, (z, y, x).
     output : probabilities, level 0; None if only centerlines are lacking.
     handover : blocks, tiles and region.
-    pieces : where blocks exchange what they evaluated.
+    store : where blocks exchange what they evaluated.
     tone : what the network sees of intensities.
     margin : network voxels per side by which a tile's input exceeds it.
     choice : which network evaluates tiles, and how.
@@ -113,7 +113,7 @@ class PredictTask:
     factor: tuple[float, float, float]
     output: StoredArray | None
     handover: Handover
-    pieces: Pieces
+    store: HandoverStore
     tone: Tone
     margin: Zyx
     choice: NetworkChoice
@@ -139,9 +139,9 @@ class PredictTask:
             raise MemoryError(f"{error}; {remedy} --block") from error
 
     def _evaluate(self, item: Evaluate) -> int:
-        pieces = {t: self.handover.piece(item.index, t) for t in item.targets}
+        regions = {t: self.handover.region(item.index, t) for t in item.targets}
         tiles = sorted({k for t in item.targets for k in self.handover.tiles(item.index, t)})
-        shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in pieces.items()}
+        shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in regions.items()}
         context, origin = self._read(tiles)
         predictor = predictor_for(self.choice)
         for tile in tiles:
@@ -153,7 +153,7 @@ class PredictTask:
             maps = probabilities.reshape(-1, *probabilities.shape[-3:])
             support = self.handover.lattice.support(tile)
             weighted = [self._weigh(tile, maps[k]) for k, _ in self.outputs]
-            for target, box in pieces.items():
+            for target, box in regions.items():
                 shared = intersect(support, box)
                 if shared is not None:
                     own = shift(shared, [s.start for s in box])
@@ -161,16 +161,16 @@ class PredictTask:
                     for total, added in zip(self._maps(shares[target]), weighted, strict=True):
                         total[own] += added[seen]
         for target in item.targets:
-            self.pieces.save(item.index, target, shares[target])
+            self.store.save(item.index, target, shares[target])
         return len(tiles)
 
     def _stacked(self, box: Roi) -> Zyx:
-        """Size a piece: one map below the other, so that one file is there for all or none."""
+        """Size a hand-over: one map below the other, so that one file is there for all or none."""
         z, y, x = roi_shape(box)
         return len(self.outputs) * z, y, x
 
     def _maps(self, stacked: Shares) -> Shares:
-        """View a piece map by map, shape (maps, z, y, x)."""
+        """View a hand-over map by map, shape (maps, z, y, x)."""
         return stacked.reshape(len(self.outputs), -1, *stacked.shape[1:])
 
     def _weigh(self, tile: Zyx, probabilities: Floats) -> Shares:
@@ -217,14 +217,14 @@ class PredictTask:
         return context
 
     def _assemble(self, item: Assemble) -> int:
-        """Sum the pieces and write whole shards; outside the region stays zero."""
+        """Sum what was handed over and write whole shards; outside the region stays zero."""
         core, block = self.handover.core(item.index), self.handover.grid.block(item.index).core
         totals = self._maps(np.zeros(self._stacked(block), np.uint16))
         for source in self.handover.sources(item.index):
-            box = self.handover.piece(source, item.index)
-            piece = self._maps(self.pieces.load(source, item.index, self._stacked(box)))
+            box = self.handover.region(source, item.index)
+            handed = self._maps(self.store.load(source, item.index, self._stacked(box)))
             own = shift(box, [s.start for s in block])
-            for total, added in zip(totals, piece, strict=True):
+            for total, added in zip(totals, handed, strict=True):
                 total[own] += added
         for total, (_, array) in zip(totals, self.outputs, strict=True):
             array.write(block, to_probabilities(total))

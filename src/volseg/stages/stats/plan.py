@@ -1,16 +1,137 @@
-"""What is to be measured: opened and checked, before hours go into it."""
+"""Plan the measurements of a volume: open and check what is measured, and choose the sums."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from volseg.defaults import NAME
-from volseg.errors import ParameterError, ShapeError
+import numpy as np
+
+from volseg.defaults import MEASURE, NAME, SURFACE
+from volseg.engine.options import EngineOptions
+from volseg.errors import ParameterError, ShapeError, command
+from volseg.measures.object_table import Scale
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
+from volseg.stages.stats.single_objects import MeasureObject
+from volseg.stages.stats.tasks import MeasureBlock
+from volseg.storage.arrays import StoredArray
+from volseg.storage.attributes import read_histogram
 from volseg.storage.locations import check_writable
-from volseg.storage.volumes import Image, labels_path, open_image, table_path
+from volseg.storage.volumes import (
+    Image,
+    labels_path,
+    open_image,
+    probabilities_path,
+    slices_path,
+    table_path,
+)
 from volseg.types import VoxelSize
+
+MEASURES = ("full", "shapes", "basic")
+SURFACES = ("crofton", "marching-cubes")
+
+
+@dataclass(frozen=True)
+class StatsOptions:
+    """What to measure.
+
+    Attributes
+    ----------
+    name : of the labels in the volume, and of the tables; of labels from elsewhere, their file's.
+    labels : labels from elsewhere, Zarr or TIFF, in place of the volume's.
+    engine : workers and scheduler.
+    measure : ``full``; ``shapes``, without intensities; or ``basic``, voxels, places and boxes
+        alone. Each is faster than the one before.
+    surface : ``crofton``, or ``marching-cubes``, object by object.
+    centerline : also length and branches of each object's centerline.
+    """
+
+    name: str | None = None
+    labels: Path | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    measure: str = MEASURE
+    surface: str = SURFACE
+    centerline: bool = False
+
+    def __post_init__(self) -> None:
+        for what, found, known in (
+            ("measure", self.measure, MEASURES),
+            ("surface", self.surface, SURFACES),
+        ):
+            if found not in known:
+                raise ParameterError(f"{what} is one of {', '.join(known)}, found {found!r}")
+        if self.measure == "basic" and self.one_by_one:
+            raise ParameterError(
+                "measure 'basic' has neither surfaces nor centerlines; ask for 'full'"
+            )
+        if self.one_by_one and importlib.util.find_spec("skimage") is None:
+            raise ParameterError(
+                "marching cubes and centerlines need scikit-image: pip install 'volseg[measure]'"
+            )
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether objects are to be read one at a time too."""
+        return self.centerline or self.surface == "marching-cubes"
+
+
+@dataclass(frozen=True)
+class StatsPlan:
+    """Measurements of one volume: of which labels, what is measured, and where the tables go.
+
+    Attributes
+    ----------
+    volume : that the tables go into.
+    voxel_size : nm (z, y, x), None if unknown.
+    task : what is summed over blocks.
+    single : what is measured one object at a time; None where nothing is.
+    surface : how surfaces are measured; ``none`` where they are not.
+    table, slices : where rows go, one per object and one per slice.
+    engine : workers and scheduler.
+    notes : what the user should know.
+    """
+
+    volume: Path
+    voxel_size: VoxelSize | None
+    task: MeasureBlock
+    single: MeasureObject | None
+    surface: str
+    table: Path
+    slices: Path
+    engine: EngineOptions
+    notes: tuple[str, ...]
+
+
+def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
+    """Open and check what is to be measured, before hours go into it; read metadata only.
+
+    Raises
+    ------
+    InputError
+        If labels are missing, incomplete, of another shape, or their tables those of others.
+    """
+    image, source, name = open_measured(volume, options.labels, options.name)
+    size = image.voxel_size or source.voxel_size
+    task, notes = choose_sums(image, source, name, options)
+    single = MeasureObject(
+        source,
+        size or (1.0, 1.0, 1.0),
+        mesh=options.surface == "marching-cubes",
+        centerline=options.centerline,
+    )
+    return StatsPlan(
+        volume=volume,
+        voxel_size=size,
+        task=task,
+        single=single if options.one_by_one else None,
+        surface=options.surface if options.measure != "basic" else "none",
+        table=table_path(volume, name),
+        slices=slices_path(volume, name),
+        engine=options.engine,
+        notes=tuple(notes),
+    )
 
 
 def open_measured(
@@ -55,20 +176,39 @@ def open_measured(
     return image, source, chosen
 
 
-def check_volumes(volumes: Sequence[Path], name: str | None, *, one_table: bool) -> None:
-    """Check that volumes hold labels that fit, and go into one table, if that is wanted.
-
-    Raises
-    ------
-    InputError
-        If labels cannot be measured, or the volumes do not go together.
-    """
-    sizes = {}
-    for volume in volumes:
-        image, source, _ = open_measured(volume, None, name)
-        sizes[volume] = image.voxel_size or source.voxel_size
-    if one_table:
-        check_one_table(sizes)
+def choose_sums(
+    image: Image, source: LabelSource, name: str, options: StatsOptions
+) -> tuple[MeasureBlock, list[str]]:
+    """Choose what is summed besides the labels; note what cannot be."""
+    if options.measure == "basic":
+        return MeasureBlock(source, shapes=False), []
+    if options.measure == "shapes":
+        return MeasureBlock(source, shapes=True), []
+    notes = []
+    raw: StoredArray | None = image.levels[0]
+    scale = None
+    if image.levels[0].dtype.kind not in "ui" or image.levels[0].dtype.itemsize > 2:
+        histogram = image.attributes.get("histogram")
+        if histogram:
+            _, values = read_histogram(image.path, histogram)
+            scale = Scale.between(float(values.min()), float(values.max()))
+        else:
+            raw = None
+            notes.append(
+                f"{image.path} holds {image.levels[0].dtype} and no histogram, so there are no "
+                f"intensity columns; `{command('convert', image.path, 'VOLUME.zarr')}` makes a "
+                f"volume that has them"
+            )
+    path = probabilities_path(image.path, name)
+    probabilities = None
+    if path.exists():
+        found = open_image(path)
+        fits = found.levels[0].shape == source.shape and found.levels[0].dtype == np.uint8
+        if fits and found.attributes.get("complete") is not False:
+            probabilities = found.levels[0]
+        else:
+            notes.append(f"{path} is incomplete or of another kind, so its mean is left out")
+    return MeasureBlock(source, True, raw, probabilities, scale), notes
 
 
 def check_one_table(sizes: Mapping[Path, VoxelSize | None]) -> None:

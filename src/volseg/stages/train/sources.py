@@ -16,7 +16,8 @@ from volseg.engine.progress import Progress
 from volseg.errors import ShapeError
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
-from volseg.sources.stack import check_finite, open_stack
+from volseg.sources.open import open_stack
+from volseg.sources.stack import check_finite
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.intensities import with_histogram
 from volseg.stages.train.regions import Pair, Part

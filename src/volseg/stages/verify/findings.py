@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import command
 from volseg.geometry.grid import Grid
 from volseg.storage.arrays import StoredArray, describe
 from volseg.types import Roi, Zyx
 
-if TYPE_CHECKING:
-    from volseg.stages.verify.images import Subject
-
 SHOWN = 5
 """Findings of one kind in one level of one array that are kept; the others are counted."""
 Key = tuple[str, int, str]
-REPAIRED = {"unreadable", "pyramid"}
-"""Kinds of findings that ``volseg segment --repair`` sees as well."""
 
 
 @dataclass(frozen=True)
@@ -94,54 +87,6 @@ class Findings:
     def listed(self) -> tuple[Finding, ...]:
         """List what was kept, in the order in which the kinds were first found."""
         return tuple(f for same in self.kept.values() for f in same)
-
-
-def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject]) -> list[str]:
-    """Say which commands make again what is damaged.
-
-    Parameters
-    ----------
-    volume : Path
-    findings : of which those are looked at that a block's content has
-    subjects : the images that were verified
-    """
-    damaged = {f.array for f in findings if f.kind in REPAIRED}
-    advice = []
-    if "raw" in damaged:
-        advice.append(
-            f"the raw image, convert its source again; --overwrite replaces the results in "
-            f"{volume} as well"
-        )
-    models: dict[str, str] = {}
-    looks: dict[str, list[str]] = {}
-    for subject in subjects:
-        if subject.run and subject.run.get("averaged"):
-            looks[subject.name] = averaging_flags(subject.run["averaged"])
-        model = subject.image.attributes.get("model")
-        if subject.array in damaged and subject.run and isinstance(model, dict):
-            models.setdefault(subject.name.removesuffix("-centerline"), str(model.get("name")))
-    advice += [
-        f"{name}: "
-        + command("segment", volume, "--model", model, *looks.get(name, ()), "--repair", name=name)
-        + ", with the other options that it was made with"
-        for name, model in models.items()
-    ]
-    return advice
-
-
-def averaging_flags(averaged: Any) -> list[str]:
-    """List the flags of the averages that a run took; none if they are not on record.
-
-    Examples
-    --------
-    >>> averaging_flags([True, False, "ortho"])
-    ['--tta', '--views', 'ortho']
-    """
-    if not isinstance(averaged, list) or len(averaged) != 3:
-        return []
-    tta, rotations, views = averaged
-    flags = {"--tta": tta, "--rotations": rotations, "--views ortho": views == "ortho"}
-    return [word for flag, given in flags.items() if given for word in flag.split()]
 
 
 def first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[Zyx, int] | None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, VolumeError
 from volseg.geometry.grid import Grid, intersect, whole_multiples
 from volseg.geometry.handover import Handover
 from volseg.models.devices import PRECISIONS, choose_device, choose_precision
+from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import CENTERLINE
-from volseg.stages.predict.plan import PredictOptions, PredictPlan, plan_prediction
+from volseg.stages.predict.plan import PredictPlan, plan_prediction
 from volseg.stages.verify.images import Subject, recorded_roi
 from volseg.stages.verify.tasks import absent_shards
 from volseg.storage.weights import load_card, shipped_models
@@ -109,13 +110,21 @@ def other_block(subject: Subject) -> Zyx:
 
 
 def plan_again(volume: Path, subject: Subject, options: PredictOptions) -> tuple[PredictPlan, bool]:
-    """Plan the same prediction; tell whether device and precision are those on record, too."""
+    """Plan the same prediction; tell whether device and precision are those on record, too.
+
+    Raises
+    ------
+    VolumeError
+        If the volume cannot be predicted from any more.
+    """
     try:
         plan = plan_prediction(volume, options)
     except ParameterError:
         # what is on record may be no tile at all
         plan = plan_prediction(volume, replace(options, tile=None))
-    same = all(plan.header[key] == subject.run[key] for key in ("device", "precision"))
+    if not plan.counted:
+        raise VolumeError(f"{volume} has no histogram of its intensities any more")
+    same = all(plan.mask.header[key] == subject.run[key] for key in ("device", "precision"))
     return plan, same
 
 

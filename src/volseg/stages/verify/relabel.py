@@ -17,8 +17,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import StorageError, VolsegError
 from volseg.geometry.grid import Block, roi_size
-from volseg.stages.label.output import plan_output
-from volseg.stages.label.rules import LabelOptions
+from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.run import label
 from volseg.stages.results import discard
 from volseg.stages.verify.findings import Finding, first_difference, locate
@@ -26,7 +25,7 @@ from volseg.stages.verify.images import Subject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.ledger import describe_difference
 from volseg.storage.locations import as_remote
-from volseg.storage.volumes import labels_path, open_image, scratch_path
+from volseg.storage.volumes import open_image, scratch_path
 from volseg.types import Zyx
 
 BLOCK: Zyx = (32, 512, 512)
@@ -98,15 +97,16 @@ def relabel(volume: Path, subject: Subject, engine: EngineOptions) -> Relabelled
         for entry in volume.resolve().iterdir():
             if entry.name not in RESULTS:
                 (folder / entry.name).symlink_to(entry)
-        ours = plan_output(folder, subject.name, options).header
+        plan = plan_labels(folder, subject.name, options)
+        ours = plan.header
         if ours != dict(subject.run):
             difference = describe_difference(subject.run, ours)
             return Relabelled(
                 folder,
                 skipped=f"{subject.array}: its rules are not known here ({difference})",
             )
-        label(folder, subject.name, options, NoProgress())
-        return Relabelled(folder, open_image(labels_path(folder, subject.name)).levels[0])
+        label(plan, NoProgress())
+        return Relabelled(folder, open_image(plan.path).levels[0])
     except (KeyError, TypeError, ValueError, ArithmeticError, OSError, VolsegError) as error:
         message = " ".join(str(error).split())
         return Relabelled(folder, skipped=f"{subject.array}: it cannot be made again: {message}")

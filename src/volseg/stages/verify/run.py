@@ -23,7 +23,8 @@ from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, Grid, roi_size, whole_multiples
 from volseg.stages.levels import step_factor
 from volseg.stages.results import discard
-from volseg.stages.verify.findings import Finding, Findings, advise
+from volseg.stages.verify.advice import advise
+from volseg.stages.verify.findings import Finding, Findings
 from volseg.stages.verify.images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify.labels import CheckLabels, LabelsChecked
 from volseg.stages.verify.objects import (

@@ -16,14 +16,8 @@ import numpy as np
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, StorageError, VolumeError
-from volseg.stages.predict.plan import (
-    FORMAT,
-    PredictOptions,
-    PredictPlan,
-    choose_network,
-)
-from volseg.stages.predict.run import PredictRun
-from volseg.stages.predict.tasks import PredictTask
+from volseg.stages.predict.plan import FORMAT, PredictPlan
+from volseg.stages.predict.run import Prediction, build_task
 from volseg.stages.results import discard
 from volseg.stages.verify.findings import Finding, first_difference, locate
 from volseg.stages.verify.images import Subject
@@ -36,10 +30,10 @@ from volseg.stages.verify.plan import (
     replace_region,
 )
 from volseg.storage.arrays import create_array, describe
-from volseg.storage.handovers import Pieces
+from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import Ledger, describe_difference
 from volseg.storage.locations import as_remote
-from volseg.storage.volumes import scratch_path, volume_tone
+from volseg.storage.volumes import scratch_path
 from volseg.types import Roi, Zyx
 
 FREE = ("block", "shard", "roi", "device", "precision")
@@ -140,7 +134,7 @@ def recompute(
         message = f"it was predicted from something else: {describe_difference(theirs, ours)}"
         return Recomputed(findings=(Finding("origin", subject.array, message),))
     allowed = EXACT if same and not elsewhere else ELSEWHERE
-    again = [_compare(volume, subject, replace_region(plan, b), options, allowed) for b in chosen]
+    again = [_compare(volume, subject, replace_region(plan, b), allowed) for b in chosen]
     return Recomputed(
         tuple(s for s, _ in again if s is not None),
         tuple(f for _, f in again if f is not None),
@@ -148,14 +142,14 @@ def recompute(
 
 
 def _compare(
-    volume: Path, subject: Subject, plan: PredictPlan, options: PredictOptions, allowed: Tolerance
+    volume: Path, subject: Subject, plan: PredictPlan, allowed: Tolerance
 ) -> tuple[Sampled | None, Finding | None]:
     """Predict a region in scratch and compare it."""
     stored, region = subject.image.levels[0], plan.handover.roi
     scratch = scratch_path(volume) / f"verify-{subject.name}-{os.getpid()}"
     try:
         found = stored[region].astype(np.int16)
-        expected = _predict(plan, options, scratch, region).astype(np.int16)
+        expected = _predict(plan, scratch, region).astype(np.int16)
     except (BlockError, StorageError) as error:
         message = f"it cannot be predicted again: {' '.join(str(error).split())}"
         return None, Finding("probabilities", subject.array, message, 0, roi=describe(region))
@@ -181,20 +175,11 @@ def _compare(
     return sampled, replace(finding, message=message)
 
 
-def _predict(plan: PredictPlan, options: PredictOptions, scratch: Path, region: Roi) -> Any:
+def _predict(plan: PredictPlan, scratch: Path, region: Roi) -> Any:
     discard(scratch)
-    ledger = Ledger.open(scratch / "ledger.jsonl", plan.header)
+    ledger = Ledger.open(scratch / "ledger.jsonl", plan.mask.header)
     output = create_array(scratch / "probabilities", plan.spec)
-    task = PredictTask(
-        raw=plan.image.levels[plan.level],
-        factor=plan.image.factors[plan.level],
-        output=None if plan.store_centerline else output,
-        handover=plan.handover,
-        pieces=Pieces(scratch / "pieces"),
-        tone=volume_tone(plan.image, plan.card.preprocessing),
-        margin=plan.margin,
-        choice=choose_network(plan, options),
-        centerline=output if plan.store_centerline else None,
-    )
-    PredictRun(task, ledger, NoProgress()).run(options.engine)
+    arrays = [None, output] if plan.choice.centerline else [output]
+    task = build_task(plan, arrays, HandoverStore(scratch / "handovers"))
+    Prediction(task, ledger, NoProgress()).run(plan.engine)
     return output[region]

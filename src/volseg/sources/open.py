@@ -1,0 +1,36 @@
+"""Open a source as one stack, whichever form it has: TIFF, single slices, or Zarr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volseg.sources.slices import list_sequence, open_sequence
+from volseg.sources.stack import ACCEPTED_TYPES, Stack
+from volseg.sources.tiff import open_tiff
+from volseg.sources.zarr_source import is_zarr, open_zarr
+from volseg.storage.locations import as_remote, parse_location
+
+
+def open_stack(
+    source: str | Path, channel: int | None = None, types: tuple[str, ...] = ACCEPTED_TYPES
+) -> Stack:
+    """Open a TIFF stack, a folder or glob of single-slice TIFF or PNG files, or a Zarr image.
+
+    Parameters
+    ----------
+    source : str or Path
+    channel : int, optional
+        Which channel of colour or multi-channel pages, from 0.
+    types : names of types that pages may have
+
+    Raises
+    ------
+    SourceError, VolumeError
+        If it cannot be read as equal grey pages; names file, page and remedy.
+    """
+    path = parse_location(str(source))
+    if as_remote(path) is not None or is_zarr(path):
+        return open_zarr(path, channel, types)
+    if path.is_file() and path.suffix.lower() != ".png":
+        return open_tiff(path, channel, types)
+    return open_sequence(list_sequence(source), channel, types)

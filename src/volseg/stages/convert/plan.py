@@ -1,0 +1,158 @@
+"""Plan a conversion: open the source, settle its voxel size, and check that there is a place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.engine.options import available_cores
+from volseg.errors import ConflictError
+from volseg.sources.open import open_stack
+from volseg.sources.stack import Stack
+from volseg.sources.voxel_size import settle_voxel_size
+from volseg.stages.convert.target import check_target
+from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.locations import as_remote, parse_location
+from volseg.types import VoxelSize, Zyx
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Choices for a conversion.
+
+    Attributes
+    ----------
+    voxel_size : nm (z, y, x); overrides what the file says.
+    channel : which channel of a colour source.
+    workers : threads that decode; None is one per core.
+    overwrite : replace a volume that is there already, once the new one is complete.
+    """
+
+    voxel_size: VoxelSize | None = None
+    channel: int | None = None
+    workers: int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """A volume as it was, or would be, converted.
+
+    Attributes
+    ----------
+    voxel_size, voxel_size_from : nm (z, y, x), None if unknown; and where it comes from.
+    raw_bytes : uncompressed size of level 0.
+    memory_bytes : of the slabs that are held at once, as far as they do not compress.
+    """
+
+    shape: Zyx
+    dtype: str
+    voxel_size: VoxelSize | None
+    voxel_size_from: str | None
+    levels: int
+    raw_bytes: int
+    memory_bytes: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConvertPlan:
+    """A conversion: an open source, the form of the volume, and where it goes.
+
+    Attributes
+    ----------
+    stack : whose files are open.
+    target : folder that is to be created.
+    voxel_size, voxel_size_from : nm (z, y, x), None if unknown; and where it comes from.
+    spec : of level 0.
+    workers : threads that decode.
+    overwrite : see `ConvertOptions`.
+    warnings : what the user should know.
+    """
+
+    stack: Stack
+    target: Path
+    voxel_size: VoxelSize | None
+    voxel_size_from: str | None
+    spec: ArraySpec
+    workers: int
+    overwrite: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def report(self) -> ConvertReport:
+        """Say what a conversion would write, and take."""
+        stack = self.stack
+        plane = math.prod(stack.shape[1:]) * stack.dtype.itemsize
+        return ConvertReport(
+            shape=stack.shape,
+            dtype=stack.dtype.name,
+            voxel_size=self.voxel_size,
+            voxel_size_from=self.voxel_size_from,
+            levels=0,
+            raw_bytes=plane * stack.shape[0],
+            # Two slabs of level 0, one encoded, less than a third of one for all other levels.
+            memory_bytes=int(plane * min(self.spec.shard[0], stack.shape[0]) * 10 / 3),
+            seconds=0.0,
+            warnings=self.warnings,
+        )
+
+
+@contextmanager
+def plan_conversion(
+    source: str | Path, target: Path, options: ConvertOptions
+) -> Iterator[ConvertPlan]:
+    """Open a source, and check that it can be converted; its files are closed at the end.
+
+    Parameters
+    ----------
+    source : TIFF file, folder or glob of slices, Zarr image or array
+    target : folder that is to be created
+    options : ConvertOptions
+
+    Raises
+    ------
+    SourceError, VoxelSizeError
+        If the source cannot be read as one stack.
+    ConflictError
+        If the target exists, or the source lies in it.
+    InputError
+        If the target's folder does not exist or cannot be written to.
+    """
+    check_target(target, overwrite=options.overwrite)
+    check_apart(source, target)
+    stack = open_stack(source, options.channel)
+    try:
+        if stack.array is not None:
+            check_apart(target, parse_location(str(source)))
+        size, origin, warnings = settle_voxel_size(stack.stated, options.voxel_size)
+        yield ConvertPlan(
+            stack=stack,
+            target=target,
+            voxel_size=size,
+            voxel_size_from=origin,
+            spec=fit_spec(stack.shape, stack.dtype.name),
+            workers=options.workers or available_cores(),
+            overwrite=options.overwrite,
+            warnings=(*stack.warnings, *warnings),
+        )
+    finally:
+        stack.close()
+
+
+def check_apart(source: str | Path, target: Path) -> None:
+    """Refuse to replace what is to be read, or a part of it.
+
+    Raises
+    ------
+    ConflictError
+        If the first lies in the second.
+    """
+    place = parse_location(str(source))
+    both = (as_remote(place) is None) == (as_remote(target) is None)
+    if both and place.resolve().is_relative_to(target.resolve()):
+        raise ConflictError(f"{source} lies in {target}; a volume is written elsewhere")

@@ -1,0 +1,105 @@
+"""Estimate the work, time, memory and disk of a segmentation; nothing is written."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from volseg.engine.memory import peak_bytes
+from volseg.stages.predict.plan import PredictPlan
+from volseg.stages.predict.tasks import predictor_for
+from volseg.stages.segment import SegmentPlan, one_worker_per_gpu
+
+UNCOUNTED = "the volume has no histogram yet, so a run first reads all of it to count intensities"
+FASTER_ELSEWHERE = (
+    "workers elsewhere run in float32, which all CPUs are fast in; where all of them multiply "
+    "bfloat16 in hardware, --precision bfloat16 is faster"
+)
+
+
+@dataclass(frozen=True)
+class SegmentEstimate:
+    """Work, time and memory that a run would take.
+
+    Attributes
+    ----------
+    blocks, tiles, voxels : the work.
+    processes : that run blocks.
+    memory_bytes : peak of each process: what it takes after one tile, and the arrays of blocks.
+    disk_bytes : of the results before compression, pyramids included.
+    seconds : from one tile evaluated just now; None where the workers are elsewhere.
+    notes : what the user should know.
+    """
+
+    blocks: int
+    tiles: int
+    voxels: int
+    processes: int
+    memory_bytes: int
+    disk_bytes: int
+    seconds: float | None
+    device: str
+    precision: str
+    notes: tuple[str, ...]
+
+
+def estimate(plan: SegmentPlan) -> SegmentEstimate:
+    """Say what a run would take; nothing is written.
+
+    One tile of noise is evaluated, because nothing else tells how fast this machine is; none for
+    workers elsewhere, whose device this machine may lack.
+    """
+    prediction, engine = plan.prediction, one_worker_per_gpu(plan.options.predict)
+    arrays = engine.threads * _bytes_per_block(prediction)
+    seconds, notes = None, plan.notes
+    if engine.elsewhere:
+        note = (
+            f"the workers are elsewhere, so no tile was evaluated: the time is unknown, and memory "
+            f"is that of {engine.threads} block(s) at a time in one worker, without its network"
+        )
+        notes = (*notes, note)
+        if (prediction.choice.device, plan.options.predict.precision) == ("cpu", "auto"):
+            notes = (*notes, FASTER_ELSEWHERE)
+    else:
+        seconds = prediction.tiles * _seconds_per_tile(prediction)
+    maps, shape = len(prediction.outputs), prediction.handover.grid.shape
+    return SegmentEstimate(
+        blocks=sum(1 for _ in prediction.handover.targets()),
+        tiles=prediction.tiles,
+        voxels=prediction.voxels,
+        processes=engine.processes,
+        memory_bytes=peak_bytes() + arrays,
+        disk_bytes=int(np.prod(shape) * (maps + 4) * 8 / 7),
+        seconds=seconds,
+        device=prediction.choice.device,
+        precision=prediction.choice.precision,
+        notes=notes if prediction.counted else (*notes, UNCOUNTED),
+    )
+
+
+def _bytes_per_block(plan: PredictPlan) -> int:
+    """Say what a task holds: all that its tiles see, what they add up to, and what is written."""
+    raw, grid, maps = plan.image.levels[plan.level], plan.handover.grid, len(plan.outputs)
+    seen, added, written = 1, 1, 1
+    for axis in range(3):
+        lattice, factor = plan.handover.lattice.axes[axis], plan.image.factors[plan.level][axis]
+        block, shape = grid.size[axis], grid.shape[axis]
+        reach = block + (lattice.tile + 2 * plan.margin[axis]) * lattice.scale
+        seen *= min(math.ceil(reach / factor), raw.shape[axis])
+        added *= min(math.ceil(reach), shape)
+        written *= min(block, shape)
+    return seen * (raw.dtype.itemsize + 4) + maps * (2 * added + 3 * written)
+
+
+def _seconds_per_tile(plan: PredictPlan) -> float:
+    predictor = predictor_for(plan.choice)
+    axes = zip(plan.handover.lattice.axes, plan.margin, strict=True)
+    z, y, x = (a.tile + 2 * m for a, m in axes)
+    tile = np.random.default_rng(0).uniform(-1, 1, (z, y, x)).astype(np.float32)
+    predictor(tile)
+    begun = time.monotonic()
+    predictor(tile)
+    return time.monotonic() - begun

@@ -1,0 +1,255 @@
+"""Plan labels: from which probabilities, by which rules, in which form, and where they go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.engine.options import EngineOptions
+from volseg.errors import VolumeError, command
+from volseg.geometry.grid import Block, Grid, whole_multiples
+from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold
+from volseg.stages.label.tasks import Coarse
+from volseg.stages.levels import step_factor
+from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.attributes import is_fraction
+from volseg.storage.components import ComponentStore
+from volseg.storage.volumes import (
+    Image,
+    labels_path,
+    open_image,
+    probabilities_path,
+    scratch_path,
+    slices_path,
+    table_path,
+)
+from volseg.types import VoxelSize, Zyx
+
+FORMAT = 2
+"""Raised whenever the same parameters come to mean another result."""
+BLOCK: Zyx = (64, 1024, 1024)
+"""Larger than those of inference: a block takes little memory here, and little time."""
+
+
+@dataclass(frozen=True)
+class LabelOptions(ObjectRules):
+    """Rules of what becomes an object, and how the work is done.
+
+    Attributes
+    ----------
+    block : scheduled unit, rounded up to whole shards.
+    shard : of the result, which is one chunk then; None chooses.
+    engine : workers and scheduler.
+    overwrite : replace a different result.
+    """
+
+    block: Zyx | None = None
+    shard: Zyx | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """Probabilities as labels are made from them; they may still have to be predicted.
+
+    Attributes
+    ----------
+    path : of the image.
+    shape : voxels (z, y, x).
+    voxel_size : nm (z, y, x), None if unknown.
+    fingerprint : of everything that decided them.
+    model : what is on record of the network.
+    roi : start and stop along each axis of the region they were made for.
+    centerlines : path and fingerprint of those that belong to them; None where none are needed.
+    """
+
+    path: Path
+    shape: Zyx
+    voxel_size: VoxelSize | None
+    fingerprint: str
+    model: Mapping[str, Any]
+    roi: Any
+    centerlines: tuple[Path, str] | None = None
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """Labels: everything that decides them, where they go, and how they are made.
+
+    Attributes
+    ----------
+    volume, name : where the labels go.
+    path : of the labels.
+    source : the probabilities.
+    threshold : from which a voxel is foreground.
+    header : everything that decides the labels, JSON-like.
+    spec : of level 0; the type may still change with the number of objects.
+    grid : the blocks.
+    ledger : its path.
+    store : components, between the passes.
+    tables : which are no longer true when labels change.
+    engine, overwrite : see `LabelOptions`.
+    """
+
+    volume: Path
+    name: str
+    path: Path
+    source: Foundation
+    threshold: float
+    header: dict[str, Any]
+    spec: ArraySpec
+    grid: Grid
+    ledger: Path
+    store: ComponentStore
+    tables: tuple[Path, Path]
+    engine: EngineOptions
+    overwrite: bool
+
+    @property
+    def ledger_header(self) -> dict[str, Any]:
+        """Collect what a run must not change before it is complete."""
+        return {**self.header, "block": self.grid.size, "shard": self.spec.shard}
+
+
+def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
+    """Plan the labels of probabilities that stand in a volume; read metadata only.
+
+    Raises
+    ------
+    InputError
+        If the probabilities are missing or incomplete, or a rule cannot be applied to them.
+    """
+    source = found_on(open_probabilities(volume, name))
+    if options.split == "centerline":
+        lines = open_centerlines(volume, name)
+        source = replace(source, centerlines=(lines.path, lines.attributes["fingerprint"]))
+    return plan_labels_on(volume, source, options)
+
+
+def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> LabelPlan:
+    """Plan the labels of probabilities that are known, and may still have to be predicted.
+
+    Raises
+    ------
+    ParameterError
+        If a rule cannot be applied to them.
+    """
+    name, lines = source.path.name, source.centerlines
+    header = {
+        "format": FORMAT,
+        "probabilities": source.fingerprint,
+        **describe_rules(options, source.voxel_size, source.model),
+        **({} if lines is None else {"centerlines": lines[1]}),
+    }
+    spec = fit_spec(source.shape, "uint32")
+    if options.shard is not None:
+        spec = replace(spec, shard=options.shard, chunk=options.shard)
+    scratch = scratch_path(volume)
+    return LabelPlan(
+        volume=volume,
+        name=name,
+        path=labels_path(volume, name),
+        source=source,
+        threshold=find_threshold(options, source.model),
+        header=header,
+        spec=spec,
+        grid=Grid(spec.shape, whole_multiples(options.block or BLOCK, spec.shard)),
+        ledger=scratch / f"label-{name}.jsonl",
+        store=ComponentStore(scratch / f"label-{name}"),
+        tables=(table_path(volume, name), slices_path(volume, name)),
+        engine=options.engine,
+        overwrite=options.overwrite,
+    )
+
+
+def found_on(image: Image) -> Foundation:
+    """List what labels depend on of probabilities that stand."""
+    noted = image.attributes
+    return Foundation(
+        image.path,
+        image.levels[0].shape,
+        image.voxel_size,
+        noted["fingerprint"],
+        noted["model"],
+        noted["run"]["roi"],
+    )
+
+
+def open_probabilities(volume: Path, name: str) -> Image:
+    """Open complete probabilities.
+
+    Raises
+    ------
+    VolumeError
+        If they are missing, incomplete, or not of volseg's making.
+    """
+    image = _open_complete(volume, name)
+    model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
+    threshold, least = model.get("threshold"), model.get("min_probability", 0)
+    stated = isinstance(threshold, float) and 0 < threshold < 1
+    if not stated or not is_fraction(least) or "roi" not in run:
+        raise VolumeError(
+            f"the attributes of {image.path} do not say any more how it was made; remove it, and "
+            f"make it again: `{command('segment', volume, name=name)}`"
+        )
+    return image
+
+
+def _open_complete(volume: Path, name: str) -> Image:
+    path = probabilities_path(volume, name)
+    if not path.exists():
+        first = command("segment", volume, name=name)
+        raise VolumeError(f"{volume} has no probabilities/{name}; run `{first}` first")
+    image = open_image(path)
+    if image.levels[0].dtype != np.uint8 or not {"run", "fingerprint"} <= set(image.attributes):
+        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
+    if not image.attributes.get("complete"):
+        raise VolumeError(f"{path} is incomplete; run the command that began it again")
+    return image
+
+
+def open_centerlines(volume: Path, name: str) -> Image:
+    """Open complete probabilities of centerlines: ``probabilities/<name>-centerline``.
+
+    Raises
+    ------
+    VolumeError
+        If they are missing, incomplete, of another shape, or not of volseg's making.
+    """
+    lines = f"{name}-centerline"
+    if not probabilities_path(volume, lines).exists():
+        write = command("segment", volume, "--store-centerline", name=name)
+        raise VolumeError(
+            f"{volume} has no probabilities/{lines}, which --split centerline needs; write it "
+            f"with `{write}`, or use --split distance"
+        )
+    image, shape = _open_complete(volume, lines), open_image(volume).levels[0].shape
+    if image.levels[0].shape != shape:
+        raise VolumeError(
+            f"probabilities/{lines} has the shape {image.levels[0].shape}, the volume {shape}; "
+            "centerlines must be those of the whole volume, voxel by voxel"
+        )
+    return image
+
+
+def coarse_levels(image: Image) -> tuple[Coarse, ...]:
+    """Find the levels of labels of which each shard stands for one of level 0."""
+    found: list[Coarse] = []
+    fine = image.levels[0].shard
+    for k in range(1, len(image.levels)):
+        shard = image.levels[k].shard
+        if any(round(f) * c != s for f, c, s in zip(image.factors[k], shard, fine, strict=True)):
+            break
+        found.append(Coarse(image.levels[k], step_factor(image, k)))
+    return tuple(found)
+
+
+def record_key(what: str, block: Block) -> str:
+    """Say under which key the ledger keeps that something was done for a block."""
+    return json.dumps([what, *block.index])
