@@ -25,7 +25,7 @@ from volseg.stages.predict import tasks
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.predict.tasks import NetworkChoice, predictor_for
-from volseg.stages.segment import SegmentOptions, segment
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.stages.verify.sample import ELSEWHERE, EXACT
 from volseg.storage.attributes import update_attributes
@@ -50,7 +50,10 @@ def references(toy_model, tmp_path_factory):
     for precision in PRECISIONS:
         volume = new_volume(tmp_path_factory.mktemp(precision))
         asked = exact_options(toy_model, (24, 64, 64), precision=precision)
-        segment(volume, SegmentOptions(asked, threshold=0.75, min_size=4), NoProgress())
+        segment(
+            plan_segmentation(volume, SegmentOptions(asked, threshold=0.75, min_size=4)),
+            NoProgress(),
+        )
         found[precision] = volume, read_map(volume), labels(volume)
     return found
 
@@ -84,7 +87,9 @@ def test_results_are_the_same_for_any_blocks_and_workers(
 ):
     volume = new_volume(tmp_path)
     asked = exact_options(toy_model, workers=3, precision=precision)
-    segment(volume, SegmentOptions(asked, threshold=0.75, min_size=4), NoProgress())
+    segment(
+        plan_segmentation(volume, SegmentOptions(asked, threshold=0.75, min_size=4)), NoProgress()
+    )
     assert (read_map(volume) == references[precision][1]).all()
     assert (labels(volume) == references[precision][2]).all()
     assert labels(volume).max() > 10
@@ -102,7 +107,7 @@ def fail_in_a_block(volume, options, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tasks.PredictTask, "_assemble", failing)
         with pytest.raises(BlockError, match="no space left"):
-            predict(volume, options, NoProgress())
+            predict(plan_prediction(volume, options), NoProgress())
 
 
 def test_a_run_goes_on_in_the_same_precision_and_in_no_other(
@@ -118,13 +123,15 @@ def test_a_run_goes_on_in_the_same_precision_and_in_no_other(
     # as a newer or an older machine would choose, and as somebody might ask for
     for now in ("auto", other):
         with pytest.raises(ConflictError, match=refused):
-            predict(volume, replace(asked, precision=now), NoProgress())
-    assert predict(volume, asked, NoProgress()).tiles == 0
+            predict(plan_prediction(volume, replace(asked, precision=now)), NoProgress())
+    assert predict(plan_prediction(volume, asked), NoProgress()).tiles == 0
     assert (read_map(volume) == references[precision][1]).all()
     with pytest.raises(ConflictError, match=refused):
-        predict(volume, replace(asked, precision=other), NoProgress())
+        predict(plan_prediction(volume, replace(asked, precision=other)), NoProgress())
     with pytest.raises(ConflictError, match=r"precision was .*\); choose another --name"):
-        predict(volume, replace(asked, precision=other, roi="0:8,:,:"), NoProgress())
+        predict(
+            plan_prediction(volume, replace(asked, precision=other, roi="0:8,:,:")), NoProgress()
+        )
 
 
 def test_what_is_predicted_again_is_in_the_precision_on_record(references, toy_model, precision):
@@ -137,7 +144,7 @@ def test_what_is_predicted_again_is_in_the_precision_on_record(references, toy_m
 def test_a_cpu_verifies_what_a_gpu_made_in_the_precision_of_that(toy_model, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     volume = new_volume(tmp_path)
-    predict(volume, exact_options(toy_model, precision="bfloat16"), NoProgress())
+    predict(plan_prediction(volume, exact_options(toy_model, precision="bfloat16")), NoProgress())
     path = probabilities_path(volume, NAME)
     run = open_image(path).attributes["run"]
     update_attributes(path, {"run": {**run, "device": "cuda"}})
@@ -175,18 +182,18 @@ def test_workers_elsewhere_compute_as_planned_whatever_they_could(
     multiplies(monkeypatch, True)
     asked = exact_options(toy_model, precision="auto")
     volume = new_volume(tmp_path)
-    predict(volume, replace(asked, engine=scheduler), NoProgress())
+    predict(plan_prediction(volume, replace(asked, engine=scheduler)), NoProgress())
     assert (read_map(volume) == references["float32"][1]).all()
     # the same machine by itself would choose another one
     with pytest.raises(ConflictError, match="give --precision float32 to go on with it"):
-        predict(volume, asked, NoProgress())
+        predict(plan_prediction(volume, asked), NoProgress())
 
 
 def test_a_worker_without_the_planned_gpu_refuses(toy_model, tmp_path, monkeypatch, scheduler):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     asked = replace(exact_options(toy_model, device="cuda"), engine=scheduler)
     with pytest.raises(ParameterError, match=r"no CUDA device is usable on \S+; give --device cpu"):
-        predict(new_volume(tmp_path), asked, NoProgress())
+        predict(plan_prediction(new_volume(tmp_path), asked), NoProgress())
 
 
 def test_a_worker_with_an_old_gpu_refuses_bfloat16(toy_model, monkeypatch):
