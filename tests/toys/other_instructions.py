@@ -19,6 +19,7 @@ import torch
 from toy_predictions import exact_options, read_map
 from toy_volumes import write_raw
 from volseg.engine.progress import NoProgress
+from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 
 SHAPE = (12, 40, 32)
@@ -30,7 +31,8 @@ def hash_of(folder: Path, model: str, precision: str, block: tuple[int, ...], wo
     """Predict one way."""
     raw = np.random.default_rng(3).integers(0, 256, SHAPE, dtype=np.uint8)
     volume = write_raw(folder / f"{precision}-{workers}.zarr", raw)
-    predict(volume, exact_options(model, block, workers, precision=precision), NoProgress())
+    options = exact_options(model, block, workers, precision=precision)
+    predict(plan_prediction(volume, options), NoProgress())
     return hashlib.sha256(read_map(volume).tobytes()).hexdigest()
 
 
