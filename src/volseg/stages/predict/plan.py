@@ -99,12 +99,7 @@ class PredictPlan:
         VolumeError
             If they have not been counted.
         """
-        if self.tone is None:
-            raise VolumeError(
-                f"{self.image.path} has no histogram of its intensities; `volseg segment` counts "
-                f"them"
-            )
-        return self.tone
+        return self.tone or volume_tone(self.image, self.card.preprocessing)
 
     @property
     def tiles(self) -> int:
