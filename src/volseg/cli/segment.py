@@ -18,6 +18,7 @@ from volseg.cli.options import (
     name_option,
     note_scratch,
     overwrite_option,
+    precision_option,
     roi_option,
     scratch_option,
     sizes_option,
