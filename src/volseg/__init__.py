@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from volseg.errors import InputError, VolsegError, WorkError
 
 if TYPE_CHECKING:
+    from volseg.api.arrays import compare_arrays, label_array, measure_array, predict_array
+    from volseg.api.blocks import map_blocks
     from volseg.api.judging import evaluate, stats, verify
     from volseg.api.making import convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
@@ -35,10 +37,15 @@ __all__ = [
     "Volume",
     "WorkError",
     "__version__",
+    "compare_arrays",
     "convert",
     "evaluate",
     "label",
+    "label_array",
+    "map_blocks",
+    "measure_array",
     "open",
+    "predict_array",
     "segment",
     "stats",
     "train",
@@ -47,10 +54,15 @@ __all__ = [
 
 _PLACES = {
     "Volume": "opening",
+    "compare_arrays": "arrays",
     "convert": "making",
     "evaluate": "judging",
     "label": "making",
+    "label_array": "arrays",
+    "map_blocks": "blocks",
+    "measure_array": "arrays",
     "open": "opening",
+    "predict_array": "arrays",
     "segment": "making",
     "stats": "judging",
     "train": "training",

@@ -1,0 +1,292 @@
+"""Arrays in, arrays out: what the commands do to volumes, in a folder that is gone afterwards.
+
+The same stages run on the same bytes, so the numbers are those of the commands. An array is written
+once to the system's folder for temporary files, and read back block by block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from volseg.api.judging import evaluate, stats
+from volseg.api.making import Split, convert, label, segment
+from volseg.api.opening import open as open_volume
+from volseg.api.scratch import as_levels, create_empty, scratch_folder, without, write_array
+from volseg.defaults import (
+    CONNECTIVITY,
+    DEVICE,
+    IOU,
+    MEASURE,
+    MIN_SIZE,
+    NAME,
+    PRECISION,
+    SPLIT,
+    SPLIT_DEPTH,
+    SURFACE,
+)
+from volseg.errors import ParameterError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from volseg.engine.progress import Progress
+    from volseg.measures.summary import Summary
+    from volseg.stages.evaluate.run import Evaluation
+    from volseg.types import Labels, Probabilities, VoxelSize, Zyx
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Objects of an array, measured.
+
+    Attributes
+    ----------
+    summary : one row for the array
+    columns : one row per object, by the names of ``docs/measurements.md``
+    units : of columns
+    notes : what the user should know
+    """
+
+    summary: Summary
+    columns: dict[str, NDArray[Any]]
+    units: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def predict_array(
+    raw: ArrayLike,
+    *,
+    voxel_size: VoxelSize | None,
+    model: str | None = None,
+    tta: bool = False,
+    rotations: bool = False,
+    views: Literal["xy", "ortho"] | None = None,
+    tile: Zyx | None = None,
+    device: str = DEVICE,
+    precision: str = PRECISION,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Probabilities:
+    """Predict the probabilities of an image, with the options of `segment`.
+
+    Parameters
+    ----------
+    raw : uint8, uint16, int16 or float32, shape (z, y, x)
+    voxel_size : nm (z, y, x); None if unknown, which must be said
+
+    Returns
+    -------
+    uint8, shape (z, y, x)
+        0 to 255, standing for 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If the array or an option cannot be used.
+    """
+    with scratch_folder() as folder:
+        volume = folder / "raw.zarr"
+        convert(write_array(folder / "raw", raw), volume, voxel_size=voxel_size, workers=workers)
+        segment(
+            volume,
+            model=model,
+            tta=tta,
+            rotations=rotations,
+            views=views,
+            tile=tile,
+            device=device,
+            precision=precision,
+            workers=workers,
+            progress=progress,
+        )
+        found: Probabilities = open_volume(volume).probabilities[NAME][...]
+    return found
+
+
+def label_array(
+    probabilities: ArrayLike,
+    *,
+    voxel_size: VoxelSize | None = None,
+    model: str | None = None,
+    threshold: float | None = None,
+    seed_threshold: float | None = None,
+    connectivity: int = CONNECTIVITY,
+    min_size: int = MIN_SIZE,
+    min_size_nm3: float = 0,
+    min_probability: float | None = None,
+    fill_holes: bool = False,
+    split: Split = SPLIT,
+    split_depth: float = SPLIT_DEPTH,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Labels:
+    """Find the objects in probabilities, by the rules of `label`.
+
+    Parameters
+    ----------
+    probabilities : uint8, 0 to 255, or floats from 0 to 1, shape (z, y, x)
+    voxel_size : nm (z, y, x), optional
+    model : str, optional
+        Shipped model or path that states ``threshold`` and ``min_probability`` where they are not
+        given; without one both must be said, or else ``min_probability`` is 0.
+
+    Returns
+    -------
+    uint32 or uint64, shape (z, y, x)
+        Objects, numbered from 1 by their first voxels.
+
+    Raises
+    ------
+    InputError
+        If the array or a rule cannot be used.
+    """
+    from volseg.geometry.grid import full_roi
+    from volseg.storage.arrays import fit_spec
+    from volseg.storage.volumes import create_image, probabilities_path
+    from volseg.storage.weights import load_card
+
+    if split == "centerline":
+        raise ParameterError("centerlines need a volume; use split='distance', or label(volume)")
+    if model is None and threshold is None:
+        raise ParameterError("give a threshold, or the model whose threshold is to be taken")
+    card = None if model is None else load_card(model)
+    stated = {
+        "threshold": threshold if card is None else card.threshold,
+        "min_probability": 0 if card is None else card.min_probability,
+    }
+    values = as_levels(probabilities)
+    with scratch_folder() as folder:
+        volume = folder / "array.zarr"
+        roi = full_roi(values.shape)
+        noted = {
+            "complete": True,
+            "fingerprint": "array",
+            "run": {"roi": [[side.start, side.stop] for side in roi]},
+            "model": stated,
+        }
+        create_empty(volume, values.shape, voxel_size)
+        path = probabilities_path(volume, NAME)
+        image = create_image(path, fit_spec(values.shape, "uint8"), voxel_size, attributes=noted)
+        image.levels[0].write(roi, values)
+        label(
+            volume,
+            threshold=threshold,
+            seed_threshold=seed_threshold,
+            connectivity=connectivity,
+            min_size=min_size,
+            min_size_nm3=min_size_nm3,
+            min_probability=min_probability,
+            fill_holes=fill_holes,
+            split=split,
+            split_depth=split_depth,
+            workers=workers,
+            progress=progress,
+        )
+        found: Labels = open_volume(volume).labels[NAME][...]
+    return found
+
+
+def measure_array(
+    labels: ArrayLike,
+    *,
+    voxel_size: VoxelSize | None = None,
+    raw: ArrayLike | None = None,
+    measure: Literal["full", "shapes", "basic"] = MEASURE,
+    surface: Literal["crofton", "marching-cubes"] = SURFACE,
+    centerline: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Measures:
+    """Count and measure the objects of an array, with the options of `stats`.
+
+    Parameters
+    ----------
+    labels : integers, shape (z, y, x), 0 the background
+    voxel_size : nm (z, y, x), optional
+        Without it sizes are in voxels.
+    raw : array of the same shape, optional
+        Image, for the intensities of objects.
+
+    Raises
+    ------
+    InputError
+        If an array or an option cannot be used.
+    """
+    with scratch_folder() as folder:
+        volume, place = folder / "raw.zarr", folder / "labels"
+        shape = open_volume(write_array(place, labels)).shape
+        if raw is None:
+            create_empty(volume, shape, voxel_size)
+            measure = "shapes" if measure == "full" else measure
+        else:
+            convert(
+                write_array(folder / "raw", raw), volume, voxel_size=voxel_size, workers=workers
+            )
+        found = stats(
+            volume,
+            labels=place,
+            measure=measure,
+            surface=surface,
+            centerline=centerline,
+            workers=workers,
+            progress=progress,
+        )
+        notes = without(folder, found.notes)
+    return Measures(found.summary, found.columns, found.units, notes)
+
+
+def compare_arrays(
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    voxel_size: VoxelSize | None = None,
+    mask: ArrayLike | None = None,
+    iou: float = IOU,
+    min_size: int = MIN_SIZE,
+    ignore_border: bool = False,
+    instances: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compare the objects of two arrays, with the options of `evaluate`.
+
+    Parameters
+    ----------
+    truth, prediction : integers, shape (z, y, x), 0 the background
+        An array of one value is a mask, and its connected components are its objects.
+    voxel_size : nm (z, y, x), optional
+    mask : array of the same shape, optional
+        Count only voxels above 0 here.
+
+    Raises
+    ------
+    InputError
+        If an array or an option cannot be used.
+    """
+    with scratch_folder() as folder:
+        volume = folder / "array.zarr"
+        places = {"truth": truth, "prediction": prediction, "mask": mask}
+        written = {k: write_array(folder / k, v) for k, v in places.items() if v is not None}
+        create_empty(volume, open_volume(written["truth"]).shape, voxel_size)
+        found = evaluate(
+            volume,
+            truth=written["truth"],
+            labels=written["prediction"],
+            mask=written.get("mask"),
+            iou=iou,
+            min_size=min_size,
+            ignore_border=ignore_border,
+            instances=instances,
+            workers=workers,
+            progress=progress,
+        )
+        notes = without(folder, found.notes)
+    return replace(
+        found,
+        volume=Path("array"),
+        truth=Path("truth"),
+        prediction=Path("prediction"),
+        notes=notes,
+    )

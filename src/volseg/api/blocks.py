@@ -1,0 +1,159 @@
+"""Run one's own function over the blocks of a volume, on the engine of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from volseg.api.opening import Volume
+from volseg.api.opening import open as open_volume
+from volseg.api.running import Place, engine_of, place_of, shown
+from volseg.api.slicing import ImageArray
+from volseg.defaults import BLOCK_TIMEOUT
+from volseg.errors import ParameterError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+    from volseg.engine.progress import Progress
+    from volseg.geometry.grid import Block
+    from volseg.storage.arrays import StoredArray
+    from volseg.types import Zyx
+
+Function: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class CallFunction:
+    """Read a block with its halo, and call a function on it.
+
+    Attributes
+    ----------
+    function : of an array, shape (z, y, x)
+    source : array in storage
+    halo : voxels of context on each side, cut off at the array's border
+    target : where to write; None returns what the function gives
+    trim : whether the function gives an array of the shape that it got, of which the core is kept
+    dtype : of that array
+    """
+
+    function: Function
+    source: StoredArray
+    halo: Zyx
+    target: StoredArray | None
+    trim: bool
+    dtype: Any
+
+    def __call__(self, block: Block) -> Any:
+        """Process one block."""
+        import numpy as np
+
+        from volseg.geometry.grid import grow, roi_shape, shift
+
+        region = grow(block.core, self.halo, self.source.shape)
+        found = self.function(self.source[region])
+        if not self.trim:
+            return found
+        array = np.asarray(found)
+        if array.shape != roi_shape(region):
+            raise ShapeError(
+                f"the function got a block of shape {roi_shape(region)} and returned "
+                f"{array.shape}; return the same shape, or leave dtype out to collect anything"
+            )
+        core = array[shift(block.core, [side.start for side in region])].astype(self.dtype)
+        if self.target is None:
+            return core
+        self.target.write(block.core, np.ascontiguousarray(core))
+        return None
+
+
+def map_blocks(
+    function: Function,
+    source: ImageArray | Volume | Place,
+    block: Zyx,
+    halo: Zyx = (0, 0, 0),
+    *,
+    dtype: DTypeLike | None = None,
+    output: Place | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    cluster: str | None = None,
+    cluster_config: Place | Mapping[str, Any] | None = None,
+    block_timeout: float = BLOCK_TIMEOUT,
+    progress: Progress | None = None,
+) -> list[Any] | NDArray[Any] | ImageArray:
+    """Call a function on every block of an array, each with a halo of context.
+
+    If the function looks no further than the halo, its results do not depend on the blocks. At the
+    border of the array there is no halo: the function sees the border itself.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an array of shape (z, y, x), block and halo. For other processes it must be picklable.
+    source : array, volume or path
+        ``volseg.open(p).raw``, ``volseg.open(p).labels["mitochondria"]``, or a path.
+    block, halo : three integers
+        Voxels (z, y, x); the block is rounded up to whole shards where ``output`` is given.
+    dtype : optional
+        The function returns an array of the shape that it got, and the result is an array of this
+        type without halos. Without ``dtype`` the results are collected in a list, in raster order.
+    output : path, optional
+        New Zarr array for the result; without it the result is a NumPy array.
+    workers, scheduler, cluster, cluster_config, block_timeout
+        Where blocks run; see ``docs/clusters.md``.
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, or ``output`` exists.
+    BlockError
+        If the function failed on blocks; the message names them.
+    """
+    import numpy as np
+
+    from volseg.engine.run import run_blocks
+    from volseg.geometry.grid import Grid, whole_multiples
+    from volseg.storage.arrays import create_array, fit_spec
+
+    array = _array_of(source)
+    if min(halo) < 0:
+        raise ParameterError(f"a halo is 0 voxels or more, found {halo}")
+    if output is not None and dtype is None:
+        raise ParameterError("an output array needs a dtype")
+    target, size = None, block
+    kind = None if dtype is None else np.dtype(dtype)
+    if output is not None and kind is not None:
+        spec = fit_spec(array.shape, kind.name)
+        size = whole_multiples(block, spec.shard)
+        target = create_array(place_of(output), spec)
+    grid = Grid(array.shape, size)
+    task = CallFunction(function, array.stored, halo, target, kind is not None, kind)
+    whole = np.empty(array.shape, kind) if kind is not None and target is None else None
+    found: dict[Zyx, Any] = {}
+    display = shown(progress)
+
+    def on_result(item: Block, result: Any) -> None:
+        if whole is not None:
+            whole[item.core] = result
+        elif target is None:
+            found[item.index] = result
+        display.advance(1)
+
+    display.start(int(np.prod(grid.counts)), "blocks", "mapping")
+    try:
+        engine = engine_of(workers, scheduler, cluster, cluster_config, block_timeout)
+        run_blocks(task, grid.blocks(), engine, on_result=on_result)
+    finally:
+        display.finish()
+    if target is not None:
+        return open_volume(target.path).raw
+    return [found[index] for index in sorted(found)] if whole is None else whole
+
+
+def _array_of(source: ImageArray | Volume | Place) -> ImageArray:
+    if isinstance(source, ImageArray):
+        return source
+    return source.raw if isinstance(source, Volume) else open_volume(source).raw

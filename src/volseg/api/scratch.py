@@ -1,0 +1,86 @@
+"""Put arrays into a folder that the stages can work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from volseg.errors import ParameterError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from volseg.types import Probabilities, VoxelSize, Zyx
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Lend a folder, and remove it with all in it."""
+    with TemporaryDirectory(prefix="volseg-") as name:
+        yield Path(name).resolve()
+
+
+def write_array(path: Path, values: ArrayLike) -> Path:
+    """Write an array to storage.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        If it has not three axes, or holds no numbers.
+    """
+    import numpy as np
+
+    from volseg.geometry.grid import full_roi
+    from volseg.storage.arrays import create_array, fit_spec
+
+    array = np.asarray(values)
+    if array.ndim != 3 or not array.size:
+        raise ShapeError(f"an array has three axes (z, y, x), found the shape {array.shape}")
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    if array.dtype.kind not in "uif":
+        raise ParameterError(f"an array holds numbers, found {array.dtype}")
+    create_array(path, fit_spec(array.shape, array.dtype.name)).write(
+        full_roi(array.shape), np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    )
+    return path
+
+
+def create_empty(volume: Path, shape: Zyx, voxel_size: VoxelSize | None) -> None:
+    """Create a volume of which nothing is read, as a place for results."""
+    from volseg.storage.arrays import fit_spec
+    from volseg.storage.volumes import create_image
+
+    create_image(volume, fit_spec(shape, "uint8"), voxel_size, attributes={"complete": True})
+
+
+def as_levels(probabilities: ArrayLike) -> Probabilities:
+    """Take stored probabilities as they are, and floats as they would be stored.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        If they are neither.
+    """
+    import numpy as np
+
+    array = np.asarray(probabilities)
+    if array.ndim != 3 or not array.size:
+        raise ShapeError(f"probabilities have three axes (z, y, x), found {array.shape}")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f" or not (np.min(array) >= 0 and np.max(array) <= 1):
+        raise ParameterError(
+            f"probabilities are uint8, 0 to 255, or floats from 0 to 1, found {array.dtype} from "
+            f"{np.min(array)} to {np.max(array)}"
+        )
+    levels: Probabilities = np.rint(array * 255).astype(np.uint8)
+    return levels
+
+
+def without(folder: Path, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Remove a folder from the paths in notes."""
+    return tuple(note.replace(f"{folder}/", "") for note in notes)

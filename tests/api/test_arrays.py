@@ -1,0 +1,134 @@
+"""Arrays in, arrays out: the numbers of the commands, and blocks that leave no trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+import volseg
+from toy_volumes import write_raw
+from volseg.api.scratch import write_array
+from volseg.fields import plain
+
+SHAPE = (14, 40, 36)
+SIZE = (5.0, 5.0, 5.0)
+
+
+def smooth(seed, shape=SHAPE):
+    raw = ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), 2)
+    return ((raw - raw.min()) / np.ptp(raw) * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def segmented(toy_model, tmp_path_factory):
+    volume = write_raw(tmp_path_factory.mktemp("arrays") / "vol.zarr", smooth(4))
+    volseg.segment(volume, model=str(toy_model), block=(8, 32, 32))
+    return volume
+
+
+def test_predict_array_gives_the_numbers_of_segment(segmented, toy_model):
+    found = volseg.predict_array(smooth(4), voxel_size=SIZE, model=str(toy_model))
+    stored = volseg.open(segmented).probabilities["mitochondria"][...]
+    np.testing.assert_array_equal(found, stored)
+
+
+@settings(max_examples=5)
+@given(
+    threshold=st.sampled_from([0.3, 0.5, 0.6]),
+    min_size=st.sampled_from([0, 30]),
+    connectivity=st.sampled_from([6, 26]),
+)
+def test_label_array_gives_the_numbers_of_label(segmented, threshold, min_size, connectivity):
+    rules = {"threshold": threshold, "min_size": min_size, "connectivity": connectivity}
+    report = volseg.label(segmented, min_probability=0, overwrite=True, block=(8, 32, 32), **rules)
+    opened = volseg.open(segmented)
+    probabilities = opened.probabilities["mitochondria"]
+    found = volseg.label_array(probabilities, **rules)
+    np.testing.assert_array_equal(found, opened.labels["mitochondria"][...])
+    assert found.max() == report.objects
+    floats = np.asarray(probabilities) / 255
+    np.testing.assert_array_equal(volseg.label_array(floats, **rules), found)
+
+
+def test_label_array_takes_the_rules_of_a_model(segmented, toy_model):
+    volseg.label(segmented, overwrite=True)
+    opened = volseg.open(segmented)
+    found = volseg.label_array(opened.probabilities["mitochondria"], model=str(toy_model))
+    np.testing.assert_array_equal(found, opened.labels["mitochondria"][...])
+
+
+def test_measure_array_gives_the_numbers_of_stats(segmented, tmp_path):
+    labels = np.asarray(volseg.open(segmented).labels["mitochondria"])
+    expected = volseg.stats(segmented)
+    found = volseg.measure_array(labels, voxel_size=SIZE, raw=smooth(4))
+    assert found.summary == expected.summary
+    shared = set(found.columns)
+    assert shared == {name for name in expected.columns if "probability" not in name}
+    for name in shared:
+        np.testing.assert_array_equal(found.columns[name], expected.columns[name], err_msg=name)
+    unknown = volseg.measure_array(labels)
+    assert "volume_nm3" not in unknown.columns
+    assert unknown.columns["voxels"].sum() == np.count_nonzero(labels)
+
+
+def test_compare_arrays_gives_the_numbers_of_evaluate(segmented, tmp_path):
+    labels = np.asarray(volseg.open(segmented).labels["mitochondria"])
+    truth = np.roll(labels, 1, axis=2)
+    found = volseg.compare_arrays(truth, labels, voxel_size=SIZE)
+    expected = volseg.evaluate(segmented, truth=write_array(tmp_path / "truth", truth))
+    assert 0 < found.foreground.jaccard < 1
+    named = {"volume", "truth", "prediction", "seconds", "notes", "curves"}
+    numbers = [
+        {name: value for name, value in plain(seen).items() if name not in named}
+        for seen in (found, expected)
+    ]
+    assert numbers[0] == numbers[1]
+    masks = volseg.compare_arrays(truth > 0, labels > 0)
+    assert [note.startswith(("truth", "prediction")) for note in masks.notes] == [True, True]
+
+
+def test_arrays_that_cannot_be_used_are_refused():
+    cube = np.zeros((4, 4, 4), np.uint8)
+    for call, message in (
+        (lambda: volseg.measure_array(cube[0]), "three axes"),
+        (lambda: volseg.label_array(cube), "give a threshold"),
+        (lambda: volseg.label_array(cube + 2.0, threshold=0.5), "floats from 0 to 1"),
+        (lambda: volseg.label_array(cube, threshold=0.5, split="centerline"), "centerlines need"),
+        (lambda: volseg.compare_arrays(cube, cube[:2]), "shape"),
+        (lambda: volseg.predict_array(cube.astype("c8"), voxel_size=None), "holds numbers"),
+    ):
+        with pytest.raises(volseg.InputError, match=message):
+            call()
+
+
+def blurred(block):
+    return ndimage.uniform_filter(block.astype(np.float32), 3, mode="nearest")
+
+
+def total(block):
+    return int(block.sum())
+
+
+@settings(max_examples=8)
+@given(block=st.tuples(*(st.integers(3, n) for n in SHAPE)))
+def test_a_local_function_gives_the_same_in_any_blocks(segmented, block):
+    whole = blurred(smooth(4))
+    found = volseg.map_blocks(blurred, segmented, block, (1, 1, 1), dtype="float32")
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_results_are_written_or_collected(segmented, tmp_path):
+    raw = volseg.open(segmented).raw
+    stored = volseg.map_blocks(
+        blurred, raw, (8, 32, 32), (1, 1, 1), dtype="float32", output=tmp_path / "blurred.zarr"
+    )
+    np.testing.assert_array_equal(stored[...], blurred(smooth(4)))
+    sums = volseg.map_blocks(total, volseg.open(segmented), (7, 40, 36))
+    assert sums == [int(smooth(4)[:7].sum()), int(smooth(4)[7:].sum())]
+    with pytest.raises(volseg.InputError, match="needs a dtype"):
+        volseg.map_blocks(total, raw, (8, 8, 8), output=tmp_path / "none")
+    with pytest.raises(volseg.InputError, match="returned"):
+        volseg.map_blocks(np.sum, raw, (8, 8, 8), dtype="float32")
