@@ -14,7 +14,7 @@ import volseg
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-HEAVY = ("torch", "dask", "distributed", "zarr", "tensorstore", "scipy", "tifffile", "pyarrow")
+HEAVY = ("torch", "dask", "distributed", "zarr", "numcodecs", "scipy", "tifffile", "pyarrow")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["--version"]])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from volseg.geometry.grid import Grid, full_roi, grow
 from volseg.storage.arrays import ArraySpec, create_array, open_array
 from volseg.storage.box_readers import SlabReader, open_reader, piece_of
-from volseg.storage.shards import ChunkReader
+from volseg.storage.shard_reading import ChunkReader
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
 

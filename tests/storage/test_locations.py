@@ -1,23 +1,18 @@
-"""Places: what is a folder and what a URL, and how TensorStore is told of either."""
+"""Places: what is a folder and what a URL, and how zarr-python is told of either."""
 
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
-import tensorstore as ts
 
 from volseg.errors import ParameterError, VolumeError
-from volseg.storage.kvstores import explain
-from volseg.storage.locations import (
-    as_remote,
-    check_writable,
-    kvstore_spec,
-    parse_location,
-    remote_scratch,
-)
-from volseg.storage.remote import RemotePath
+from volseg.storage.connections import explain, find_retries, s3_settings
+from volseg.storage.locations import check_writable, parse_location, remote_scratch
+from volseg.storage.remote import RemotePath, as_remote
+from volseg.storage.stores import open_store
 from volseg.storage.volumes import scratch_path
 
 
@@ -73,33 +68,56 @@ def test_a_remote_path_is_never_taken_for_a_file_here():
         open(parse_location("s3://bucket/key"))  # noqa: SIM115
 
 
-def test_specs_name_bucket_and_folder(monkeypatch):
-    assert kvstore_spec(Path("a/b")) == {"driver": "file", "path": "a/b"}
-    spec = kvstore_spec(parse_location("s3://bucket/a/b"))
-    assert (spec["driver"], spec["bucket"], spec["path"]) == ("s3", "bucket", "a/b/")
-    assert spec["s3_request_retries"]["max_retries"] == 5
-    assert "endpoint" not in spec
+def test_the_environment_says_how_to_connect(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert s3_settings() == {"region": "us-east-1"}
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000/")
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
-    spec = kvstore_spec(parse_location("s3://bucket/a/b"))
-    assert (spec["endpoint"], spec["aws_region"]) == ("http://localhost:9000", "us-east-1")
-    assert spec["aws_credentials"] == {"type": "anonymous"}
+    found = s3_settings()
+    assert (found["endpoint"], found["region"]) == ("http://localhost:9000", "us-east-1")
+    assert found["skip_signature"] is True
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
-    assert kvstore_spec(parse_location("s3://bucket/a"))["aws_region"] == "eu-north-1"
+    assert s3_settings()["region"] == "eu-north-1"
+
+
+def test_credentials_come_from_the_environment_else_from_a_profile(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(
+        "[default]\naws_access_key_id = a\naws_secret_access_key = b%c\n"
+        "[other]\naws_access_key_id = d\n"
+    )
+    (tmp_path / ".aws" / "config").write_text("[profile other]\nregion = eu-west-1\n")
+    found = s3_settings()
+    assert (found["access_key_id"], found["secret_access_key"]) == ("a", "b%c")
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    assert s3_settings() == {"region": "eu-west-1", "access_key_id": "d"}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "e")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "f")
+    assert (s3_settings()["access_key_id"], s3_settings()["secret_access_key"]) == ("e", "f")
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/a/b", "https://host:8080/a/b", "s3://bucket/a/b"])
-def test_tensorstore_knows_the_specs(url):
-    opened = ts.KvStore.Spec(kvstore_spec(parse_location(url)))
-    assert opened.path.endswith("a/b/")
+def test_zarr_takes_the_stores(url):
+    opened = open_store(parse_location(url))
+    assert opened.path == "a/b"
+    assert opened.store.read_only, "volseg alone writes what it creates"
 
 
 def test_the_number_of_retries_is_a_number(monkeypatch):
+    assert find_retries() == 5
     monkeypatch.setenv("VOLSEG_RETRIES", "2")
-    assert kvstore_spec(parse_location("gs://b/a"))["gcs_request_retries"]["max_retries"] == 2
+    assert find_retries() == 2
     monkeypatch.setenv("VOLSEG_RETRIES", "-1")
     with pytest.raises(ParameterError, match="VOLSEG_RETRIES is a whole number"):
-        kvstore_spec(parse_location("gs://b/a"))
+        parse_location("gs://b/a").exists()
+
+
+def test_without_obstore_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ParameterError, match=r"pip install 'volseg\[remote\]'"):
+        parse_location("s3://a-bucket-of-its-own/a").exists()
 
 
 def test_http_is_read_only():
@@ -124,7 +142,7 @@ def test_scratch_of_a_url_lies_in_the_folder_that_is_named(tmp_path, monkeypatch
 
 
 def test_errors_say_what_to_do():
-    refused = ValueError("PERMISSION_DENIED: no [http_response_code='403']")
+    refused = PermissionError("Client error with status 403 Forbidden: AccessDenied")
     assert "check the credentials" in explain("bucket", refused)
-    busy = ValueError("ABORTED: All 5 retry attempts failed: [http_response_code='503'] [body='']")
+    busy = RuntimeError("Generic S3 error: after 5 retries: HTTP status server error (503 Busy)")
     assert explain("bucket", busy).endswith("(HTTP status 503)")

@@ -21,11 +21,13 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import obstore
 import pytest
 import tifffile
 
 from toy_elsewhere import write_elsewhere
 from volseg.geometry.grid import full_roi
+from volseg.storage.connections import connect
 from volseg.storage.locations import parse_location
 from volseg.storage.volumes import open_image
 
@@ -189,7 +191,8 @@ def run(volseg, *arguments, status=0):
 
 def objects_below(place):
     remote = parse_location(place)
-    names = [key.decode() for key in remote.store().list().result()]
+    found = obstore.list(connect(remote.scheme, remote.root), f"{remote.key}/").collect()
+    names = [entry["path"].removeprefix(f"{remote.key}/") for entry in found]
     return {name: (remote / name).read_bytes() for name in names}
 
 
@@ -308,7 +311,10 @@ def test_a_web_server_that_sends_whole_files_is_named(volseg, stack, tmp_path):
         do_GET = SimpleHTTPRequestHandler.do_GET  # noqa: N815
 
     with serving(lambda *a: Whole(*a, directory=str(tmp_path))) as url:
-        said = run(volseg, "info", f"{url}/vol.zarr", status=1).stderr
+        elsewhere = f"{url}/vol.zarr"
+        run(volseg, "info", elsewhere)
+        labels = ("--labels", elsewhere, "--truth", elsewhere)
+        said = run(volseg, "evaluate", elsewhere, *labels, status=1).stderr
     assert "web server that knows range requests" in said
 
 

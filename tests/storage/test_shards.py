@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from volseg.errors import StorageError
 from volseg.geometry.grid import Grid, full_roi
 from volseg.storage.arrays import ArraySpec, create_array, open_array
-from volseg.storage.compression import LZ4, ZSTD
-from volseg.storage.shards import ChunkReader, encode_chunks, stores_chunks, write_shard
+from volseg.storage.chunks import LZ4, ZSTD
+from volseg.storage.shard_reading import ChunkReader, stores_chunks
+from volseg.storage.shards import encode_chunks, write_shard
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
 

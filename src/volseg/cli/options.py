@@ -11,7 +11,8 @@ import click
 
 from volseg import defaults
 from volseg.errors import ParameterError
-from volseg.storage.locations import as_remote, parse_location
+from volseg.storage.locations import parse_location
+from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
 
 if TYPE_CHECKING:

@@ -141,6 +141,11 @@ def shift(roi: Roi, origin: Sequence[int]) -> Roi:
     return z, y, x
 
 
+def describe(box: Sequence[slice]) -> str:
+    """Write a box as the command line takes it: ``z0:z1,y0:y1,x0:x1``."""
+    return ",".join(f"{s.start}:{s.stop}" for s in box)
+
+
 def parse_roi(text: str, shape: Zyx) -> Roi:
     """Read a region written as ``z0:z1,y0:y1,x0:x1``; bounds may be left out.
 

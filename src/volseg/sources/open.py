@@ -8,7 +8,8 @@ from volseg.sources.slices import list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, Stack
 from volseg.sources.tiff import open_tiff
 from volseg.sources.zarr_source import is_zarr, open_zarr
-from volseg.storage.locations import as_remote, parse_location
+from volseg.storage.locations import parse_location
+from volseg.storage.remote import as_remote
 
 
 def open_stack(

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.stack import Stack, choose_channel
 from volseg.sources.voxel_size import StatedSize
-from volseg.storage.locations import as_remote
-from volseg.storage.remote import METADATA
+from volseg.storage.remote import METADATA, as_remote
 from volseg.storage.volumes import open_image
 
 

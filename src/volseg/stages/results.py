@@ -12,7 +12,8 @@ from volseg.errors import ConflictError, VolumeError
 from volseg.sources.zarr_source import is_zarr
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.ledger import MARK, Ledger, describe_difference
-from volseg.storage.locations import as_remote, remove_tree
+from volseg.storage.locations import remove_tree
+from volseg.storage.remote import as_remote
 from volseg.storage.volumes import open_image
 
 NETWORK_FLAGS = ("device", "precision")

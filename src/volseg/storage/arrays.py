@@ -1,7 +1,7 @@
-"""Arrays in storage, Zarr v2 and v3: the only code that touches their bytes.
+"""Arrays in storage, Zarr v2 and v3: opened, created and described by zarr-python.
 
-TensorStore does the work: it writes sharded arrays at two to three times the speed of zarr-python,
-and it checks the checksum of every chunk that it reads.
+Voxels of arrays that volseg created go through `volseg.storage.shards` and
+`volseg.storage.shard_reading`, those of all others through zarr-python and numcodecs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
+import zarr
 from numpy.typing import NDArray
 
-from volseg.errors import ConflictError, ShapeError, StorageError, VolumeError
-from volseg.storage.attributes import parse_json
-from volseg.storage.codecs import codec_chain, find_compression
-from volseg.storage.compression import ZSTD
-from volseg.storage.locations import kvstore_spec, reason
+from volseg.errors import ConflictError, ShapeError, StorageError, VolsegError, VolumeError
+from volseg.geometry.grid import describe
+from volseg.storage.attributes import read_array_metadata
+from volseg.storage.bounded import hold_codecs
+from volseg.storage.chunks import ZSTD
+from volseg.storage.files import write_file
+from volseg.storage.locations import reason
+from volseg.storage.own_form import codecs_of, find_compression
+from volseg.storage.shard_reading import read_box
+from volseg.storage.shards import write_box
+from volseg.storage.stores import HeldZipStore, describe_array, open_store
 from volseg.types import Roi, Zyx
 
 DEFAULT_CHUNK: Zyx = (32, 64, 64)
@@ -30,6 +36,8 @@ LONGEST_AXIS = 1 << 26
 """Voxels along an axis: a brain of 30 cm at 4.5 nm. Metadata that claim more are damaged."""
 LARGEST_CHUNK = 1 << 31
 """Bytes of a chunk, which is decoded in one piece."""
+MOST_CHUNKS = 1 << 24
+"""Chunks of a shard, of which the index is read in one piece."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class ArraySpec:
     shape, dtype : of the array.
     chunk : the stored, compressed unit.
     shard : the written unit, whole chunks.
-    compression : of the chunks, see `volseg.storage.compression`.
+    compression : of the chunks, see `volseg.storage.chunks`.
     """
 
     shape: Zyx
@@ -78,6 +86,11 @@ class StoredArray:
     leading: int = 0
     compression: str | None = None
 
+    @property
+    def zarr(self) -> zarr.Array[Any]:
+        """The same array as zarr-python has it, to read, with all of its axes."""
+        return _opened(self.path)[0]
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a box, given as up to three slices.
 
@@ -88,35 +101,41 @@ class StoredArray:
         """
         box = _box(key, self.shape)
         try:
-            read = _opened(self.path)[(0,) * self.leading + box].read().result()
-        except (ValueError, OSError, RuntimeError) as error:
+            if self.compression is not None:
+                return read_box(self, box)
+            read = np.asarray(self.zarr[(0,) * self.leading + box])
+        except Exception as error:
             why = reason(self.path, error)
             raise StorageError(f"cannot read {self.path} at {describe(box)}: {why}") from error
-        return np.asarray(read)
+        return read.astype(self.dtype, copy=False)
 
     def write(self, roi: Roi, block: NDArray[Any]) -> None:
-        """Write a box durably: whole shards, or up to the array's end.
+        """Write whole shards, or up to the array's end, durably.
 
         Raises
         ------
         ShapeError
-            If the block's shape is not the box's.
+            If the block's shape is not the box's, or it holds only a part of a shard: who writes
+            the other part would lose one of both.
         StorageError
             If it cannot be written: a full disk, no permission.
         """
         box = _box(roi, self.shape)
         if tuple(s.stop - s.start for s in box) != block.shape:
             raise ShapeError(f"a block of shape {block.shape} does not fit {describe(box)}")
+        whole = zip(box, self.shard, self.shape, strict=True)
+        if any(s.start % n or (s.stop % n and s.stop != end) for s, n, end in whole):
+            raise ShapeError(
+                f"{describe(box)} of {self.path} is not whole shards of {self.shard}: each shard "
+                f"has one writer"
+            )
+        if self.compression is None:
+            raise StorageError(f"{self.path} is of a form that volseg reads only")
         try:
-            _opened(self.path)[(0,) * self.leading + box].write(block).result()
-        except (ValueError, OSError, RuntimeError) as error:
+            write_box(self, box, block)
+        except (OSError, VolsegError) as error:
             why = reason(self.path, error)
             raise StorageError(f"cannot write {self.path} at {describe(box)}: {why}") from error
-
-
-def describe(box: Sequence[slice]) -> str:
-    """Write a box as the command line takes it: ``z0:z1,y0:y1,x0:x1``."""
-    return ",".join(f"{s.start}:{s.stop}" for s in box)
 
 
 def fit_spec(
@@ -148,20 +167,18 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
     if path.exists():
         raise ConflictError(f"{path} exists already")
     dtype = np.dtype(spec.dtype)
-    metadata = {
-        "shape": spec.shape,
-        "data_type": spec.dtype,
-        "fill_value": 0,
-        "dimension_names": ["z", "y", "x"],
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": spec.shard}},
-        "codecs": codec_chain(spec.compression, spec.chunk, dtype.itemsize),
-    }
-    store = {"driver": "zarr3", "kvstore": kvstore_spec(path)}
-    try:
-        ts.open({**store, "metadata": metadata}, create=True).result()
-        forget_opened()  # another array may have stood at this path before
-    except (ValueError, OSError, RuntimeError) as error:
-        raise StorageError(f"cannot create {path}: {reason(path, error)}") from error
+    described = describe_array(
+        shape=spec.shape,
+        dtype=dtype,
+        chunks=spec.chunk,
+        shards=spec.shard,
+        compressors=codecs_of(spec.compression, dtype.itemsize),
+        filters=(),
+        fill_value=0,
+        dimension_names=("z", "y", "x"),
+    )
+    write_file(path / "zarr.json", described)
+    forget_opened()  # another array may have stood at this path before
     return StoredArray(path, spec.shape, dtype, spec.chunk, spec.shard, 0, spec.compression)
 
 
@@ -173,52 +190,58 @@ def open_array(path: Path) -> StoredArray:
     VolumeError
         If there is none, or it has another number of axes or another type.
     """
-    if not is_array(path):
-        raise VolumeError(f"there is no Zarr array at {path}")
     try:
-        store = _opened(path)
-    except (ValueError, OSError, RuntimeError) as error:
+        store, compression = _opened(path)
+        dtype, shape = _seen_as(store.dtype), store.shape
+        chunk, shard = store.chunks, store.shards or store.chunks
+    except FileNotFoundError:
+        raise VolumeError(f"there is no Zarr array at {path}") from None
+    except Exception as error:
         why = reason(path, error)
         raise VolumeError(f"{path} is not a Zarr array that can be read: {why}") from error
-    leading = store.rank - 3
-    if leading < 0 or any(n != 1 for n in store.shape[:leading]):
+    leading = len(shape) - 3
+    if leading < 0 or any(n != 1 for n in shape[:leading]):
         raise VolumeError(
-            f"{path} has the shape {tuple(store.shape)}; expected three axes (z, y, x), after any "
-            f"axes of length one"
+            f"{path} has the shape {shape}; expected three axes (z, y, x), after any axes of "
+            f"length one"
         )
-    if store.dtype.numpy_dtype.kind not in "uif":
-        raise VolumeError(f"{path} holds {store.dtype.name}; expected numbers")
-    chunk = store.chunk_layout.read_chunk.shape or store.shape
-    shard = store.chunk_layout.write_chunk.shape or chunk
-    if math.prod(store.shape) == 0:
-        raise VolumeError(f"{path} is empty: its shape is {tuple(store.shape)}")
-    stored = math.prod(n or 1 for n in chunk) * store.dtype.numpy_dtype.itemsize
-    if max(store.shape) > LONGEST_AXIS or stored > LARGEST_CHUNK:
-        raise VolumeError(
-            f"{path} claims the shape {tuple(store.shape)} in chunks of {tuple(chunk)}; expected "
-            f"at most {LONGEST_AXIS} voxels along an axis and {LARGEST_CHUNK} bytes in a chunk: "
-            f"its metadata are damaged, or it was not made for this"
-        )
+    if dtype.kind not in "uif":
+        raise VolumeError(f"{path} holds {dtype}; expected numbers")
+    if math.prod(shape) == 0:
+        raise VolumeError(f"{path} is empty: its shape is {shape}")
+    _check_claims(path, shape, chunk, shard, dtype.itemsize)
+    if isinstance(store.store, HeldZipStore):
+        store.store.most = 2 * math.prod(shard) * dtype.itemsize + store.store.most
+        compression = None  # a shard is a file, and there is none
     return StoredArray(
         path,
-        _zyx(store.shape[leading:]),
-        np.dtype(store.dtype.numpy_dtype),
+        _zyx(shape[leading:]),
+        dtype,
         _zyx(chunk[leading:]),
         _zyx(shard[leading:]),
         leading,
-        find_compression(store.spec().to_json().get("metadata")),
+        None if leading else compression,
     )
 
 
-def is_array(path: Path) -> bool:
-    """Tell whether a folder is a Zarr array, not a group."""
-    try:
-        metadata = parse_json((path / "zarr.json").read_text(encoding="utf-8"))
-    except OSError:
-        return (path / ".zarray").is_file()
-    except ValueError:
-        return False
-    return isinstance(metadata, dict) and metadata.get("node_type") == "array"
+def _seen_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Choose the type in this machine's order; masks of type bool are 0 and 1."""
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
+
+
+def _check_claims(
+    path: Path, shape: Sequence[int], chunk: Sequence[int], shard: Sequence[int], itemsize: int
+) -> None:
+    """Refuse sizes that no volume has, before anything of such a size is made."""
+    stored = math.prod(chunk) * itemsize
+    chunks = math.prod(shard) // max(math.prod(chunk), 1)
+    if max(shape) > LONGEST_AXIS or not 0 < stored <= LARGEST_CHUNK or chunks > MOST_CHUNKS:
+        raise VolumeError(
+            f"{path} claims the shape {tuple(shape)} in chunks of {tuple(chunk)}, {chunks} to a "
+            f"file; expected at most {LONGEST_AXIS} voxels along an axis, {LARGEST_CHUNK} bytes in "
+            f"a chunk and {MOST_CHUNKS} chunks in a file: its metadata are damaged, or it was not "
+            f"made for this"
+        )
 
 
 def forget_opened() -> None:
@@ -226,8 +249,8 @@ def forget_opened() -> None:
     _opened.cache_clear()
 
 
-def _zyx(values: Sequence[int | None]) -> Zyx:
-    z, y, x = (int(v or 0) for v in values)
+def _zyx(values: Sequence[int]) -> Zyx:
+    z, y, x = map(int, values)
     return z, y, x
 
 
@@ -239,8 +262,10 @@ def _box(key: Any, shape: Zyx) -> Roi:
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path) -> ts.TensorStore:
-    """Open once per process; masks of type bool as uint8, 0 and 1."""
-    driver = "zarr3" if (path / "zarr.json").is_file() else "zarr"
-    store = ts.open({"driver": driver, "kvstore": kvstore_spec(path)}, open=True).result()
-    return ts.cast(store, ts.uint8) if store.dtype == ts.bool else store
+def _opened(path: Path) -> tuple[zarr.Array[Any], str | None]:
+    """Open once per process, held to what its chunks can hold; say the compression of our own."""
+    metadata = read_array_metadata(path)
+    if metadata is None:
+        raise FileNotFoundError(f"there is no Zarr array at {path}")
+    found = zarr.AsyncArray.from_dict(open_store(path), metadata)
+    return zarr.Array(hold_codecs(found)), find_compression(found.metadata)

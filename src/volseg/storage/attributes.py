@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from stat import S_ISREG
@@ -12,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import StorageError, VolumeError
-from volseg.storage.locations import as_remote
+from volseg.errors import VolumeError
+from volseg.storage.files import write_file
+from volseg.storage.remote import as_remote
+from volseg.storage.stores import describe_group, find_zip, read_entry
 
 METADATA_BYTES = 64 << 20
 """Metadata is read into memory whole, so a larger file is refused."""
@@ -161,23 +162,56 @@ def _read_metadata(path: Path) -> tuple[Path, Any]:
     Without either, it is the file of v3 and None.
     """
     for file in (path / "zarr.json", path / ".zattrs"):
-        try:
-            if as_remote(file) is None:
-                found = file.stat()
-                if not S_ISREG(found.st_mode):
-                    continue
-                if found.st_size > METADATA_BYTES:
-                    raise VolumeError(
-                        f"{file} has more than {METADATA_BYTES} bytes: this is no metadata"
-                    )
-            return file, parse_json(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except ValueError as error:
-            raise VolumeError(f"{file} is not valid JSON: {error}") from error
-        except OSError as error:
-            raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
+        content = _read_json(file)
+        if content is not None:
+            return file, content[0]
     return path / "zarr.json", None
+
+
+def read_array_metadata(path: Path) -> dict[str, Any] | None:
+    """Read what describes an array, Zarr v3 or v2; None where there is none.
+
+    Raises
+    ------
+    VolumeError
+        If it is not valid JSON.
+    """
+    found = _read_json(path / "zarr.json")
+    if found is not None:
+        content = found[0]
+        array = isinstance(content, dict) and content.get("node_type") == "array"
+        return content if array else None
+    found = _read_json(path / ".zarray")
+    if found is not None and not isinstance(found[0], dict):
+        raise VolumeError(f"{path / '.zarray'} does not describe an array")
+    return found[0] if found is not None else None
+
+
+def _read_json(file: Path) -> tuple[Any] | None:
+    """Read a file of JSON; None if there is none."""
+    try:
+        content = _read_small(file)
+        return None if content is None else (parse_json(content.decode()),)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise VolumeError(f"{file} is not valid JSON: {error}") from error
+    except OSError as error:
+        raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _read_small(file: Path) -> bytes | None:
+    if as_remote(file) is not None:
+        return file.read_bytes()
+    zipped = find_zip(file)
+    if zipped is not None:
+        return read_entry(*zipped, METADATA_BYTES)
+    found = file.stat()
+    if not S_ISREG(found.st_mode):
+        return None
+    if found.st_size > METADATA_BYTES:
+        raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
+    return file.read_bytes()
 
 
 def is_group(path: Path) -> bool:
@@ -193,25 +227,11 @@ def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
     StorageError
         If it cannot be written.
     """
-    content = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    _write_metadata(path / "zarr.json", content)
+    write_file(path / "zarr.json", describe_group(attributes))
 
 
 def _write_metadata(path: Path, content: Mapping[str, Any]) -> None:
-    remote = as_remote(path)
-    if remote is not None:
-        remote.write_bytes(json.dumps(content, indent=1).encode())
-        return
-    temporary = path.with_name(f".{path.name.removeprefix('.')}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    write_file(path, json.dumps(content, indent=1).encode())
 
 
 def change_group(path: Path, attributes: Mapping[str, Any]) -> None:

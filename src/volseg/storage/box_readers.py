@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from volseg.storage.arrays import DEFAULT_CHUNK, StoredArray
-from volseg.storage.shards import ChunkReader, stores_chunks
+from volseg.storage.shard_reading import ChunkReader, stores_chunks
 from volseg.types import Roi, Zyx
 
 BoxReader: TypeAlias = Callable[[Roi], NDArray[Any] | None]

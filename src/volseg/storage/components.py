@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from volseg.errors import StorageError
 from volseg.objects.components import Components, Planes
 from volseg.objects.runs import Runs
-from volseg.storage.compression import pack, unpack
+from volseg.storage.chunks import pack, unpack
 from volseg.types import Labels, Zyx
 
 CHECKSUM = 4
@@ -124,7 +124,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         content, checksum = stored[:-CHECKSUM], stored[-CHECKSUM:]
         if crc32(content).to_bytes(CHECKSUM, "little") != checksum:
             raise ValueError("wrong checksum")
-        return dict(safetensors.numpy.load(unpack(content)))
+        return dict(safetensors.numpy.load(bytes(unpack(content))))
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, safetensors.SafetensorError) as error:

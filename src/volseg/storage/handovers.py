@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import StorageError
-from volseg.storage.compression import pack, unpack
+from volseg.storage.chunks import pack, unpack
 from volseg.types import Zyx
 from volseg.voxels.blend import Shares
 

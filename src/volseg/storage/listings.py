@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from volseg.storage.attributes import listed_labels
-from volseg.storage.locations import as_remote
+from volseg.storage.remote import as_remote
 
 
 def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:

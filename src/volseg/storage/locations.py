@@ -1,7 +1,7 @@
 """Where volumes lie: a folder, or a place on object storage named by a URL.
 
-A URL becomes a `RemotePath`, anything else is a `pathlib.Path`. TensorStore reads and writes both,
-so that metadata and voxels of a volume take the same credentials and the same retries.
+A URL becomes a `RemotePath`, anything else is a `pathlib.Path`. `volseg.storage.stores`
+opens both for zarr-python.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import posixpath
 import re
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from volseg.errors import ParameterError, StorageError
-from volseg.storage.kvstores import DRIVERS, explain
-from volseg.storage.remote import RemotePath
+from volseg.errors import ParameterError, StorageError, VolsegError
+from volseg.storage.connections import SCHEMES, explain
+from volseg.storage.remote import RemotePath, as_remote
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/?#]*)(?:/([^?#]*))?")
 
@@ -27,7 +27,7 @@ def parse_location(text: str) -> Path:
     Returns
     -------
     Path
-        For a URL a `RemotePath` in its place, which `as_remote` tells.
+        For a URL a `RemotePath` in its place, which `volseg.storage.remote.as_remote` tells.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def parse_location(text: str) -> Path:
         return Path(text)
     found = URL.fullmatch(text)
     scheme = text.split("://", 1)[0].lower()
-    if scheme not in DRIVERS:
+    if scheme not in SCHEMES:
         raise ParameterError(
             f"{text} begins with {scheme}://; volumes lie in folders, or at s3://, gs://, http:// "
             f"or https:// (read only)"
@@ -53,12 +53,6 @@ def parse_location(text: str) -> Path:
     key = posixpath.normpath(f"/{found[3] or ''}").strip("/")
     # what reads and writes volumes is written for Path, of which this answers the part it uses
     return cast("Path", RemotePath(scheme, found[2], key))
-
-
-def as_remote(path: Path) -> RemotePath | None:
-    """Tell a place on object storage from a folder."""
-    found: object = path
-    return found if isinstance(found, RemotePath) else None
 
 
 def check_writable(path: Path) -> None:
@@ -78,16 +72,12 @@ def check_writable(path: Path) -> None:
         raise StorageError(f"cannot write in {path}: there is no permission")
 
 
-def kvstore_spec(path: Path) -> dict[str, Any]:
-    """Describe a folder to TensorStore; see `volseg.storage.kvstores` for remote ones."""
-    remote = as_remote(path)
-    return {"driver": "file", "path": str(path)} if remote is None else remote.spec()
-
-
 def reason(path: Path, error: BaseException) -> str:
-    """Say why a request failed: what TensorStore says, and for remote places what to do."""
+    """Say why a request failed, and for remote places what to do."""
     remote = as_remote(path)
-    return str(error) if remote is None else explain(remote.root, error)
+    if remote is not None and not isinstance(error, VolsegError):
+        return explain(remote.root, error)
+    return str(error) or type(error).__name__
 
 
 def remove_tree(path: Path) -> None:

@@ -1,20 +1,25 @@
-"""A place on object storage that answers the part of `pathlib.Path` that volumes need."""
+"""Places on object storage, which answer the part of `pathlib.Path` that volumes need."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from volseg.errors import StorageError, VolumeError
-from volseg.storage.kvstores import DRIVERS, explain, is_refused, open_store, remote_spec
+from volseg.storage.connections import connect, explain, is_refused
 
-if TYPE_CHECKING:
-    import tensorstore as ts
+METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+Answer = TypeVar("Answer")
 
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+def as_remote(path: Path) -> RemotePath | None:
+    """Tell a place on object storage from a folder."""
+    found: object = path
+    return found if isinstance(found, RemotePath) else None
 
 
 @dataclass(frozen=True, order=True)
@@ -23,7 +28,7 @@ class RemotePath:
 
     Attributes
     ----------
-    scheme : one of `DRIVERS`.
+    scheme : one of `volseg.storage.connections.SCHEMES`.
     root : bucket, or host and port.
     key : names joined by ``/``; empty for the root itself.
     """
@@ -69,7 +74,7 @@ class RemotePath:
     @property
     def read_only(self) -> bool:
         """Whether the scheme knows reading alone."""
-        return DRIVERS[self.scheme] == "http"
+        return self.scheme.startswith("http")
 
     def with_name(self, name: str) -> RemotePath:
         """Name a place beside this one."""
@@ -89,18 +94,15 @@ class RemotePath:
         """Tell whether there is an object of this key."""
         # a web server answers for folders too, with a page or with another place
         folder = self.read_only and self.name not in METADATA and self.is_zarr()
-        return bool(self.key) and not folder and self._has("")
+        return bool(self.key) and not folder and self._has()
 
     def is_dir(self) -> bool:
         """Tell whether objects lie below; over http only volumes and what is in them are known."""
-        return self.is_zarr() or (not self.read_only and bool(self._keys()))
+        return self.is_zarr() or (not self.read_only and self._has_any())
 
     def is_zarr(self) -> bool:
-        """Tell whether this is a Zarr group or array."""
-        if self.read_only:
-            return any(self._has(name) for name in METADATA)
-        # one request for what volseg writes, two for all else; to list everything may take many
-        return self._has(METADATA[0]) or any(k.decode() in METADATA for k in self._keys(b".z"))
+        """Tell whether this is a Zarr group or array: by one request for what volseg writes."""
+        return any((self / name)._has() for name in METADATA)
 
     def exists(self) -> bool:
         """Tell whether there is an object, or something below.
@@ -112,7 +114,7 @@ class RemotePath:
         StorageError
             If the server does not answer.
         """
-        return self.is_zarr() or self.is_file() or (not self.read_only and bool(self._keys()))
+        return self.is_zarr() or self.is_file() or (not self.read_only and self._has_any())
 
     def read_bytes(self) -> bytes:
         """Read an object.
@@ -124,14 +126,29 @@ class RemotePath:
         VolumeError, StorageError
             As with `exists`.
         """
-        found = self._call("read", lambda: self.parent.store().read(self.name).result())
-        if found.state != "value":
-            raise FileNotFoundError(f"there is nothing at {self}")
-        return bytes(found.value)
+        return self._call("read", lambda o, s: bytes(o.get(s, self.key).bytes()))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """Read an object as text; errors as `read_bytes`."""
         return self.read_bytes().decode(encoding)
+
+    def read_end(self, length: int) -> tuple[bytes, int]:
+        """Read an object's last bytes, and find its size; errors as `read_bytes`."""
+
+        def read(obstore: Any, store: Any) -> tuple[bytes, int]:
+            found = obstore.get(store, self.key, options={"range": {"suffix": length}})
+            return bytes(found.bytes()), found.meta["size"]
+
+        return self._call("read", read)
+
+    def read_parts(self, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        """Read parts of an object, neighbours in one request; errors as `read_bytes`."""
+
+        def read(obstore: Any, store: Any) -> list[bytes]:
+            found = obstore.get_ranges(store, self.key, starts=starts, lengths=lengths)
+            return [bytes(part) for part in found]
+
+        return self._call("read", read)
 
     def write_bytes(self, content: bytes) -> None:
         """Write an object in one request, so that it is replaced at once or not at all.
@@ -144,7 +161,7 @@ class RemotePath:
             If the server does not answer.
         """
         self.mkdir()
-        self._call("write", lambda: self.parent.store().write(self.name, content).result())
+        self._call("write", lambda o, s: o.put(s, self.key, content, use_multipart=False))
 
     def mkdir(self, **_: Any) -> None:
         """Do nothing, as object storage has no folders.
@@ -163,19 +180,15 @@ class RemotePath:
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove an object; there need not be one."""
         del missing_ok
-        self.mkdir()
-        self._call("remove", lambda: self.parent.store().write(self.name, None).result())
+        self._remove([self.key])
 
     def remove_tree(self) -> None:
         """Remove all objects below."""
-        import tensorstore as ts
-
         self.mkdir()
-        everything = ts.KvStore.KeyRange()
-        self._call("remove", lambda: self.store().delete_range(everything).result())
+        self._remove([key for keys in self._keys() for key in keys])
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """List what lies directly below, by listing all that lies below.
+        """List what lies directly below.
 
         Raises
         ------
@@ -184,48 +197,53 @@ class RemotePath:
         """
         if self.read_only:
             raise VolumeError(f"{self} cannot be listed, as nothing over http")
-        names = {key.decode().split("/", 1)[0] for key in self._keys()}
-        return iter([self / name for name in sorted(names)])
+        found = self._call("list", lambda o, s: o.list_with_delimiter(s, self._prefix))
+        keys = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        return iter([self / posixpath.basename(key.rstrip("/")) for key in sorted(keys)])
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
         """List what lies directly below and matches a pattern."""
         return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
-    def spec(self) -> dict[str, Any]:
-        """Describe the place to TensorStore."""
-        return remote_spec(self.scheme, self.root, self.key)
+    @property
+    def _prefix(self) -> str | None:
+        return f"{self.key}/" if self.key else None
 
-    def store(self) -> ts.KvStore:
-        """Open the place as a folder."""
-        return open_store(self.spec())
+    def _keys(self) -> Iterator[list[str]]:
+        """List all keys below, as many at once as a request gives."""
+        pages = self._call("list", lambda o, s: iter(o.list(s, self._prefix, chunk_size=1000)))
+        while page := self._call("list", lambda *_: next(pages, None)):
+            yield [entry["path"] for entry in page]
 
-    def _keys(self, prefix: bytes = b"") -> list[bytes]:
-        import tensorstore as ts
+    def _has_any(self) -> bool:
+        return any(True for _ in self._keys())
 
-        # text alone is a key at Google, so that the last one is not the prefix and a byte 255
-        end = prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else b""
-        below = ts.KvStore.KeyRange(prefix, end)
-        return list(self._call("list", lambda: self.store().list(below).result()))
-
-    def _has(self, name: str) -> bool:
-        path = self / name if name else self
-
-        def read() -> bool:
-            store = path.parent.store()
-            try:
-                return bool(store.read(path.name, byte_range=slice(0, 1)).result().state == "value")
-            except ValueError as error:
-                if str(error).startswith("OUT_OF_RANGE"):
-                    return True  # an empty object has no first byte
-                raise
-
-        return bool(path._call("read", read))
-
-    def _call(self, verb: str, request: Callable[[], Any]) -> Any:
+    def _has(self) -> bool:
         try:
-            return request()
-        except (ValueError, OSError, RuntimeError) as error:
-            message = f"cannot {verb} {self}: {explain(self.root, error)}"
-            if is_refused(error):
-                raise VolumeError(message) from error
-            raise StorageError(message) from error
+            self._call("read", lambda o, s: o.head(s, self.key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _remove(self, keys: list[str]) -> None:
+        self.mkdir()
+        if keys:
+            self._call("remove", lambda o, s: o.delete(s, keys))
+
+    def _call(self, verb: str, ask: Callable[[Any, Any], Answer]) -> Answer:
+        store = connect(self.scheme, self.root)
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            return ask(obstore, store)
+        except FileNotFoundError as error:
+            if verb == "read" and "NoSuchBucket" not in str(error):
+                raise FileNotFoundError(f"there is nothing at {self}") from error
+            raise self._failed(verb, error) from error
+        except (BaseError, ValueError, OSError, RuntimeError) as error:
+            raise self._failed(verb, error) from error
+
+    def _failed(self, verb: str, error: Exception) -> VolumeError | StorageError:
+        message = f"cannot {verb} {self}: {explain(self.root, error)}"
+        return VolumeError(message) if is_refused(error) else StorageError(message)

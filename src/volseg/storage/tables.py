@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from volseg.errors import ParameterError, StorageError
-from volseg.storage.locations import as_remote, check_writable
+from volseg.storage.locations import check_writable
+from volseg.storage.remote import as_remote
 
 FORMATS = (".parquet", ".csv")
 

@@ -19,9 +19,10 @@ from volseg.storage.attributes import (
     read_node,
     write_group,
 )
-from volseg.storage.compression import LZ4, ZSTD
-from volseg.storage.locations import as_remote, remote_scratch
+from volseg.storage.chunks import LZ4, ZSTD
+from volseg.storage.locations import remote_scratch
 from volseg.storage.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
+from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 

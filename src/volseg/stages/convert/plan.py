@@ -15,7 +15,8 @@ from volseg.sources.stack import Stack
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.convert.target import check_target
 from volseg.storage.arrays import ArraySpec, fit_spec
-from volseg.storage.locations import as_remote, parse_location
+from volseg.storage.locations import parse_location
+from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
 
 

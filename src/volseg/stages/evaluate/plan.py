@@ -12,9 +12,9 @@ import numpy as np
 from volseg.defaults import IOU, MIN_SIZE, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
-from volseg.geometry.grid import Block, Grid, full_roi, intersect, parse_roi
+from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
-from volseg.storage.arrays import StoredArray, describe
+from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import open_image, probabilities_path, scratch_path
 from volseg.types import Roi, VoxelSize, Zyx
 

@@ -18,7 +18,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
-from volseg.geometry.grid import Block, roi_size
+from volseg.geometry.grid import Block, describe, roi_size
 from volseg.scores.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.scores.curves import LEVELS, Curves, score_curves
 from volseg.scores.matching import (
@@ -43,7 +43,7 @@ from volseg.stages.evaluate.plan import Comparison, EvaluatePlan, is_own
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
 from volseg.stages.mask_components import number_mask
 from volseg.stages.results import discard
-from volseg.storage.arrays import StoredArray, describe
+from volseg.storage.arrays import StoredArray
 from volseg.storage.components import ComponentStore
 from volseg.types import Roi, VoxelSize
 

@@ -16,7 +16,7 @@ from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
 from volseg.storage.box_readers import BoxReader, open_reader, piece_of, reads_chunks
-from volseg.storage.shards import stored_bytes
+from volseg.storage.shard_reading import stored_bytes
 from volseg.types import Roi, Zyx
 
 SLAB_VOXELS = 1 << 24

@@ -10,10 +10,9 @@ import numpy as np
 
 from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
-from volseg.geometry.grid import roi_shape
+from volseg.geometry.grid import describe, roi_shape
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train.sources import Annotated, hash_labels, open_pair
-from volseg.storage.arrays import describe
 from volseg.training.sampling import Source, find_foreground
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing

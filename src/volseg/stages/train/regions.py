@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import ParameterError
-from volseg.geometry.grid import intersect, parse_roi
-from volseg.storage.arrays import describe
+from volseg.geometry.grid import describe, intersect, parse_roi
 from volseg.types import Roi, Zyx
 
 VALIDATION_PART = 5

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.geometry.grid import Grid
-from volseg.storage.arrays import StoredArray, describe
+from volseg.geometry.grid import Grid, describe
+from volseg.storage.arrays import StoredArray
 from volseg.types import Roi, Zyx
 
 SHOWN = 5

@@ -24,7 +24,7 @@ from volseg.stages.verify.findings import Finding, first_difference, locate
 from volseg.stages.verify.images import Subject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.ledger import describe_difference
-from volseg.storage.locations import as_remote
+from volseg.storage.remote import as_remote
 from volseg.storage.volumes import open_image, scratch_path
 from volseg.types import Zyx
 

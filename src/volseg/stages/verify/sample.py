@@ -16,6 +16,7 @@ import numpy as np
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, StorageError, VolumeError
+from volseg.geometry.grid import describe
 from volseg.stages.predict.plan import FORMAT, PredictPlan
 from volseg.stages.predict.run import Prediction, build_task
 from volseg.stages.results import discard
@@ -29,10 +30,10 @@ from volseg.stages.verify.plan import (
     plan_again,
     replace_region,
 )
-from volseg.storage.arrays import create_array, describe
+from volseg.storage.arrays import create_array
 from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import Ledger, describe_difference
-from volseg.storage.locations import as_remote
+from volseg.storage.remote import as_remote
 from volseg.storage.volumes import scratch_path
 from volseg.types import Roi, Zyx
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import StorageError
-from volseg.geometry.grid import Block, Grid, full_roi, intersect, roi_size
+from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, roi_size
 from volseg.stages.verify.findings import Finding, first_difference, locate
-from volseg.storage.arrays import StoredArray, describe
-from volseg.storage.shards import stores_chunks
+from volseg.storage.arrays import StoredArray
+from volseg.storage.shard_reading import stores_chunks
 from volseg.types import Roi, Zyx
 from volseg.voxels.downsample import reduce_labels, reduce_mean
 from volseg.voxels.intensity import count_intensities

@@ -4,36 +4,63 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import zstandard
+from numcodecs import zstd
 
-from volseg.storage.compression import LZ4, ZSTD, Decoder, Encoder, pack, packer, unpack, unpacker
+from toy_hostile import STREAMED, zstd_bomb
+from volseg.storage.chunks import (
+    LZ4,
+    ZSTD,
+    claimed_size,
+    most_bytes,
+    pack,
+    packer,
+    unpack,
+    unpacker,
+)
 
 
 def test_what_is_packed_comes_back():
     noise = np.random.default_rng(0).integers(0, 9, 5000).astype(np.uint16)
-    encoder, decoder = Encoder(1), Decoder()
     for content in (b"", b"x" * 100, noise.data):
         packed, whole = pack(content), bytes(content)
-        assert pack(content, encoder) == packed
-        assert unpack(packed) == unpack(packed, len(whole), decoder) == whole
+        assert pack(content) == packed
+        assert bytes(unpack(packed)) == bytes(unpack(packed, len(whole))) == whole
 
 
 def test_frames_that_do_not_say_their_size():
-    stream = zstandard.ZstdCompressor(level=1).compressobj()
-    packed = stream.compress(b"a" * 1000) + stream.flush()
-    assert zstandard.frame_content_size(packed) == -1
-    assert unpack(packed, 1000) == b"a" * 1000
+    assert claimed_size(STREAMED) is None
+    assert bytes(unpack(STREAMED, 1000)) == b"a" * 1000
+    assert 1000 <= most_bytes(STREAMED) <= 1 << 17
     for size in (10, 2000):
         with pytest.raises(ValueError, match=r"decompressed|not 2000"):
-            unpack(packed, size)
+            unpack(STREAMED, size)
+
+
+def test_frames_say_their_size():
+    for size in (1, 200, 255, 256, 257, 65535, 65791, 65792, 1 << 20):
+        packed = pack(bytes(size))
+        assert claimed_size(packed) == most_bytes(packed) == size
 
 
 def test_a_frame_is_not_believed_to_be_huge():
     # eight bytes of size: the frame claims 2**60
     packed = bytes.fromhex("28b52ffd") + b"\xe0" + (2**60).to_bytes(8, "little") + b"\x01\x00\x00"
-    assert zstandard.frame_content_size(packed) == 2**60
+    assert claimed_size(packed) == 2**60
     with pytest.raises(ValueError, match="something else than 512 bytes"):
         unpack(packed, 512)
+
+
+def test_a_bomb_is_known_by_the_number_of_its_blocks():
+    bomb = zstd_bomb(1 << 30)
+    assert len(bomb) < 40_000
+    assert claimed_size(bomb) is None
+    assert most_bytes(bomb) >= 1 << 30
+    with pytest.raises(ValueError, match="decompressed"):
+        unpack(bomb, 512)
+    hidden = pack(b"first") + bomb
+    assert most_bytes(hidden) >= 1 << 30, "a bomb behind another frame"
+    assert most_bytes(b"\x51\x2a\x4d\x18\x02\0\0\0ab" + pack(b"123")) == 3
+    assert zstd.decompress(zstd_bomb(1 << 18)) == bytes(1 << 18)
 
 
 def test_damage_is_a_value_error():
@@ -51,7 +78,7 @@ def test_chunks_come_back(compression, kind):
     for content in (chunk, np.zeros_like(chunk)):
         packed = packer(compression, chunk.itemsize)(content.data)
         # as they lie in a shard: a part of what was read
-        assert again(memoryview(b"." + packed + b".")[1:-1]) == content.tobytes()
+        assert bytes(again(memoryview(b"." + packed + b".")[1:-1])) == content.tobytes()
 
 
 @pytest.mark.parametrize("compression", [ZSTD, LZ4])

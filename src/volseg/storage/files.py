@@ -1,0 +1,133 @@
+"""Write files completely or not at all, and durably: the only code that puts a file in its place.
+
+A file is written beside the place where it will stand, flushed to the disk, and renamed. Where it
+stood before, the old one stays until then.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from volseg.errors import StorageError
+from volseg.storage.remote import as_remote
+
+ENDING = ".tmp"
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file to write; it gets its name when all of it is written.
+
+    What a killed process left half-written beside it is removed. On object storage the content is
+    sent in one request.
+
+    Parameters
+    ----------
+    path : Path
+        Folders are made as needed.
+    durable : bool
+        Whether it must survive a power cut; else only that it is whole or absent for readers.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written: a full disk, no permission.
+    """
+    remote = as_remote(path)
+    if remote is not None:
+        content = io.BytesIO()
+        yield content
+        remote.write_bytes(content.getvalue())
+        return
+    draft = path.with_name(f".{path.name}.{_writer()}{ENDING}")
+    try:
+        _make_folder(path.parent, durable=durable)
+        _remove_drafts(path)
+        with draft.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(draft, path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def write_file(path: Path, *parts: bytes | memoryview, durable: bool = True) -> None:
+    """Write a file from its parts; see `replacing`.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written: a full disk, no permission.
+    """
+    with replacing(path, durable=durable) as file:
+        file.writelines(parts)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder durable: without it, a power cut may undo the renaming."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # Windows opens no folders
+    try:
+        os.fsync(opened)
+    except OSError:
+        pass  # a file system whose folders cannot be synced
+    finally:
+        os.close(opened)
+
+
+def _make_folder(folder: Path, *, durable: bool) -> None:
+    """Make a folder and those above it, each durably."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent, durable=durable)
+    folder.mkdir(exist_ok=True)
+    if durable:
+        sync_folder(folder.parent)
+
+
+def _writer() -> str:
+    """Name who writes: no two writers share a draft, so that none puts another's in its place."""
+    return f"{_host()}-{os.getpid()}-{threading.get_ident()}"
+
+
+def _host() -> str:
+    return socket.gethostname().split(".", 1)[0]
+
+
+def _remove_drafts(path: Path) -> None:
+    """Remove what killed processes of this machine left of a file."""
+    begun = f".{path.name}.{_host()}-"
+    with os.scandir(path.parent) as entries:
+        names = [e.name for e in entries if e.name.startswith(begun) and e.name.endswith(ENDING)]
+    for name in names:
+        number = name.removeprefix(begun).split("-", 1)[0]
+        if not is_running(number):
+            with suppress(OSError):
+                (path.parent / name).unlink()
+
+
+def is_running(number: str) -> bool:
+    """Tell whether a process of this machine runs; what is no number counts as running."""
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError, OverflowError):
+        return True
+    return True
