@@ -120,7 +120,7 @@ def next_command() -> list[str]:
 
 if __name__ == "__main__":
     for name in (
-        "voxels.voting",
+        "voxels.downsample",
         "stages.segment",
         "stages.stats.run",
         "stages.convert.run",
