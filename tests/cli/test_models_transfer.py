@@ -46,7 +46,7 @@ def test_a_model_that_went_round_segments_the_same(volseg, toy_model, tmp_path):
     [
         (("export", "none", "--format", "onnx", "--output", "a.onnx"), "no model is called"),
         (("export", "emnet", "--format", "onnx", "--output", "a.pt"), "written to a .onnx file"),
-        (("import", "none.zip", "--output", "out"), "is no package"),
+        (("import", "none.zip", "--output", "out"), "there is nothing at none.zip"),
         (("import", "none.zip", "--output", "out", "--overlap", "1,x,2"), "three whole numbers"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.stages.train.folder import RECIPE, open_folder
+from volseg.stages.train.folder import RECIPE, open_folder, replacing_run
 
 USERS = ("samples/mine.png", "samples/step-7.tif", "tensorboard/notes.txt")
 RUNS = ("curves.png", "samples/step-0000250.png", "tensorboard/events.out.tfevents.17.host.1.0")
@@ -15,7 +15,10 @@ def write(folder, *names):
 
 
 def left_of(folder):
-    open_folder(folder / "run.safetensors", {}, overwrite=True)
+    weights = folder / "run.safetensors"
+    assert open_folder(weights, {}, overwrite=True) is None
+    with replacing_run(weights):
+        pass  # where a new run writes its checkpoint
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 

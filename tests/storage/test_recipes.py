@@ -35,10 +35,10 @@ def test_none_is_left_out_and_a_comment_leads(tmp_path):
 
 def test_files_that_are_none_are_named(tmp_path):
     path = tmp_path / "recipe.toml"
-    with pytest.raises(ParameterError, match=r"cannot read the recipe .*No such file"):
+    with pytest.raises(ParameterError, match=r"there is no file .*recipe\.toml"):
         read_recipe(path)
     path.write_text("a = = 3")
-    with pytest.raises(ParameterError, match=r"recipe\.toml is no recipe"):
+    with pytest.raises(ParameterError, match=r"recipe\.toml cannot be read as TOML"):
         read_recipe(path)
     with pytest.raises(StorageError, match="cannot write the recipe"):
         write_recipe(tmp_path / "nowhere" / "recipe.toml", {}, "x")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from volseg.api.running import Place, engine_of, optional_place, place_of, shown
+from volseg.api.running import Place, engine_of, file_of, optional_place, place_of, shown
 from volseg.defaults import BLOCK_TIMEOUT, IOU, MEASURE, MIN_SIZE, NAME, SAMPLE, SURFACE
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def check_output(folder: Place) -> None:
     """
     from volseg.storage.evaluations import check_folder
 
-    check_folder(Path(folder))
+    check_folder(file_of(folder))
 
 
 def save_evaluation(result: Evaluation, folder: Place) -> list[Path]:
@@ -245,7 +245,7 @@ def save_evaluation(result: Evaluation, folder: Place) -> list[Path]:
     from volseg.fields import plain
     from volseg.stages.evaluate.output import write_results
 
-    return write_results(result, plain(result), Path(folder))
+    return write_results(result, plain(result), file_of(folder))
 
 
 def verify(

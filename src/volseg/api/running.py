@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError
-from volseg.storage.locations import parse_location
+from volseg.storage.locations import parse_location, parse_path
 
 if TYPE_CHECKING:
     from volseg.engine.options import EngineOptions
@@ -27,6 +27,17 @@ def place_of(place: Place) -> Path:
         If it is a URL of something else.
     """
     return parse_location(str(place))
+
+
+def file_of(place: Place) -> Path:
+    """Read the path of a local file or folder.
+
+    Raises
+    ------
+    ParameterError
+        If it is empty.
+    """
+    return parse_path(str(place))
 
 
 def optional_place(place: Place | None) -> Path | None:
@@ -62,7 +73,7 @@ def engine_of(
     if isinstance(cluster_config, Mapping):
         table: Mapping[str, Any] = cluster_config
     else:
-        table = {} if cluster_config is None else read_recipe(Path(cluster_config))
+        table = {} if cluster_config is None else read_recipe(file_of(cluster_config))
     return EngineOptions(
         workers=workers,
         scheduler=scheduler,

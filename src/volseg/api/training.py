@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from volseg.api.running import Place, place_of, shown
+from volseg.api.running import Place, file_of, place_of, shown
 from volseg.defaults import DEVICE
 from volseg.errors import ParameterError
 
@@ -151,7 +150,7 @@ def _plan(given: Mapping[str, Any]) -> tuple[Sequence[Pair], Any]:
     from volseg.voxels.intensity import Preprocessing
 
     config = given["config"]
-    recipe = load_recipe(Path(config)) if config else Recipe({}, {}, ())
+    recipe = load_recipe(file_of(config)) if config else Recipe({}, {}, ())
     chosen = override(recipe.config, _told(given, RECIPE))
     if given["gamma"] is not None or given["equalise"]:
         known = chosen.get("preprocessing", Preprocessing())
@@ -162,7 +161,7 @@ def _plan(given: Mapping[str, Any]) -> tuple[Sequence[Pair], Any]:
         )
     run = {**recipe.run, **_told(given, RUN)}
     options = TrainOptions(
-        output=Path(given["output"]),
+        output=file_of(given["output"]),
         config=build_config(chosen, run.get("start")),
         device=given["device"],
         workers=given["workers"],

@@ -15,6 +15,7 @@ from volseg.cli.help import Command
 from volseg.cli.options import (
     engine_flags,
     name_option,
+    parse_file,
     parse_place,
     roi_option,
     scratch_option,
@@ -81,7 +82,7 @@ LISTED = 5
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=parse_file,
     help="Write evaluation.json, errors.parquet and curves.png to this folder.",
 )
 @engine_flags

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.cli.help import Command
-from volseg.cli.options import sizes_option, voxel_size_option
+from volseg.cli.options import parse_file, sizes_option, voxel_size_option
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import extent, scaled
 from volseg.errors import command
@@ -36,7 +36,7 @@ replace_option = click.option(
     required=True,
     help="A traced network (.pt, .onnx), or a BioImage.IO package (.zip).",
 )
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("--output", type=parse_file, required=True, help="File to write.")
 @replace_option
 @with_session
 def export_command(session: Session, model: str, form: Any, output: Path, overwrite: bool) -> None:
@@ -82,10 +82,10 @@ def parse_overlap(text: str) -> Zyx:
 
 
 @click.command("import", cls=Command, example="volseg models import emnet.zip --output mine")
-@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("package", type=parse_file)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=parse_file,
     required=True,
     help="Folder to write weights and card to.",
 )

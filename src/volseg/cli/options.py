@@ -11,7 +11,7 @@ import click
 
 from volseg import defaults
 from volseg.errors import ParameterError
-from volseg.storage.locations import parse_location
+from volseg.storage.locations import parse_location, parse_path
 from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
 
@@ -102,6 +102,22 @@ def parse_place(text: str) -> Path:
         raise click.BadParameter(str(error)) from None
 
 
+def parse_file(text: str) -> Path:
+    """Read the path of a local file or folder; see `volseg.storage.locations.parse_path`.
+
+    Raises
+    ------
+    BadParameter
+        If it is empty or a URL.
+    """
+    if "://" in text:
+        raise click.BadParameter(f"{text} is a URL; expected a file or folder of this machine")
+    try:
+        return parse_path(text)
+    except ParameterError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 volume_argument = click.argument("volume", type=parse_place)
 name_option = click.option(
     "--name", default=defaults.NAME, show_default=True, help="Name of the result in the volume."
@@ -147,16 +163,19 @@ precision_option = click.option(
 )
 
 
-def _set_scratch(_context: click.Context, _parameter: click.Parameter, folder: str | None) -> None:
-    if folder is not None:
-        # where the command's stages, and the workers that it starts, look for it
-        os.environ["VOLSEG_SCRATCH"] = folder
+def _set_scratch(_context: click.Context, _parameter: click.Parameter, folder: Path | None) -> None:
+    if folder is None:
+        return
+    if folder.is_file():
+        raise click.BadParameter(f"{folder} is a file; expected a folder")
+    # where the command's stages, and the workers that it starts, look for it
+    os.environ["VOLSEG_SCRATCH"] = str(folder)
 
 
 scratch_option = click.option(
     "--scratch",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=parse_file,
     callback=_set_scratch,
     expose_value=False,
     help="Keep ledger and scratch of a volume on object storage here.  [default: your cache]",
@@ -193,7 +212,7 @@ def engine_flags(command: Command) -> Command:
         click.option(
             "--cluster-config",
             metavar="FILE",
-            type=click.Path(path_type=Path),
+            type=parse_file,
             help="Read the number and size of the workers from this TOML file.",
         ),
         click.option(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from volseg.api.training import train
 from volseg.cli.help import Command
-from volseg.cli.options import device_option, overwrite_option, sizes_option, voxel_size_option
+from volseg.cli.options import (
+    device_option,
+    overwrite_option,
+    parse_file,
+    sizes_option,
+    voxel_size_option,
+)
 from volseg.cli.session import Session, with_session
 from volseg.cli.wording import duration
 from volseg.errors import command
@@ -104,12 +109,12 @@ def _repeated(parse: Any) -> Any:
 @click.option(
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
+    type=parse_file,
     help="Folder for checkpoint, log and weights.",
 )
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=parse_file,
     help="Recipe of a run, as TOML; flags override it. Every run leaves its recipe.toml.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the run in steps.")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from volseg.errors import ConflictError, ModelError, StorageError
+from volseg.errors import ConflictError, ModelError, ParameterError, StorageError
 from volseg.exchange.bioimageio import CONFIG_VERSION, entry
 from volseg.exchange.packages import Package, open_package, read_weights
 from volseg.exchange.state_dicts import file_limit, read_state_dict
@@ -72,6 +72,8 @@ def import_model(path: Path, folder: Path, options: ImportOptions) -> ImportRepo
     StorageError
         If it cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ParameterError(f"{folder} is a file; give a folder to write the model in")
     package = open_package(path)
     description = package.describe()
     _check_kind(path, description)

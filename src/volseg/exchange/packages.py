@@ -150,8 +150,9 @@ def open_package(path: Path) -> Package:
         names = _names(path)
     else:
         raise ModelError(
-            f"{path} is no package: expected a zip, a folder or its {' or '.join(DESCRIPTIONS)} "
-            f"on this disk; nothing is fetched"
+            f"{f'{path} is no package' if path.exists() else f'there is nothing at {path}'}; "
+            f"expected a zip, a folder or its {' or '.join(DESCRIPTIONS)} on this disk; nothing is "
+            f"fetched"
         )
     for name in DESCRIPTIONS:
         if name in names:

@@ -82,9 +82,16 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
         If there are none, or they cannot be used.
     """
     elsewhere = parse_location(labels)
-    named = volume / "labels" / labels if elsewhere.name == labels else None
-    if named is not None and (named.exists() or not elsewhere.exists()):
+    if elsewhere.name == labels and (volume / "labels" / labels).exists():
         return open_labels(volume, labels)
+    if not elsewhere.exists():
+        if elsewhere.name != labels:
+            raise VolumeError(f"there is no file or folder {elsewhere}")
+        open_image(volume)
+        raise VolumeError(
+            f"there is no file or folder {elsewhere}, and {volume} has no labels/{labels}"
+            f"{_listed(volume)}"
+        )
     return open_label_path(elsewhere)
 
 
@@ -99,13 +106,16 @@ def open_labels(volume: Path, name: str) -> LabelSource:
     path = labels_path(volume, name)
     if not path.exists():
         open_image(volume)
-        listed = listed_labels(volume)
-        others = f"; it has {', '.join(listed)}" if listed else ""
         first = command("segment", volume, name=name)
         raise VolumeError(
-            f"{volume} has no labels/{name}{others}; run `{first}` first, or give --labels"
+            f"{volume} has no labels/{name}{_listed(volume)}; run `{first}` first, or give --labels"
         )
     return open_label_path(path)
+
+
+def _listed(volume: Path) -> str:
+    listed = listed_labels(volume)
+    return f"; it has {', '.join(listed)}" if listed else ""
 
 
 def open_label_path(path: Path) -> LabelSource:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
+from volseg.errors import SourceError
 from volseg.sources.slices import list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, Stack
 from volseg.sources.tiff import open_tiff
@@ -32,6 +34,11 @@ def open_stack(
     path = parse_location(str(source))
     if as_remote(path) is not None or is_zarr(path):
         return open_zarr(path, channel, types)
+    if not path.exists() and not glob.has_magic(str(path)):
+        raise SourceError(
+            f"there is nothing at {path}; expected a TIFF stack, a folder or glob of TIFF or PNG "
+            f"slices, or a Zarr image"
+        )
     if path.is_file() and path.suffix.lower() != ".png":
         return open_tiff(path, channel, types)
-    return open_sequence(list_sequence(source), channel, types)
+    return open_sequence(list_sequence(path), channel, types)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ConflictError, VolumeError
+from volseg.errors import ConflictError, StorageError, VolumeError
 from volseg.sources.zarr_source import is_zarr
+from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.ledger import MARK, Ledger, describe_difference
 from volseg.storage.locations import remove_tree
 from volseg.storage.remote import as_remote
-from volseg.storage.volumes import open_image
+from volseg.storage.volumes import create_image, open_image
+from volseg.types import VoxelSize
 
 NETWORK_FLAGS = ("device", "precision")
 """Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
@@ -160,6 +164,82 @@ def discard(*paths: Path) -> None:
             path.unlink(missing_ok=True)
         if path.is_dir():  # at a place on object storage there may be both
             remove_tree(path)
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image to be created; see `volseg.storage.volumes.create_image`."""
+
+    path: Path
+    spec: ArraySpec
+    voxel_size: VoxelSize | None
+    attributes: Mapping[str, Any]
+    label: bool = False
+
+    def create(self, place: Path) -> None:
+        """Create it, empty, at another place for the time being."""
+        create_image(
+            place,
+            self.spec,
+            self.voxel_size,
+            label=self.label,
+            name=self.path.name,
+            attributes=self.attributes,
+        )
+
+
+def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
+    """Create images, empty, in place of what stands there, and remove what they make outdated.
+
+    Nothing is removed before all images are created; if one cannot be, all stays as it was. On
+    object storage, which cannot rename, what stands there is removed first.
+
+    Raises
+    ------
+    StorageError
+        If an image cannot be created or moved to its place.
+    """
+    if any(as_remote(image.path) is not None for image in images):
+        discard(*outdated, *(image.path for image in images))
+        for image in images:
+            image.create(image.path)
+        return
+    staged = {_beside(image.path, "new"): image for image in images}
+    new_groups = {i.path.parent for i in images if not i.path.parent.exists()}
+    discard(*staged)
+    try:
+        for place, image in staged.items():
+            image.create(place)
+    except BaseException:
+        discard(*staged)
+        for group in new_groups:
+            _remove_empty_group(group)
+        raise
+    discard(*outdated)
+    for place, image in staged.items():
+        _replace(image.path, place)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f".{path.name}.{what}")
+
+
+def _replace(path: Path, successor: Path) -> None:
+    old = _beside(path, "old")
+    discard(old)
+    try:
+        if os.path.lexists(path):
+            path.rename(old)
+        successor.rename(path)
+    except OSError as error:
+        raise StorageError(f"cannot replace {path}: {error.strerror}") from error
+    discard(old)
+
+
+def _remove_empty_group(path: Path) -> None:
+    """Remove a group that holds nothing but its metadata."""
+    if path.is_dir() and {p.name for p in path.iterdir()} <= {"zarr.json"}:
+        remove_tree(path)
 
 
 def fingerprint(header: Mapping[str, Any]) -> str:

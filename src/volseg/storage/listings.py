@@ -15,7 +15,8 @@ def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
     """
     remote = as_remote(volume)
     if remote is None or not remote.read_only:
-        return sorted((volume / kind).glob(pattern))
+        found = (volume / kind).glob(pattern)
+        return sorted(path for path in found if not path.name.startswith("."))
     ending = ".parquet" if kind == "tables" else ""
     known = [volume / kind / f"{name}{ending}" for name in listed_labels(volume)]
     return [path for path in known if path.exists()]

@@ -21,8 +21,10 @@ from volseg.storage.remote import RemotePath, as_remote
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/?#]*)(?:/([^?#]*))?")
 
 
-def parse_location(text: str) -> Path:
-    """Read where something lies: a path, or a URL.
+def parse_location(place: str | Path) -> Path:
+    """Read a path or a URL, and normalise it.
+
+    Every path that a user gives passes through here, or through `parse_path`, before it is used.
 
     Returns
     -------
@@ -32,15 +34,18 @@ def parse_location(text: str) -> Path:
     Raises
     ------
     ParameterError
-        If the URL's scheme is not known, or it names no bucket or host.
+        If the URL's scheme is not known, or it names no bucket or host; if the text is empty.
 
     Examples
     --------
     >>> print(parse_location("s3://bucket/brain.zarr/") / "labels")
     s3://bucket/brain.zarr/labels
     """
+    if not isinstance(place, str):
+        return place if as_remote(place) is not None else parse_path(place)
+    text = place
     if "://" not in text:
-        return Path(text)
+        return parse_path(text)
     found = URL.fullmatch(text)
     scheme = text.split("://", 1)[0].lower()
     if scheme not in SCHEMES:
@@ -53,6 +58,36 @@ def parse_location(text: str) -> Path:
     key = posixpath.normpath(f"/{found[3] or ''}").strip("/")
     # what reads and writes volumes is written for Path, of which this answers the part it uses
     return cast("Path", RemotePath(scheme, found[2], key))
+
+
+def parse_path(text: str | Path) -> Path:
+    """Normalise the path of a local file or folder.
+
+    ``~`` becomes the home folder. A path with ``..``, and ``.`` alone, become absolute: a name is
+    taken from a path's last part, and not every library follows ``..``. Links stay links, other
+    relative paths stay relative.
+
+    Raises
+    ------
+    ParameterError
+        If the text is empty.
+
+    Examples
+    --------
+    >>> print(parse_path("./data//brain.zarr/"))
+    data/brain.zarr
+    >>> parse_path("data/../brain.zarr") == Path.cwd() / "brain.zarr"
+    True
+    """
+    if not str(text):
+        raise ParameterError("a path is empty; give the name of a file or folder")
+    path = Path(os.path.expanduser(text))
+    parts = path.parts
+    if ".." not in parts:
+        return path if parts else Path.cwd()
+    # what follows the last "..", maybe a link, is kept; what comes before is followed through links
+    last = len(parts) - parts[::-1].index("..")
+    return Path(os.path.realpath(Path(*parts[:last])), *parts[last:])
 
 
 def check_writable(path: Path) -> None:

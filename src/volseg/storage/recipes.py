@@ -16,7 +16,7 @@ RECIPE_BYTES = 1 << 20
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Read a recipe.
+    """Read a recipe, or another TOML file of settings.
 
     Raises
     ------
@@ -25,12 +25,16 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > RECIPE_BYTES:
-            raise ParameterError(f"{path} has more than {RECIPE_BYTES} bytes: this is no recipe")
+            raise ParameterError(
+                f"{path} has more than {RECIPE_BYTES} bytes: this is no file of settings"
+            )
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParameterError(f"there is no file {path}") from error
     except OSError as error:
-        raise ParameterError(f"cannot read the recipe {path}: {error.strerror}") from error
+        raise ParameterError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ParameterError(f"{path} is no recipe: it cannot be read as TOML: {error}") from error
+        raise ParameterError(f"{path} cannot be read as TOML: {error}") from error
 
 
 def write_recipe(path: Path, recipe: Mapping[str, Any], comment: str) -> None:

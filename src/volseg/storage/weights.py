@@ -17,6 +17,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.storage.attributes import is_fraction, parse_json
+from volseg.storage.locations import parse_path
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
 
@@ -79,7 +80,7 @@ def find_weights(model: str | Path) -> Path:
     ModelError
         If there is none; the message lists what there is.
     """
-    path = Path(model)
+    path = parse_path(model)
     if path.suffix in {".safetensors", ".json"}:
         if path.with_suffix(".safetensors").is_file():
             return path.with_suffix(".safetensors")

@@ -31,11 +31,18 @@ from volseg.stages.label.tasks import (
     WriteBlock,
 )
 from volseg.stages.levels import build_pyramid
-from volseg.stages.results import discard, finish, is_complete, is_told_of
+from volseg.stages.results import (
+    NewImage,
+    create_images,
+    discard,
+    finish,
+    is_complete,
+    is_told_of,
+)
 from volseg.storage.arrays import StoredArray
 from volseg.storage.components import ComponentStore
 from volseg.storage.ledger import MARK, Ledger
-from volseg.storage.volumes import Image, create_image, open_image, register_label
+from volseg.storage.volumes import Image, open_image, register_label
 from volseg.types import Zyx
 
 JOINED = 8
@@ -65,7 +72,7 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
         ledger = Ledger.open(plan.ledger, plan.ledger_header, anew=plan.overwrite)
         if plan.overwrite:
             # only now: there are workers, and no other process works on it
-            discard(plan.path, *plan.tables, plan.store.folder)
+            discard(plan.store.folder)
         if not is_told_of(plan.path, ledger) and "objects" in ledger.records:
             ledger.restart()
         run = Labelling(plan, probabilities, ledger, progress)
@@ -186,7 +193,6 @@ class Labelling:
             counts_of = self._number_all(offsets, components)
             # numbers are the same each time, so what was written with them before stays valid
             if "objects" not in records:
-                discard(self.plan.path, *self.plan.tables)
                 self._create(counts_of)
                 self.ledger.record("objects", counts_of["objects"])
         image, layers_of = open_image(self.plan.path), self._layers(offsets)
@@ -283,4 +289,5 @@ class Labelling:
             "roi": source.roi,
             "model": source.model,
         }
-        create_image(self.plan.path, spec, source.voxel_size, label=True, attributes=attributes)
+        image = NewImage(self.plan.path, spec, source.voxel_size, attributes, label=True)
+        create_images([image], *self.plan.tables)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError
-from volseg.stages.results import discard, is_complete, is_told_of
+from volseg.stages.results import is_complete, is_told_of
 from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import Ledger
 from volseg.storage.volumes import open_image
@@ -52,10 +52,6 @@ class Scratch:
         """Say where blocks exchange what they evaluated."""
         return HandoverStore(self.folder / f"predict-{self.name}")
 
-    def discard(self) -> None:
-        """Remove all of it."""
-        discard(self.ledger, self.store.folder)
-
 
 def centerline_of(mask: Output) -> Output:
     """Describe the centerlines that stand beside a mask and were decided by the same."""
@@ -97,15 +93,16 @@ def ledger_header(written: tuple[Output, ...]) -> dict[str, Any]:
     return {**written[0].header, **both}
 
 
-def discard_outdated(written: tuple[Output, ...], scratch: Path) -> None:
-    """Remove what a run is going to replace; centerlines never outlive their mask."""
-    discard(*(o.path for o in written))
+def find_outdated(written: tuple[Output, ...], scratch: Path) -> tuple[Path, ...]:
+    """List what goes with the results that a run replaces: centerlines never outlive their mask."""
     if CENTERLINE.items() <= written[0].header.items():
-        return
+        return ()
     lines = centerline_of(written[0]).path
-    if _holds_centerlines(lines):
-        discard(lines)
-        Scratch(scratch, lines.name).discard()
+    if not _holds_centerlines(lines):
+        return ()
+    kept = Scratch(scratch, lines.name)
+    replaced = any(o.path == lines for o in written)
+    return (kept.ledger, kept.store.folder, *(() if replaced else (lines,)))
 
 
 def _holds_centerlines(path: Path) -> bool:

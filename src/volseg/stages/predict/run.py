@@ -18,19 +18,19 @@ from volseg.stages.predict.outputs import (
     CREATED,
     Output,
     Scratch,
-    discard_outdated,
     find_lacking,
+    find_outdated,
     is_under_way,
     ledger_header,
     record_key,
 )
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Assemble, Evaluate, PredictTask
-from volseg.stages.results import discard, finish
+from volseg.stages.results import NewImage, create_images, discard, finish
 from volseg.storage.arrays import StoredArray
 from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import MARK, Ledger
-from volseg.storage.volumes import create_image, open_image
+from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card
 from volseg.types import Zyx
 
@@ -84,16 +84,18 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
 
 def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) -> None:
     """Create what a run writes, empty, in place of what is there."""
-    discard_outdated(written, plan.scratch)
-    for output in written:
-        attributes = {
-            "complete": False,
-            "version": __version__,
-            MARK: mark,
-            "run": output.header,
-            "model": model_record(plan.card),
-        }
-        create_image(output.path, plan.spec, plan.image.voxel_size, attributes=attributes)
+    common = {"complete": False, "version": __version__, MARK: mark}
+    model = model_record(plan.card)
+    images = [
+        NewImage(
+            output.path,
+            plan.spec,
+            plan.image.voxel_size,
+            {**common, "run": output.header, "model": model},
+        )
+        for output in written
+    ]
+    create_images(images, *find_outdated(written, plan.scratch))
 
 
 def build_task(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.single_objects import LARGEST_BOX, measure_singly
 from volseg.stages.stats.tasks import MeasureBlock, order_blocks, plan_blocks
+from volseg.storage.remote import as_remote
 from volseg.storage.tables import check_table_path, write_table
 
 MERGE_EVERY = 64
@@ -77,12 +79,9 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         "labels": source.fingerprint or str(source.path),
         "surface": plan.surface,
     }
-    try:
-        plan.table.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write in {plan.volume}: {error.strerror}") from error
-    write_table(plan.slices, slices, slice_units, provenance)
-    write_table(plan.table, columns, units, provenance)
+    with _tables_folder(plan.table.parent):
+        write_table(plan.slices, slices, slice_units, provenance)
+        write_table(plan.table, columns, units, provenance)
     return VolumeStats(
         plan.volume,
         summarise(columns, source.region, size),
@@ -93,6 +92,23 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         time.monotonic() - begun,
         plan.notes + tuple(_notes_on(sums, singles, plan)),
     )
+
+
+@contextmanager
+def _tables_folder(folder: Path) -> Iterator[None]:
+    """Make the folder of tables; if nothing could be written into a new one, it goes again."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write in {folder.parent}: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        if made and as_remote(folder) is None:
+            with suppress(OSError):  # one of the tables is in it
+                folder.rmdir()
+        raise
 
 
 def measure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def open_folder(
     configuration : mapping
         Everything that decides the run.
     overwrite : bool
-        Whether another run may be discarded.
+        Whether the folder's run does not matter: `discard_run` removes it once a new one begins.
 
     Raises
     ------
@@ -75,16 +75,11 @@ def open_folder(
         run whose weights are gone.
     ModelError
         If the checkpoint cannot be read.
-    StorageError
-        If another run cannot be discarded.
     """
     folder, card = weights.parent, weights.with_suffix(".json")
     own = (folder / CHECKPOINT, folder / LOG, folder / RECIPE, weights, card)
-    try:
-        if overwrite:
-            _discard_run(folder, own)
-    except OSError as error:
-        raise StorageError(f"cannot discard the run in {folder}: {error.strerror}") from error
+    if overwrite:
+        return None
     saved = load_checkpoint(own[0])
     remedy = "choose another --output, or give --overwrite to discard it"
     if saved is None:
@@ -103,12 +98,33 @@ def open_folder(
     return saved
 
 
-def _discard_run(folder: Path, own: Sequence[Path]) -> None:
-    """Discard a run; what shows how it went only if there is one: else it is the user's own."""
-    if any((folder / name).exists() for name in (CHECKPOINT, RECIPE)):
+@contextmanager
+def replacing_run(weights: Path) -> Iterator[None]:
+    """Discard a run of which the checkpoint is replaced by that of a new one.
+
+    The new checkpoint is written first: if that fails, the old run is as it was.
+
+    Raises
+    ------
+    StorageError
+        If the old run cannot be discarded.
+    """
+    folder = weights.parent
+    # what shows how a run went is discarded only if there is one: else it is the user's own
+    stood = any((folder / name).exists() for name in (CHECKPOINT, RECIPE))
+    yield
+    try:
+        _discard_run(weights, stood=stood)
+    except OSError as error:
+        raise StorageError(f"cannot discard the run in {folder}: {error.strerror}") from error
+
+
+def _discard_run(weights: Path, *, stood: bool) -> None:
+    folder = weights.parent
+    if stood:
         shown = {folder / name: files for name, files in SHOWN.items()}
         discard(folder / CURVES, *(p for place, files in shown.items() for p in place.glob(files)))
         for place in shown:
             with suppress(OSError):  # it was never there, or holds something else
                 place.rmdir()
-    discard(*own)
+    discard(folder / LOG, folder / RECIPE, weights, weights.with_suffix(".json"))

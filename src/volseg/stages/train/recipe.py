@@ -12,6 +12,7 @@ from volseg.errors import ParameterError, command
 from volseg.fields import read_fields
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
+from volseg.storage.locations import parse_path
 from volseg.storage.recipes import read_recipe, write_recipe
 from volseg.storage.weights import load_card
 from volseg.training.config import LENGTHS, TrainConfig
@@ -84,8 +85,13 @@ def load_recipe(path: Path) -> Recipe:
     return Recipe(
         read_fields(TrainConfig, content.get("recipe", {}), "recipe"),
         read_fields(RunSettings, content.get("run", {}), "run"),
-        tuple(Pair(**read_fields(Pair, entry, "data")) for entry in pairs),
+        tuple(_pair(entry) for entry in pairs),
     )
+
+
+def _pair(entry: Any) -> Pair:
+    named = read_fields(Pair, entry, "data")
+    return Pair(**{**named, "raw": parse_path(named["raw"])})
 
 
 def save_recipe(
@@ -104,7 +110,7 @@ def save_recipe(
     """
     data = []
     for pair, entry in zip(pairs, description, strict=True):
-        labels = Path(pair.labels)
+        labels = parse_path(pair.labels)
         noted = {
             "raw": pair.raw.resolve(),
             "labels": str(labels.resolve()) if labels.exists() else pair.labels,

@@ -6,6 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,13 @@ from volseg.engine.progress import Progress
 from volseg.models.devices import choose_device
 from volseg.stages.train.data import DataOptions, TrainingData, open_training_data
 from volseg.stages.train.export import Export
-from volseg.stages.train.folder import RECIPE, choose_name, locked_folder, open_folder
+from volseg.stages.train.folder import (
+    RECIPE,
+    choose_name,
+    locked_folder,
+    open_folder,
+    replacing_run,
+)
 from volseg.stages.train.loop import CHECKPOINT, LOG, Events, train_steps
 from volseg.stages.train.recipe import RunSettings, save_recipe
 from volseg.stages.train.record import open_record
@@ -125,6 +132,8 @@ def train(
         run = start_run(config, saved, device, precision, epoch_steps=length, start=start.tensors)
         first, export = run.step, Export(weights, data, options.terms, start.origin)
         if not run.finished:
+            with replacing_run(weights) if options.overwrite else nullcontext():
+                _begin(run, options.output, json.dumps(configuration))
             meter = _Meter(run, progress)
             record = open_record(options.output, data.validation, run.step)
 
@@ -135,7 +144,6 @@ def train(
 
             try:
                 meter.start()
-                _begin(run, options.output, json.dumps(configuration))
                 _keep_recipe(name, pairs, data, options)
                 events = Events(meter, tell, export)
                 _continue(run, data, options, json.dumps(configuration), events)
@@ -168,9 +176,9 @@ def describe_run(
 
 
 def _begin(run: Run, folder: Path, configuration: str) -> None:
-    trim_log(folder / LOG, run.step)
     if run.step == 0:
         save_checkpoint(folder / CHECKPOINT, run.checkpoint(configuration))
+    trim_log(folder / LOG, run.step)
 
 
 def _keep_recipe(

@@ -21,6 +21,7 @@ from volseg.sources.stack import check_finite
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.intensities import with_histogram
 from volseg.stages.train.regions import Pair, Part
+from volseg.storage.locations import parse_path
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
@@ -86,7 +87,7 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
     else:
         raw, image = read_stack(pair.raw, voxel_size)
         z, y, x = raw.shape
-        shape, found = (z, y, x), open_label_path(Path(pair.labels))
+        shape, found = (z, y, x), open_label_path(parse_path(pair.labels))
     if found.shape != shape:
         raise ShapeError(
             f"labels must have the shape of the volume: {found.path} has {found.shape}, {pair.raw} "
