@@ -87,7 +87,7 @@ def score(
         plan_segmentation(volume, SegmentOptions(prediction, min_probability=least)), NoProgress()
     )
     seconds = time.monotonic() - begun
-    compared = EvaluateOptions(str(data / place.labels), name=name, roi=place.roi)
+    compared = EvaluateOptions(str(data / place.labels), name=name, roi=place.roi, min_size=0)
     found = evaluate(plan_evaluation(volume, compared), NoProgress())
     best = found.curves.best_jaccard if found.curves else float("nan")
     return {

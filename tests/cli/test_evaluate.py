@@ -10,6 +10,7 @@ import tifffile
 
 from volseg.geometry.grid import full_roi
 from volseg.storage.arrays import ArraySpec
+from volseg.storage.attributes import update_attributes
 from volseg.storage.plots import can_draw
 from volseg.storage.volumes import create_image, labels_path, register_label
 
@@ -81,6 +82,44 @@ def test_scores_that_are_not_defined_are_null_and_na(volseg, scene, tmp_path):
     assert report["objects"]["precision"] == 0
     shown = volseg("evaluate", volume, "--truth", tmp_path / "none.tif").stdout
     assert "matched 0 of 0 objects (recall n/a, precision 0.00) at IoU 0.5" in shown
+
+
+def with_min_size(volume, voxels):
+    """Note in the labels that smaller objects were dropped, as `volseg segment` does."""
+    noted = {"run": {"min_size": voxels}, "complete": True, "objects": 4}
+    update_attributes(labels_path(volume, "mitochondria"), noted)
+
+
+def test_the_smallest_size_of_the_labels_holds_on_both_sides(volseg, scene):
+    volume, truth = scene
+    with_min_size(volume, 65)  # of the truth, 1 and 2 have 32 and 64 voxels
+    shown = volseg("evaluate", volume, "--truth", truth)
+    assert "matched 2 of 3 objects" in shown.stdout
+    assert "fewer than 65 voxels, so smaller ones do not count on either side" in shown.stderr
+    asked = volseg("evaluate", volume, "--truth", truth, "--min-size", "65", "--json")
+    default = volseg("evaluate", volume, "--truth", truth, "--json")
+    reports = [json.loads(done.stdout) for done in (asked, default)]
+    assert reports[0]["min_size"] == reports[1]["min_size"] == 65
+    assert reports[0]["objects"] == reports[1]["objects"]
+    every = volseg("evaluate", volume, "--truth", truth, "--min-size", "0")
+    assert "matched 3 of 5 objects" in every.stdout
+    assert "on either side" not in every.stderr
+    # labels from elsewhere say nothing of a smallest size
+    other = volseg("evaluate", volume, "--truth", truth, "--labels", truth)
+    assert "matched 5 of 5 objects" in other.stdout
+
+
+def test_specks_of_the_truth_are_named(volseg, scene, tmp_path):
+    volume, truth = scene
+    drawn = tifffile.imread(truth)
+    drawn[0, 29, 29], drawn[0, 27, 28:30], drawn[0, 25, 27:30] = 6, 7, 8
+    tifffile.imwrite(tmp_path / "specks.tif", drawn, photometric="minisblack")
+    shown = volseg("evaluate", volume, "--truth", tmp_path / "specks.tif")
+    assert "matched 3 of 8 objects" in shown.stdout
+    assert "  2 of the 8 are specks of one or two voxels in the truth; --min-size 3" in shown.stdout
+    fewer = volseg("evaluate", volume, "--truth", tmp_path / "specks.tif", "--min-size", "3")
+    assert "matched 3 of 6 objects" in fewer.stdout
+    assert "speck" not in fewer.stdout
 
 
 def test_a_mask_is_told(volseg, scene, tmp_path):

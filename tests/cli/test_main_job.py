@@ -47,7 +47,7 @@ def test_the_three_commands(volseg, segmented, tmp_path):
 
     shown = volseg("stats", segmented)
     head, line = shown.stdout.splitlines()
-    assert head.split()[:3] == ["volume", "objects", "at"]
+    assert head.split()[:4] == ["volume", "objects", "95%", "interval"]
     assert line.split()[:2] == [str(segmented), str(row["objects"])]
     assert "tables/mitochondria.parquet" in shown.stderr
 

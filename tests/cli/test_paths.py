@@ -209,11 +209,11 @@ MISSING = [
     (["stats", "v.zarr", "--labels", "labels.tif", "--output", "no/a.csv"], "there is no folder"),
     (
         ["evaluate", "v.zarr", "--labels", "labels.tif", "--truth", "no.tif"],
-        "there is no file or folder no.tif, and v.zarr has no labels/no.tif",
+        "there is nothing at no.tif, and v.zarr has no labels/no.tif",
     ),
     (
         ["evaluate", "v.zarr", "--labels", "labels.tif", "--truth", "a/no.tif"],
-        "there is no file or folder a/no.tif",
+        "there is nothing at a/no.tif",
     ),
     (
         ["evaluate", "v.zarr", "--truth", "labels.tif", "--labels", "no.tif"],
@@ -221,7 +221,7 @@ MISSING = [
     ),
     (
         ["evaluate", "v.zarr", "--truth", "labels.tif", "--labels", "labels.tif", "--mask", "no"],
-        "there is no file or folder no",
+        "there is nothing at no",
     ),
     (
         ["evaluate", "v.zarr", "--truth", "labels.tif", "--output", "no/a"],
@@ -234,7 +234,7 @@ MISSING = [
     ),
     (
         ["train", "v.zarr", "--labels", "no.tif", "--steps", "1", "--output", "r"],
-        "there is no file or folder no.tif",
+        "there is nothing at no.tif",
     ),
     (["train", "--config", "no.toml", "--output", "r"], "there is no file no.toml"),
     (

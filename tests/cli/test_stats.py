@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pyarrow.parquet
 import pytest
+from scipy import stats
 
 from volseg.geometry.grid import full_roi
 from volseg.storage.arrays import ArraySpec
@@ -42,6 +43,17 @@ def test_json_has_the_whole_summary(volseg, volume):
     assert low < row["density_unbiased_per_um3"] < high
     assert row["mean_profile_nm2"] == 25 * (6 * 256 + 3 * 64) / 9
     assert row["slices"] == str(volume / "tables" / "mitochondria-slices.parquet")
+
+
+def test_the_interval_of_the_count_is_printed_with_its_meaning(volseg, volume):
+    done = volseg("stats", volume)
+    head, line = done.stdout.splitlines()
+    column = slice(head.index("95% interval"), head.index("95% interval") + len("95% interval"))
+    # of two, by the quantiles of chi-squared with 4 and 6 degrees of freedom, halved
+    low, high = stats.chi2.ppf(0.025, 4) / 2, stats.chi2.ppf(0.975, 6) / 2
+    assert line[column].strip() == f"{low:.1f}-{high:.1f}" == "0.2-7.2"
+    assert "95% interval: the expected number of objects" in done.stderr
+    assert "95%" not in volseg("stats", volume, "-q").stderr
 
 
 @pytest.mark.parametrize(

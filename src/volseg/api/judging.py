@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from volseg.api.running import Place, engine_of, file_of, optional_place, place_of, shown
-from volseg.defaults import BLOCK_TIMEOUT, IOU, MEASURE, MIN_SIZE, NAME, SAMPLE, SURFACE
+from volseg.defaults import BLOCK_TIMEOUT, IOU, MEASURE, NAME, SAMPLE, SURFACE
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -145,7 +145,7 @@ def evaluate(
     roi: str | None = None,
     mask: Place | None = None,
     iou: float = IOU,
-    min_size: int = MIN_SIZE,
+    min_size: int | None = None,
     ignore_border: bool = False,
     instances: bool = False,
     output: Place | None = None,

@@ -65,10 +65,9 @@ LISTED = 5
 @click.option(
     "--min-size",
     type=click.IntRange(min=0),
-    default=defaults.MIN_SIZE,
-    show_default=True,
     metavar="VOXELS",
-    help="Ignore smaller objects, in truth and prediction.",
+    help="Ignore smaller objects, in truth and prediction.  [default: the --min-size that the "
+    "labels were made with]",
 )
 @click.option(
     "--ignore-border",
@@ -144,9 +143,21 @@ def _objects(result: Evaluation) -> list[str]:
     others = f"{s.missed} missed, {s.false} false"
     return [
         f"{counts} (recall {recall}, precision {precision}) at IoU {s.threshold:g}; {others}",
+        *_specks(result),
         f"  F1 {score(s.f1)}, panoptic quality {score(s.panoptic_quality)}",
         f"  average precision {score(s.average_precision)}, mean over IoU 0.50, 0.55 ... 1.00 "
         + score(m.average_precision),
+    ]
+
+
+def _specks(result: Evaluation) -> list[str]:
+    """Name objects that no annotator meant to draw, which count as missed."""
+    if not result.specks:
+        return []
+    are = "is a speck" if result.specks == 1 else "are specks"
+    return [
+        f"  {result.specks} of the {result.objects.truth} {are} of one or two voxels in the truth; "
+        f"--min-size 3 leaves them out"
     ]
 
 

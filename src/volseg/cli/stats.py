@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from volseg.stages.stats.run import VolumeStats
 
 NM3_PER_UM3 = 1e9
+INTERVAL = (
+    "95% interval: the expected number of objects in a volume of this size lies in it, if they lie "
+    "independently of each other (Poisson); it says nothing of objects that the network missed"
+)
 
 
 @click.command("stats", cls=Command, example="volseg stats vol.zarr --output objects.csv")
@@ -75,6 +79,7 @@ def stats_command(
         for note in result.notes:
             session.note(f"note: {note}")
     session.result([_report(r) for r in results], describe_stats(results))
+    session.note(INTERVAL)
     session.note(f"one row per object: {', '.join(str(output or r.table) for r in results[:3])}")
 
 
@@ -93,7 +98,7 @@ def _report(result: VolumeStats) -> dict[str, Any]:
 def describe_stats(results: Sequence[VolumeStats]) -> str:
     """Write one row per volume; columns in um^3 only where all voxel sizes are known."""
     physical = all(r.summary.voxel_size is not None for r in results)
-    head = ["volume", "objects", "at border", "fraction"]
+    head = ["volume", "objects", "95% interval", "at border", "fraction"]
     if physical:
         head += ["per um^3", "mean um^3", "median um^3", "total um^3"]
     else:
@@ -109,9 +114,21 @@ def describe_stats(results: Sequence[VolumeStats]) -> str:
     )
 
 
+def describe_interval(low: float, high: float) -> str:
+    """Write the interval of a count, with a decimal only where that says something.
+
+    Examples
+    --------
+    >>> describe_interval(4.795, 18.39), describe_interval(98.01, 145.97)
+    ('4.8-18.4', '98.0-146')
+    """
+    return "-".join(f"{end:.1f}" if end < 100 else f"{end:.0f}" for end in (low, high))
+
+
 def _cells(summary: Summary, physical: bool) -> list[str]:
     cells = [
         str(summary.objects),
+        describe_interval(summary.objects_low, summary.objects_high),
         str(summary.touching_border),
         f"{summary.volume_fraction:.4f}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,7 @@ class LabelSource:
     voxel_size : nm (z, y, x), as far as the labels say themselves.
     fingerprint : of labels that volseg made.
     array : None for TIFF.
+    min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class LabelSource:
     voxel_size: VoxelSize | None
     fingerprint: str | None
     array: StoredArray | None
+    min_size: int = 0
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
         """Read a box.
@@ -86,11 +89,10 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
         return open_labels(volume, labels)
     if not elsewhere.exists():
         if elsewhere.name != labels:
-            raise VolumeError(f"there is no file or folder {elsewhere}")
+            raise VolumeError(f"there is nothing at {elsewhere}")
         open_image(volume)
         raise VolumeError(
-            f"there is no file or folder {elsewhere}, and {volume} has no labels/{labels}"
-            f"{_listed(volume)}"
+            f"there is nothing at {elsewhere}, and {volume} has no labels/{labels}{_listed(volume)}"
         )
     return open_label_path(elsewhere)
 
@@ -141,5 +143,18 @@ def open_label_path(path: Path) -> LabelSource:
         z, y, x = (slice(int(a), int(b)) for a, b in noted["roi"])
         region = (z, y, x)
     return LabelSource(
-        path, array.shape, array.shard, region, image.voxel_size, noted.get("fingerprint"), array
+        path,
+        array.shape,
+        array.shard,
+        region,
+        image.voxel_size,
+        noted.get("fingerprint"),
+        array,
+        _smallest(noted),
     )
+
+
+def _smallest(noted: Mapping[str, Any]) -> int:
+    run = noted.get("run")
+    found = run.get("min_size") if isinstance(run, Mapping) else None
+    return found if isinstance(found, int) and found > 0 else 0

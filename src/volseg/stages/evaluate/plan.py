@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.defaults import IOU, MIN_SIZE, NAME
+from volseg.defaults import IOU, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, parse_roi
@@ -34,7 +34,8 @@ class EvaluateOptions:
     mask : like ``truth``; only voxels above 0 count.
     iou : objects match from it on, above 0 and up to 1.
     min_size : smaller objects are background, in truth and prediction, as far as scores of objects
-        go; voxels, within what is evaluated.
+        go; voxels, within what is evaluated. None takes the size below which the prediction's
+        objects were dropped when they were labelled.
     ignore_border : objects that reach the border of what is evaluated are neither missed nor false.
     instances : labels of one value only are one object, and not a mask.
     engine : workers and scheduler.
@@ -46,7 +47,7 @@ class EvaluateOptions:
     roi: str | None = None
     mask: str | None = None
     iou: float = IOU
-    min_size: int = MIN_SIZE
+    min_size: int | None = None
     ignore_border: bool = False
     instances: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -54,7 +55,7 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if not 0 < self.iou <= 1:
             raise ParameterError(f"an IoU threshold is above 0 and up to 1, found {self.iou}")
-        if self.min_size < 0:
+        if self.min_size is not None and self.min_size < 0:
             raise ParameterError(f"min_size must not be negative, found {self.min_size}")
 
 
@@ -97,7 +98,8 @@ class EvaluatePlan:
     ----------
     volume : that was segmented.
     comparison : what is compared.
-    mask, iou, min_size, ignore_border, engine : see `EvaluateOptions`.
+    min_size : voxels; smaller objects do not count.
+    mask, iou, ignore_border, engine : see `EvaluateOptions`.
     scratch : folder for the components of masks.
     notes : what the user should know.
     """
@@ -123,12 +125,13 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     """
     notes: list[str] = []
     comparison = open_comparison(volume, options, notes)
+    min_size = _choose_min_size(options.min_size, comparison.predicted, notes)
     return EvaluatePlan(
         volume=volume,
         comparison=comparison,
         mask=options.mask,
         iou=options.iou,
-        min_size=options.min_size,
+        min_size=min_size,
         ignore_border=options.ignore_border,
         engine=options.engine,
         scratch=scratch_path(volume),
@@ -166,8 +169,27 @@ def open_comparison(volume: Path, options: EvaluateOptions, notes: list[str]) ->
     grid = Grid(shape, _block_size(sources, shape))
     size = image.voxel_size or truth.voxel_size
     return Comparison(
-        truth, predicted, counted, probabilities, grid, region, size, options.instances
+        truth,
+        predicted,
+        counted,
+        probabilities,
+        grid,
+        region,
+        size,
+        options.instances,
     )
+
+
+def _choose_min_size(asked: int | None, predicted: LabelSource, notes: list[str]) -> int:
+    """Hold both sides to the size below which objects of one side were dropped."""
+    if asked is not None:
+        return asked
+    if predicted.min_size > 1:
+        notes.append(
+            f"{predicted.path} was made without objects of fewer than {predicted.min_size} voxels, "
+            f"so smaller ones do not count on either side; --min-size 0 counts all"
+        )
+    return predicted.min_size
 
 
 def _choose_region(

@@ -47,6 +47,9 @@ from volseg.storage.arrays import StoredArray
 from volseg.storage.components import ComponentStore
 from volseg.types import Roi, VoxelSize
 
+SPECK = 2
+"""Voxels of the largest object that is taken for a slip of an annotator's pen."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -58,7 +61,9 @@ class Evaluation:
     region : where, in voxels
     voxels : how many were compared
     voxel_size : nm (z, y, x), None if unknown
-    min_size, ignore_border : as asked for
+    min_size : voxels of the smallest object that counts
+    specks : objects of the truth of one or two voxels, among those that count
+    ignore_border : as asked for
     foreground : voxel by voxel
     objects : one to one, at the IoU asked for
     mean : over the IoU thresholds 0.50, 0.55 ... 1.00
@@ -76,6 +81,7 @@ class Evaluation:
     voxels: int
     voxel_size: VoxelSize | None
     min_size: int
+    specks: int
     ignore_border: bool
     foreground: ForegroundScores
     objects: ObjectScores
@@ -126,6 +132,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         voxels=table.total,
         voxel_size=comparison.voxel_size,
         min_size=plan.min_size,
+        specks=int(np.count_nonzero(overlaps.truth.voxels <= SPECK)),
         ignore_border=plan.ignore_border,
         foreground=foreground_scores(table),
         objects=score_objects(overlaps, matches),
