@@ -174,8 +174,9 @@ def evaluate(
         Count only voxels that are above 0 here.
     iou : float
         Intersection over union from which objects match.
-    min_size : int
-        Ignore smaller objects, in voxels, in truth and prediction.
+    min_size : int, optional
+        Ignore smaller objects, in voxels, in truth and prediction; None takes the size below which
+        objects were dropped when the labels were made.
     ignore_border : bool
         Count objects at the border neither as missed nor as false.
     instances : bool

@@ -155,10 +155,10 @@ def _specks(result: Evaluation) -> list[str]:
     if not result.specks:
         return []
     are = "is a speck" if result.specks == 1 else "are specks"
-    return [
-        f"  {result.specks} of the {result.objects.truth} {are} of one or two voxels in the truth; "
-        f"--min-size 3 leaves them out"
-    ]
+    line = (
+        f"  {result.specks} of the {result.objects.truth} {are} of one or two voxels in the truth"
+    )
+    return [f"{line}; --min-size 3 leaves them out"]
 
 
 def _segments(result: Evaluation) -> list[str]:
