@@ -15,7 +15,8 @@ from volseg.storage import volumes
 from volseg.storage.locations import parse_path
 from volseg.storage.volumes import open_image
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+# a chain of commands, and what they compile on a machine where nobody has yet
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(900)]
 NAME = "mitochondria"
 
 
