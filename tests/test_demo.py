@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import shlex
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import tifffile
 from scipy import ndimage
 
+from volseg.cli import main
+
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def demo():
-    path = Path(__file__).parents[1] / "examples" / "demo.py"
+    path = ROOT / "examples" / "demo.py"
     spec = importlib.util.spec_from_file_location("demo", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -57,7 +64,21 @@ def test_overlay_shows_three_panels(demo, crop):
     assert (truth[changed] > 0).all()
 
 
-def test_jaccard_of_masks(demo):
-    a, b = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
-    assert demo.jaccard(a, b) == pytest.approx(1 / 3)
-    assert demo.jaccard(a, a) == demo.jaccard(~a & a, ~a & a) == 1
+def test_the_demo_runs_the_commands_of_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    promised = [shlex.split(line) for line in readme.splitlines() if line.startswith("    volseg ")]
+    run = [
+        [part.value for part in node.args if isinstance(part, ast.Constant)]
+        for node in ast.walk(ast.parse((ROOT / "examples" / "demo.py").read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run"
+    ]
+    # places differ, and the demo may be run again
+    bare = [
+        [word for word in words if ".tif" not in word and ".zarr" not in word][1:]
+        for words in promised[:3]
+    ]
+    assert [
+        [word for word in words if word != "--overwrite" and ".tif" not in word] for words in run
+    ] == bare
+    example = main.get_help(click.Context(main))
+    assert all(shlex.join(words) in example for words in promised[:3])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 
+from volseg.cli import progress as progress_module
 from volseg.cli.progress import BarProgress, LineProgress, Meter
 
 
@@ -45,8 +47,36 @@ def test_lines_come_every_ten_seconds_and_at_the_end():
     progress.finish()
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4
-    assert lines[0] == "converting: 20 of 60 slices, 2 slices/s, 20 s left"
-    assert lines[-1] == "converting: 60 of 60 slices after 30 s"
+    assert lines[0] == "converting: 20 of 60 slices, 2 slices/s, 20 s left, after 10 s"
+    assert lines[-1] == "converting: 60 of 60 slices, done after 30 s"
+
+
+def test_lines_come_while_a_block_takes_long(monkeypatch):
+    monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.01)
+    stream = io.StringIO()
+    progress = LineProgress(stream)
+    progress.start(4, "blocks", "segmenting")
+    for _ in range(1000):
+        if stream.getvalue().count("\n") > 2:
+            break
+        time.sleep(0.01)
+    progress.finish()
+    assert stream.getvalue().startswith("segmenting: 0 of 4 blocks, after 0 s\n")
+    assert stream.getvalue().count("\n") > 2
+
+
+def test_a_run_of_some_minutes_shows_times():
+    meter = Meter(120, "seconds")
+    for now in range(0, 150, 10):
+        meter.advance(10, now=float(now))
+    assert meter.describe() == "2 min 0 s of 2 min 0 s"
+
+
+def test_more_than_all_leaves_no_negative_time():
+    meter = Meter(10, "steps")
+    meter.advance(6, now=1.0)
+    meter.advance(6, now=2.0)
+    assert meter.describe().endswith("0 s left")
 
 
 def test_a_short_job_writes_no_line():

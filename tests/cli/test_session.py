@@ -65,6 +65,8 @@ def test_json_is_one_object_also_on_failure():
         (["stats", "a", "b", "--labels", "c"], "--labels belongs to one volume"),
         (["models", "show", "emnet", "--jsn"], "No such option"),
         (["nothing"], "No such command 'nothing'"),
+        (["--bogus"], "No such option"),
+        (["segment", "--bogus"], "No such option"),
     ],
 )
 def test_json_is_one_object_on_wrong_usage(volseg, arguments, message):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import zarr
 
+from volseg.cli.info import _lines
 from volseg.errors import VolumeError
 from volseg.stages.info import info
 from volseg.storage.arrays import fit_spec
@@ -37,6 +39,24 @@ def test_an_image_and_what_is_in_it(tmp_path):
     assert {n: d["dtype"] for n, d in found["labels"].items()} == {"m": "uint32", "n": "uint64"}
     assert found["tables"] == ["m"]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_results_say_how_they_were_made(tmp_path):
+    volume = tmp_path / "vol.zarr"
+    make(volume)
+    run = {"threshold_of_255": 128}
+    noted = {"run": run, "model": {"name": "emnet"}, "objects": 7, "complete": True}
+    make(labels_path(volume, "m"), "uint32", label=True, **noted)
+    found = info(volume)
+    assert "date" not in found
+    made = found["labels"]["m"]
+    assert (made["model"], made["threshold"], made["objects"]) == ("emnet", 0.5, 7)
+    made_at = datetime.fromisoformat(made["date"])
+    assert abs((datetime.now(UTC) - made_at).total_seconds()) < 600
+    (line,) = (line for line in _lines(volume, found) if "labels/m" in line)
+    assert line.startswith(
+        f"  labels/m: 7 objects by emnet, threshold 0.5, {made['date'][:10]}; 40 x"
+    )
 
 
 def test_a_plain_array_of_others(tmp_path):

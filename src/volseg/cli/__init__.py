@@ -1,4 +1,4 @@
-"""The command line: parse, call one stage, print.
+"""The command line: parse, call one function of the api, print.
 
 Nothing here, nor what it imports at start-up, loads a heavy library: ``volseg --help`` is instant.
 """
@@ -6,6 +6,8 @@ Nothing here, nor what it imports at start-up, loads a heavy library: ``volseg -
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -24,31 +26,41 @@ from volseg.cli.verify import verify_command
 EXAMPLE = """\b
 The main job:
   volseg convert stack.tif vol.zarr --voxel-size 5,5,5
-  volseg segment vol.zarr
+  volseg segment vol.zarr --model emnet
   volseg stats vol.zarr
 """
 
 
 class Commands(click.Group):
-    """Commands whose wrong usage is told in JSON too, where that was asked for.
+    """Commands whose wrong usage is reported in JSON too, where that was asked for.
 
     A command that cannot be parsed has no `Session` to do that.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note what was asked for, as long as it is there to be read."""
+        """Remember ``--json`` before the arguments are used up."""
         ctx.obj = "--json" in args
-        return super().parse_args(ctx, args)
+        with reported(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        try:
+        with reported(ctx):
             return super().invoke(ctx)
-        except click.ClickException as error:
-            if ctx.obj:
-                report = {"error": error.format_message(), "kind": type(error).__name__}
-                click.echo(json.dumps(report))
-            raise
+
+
+@contextmanager
+def reported(ctx: click.Context) -> Iterator[None]:
+    """Print a usage error as JSON, if that was asked for, before click prints it."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.ClickException as error:
+        if ctx.obj:
+            report = {"error": error.format_message(), "kind": type(error).__name__}
+            click.echo(json.dumps(report))
+        raise
 
 
 @click.group(cls=Commands, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})

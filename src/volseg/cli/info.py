@@ -32,7 +32,26 @@ def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
 
 def _image(image: dict[str, Any]) -> str:
     unfinished = "" if image["volseg"].get("complete", True) else ", incomplete"
-    return (
+    return _origin(image) + (
         f"{extent(image['shape'])} {image['dtype']}, {voxels_of(image['voxel_size'])}, "
         f"{len(image['levels'])} levels, shards of {extent(image['shard'])}{unfinished}"
     )
+
+
+def _origin(image: dict[str, Any]) -> str:
+    """Describe how a result was made.
+
+    Examples
+    --------
+    >>> _origin({"objects": 5, "model": "emnet", "threshold": 0.5, "date": "2026-11-29T10:00:00"})
+    '5 objects by emnet, threshold 0.5, 2026-11-29; '
+    """
+    parts = [f"{image['objects']} objects"] if "objects" in image else []
+    if image.get("model"):
+        parts.append(f"by {image['model']}")
+    words = [" ".join(parts)] if parts else []
+    if "threshold" in image:
+        words.append(f"threshold {image['threshold']:g}")
+    if image.get("date"):
+        words.append(image["date"][:10])
+    return f"{', '.join(words)}; " if words else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from volseg.cli.wording import duration, scaled
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS = "seconds"
+"""The unit of a job whose length is a time."""
 WINDOW = 64
 """Speed is averaged over this many reports: work done by an earlier run does not count."""
 
@@ -43,16 +46,27 @@ class Meter:
 
     def describe(self) -> str:
         """Put what is known in words."""
-        words = f"{scaled(self.done)} of {scaled(self.total)} {self.unit}"
-        if not self.speed:
-            return words
-        left = duration((self.total - self.done) / self.speed)
-        return f"{words}, {scaled(self.speed)} {self.unit}/s, {left} left"
+        if not self.speed or self.unit == SECONDS:
+            return self.count()
+        left = duration(max(self.total - self.done, 0) / self.speed)
+        return f"{self.count()}, {scaled(self.speed)} {self.unit}/s, {left} left"
+
+    def count(self) -> str:
+        """Write what is done, of how much.
+
+        Examples
+        --------
+        >>> Meter(120, "seconds", 95).count(), Meter(2000, "voxels", 500).count()
+        ('1 min 35 s of 2 min 0 s', '500 of 2 k voxels')
+        """
+        if self.unit == SECONDS:
+            return f"{duration(min(self.done, self.total))} of {duration(self.total)}"
+        return f"{scaled(self.done)} of {scaled(self.total)} {self.unit}"
 
 
 @dataclass
 class LineProgress:
-    """Reports in plain lines, seldom enough for a log file."""
+    """Reports in plain lines, one every ten seconds, also while nothing is done."""
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     clock: Callable[[], float] = time.monotonic
@@ -60,26 +74,41 @@ class LineProgress:
     meter: Meter = field(default_factory=lambda: Meter(0, ""))
     begun: float = 0.0
     written: float = 0.0
+    ended: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, total: int, unit: str, title: str) -> None:
         """Begin a job of ``total`` units."""
-        self.title, self.meter = title, Meter(total, unit)
+        self.ended.set()
+        self.title, self.meter, self.ended = title, Meter(total, unit), threading.Event()
         self.begun = self.written = self.clock()
+        threading.Thread(target=self._remind, args=(self.ended,), daemon=True).start()
 
     def advance(self, n: int) -> None:
         """Count ``n`` more units as done."""
-        now = self.clock()
-        self.meter.advance(n, now)
-        if now - self.written >= SECONDS_BETWEEN_LINES:
-            self.written = now
-            self._write(self.meter.describe())
+        with self.lock:
+            self.meter.advance(n, self.clock())
+        self.tell()
+
+    def tell(self) -> None:
+        """Write a line, if the last one is ten seconds old."""
+        with self.lock:
+            now = self.clock()
+            if now - self.written >= SECONDS_BETWEEN_LINES:
+                self.written = now
+                self._write(f"{self.meter.describe()}, after {duration(now - self.begun)}")
 
     def finish(self) -> None:
         """End the job, complete or not."""
+        self.ended.set()
         spent = self.clock() - self.begun
         if spent >= SECONDS_BETWEEN_LINES:
-            done, total = scaled(self.meter.done), scaled(self.meter.total)
-            self._write(f"{done} of {total} {self.meter.unit} after {duration(spent)}")
+            self._write(f"{self.meter.count()}, done after {duration(spent)}")
+
+    def _remind(self, ended: threading.Event) -> None:
+        """Write lines while a block takes long."""
+        while not ended.wait(SECONDS_BETWEEN_LINES):
+            self.tell()
 
     def _write(self, words: str) -> None:
         print(f"{self.title}: {words}", file=self.stream, flush=True)

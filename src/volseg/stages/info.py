@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.storage.attributes import read_attributes
+from volseg.storage.attributes import read_attributes, written_at
 from volseg.storage.listings import results_in
 from volseg.storage.volumes import Image, open_image
+from volseg.types import FULL_PROBABILITY
 
 
 def info(path: Path) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def _describe(image: Image) -> dict[str, Any]:
     attributes = read_attributes(image.path).get("volseg", {})
     kept = {k: v for k, v in attributes.items() if k != "histogram"}
     return {
+        **_origin(image.path, kept),
         "shape": list(first.shape),
         "dtype": first.dtype.name,
         "voxel_size": None if image.voxel_size is None else list(image.voxel_size),
@@ -49,3 +52,16 @@ def _describe(image: Image) -> dict[str, Any]:
         "levels": [list(level.shape) for level in image.levels],
         "volseg": kept,
     }
+
+
+def _origin(path: Path, noted: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the model, threshold, number of objects and date of a result, as far as it has them."""
+    run, model = noted.get("run"), noted.get("model")
+    if not isinstance(run, dict):
+        return {}
+    found: dict[str, Any] = {"date": written_at(path)}
+    if isinstance(model, dict):
+        found["model"] = model.get("name")
+    if isinstance(level := run.get("threshold_of_255"), int):
+        found["threshold"] = round(level / FULL_PROBABILITY, 2)
+    return found | ({"objects": noted["objects"]} if "objects" in noted else {})

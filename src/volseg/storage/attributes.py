@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -277,3 +278,11 @@ def list_label(volume: Path, name: str, version: str) -> None:
     found = read_attributes(group).get("ome")
     ome = found if isinstance(found, dict) else {}
     change_group(group, {"ome": {"version": version, **ome, "labels": names}})
+
+
+def written_at(path: Path) -> str | None:
+    """Find when the metadata of a group were last written, ISO 8601 in UTC; None if unknown."""
+    file = path / "zarr.json"
+    if as_remote(path) is not None or not file.is_file():
+        return None
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
