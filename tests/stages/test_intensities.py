@@ -20,7 +20,7 @@ from volseg.stages.intensities import BLOCK_VOXELS, plan_blocks, with_histogram
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import read_histogram
 from volseg.storage.volumes import open_image
-from volseg.voxels.intensity import count_intensities
+from volseg.voxels.histogram import count_intensities
 
 ENGINE = EngineOptions(workers=2)
 sizes = st.tuples(*3 * [st.integers(1, 3000)])

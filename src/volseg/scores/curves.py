@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from volseg.errors import ShapeError
 from volseg.types import Probabilities
+from volseg.voxels.histogram import count_codes
 
 LEVELS = 256
-COUNTED_AT_ONCE = 1 << 20
 
 
 def count_probabilities(
@@ -54,15 +54,8 @@ def count_probabilities(
     if counted is not None:
         chosen = counted.reshape(-1) > 0
         flat, inside = flat[chosen], inside[chosen]
-    foreground = _count(flat[inside])
-    return np.stack([_count(flat) - foreground, foreground])
-
-
-def _count(flat: Probabilities) -> NDArray[np.int64]:
-    counts = np.zeros(LEVELS, np.int64)
-    for start in range(0, flat.size, COUNTED_AT_ONCE):  # bincount makes 8 bytes of each
-        counts += np.bincount(flat[start : start + COUNTED_AT_ONCE], minlength=LEVELS)
-    return counts
+    foreground = count_codes(flat[inside])
+    return np.stack([count_codes(flat) - foreground, foreground])
 
 
 @dataclass(frozen=True)

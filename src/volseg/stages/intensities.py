@@ -20,7 +20,7 @@ from volseg.geometry.grid import Block, Grid, roi_size
 from volseg.sources.stack import ACCEPTED_TYPES
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
-from volseg.voxels.intensity import count_intensities
+from volseg.voxels.histogram import count_intensities
 
 BLOCK_VOXELS = 1 << 24
 """Of what is read at once, unless a chunk is larger."""

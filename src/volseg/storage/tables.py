@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
@@ -58,7 +59,7 @@ def write_table(
     check_table_path(path)
     fields, arrays = [], []
     for name, column in columns.items():
-        array = pa.array(column)
+        array = _arrow(column)
         metadata = {"unit": units[name]} if name in units else None
         fields.append(pa.field(name, array.type, metadata=metadata))
         arrays.append(array)
@@ -79,6 +80,16 @@ def write_table(
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _arrow(column: NDArray[Any]) -> pa.Array:
+    """Turn a column into Arrow's; `pyarrow.array` takes a second, in which it imports pandas."""
+    if column.dtype.kind not in "biuf":
+        return pa.array(column)
+    bits = np.packbits(column, bitorder="little") if column.dtype.kind == "b" else column
+    content = pa.py_buffer(np.ascontiguousarray(bits))
+    kind = pa.from_numpy_dtype(column.dtype)
+    return pa.Array.from_buffers(kind, len(column), [None, content])
 
 
 def _encode(table: pa.Table, suffix: str, target: Any) -> None:

@@ -24,7 +24,7 @@ from volseg.stages.convert.plan import ConvertPlan, ConvertReport
 from volseg.stages.convert.target import replacing
 from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import Image, create_image
-from volseg.voxels.intensity import count_intensities
+from volseg.voxels.histogram import count_intensities
 
 
 def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:

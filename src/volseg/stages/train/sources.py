@@ -25,7 +25,8 @@ from volseg.storage.locations import parse_path
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
-from volseg.voxels.intensity import Preprocessing, Tone, count_intensities
+from volseg.voxels.histogram import count_intensities
+from volseg.voxels.intensity import Preprocessing, Tone
 
 ZARR_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 

@@ -18,7 +18,7 @@ from volseg.storage.arrays import StoredArray
 from volseg.storage.shard_reading import stores_chunks
 from volseg.types import Roi, Zyx
 from volseg.voxels.downsample import reduce_labels, reduce_mean
-from volseg.voxels.intensity import count_intensities
+from volseg.voxels.histogram import count_intensities
 
 SHOWN = 3
 """Blocks that a message names at most."""
@@ -151,7 +151,7 @@ def check_intensities(
     Parameters
     ----------
     array : level 0 of the raw image
-    counts : of all its voxels, see `volseg.voxels.intensity.count_intensities`
+    counts : of all its voxels, see `volseg.voxels.histogram.count_intensities`
     histogram : ``values`` that occur, ascending, and their ``counts``
     """
     values = count_intensities(np.zeros(0, array.dtype))[1]
