@@ -6,7 +6,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.measures.voxel_loops import RUN, START, STOP, Y, Z, count_bits, list_runs
+from volseg.measures.voxel_loops import RUN, START, STOP, WORD, Y, Z, count_bits, list_runs
+
+
+def list_all(labels, runs, keys, slots):
+    """List runs; return how many slots are given, and how many runs there are."""
+    planes = labels.reshape(len(labels), -1)
+    words = -(-planes.shape[1] // WORD) + 1
+    space = np.full(words * WORD, 255, np.uint8), np.zeros(words, np.uint64)
+    used = np.zeros(1, np.int64)
+    count = list_runs(runs, (keys, slots, used), space, planes, labels.shape[2])
+    return used[0], count
 
 
 @given(
@@ -22,7 +32,7 @@ def test_runs_are_the_stretches_of_one_label(shape, dtype, length, seed):
     labels = np.repeat(few, length)[: np.prod(shape)].reshape(shape)
     runs = np.zeros((labels.size, RUN), np.int32)
     keys, slots = np.zeros(1024, np.uint64), np.zeros(1024, np.int32)
-    used, count = list_runs(labels, runs, keys, slots, 0)
+    used, count = list_all(labels, runs, keys, slots)
     assert used == len(np.unique(labels[labels > 0]))
     known = np.zeros(used + 1, dtype)
     known[slots[slots > 0]] = keys[slots > 0]
@@ -43,9 +53,9 @@ def test_a_table_that_is_too_small_is_said():
     labels = np.arange(1, 601, dtype=np.uint32).reshape(1, 6, 100)
     runs = np.zeros((labels.size, RUN), np.int32)
     keys, slots = np.zeros(1024, np.uint64), np.zeros(1024, np.int32)
-    assert list_runs(labels, runs, keys, slots, 0) == (-1, 0)
+    assert list_all(labels, runs, keys, slots) == (512, -1)
     keys, slots = np.zeros(2048, np.uint64), np.zeros(2048, np.int32)
-    assert list_runs(labels, runs, keys, slots, 0) == (600, 600)
+    assert list_all(labels, runs, keys, slots) == (600, 600)
 
 
 @given(st.integers(0, 2**64 - 1))

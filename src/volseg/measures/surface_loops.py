@@ -93,7 +93,7 @@ class Place(NamedTuple):
 
 @compiled
 def sum_surfaces(
-    runs: Runs, count: int, place: Place, faces: Faces, space: Drawing, sums: Sums
+    runs: Runs, faces: Faces, space: Drawing, sums: Sums, count: int, place: Place
 ) -> None:
     """Count the pairs of one piece, each for every object that it leaves; then keep its faces.
 
@@ -103,10 +103,10 @@ def sum_surfaces(
     ----------
     runs, count : see `volseg.measures.voxel_loops.list_runs`
         With room for the halo's, which are listed behind them.
-    place : of the piece
-    faces : what lies before it
+    faces : what lies before the piece
     space : workspace
     sums : shape (slots, 14)
+    place : of the piece
     """
     total = _add_halo(runs, count, faces, place.at)
     for k in range(_link(runs, total, space) if place.ends[0] else 0):

@@ -40,6 +40,7 @@ from volseg.measures.voxel_loops import (
     sum_voxels,
 )
 from volseg.types import Roi, Zyx
+from volseg.voxels.compilation import bind
 
 Read: TypeAlias = Callable[[Roi], NDArray[Any] | None]
 """Reads a box of the volume; None may stand for one that is all 0."""
@@ -125,20 +126,28 @@ class _Found:
         self.drawn = np.zeros((d + 2, w // WORD + 2, h + 2), np.uint64)
         self.keys = np.zeros(SMALLEST_TABLE, np.uint64)
         self.slots = np.zeros(SMALLEST_TABLE, np.int32)
-        self.used = 0
+        self.used = np.zeros(1, np.int64)
+        words = -(-h * w // WORD)
+        self.words = np.empty(words * WORD, np.uint8), np.empty(words, np.uint64)
         self.moments = _no_moments(self.room)
         self.crossings = np.zeros((self.room, COUNTS), np.int64)
         self.intensity, self.probability = _no_values(self.room), _no_values(self.room)
-        self.space = self._space()
+        self._bind()
 
     @property
     def room(self) -> int:
         """How many slots the table may give; with half of its places free it stays fast."""
         return len(self.keys) // 2
 
-    def _space(self) -> Drawing:
+    def _bind(self) -> None:
+        """Hand over what stays the same for many pieces."""
         heads, met = np.zeros((2, self.room + 1), np.int32)
-        return Drawing(self.drawn, heads, met)
+        space = Drawing(self.drawn, heads, met)
+        table = self.keys, self.slots, self.used
+        sums = self.moments, self.intensity, self.probability
+        self.list = bind(list_runs, self.runs, table, self.words)
+        self.sum = bind(sum_voxels, self.runs, sums)
+        self.cross = bind(sum_surfaces, self.runs, self.faces, space, self.crossings)
 
     def list_runs(self, labels: NDArray[Any] | None) -> None:
         """List a piece's runs."""
@@ -146,33 +155,28 @@ class _Found:
         if labels is None:
             return
         known = _unsigned(labels)
-        while True:
-            used, count = list_runs(known, self.runs, self.keys, self.slots, self.used)
-            if used >= 0:
-                break
+        planes = known.reshape(len(known), -1)
+        while (count := self.list(planes, labels.shape[2])) < 0:
             self._enlarge()
-        self.used, self.count = used, count
+        self.count = count
 
     def _enlarge(self) -> None:
         rows = self.room
         keys = np.zeros(2 * len(self.keys), np.uint64)
         slots = np.zeros(len(keys), np.int32)
         enlarge(self.keys, self.slots, keys, slots)
-        self.keys, self.slots, self.used = keys, slots, int(slots.max())
+        self.keys, self.slots = keys, slots
         self.moments = np.concatenate([self.moments, _no_moments(rows)])
         self.crossings = np.concatenate([self.crossings, np.zeros_like(self.crossings)])
         self.intensity = np.concatenate([self.intensity, _no_values(rows)])
         self.probability = np.concatenate([self.probability, _no_values(rows)])
-        self.space = self._space()
+        self._bind()
 
     def sum_voxels(self, box: Roi, readers: Readers, areas: NDArray[np.int64]) -> None:
         """Add a piece's voxels."""
         origin = box[0].start, box[1].start, box[2].start
-        values = (
-            (_read(readers.intensity, box), self.intensity),
-            (_read(readers.probability, box), self.probability),
-        )
-        sum_voxels(self.runs, self.count, origin, areas, self.moments, values)
+        values = _read(readers.intensity, box), _read(readers.probability, box)
+        self.sum(self.count, origin, areas, values)
 
     def sum_surfaces(self, box: Roi, shape: Zyx | None, at: tuple[int, int]) -> None:
         """Add a piece's pairs, unless the volume's shape is missing; keep its faces."""
@@ -185,13 +189,12 @@ class _Found:
         if shape is not None:
             z, y, x = box
             ends = d + (z.stop == shape[0]), h + (y.stop == shape[1]), w + (x.stop == shape[2])
-        place = Place(extent, ends, at)
-        sum_surfaces(self.runs, self.count, place, self.faces, self.space, self.crossings)
+        self.cross(self.count, Place(extent, ends, at))
 
     def finish(self, readers: Readers, *, shapes: bool) -> ObjectSums:
         """Return the sums, by label."""
         given = self.slots > 0
-        labels = np.empty(self.used, np.uint64)
+        labels = np.empty(self.used[0], np.uint64)
         labels[self.slots[given] - 1] = self.keys[given]
         order = np.argsort(labels)
         # what only the halo holds has no voxels here

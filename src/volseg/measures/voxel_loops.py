@@ -58,53 +58,42 @@ def find_slot(label: np.uint64, keys: NDArray[np.uint64], slots: Slots, used: in
     return int(slots[place])
 
 
+@compiled
 def list_runs(
-    labels: NDArray[Any], runs: Runs, keys: NDArray[np.uint64], slots: Slots, used: int
-) -> tuple[int, int]:
+    runs: Runs,
+    table: tuple[NDArray[np.uint64], Slots, NDArray[np.int64]],
+    space: tuple[NDArray[np.uint8], NDArray[np.uint64]],
+    planes: NDArray[Any],
+    width: int,
+) -> int:
     """List the runs of a piece: stretches of voxels of one object along x.
 
     Parameters
     ----------
-    labels : uint32 or uint64, shape (z, y, x)
     runs : shape (at least as many as there are voxels, 6)
         For each its slot, z, y, start and stop in the piece; the last column stays as it is.
-    keys, slots : see `find_slot`
-    used : how many slots are given
+    table : keys and slots, see `find_slot`, and how many slots are given, shape (1,)
+    space : shapes (at least as many as a plane has voxels, in whole words,) and (words,)
+    planes : uint32 or uint64, shape (z, y * width)
+        Labels.
 
     Returns
     -------
-    used : how many are given now; -1 if the table is too small, so a larger one is to be tried
-    count : of runs
+    int
+        How many runs there are; -1 if the table is too small, so a larger one is to be tried.
     """
-    # with zeros behind the last row, up to whole words
-    depth, height, width = labels.shape
-    changes = np.zeros(-(-height * width // WORD) * WORD, np.uint8)
-    words = np.empty(len(changes) // WORD, np.uint64)
-    state = np.array([used, 0])
-    planes = labels.reshape(depth, height * width)
-    _list_runs(planes, width, runs, (keys, slots), (changes, words), state)
-    return int(state[0]), int(state[1])
-
-
-@compiled
-def _list_runs(
-    planes: NDArray[Any],
-    width: int,
-    runs: Runs,
-    table: tuple[NDArray[np.uint64], Slots],
-    space: tuple[NDArray[np.uint8], NDArray[np.uint64]],
-    state: NDArray[np.int64],
-) -> None:
-    """List runs; the state is how many slots are given, and the count of runs."""
-    (keys, slots), (changes, words), used = table, space, state[0]
-    depth = len(planes)
-    count, known, slot = 0, np.uint64(0), 0
+    (keys, slots, used), (changes, words) = table, space
+    depth, size = planes.shape
+    count, known, slot, given = 0, np.uint64(0), 0, used[0]
+    # zeros behind the last row, up to whole words
+    whole = (size + WORD - 1) // WORD
+    changes[size : whole * WORD] = 0
     for z in range(depth):
         flat = planes[z]
-        if not _find_changes(flat, width, changes, words):
+        if not _find_changes(flat, width, changes[: whole * WORD], words):
             continue
         start = y = row = 0
-        for k in range(len(words)):
+        for k in range(whole):
             word = words[k]
             while word:
                 lowest = word & (~word + np.uint64(1))
@@ -113,18 +102,19 @@ def _list_runs(
                 label = np.uint64(flat[start])
                 if label:
                     if label != known:
-                        if used == len(keys) // 2:
-                            state[0] = -1
-                            return
-                        known, slot = label, find_slot(label, keys, slots, used)
-                        used = max(used, slot)
+                        if given == len(keys) // 2:
+                            used[0] = given
+                            return -1
+                        known, slot = label, find_slot(label, keys, slots, given)
+                        given = max(given, slot)
                     while start >= row + width:
                         y, row = y + 1, row + width
                     runs[count, SLOT], runs[count, Z], runs[count, Y] = slot, z, y
                     runs[count, START], runs[count, STOP] = start - row, stop - row
                     count += 1
                 start = stop
-    state[0], state[1] = used, count
+    used[0] = given
+    return count
 
 
 @compiled
@@ -172,29 +162,35 @@ def count_bits(word: np.uint64) -> np.int64:
 
 @compiled
 def sum_voxels(
-    runs: Runs, count: int, origin: Zyx, areas: Sums, moments: Sums, values: tuple[Any, ...]
+    runs: Runs,
+    sums: tuple[Sums, Sums, Sums],
+    count: int,
+    origin: Zyx,
+    areas: Sums,
+    values: tuple[NDArray[Any], NDArray[Any]],
 ) -> None:
     """Sum over the voxels of the objects of one piece.
 
     Parameters
     ----------
     runs, count : see `list_runs`
+    sums : shapes (slots, 16), (slots, 4) and (slots, 4)
+        Voxels, sums of coordinates, starts, stops and products of two coordinates; of both values,
+        totals, sums of squares, lowest and highest.
     origin : (z, y, x) of the piece in the volume
     areas : shape (z,)
         Voxels of objects in each slice of the piece.
-    moments : shape (slots, 16)
-        Voxels, sums of coordinates, starts, stops and products of two coordinates.
-    values : two pairs
-        What stands at the piece's voxels: uint8, uint16, int16 or int32, shape (z, y, x), or empty;
-        and its sums, shape (slots, 4): totals, sums of squares, lowest and highest.
+    values : uint8, uint16, int16 or int32, each of shape (z, y, x), or empty
+        What stands at the piece's voxels.
     """
+    moments, one_sums, other_sums = sums
+    one, other = values
     for k in range(count):
         z, y, start = runs[k, Z], runs[k, Y], runs[k, START]
         n = runs[k, STOP] - start
         areas[z] += n
         first = z + origin[0], y + origin[1], start + origin[2]
         _add_run(moments[runs[k, SLOT] - 1], first, n)
-    (one, one_sums), (other, other_sums) = values
     if one.size:
         _sum_values(runs, count, one, one_sums)
     if other.size:

@@ -35,6 +35,7 @@ UNUSED = (
 """Symbols of what numba does to raise and to free memory."""
 DIGEST = 32
 _ORIGINALS: dict[Any, FunctionType] = {}
+_ENTRIES: dict[Any, dict[Kinds, Callable[..., Any]]] = {}
 _LOCK = Lock()
 
 
@@ -44,24 +45,43 @@ def compiled(function: Function) -> Function:
     Python's lock is released while it runs. It returns an integer or nothing, unless only compiled
     functions call it.
     """
-    original = cast(FunctionType, function)
-    entries: dict[Kinds, Callable[..., int]] = {}
 
     @wraps(function)
     def call(*arguments: Any) -> Any:
-        kinds: list[Any] = []
-        values: list[int] = []
-        _flatten(arguments, kinds, values)
+        return bind(call)(*arguments)
+
+    _ORIGINALS[call] = cast(FunctionType, function)
+    _ENTRIES[call] = {}
+    return cast(Function, call)
+
+
+def bind(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+    """Look at the first arguments of a compiled function once, for many calls with others behind.
+
+    Arrays cost a microsecond or two each to look at.
+    """
+    entries = _ENTRIES[function]
+    first_kinds: list[Any] = []
+    first_values: list[int] = []
+    for argument in first:
+        _flatten(argument, first_kinds, first_values)
+
+    def call(*last: Any) -> Any:
+        kinds, values = first_kinds.copy(), first_values.copy()
+        for argument in last:
+            _flatten(argument, kinds, values)
         key = tuple(kinds)
         entry = entries.get(key)
         if entry is None:
             with _LOCK:
-                entry = entries.get(key) or _find_entry(original, arguments, key, len(values))
-                entries[key] = entry
+                entry = entries.get(key)
+                if entry is None:
+                    arguments = *first, *last
+                    entry = _find_entry(_ORIGINALS[function], arguments, key, len(values))
+                    entries[key] = entry
         return entry(*values)
 
-    _ORIGINALS[call] = original
-    return cast(Function, call)
+    return call
 
 
 def _flatten(argument: Any, kinds: list[Any], values: list[int]) -> None:
@@ -83,7 +103,7 @@ def _flatten(argument: Any, kinds: list[Any], values: list[int]) -> None:
 
 def _find_entry(
     function: FunctionType, arguments: tuple[Any, ...], kinds: Kinds, count: int
-) -> Callable[..., int]:
+) -> Callable[..., Any]:
     """Load a function's machine code for some types; compile and keep it if there is none."""
     named = [k.__name__ if isinstance(k, type) else k for k in kinds]
     target = _hash(named, *_processor())
