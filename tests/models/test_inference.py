@@ -143,6 +143,26 @@ def test_an_average_over_rotations_turns_with_its_input(dimensions, rng):
     assert abs(flips(turned) - np.rot90(flips(raw), axes=(1, 2))).max() > 0.01
 
 
+@pytest.mark.parametrize("views", ["xy", "ortho"])
+@pytest.mark.parametrize("margin", [(0, 0, 0), (0, 1, 1)])
+def test_slices_that_are_not_needed_are_left_out_and_change_no_bit(views, margin, rng):
+    raw = rng.standard_normal((40, 44, 26)).astype(np.float32)
+    network = Sum3(2, padding=1 - margin[1], lean=0.7)
+    margin = (margin[1],) * 3 if views == "ortho" else margin
+    found = predictor(network, views=views, tta=True, margin=margin)
+    whole, evaluated = found(raw), len(network.batches)
+    for z, y, x in (
+        ((9, 23), (0, 3), (20, 22)),
+        ((15, 16), (7, 8), (0, 1)),
+        ((0, 3), (30, 40), (2, 9)),
+    ):
+        needed = slice(*z), slice(*y), slice(*x)
+        network.batches.clear()
+        part = found(raw, needed)
+        np.testing.assert_array_equal(part[needed], whole[needed])
+        assert len(network.batches) < evaluated / 2
+
+
 @pytest.mark.parametrize("tta", [False, True])
 def test_orthogonal_views_are_the_mean_of_three_stacks(tta, rng):
     raw = rng.standard_normal((5, 6, 8)).astype(np.float32)

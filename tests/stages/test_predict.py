@@ -125,9 +125,9 @@ def test_each_tile_is_evaluated_exactly_once(raw, model, tmp_path, monkeypatch):
     def counting(*arguments):
         predictor = original(*arguments)
 
-        def call(tile):
+        def call(tile, needed):
             calls.append(hash(tile.tobytes()))
-            return predictor(tile)
+            return predictor(tile, needed)
 
         return call
 
@@ -213,7 +213,7 @@ def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
 
 def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        predict_block, "predictor_for", lambda *_: lambda tile: np.full_like(tile, np.nan)
+        predict_block, "predictor_for", lambda *_: lambda tile, _: np.full_like(tile, np.nan)
     )
     with pytest.raises(BlockError, match="not finite"):
         predict(

@@ -11,7 +11,8 @@ from toy_volumes import write_raw
 from toy_weights import PREPROCESSING, write_weights
 from volseg.engine.progress import NoProgress
 from volseg.errors import ModelError, ParameterError
-from volseg.models.inference import build_predictor
+from volseg.geometry.grid import parse_roi
+from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import find_architecture
 from volseg.stages.predict.lattice import CUBE, build_lattice
 from volseg.stages.predict.plan import plan_prediction
@@ -92,6 +93,29 @@ def test_orthogonal_views_average_slices_along_all_axes(raw, tmp_path):
     assert abs(plain * 255 - read_map(volume)).max() < 0.5 + 8 * 255 / FULL
     only = sliding_window(raw, model, volume, fitted, (16, 16, 16))
     assert abs(only - plain).max() > 0.01
+
+
+@pytest.mark.parametrize("views", ["xy", "ortho"])
+@pytest.mark.parametrize("roi", ["4:5,:,:", "2:9,30:41,1:3", "9:10,69:70,59:60"])
+def test_a_region_is_cut_out_of_the_whole_and_takes_fewer_slices(
+    views, roi, raw, tmp_path, monkeypatch
+):
+    slices, evaluate = [], Predictor._evaluate
+    monkeypatch.setattr(
+        Predictor,
+        "_evaluate",
+        lambda self, batch: slices.append(len(batch)) or evaluate(self, batch),
+    )
+    model = write_network(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16))
+    volume = write_raw(tmp_path / "vol.zarr", raw)
+    predict(plan_prediction(volume, exact_options(model, views=views)), NoProgress())
+    whole, evaluated = read_map(volume), sum(slices)
+    slices.clear()
+    part = exact_options(model, views=views, roi=roi, overwrite=True)
+    predict(plan_prediction(volume, part), NoProgress())
+    box = parse_roi(roi, SHAPE)
+    np.testing.assert_array_equal(read_map(volume)[box], whole[box])
+    assert 0 < sum(slices) < evaluated
 
 
 @pytest.mark.parametrize("name", ["unet2d", "unet2d-valid"])

@@ -23,9 +23,9 @@ def slow_down() -> None:
     """Let each tile take longer."""
     evaluate = Predictor.__call__
 
-    def slow(self: Predictor, tile: Any) -> Any:
+    def slow(self: Predictor, *tile: Any) -> Any:
         time.sleep(0.03)
-        return evaluate(self, tile)
+        return evaluate(self, *tile)
 
     Predictor.__call__ = slow
 

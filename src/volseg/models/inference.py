@@ -17,7 +17,7 @@ from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.parts import Dimensions
 from volseg.models.registry import Architecture, Views, find_architecture
-from volseg.types import Floats, Zyx
+from volseg.types import Floats, Roi, Zyx
 
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels last is what convolutions of few channels are fast in."""
@@ -97,13 +97,17 @@ class Predictor:
             raise ModelError(f"{type(self.network).__name__} here gives a mask, and no centerlines")
 
     @torch.inference_mode()
-    def __call__(self, tile: Floats) -> Floats:
+    def __call__(self, tile: Floats, needed: Roi | None = None) -> Floats:
         """Map normalised raw to probabilities.
 
         Parameters
         ----------
         tile : float32, shape (z + 2 * mz, y + 2 * my, x + 2 * mx)
             With the margin (mz, my, mx).
+        needed : region of the tile whose probabilities are used, all of it by default
+            Networks of slices leave out batches of slices that do not reach into it, so the rest
+            of what is returned means nothing. The batches that are evaluated are those of the
+            whole tile, so not a bit in the region depends on this.
 
         Returns
         -------
@@ -126,7 +130,9 @@ class Predictor:
         maps = 2 if self.centerline else 1
         total, looks = np.zeros((maps, *sizes), np.float32), self.looks()
         for look in looks:
-            self._add(look(tile), [look(m) for m in total], self.margin[look.axes[0]])
+            axis = look.axes[0]
+            used = slice(0, sizes[axis]) if needed is None else needed[axis]
+            self._add(look(tile), [look(m) for m in total], self.margin[axis], used)
         total /= len(looks)
         return total if self.centerline else total[0]
 
@@ -144,7 +150,7 @@ class Predictor:
         flips = [f for n in range(self.dimensions + 1) for f in combinations(flipped, n)]
         return [Look(axes, f) for axes in turned for f in flips]
 
-    def _add(self, tile: Floats, totals: list[Floats], margin: int) -> None:
+    def _add(self, tile: Floats, totals: list[Floats], margin: int, used: slice) -> None:
         """Evaluate a tile as it is seen, and add what comes out to one total for each map."""
         if self.dimensions == 3:
             maps = self._fitting(tile[None, None])
@@ -153,9 +159,9 @@ class Predictor:
             for total, found in zip(totals, maps, strict=True):
                 total[...] += found[0, 0]
             return
-        start, depth = 0, len(totals[0])
+        depth, start = len(totals[0]), used.start // self.batch.slices * self.batch.slices
         slices = tile[margin : margin + depth]
-        while start < depth:
+        while start < used.stop:
             batch = slice(start, min(start + self.batch.slices, depth))
             maps = self._fitting(slices[batch, None])
             if maps is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -147,7 +147,7 @@ class PredictTask:
         for tile in tiles:
             inputs = self._tile_input(tile, context, origin)
             with _NETWORK:
-                probabilities = predictor(inputs)
+                probabilities = predictor(inputs, self._needed_of(tile, regions.values()))
             if not np.isfinite(probabilities).all():
                 raise BlockError(f"the network returned values that are not finite in tile {tile}")
             maps = probabilities.reshape(-1, *probabilities.shape[-3:])
@@ -163,6 +163,19 @@ class PredictTask:
         for target in item.targets:
             self.store.save(item.index, target, shares[target])
         return len(tiles)
+
+    def _needed_of(self, tile: Zyx, regions: Iterable[Roi]) -> Roi:
+        """Find the network voxels of a tile that have a share in what is handed over."""
+        support, lattice = self.handover.lattice.support(tile), self.handover.lattice.axes
+        shared = [s for box in regions if (s := intersect(support, box)) is not None]
+        spans = []
+        for axis, k in enumerate(tile):
+            start, stop = min(s[axis].start for s in shared), max(s[axis].stop for s in shared)
+            weights = _blending(lattice[axis], k)[start - support[axis].start :]
+            used = np.flatnonzero(weights[: stop - start].any(axis=0))
+            # at the very end of a tile its weight may round to 0
+            spans.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1))
+        return spans[0], spans[1], spans[2]
 
     def _stacked(self, box: Roi) -> Zyx:
         """Size a hand-over: one map below the other, so that one file is there for all or none."""
