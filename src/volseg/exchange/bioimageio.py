@@ -33,7 +33,7 @@ README, COVER = "README.md", "cover.png"
 
 @dataclass(frozen=True)
 class Interface:
-    """Which sizes go into a network, and what of its output is to be trusted.
+    """Input sizes that a network takes, and the part of its output that is valid.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ SUFFIXES: dict[str, str] = {"torchscript": ".pt", "onnx": ".onnx", "bioimageio":
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written.
+    """Result of an export.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was written.
+    """Result of an import.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a BioImage.IO package shows people: a page of documentation, and a picture."""
+"""Documentation page and cover image of a BioImage.IO package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which block evaluates which tiles, and what it hands over to which block. Pure arithmetic.
+"""Assignment of tiles to blocks, and hand-overs between neighbouring blocks. Pure arithmetic.
 
 A block evaluates the tiles whose home lies in its core. Their shares reach into neighbours; the
 part that falls into one block's core is a *hand-over*. A block is complete when all of those for it

@@ -1,1 +1,1 @@
-"""What an object measures: size, surface, shape, tables. Pure functions over arrays."""
+"""Measurements of objects: size, surface, shape, tables. Pure functions over arrays."""

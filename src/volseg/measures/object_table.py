@@ -56,7 +56,7 @@ class ObjectSums:
 
 @dataclass(frozen=True)
 class Scale:
-    """How intensities that are fractions are counted in whole steps, so that their sums are exact.
+    """Scale that turns fractional intensities into whole steps, so that their sums are exact.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class SingleObjects:
-    """What was measured one object at a time; None where it was not asked for.
+    """Measurements of single objects; None where they were not requested.
 
     Attributes
     ----------

@@ -76,7 +76,7 @@ class Drawing(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a piece is.
+    """Position of a piece.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ LARGEST = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Readers:
-    """What is read of each piece.
+    """Readers of a block's arrays, piece by piece.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class _Found:
 
     @property
     def room(self) -> int:
-        """How many slots the table may give; with half of its places free it stays fast."""
+        """Return the number of slots that the table may hold: half of its places stay free."""
         return len(self.keys) // 2
 
     def _bind(self) -> None:

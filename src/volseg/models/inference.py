@@ -52,7 +52,7 @@ class Look:
 
 @dataclass
 class SliceBatch:
-    """How many slices a device has been found to have memory for."""
+    """Number of slices that fit into a device's memory."""
 
     slices: int = SLICES
 
@@ -209,7 +209,7 @@ class Predictor:
 
 
 class Asked(TypedDict, total=False):
-    """What may be asked of a `Predictor`: to average, and to return centerlines; see there."""
+    """Options of a `Predictor`: averaging and centerlines."""
 
     tta: bool
     rotations: bool

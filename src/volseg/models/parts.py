@@ -1,4 +1,4 @@
-"""What the U-Nets share: double convolutions, skips, the U itself, and checks of sizes."""
+"""Parts of the U-Nets: double convolutions, skips, the U itself, and checks of sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RAISE: dict[int, type[nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """What the convolutions of a U-Net are like.
+    """Variant of the convolutions of a U-Net.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ Views = Literal["xy", "ortho"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build a network and how it may be tiled.
+    """Constructor of a network, and the tiles that it takes.
 
     A tile is what comes out. Its sizes leave ``offset`` when divided by ``multiple``; what goes in
     is larger by ``margin`` on each side.

@@ -1,1 +1,1 @@
-"""What an object is: runs, components, joining, holes, splitting. Pure functions over arrays."""
+"""Objects: runs, components, joining, holes, splitting. Pure functions over arrays."""

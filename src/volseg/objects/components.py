@@ -35,7 +35,7 @@ EARLIER: tuple[Zyx, ...] = tuple(
 
 @dataclass(frozen=True)
 class Components:
-    """What pass 1 keeps of one block.
+    """Components of one block, as pass 1 keeps them.
 
     Attributes
     ----------

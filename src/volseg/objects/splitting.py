@@ -32,7 +32,7 @@ Pieces = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Splitter:
-    """How an object is split.
+    """Method and parameters by which objects are split.
 
     Attributes
     ----------

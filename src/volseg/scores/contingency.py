@@ -47,7 +47,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Contingency:
-    """How often each label of the truth meets each label of the prediction; 0 is background.
+    """Numbers of voxels that pairs of a true and a predicted label share; 0 is background.
 
     Attributes
     ----------

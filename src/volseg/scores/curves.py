@@ -60,7 +60,7 @@ def count_probabilities(
 
 @dataclass(frozen=True)
 class Curves:
-    """What every threshold would do; a voxel is foreground from the threshold on.
+    """Scores at every threshold; a voxel is foreground at or above the threshold.
 
     Attributes
     ----------

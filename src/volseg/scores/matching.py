@@ -141,7 +141,7 @@ def _assign_together(first: Indices, second: Indices, iou: NDArray[np.float64]) 
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """How many objects matched at one IoU threshold.
+    """Numbers of matched objects, and scores, at one IoU threshold.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ class ObjectScores:
 
 @dataclass(frozen=True)
 class Matches:
-    """Who matched and who did not, at one IoU threshold.
+    """Matched pairs and unmatched objects at one IoU threshold.
 
     Attributes
     ----------

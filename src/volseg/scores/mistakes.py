@@ -135,7 +135,7 @@ class Held:
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """How many objects something is wrong with.
+    """Numbers of objects by kind of mistake.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class ErrorCounts:
 
 @dataclass(frozen=True)
 class ObjectErrors:
-    """What went wrong, ascending by label.
+    """Mistakes, ascending by label.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ from volseg.scores.contingency import Contingency
 
 @dataclass(frozen=True)
 class ForegroundScores:
-    """How well foreground and background agree, voxel by voxel; instances play no role.
+    """Agreement of foreground and background, voxel by voxel; instances play no role.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def ratio(part: float, whole: float) -> float:
 
 @dataclass(frozen=True)
 class RandScores:
-    """How far pairs of voxels that belong together in one labelling do so in the other.
+    """Agreement of two labellings on which pairs of voxels belong together.
 
     Attributes
     ----------

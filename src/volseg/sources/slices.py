@@ -29,7 +29,7 @@ PNG_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
 
 @dataclass(frozen=True)
 class Slice:
-    """What one file says about its slice."""
+    """Properties of one slice, read from its file."""
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]

@@ -21,7 +21,7 @@ from volseg.errors import SourceError
 
 @dataclass(frozen=True)
 class Segments:
-    """Where a page's strips or tiles lie in the file."""
+    """Offsets and lengths of a page's strips or tiles in the file."""
 
     offsets: tuple[int, ...]
     lengths: tuple[int, ...]

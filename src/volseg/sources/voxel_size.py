@@ -27,7 +27,7 @@ AxisSizes = tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class StatedSize:
-    """What a source says about its voxels.
+    """Voxel size as a source states it.
 
     Attributes
     ----------

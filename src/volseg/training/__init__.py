@@ -1,1 +1,1 @@
-"""What training is made of, as pure functions: losses, augmentation, sampling, centerlines."""
+"""Building blocks of training: losses, augmentation, sampling, centerlines."""

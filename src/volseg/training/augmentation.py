@@ -19,7 +19,7 @@ from volseg.types import Floats, Zyx
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly patches are varied.
+    """Strengths of the random changes to patches.
 
     Attributes
     ----------

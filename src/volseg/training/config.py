@@ -1,4 +1,4 @@
-"""What decides a training run, in one typed place."""
+"""Settings that determine a training run."""
 
 from __future__ import annotations
 

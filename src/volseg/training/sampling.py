@@ -1,4 +1,4 @@
-"""Where training patches come from: foreground-biased positions, read straight from storage."""
+"""Random positions of training patches, biased to foreground and read straight from storage."""
 
 from __future__ import annotations
 

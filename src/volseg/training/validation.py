@@ -28,7 +28,7 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation found.
+    """Result of a validation.
 
     Attributes
     ----------

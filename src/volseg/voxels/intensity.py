@@ -19,7 +19,7 @@ MOST_KNOTS = 4096
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to intensities before a network sees them; part of a model's card.
+    """Preprocessing of intensities for a network; part of a model's card.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Tone:
 
     @property
     def linear(self) -> bool:
-        """Whether the window is all there is to it."""
+        """Tell whether the mapping is the window alone."""
         return self.gain == 1 and self.gamma == 1 and self.ranks is None
 
     def __call__(self, raw: NDArray[Any]) -> Floats:

@@ -23,7 +23,7 @@ BLOCK_VOXELS = 1 << 23
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What is compared with what.
+    """Prediction and truth to compare, and how.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, opened and checked; only blocks are read from now on.
+    """Plan of an evaluation: both labellings, opened and checked.
 
     Attributes
     ----------

@@ -53,7 +53,7 @@ SPECK = 2
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a prediction agrees with the truth.
+    """Scores of a prediction against the truth.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a worker does to evaluate one block: read both labellings, and count how they meet."""
+"""Task of evaluating one block: read both labellings and count the pairs of labels."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ SURFACES = ("crofton", "marching-cubes")
 
 @dataclass(frozen=True)
 class StatsOptions:
-    """What to measure.
+    """Options of `stats`.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class StatsOptions:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether objects are to be read one at a time too."""
+        """Tell whether objects are also measured one at a time."""
         return self.centerline or self.surface == "marching-cubes"
 
 

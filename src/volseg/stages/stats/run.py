@@ -34,7 +34,7 @@ MERGE_EVERY = 64
 
 @dataclass(frozen=True)
 class VolumeStats:
-    """What was measured in one volume.
+    """Measurements of one volume.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What no sum over blocks gives: marching cubes and centerlines, one object at a time."""
+"""Marching cubes and centerlines, measured one object at a time."""
 
 from __future__ import annotations
 

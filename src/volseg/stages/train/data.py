@@ -27,7 +27,7 @@ NO_SIZE: VoxelSize = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How data are looked at.
+    """Options of reading training data.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from.
+    """Training and validation data of a run.
 
     Attributes
     ----------

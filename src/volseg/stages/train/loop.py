@@ -128,7 +128,7 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Events:
-    """What the loop tells: every step, every row of the log, and rows that are the best so far.
+    """Callbacks of the loop: for each step, each row of the log, and each best row so far.
 
     Attributes
     ----------

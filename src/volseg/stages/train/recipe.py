@@ -35,7 +35,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a recipe says beside the training itself; see `volseg.stages.train.run.TrainOptions`."""
+    """Settings of a run in a recipe; see `volseg.stages.train.run.TrainOptions`."""
 
     start: str | None = None
     voxel_size: VoxelSize | None = None

@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Regions:
-    """What is trained on, and what is held out."""
+    """Regions for training and for validation."""
 
     training: tuple[Part, ...]
     validation: tuple[Part, ...]

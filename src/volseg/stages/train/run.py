@@ -41,7 +41,7 @@ LOADERS = 4
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train, and where to put it.
+    """Options of `train`.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run came to.
+    """Result of a training run.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where a network's weights start: from chance, or from weights that somebody trained."""
+"""Initial weights of a network: random, or trained before."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """Initial weights of a run, and their origin.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Start:
 
     @property
     def origin(self) -> dict[str, Any] | None:
-        """What is noted of the weights."""
+        """Return the record of the weights' origin."""
         if self.card is None:
             return None
         return {

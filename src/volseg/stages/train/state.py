@@ -79,12 +79,12 @@ class Run:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether validation has not improved for as long as the recipe waits."""
+        """Tell whether validation has stopped improving for the recipe's patience."""
         return 0 < self.config.patience <= self.stale
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Tell whether the run is complete."""
         return self.progress >= 1 or self.stopped_early
 
     @property
