@@ -13,6 +13,7 @@ from distributed.protocol.pickle import dumps, loads
 from hypothesis import settings
 
 from volseg.cli import main
+from volseg.engine.steps import Failure
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,25 +62,24 @@ def lines_model(toy_model, tmp_path_factory) -> Path:
     return write_lines(tmp_path_factory.mktemp("model") / "lines.safetensors", toy_model)
 
 
-def _do_far_away(task, packed, _):
-    return loads(dumps(task(loads(packed))))
+def _do_far_away(packed, *sources):
+    outcome = loads(packed)(*sources)
+    # errors are made fit for it where they are sent
+    return outcome and [o if isinstance(o, Failure) else loads(dumps(o)) for o in outcome]
 
 
 @pytest.fixture(autouse=True)
 def _all_could_run_elsewhere(monkeypatch):
     """Check that what threads are given and give back could be sent to and fro, too."""
-    from volseg.engine.threads import Threads
+    from volseg.engine.local import LocalScheduler
 
-    send = Threads.send
+    start = LocalScheduler.start
 
-    def checked(self, task, trials, arrived, *, on_gpu):
-        sent = loads(dumps(task))
-        for trial in trials:
-            item = dumps(trial.item)
-            received = partial(_do_far_away, sent, item)
-            send(self, received, [trial], arrived, on_gpu=on_gpu)
+    def checked(self, graph, window, arrived):
+        far = {k: (partial(_do_far_away, dumps(node[0])), *node[1:]) for k, node in graph.items()}
+        start(self, far, window, arrived)
 
-    monkeypatch.setattr(Threads, "send", checked)
+    monkeypatch.setattr(LocalScheduler, "start", checked)
 
 
 @pytest.fixture

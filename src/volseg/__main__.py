@@ -11,7 +11,7 @@ def run() -> None:
     try:
         main()
     except SystemExit as ended:
-        from volseg.engine.threads import running
+        from volseg.engine.pool import running
 
         if not running():
             raise

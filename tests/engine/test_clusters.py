@@ -10,11 +10,9 @@ from dataclasses import replace
 import pytest
 import torch
 from distributed import Client, LocalCluster
-from distributed.batched import BatchedSend
 
 from volseg.engine.clusters import ClusterOptions, read_cluster
 from volseg.engine.dask_clusters import queue_cluster, start_cluster
-from volseg.engine.dask_workers import SEND_SECONDS, connect
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, WorkError
@@ -81,11 +79,9 @@ def test_what_contradicts_itself_is_refused():
 
 
 def test_no_scheduler_is_a_clear_error(monkeypatch):
-    monkeypatch.setattr("volseg.engine.dask_workers.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("volseg.engine.remote.CONNECT_SECONDS", 1)
     with pytest.raises(WorkError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        run_blocks(
-            abs, [1], EngineOptions(scheduler="tcp://127.0.0.1:9"), on_result=lambda *_: None
-        )
+        run_blocks(abs, [1], EngineOptions(scheduler="tcp://127.0.0.1:9"))
 
 
 WHERE = "(__import__('os').getpid(), __import__('os').environ.get('CUDA_VISIBLE_DEVICES'))"
@@ -172,7 +168,7 @@ def test_a_queue_that_keeps_no_worker_starts_one(monkeypatch):
         cluster.adapt(minimum=0, maximum=1, interval="50ms")
         return cluster
 
-    monkeypatch.setattr("volseg.engine.dask_workers.start_cluster", start)
+    monkeypatch.setattr("volseg.engine.remote.start_cluster", start)
     # where it waits for a worker, that is for nothing
     monkeypatch.setattr(Client, "wait_for_workers", lambda *_: pytest.fail("waits for a worker"))
     results = {}
@@ -197,14 +193,3 @@ def test_workers_of_this_machine_do_not_look_at_the_frames_of_their_threads():
     engine = EngineOptions(cluster=ClusterOptions(cores=1))
     run_blocks(frames_looked_at, range(4), engine, on_result=lambda _, n: found.add(n))
     assert found == {0}
-
-
-def test_a_client_of_an_own_cluster_does_not_wait_before_it_sends():
-    with connect(None, ClusterOptions(cores=1)) as workers:
-        client = workers.client
-        assert client.submit(abs, -1).result() == 1
-        assert isinstance(client.scheduler_comm, BatchedSend)
-        assert client.scheduler_comm.interval == SEND_SECONDS
-        # Dask's own names and unit: were they others, blocks would wait for 10 ms again
-        sender = BatchedSend("10 ms", loop=client.loop)
-        assert (sender.interval, sender.next_deadline) == (0.01, None)

@@ -1,10 +1,11 @@
-"""The engine: everything runs, failures are counted and named, follow-ups come next."""
+"""The engine: everything runs, in its order; failures are counted and named."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+import traceback
 from uuid import uuid4
 
 import psutil
@@ -13,7 +14,9 @@ from distributed import LocalCluster, Scheduler, SpecCluster, Worker, get_worker
 
 from volseg.engine.clusters import ClusterOptions
 from volseg.engine.options import EngineOptions
+from volseg.engine.progress import Job
 from volseg.engine.run import run_blocks, same_workers
+from volseg.engine.steps import Step
 from volseg.errors import BlockError, InputError, ParameterError
 
 
@@ -53,15 +56,116 @@ def test_every_item_runs_once(options):
     assert results == {n: n * n for n in range(50) if n != 13}
 
 
-def test_follow_ups_run_too(options):
+def work_in_order(steps, options):
+    """Run steps of named items; return the names in the order in which they came back."""
     seen = []
+    run_blocks(square, steps, options, on_result=lambda item, _: seen.append(item))
+    return seen
 
-    def on_result(item, result):
-        seen.append(item)
-        return [item + 100] if item < 100 else None
 
-    run_blocks(square, range(5), options, on_result=on_result)
-    assert sorted(seen) == [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
+def hand_overs(count, reach):
+    """Let every item hand something over to those up to so far away, as tiles of blocks do."""
+    for k in range(count):
+        yield Step(-k, name=k)
+        if k >= reach:
+            yield Step(100 + k, after=tuple(range(k - reach, k + 1)))
+
+
+@pytest.mark.parametrize("reach", [0, 1, 40])
+def test_a_step_comes_after_those_that_it_waits_for(options, reach):
+    # one that reaches far waits for others of earlier windows
+    seen = work_in_order(hand_overs(80, reach), options)
+    assert len(seen) == len(set(seen)) == 160 - reach
+    place = {item: number for number, item in enumerate(seen)}
+    for k in range(reach, 80):
+        assert all(place[100 + k] > place[-source] for source in range(k - reach, k + 1))
+
+
+def test_what_waits_for_a_failed_block_is_not_tried_and_not_blamed(options):
+    steps = [
+        Step(13, name="a"),
+        Step(1, name="b"),
+        Step(2, after=("a", "b")),
+        Step(3, after=("b",)),
+    ]
+    seen = []
+    with pytest.raises(BlockError, match=r"1 block.*\n  13: ValueError: unlucky"):
+        run_blocks(square, steps, options, on_result=lambda item, _: seen.append(item))
+    assert sorted(seen) == [1, 3]
+
+
+FAILED = []
+
+
+def fail_first(item):
+    if item == 5 and len(FAILED) < 2:
+        FAILED.append(item)
+        raise OSError("the disk is away")
+    return item
+
+
+def test_what_waits_for_a_block_that_fails_at_first_comes_in_the_end():
+    FAILED.clear()
+    seen = []
+    steps = [
+        *(Step(n, name=n) for n in range(9)),
+        Step(20, name=20, after=(5, 6)),
+        Step(21, after=(20,)),
+    ]
+    run_blocks(
+        fail_first, steps, EngineOptions(workers=2), on_result=lambda item, _: seen.append(item)
+    )
+    assert sorted(seen) == [*range(9), 20, 21]
+    assert seen[-2:] == [20, 21]
+    assert 5 in seen[:-2]
+
+
+@pytest.mark.parametrize("batch", [3, 1000])
+def test_batches_fail_item_by_item(options, batch):
+    results = {}
+    with pytest.raises(BlockError, match=r"1 block.*\n  13: ValueError: unlucky"):
+        run_blocks(square, range(50), options, on_result=results.__setitem__, batch=batch)
+    assert results == {n: n * n for n in range(50) if n != 13}
+
+
+def unsendable(item):
+    class OwnError(Exception):
+        def __reduce__(self):
+            raise TypeError("not to be sent")
+
+    raise OwnError(f"trouble with {item}")
+
+
+def test_errors_that_cannot_travel_are_told_nevertheless(scheduler):
+    with pytest.raises(BlockError, match=r"OwnError: trouble with 7") as raised:
+        run_blocks(unsendable, [7], EngineOptions(scheduler=scheduler))
+    assert "in unsendable" in "".join(traceback.format_exception(raised.value))
+
+
+class Shown:
+    """Keeps what is shown."""
+
+    def __init__(self):
+        self.calls = []
+
+    def start(self, total, unit, title):
+        self.calls.append((total, unit, title))
+
+    def advance(self, n):
+        self.calls.append(n)
+
+    def finish(self):
+        self.calls.append("finish")
+
+
+def test_progress_is_counted_and_ends_whatever_happens(options):
+    shown = Shown()
+    job = Job(shown, 20, "numbers", "squaring", done=4, size=lambda item, _: item // 10)
+    with pytest.raises(BlockError):
+        run_blocks(square, [10, 13, 20, 30, 5], options, progress=job)
+    assert shown.calls[:2] == [(20, "numbers", "squaring"), 4]
+    assert sorted(shown.calls[2:-1]) == [1, 2, 3]
+    assert shown.calls[-1] == "finish"
 
 
 def test_a_failed_block_stops_no_other_and_is_named(options):
@@ -73,7 +177,7 @@ def test_a_failed_block_stops_no_other_and_is_named(options):
 
 def test_unusable_input_is_reported_as_such(options):
     with pytest.raises(InputError, match="not usable"):
-        run_blocks(unusable, range(30), options, on_result=lambda *_: None)
+        run_blocks(unusable, range(30), options)
 
 
 def test_a_running_scheduler_gives_the_same():
@@ -115,9 +219,9 @@ def place(item):
 
 def places(cluster):
     found = {int: set(), str: set()}
-    items = [n if n < 8 else str(n) for n in range(40)]
+    items = [Step(n, name=n, on_gpu=True) if n < 8 else str(n) for n in range(40)]
     options = EngineOptions(scheduler=cluster.scheduler_address)
-    run_blocks(place, items, options, on_result=lambda n, w: found[type(n)].add(w), on_gpu=int)
+    run_blocks(place, items, options, on_result=lambda n, w: found[type(n)].add(w))
     return found
 
 

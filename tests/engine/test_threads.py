@@ -1,4 +1,4 @@
-"""Threads of this process: what hangs, what is broken off, what is left behind."""
+"""Dask's local scheduler: what hangs, what is broken off, what is left behind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import weakref
 import numpy as np
 import pytest
 
-from volseg.engine import trials as engine_run
+from volseg.engine import windows
 from volseg.engine.options import EngineOptions
+from volseg.engine.pool import running
 from volseg.engine.run import run_blocks, same_workers
-from volseg.engine.threads import SWITCH_SECONDS, running
 from volseg.errors import BlockError, InputError, WorkError
 
 STUCK = threading.Event()
@@ -33,8 +33,7 @@ def _nothing_seen():
 @pytest.fixture
 def impatient(monkeypatch):
     """Take items to hang that take longer than a moment."""
-    monkeypatch.setattr(engine_run, "AHEAD_SECONDS", 0.05)
-    monkeypatch.setattr(engine_run, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(windows, "WATCH_SECONDS", 0.05)
     return EngineOptions(workers=2, block_seconds=0.05)
 
 
@@ -130,19 +129,14 @@ def test_an_error_may_be_its_own_reason():
         run_blocks(blame_itself, [1], EngineOptions(workers=1), on_result=lambda *_: None)
 
 
-def switch_seconds(_):
-    return sys.getswitchinterval()
+def test_nothing_of_the_process_is_changed():
+    before = sys.getswitchinterval()
+    run_blocks(abs, range(3), EngineOptions(workers=1))
+    assert sys.getswitchinterval() == before
 
 
-def test_python_switches_threads_soon():
-    found = []
-    run_blocks(
-        switch_seconds,
-        range(3),
-        EngineOptions(workers=1),
-        on_result=lambda _, seconds: found.append(seconds),
-    )
-    assert found == pytest.approx([SWITCH_SECONDS] * 3)
+def double(item):
+    return 2 * item
 
 
 def test_threads_are_started_as_they_are_needed(monkeypatch):
@@ -164,7 +158,7 @@ def test_threads_are_started_as_they_are_needed(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", start)
     results = []
     options = EngineOptions(workers=8)
-    run_blocks(switch_seconds, range(30), options, on_result=lambda i, _: results.append(i))
+    run_blocks(double, range(30), options, on_result=lambda i, _: results.append(i))
     assert sorted(results) == list(range(30))
     monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError()))
     with pytest.raises(WorkError, match="no thread can be started"):
@@ -197,11 +191,11 @@ import os, signal, sys, threading, time
 import torch
 from volseg import cli
 from volseg.cli.session import with_session
-from volseg.engine import threads
+from volseg.engine import local
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks, same_workers
 
-threads.SILENT_SECONDS, threads.CLOSE_SECONDS = 0.1, float(sys.argv.pop())
+local.SILENT_SECONDS, local.CLOSE_SECONDS = 0.1, float(sys.argv.pop())
 begun = threading.Event()
 
 def work(_):

@@ -222,12 +222,14 @@ def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeyp
         )
 
 
-@pytest.mark.parametrize(("device", "needed"), [("cuda", predict_block.Evaluate), ("cpu", None)])
+@pytest.mark.parametrize(("device", "needed"), [("cuda", {"Evaluate"}), ("cpu", set())])
 def test_evaluating_tiles_is_all_that_needs_a_gpu(
     raw, model, tmp_path, monkeypatch, device, needed
 ):
-    def stop(*_, on_gpu, **more):
-        raise WorkError(f"needed is {on_gpu}")
+    def stop(_, steps, *__, **more):
+        found = {(type(s.item).__name__, s.on_gpu) for s in steps}
+        assert {name for name, _ in found} == {"Evaluate", "Assemble"}
+        raise WorkError(f"needed is { ({name for name, on_gpu in found if on_gpu}) }")
 
     monkeypatch.setattr("volseg.stages.predict.run.run_blocks", stop)
     volume = write_raw(tmp_path / "vol.zarr", raw)

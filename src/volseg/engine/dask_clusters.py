@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     # it calls sys._current_frames, in which Python 3.11 can lock up for good: there a garbage
     # collection may let other threads run while the list of all threads is locked
     "distributed.worker.profile.enabled": False,
-    # what to try again, and how often, is decided in `volseg.engine.trials`
+    # what to try again, and how often, is decided in `volseg.engine.windows`
     "distributed.scheduler.allowed-failures": 0,
 }
 """Dask's, for workers that hold few blocks, and no results."""

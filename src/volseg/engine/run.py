@@ -1,25 +1,30 @@
-"""Run one function over many blocks, here or on Dask's workers: windowed, honest about failures."""
+"""Run one function over many blocks, by Dask, here or on a cluster: honest about failures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from volseg.engine.local import local_scheduler
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.options import EngineOptions
-from volseg.engine.threads import threads
-from volseg.engine.trials import Run, Workers
-from volseg.errors import BlockError, InputError, WorkError
+from volseg.engine.progress import Job
+from volseg.engine.steps import Step
+from volseg.engine.windows import Run
+from volseg.errors import BlockError, WorkError
 from volseg.geometry.grid import Block
+
+if TYPE_CHECKING:
+    from volseg.engine.windows import Scheduler
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHOWN_FAILURES = 5
 
-_kept: ContextVar[Workers | None] = ContextVar("kept", default=None)
+_kept: ContextVar[Scheduler | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
@@ -28,8 +33,8 @@ def same_workers(options: EngineOptions) -> Iterator[None]:
     if _kept.get() is not None:
         yield
         return
-    with _workers(options) as workers:
-        token = _kept.set(workers)
+    with _scheduler(options) as scheduler:
+        token = _kept.set(scheduler)
         try:
             yield
         finally:
@@ -37,46 +42,50 @@ def same_workers(options: EngineOptions) -> Iterator[None]:
 
 
 @contextmanager
-def _workers(options: EngineOptions) -> Iterator[Workers]:
+def _scheduler(options: EngineOptions) -> Iterator[Scheduler]:
     kept = _kept.get()
     if kept is not None:
         yield kept
         return
     keep_freed_memory()
     if options.scheduler is None and options.cluster is None:
-        with threads(options.threads) as here:
+        with local_scheduler(options.threads) as here:
             yield here
         return
     # imported only here: it takes as long as measuring half a gigavoxel
-    from volseg.engine.dask_workers import connect
+    from volseg.engine.remote import remote_scheduler
 
-    with connect(options.scheduler, options.cluster) as elsewhere:
+    with remote_scheduler(options.scheduler, options.cluster) as elsewhere:
         yield elsewhere
 
 
 def run_blocks(
     task: Callable[[Item], Result],
-    items: Iterable[Item],
+    items: Iterable[Item | Step[Item]],
     options: EngineOptions,
     *,
-    on_result: Callable[[Item, Result], Iterable[Item] | None],
-    on_gpu: type | None = None,
+    on_result: Callable[[Item, Result], object] | None = None,
+    progress: Job | None = None,
+    batch: int = 1,
 ) -> None:
-    """Run ``task`` on every item, never handing out more of them than the workers can use.
+    """Run a task on every item: windows of them are Dask graphs, so no more are held than of use.
 
-    What fails is tried again after all others, up to `ATTEMPTS` times.
+    What fails is tried again after all others, up to `volseg.engine.windows.ATTEMPTS` times.
 
     Parameters
     ----------
     task : picklable callable
         Reads, computes and writes by itself, the same if it runs twice; returns a few numbers.
     items : iterable of picklable items
-        Consumed as the work proceeds; its text names an item in messages.
+        Consumed as the work proceeds; its text names an item in messages. A `Step` in place of an
+        item says what comes after what: steps that are waited for come first.
     options : EngineOptions
     on_result : callable
-        Called here, in order of completion. The items that it returns, if any, run next.
-    on_gpu : kind of items
-        Which need a GPU; they go to workers that announce one, if there are any.
+        Called here, in order of completion.
+    progress : Job
+        What is shown of it.
+    batch : int
+        How many items make one node of a graph; more than 1 for those that take less than 1 ms.
 
     Raises
     ------
@@ -87,16 +96,15 @@ def run_blocks(
     InputError
         If a task found the input unusable: the same for every block, so the run stops at once.
     """
-    with _workers(options) as workers:
-        run = Run(workers, options.block_seconds, task, iter(items), on_gpu)
+    steps = (item if isinstance(item, Step) else Step(item) for item in items)
+    with _scheduler(options) as scheduler, progress.shown() if progress else nullcontext():
+        run = Run(scheduler, task, steps, batch=batch, block_seconds=options.block_seconds)
         try:
-            while (trial := run.wait()) is not None:
-                if trial.error is None:
-                    run.urgent.extend(on_result(trial.item, trial.result) or ())
-                elif isinstance(trial.error, InputError):
-                    raise trial.error
-                else:
-                    run.fail(trial)
+            for item, result in run.results():
+                if on_result is not None:
+                    on_result(item, result)
+                if progress is not None:
+                    progress.count(item, result)
         finally:
             run.leave()
     if run.failures:

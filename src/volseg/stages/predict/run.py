@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from volseg import __version__
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.engine.run import naming, run_blocks
+from volseg.engine.steps import Step
 from volseg.geometry.grid import roi_size
 from volseg.stages.levels import build_pyramid
 from volseg.stages.predict.outputs import (
@@ -150,45 +150,45 @@ class Prediction:
     def run(self, engine: EngineOptions) -> int:
         """Do what is missing; return the number of tiles evaluated."""
         handover, done = self.task.handover, self.ledger.done()
-        block = handover.grid.block
-        missing = [t for t in handover.targets() if record_key(t) not in done]
-        self.progress.start(roi_size(handover.roi), "voxels", "segmenting")
-        finished = roi_size(handover.roi) - sum(roi_size(handover.core(t)) for t in missing)
-        self.progress.advance(finished)
-        waiting = {t: self._lacking(t) for t in missing}
-        ready = [Assemble(block(t)) for t, sources in waiting.items() if not sources]
+        missing = {t for t in handover.targets() if record_key(t) not in done}
+        lacking = sum(roi_size(handover.core(t)) for t in missing)
+        wanted = roi_size(handover.roi)
         tiles = 0
 
-        def on_result(item: Evaluate | Assemble, count: int) -> Iterable[Evaluate | Assemble]:
+        def on_result(item: Evaluate | Assemble, count: int) -> None:
             nonlocal tiles
-            if isinstance(item, Assemble):
-                self.ledger.record(record_key(item.index))
-                self.task.store.discard(handover.sources(item.index), item.index)
-                waiting.pop(item.index)
-                self.progress.advance(count)
-                return []
-            tiles += count
-            for target in item.targets:
-                waiting[target].discard(item.index)
-            return [Assemble(block(t)) for t in item.targets if not waiting[t]]
+            if isinstance(item, Evaluate):
+                tiles += count
+                return
+            self.ledger.record(record_key(item.index))
+            self.task.store.discard(handover.sources(item.index), item.index)
+            missing.discard(item.index)
 
-        try:
-            work: Iterable[Evaluate | Assemble] = itertools.chain(ready, self._evaluations(waiting))
-            with naming(lambda: map(block, waiting)):
-                run_blocks(self.task, work, engine, on_result=on_result, on_gpu=self.task.on_gpu)
-        finally:
-            self.progress.finish()
+        job = Job(self.progress, wanted, "voxels", "segmenting", wanted - lacking, _written)
+        with naming(lambda: map(handover.grid.block, sorted(missing))):
+            run_blocks(
+                self.task,
+                self._steps(frozenset(missing)),
+                engine,
+                on_result=on_result,
+                progress=job,
+            )
         return tiles
 
-    def _lacking(self, target: Zyx) -> set[Zyx]:
-        """List the blocks that still have to evaluate tiles for a block."""
-        sources = self.task.handover.sources(target)
-        return {s for s in sources if not self.task.store.exists(s, target)}
-
-    def _evaluations(self, waiting: dict[Zyx, set[Zyx]]) -> Iterator[Evaluate]:
-        """Yield what is to be evaluated, in raster order, only for targets that lack it."""
-        for source in self.task.handover.evaluators():
-            needed = self.task.handover.targets_of(source)
-            targets = tuple(t for t in needed if source in waiting.get(t, ()))
+    def _steps(self, missing: frozenset[Zyx]) -> Iterator[Step[Evaluate | Assemble]]:
+        """Yield what is to be evaluated, in raster order, and each block after its last source."""
+        handover, store = self.task.handover, self.task.store
+        for source in handover.evaluators():
+            wanted = [t for t in handover.targets_of(source) if t in missing]
+            targets = tuple(t for t in wanted if not store.exists(source, t))
             if targets:
-                yield Evaluate(self.task.handover.grid.block(source), targets)
+                item = Evaluate(handover.grid.block(source), targets)
+                yield Step(item, name=source, on_gpu=self.task.on_gpu)
+            for target in wanted:
+                sources = handover.sources(target)
+                if sources[-1] == source:
+                    yield Step(Assemble(handover.grid.block(target)), after=tuple(sources))
+
+
+def _written(item: Evaluate | Assemble, count: int) -> int:
+    return count if isinstance(item, Assemble) else 0

@@ -126,9 +126,9 @@ class PredictTask:
         return [(k, array) for k, array in arrays if array is not None]
 
     @property
-    def on_gpu(self) -> type | None:
-        """Say which items need a GPU, if any do."""
-        return Evaluate if self.choice.device == "cuda" else None
+    def on_gpu(self) -> bool:
+        """Whether tiles are evaluated on a GPU."""
+        return self.choice.device == "cuda"
 
     def __call__(self, item: Evaluate | Assemble) -> int:
         """Do one item; return the number of tiles evaluated, or of voxels written."""
