@@ -1,7 +1,7 @@
 """Measure `volseg convert` against copying the file, and against writers of the same shards.
 
-Contestants, in turn: cp of the source; TensorStore and zarr-python writing level 0 with the same
-shards, chunks and codecs from a memory map; volseg convert with everything (decoding, pyramid,
+Contestants, in turn: cp of the source; volseg's arrays and zarr-python writing level 0 with the
+same shards, chunks and codecs from a memory map; volseg convert with everything (decoding, pyramid,
 histogram, fingerprint). The source is the bundled crop, mirrored and repeated: real EM compresses
 as real EM does.
 
@@ -46,7 +46,7 @@ def make_source(path: Path, tiles: tuple[int, int, int]) -> tuple[int, int, int]
     return tiles[0] * raw.shape[0], layer.shape[1], layer.shape[2]
 
 
-def write_tensorstore(source: Path, target: Path, spec: ArraySpec) -> None:
+def write_shards(source: Path, target: Path, spec: ArraySpec) -> None:
     """Write level 0, a row of shards at a time."""
     raw, array = tifffile.memmap(source, mode="r"), create_array(target, spec)
     for z in range(0, spec.shape[0], spec.shard[0]):
@@ -100,7 +100,7 @@ def main() -> None:
         spec = fit_spec(make_source(source, (z, y, x)), "uint8")
         contestants: dict[str, Callable[[], object]] = {
             "cp": lambda: shutil.copyfile(source, target),
-            "tensorstore": lambda: write_tensorstore(source, target, spec),
+            "shards": lambda: write_shards(source, target, spec),
             "zarr-python": lambda: write_zarr(source, target, spec),
             "volseg": lambda: write_volseg(source, target),
         }

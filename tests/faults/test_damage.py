@@ -22,7 +22,7 @@ def test_flipped_bits_in_the_input_are_found_and_the_block_is_named(faults, chec
     assert status == 1
     assert "tiles of block 2,2,1 (16:20,64:70,32:60): StorageError" in errors
     assert str(shard) in errors
-    assert "Digest mismatch" in errors
+    assert "a checksum is wrong" in errors
     assert {"index": [2, 2, 1], "roi": [[16, 20], [64, 70], [32, 60]]} in report["missing"]
     assert 0 < len(report["missing"]) < 18, "the others are done"
     shard.write_bytes(intact)

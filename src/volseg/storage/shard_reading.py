@@ -163,21 +163,17 @@ def read_box(array: StoredArray, box: Roi) -> NDArray[Any]:
 
     Raises
     ------
-    OSError, ValueError, StorageError, VolumeError
+    StorageError, VolumeError
         If a chunk is damaged or cannot be read.
     """
     out = np.zeros(roi_shape(box), array.dtype)
     reader = _BoxReader(array, box, out)
     for block in Grid(array.shape, array.shard).blocks(box):
-        region = intersect(block.core, box)
-        shard = None if region is None else open_shard(array, block.index)
-        if shard is None or region is None:
-            continue
-        chunks = list(Grid(array.shape, array.chunk).blocks(region))
-        places = [_place(chunk.index, chunks_per_shard(array)) for chunk in chunks]
-        size = math.prod(roi_shape(region)) * array.dtype.itemsize
-        for _ in spread(reader.fill, chunks, shard.fetch(places), size=size):
-            pass
+        try:
+            reader.read(block)
+        except (OSError, ValueError) as error:
+            path = shard_path(array, block.index)
+            raise StorageError(f"{path}: {error}") from error
     return out
 
 
@@ -190,7 +186,19 @@ class _BoxReader:
         size = math.prod(array.chunk) * array.dtype.itemsize
         self._unpack = unpacker(array.compression, size)
 
-    def fill(self, chunk: Block, fetched: Fetched) -> None:
+    def read(self, shard: Block) -> None:
+        """Read what lies in a shard."""
+        region = intersect(shard.core, self.box)
+        opened = open_shard(self.array, shard.index)
+        if opened is None or region is None:
+            return
+        chunks = list(Grid(self.array.shape, self.array.chunk).blocks(region))
+        places = [_place(chunk.index, chunks_per_shard(self.array)) for chunk in chunks]
+        size = math.prod(roi_shape(region)) * self.array.dtype.itemsize
+        for _ in spread(self._fill, chunks, opened.fetch(places), size=size):
+            pass
+
+    def _fill(self, chunk: Block, fetched: Fetched) -> None:
         """Decode one chunk."""
         packed, wanted = fetched(), intersect(chunk.core, self.box)
         if packed is None or wanted is None:

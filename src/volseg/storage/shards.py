@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import Grid, shift
-from volseg.storage.chunks import Data, packer, seal
+from volseg.storage.chunks import packer, seal
 from volseg.storage.files import write_file
 from volseg.storage.spread import later, spread
 from volseg.types import Roi, Zyx
@@ -49,20 +49,20 @@ def encode_chunks(
     corner : where in the shard the part begins, whole chunks
     """
     pack = packer(array.compression, array.dtype.itemsize)
-    encoded = {}
+    encoded, dtype = {}, array.dtype.newbyteorder("<")
     for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), array.chunk).blocks():
-        if part[chunk.core].max():
+        voxels = np.ascontiguousarray(part[chunk.core], dtype)
+        if voxels.max():
             z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, array.chunk, strict=True))
-            encoded[z, y, x] = _encode(part[chunk.core], array, pack)
+            encoded[z, y, x] = seal(pack(_whole(voxels, array.chunk).data))
     return encoded
 
 
-def _encode(chunk: NDArray[Any], array: StoredArray, pack: Callable[[Data], bytes]) -> bytes:
-    """Encode a chunk as it is stored."""
-    if chunk.shape != array.chunk:
-        pad = [(0, full - n) for n, full in zip(chunk.shape, array.chunk, strict=True)]
-        chunk = np.pad(chunk, pad)
-    return seal(pack(np.ascontiguousarray(chunk, array.dtype.newbyteorder("<")).data))
+def _whole(voxels: NDArray[Any], shape: Zyx) -> NDArray[Any]:
+    """Fill a chunk with zeros, where it reaches beyond the array."""
+    if voxels.shape == shape:
+        return voxels
+    return np.pad(voxels, [(0, n - m) for m, n in zip(voxels.shape, shape, strict=True)])
 
 
 def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Callable[[], None]:
