@@ -1,4 +1,4 @@
-"""Turn tables into frozen dataclasses, every key known and every value typed; and back."""
+"""Conversion of tables to frozen dataclasses, with checked keys and types, and back."""
 
 from __future__ import annotations
 

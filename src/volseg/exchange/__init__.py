@@ -1,1 +1,1 @@
-"""Models for other programs, and from them."""
+"""Import and export of models."""

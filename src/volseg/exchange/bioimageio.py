@@ -1,4 +1,4 @@
-"""BioImage.IO model descriptions, format 0.5: what a package says about a network.
+"""BioImage.IO model descriptions, format 0.5.
 
 Source: the model resource description of the BioImage.IO specification, version 0.5.
 """
@@ -56,7 +56,7 @@ class Interface:
 
 
 def describe_preprocessing(preprocessing: Preprocessing, axes: str) -> list[dict[str, Any]]:
-    """Say in BioImage.IO's words what is done to intensities.
+    """Describe the preprocessing of intensities in BioImage.IO's terms.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def describe_preprocessing(preprocessing: Preprocessing, axes: str) -> list[dict
 
 
 def preprocess(raw: Floats, preprocessing: Preprocessing) -> Floats:
-    """Do what `describe_preprocessing` says to one sample, as other programs do it.
+    """Apply the steps of `describe_preprocessing` to one sample, as other programs do.
 
     Examples
     --------
@@ -219,7 +219,7 @@ def describe_model(card: Card, interface: Interface, weights: Mapping[str, Any])
 
 
 def _title(name: str) -> str:
-    """Keep what a title may hold.
+    """Remove the characters that a title may not contain.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def _title(name: str) -> str:
 
 
 def entry(mapping: Mapping[str, Any], *names: str) -> Any:
-    """Look an entry of a description up; None where there is none, or no mapping on the way.
+    """Look up an entry of a description; None if it or a mapping on the way is missing.
 
     Examples
     --------

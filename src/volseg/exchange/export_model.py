@@ -1,4 +1,4 @@
-"""Export a model for programs that know nothing of volseg."""
+"""Export of models for other programs."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _write_torchscript(network: Network, path: Path) -> tuple[float, tuple[int, 
 
 
 def _load_own(path: Path) -> torch.jit.ScriptModule:
-    """Load the program that this very call has written."""
+    """Load the program that this call has written."""
     import warnings
 
     with warnings.catch_warnings():
@@ -160,7 +160,7 @@ def _write_onnx(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
 
 
 def find_interface(network: Network) -> Interface:
-    """Find which inputs a package promises to take, and the halo of what comes out.
+    """Find the inputs that a package declares, and the halo of its outputs.
 
     The halo is half of the overlap: cropped tiles then abut, in the middle of what they share. The
     smallest input is the smallest of which the halo leaves something.

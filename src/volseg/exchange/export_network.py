@@ -47,7 +47,7 @@ class Network:
     logits: nn.Module
 
     def inputs(self, tile: Zyx, seed: int, batch: int = 1) -> Tensor:
-        """Draw what a tile is made from: float32 in -1..1, shape (n, 1, z, y, x) or (n, 1, y, x).
+        """Draw random input: float32 in -1..1, shape (n, 1, z, y, x) or (n, 1, y, x).
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Probabilities(nn.Module):
 
 
 def build_network(architecture: str, width: int) -> nn.Module:
-    """Build a network of chance in evaluation mode: what a package names to rebuild its own.
+    """Build a network with random weights in evaluation mode, as packages do to rebuild theirs.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def smallest_tile(form: Architecture, least: Zyx = (1, 1, 1)) -> Zyx:
 
 @contextmanager
 def _quiet_tracing() -> Iterator[None]:
-    """Silence what tracing says: checks of shapes become constants, and that is meant.
+    """Silence the warnings of tracing: checks of shapes become constants, as intended.
 
     Both tracers are deprecated upstream. They stay until their successors write files that
     programs other than PyTorch read; every export is checked, so a silent change would be seen.
@@ -129,7 +129,7 @@ def _quiet_tracing() -> Iterator[None]:
 
 
 def trace_network(network: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
-    """Record what a network does, as TorchScript; sizes stay free."""
+    """Trace a network as TorchScript; sizes stay free."""
     with _quiet_tracing(), torch.no_grad():
         traced: torch.jit.ScriptModule = torch.jit.trace(network, example, check_trace=False)
     return traced

@@ -1,4 +1,4 @@
-"""Import a BioImage.IO package that lies on disk: safetensors and a card come out."""
+"""Import of BioImage.IO packages from disk, to safetensors and a card."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _write(
 
 
 def _remove(folder: Path, *, made: bool) -> None:
-    """Remove a folder again that was made for nothing."""
+    """Remove a folder that was made in vain."""
     if made and folder.exists():
         folder.rmdir()
 

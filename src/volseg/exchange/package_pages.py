@@ -49,7 +49,7 @@ Measure it on annotated data of your own before you rely on it.
 
 
 def draw_cover(raw: Floats, probabilities: Floats) -> bytes:
-    """Draw what goes in beside what comes out, the middle slice of both, as PNG.
+    """Draw the middle slices of input and output side by side, as PNG.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Packages of models: a description and the files that it names, in a zip or a folder.
 
-What is read was written by others. Nothing is unpacked to disk, names are names of files in the
+Packages come from others. Nothing is unpacked to disk, names are names of files in the
 package and nothing else, and every size is checked before it is read.
 """
 
@@ -50,7 +50,7 @@ class Package:
     description: str
 
     def size(self, name: str) -> int:
-        """Tell how many bytes a file of the package has.
+        """Return the size of a file of the package, in bytes.
 
         Raises
         ------
@@ -228,7 +228,7 @@ def read_weights(package: Package, described: Any, most: int) -> bytes:
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write what describes the files of a folder beside them.
+    """Write the description of a folder's files beside them.
 
     Raises
     ------

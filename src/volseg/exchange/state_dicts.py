@@ -66,7 +66,7 @@ def _some(names: set[str]) -> str:
 
 
 def _check_records(content: bytes, most: int) -> None:
-    """Refuse what would unpack to more than it is, and formats older than zip."""
+    """Refuse compressed records, and formats older than zip."""
     if not zipfile.is_zipfile(BytesIO(content)):
         raise ModelError("the state dict is in no format that torch.save has written since 2020")
     try:

@@ -114,7 +114,7 @@ def whole_multiples(size: Zyx, unit: Zyx) -> Zyx:
 
 
 def grow(roi: Roi, halo: Zyx, shape: Zyx) -> Roi:
-    """Add a halo on every side, as far as the volume reaches."""
+    """Add a halo on every side, within the volume."""
     z, y, x = (
         slice(max(s.start - h, 0), min(s.stop + h, n))
         for s, h, n in zip(roi, halo, shape, strict=True)

@@ -90,7 +90,7 @@ class Handover:
         return z, y, x
 
     def region(self, source: Zyx, target: Zyx) -> Roi:
-        """Find the region of what one block hands over to another."""
+        """Find the region that one block hands over to another."""
         box = []
         for axis, (s, t) in enumerate(zip(source, target, strict=True)):
             core = self._core(axis, t)
@@ -112,6 +112,6 @@ class Handover:
 
 
 def _product(axes: list[list[int]]) -> list[Zyx]:
-    """Combine what was found along each axis, in raster order."""
+    """Combine the results along each axis, in raster order."""
     z, y, x = axes
     return list(itertools.product(z, y, x))

@@ -74,7 +74,7 @@ class Scale:
         return cls(low, (high - low) / LEVELS or 1.0)
 
     def count(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
-        """Express intensities in steps, to the nearest; what is no number is the lowest."""
+        """Express intensities in steps, to the nearest; NaN becomes the lowest."""
         steps = np.nan_to_num((values - self.offset) / self.step, nan=0.0)
         found: NDArray[np.int32] = np.rint(np.clip(steps, 0, LEVELS)).astype(np.int32)
         return found
@@ -111,7 +111,7 @@ def merge_sums(parts: Sequence[ObjectSums]) -> ObjectSums:
 
 @dataclass(frozen=True)
 class Table:
-    """One row per object, as it is put together.
+    """Columns of a table with one row per object.
 
     Attributes
     ----------

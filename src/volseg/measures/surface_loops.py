@@ -37,7 +37,7 @@ COUNTS = 14
 
 
 class Faces(NamedTuple):
-    """Runs of what lies just before the piece that comes next, and where they are in it.
+    """Runs just before the next piece, in its coordinates.
 
     Attributes
     ----------
@@ -226,7 +226,7 @@ def _here(word: np.uint64, following: np.uint64) -> np.uint64:
 
 @compiled
 def _keep_faces(runs: Runs, count: int, place: Place, faces: Faces) -> None:
-    """Keep what the next pieces need as their halo, from the runs of a piece and of its own."""
+    """Keep the runs that the next pieces need as their halo."""
     (d, h, w), (j, i) = place.shape, place.at
     plane, row, column = faces.planes[j, i], faces.rows[i], faces.column
     in_plane = in_row = in_column = 0

@@ -1,7 +1,7 @@
-"""The sums of one block, piece by piece. Pure functions over arrays, whoever reads them.
+"""The sums of one block, piece by piece. Pure functions over arrays.
 
 Pieces follow each other in raster order, each with a halo of one voxel before it that is kept from
-those before. So whatever is read is looked at once, while it is in the processor's cache.
+those before. So each voxel is read once, while it is in the processor's cache.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Readers:
 def tally(
     core: Roi, shape: Zyx, piece: Zyx, readers: Readers, *, shapes: bool
 ) -> tuple[ObjectSums, NDArray[np.int64]]:
-    """Sum over what one block holds of each object.
+    """Sum over the voxels of each object in one block.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def tally(
 
     Returns
     -------
-    sums : of the block; surfaces also of objects beside it, as far as its pairs reach there
+    sums : of the block; surfaces also of objects beside it that its pairs reach
     areas : int64, voxels of objects in each slice of the block
     """
     cuts = [_cut(s, p, halo=shapes) for s, p in zip(core, piece, strict=True)]
@@ -116,7 +116,7 @@ def _no_faces(pieces: tuple[int, int], piece: Zyx) -> Faces:
 
 
 class _Found:
-    """The objects that were met so far, and their sums, a row for each slot."""
+    """Objects found so far, and their sums, one row for each slot."""
 
     def __init__(self, piece: Zyx, pieces: tuple[int, int]) -> None:
         d, h, w = piece
@@ -140,7 +140,7 @@ class _Found:
         return len(self.keys) // 2
 
     def _bind(self) -> None:
-        """Hand over what stays the same for many pieces."""
+        """Bind the loops to the arrays that stay the same for many pieces."""
         heads, met = np.zeros((2, self.room + 1), np.int32)
         space = Drawing(self.drawn, heads, met)
         table = self.keys, self.slots, self.used
@@ -218,7 +218,7 @@ def _read(read: Read | None, box: Roi) -> NDArray[Any]:
 
 
 def _unsigned(labels: NDArray[Any]) -> NDArray[Any]:
-    """Make labels one of the two types that the loops are compiled for."""
+    """Convert labels to one of the two types that the loops are compiled for."""
     wide = np.uint32 if labels.dtype.itemsize <= 4 else np.uint64
     if labels.dtype.kind != "u":
         labels = np.maximum(labels, 0)

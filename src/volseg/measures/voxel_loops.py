@@ -137,7 +137,7 @@ def _find_changes(
         filled |= flat[k]
     if not filled:
         return False
-    # in loops of their own, which are fast by far: as bytes, then as bits
+    # separate loops, which the compiler vectorises: as bytes, then as bits
     for k in range(size - 1):
         changes[k] = flat[k] != flat[k + 1]
     changes[size - 1] = 0

@@ -18,7 +18,7 @@ STRIDE = 2**STAGES
 
 
 class AttentionGate(nn.Module):
-    """Weigh every voxel of a skip by what the coarser level has seen there."""
+    """Weigh every voxel of a skip by the features of the coarser level."""
 
     def __init__(self, channels: int, dimensions: Dimensions) -> None:
         super().__init__()

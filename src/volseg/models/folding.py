@@ -16,7 +16,7 @@ Conv = nn.Conv2d | nn.Conv3d
 
 @torch.no_grad()
 def _absorb(convs: list[Conv], norm: nn.Module) -> nn.Module:
-    """Fold a batch norm into the convolutions whose sum it normalises; return what replaces it."""
+    """Fold a batch norm into the convolutions whose sum it normalises; return its replacement."""
     if not isinstance(norm, _BatchNorm):
         return norm
     scale = torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)

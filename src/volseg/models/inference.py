@@ -151,7 +151,7 @@ class Predictor:
         return [Look(axes, f) for axes in turned for f in flips]
 
     def _add(self, tile: Floats, totals: list[Floats], margin: int, used: slice) -> None:
-        """Evaluate a tile as it is seen, and add what comes out to one total for each map."""
+        """Evaluate one view of a tile, and add the result to one total for each map."""
         if self.dimensions == 3:
             maps = self._fitting(tile[None, None])
             if maps is None:
@@ -174,7 +174,7 @@ class Predictor:
             start = batch.stop
 
     def _fitting(self, batch: Floats) -> list[Floats] | None:
-        """Evaluate what fits into memory; return None for what does not."""
+        """Evaluate a batch; return None if it does not fit into memory."""
         try:
             return self._evaluate(batch)
         except (torch.OutOfMemoryError, MemoryError):

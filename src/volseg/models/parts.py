@@ -55,7 +55,7 @@ def check_width(title: str, width: int, multiple: int) -> None:
 
 
 def check_input(x: Tensor, title: str, channels: int, dimensions: Dimensions) -> None:
-    """Refuse a batch that has not the network's axes and channels.
+    """Refuse a batch without the network's axes and channels.
 
     Raises
     ------
@@ -197,7 +197,7 @@ class UShape(nn.Module):
         return 0 if self.variant.padded else valid_margin(self.stages)
 
     def skip(self, level: int, features: Tensor, x: Tensor) -> Tensor:
-        """Return what the skip of a decoder level hands to ``x``, in the size of ``x``."""
+        """Return the skip of a decoder level, in the size of ``x``."""
         del level  # for networks whose skips differ
         return crop(features, x.shape[2:])
 

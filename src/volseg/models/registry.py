@@ -1,4 +1,4 @@
-"""The architectures by name, and what inference must know about each."""
+"""Architectures by name, with the properties that inference needs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Views = Literal["xy", "ortho"]
 class Architecture:
     """Constructor of a network, and the tiles that it takes.
 
-    A tile is what comes out. Its sizes leave ``offset`` when divided by ``multiple``; what goes in
-    is larger by ``margin`` on each side.
+    A tile is the output. Its sizes leave ``offset`` when divided by ``multiple``; the input is
+    larger by ``margin`` on each side.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def find_architecture(name: str) -> Architecture:
-    """Look an architecture up.
+    """Look up an architecture.
 
     Raises
     ------

@@ -104,7 +104,7 @@ def number_runs(components: Components, numbers: Labels) -> Labels:
 
 
 def render(components: Components, numbers: Labels, core: Roi, part: Roi | None = None) -> Labels:
-    """Write a block's labels out, each component with the number of its object.
+    """Paint a block's labels, each component with the number of its object.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDA
     """Tell which components of a block hold a voxel of at least a level.
 
     Hysteresis, as in J. Canny, "A computational approach to edge detection", IEEE PAMI 8 (1986),
-    section V: what is weak counts where it hangs together with what is strong.
+    section V: weak voxels count where they are connected to strong ones.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDA
 
 
 def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64]:
-    """Sum what stands at the voxels of each component of a block.
+    """Sum the values of the voxels of each component of a block.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64
 
 
 def mean_probabilities(totals: NDArray[np.int64], voxels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Find the mean probability of each object from the sum of what stands for it, of 255."""
+    """Compute the mean probability of each object from its sum of levels of 255."""
     means: NDArray[np.float64] = totals / (voxels * FULL_PROBABILITY)
     return means
 

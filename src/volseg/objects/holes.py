@@ -1,8 +1,8 @@
 """Holes: background that one object encloses, found blockwise. Pure functions over arrays.
 
-What is not object is labelled like objects are, with the connectivity that goes with theirs, and
-each of its components keeps the lowest and the highest number of the objects that it touches. Both
-merge in any order; where they are equal, and the volume's border is not reached, it is a hole.
+The background is labelled as objects are, with the dual of their connectivity. Each of its
+components keeps the lowest and the highest number of the objects that it touches, which merge in
+any order; a component is a hole if both are equal and it does not reach the volume's border.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Touched:
 def find_background(
     objects: Components, numbers: Labels, core: Roi, shape: Zyx, connectivity: int
 ) -> Components:
-    """Label what is not object in one block.
+    """Label the background of one block.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def reaching_border(planes: Planes, core: Roi, shape: Zyx) -> NDArray[np.int64]:
 
 
 def merge_touched(touched: Touched, meetings: Pairs) -> None:
-    """Add objects that were met across borders, in place.
+    """Add objects that touch across the borders of blocks, in place.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""From components of blocks to numbered objects. Pure functions over arrays.
+"""Joining of components across blocks to numbered objects. Pure functions over arrays.
 
 An object is all components that touch across block borders. It is numbered by its first voxel in
-raster order, and what decides whether it counts is added up over its components: neither depends on
-how the volume was cut.
+raster order, and the properties that decide whether it is kept are sums over its components:
+neither depends on how the volume was cut.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from volseg.types import Labels
 
 @dataclass(frozen=True)
 class Candidates:
-    """Components, and what decides if they become objects; of one block, or of all in turn.
+    """Components, and the properties that decide whether they become objects.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Candidates:
         return cls(sizes, firsts, marks, np.zeros(components, np.int64) if totals else None)
 
     def put(self, start: int, part: Candidates) -> None:
-        """Put what is known of one block in its place: all that there is room for.
+        """Copy the properties of one block's components into their place.
 
         Raises
         ------
@@ -112,7 +112,7 @@ def number_objects(
 
 
 def rank_firsts(firsts: NDArray[np.int64], kept: NDArray[np.bool_]) -> Labels:
-    """Give numbers to what is kept from 1 in the order of first voxels; the rest is 0.
+    """Assign numbers to kept objects from 1, in the order of their first voxels; the others get 0.
 
     Examples
     --------

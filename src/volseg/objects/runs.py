@@ -1,4 +1,4 @@
-"""Runs: stretches of foreground along x, and what is done to them voxel by voxel, compiled.
+"""Runs: stretches of foreground along x, and compiled loops over them.
 
 A block of real mitochondria holds a few hundred times fewer runs than voxels, so components, their
 sizes and their faces cost next to nothing once the runs are known. See decision 0035.
@@ -143,7 +143,7 @@ def sum_runs(
     volume: NDArray[Any],
     totals: NDArray[np.int64],
 ) -> None:
-    """Add what stands at the voxels of runs to the totals of their components.
+    """Add the values of the voxels of runs to the totals of their components.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def sum_runs(
 
 
 def paint(runs: Runs, values: NDArray[Any], height: int, box: Roi) -> NDArray[Any]:
-    """Write runs out as voxels.
+    """Paint runs as voxels.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def neighbour_pairs(here: NDArray[Any], there: NDArray[Any], reach: int) -> NDAr
 def _list_pairs(
     here: NDArray[Any], there: NDArray[Any], reach: int, pairs: NDArray[np.uint64]
 ) -> int:
-    """Count the pairs of values that touch, and list those that there is room for."""
+    """Count the pairs of values that touch, and list as many as fit."""
     count = 0
     height, width = here.shape
     for y in range(height):

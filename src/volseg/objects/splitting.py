@@ -1,7 +1,7 @@
 """Split touching objects, one object at a time: seeds, and a watershed from them. Pure functions.
 
-An object is always looked at whole, within its own bounding box, so nothing here knows of blocks,
-and nothing depends on them.
+An object is always split as a whole, within its own bounding box, so the result does not depend on
+blocks.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def kmeans_seeds(mask: Mask, spacing: VoxelSize) -> Pieces:
 def _add_centre(
     sample: NDArray[np.float64], centres: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Begin one more cluster at the farthest point, and let all settle: no chance is involved."""
+    """Begin one more cluster at the farthest point, and let all settle; nothing is random."""
     distance = ((sample[:, None] - centres) ** 2).sum(2)
     centres = np.vstack([centres, sample[np.argmax(distance.min(1))]])
     for _ in range(ROUNDS):

@@ -1,8 +1,8 @@
 """Compare two labellings of one volume: a sparse table of the pairs of labels that meet in a voxel.
 
 Pairs are counted over runs along x and in integers, so tables of blocks add up to the table of the
-whole, exactly and in any order. Everything that is known of the agreement of two labellings follows
-from this table. Pure functions over arrays.
+whole, exactly and in any order. All scores of agreement follow from this
+table. Pure functions over arrays.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ MERGED_PARTS = 1 << 12
 
 
 def add_table(kept: list[Contingency], part: Contingency) -> None:
-    """Add the table of one more block to those kept, and add them up where it pays.
+    """Add the table of one more block to those kept, and merge them where it pays.
 
     They are added up once what has come since has as many rows as the first table, which is the
     sum so far. So each row is sorted a few times at most, however many blocks there are, and

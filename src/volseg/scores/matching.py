@@ -112,7 +112,7 @@ def _assign(first: Indices, second: Indices, iou: NDArray[np.float64]) -> Flags:
 
 
 def _connected(first: Indices, second: Indices) -> Indices:
-    """Find which pairs hang together: they get the same number."""
+    """Assign the same number to connected pairs."""
     rows, columns = int(first.max()) + 1, int(second.max()) + 1
     group = connected_groups(rows + columns, np.stack([first, second + rows], axis=1))[1]
     return np.asarray(group[first], np.intp)
@@ -235,7 +235,7 @@ def reaches_border(objects: Objects, region: Roi) -> Flags:
 
 
 def score_objects(overlaps: Overlaps, matches: Matches) -> ObjectScores:
-    """Score what matched.
+    """Score the matched objects.
 
     References
     ----------

@@ -25,7 +25,7 @@ MADE_AT_ONCE = 1 << 12
 
 @dataclass(frozen=True)
 class WrongObject:
-    """One object that something is wrong with.
+    """One object with a mistake.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class WrongObject:
 
 
 class WrongObjects(Sequence[WrongObject]):
-    """Objects that something is wrong with, ascending by label; any number, kept as columns.
+    """Objects with a mistake, ascending by label, kept as columns.
 
     No dataclass: for a report it gives itself, as arrays do, by `tolist`.
     """
@@ -100,7 +100,7 @@ class WrongObjects(Sequence[WrongObject]):
         return self.take(np.sort(order[:count]))
 
     def tolist(self) -> list[WrongObject]:
-        """Give what a report lists: all, or of many the largest."""
+        """Return the objects that a report lists: all, or the largest of many."""
         return list(self.largest(REPORTED))
 
 
@@ -128,7 +128,7 @@ class Held:
         """Choose some objects, by position."""
         counts = np.diff(self.ends, prepend=0)[which]
         ends = np.cumsum(counts)
-        # each label moves as far as the object it belongs to
+        # each label moves with the object it belongs to
         moved = np.repeat(self.ends[which] - ends, counts)
         return Held(self.labels[moved + np.arange(len(moved))], ends)
 
@@ -232,7 +232,7 @@ class SizeBin:
 
 
 def recall_by_size(overlaps: Overlaps, matches: Matches) -> tuple[SizeBin, ...]:
-    """Tell how much of what size was found; bins 1, 3, 10, 30 ... voxels, ascending, none empty."""
+    """Compute recall by size, in bins from 1, 3, 10, 30 ... voxels, ascending, none empty."""
     matched = np.zeros(len(overlaps.truth.labels), bool)
     matched[overlaps.first[matches.pairs]] = True
     counted = matched | matches.missed

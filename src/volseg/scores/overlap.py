@@ -1,6 +1,6 @@
 """Scores of agreement that follow from a contingency table. Pure functions.
 
-A score whose denominator is 0 is NaN: there is nothing that it could be about.
+A score whose denominator is 0 is NaN.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ForegroundScores:
 
 
 def foreground_scores(table: Contingency) -> ForegroundScores:
-    """Score the foreground: what is labelled at all."""
+    """Score the foreground, all labelled voxels."""
     inside, found = table.truth > 0, table.predicted > 0
     tp = int(table.voxels[inside & found].sum())
     fp = int(table.voxels[~inside & found].sum())

@@ -36,7 +36,7 @@ class LabelSource:
     shape : (z, y, x).
     block : a shape that is cheap to read.
     region : what was looked at; all, where nothing else is known.
-    voxel_size : nm (z, y, x), as far as the labels say themselves.
+    voxel_size : nm (z, y, x), if the labels state it.
     fingerprint : of labels that volseg made.
     array : None for TIFF.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.

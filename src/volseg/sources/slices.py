@@ -127,7 +127,7 @@ def open_sequence(
                 f"equal; remove what does not belong to the stack, or choose with a glob"
             )
         if stated is first.stated and find_contradiction((*stated, *other.stated)) is not None:
-            # one is enough: whoever asks for the size is told of it
+            # one slice without a size is enough to ask for it
             stated = (*_found_in(files[0], stated), *_found_in(file, other.stated))
     sample = choose_channel(first.samples, channel, str(files[0]))
     gaps = find_gaps([f.stem for f in files])

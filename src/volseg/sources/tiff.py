@@ -85,7 +85,7 @@ def _open(
         _ = form.decode, form.jpegtables, form.jpegheader
     shape = (len(segments), form.imagelength, form.imagewidth)
     stated, noted = _stated_sizes(tif), _first_page(tif, form)
-    # last, as nobody would close it if something above failed
+    # last, since it would stay open if something above failed
     reader = TiffPages(path, os.open(path, os.O_RDONLY), form, segments, sample, plain)
     warnings = (
         (f"{path} says that 0 is white; values are kept as they are, so bright stays dark",)

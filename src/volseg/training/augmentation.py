@@ -1,7 +1,7 @@
 """Augmentation of training patches: one geometry for raw and labels, then intensities for raw.
 
-Every function takes a random generator and nothing else decides the outcome, so a patch depends
-on its seed only, whatever the number of loaders.
+All randomness comes from the generator that a function is given, so a patch depends on its seed
+only, not on the number of loaders.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def interpolate(values: NDArray[Any], positions: NDArray[np.float64], axis: int)
 
 
 def draw_faults(rng: np.random.Generator, options: Augmentation, coordinates: Floats) -> Floats:
-    """Duplicate and shift slices: what moves raw moves its labels.
+    """Duplicate and shift slices, of raw and labels alike.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def resample(
 
 
 def show_sections(raw: Floats, thickness: float, phase: float) -> Floats:
-    """Show raw as a stack of thick sections does: averaged along z, then interpolated.
+    """Simulate thick sections: average along z, then interpolate.
 
     Parameters
     ----------

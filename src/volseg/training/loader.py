@@ -1,4 +1,4 @@
-"""Load training batches: each decided by the seed and its step alone, whoever loads it."""
+"""Load training batches, each determined by the seed and its step alone."""
 
 from __future__ import annotations
 

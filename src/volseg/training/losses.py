@@ -1,7 +1,7 @@
 """Losses over logits; targets are float tensors in [0, 1] of the same shape.
 
-All of them sum over every voxel of the batch, so any shape will do: patches, or the voxels of
-patches that somebody annotated.
+All of them sum over every voxel of the batch, so tensors may have any shape: patches, or the
+annotated voxels of patches. Dice and Jaccard losses lie in [0, 1], the others start at 0.
 """
 
 from __future__ import annotations
@@ -20,15 +20,6 @@ EPSILON = 1e-5
 def cross_entropy_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Mean binary cross-entropy over the voxels.
 
-    Parameters
-    ----------
-    logits, target : float, any shape
-
-    Returns
-    -------
-    float, scalar
-        In nats, from 0.
-
     Examples
     --------
     >>> round(float(cross_entropy_loss(torch.zeros(2), torch.tensor([0.0, 1.0]))), 3)
@@ -39,15 +30,6 @@ def cross_entropy_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the soft Dice coefficient, 2 sum(p g) / (sum(p) + sum(g)).
-
-    Parameters
-    ----------
-    logits, target : float, any shape
-
-    Returns
-    -------
-    float, scalar
-        In [0, 1]; 0 where neither prediction nor target has any foreground.
 
     Examples
     --------
@@ -64,17 +46,6 @@ def square_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Its gradient does not vanish where a prediction is uncertain and the target is large.
 
-    Parameters
-    ----------
-    logits, target : float, any shape
-
-    Returns
-    -------
-    float, scalar
-        In [0, 1].
-
-    Notes
-    -----
     Source: Milletari et al. 2016 (V-Net), section 3.
 
     Examples
@@ -91,15 +62,6 @@ def square_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 def log_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Minus the logarithm of the soft Dice coefficient: steep where there is little overlap.
 
-    Parameters
-    ----------
-    logits, target : float, any shape
-
-    Returns
-    -------
-    float, scalar
-        From 0.
-
     Examples
     --------
     >>> round(float(log_dice_loss(torch.tensor([-99.0, 99.0]), torch.tensor([0.0, 1.0]))), 3)
@@ -113,17 +75,6 @@ def log_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 def jaccard_loss(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the soft Jaccard index over the whole batch.
 
-    Parameters
-    ----------
-    logits, target : float, any shape
-
-    Returns
-    -------
-    float, scalar
-        In [0, 1].
-
-    Notes
-    -----
     Source: Yuan et al. 2020, eq. 3.
 
     Examples
@@ -138,16 +89,7 @@ def jaccard_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropy_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Sum of cross-entropy and Dice loss: each has a gradient where the other has next to none.
-
-    Parameters
-    ----------
-    logits, target : float, any shape
-
-    Returns
-    -------
-    float, scalar
-    """
+    """Sum of cross-entropy and Dice loss: each has a gradient where the other has next to none."""
     return cross_entropy_loss(logits, target) + dice_loss(logits, target)
 
 

@@ -1,4 +1,4 @@
-"""Networks as training sees them: checked, built, and fed with patches."""
+"""Networks in training: checks, construction, and mapping of patches."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_network(config: TrainConfig) -> Architecture:
 
 
 def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """Build a network of chance, which the seed decides, or with the weights of another.
+    """Build a network with random weights drawn from the seed, or with those of another network.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None
 
 
 def learns_centerlines(config: TrainConfig) -> bool:
-    """Tell whether a recipe has a use for the auxiliary target."""
+    """Tell whether a recipe uses the auxiliary target."""
     if config.loss != EMNET:
         return False
     with torch.device("meta"):

@@ -196,7 +196,7 @@ def draw_patch(
             f"{source.labels.shape}"
         )
     centre = draw_centre(source, rng, foreground_share, options.centre_crop)
-    if source.planar:  # what befalls slices of a stack does not befall one
+    if source.planar:  # faults between the slices of a stack cannot occur in one slice
         options = replace(options, fault_probability=0.0, section_probability=0.0)
     coordinates, spacing = patch_coordinates(
         rng, options, shape, centre, isotropic=source.isotropic and not source.planar
@@ -222,7 +222,7 @@ def draw_patch(
 
 
 def _read_classes(source: Source, box: Roi) -> NDArray[np.uint8]:
-    """Read background, foreground and what nobody annotated, shape (z, y, x)."""
+    """Read background, foreground and unannotated voxels, shape (z, y, x)."""
     classes = (np.asarray(source.labels[box]) > 0).astype(np.uint8)
     if source.slices is not None and not source.planar:
         z = np.arange(box[0].start, box[0].stop)

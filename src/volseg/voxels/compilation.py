@@ -109,7 +109,9 @@ def _find_entry(
     target = _hash(named, *_processor())
     name = f"{function.__name__}-{target}"
     current = f"{name}-{_hash(*_ingredients(function))}.o"
-    places = Path(function.__code__.co_filename).parent / "__pycache__", _user_cache()
+    places = [Path(function.__code__.co_filename).parent / "__pycache__"]
+    with suppress(RuntimeError):  # a user without a home
+        places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "volseg")
     code = next(filter(None, (_read(place / current) for place in places)), None)
     if code is None:
         code = _compile(function, arguments)
@@ -130,13 +132,9 @@ def _hash(*parts: Any) -> str:
     return sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "volseg"
-
-
 @cache
 def _processor() -> tuple[str, str, str, str]:
-    """Name what machine code is made for, and by."""
+    """Identify the processor, and the library that makes machine code for it."""
     import llvmlite
     from llvmlite import binding
 
@@ -147,7 +145,7 @@ def _processor() -> tuple[str, str, str, str]:
 
 
 def _ingredients(function: FunctionType) -> Iterator[Any]:
-    """List everything that a function is made of: its code, constants and compiled functions."""
+    """List the code, constants and compiled functions that a function is made of."""
     codes = [function.__code__]
     while codes:
         code = codes.pop()
@@ -238,7 +236,7 @@ def _compile(function: FunctionType, arguments: tuple[Any, ...]) -> bytes:
 
 
 def _rebuild(argument: Any, parameters: list[Any], names: dict[str, Any], numba: Any) -> str:
-    """Write how an argument is put together again from addresses and lengths."""
+    """Write the expression that rebuilds an argument from addresses and lengths."""
     if isinstance(argument, np.ndarray):
         first = len(parameters)
         kind = numba.from_dtype(argument.dtype)
@@ -258,7 +256,7 @@ def _rebuild(argument: Any, parameters: list[Any], names: dict[str, Any], numba:
 def _dispatcher(
     function: FunctionType, known: dict[FunctionType, Any], njit: Callable[..., Any]
 ) -> Any:
-    """Hand a function to numba, and before it all compiled functions that it calls."""
+    """Give a function to numba, after all compiled functions that it calls."""
     if function not in known:
         used = dict(function.__globals__)
         for name in function.__code__.co_names:

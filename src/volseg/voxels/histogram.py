@@ -1,4 +1,4 @@
-"""Histograms: how often each intensity occurs."""
+"""Histograms of intensities."""
 
 from __future__ import annotations
 

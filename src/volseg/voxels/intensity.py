@@ -50,7 +50,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Tone:
-    """`Preprocessing`, with what it needs to know of a volume.
+    """`Preprocessing` with the statistics of a volume that it needs.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Tone:
         table, flat = _table(self, raw.dtype.name), np.ascontiguousarray(raw).reshape(-1)
         found = np.empty(flat.shape, np.float32)
         codes = flat.view(f"u{raw.itemsize}")
-        # indices are eight bytes each, whatever they index with
+        # NumPy turns all indices into eight bytes each
         for start in range(0, len(codes), LOOKED_UP_AT_ONCE):
             part = slice(start, start + LOOKED_UP_AT_ONCE)
             np.take(table, codes[part], out=found[part])
@@ -89,7 +89,7 @@ class Tone:
         if self.linear:
             return normalise(raw, self.window)
         if self.ranks is not None:
-            # of what only rises with intensity, nothing is left when it is equalised
+            # equalisation undoes any mapping that rises with intensity
             level = np.interp(raw, *self.ranks)
         else:
             low, high = self.window
@@ -107,7 +107,7 @@ def _table(tone: Tone, dtype: str) -> Floats:
 
 
 def find_tone(preprocessing: Preprocessing, counts: NDArray[Any], values: NDArray[Any]) -> Tone:
-    """Find what a preprocessing does to a volume.
+    """Fit a preprocessing to the histogram of a volume.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def find_tone(preprocessing: Preprocessing, counts: NDArray[Any], values: NDArra
     ranks = None
     if preprocessing.equalise:
         share /= share[-1]
-        # of values that are close, the last one's rank is that of all
+        # close values share the rank of the last
         kept = np.append(np.floor(share[:-1] * MOST_KNOTS) < np.floor(share[1:] * MOST_KNOTS), True)
         kept |= len(share) <= MOST_KNOTS
         kept[0] = True

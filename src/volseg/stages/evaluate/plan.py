@@ -33,7 +33,7 @@ class EvaluateOptions:
     roi : ``z0:z1,y0:y1,x0:x1``; None is all.
     mask : like ``truth``; only voxels above 0 count.
     iou : objects match from it on, above 0 and up to 1.
-    min_size : smaller objects are background, in truth and prediction, as far as scores of objects
+    min_size : smaller objects are background, in truth and prediction, in the scores of objects
         go; voxels, within what is evaluated. None takes the size below which the prediction's
         objects were dropped when they were labelled.
     ignore_border : objects that reach the border of what is evaluated are neither missed nor false.

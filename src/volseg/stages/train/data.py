@@ -22,7 +22,7 @@ ISOTROPIC = 1.2
 SAME_SIZE = 0.1
 """Voxel sizes closer than this (relative) are taken as equal."""
 NO_SIZE: VoxelSize = (1.0, 1.0, 1.0)
-"""Stands in a card for images of which nobody knows how large their pixels are."""
+"""Recorded in a card for images of unknown pixel size."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def agree_on_size(
             )
     if not known:
         note = (
-            "nobody says how large the images' pixels are, so the weights' card says 1 nm; give "
+            "the images' pixel size is unknown, so the weights' card says 1 nm; give "
             "--voxel-size Z,Y,X in nm, if you know it"
         )
         return NO_SIZE, (note,)

@@ -33,7 +33,7 @@ class Export:
     path : of the safetensors file.
     data : what was learned from.
     terms : under which the data may be used.
-    origin : the weights that the run started from, as far as there are any.
+    origin : the weights that the run started from, if any.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Show how a run goes: curves, samples, TensorBoard, as far as their libraries are installed."""
+"""Curves, samples and TensorBoard logs of a run, where their libraries are installed."""
 
 from __future__ import annotations
 

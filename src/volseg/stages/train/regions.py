@@ -200,7 +200,7 @@ def _choose_slices(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_ou
 
 
 def take_slices(slices: NDArray[np.int64], share: Share) -> NDArray[np.int64]:
-    """Choose a part of the slices by chance; a smaller part is contained in a larger one.
+    """Choose a random part of the slices; a smaller part is contained in a larger one.
 
     Examples
     --------

@@ -42,7 +42,7 @@ class Annotated:
     region : what the labels cover.
     shape : (z, y, x).
     voxel_size : nm (z, y, x), or None if unknown.
-    fingerprint : of raw, as far as there is one.
+    fingerprint : of raw, if known.
     names : of the raw and of the labels, without the folders they are in.
     image : carries the histogram of raw.
     """
@@ -62,7 +62,7 @@ class Annotated:
         return volume_tone(self.image, preprocessing)
 
     def counted(self, progress: Progress) -> Annotated:
-        """Count the intensities, unless somebody has: in memory, for volumes are only read here."""
+        """Count the intensities unless they are known; in memory, as volumes are only read."""
         image = with_histogram(self.image, EngineOptions(), progress)
         return replace(self, image=image, fingerprint=image.attributes.get("fingerprint"))
 

@@ -89,7 +89,7 @@ class Run:
 
     @property
     def gpus(self) -> list[torch.device]:
-        """The GPUs whose generators of chance the run uses."""
+        """GPUs whose random generators the run uses."""
         device = next(self.network.parameters()).device
         return [device] if device.type == "cuda" else []
 
