@@ -193,7 +193,7 @@ def _load(code: bytes, name: str) -> int:
     from llvmlite import binding
 
     builder = binding.JITLibraryBuilder().add_object_img(code).export_symbol(ENTRY)
-    library = builder.add_current_process().link(_engine(), name)
+    library = builder.add_current_process().link(_engine(), f"{name}-{len(_KEPT)}")
     _KEPT.append(library)  # it is unloaded with its last reference
     return int(library[ENTRY])
 
