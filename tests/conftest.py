@@ -47,7 +47,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def toy_model(tmp_path_factory) -> Path:
-    """Weights and card of a tiny network of chance, quick to run."""
+    """Weights and card of a tiny network with random weights, quick to run."""
     from toy_weights import write_weights
 
     folder = tmp_path_factory.mktemp("model")

@@ -29,7 +29,7 @@ SMALL = {"unet2d": 4, "unet2d-valid": 4, "attention-unet": 4, "unet3d": 4}
 
 @pytest.fixture
 def model(tmp_path):
-    """Save a network of chance: ``model("unet2d", percentiles=(0, 100))``."""
+    """Save a network with random weights: ``model("unet2d", percentiles=(0, 100))``."""
 
     def save(architecture, name="toy", **preprocessing):
         torch.manual_seed(3)

@@ -1,1 +1,1 @@
-"""Read what a microscope or an annotator wrote."""
+"""Readers of stacks and labels from microscopes and annotators."""

@@ -1,4 +1,4 @@
-"""Labels from anyone: in a volume, in a Zarr array or image of their own, or in a label TIFF."""
+"""Labels of any origin: in a volume, in a Zarr array or image of their own, or in a label TIFF."""
 
 from __future__ import annotations
 

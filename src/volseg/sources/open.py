@@ -1,4 +1,4 @@
-"""Open a source as one stack, whichever form it has: TIFF, single slices, or Zarr."""
+"""Open a source of any form as one stack: TIFF, single slices, or Zarr."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def open_sequence(
 
 
 def _found_in(file: Path, stated: Sequence[StatedSize]) -> list[StatedSize]:
-    """Say which of the files states a size."""
+    """Name the file that states a size."""
     return [StatedSize(s.axes, f"{s.origin} ({file.name})") for s in stated]
 
 

@@ -1,4 +1,4 @@
-"""Source stacks: what a microscope or ImageJ wrote, as pages that any thread can read."""
+"""Source stacks, as pages that any thread can read."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
 
 
 def check_type(dtype: Any, where: str, types: tuple[str, ...]) -> np.dtype[Any]:
-    """Check that pages hold what a volume can hold.
+    """Check that a volume can hold the pages' type.
 
     Raises
     ------

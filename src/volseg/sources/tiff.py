@@ -118,9 +118,9 @@ def _select_planes(
     channel: int | None,
     samples: int,
 ) -> tuple[list[int], int | None]:
-    """Choose which pages make the volume; the channel is returned while it is still to be chosen.
+    """Choose the pages of the volume; return the channel if it is still to be chosen.
 
-    Some programs call z "t" or "frames"; what is meant is clear while only one of them is long.
+    Some programs call z "t" or "frames", which is clear if only one of them is long.
     """
     named = dict(zip(order, sizes, strict=True))
     if samples > 1 and "C" in named:
@@ -161,7 +161,7 @@ def _stated_sizes(tif: tifffile.TiffFile) -> tuple[StatedSize, ...]:
 
 
 def _first_page(tif: tifffile.TiffFile, form: tifffile.TiffPage) -> Mapping[str, Any]:
-    """Note what the first page says about itself."""
+    """Read the properties of the first page."""
     texts = {
         name: str(form.tags.valueof(tag))[:4000]
         for name, tag in (

@@ -1,4 +1,4 @@
-"""The pages of a TIFF file: where each lies, whether all are equal, and their bytes."""
+"""Pages of a TIFF file: positions, checks that all are equal, and contents."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def _expand(
     form: tifffile.TiffPage,
     size: int,
 ) -> list[Segments]:
-    """List the pages that ImageJ stores without saying where: one after the other."""
+    """List the pages that ImageJ stores one after the other, without their positions."""
     imagej = tif.imagej_metadata or {}
     count = int(imagej.get("images", 1))
     if len(pages) > 1 or count <= 1:

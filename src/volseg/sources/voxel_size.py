@@ -1,4 +1,4 @@
-"""The voxel size that a source states about itself: OME-XML, ImageJ, TIFF resolution tags."""
+"""Voxel sizes that sources state: OME-XML, ImageJ, TIFF resolution tags."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StatedSize:
 def settle_voxel_size(
     stated: Sequence[StatedSize], given: VoxelSize | None
 ) -> tuple[VoxelSize | None, str | None, tuple[str, ...]]:
-    """Combine what the source says, in one place or several, with what the user says.
+    """Combine the sizes that the source states with the user's.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def size_from_imagej(
 
 
 def size_from_resolution(unit: int, resolution: tuple[float, float] | None) -> StatedSize:
-    """Read the pixel size from TIFF resolution tags; screen resolutions stand for nothing.
+    """Read the pixel size from TIFF resolution tags; screen resolutions are ignored.
 
     Parameters
     ----------

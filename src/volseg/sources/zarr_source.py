@@ -1,4 +1,4 @@
-"""Zarr arrays and OME-Zarr images as sources: of others, or of another layout."""
+"""Zarr arrays and OME-Zarr images of any layout as sources."""
 
 from __future__ import annotations
 

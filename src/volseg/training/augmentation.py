@@ -140,8 +140,8 @@ def draw_faults(rng: np.random.Generator, options: Augmentation, coordinates: Fl
     coordinates : float32, shape (3, z, y, x)
         Of a patch; not changed.
     """
-    depth, chance = coordinates.shape[1], options.fault_probability
-    duplicated, shifted = rng.random((2, depth)) < chance
+    depth = coordinates.shape[1]
+    duplicated, shifted = rng.random((2, depth)) < options.fault_probability
     offsets = rng.normal(0, options.fault_shift, (2, depth))
     order = np.arange(depth)
     order[1:][duplicated[1:]] -= 1
@@ -236,21 +236,21 @@ def vary_intensity(raw: Floats, rng: np.random.Generator, options: Augmentation)
     float32, shape (z, y, x)
     """
     varied: NDArray[Any] = raw
-    chance = rng.random(5) < options.intensity_probability
+    drawn = rng.random(5) < options.intensity_probability
     if rng.random() < options.section_probability:
         low, high = np.log(options.section_thickness)
         varied = show_sections(varied, float(np.exp(rng.uniform(low, high))), rng.random())
-    if chance[0]:
+    if drawn[0]:
         varied = varied * rng.uniform(1 - options.contrast, 1 + options.contrast)
-    if chance[1]:
+    if drawn[1]:
         varied = varied + rng.uniform(-options.brightness, options.brightness)
-    if chance[2]:
+    if drawn[2]:
         exponent = 2.0 ** rng.uniform(-options.gamma, options.gamma)
         level = (varied + 1) / 2
         varied = 2 * np.sign(level) * np.abs(level) ** exponent - 1
-    if chance[3]:
+    if drawn[3]:
         varied = ndimage.gaussian_filter(varied, rng.uniform(0, options.blur))
-    if chance[4]:
+    if drawn[4]:
         varied = varied + rng.normal(0, rng.uniform(0, options.noise), varied.shape)
     missing = rng.random(len(raw)) < options.fault_probability
     if missing.any():

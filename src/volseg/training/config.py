@@ -44,7 +44,7 @@ class TrainConfig:
     foreground_share : part of the patches centred on the foreground.
     fraction : part of the slices, or of the images, that is trained on.
     validate_every : steps between validations.
-    seed : with the step's number, the only source of chance.
+    seed : with the step's number, the only seed of random numbers.
     preprocessing, augmentation : of the intensities, of the patches.
     """
 

@@ -177,7 +177,7 @@ def draw_patch(
     ----------
     source : Source
     rng : Generator
-        The only source of chance.
+        The only source of random numbers.
     shape : (z, y, x)
     options : Augmentation
     foreground_share : float

@@ -19,7 +19,7 @@ from volseg.storage.plots import Panel, can_draw, draw_panels
 def write_results(result: Evaluation, report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ``evaluation.json``, ``errors.parquet`` and, with matplotlib, ``curves.png``.
 
-    The table has every object that something is wrong with, a report the largest only.
+    The table has every object with a mistake, a report the largest only.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Plan an evaluation: open what is compared, check that it fits, and choose where to look."""
+"""Plan an evaluation: open both labellings, check that they fit, and choose the region."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class EvaluatePlan:
-    """An evaluation: what is compared, and by which rules.
+    """An evaluation: the labellings to compare, and the rules.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class EvaluatePlan:
 
 
 def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
-    """Open all that is compared, and check that it fits; read metadata only.
+    """Open both labellings and check that they fit; read metadata only.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
 
 
 def open_comparison(volume: Path, options: EvaluateOptions, notes: list[str]) -> Comparison:
-    """Open all that is compared, and check that it fits; what the user should know is noted.
+    """Open both labellings and check that they fit; collect notes for the user.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def _choose_min_size(asked: int | None, predicted: LabelSource, notes: list[str]
 def _choose_region(
     roi: str | None, truth: LabelSource, predicted: LabelSource, notes: list[str]
 ) -> Roi:
-    """Find what both sides say something about."""
+    """Find the region that both sides cover."""
     asked = parse_roi(roi, truth.shape) if roi else full_roi(truth.shape)
     both = intersect(truth.region, predicted.region)
     found = both and intersect(asked, both)

@@ -150,7 +150,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
 def compare(
     plan: EvaluatePlan, progress: Progress, notes: list[str]
 ) -> tuple[Contingency, NDArray[np.int64] | None]:
-    """Count how two labellings meet; where one is a mask, count again with its components.
+    """Count the pairs of labels of two labellings; where one is a mask, use its components.
 
     At no time are more than a few blocks in memory. Labels are a mask if they have one value only,
     unless volseg found them or the user knows better.

@@ -1,4 +1,4 @@
-"""Plan the measurements of a volume: open and check what is measured, and choose the sums."""
+"""Plan the measurements of a volume: open and check the labels, and choose the sums."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class StatsOptions:
 
 @dataclass(frozen=True)
 class StatsPlan:
-    """Measurements of one volume: of which labels, what is measured, and where the tables go.
+    """Plan of one volume's measurements: labels, sums, and paths of the tables.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class StatsPlan:
 
 
 def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
-    """Open and check what is to be measured, before hours go into it; read metadata only.
+    """Open and check the labels before any work; read metadata only.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def open_measured(
                 f"tables/{chosen}.parquet is for the objects of {own}; give another --name for "
                 f"those of {labels}"
             )
-    table_path(volume, chosen)  # a name that tables cannot have is refused before all is measured
+    table_path(volume, chosen)  # refuse a name that tables cannot have before measuring
     if source.shape != image.levels[0].shape:
         raise ShapeError(
             f"{source.path} has the shape {source.shape}, {volume} {image.levels[0].shape}; give "
@@ -179,7 +179,7 @@ def open_measured(
 def choose_sums(
     image: Image, source: LabelSource, name: str, options: StatsOptions
 ) -> tuple[MeasureBlock, list[str]]:
-    """Choose what is summed besides the labels; note what cannot be."""
+    """Choose the sums besides those of the labels; note those that are impossible."""
     if options.measure == "basic":
         return MeasureBlock(source, shapes=False), []
     if options.measure == "shapes":

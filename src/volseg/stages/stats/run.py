@@ -96,7 +96,7 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
 
 @contextmanager
 def _tables_folder(folder: Path) -> Iterator[None]:
-    """Make the folder of tables; if nothing could be written into a new one, it goes again."""
+    """Make the folder of tables; remove a new one if nothing could be written into it."""
     made = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
@@ -165,7 +165,7 @@ def _notes_on(sums: ObjectSums, singles: SingleObjects | None, plan: StatsPlan) 
 def write_objects(results: list[VolumeStats], output: Path) -> None:
     """Write the objects of several volumes into one table, with a column that names the volume.
 
-    What was measured in some volumes only, such as probabilities, is NaN in the others.
+    Columns of some volumes only, such as probabilities, are NaN for the others.
 
     Raises
     ------

@@ -33,7 +33,7 @@ class ObjectBox:
 
 @dataclass(frozen=True)
 class MeasureObject:
-    """Measure what no sum over blocks gives, one object at a time."""
+    """Task of measuring one object: marching cubes and centerline."""
 
     source: LabelSource
     spacing: VoxelSize
@@ -43,7 +43,7 @@ class MeasureObject:
     def __call__(self, item: ObjectBox) -> tuple[float, float, float]:
         """Measure one object; return its mesh's area, and its centerline's length and branches.
 
-        What was not asked for is NaN, and so is all of an object that is too large.
+        Measurements that were not requested are NaN, and so are all of an object that is too large.
         """
         area = length = branches = math.nan
         if roi_size(item.box) > LARGEST_BOX:

@@ -1,4 +1,4 @@
-"""The sums of one block, as a worker takes them."""
+"""Task of measuring one block."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_SHARDS = 1 << 12
 
 
 def plan_blocks(source: LabelSource, workers: int) -> Grid:
-    """Choose blocks that are large, for halos are read twice, but enough for all workers."""
+    """Choose large blocks, since halos are read twice, but enough for all workers."""
     unit, longest = source.block, LARGEST_BLOCK
     if not reads_chunks(source.array):
         side = math.isqrt(SLAB_VOXELS // max(unit[0], piece_of(source.array)[0]))
@@ -47,7 +47,7 @@ def plan_blocks(source: LabelSource, workers: int) -> Grid:
 
 
 def order_blocks(source: LabelSource, grid: Grid, workers: int) -> Iterable[Block]:
-    """Put the blocks first that hold most, if there are few: a late one keeps others waiting."""
+    """Sort few blocks by their stored size, largest first, so that no large one comes last."""
     array = source.array
     if array is None or not reads_chunks(array):
         return grid.blocks()

@@ -1,4 +1,4 @@
-"""Find what a network is trained on: images, their labels, and which slices serve for what."""
+"""Training data: images, their labels, and the slices for training and validation."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _source(
 
 
 def check_fingerprints(annotated: Annotated, labels: str) -> None:
-    """Check that the data are those of the run that is to be repeated.
+    """Check that the data equal those of the run to repeat.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Export what was trained: weights and a card that says all that is needed to use them."""
+"""Export of trained weights, with the card that is needed to use them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Export:
 
 
 def describe_held_out(description: Sequence[Mapping[str, Any]]) -> str:
-    """Name what was validated on.
+    """Describe the data of the validation.
 
     Examples
     --------

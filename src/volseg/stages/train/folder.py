@@ -1,4 +1,4 @@
-"""The folder of a training run: whose it is, and the checkpoint to go on from."""
+"""Folder of a training run: its owner, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def choose_name(output: Path, name: str | None) -> str:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Work in a run's folder, which is made if it is missing, as the only process.
+    """Lock a run's folder for this process; create it if it is missing.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 def open_folder(
     weights: Path, configuration: Mapping[str, Any], *, overwrite: bool
 ) -> Checkpoint | None:
-    """Find the checkpoint to go on from in a run's folder, or make sure that nothing is there.
+    """Find the checkpoint to resume from in a run's folder, or check that there is none.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def open_folder(
 
 @contextmanager
 def replacing_run(weights: Path) -> Iterator[None]:
-    """Discard a run of which the checkpoint is replaced by that of a new one.
+    """Discard a run when a new one replaces its checkpoint.
 
     The new checkpoint is written first: if that fails, the old run is as it was.
 

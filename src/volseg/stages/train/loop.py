@@ -69,15 +69,15 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
     )
 
 
-def chance(seed: int, step: int) -> int:
-    """Mix a seed and a step to the seed of what a network draws in that step."""
+def step_seed(seed: int, step: int) -> int:
+    """Combine a seed and a step into the seed of a network's random numbers in that step."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
 def take_step(run: Run, batch: Batch) -> float:
     """Take one optimizer step and return the loss.
 
-    Whatever chance a network has of its own, such as drop-out, comes from seed and step.
+    Random layers of a network, such as drop-out, are seeded by seed and step.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def take_step(run: Run, batch: Batch) -> float:
     if run.progress >= config.freeze_norms_after:
         freeze_norms(run.network)
     with torch.random.fork_rng(devices=run.gpus):
-        torch.manual_seed(chance(config.seed, run.step))
+        torch.manual_seed(step_seed(config.seed, run.step))
         loss = batch_loss(run, batch)
     if not torch.isfinite(loss):
         raise TrainingError(
@@ -200,7 +200,7 @@ def train_steps(
 
 
 def _spend(run: Run, since: float) -> float:
-    """Add the time since then to the run's; return now."""
+    """Add the time since ``then`` to the run's; return the current time."""
     now = time.monotonic()
     run.seconds += now - since
     return now

@@ -127,7 +127,7 @@ def save_recipe(
 
 
 def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainConfig:
-    """Build a recipe from what is given; the network decides the rest.
+    """Build a recipe from the given values; the network decides the rest.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainCon
 
 
 def override(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Let what is given override a recipe; one length of the run takes the place of another.
+    """Override a recipe by the given values; one length of the run replaces another.
 
     Examples
     --------

@@ -33,7 +33,7 @@ SIDES = {2: (1, 256, 256), 3: (8, 96, 96)}
 
 @dataclass
 class Record:
-    """Draws and logs each validation of a run; nothing of it decides the run.
+    """Record of a run's validations; it has no influence on the run.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Record:
 
 
 def open_record(folder: Path, sources: Sequence[Source], step: int) -> Record:
-    """Begin to record a run, or go on from a step; say what is not installed, once.
+    """Start the record of a run, or continue it from a step; name missing libraries once.
 
     Raises
     ------

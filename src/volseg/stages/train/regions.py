@@ -1,4 +1,4 @@
-"""Decide which slices of annotated data are trained on, and which are held out."""
+"""Division of annotated slices into training and validation."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class Regions:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of the slices that is trained on, and the seed that chooses them."""
+    """Part of the slices for training, and the seed that chooses them."""
 
     fraction: float = 1.0
     seed: int = 0
 
 
 def choose_parts(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_out: bool) -> Regions:
-    """Decide what of a pair is trained on and what is held out.
+    """Divide the slices of a pair into training and validation.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def choose_parts(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_out:
 def choose_regions(
     region: Roi, shape: Zyx, roi: str | None, validation: str | None
 ) -> tuple[tuple[Roi, ...], Roi]:
-    """Decide what boxes of a stack are trained on, and which is held out.
+    """Divide the boxes of a stack into training and validation.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _listed(pair: Pair, box: Roi) -> NDArray[np.int64]:
 
 
 def _choose_slices(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_out: bool) -> Regions:
-    """Divide slices that are listed, or images: some to train on, the others held out."""
+    """Divide listed slices, or images, into training and validation."""
     box = _covered(parse_roi(pair.roi, shape) if pair.roi else region, region)
     outside = [z for z in pair.slices or () if not region[0].start <= z < region[0].stop]
     if outside:

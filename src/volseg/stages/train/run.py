@@ -47,7 +47,7 @@ class TrainOptions:
     ----------
     output : folder of the run.
     config : the recipe.
-    start : shipped name or path of weights to start from; None starts from chance.
+    start : shipped name or path of weights to start from; None for random weights.
     voxel_size : nm (z, y, x); overrides what the data say.
     name : of the exported weights; None takes the folder's.
     terms : under which the data may be used, for the card.
@@ -95,7 +95,7 @@ def train(
     progress: Progress,
     on_row: Callable[[Mapping[str, float]], None] | None = None,
 ) -> TrainReport:
-    """Train a network, or go on with a run that was interrupted.
+    """Train a network, or continue an interrupted run.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def train(
 def describe_run(
     name: str, config: TrainConfig, data: TrainingData, start: Start
 ) -> dict[str, Any]:
-    """List everything that decides a run, flat, as JSON gives it back."""
+    """List all settings that determine a run, flat, as JSON reads them back."""
     listed = {
         f"data {k} {key}": value
         for k, entry in enumerate(data.description, 1)
@@ -199,7 +199,7 @@ def _continue(
 
 @dataclass
 class _Meter:
-    """Tells the progress of a run, in steps or in seconds."""
+    """Progress of a run, in steps or in seconds."""
 
     run: Run
     progress: Progress

@@ -1,4 +1,4 @@
-"""Open what a network is trained on: volumes, or stacks that are read into memory."""
+"""Open training images: volumes, or stacks that are read into memory."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Annotated:
     image: Image
 
     def tone(self, preprocessing: Preprocessing) -> Tone:
-        """Find what a preprocessing does to these images."""
+        """Fit a preprocessing to these images."""
         return volume_tone(self.image, preprocessing)
 
     def counted(self, progress: Progress) -> Annotated:
@@ -108,7 +108,7 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
 
 
 def is_volume(path: Path) -> bool:
-    """Tell a Zarr volume from a stack of images; what is not there is taken for a volume."""
+    """Tell a Zarr volume from a stack of images; a missing path counts as a volume."""
     return not path.exists() or any((path / name).exists() for name in ZARR_FILES)
 
 
@@ -139,7 +139,7 @@ def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], 
 
 
 def in_memory(labels: LabelSource) -> NDArray[np.uint8]:
-    """Read a label TIFF as a mask: patches cannot be read from compressed pages at chance."""
+    """Read a label TIFF as a mask: compressed pages give no random access."""
     mask = np.empty(labels.shape, np.uint8)
     _, y, x = full_roi(labels.shape)
     for first in range(0, labels.shape[0], TIFF_SLAB):
@@ -149,7 +149,7 @@ def in_memory(labels: LabelSource) -> NDArray[np.uint8]:
 
 
 def hash_labels(labels: Readable, parts: Sequence[Part]) -> str:
-    """Hash what is foreground in the parts that are used, as hexadecimal text."""
+    """Hash the foreground of the used parts, as hexadecimal text."""
     digest = hashlib.sha256()
     for part in parts:
         for z, plane in iterate_slices(labels, part.roi, part.slices):

@@ -28,7 +28,7 @@ class Start:
 
     Attributes
     ----------
-    card : of the weights; None where the run starts from chance.
+    card : of the weights; None for random weights.
     tensors : the weights.
     """
 
@@ -48,7 +48,7 @@ class Start:
         }
 
     def compare(self, size: VoxelSize) -> tuple[str, ...]:
-        """Say what the user should know about weights that start on voxels of this size, in nm."""
+        """List notes for the user on starting the weights on voxels of this size, in nm."""
         if self.card is None:
             return ()
         theirs = self.card.voxel_size

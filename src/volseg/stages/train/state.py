@@ -94,7 +94,7 @@ class Run:
         return [device] if device.type == "cuda" else []
 
     def checkpoint(self, configuration: str) -> Checkpoint:
-        """Everything that a resumed run needs."""
+        """Return everything that a resumed run needs."""
         tensors = {
             **prefixed("network", self.network.state_dict()),
             **prefixed("averaged", self.averaged.state_dict()),
