@@ -52,3 +52,13 @@ def test_no_command_has_a_flag_twice():
     for command in _commands(main):
         flags = [flag for p in command.params for flag in (*p.opts, *p.secondary_opts)]
         assert len(flags) == len(set(flags)), command.name
+
+
+def test_shells_are_told_what_may_follow(monkeypatch, capsys):
+    monkeypatch.setenv("_VOLSEG_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "volseg segment --split")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit) as ended:
+        main(prog_name="volseg")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split() == ["plain,--split", "plain,--split-depth"]

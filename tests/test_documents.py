@@ -1,0 +1,41 @@
+"""The code in docs/python.md and in the walk-through runs, and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+ROOT = Path(__file__).parents[1]
+CORNER = (slice(None), slice(96, 176), slice(64, 144))
+
+
+@pytest.mark.timeout(600)
+def test_the_python_page(crop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source, target in (("raw", "stack"), ("labels", "labels")):
+        tifffile.imwrite(f"{target}.tif", tifffile.imread(crop / f"{source}.tif")[CORNER])
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert re.findall("^```python\n", text, re.MULTILINE)
+    text = re.sub("^```.*$", "", text, flags=re.MULTILINE)
+    page = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
+    told: list[str] = []
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.DocTestRunner(optionflags=flags).run(page, out=told.append)
+    assert result.attempted > 20
+    assert result.failed == 0, "".join(told)
+
+
+@pytest.mark.timeout(600)
+def test_the_walkthrough(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["walkthrough.py", str(tmp_path)])
+    runpy.run_path(str(ROOT / "examples" / "walkthrough.py"))
+    shown = capsys.readouterr().out
+    assert "1 object(s) at threshold" in shown
+    assert "1 object(s) matched" in shown
+    assert shown.count("Jaccard index 0.") == 4
