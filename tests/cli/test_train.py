@@ -38,7 +38,7 @@ def test_convert_train_segment(volseg, annotated, tmp_path):
 
     refused = volseg(*command, "--seed", "3")
     assert refused.exit_code == 2
-    assert "seed was 0, now 3" in refused.stderr
+    assert "was begun with seed 0; you ask for seed 3" in refused.stderr
 
     segmented = volseg("segment", volume, "--model", weights, "--json", "-q")
     assert segmented.exit_code == 0, segmented.output

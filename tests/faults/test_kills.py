@@ -226,7 +226,7 @@ def test_other_parameters_are_refused_with_what_differs(faults, check_result):
     assert faults.run(faults.segment(volume), fault)[0] == 1
     status, _, errors = faults.run(faults.segment(volume, "--roi", "0:8,:,:"))
     assert status == 2
-    assert "roi was [[0, 20], [0, 70], [0, 60]], now [[0, 8], [0, 70], [0, 60]]" in errors
+    assert "was made for the region 0:20,0:70,0:60; you ask for the region 0:8,0:70,0:60" in errors
     status, _, errors = faults.run(faults.segment(volume, precision="bfloat16"))
     assert status == 2
     assert "now 'bfloat16'); give --precision float32 to go on with it" in errors

@@ -266,7 +266,10 @@ def test_a_second_run_does_nothing_and_another_result_is_not_replaced_silently(
     with monkeypatch.context() as patch:
         patch.setattr(label_block, "find_components", None)
         assert label(plan_labels(volume, NAME, options()), NoProgress()).objects == first.objects
-    with pytest.raises(ConflictError, match="min_size was 0, now 50"):
+    with pytest.raises(
+        ConflictError,
+        match="a smallest size of 0 voxels; you ask for a smallest size of 50",
+    ):
         label(plan_labels(volume, NAME, options(min_size=50)), NoProgress())
     assert table_path(volume, NAME).exists()
     label(plan_labels(volume, NAME, options(min_size=50, overwrite=True)), NoProgress())

@@ -117,7 +117,7 @@ def test_a_run_goes_on_in_the_same_precision_and_in_no_other(
     fail_in_a_block(volume, asked, monkeypatch)
     other = "bfloat16" if precision == "float32" else "float32"
     refused = (
-        rf"\(precision was '{precision}', now '{other}'\); give --precision {precision} to go on "
+        rf"was made in {precision}; you ask for {other}; give --precision {precision} to go on "
         rf"with it, choose another --name, or give --overwrite"
     )
     # as a newer or an older machine would choose, and as somebody might ask for
@@ -128,7 +128,7 @@ def test_a_run_goes_on_in_the_same_precision_and_in_no_other(
     assert (read_map(volume) == references[precision][1]).all()
     with pytest.raises(ConflictError, match=refused):
         predict(plan_prediction(volume, replace(asked, precision=other)), NoProgress())
-    with pytest.raises(ConflictError, match=r"precision was .*\); choose another --name"):
+    with pytest.raises(ConflictError, match=r"; you ask for .*, .*; choose another --name"):
         predict(
             plan_prediction(volume, replace(asked, precision=other, roi="0:8,:,:")), NoProgress()
         )

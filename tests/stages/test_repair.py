@@ -154,7 +154,7 @@ def test_other_options_are_refused_and_nothing_is_changed(volume, options):
     segment(plan_segmentation(volume, options()), NoProgress())
     cut_off(volume / PROBABILITIES / "0/c/1/0/1")
     before = digest(volume)
-    with pytest.raises(ConflictError, match="roi was"):
+    with pytest.raises(ConflictError, match="was made for the region"):
         segment(plan_segmentation(volume, options(repair=True, roi="0:8,:,:")), NoProgress())
     with pytest.raises(ParameterError, match="without --store-centerline"):
         segment(

@@ -68,11 +68,11 @@ def test_how_a_complete_result_was_parted_does_not_matter(tmp_path, complete):
     if complete:
         assert is_complete(output, now, overwrite=False)
     for stricter in (True,) if complete else (True, False):
-        message = r"block was \[4, 4, 4\], now \[4, 8, 8\]"
-        message += r"\); give the --block that it was made with" if complete else ""
+        message = "was made in blocks of 4 x 4 x 4; you ask for blocks of 4 x 8 x 8"
+        message += "; give the --block that it was made with" if complete else ""
         with pytest.raises(ConflictError, match=message):
             is_complete(output, now, overwrite=False, same_blocks=stricter)
-    with pytest.raises(ConflictError, match="model was"):
+    with pytest.raises(ConflictError, match="with the model abc"):
         is_complete(output, {**now, "model": "def"}, overwrite=False)
 
 

@@ -144,7 +144,10 @@ def test_both_results_have_pyramids_and_provenance(volume, toy_model):
 
 def test_another_threshold_labels_again_and_predicts_nothing(volume, toy_model):
     segment(plan_segmentation(volume, options(toy_model)), NoProgress())
-    with pytest.raises(ConflictError, match="threshold_of_255 was 128, now 153"):
+    with pytest.raises(
+        ConflictError,
+        match=r"a threshold of 0\.502; you ask for a threshold of 0\.6",
+    ):
         segment(plan_segmentation(volume, options(toy_model, threshold=0.6)), NoProgress())
     report = segment(
         plan_segmentation(volume, options(toy_model, threshold=0.6, overwrite=True)), NoProgress()

@@ -22,7 +22,7 @@ from volseg.stages.levels import step_factor
 from volseg.stages.predict.outputs import CREATED, Output, Scratch, ledger_header
 from volseg.stages.predict.outputs import record_key as prediction_key
 from volseg.stages.predict.plan import PredictPlan
-from volseg.stages.results import discard, is_complete
+from volseg.stages.results import discard
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes
 from volseg.storage.ledger import MARK, Ledger, new_mark
@@ -71,9 +71,7 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
     ParameterError
         If only one of mask and centerlines is there.
     """
-    complete = [
-        o for o in plan.outputs if is_complete(o.path, o.header, overwrite=False, same_blocks=True)
-    ]
+    complete = [o for o in plan.outputs if o.stands(same_blocks=True)]
     found = {o.path: find_damage(open_image(o.path), plan.engine, progress) for o in complete}
     damaged = tuple(o for o in complete if found[o.path])
     if not damaged:
@@ -108,7 +106,7 @@ def mend_labels(plan: LabelPlan, progress: Progress) -> tuple[Mended, ...]:
     ConflictError
         If the labels were made by another plan, or another process works on them.
     """
-    if not is_complete(plan.path, plan.header, overwrite=False):
+    if not plan.stands():
         return ()
     image = open_image(plan.path)
     found = find_damage(image, plan.engine, progress)

@@ -12,9 +12,10 @@ from typing import Any
 
 from volseg.errors import ConflictError, StorageError, VolumeError
 from volseg.sources.zarr_source import is_zarr
+from volseg.stages.differences import tell_apart
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
-from volseg.storage.ledger import MARK, Ledger, describe_difference
+from volseg.storage.ledger import MARK, Ledger
 from volseg.storage.locations import remove_tree
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import create_image, open_image
@@ -27,7 +28,12 @@ PARTING = ("block", "shard")
 
 
 def is_complete(
-    output: Path, header: Mapping[str, Any], *, overwrite: bool, same_blocks: bool = False
+    output: Path,
+    header: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    same_blocks: bool = False,
+    model: str = "",
 ) -> bool:
     """Tell whether this very result is already there.
 
@@ -41,6 +47,8 @@ def is_complete(
         Whether another result may be replaced.
     same_blocks : bool
         Whether a complete one must have been made in the same blocks.
+    model : str
+        Name of the network, for messages.
 
     Raises
     ------
@@ -58,16 +66,26 @@ def is_complete(
         if not same_blocks:
             return True
         raise ConflictError(
-            f"{output} was made in other blocks ({describe_difference(found.get('run'), header)}); "
-            f"give the --block that it was made with"
+            f"{output} {tell_apart(found['run'], header, (model, model))}; give the --block that "
+            f"it was made with"
         )
     if overwrite:
         return False
+    theirs, ours = found.get("run"), header
+    if found.get("complete"):
+        theirs, ours = _result(theirs), _result(ours)
     raise ConflictError(
-        f"{output} holds another result ({describe_difference(found.get('run'), header)}); "
+        f"{output} {tell_apart(theirs, ours, (_model_of(found), model))}; "
         f"{_same_flags(found.get('run'), header)}choose another --name, or give --overwrite to "
         f"replace it"
     )
+
+
+def _model_of(notes: Mapping[str, Any]) -> str:
+    """Read the name of the network that made a result; empty if none is on record."""
+    record = notes.get("model")
+    name = record.get("name") if isinstance(record, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 def _same_flags(theirs: Any, ours: Mapping[str, Any]) -> str:

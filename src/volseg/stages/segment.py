@@ -29,7 +29,7 @@ from volseg.stages.predict.outputs import Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_intensities
 from volseg.stages.predict.run import PredictReport, model_record, predict
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
-from volseg.stages.results import fingerprint, is_complete
+from volseg.stages.results import fingerprint
 from volseg.storage.attributes import update_attributes
 from volseg.storage.locations import check_writable
 from volseg.storage.volumes import Image, open_image
@@ -147,7 +147,7 @@ def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) 
     labelling = plan_labels_on(volume, find_foundation(prediction, options), options.labelling)
     # what probabilities that stand were made from is not known before intensities are
     if prediction.counted or not prediction.mask.path.exists():
-        is_complete(labelling.path, labelling.header, overwrite=labelling.overwrite)
+        labelling.stands()
     return SegmentPlan(prediction, labelling, options)
 
 
@@ -155,7 +155,7 @@ def find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
     """Say from which probabilities labels will be made: those that stand, or those of the plan."""
 
     def stands(output: Output) -> bool:
-        return plan.counted and is_complete(output.path, output.header, overwrite=plan.overwrite)
+        return plan.counted and output.stands(overwrite=plan.overwrite)
 
     mask, *lines = plan.outputs
     if stands(mask):

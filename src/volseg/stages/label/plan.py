@@ -16,6 +16,7 @@ from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold
 from volseg.stages.label.tasks import Coarse
 from volseg.stages.levels import step_factor
+from volseg.stages.results import is_complete
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import is_fraction
 from volseg.storage.components import ComponentStore
@@ -115,6 +116,21 @@ class LabelPlan:
     def ledger_header(self) -> dict[str, Any]:
         """Collect what a run must not change before it is complete."""
         return {**self.header, "block": self.grid.size, "shard": self.spec.shard}
+
+    def stands(self) -> bool:
+        """Tell whether these very labels are already there.
+
+        Raises
+        ------
+        ConflictError
+            If others are, and may not be replaced.
+        """
+        return is_complete(
+            self.path,
+            self.header,
+            overwrite=self.overwrite,
+            model=str(self.source.model.get("name", "")),
+        )
 
 
 def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:

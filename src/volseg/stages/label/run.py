@@ -36,7 +36,6 @@ from volseg.stages.results import (
     create_images,
     discard,
     finish,
-    is_complete,
     is_told_of,
 )
 from volseg.storage.arrays import StoredArray
@@ -64,7 +63,7 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
         If blocks failed.
     """
     begun = time.monotonic()
-    if is_complete(plan.path, plan.header, overwrite=plan.overwrite):
+    if plan.stands():
         discard(plan.store.folder)
         return report_on(plan, time.monotonic() - begun)
     probabilities = open_planned(plan.source)

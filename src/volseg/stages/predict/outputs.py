@@ -29,10 +29,28 @@ class Output:
     ----------
     path : of the image, whose folder has the name of the result.
     header : parameters, JSON-like.
+    model : name of the network.
     """
 
     path: Path
     header: dict[str, Any]
+    model: str = ""
+
+    def stands(self, *, overwrite: bool = False, same_blocks: bool = False) -> bool:
+        """Tell whether this very image is already there.
+
+        Raises
+        ------
+        ConflictError
+            If another one is, and may not be replaced.
+        """
+        return is_complete(
+            self.path,
+            self.header,
+            overwrite=overwrite,
+            same_blocks=same_blocks,
+            model=self.model,
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class Scratch:
 def centerline_of(mask: Output) -> Output:
     """Describe the centerlines that stand beside a mask and were decided by the same."""
     path = mask.path.with_name(f"{mask.path.name}-centerline")
-    return Output(path, {**mask.header, **CENTERLINE})
+    return Output(path, {**mask.header, **CENTERLINE}, mask.model)
 
 
 def find_lacking(wanted: tuple[Output, ...], *, overwrite: bool) -> tuple[Output, ...]:
@@ -70,7 +88,7 @@ def find_lacking(wanted: tuple[Output, ...], *, overwrite: bool) -> tuple[Output
     ConflictError
         If another result is there and may not be replaced.
     """
-    lacking = [o for o in wanted if not is_complete(o.path, o.header, overwrite=overwrite)]
+    lacking = [o for o in wanted if not o.stands(overwrite=overwrite)]
     return wanted if wanted[0] in lacking else tuple(lacking)
 
 
@@ -82,7 +100,7 @@ def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
     ConflictError
         If another ledger tells of them.
     """
-    pending = [o for o in written if not is_complete(o.path, o.header, overwrite=False)]
+    pending = [o for o in written if not o.stands()]
     told_of = [is_told_of(o.path, ledger) for o in pending]
     return CREATED in ledger.done() and all(told_of)
 

@@ -159,7 +159,9 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "device": choice.device,
         "precision": choice.precision,
     }
-    mask = Output(probabilities_path(volume, options.name), json.loads(json.dumps(header)))
+    mask = Output(
+        probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name
+    )
     return PredictPlan(
         image=image,
         card=card,

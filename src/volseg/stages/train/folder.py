@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, ParameterError, StorageError
+from volseg.stages.differences import tell_settings_apart
 from volseg.stages.results import discard
 from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
-from volseg.storage.ledger import RunLock, describe_difference
+from volseg.storage.ledger import RunLock
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
 SHOWN = {SAMPLES: "step-*.png", EVENTS: "events.out.tfevents.*"}
@@ -90,8 +91,7 @@ def open_folder(
     theirs = json.loads(saved.config)
     if theirs != configuration:
         raise ConflictError(
-            f"{folder} holds a run with another configuration "
-            f"({describe_difference(theirs, configuration)}); {remedy}"
+            f"the run in {folder} {tell_settings_apart(theirs, configuration)}; {remedy}"
         )
     if saved.best is not None and not (weights.exists() and card.exists()):
         raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")

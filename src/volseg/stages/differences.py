@@ -1,0 +1,155 @@
+"""Say in words how a result that stands differs from the one that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from volseg.types import FULL_PROBABILITY
+
+Phrase = tuple[str, Callable[[Any], str]]
+"""A preposition, and how a value is put in words."""
+
+IMPLIED = ("lattice", "level", "tone")
+"""Parameters that follow from the network, so that they say nothing more where that differs."""
+
+
+def tell_apart(theirs: Any, ours: Mapping[str, Any], models: tuple[str, str]) -> str:
+    """Say how a result was made, and what is asked for in its place.
+
+    Parameters
+    ----------
+    theirs, ours : headers of both runs
+    models : names of the networks of both; empty where they are not known
+
+    Examples
+    --------
+    >>> before = {"model": "ab12", "averaged": [False, False, "ortho"], "precision": "float32"}
+    >>> after = {"model": "cd34", "averaged": [False, False, "xy"], "precision": "float32"}
+    >>> tell_apart(before, after, ("unet2d", "emnet"))
+    'was made with unet2d along three axes; you ask for emnet'
+    >>> tell_apart({"threshold_of_255": 128}, {"threshold_of_255": 153}, ("", ""))
+    'was made with a threshold of 0.502; you ask for a threshold of 0.6'
+    """
+    if not isinstance(theirs, Mapping):
+        return "is there, and no record says how it was made"
+    keys = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
+    pairs: list[tuple[str, str, str]] = []
+    if {"model", "averaged"} & set(keys):
+        keys = [k for k in keys if k not in {"model", "averaged", *IMPLIED}]
+        pairs.append(("with", *_networks(theirs, ours, models)))
+    pairs += [_pair(key, theirs.get(key), ours.get(key), models) for key in keys]
+    before = ", ".join(f"{preposition} {was}" for preposition, was, _ in pairs)
+    after = ", ".join(now for _, _, now in pairs)
+    return f"was made {before}; you ask for {after}"
+
+
+def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Say with which settings a run was begun, and which are asked for in their place.
+
+    Examples
+    --------
+    >>> tell_settings_apart({"seed": 0, "learning_rate": 0.1}, {"seed": 3, "learning_rate": 0.1})
+    'was begun with seed 0; you ask for seed 3'
+    """
+    keys = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
+    before, after = (
+        ", ".join(f"{k.replace('_', ' ')} {run.get(k)}" for k in keys) for run in (theirs, ours)
+    )
+    return f"was begun with {before}; you ask for {after}"
+
+
+def _networks(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], models: tuple[str, str]
+) -> tuple[str, str]:
+    """Name both networks, and what their probabilities are averaged over where that differs."""
+    same, words = theirs.get("model") == ours.get("model"), []
+    for run, name in zip((theirs, ours), models, strict=True):
+        # two networks may bear one name, or none
+        known = name and (same or models[0] != models[1])
+        network = name if known else f"{name or 'the model'} {str(run.get('model'))[:12]}"
+        words.append(network + _looks(run.get("averaged"), plain=same))
+    return words[0], words[1]
+
+
+def _looks(averaged: Any, *, plain: bool) -> str:
+    """Say over what probabilities are averaged; with ``plain``, also that they are not."""
+    if not isinstance(averaged, list) or len(averaged) != 3:
+        return ""
+    tta, rotations, views = averaged
+    axes = {"ortho": " along three axes", "xy": " along z" if plain else ""}.get(views, "")
+    turns = " and quarter turns" if rotations else ""
+    return f"{axes}, averaged over flips{turns}" if tta else axes
+
+
+def _pair(key: str, was: Any, now: Any, models: tuple[str, str]) -> tuple[str, str, str]:
+    """Put one parameter of both runs in words."""
+    if key in CHANGED:
+        return "from", *CHANGED[key]
+    if key == "probabilities":
+        if models[0] != models[1]:
+            return "from", f"probabilities of {models[0]}", f"those of {models[1]}"
+        return "from", "other probabilities", "objects in those that are there now"
+    if key == "output":
+        return "as", "centerlines" if was else "a mask", "centerlines" if now else "a mask"
+    return PHRASES.get(key, ("with", str))[0], _say(key, was), _say(key, now)
+
+
+def _say(key: str, value: Any) -> str:
+    if value is None:
+        return "no " + NAMES.get(key, key)
+    if key in PHRASES:
+        try:
+            return PHRASES[key][1](value)
+        except (TypeError, ValueError, KeyError):
+            pass  # it was changed on the disk, and is shown as it is
+    return f"{key} {value!r}"
+
+
+def _region(roi: Any) -> str:
+    return "the region " + ",".join(f"{a}:{b}" for a, b in roi)
+
+
+def _tiles(lattice: Any) -> str:
+    return f"tiles of {_product([axis['tile'] for axis in lattice])}"
+
+
+def _product(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))
+
+
+def _probability(what: str) -> Callable[[Any], str]:
+    return lambda level: f"{what} of {level / FULL_PROBABILITY:.3g}"
+
+
+CHANGED = {
+    "raw": ("other voxels", "those that the volume holds now"),
+    "centerlines": ("other centerlines", "objects split by those that are there now"),
+    "format": ("another version of volseg", "what this version makes"),
+}
+"""Parameters whose values mean nothing to people: what they were, and what they are now."""
+PHRASES: dict[str, Phrase] = {
+    "block": ("in", lambda block: f"blocks of {_product(block)}"),
+    "shard": ("in", lambda shard: f"files of {_product(shard)} voxels"),
+    "roi": ("for", _region),
+    "lattice": ("in", _tiles),
+    "level": ("from", "level {} of the volume".format),
+    "tone": ("with", "intensities scaled by {}".format),
+    "device": ("on", str),
+    "precision": ("in", str),
+    "threshold_of_255": ("with", _probability("a threshold")),
+    "seed_threshold_of_255": ("with", _probability("a seed threshold")),
+    "min_size": ("with", "a smallest size of {} voxels".format),
+    "min_probability": ("with", "a lowest mean probability of {:g}".format),
+    "connectivity": ("with", "{} neighbours".format),
+    "fill_holes": ("with", lambda _: "filled holes"),
+    "split": ("with", "touching objects split by {}".format),
+    "split_depth": ("with", "a split depth of {:g} voxels".format),
+}
+NAMES = {
+    "seed_threshold_of_255": "seed threshold",
+    "min_probability": "lowest mean probability",
+    "fill_holes": "filled holes",
+    "split": "split",
+    "split_depth": "split depth",
+}
