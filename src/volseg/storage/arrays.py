@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConflictError, ShapeError, StorageError, VolsegError, VolumeError
 from volseg.geometry.grid import describe
+from volseg.storage.array_form import ArrayForm
 from volseg.storage.attributes import read_array_metadata
 from volseg.storage.bounded import hold_codecs
 from volseg.storage.chunks import ZSTD
@@ -67,24 +68,8 @@ class ArraySpec:
 
 
 @dataclass(frozen=True)
-class StoredArray:
-    """An array in storage, seen as (z, y, x). Holds no open file, so it travels to any worker.
-
-    Attributes
-    ----------
-    path : folder of the array.
-    shape, dtype, chunk, shard : as seen; without sharding the shard is the chunk.
-    leading : number of leading axes of length one that are hidden.
-    compression : of the chunks, in an array of the form that `create_array` gives; else None.
-    """
-
-    path: Path
-    shape: Zyx
-    dtype: np.dtype[Any]
-    chunk: Zyx
-    shard: Zyx
-    leading: int = 0
-    compression: str | None = None
+class StoredArray(ArrayForm):
+    """An array that is read and written. Holds no open file, so it travels to any worker."""
 
     @property
     def zarr(self) -> zarr.Array[Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import finalize
 
 import numpy as np
@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 
 from volseg.errors import StorageError
 from volseg.geometry.grid import Block, Grid, describe, intersect, roi_shape, shift
+from volseg.storage.array_form import ArrayForm
 from volseg.storage.chunks import CHECKSUM, Data, unpacker, unseal
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.shards import ABSENT, chunks_per_shard, shard_path
 from volseg.storage.spread import spread
 from volseg.types import Roi, Zyx
-
-if TYPE_CHECKING:
-    from volseg.storage.arrays import StoredArray
 
 READ_AHEAD = 1 << 15
 """Bytes that are read at least: many chunks of labels, less than one of most images."""
@@ -108,7 +106,7 @@ def _find(table: Table, place: int, size: int) -> tuple[int, int] | None:
     return offset, length
 
 
-def open_shard(array: StoredArray, index: Zyx) -> LocalShard | RemoteShard | None:
+def open_shard(array: ArrayForm, index: Zyx) -> LocalShard | RemoteShard | None:
     """Open a shard; None if there is none, so that all of it is 0.
 
     Raises
@@ -158,7 +156,7 @@ def _place(chunk: Zyx, counts: Zyx) -> int:
     return row * counts[2] + chunk[2] % counts[2]
 
 
-def read_box(array: StoredArray, box: Roi) -> NDArray[Any]:
+def read_box(array: ArrayForm, box: Roi) -> NDArray[Any]:
     """Read a box of an array of volseg's own form.
 
     Raises
@@ -180,7 +178,7 @@ def read_box(array: StoredArray, box: Roi) -> NDArray[Any]:
 class _BoxReader:
     """Puts the part of each chunk that lies in a box where it belongs."""
 
-    def __init__(self, array: StoredArray, box: Roi, out: NDArray[Any]) -> None:
+    def __init__(self, array: ArrayForm, box: Roi, out: NDArray[Any]) -> None:
         self.array, self.box, self.out = array, box, out
         self._dtype = array.dtype.newbyteorder("<")
         size = math.prod(array.chunk) * array.dtype.itemsize
@@ -208,7 +206,7 @@ class _BoxReader:
         self.out[at] = whole[shift(wanted, [s.start for s in chunk.core])]
 
 
-def stores_chunks(array: StoredArray) -> bool:
+def stores_chunks(array: ArrayForm) -> bool:
     """Tell whether an array is of the form that `create_array` gives: `ChunkReader` reads it.
 
     One request for each chunk would be slow where each takes its time, so remote arrays are not.
@@ -216,7 +214,7 @@ def stores_chunks(array: StoredArray) -> bool:
     return bool(array.compression and as_remote(array.path) is None)
 
 
-def stored_bytes(array: StoredArray, region: Roi) -> int:
+def stored_bytes(array: ArrayForm, region: Roi) -> int:
     """Count the bytes of the shards that a region of an array that `stores_chunks` touches."""
     total = 0
     for shard in Grid(array.shape, array.shard).blocks(region):
@@ -230,10 +228,10 @@ class ChunkReader:
 
     Parameters
     ----------
-    array : StoredArray
+    array : ArrayForm
     """
 
-    def __init__(self, array: StoredArray) -> None:
+    def __init__(self, array: ArrayForm) -> None:
         self.array = array
         self._counts = chunks_per_shard(array)
         self._shards: dict[Zyx, LocalShard | None] = {}

@@ -8,38 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import Grid, shift
+from volseg.storage.array_form import ArrayForm
 from volseg.storage.chunks import packer, seal
 from volseg.storage.files import write_file
 from volseg.storage.spread import later, spread
 from volseg.types import Roi, Zyx
 
-if TYPE_CHECKING:
-    from volseg.storage.arrays import StoredArray
-
 ABSENT = 2**64 - 1
 """Stands in a shard's index for a chunk that is not stored, because all of it is 0."""
 
 
-def chunks_per_shard(array: StoredArray) -> Zyx:
+def chunks_per_shard(array: ArrayForm) -> Zyx:
     """Count a shard's chunks along each axis."""
     z, y, x = (s // c for s, c in zip(array.shard, array.chunk, strict=True))
     return z, y, x
 
 
-def shard_path(array: StoredArray, index: Zyx) -> Path:
+def shard_path(array: ArrayForm, index: Zyx) -> Path:
     """Find the file or object of a shard."""
     return array.path.joinpath("c", *map(str, index))
 
 
-def encode_chunks(
-    part: NDArray[Any], array: StoredArray, corner: Sequence[int]
-) -> dict[Zyx, bytes]:
+def encode_chunks(part: NDArray[Any], array: ArrayForm, corner: Sequence[int]) -> dict[Zyx, bytes]:
     """Encode a part of a shard, by the positions of its chunks in the shard; none that is all 0.
 
     Parameters
@@ -65,7 +61,7 @@ def _whole(voxels: NDArray[Any], shape: Zyx) -> NDArray[Any]:
     return np.pad(voxels, [(0, n - m) for m, n in zip(voxels.shape, shape, strict=True)])
 
 
-def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Callable[[], None]:
+def write_shard(array: ArrayForm, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Callable[[], None]:
     """Begin to write a shard, completely or not at all; one without chunks is not written.
 
     Parameters
@@ -91,7 +87,7 @@ def write_shard(array: StoredArray, index: Zyx, chunks: Mapping[Zyx, bytes]) -> 
     return later(write_file, shard_path(array, index), *parts)
 
 
-def write_box(array: StoredArray, box: Roi, block: NDArray[Any]) -> None:
+def write_box(array: ArrayForm, box: Roi, block: NDArray[Any]) -> None:
     """Write whole shards; each is encoded by several threads, while the one before is written.
 
     Raises
