@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from volseg.api.judging import evaluate, stats
 from volseg.api.making import Split, convert, label, segment
 from volseg.api.opening import open as open_volume
-from volseg.api.scratch import as_levels, create_empty, scratch_folder, without, write_array
+from volseg.api.scratch import (
+    as_levels,
+    create_empty,
+    scratch_folder,
+    without,
+    write_array,
+    write_probabilities,
+)
 from volseg.defaults import (
     CONNECTIVITY,
     DEVICE,
@@ -142,9 +149,6 @@ def label_array(
     InputError
         If the array or a rule cannot be used.
     """
-    from volseg.geometry.grid import full_roi
-    from volseg.storage.arrays import fit_spec
-    from volseg.storage.volumes import create_image, probabilities_path
     from volseg.storage.weights import load_card
 
     if split == "centerline":
@@ -156,20 +160,9 @@ def label_array(
         "threshold": threshold if card is None else card.threshold,
         "min_probability": 0 if card is None else card.min_probability,
     }
-    values = as_levels(probabilities)
     with scratch_folder() as folder:
         volume = folder / "array.zarr"
-        roi = full_roi(values.shape)
-        noted = {
-            "complete": True,
-            "fingerprint": "array",
-            "run": {"roi": [[side.start, side.stop] for side in roi]},
-            "model": stated,
-        }
-        create_empty(volume, values.shape, voxel_size)
-        path = probabilities_path(volume, NAME)
-        image = create_image(path, fit_spec(values.shape, "uint8"), voxel_size, attributes=noted)
-        image.levels[0].write(roi, values)
+        write_probabilities(volume, as_levels(probabilities), voxel_size, stated)
         label(
             volume,
             threshold=threshold,

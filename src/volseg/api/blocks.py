@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from volseg.api.opening import Volume
@@ -14,6 +15,7 @@ from volseg.defaults import BLOCK_TIMEOUT
 from volseg.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import DTypeLike, NDArray
 
     from volseg.engine.progress import Progress
@@ -116,20 +118,13 @@ def map_blocks(
 
     from volseg.engine.run import run_blocks
     from volseg.geometry.grid import Grid, whole_multiples
-    from volseg.storage.arrays import create_array, fit_spec
 
     array = _array_of(source)
     if min(halo) < 0:
         raise ParameterError(f"a halo is 0 voxels or more, found {halo}")
-    if output is not None and dtype is None:
-        raise ParameterError("an output array needs a dtype")
-    target, size = None, block
     kind = None if dtype is None else np.dtype(dtype)
-    if output is not None and kind is not None:
-        spec = fit_spec(array.shape, kind.name)
-        size = whole_multiples(block, spec.shard)
-        target = create_array(place_of(output), spec)
-    grid = Grid(array.shape, size)
+    target = None if output is None else _create(place_of(output), array.shape, kind)
+    grid = Grid(array.shape, block if target is None else whole_multiples(block, target.shard))
     task = CallFunction(function, array.stored, halo, target, kind is not None, kind)
     whole = np.empty(array.shape, kind) if kind is not None and target is None else None
     found: dict[Zyx, Any] = {}
@@ -151,6 +146,15 @@ def map_blocks(
     if target is not None:
         return open_volume(target.path).raw
     return [found[index] for index in sorted(found)] if whole is None else whole
+
+
+def _create(path: Path, shape: Zyx, kind: np.dtype[Any] | None) -> StoredArray:
+    """Create the array that results are written to."""
+    from volseg.storage.arrays import create_array, fit_spec
+
+    if kind is None:
+        raise ParameterError("an output array needs a dtype")
+    return create_array(path, fit_spec(shape, kind.name))
 
 
 def _array_of(source: ImageArray | Volume | Place) -> ImageArray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from volseg.defaults import NAME
 from volseg.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
@@ -55,6 +56,35 @@ def create_empty(volume: Path, shape: Zyx, voxel_size: VoxelSize | None) -> None
     from volseg.storage.volumes import create_image
 
     create_image(volume, fit_spec(shape, "uint8"), voxel_size, attributes={"complete": True})
+
+
+def write_probabilities(
+    volume: Path, values: Probabilities, voxel_size: VoxelSize | None, model: Mapping[str, Any]
+) -> None:
+    """Create a volume with complete probabilities, as `segment` would leave them.
+
+    Parameters
+    ----------
+    volume : folder to create
+    values : uint8, shape (z, y, x)
+    voxel_size : nm (z, y, x)
+    model : threshold and min_probability
+    """
+    from volseg.geometry.grid import full_roi
+    from volseg.storage.arrays import fit_spec
+    from volseg.storage.volumes import create_image, probabilities_path
+
+    roi = full_roi(values.shape)
+    noted = {
+        "complete": True,
+        "fingerprint": "array",
+        "run": {"roi": [[side.start, side.stop] for side in roi]},
+        "model": dict(model),
+    }
+    create_empty(volume, values.shape, voxel_size)
+    path = probabilities_path(volume, NAME)
+    image = create_image(path, fit_spec(values.shape, "uint8"), voxel_size, attributes=noted)
+    image.levels[0].write(roi, values)
 
 
 def as_levels(probabilities: ArrayLike) -> Probabilities:
