@@ -23,8 +23,8 @@ def shifted(roi, offset):
     return tuple(slice(s.start + o, s.stop + o) for s, o in zip(roi, offset, strict=True))
 
 
-def measure(labels, size, order=None, raw=None, offset=(0, 0, 0), piece=(3, 4, 5)):
-    """Cut into blocks and pieces, measure and merge; the last block's sums come first."""
+def measure(labels, size, order=None, raw=None, offset=(0, 0, 0), brick=(3, 4, 5)):
+    """Cut into blocks and bricks, measure and merge; the last block's sums come first."""
 
     def reader(array):
         def read(box):
@@ -37,7 +37,7 @@ def measure(labels, size, order=None, raw=None, offset=(0, 0, 0), piece=(3, 4, 5
     readers = Readers(reader(labels), reader(raw), reader(low))
     end = tuple(n + o for n, o in zip(labels.shape, offset, strict=True))
     parts = [
-        tally(shifted(block.core, offset), end, piece, readers, shapes=True)[0]
+        tally(shifted(block.core, offset), end, brick, readers, shapes=True)[0]
         for block in Grid(labels.shape, size).blocks()
     ]
     for k in order if order is not None else []:
@@ -59,17 +59,17 @@ def assert_same(found, expected):
 @given(
     shape=sides,
     size=sides,
-    piece=sides,
+    brick=sides,
     order=st.lists(st.integers(0, 50), max_size=8),
     dtype=st.sampled_from(["uint8", "uint32", "uint64", "int32"]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_blocks_in_any_order_equal_scikit_image_on_the_whole(
-    shape, size, piece, order, dtype, seed
+    shape, size, brick, order, dtype, seed
 ):
     rng = np.random.default_rng(seed)
     labels = (rng.integers(0, 6, shape) * (rng.random(shape) < 0.7)).astype(dtype)
-    found = measure(labels, size, order, piece=piece)
+    found = measure(labels, size, order, brick=brick)
     expected = regionprops_table(
         labels.astype(np.int64), properties=("label", "area", "centroid", "bbox")
     )
@@ -85,18 +85,18 @@ def test_any_blocks_in_any_order_equal_scikit_image_on_the_whole(
 @given(
     shape=sides,
     size=sides,
-    piece=sides,
+    brick=sides,
     order=st.lists(st.integers(0, 50), max_size=8),
     dtype=st.sampled_from(["uint8", "uint16", "int16"]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_table_is_exactly_the_same_whatever_the_blocks(shape, size, piece, order, dtype, seed):
+def test_the_table_is_exactly_the_same_whatever_the_blocks(shape, size, brick, order, dtype, seed):
     rng = np.random.default_rng(seed)
     labels = (rng.integers(0, 6, shape) * (rng.random(shape) < 0.7)).astype(np.uint32)
     limits = np.iinfo(dtype)
     raw = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-    cut = measure(labels, size, order, raw, piece=piece)
-    whole = measure(labels, shape, None, raw, piece=shape)
+    cut = measure(labels, size, order, raw, brick=brick)
+    whole = measure(labels, shape, None, raw, brick=shape)
     assert_same(cut, whole)
     tables = [object_table(s, full_roi(shape), (50.0, 5.0, 4.0)) for s in (cut, whole)]
     assert tables[0][1] == tables[1][1]

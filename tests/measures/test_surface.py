@@ -19,10 +19,10 @@ from volseg.measures.surface import (
 from volseg.measures.tally import Readers, tally
 
 
-def count_crossings(labels, piece=(16, 32, 32)):
+def count_crossings(labels, brick=(16, 32, 32)):
     """Count the pairs of a whole volume."""
     roi, read = full_roi(labels.shape), Readers(labels.__getitem__)
-    return tally(roi, labels.shape, piece, read, shapes=True)[0].crossings
+    return tally(roi, labels.shape, brick, read, shapes=True)[0].crossings
 
 
 def body(semiaxes, voxel_size, offset, turn=None):
@@ -96,13 +96,13 @@ def test_weights_scale_with_the_voxel():
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("piece", [(16, 32, 32), (4, 8, 64), (3, 9, 129)])
+@pytest.mark.parametrize("brick", [(16, 32, 32), (4, 8, 64), (3, 9, 129)])
 @pytest.mark.parametrize("shape", [(9, 10, 11), (2, 3, 300), (20, 1, 64), (1, 40, 129)])
-def test_pairs_are_those_of_shifted_copies(shape, piece, seed):
+def test_pairs_are_those_of_shifted_copies(shape, brick, seed):
     labels = np.random.default_rng(seed).integers(0, 4, shape)
     # long runs too
     labels[..., shape[2] // 2 :] = labels[..., shape[2] // 2, None]
-    found = count_crossings(labels.astype(np.uint32), piece)
+    found = count_crossings(labels.astype(np.uint32), brick)
     padded = np.pad(labels, 1)
     inner = tuple(slice(1, -1) for _ in shape)
     assert found.labels.tolist() == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""Runs of any piece, whatever its labels' type and width."""
+"""Runs of any brick, whatever its labels' type and width."""
 
 from __future__ import annotations
 

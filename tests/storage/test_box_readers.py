@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from volseg.geometry.grid import Grid, full_roi, grow
 from volseg.storage.arrays import ArraySpec, create_array, open_array
-from volseg.storage.box_readers import SlabReader, open_reader, piece_of
+from volseg.storage.box_readers import SlabReader, brick_of, open_reader
 from volseg.storage.shard_reading import ChunkReader
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
@@ -27,12 +27,12 @@ class Counted:
         return self.array[roi]
 
 
-@given(shape=sides, block=sides, piece=sides, depth=st.integers(1, 9))
-def test_any_boxes_of_any_block(shape, block, piece, depth):
+@given(shape=sides, block=sides, brick=sides, depth=st.integers(1, 9))
+def test_any_boxes_of_any_block(shape, block, brick, depth):
     whole = np.arange(np.prod(shape)).reshape(shape)
     for region in Grid(shape, block).blocks():
         read = SlabReader(whole, depth, grow(region.core, (1, 1, 1), shape))
-        for box in Grid(shape, piece).blocks(region.core):
+        for box in Grid(shape, brick).blocks(region.core):
             inside = tuple(
                 slice(max(a.start, b.start), min(a.stop, b.stop))
                 for a, b in zip(box.core, region.core, strict=True)
@@ -54,9 +54,9 @@ def test_small_chunks_of_volsegs_are_read_one_by_one(tmp_path, limit, monkeypatc
     if limit:
         name, most = limit
         monkeypatch.setattr(f"volseg.storage.box_readers.{name}", most)
-    piece = piece_of(array)
-    kind = type(open_reader(array, array, piece, full_roi(array.shape)))
-    assert (kind, piece) == ((SlabReader, (32, 64, 64)) if limit else (ChunkReader, (4, 4, 4)))
+    brick = brick_of(array)
+    kind = type(open_reader(array, array, brick, full_roi(array.shape)))
+    assert (kind, brick) == ((SlabReader, (32, 64, 64)) if limit else (ChunkReader, (4, 4, 4)))
 
 
 def test_other_arrays_are_read_slab_by_slab(tmp_path):

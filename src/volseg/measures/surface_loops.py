@@ -1,6 +1,6 @@
-"""Pairs of voxels across the surfaces of one piece's objects, and Euler numbers, compiled.
+"""Pairs of voxels across the surfaces of one brick's objects, and Euler numbers, compiled.
 
-Each object of a piece is drawn from its runs, a bit for each voxel, so that one instruction looks
+Each object of a brick is drawn from its runs, a bit for each voxel, so that one instruction looks
 at 64 pairs of voxels. See `volseg.measures.surface` for what is counted.
 """
 
@@ -17,7 +17,7 @@ from volseg.measures.voxel_loops import (
     START,
     STOP,
     WORD,
-    Runs,
+    RunTable,
     Slots,
     Sums,
     Y,
@@ -37,28 +37,28 @@ COUNTS = 14
 
 
 class Faces(NamedTuple):
-    """Runs just before the next piece, in its coordinates.
+    """Runs just before the next brick, in its coordinates.
 
     Attributes
     ----------
-    planes : int32, shape (pieces along y, pieces along x, y * x, 5)
-        Of the last plane before each piece of a layer.
-    rows : int32, shape (pieces along x, (z + 1) * x, 5)
-        Of the last rows before each piece of a row, from the plane before it on.
+    planes : int32, shape (bricks along y, bricks along x, y * x, 5)
+        Of the last plane before each brick of a layer.
+    rows : int32, shape (bricks along x, (z + 1) * x, 5)
+        Of the last rows before each brick of a row, from the plane before it on.
     column : int32, shape ((z + 1) * (y + 1), 5)
-        Of the last voxels of the rows before the piece, from the plane and the row before it on.
-    counts : int32, shape (pieces along y + 1, pieces along x + 1)
+        Of the last voxels of the rows before the brick, from the plane and the row before it on.
+    counts : int32, shape (bricks along y + 1, bricks along x + 1)
         How many runs there are of each plane; last, of the rows, and in the corner of the column.
     """
 
-    planes: Runs
-    rows: Runs
-    column: Runs
+    planes: RunTable
+    rows: RunTable
+    column: RunTable
     counts: Slots
 
 
 class Drawing(NamedTuple):
-    """Space to draw one object of a piece, with a halo of one plane and one row on both sides.
+    """Space to draw one object of a brick, with a halo of one plane and one row on both sides.
 
     Attributes
     ----------
@@ -76,14 +76,14 @@ class Drawing(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Position of a piece.
+    """Position of a brick.
 
     Attributes
     ----------
-    shape : of the piece
+    shape : of the brick
     ends : up to where its pairs are counted: its shape, and one further at the volume's end; 0 to
         count none
-    at : (y, x) of the piece among the block's pieces
+    at : (y, x) of the brick among the block's bricks
     """
 
     shape: Zyx
@@ -93,20 +93,20 @@ class Place(NamedTuple):
 
 @compiled
 def sum_surfaces(
-    runs: Runs, faces: Faces, space: Drawing, sums: Sums, count: int, place: Place
+    runs: RunTable, faces: Faces, space: Drawing, sums: Sums, count: int, place: Place
 ) -> None:
-    """Count the pairs of one piece, each for every object that it leaves; then keep its faces.
+    """Count the pairs of one brick, each for every object that it leaves; then keep its faces.
 
-    A pair belongs to the piece that holds the highest z, y and x of its voxels.
+    A pair belongs to the brick that holds the highest z, y and x of its voxels.
 
     Parameters
     ----------
     runs, count : see `volseg.measures.voxel_loops.list_runs`
         With room for the halo's, which are listed behind them.
-    faces : what lies before the piece
+    faces : what lies before the brick
     space : workspace
     sums : shape (slots, 14)
-    place : of the piece
+    place : of the brick
     """
     total = _add_halo(runs, count, faces, place.at)
     for k in range(_link(runs, total, space) if place.ends[0] else 0):
@@ -120,8 +120,8 @@ def sum_surfaces(
 
 
 @compiled
-def _add_halo(runs: Runs, count: int, faces: Faces, at: tuple[int, int]) -> int:
-    """List the runs of a piece's halo behind its own; return how many there are then."""
+def _add_halo(runs: RunTable, count: int, faces: Faces, at: tuple[int, int]) -> int:
+    """List the runs of a brick's halo behind its own; return how many there are then."""
     j, i = at
     if j == 0:
         faces.counts[-1, i] = 0
@@ -133,7 +133,7 @@ def _add_halo(runs: Runs, count: int, faces: Faces, at: tuple[int, int]) -> int:
 
 
 @compiled
-def _copy(face: Runs, found: int, runs: Runs, count: int) -> int:
+def _copy(face: RunTable, found: int, runs: RunTable, count: int) -> int:
     for k in range(found):
         for column in range(NEXT):
             runs[count + k, column] = face[k, column]
@@ -141,7 +141,7 @@ def _copy(face: Runs, found: int, runs: Runs, count: int) -> int:
 
 
 @compiled
-def _link(runs: Runs, count: int, space: Drawing) -> int:
+def _link(runs: RunTable, count: int, space: Drawing) -> int:
     """Chain the runs of each object; return how many objects there are."""
     objects = 0
     for k in range(count):
@@ -155,7 +155,7 @@ def _link(runs: Runs, count: int, space: Drawing) -> int:
 
 
 @compiled
-def _draw(runs: Runs, slot: int, space: Drawing) -> tuple[Zyx, Zyx]:
+def _draw(runs: RunTable, slot: int, space: Drawing) -> tuple[Zyx, Zyx]:
     """Draw an object; return the first (z, y, word) that it is in, and that after the last."""
     low, high = (LARGEST, LARGEST, LARGEST), (-1, -1, -1)
     k = space.heads[slot]
@@ -225,8 +225,8 @@ def _here(word: np.uint64, following: np.uint64) -> np.uint64:
 
 
 @compiled
-def _keep_faces(runs: Runs, count: int, place: Place, faces: Faces) -> None:
-    """Keep the runs that the next pieces need as their halo."""
+def _keep_faces(runs: RunTable, count: int, place: Place, faces: Faces) -> None:
+    """Keep the runs that the next bricks need as their halo."""
     (d, h, w), (j, i) = place.shape, place.at
     plane, row, column = faces.planes[j, i], faces.rows[i], faces.column
     in_plane = in_row = in_column = 0
@@ -243,6 +243,6 @@ def _keep_faces(runs: Runs, count: int, place: Place, faces: Faces) -> None:
 
 
 @compiled
-def _add_run(run: tuple[int, int, int, int, int], runs: Runs, count: int) -> int:
+def _add_run(run: tuple[int, int, int, int, int], runs: RunTable, count: int) -> int:
     runs[count, SLOT], runs[count, Z], runs[count, Y], runs[count, START], runs[count, STOP] = run
     return count + 1

@@ -1,6 +1,6 @@
-"""The sums of one block, piece by piece. Pure functions over arrays.
+"""The sums of one block, brick by brick. Pure functions over arrays.
 
-Pieces follow each other in raster order, each with a halo of one voxel before it that is kept from
+Bricks follow each other in raster order, each with a halo of one voxel before it that is kept from
 those before. So each voxel is read once, while it is in the processor's cache.
 """
 
@@ -52,7 +52,7 @@ LARGEST = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Readers:
-    """Readers of a block's arrays, piece by piece.
+    """Readers of a block's arrays, brick by brick.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Readers:
 
 
 def tally(
-    core: Roi, shape: Zyx, piece: Zyx, readers: Readers, *, shapes: bool
+    core: Roi, shape: Zyx, brick: Zyx, readers: Readers, *, shapes: bool
 ) -> tuple[ObjectSums, NDArray[np.int64]]:
     """Sum over the voxels of each object in one block.
 
@@ -74,7 +74,7 @@ def tally(
     ----------
     core : the block
     shape : of the volume
-    piece : what is read at once; pieces lie on a grid anchored at the volume's origin
+    brick : what is read at once; bricks lie on a grid anchored at the volume's origin
     readers : Readers
     shapes : also second moments and surfaces
 
@@ -83,8 +83,8 @@ def tally(
     sums : of the block; surfaces also of objects beside it that its pairs reach
     areas : int64, voxels of objects in each slice of the block
     """
-    cuts = [_cut(s, p, halo=shapes) for s, p in zip(core, piece, strict=True)]
-    found = _Found(piece, (len(cuts[1]), len(cuts[2])))
+    cuts = [_cut(s, p, halo=shapes) for s, p in zip(core, brick, strict=True)]
+    found = _Found(brick, (len(cuts[1]), len(cuts[2])))
     areas = np.zeros(roi_shape(core)[0], np.int64)
     for z, (j, y), (i, x) in itertools.product(cuts[0], enumerate(cuts[1]), enumerate(cuts[2])):
         box = z, y, x
@@ -98,29 +98,29 @@ def tally(
 
 
 def _cut(span: slice, step: int, *, halo: bool) -> list[slice]:
-    """Cut one axis of a block into pieces, after a halo of one voxel where the volume has one."""
+    """Cut one axis of a block into bricks, after a halo of one voxel where the volume has one."""
     bounds = [span.start, *range((span.start // step + 1) * step, span.stop, step), span.stop]
     before = [slice(span.start - 1, span.start)] if halo and span.start else []
     return before + [slice(a, b) for a, b in itertools.pairwise(bounds)]
 
 
-def _no_faces(pieces: tuple[int, int], piece: Zyx) -> Faces:
-    """Make room for the faces of so many pieces along y and x."""
-    d, h, w = piece
+def _no_faces(bricks: tuple[int, int], brick: Zyx) -> Faces:
+    """Make room for the faces of so many bricks along y and x."""
+    d, h, w = brick
     return Faces(
-        np.empty((*pieces, h * w, NEXT), np.int32),
-        np.empty((pieces[1], (d + 1) * w, NEXT), np.int32),
+        np.empty((*bricks, h * w, NEXT), np.int32),
+        np.empty((bricks[1], (d + 1) * w, NEXT), np.int32),
         np.empty(((d + 1) * (h + 1), NEXT), np.int32),
-        np.zeros([n + 1 for n in pieces], np.int32),
+        np.zeros([n + 1 for n in bricks], np.int32),
     )
 
 
 class _Found:
     """Objects found so far, and their sums, one row for each slot."""
 
-    def __init__(self, piece: Zyx, pieces: tuple[int, int]) -> None:
-        d, h, w = piece
-        self.faces = _no_faces(pieces, piece)
+    def __init__(self, brick: Zyx, bricks: tuple[int, int]) -> None:
+        d, h, w = brick
+        self.faces = _no_faces(bricks, brick)
         self.runs = np.empty(((d + 1) * (h + 1) * (w + 1), RUN), np.int32)
         self.count = 0
         self.drawn = np.zeros((d + 2, w // WORD + 2, h + 2), np.uint64)
@@ -140,7 +140,7 @@ class _Found:
         return len(self.keys) // 2
 
     def _bind(self) -> None:
-        """Bind the loops to the arrays that stay the same for many pieces."""
+        """Bind the loops to the arrays that stay the same for many bricks."""
         heads, met = np.zeros((2, self.room + 1), np.int32)
         space = Drawing(self.drawn, heads, met)
         table = self.keys, self.slots, self.used
@@ -150,7 +150,7 @@ class _Found:
         self.cross = bind(sum_surfaces, self.runs, self.faces, space, self.crossings)
 
     def list_runs(self, labels: NDArray[Any] | None) -> None:
-        """List a piece's runs."""
+        """List a brick's runs."""
         self.count = 0
         if labels is None:
             return
@@ -173,13 +173,13 @@ class _Found:
         self._bind()
 
     def sum_voxels(self, box: Roi, readers: Readers, areas: NDArray[np.int64]) -> None:
-        """Add a piece's voxels."""
+        """Add a brick's voxels."""
         origin = box[0].start, box[1].start, box[2].start
         values = _read(readers.intensity, box), _read(readers.probability, box)
         self.sum(self.count, origin, areas, values)
 
     def sum_surfaces(self, box: Roi, shape: Zyx | None, at: tuple[int, int]) -> None:
-        """Add a piece's pairs, unless the volume's shape is missing; keep its faces."""
+        """Add a brick's pairs, unless the volume's shape is missing; keep its faces."""
         j, i = at
         beside = self.faces.counts
         if not (self.count or beside[j, i] or beside[-1, i] or beside[-1, -1]):

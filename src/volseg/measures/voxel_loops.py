@@ -1,6 +1,6 @@
-"""Loops over the voxels of one piece, compiled: list its runs, and sum over them.
+"""Loops over the voxels of one brick, compiled: list its runs, and sum over them.
 
-A piece is a few thousand voxels, small enough for the processor's cache. Objects are known by
+A brick is a few thousand voxels, small enough for the processor's cache. Objects are known by
 slots: slot s is the object whose sums are row s - 1, and 0 is background. Everything is counted in
 integers that may wrap around, see `volseg.measures.sums.Moments`.
 """
@@ -16,7 +16,7 @@ from volseg.types import Zyx
 from volseg.voxels.compilation import compiled
 
 Slots = NDArray[np.int32]
-Runs = NDArray[np.int32]
+RunTable = NDArray[np.int32]
 Sums = NDArray[np.int64]
 
 WORD = 64
@@ -60,18 +60,18 @@ def find_slot(label: np.uint64, keys: NDArray[np.uint64], slots: Slots, used: in
 
 @compiled
 def list_runs(
-    runs: Runs,
+    runs: RunTable,
     table: tuple[NDArray[np.uint64], Slots, NDArray[np.int64]],
     space: tuple[NDArray[np.uint8], NDArray[np.uint64]],
     planes: NDArray[Any],
     width: int,
 ) -> int:
-    """List the runs of a piece: stretches of voxels of one object along x.
+    """List the runs of a brick: stretches of voxels of one object along x.
 
     Parameters
     ----------
     runs : shape (at least as many as there are voxels, 6)
-        For each its slot, z, y, start and stop in the piece; the last column stays as it is.
+        For each its slot, z, y, start and stop in the brick; the last column stays as it is.
     table : keys and slots, see `find_slot`, and how many slots are given, shape (1,)
     space : shapes (at least as many as a plane has voxels, in whole words,) and (words,)
     planes : uint32 or uint64, shape (z, y * width)
@@ -162,14 +162,14 @@ def count_bits(word: np.uint64) -> np.int64:
 
 @compiled
 def sum_voxels(
-    runs: Runs,
+    runs: RunTable,
     sums: tuple[Sums, Sums, Sums],
     count: int,
     origin: Zyx,
     areas: Sums,
     values: tuple[NDArray[Any], NDArray[Any]],
 ) -> None:
-    """Sum over the voxels of the objects of one piece.
+    """Sum over the voxels of the objects of one brick.
 
     Parameters
     ----------
@@ -177,11 +177,11 @@ def sum_voxels(
     sums : shapes (slots, 16), (slots, 4) and (slots, 4)
         Voxels, sums of coordinates, starts, stops and products of two coordinates; of both values,
         totals, sums of squares, lowest and highest.
-    origin : (z, y, x) of the piece in the volume
+    origin : (z, y, x) of the brick in the volume
     areas : shape (z,)
-        Voxels of objects in each slice of the piece.
+        Voxels of objects in each slice of the brick.
     values : uint8, uint16, int16 or int32, each of shape (z, y, x), or empty
-        What stands at the piece's voxels.
+        What stands at the brick's voxels.
     """
     moments, one_sums, other_sums = sums
     one, other = values
@@ -221,7 +221,7 @@ def _add_run(row: Sums, first: tuple[int, int, int], n: int) -> None:
 
 
 @compiled
-def _sum_values(runs: Runs, count: int, values: NDArray[Any], sums: Sums) -> None:
+def _sum_values(runs: RunTable, count: int, values: NDArray[Any], sums: Sums) -> None:
     for k in range(count):
         line = values[runs[k, Z], runs[k, Y], runs[k, START] : runs[k, STOP]]
         total, squares = np.int64(0), np.int64(0)

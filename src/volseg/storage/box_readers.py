@@ -32,24 +32,24 @@ def reads_chunks(array: StoredArray | None) -> bool:
     return stores_chunks(array)
 
 
-def piece_of(array: StoredArray | None) -> Zyx:
+def brick_of(array: StoredArray | None) -> Zyx:
     """Choose the boxes that are read at once: the array's chunks, if they are small."""
     return array.chunk if array is not None and reads_chunks(array) else DEFAULT_CHUNK
 
 
-def open_reader(source: Readable, array: StoredArray | None, piece: Zyx, region: Roi) -> BoxReader:
+def open_reader(source: Readable, array: StoredArray | None, brick: Zyx, region: Roi) -> BoxReader:
     """Open a reader for one block, in one thread.
 
     Parameters
     ----------
     source : what is read
     array : in which that is stored, if it is one
-    piece : boxes are those of a grid of this size, or lie in one of them
+    brick : boxes are those of a grid of this size, or lie in one of them
     region : all that will be read
     """
-    if array is not None and array.chunk == piece and reads_chunks(array):
+    if array is not None and array.chunk == brick and reads_chunks(array):
         return ChunkReader(array)
-    depth = piece[0] if array is None else array.chunk[0]
+    depth = brick[0] if array is None else array.chunk[0]
     return SlabReader(source, depth, region)
 
 

@@ -164,30 +164,30 @@ class WriteBlock:
         """Write one block; return its voxels."""
         core = item.block.core
         loaded = [layer.load(item.block.index) for layer in item.layers]
-        # once for all pieces: a block has many, and many more runs than a piece
+        # once for all bricks: a block has many, and many more runs than a brick
         layers = [(found.runs, number_runs(found, numbers)) for found, numbers in loaded]
         shards = Grid(self.labels.shape, self.labels.shard).blocks(core)
         # the disk works on one shard while the next is made
-        waits = [w for s in shards for w in self._write(s, _Piecewise(layers, core))]
+        waits = [w for s in shards for w in self._write(s, _Brickwise(layers, core))]
         for wait in waits:
             wait()
         return roi_size(core)
 
-    def _write(self, shard: Block, block: _Piecewise) -> list[Callable[[], None]]:
-        """Paint, reduce and encode piece by piece: each fits into the processor's cache."""
+    def _write(self, shard: Block, block: _Brickwise) -> list[Callable[[], None]]:
+        """Paint, reduce and encode brick by brick: each fits into the processor's cache."""
         z, y, x = self.coarse[0].factor if self.coarse else (1, 1, 1)
         unit = self.labels.chunk[0] * z, self.labels.chunk[1] * y, self.labels.chunk[2] * x
         reduced = np.zeros(reduced_shape(roi_shape(shard.core), (z, y, x)), self.labels.dtype)
         chunks: dict[Zyx, bytes] = {}
-        for piece in Grid(roi_shape(shard.core), unit).blocks():
-            corner = [s.start + p.start for s, p in zip(shard.core, piece.core, strict=True)]
-            labels = block.paint(corner, roi_shape(piece.core))
+        for brick in Grid(roi_shape(shard.core), unit).blocks():
+            corner = [s.start + p.start for s, p in zip(shard.core, brick.core, strict=True)]
+            labels = block.paint(corner, roi_shape(brick.core))
             if not labels.max():
                 continue
-            chunks |= encode_chunks(labels, self.labels, [s.start for s in piece.core])
+            chunks |= encode_chunks(labels, self.labels, [s.start for s in brick.core])
             if self.coarse:
                 small = reduce_labels(labels, (z, y, x))
-                at = (s.start // f for s, f in zip(piece.core, (z, y, x), strict=True))
+                at = (s.start // f for s, f in zip(brick.core, (z, y, x), strict=True))
                 reduced[tuple(slice(a, a + n) for a, n in zip(at, small.shape, strict=True))] = (
                     small
                 )
@@ -201,8 +201,8 @@ class WriteBlock:
 
 
 @dataclass(frozen=True)
-class _Piecewise:
-    """A block of labels, of which any piece can be painted: runs, and what each becomes."""
+class _Brickwise:
+    """A block of labels, of which any brick can be painted: runs, and what each becomes."""
 
     layers: Sequence[tuple[Runs, Labels]]
     core: Roi

@@ -15,7 +15,7 @@ from volseg.measures.object_table import ObjectSums, Scale
 from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
-from volseg.storage.box_readers import BoxReader, open_reader, piece_of, reads_chunks
+from volseg.storage.box_readers import BoxReader, brick_of, open_reader, reads_chunks
 from volseg.storage.shard_reading import stored_bytes
 from volseg.types import Roi, Zyx
 
@@ -31,7 +31,7 @@ def plan_blocks(source: LabelSource, workers: int) -> Grid:
     """Choose large blocks, since halos are read twice, but enough for all workers."""
     unit, longest = source.block, LARGEST_BLOCK
     if not reads_chunks(source.array):
-        side = math.isqrt(SLAB_VOXELS // max(unit[0], piece_of(source.array)[0]))
+        side = math.isqrt(SLAB_VOXELS // max(unit[0], brick_of(source.array)[0]))
         longest = LARGEST_BLOCK[0], side, side
     # in units
     size = [
@@ -77,22 +77,22 @@ class MeasureBlock:
 
     def __call__(self, block: Block) -> tuple[ObjectSums, NDArray[np.int64]]:
         """Measure one block; return its sums, and the objects' area in each of its slices."""
-        piece, shape = piece_of(self.source.array), self.source.shape
+        brick, shape = brick_of(self.source.array), self.source.shape
         region = grow(block.core, (1, 1, 1), shape)
         readers = Readers(
-            open_reader(self.source, self.source.array, piece, region),
-            _read_values(self.raw, piece, block.core, self.scale),
-            _read_values(self.probabilities, piece, block.core),
+            open_reader(self.source, self.source.array, brick, region),
+            _read_values(self.raw, brick, block.core, self.scale),
+            _read_values(self.probabilities, brick, block.core),
         )
-        return tally(block.core, shape, piece, readers, shapes=self.shapes)
+        return tally(block.core, shape, brick, readers, shapes=self.shapes)
 
 
 def _read_values(
-    array: StoredArray | None, piece: Zyx, region: Roi, scale: Scale | None = None
+    array: StoredArray | None, brick: Zyx, region: Roi, scale: Scale | None = None
 ) -> BoxReader | None:
     if array is None:
         return None
-    read = open_reader(array, array, piece, region)
+    read = open_reader(array, array, brick, region)
     if scale is None:
         return read
 
