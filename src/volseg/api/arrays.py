@@ -26,7 +26,6 @@ from volseg.defaults import (
     DEVICE,
     IOU,
     MEASURE,
-    MIN_SIZE,
     NAME,
     PRECISION,
     SPLIT,
@@ -120,7 +119,7 @@ def label_array(
     threshold: float | None = None,
     seed_threshold: float | None = None,
     connectivity: int = CONNECTIVITY,
-    min_size: int = MIN_SIZE,
+    min_size: int | None = None,
     min_size_nm3: float = 0,
     min_probability: float | None = None,
     fill_holes: bool = False,
@@ -136,8 +135,8 @@ def label_array(
     probabilities : uint8, 0 to 255, or floats from 0 to 1, shape (z, y, x)
     voxel_size : nm (z, y, x), optional
     model : str, optional
-        Shipped model or path that states ``threshold`` and ``min_probability`` where they are not
-        given; without one both must be said, or else ``min_probability`` is 0.
+        Shipped model or path that states ``threshold``, ``min_size`` and ``min_probability`` where
+        they are not given; without one the threshold must be given, and the others are 0.
 
     Returns
     -------
@@ -149,7 +148,7 @@ def label_array(
     InputError
         If the array or a rule cannot be used.
     """
-    from volseg.storage.weights import load_card
+    from volseg.storage.weights import load_card, smallest_object
 
     if split == "centerline":
         raise ParameterError("centerlines need a volume; use split='distance', or label(volume)")
@@ -159,6 +158,7 @@ def label_array(
     stated = {
         "threshold": threshold if card is None else card.threshold,
         "min_probability": 0 if card is None else card.min_probability,
+        **({} if card is None else smallest_object(card)),
     }
     with scratch_folder() as folder:
         volume = folder / "array.zarr"
@@ -237,7 +237,7 @@ def compare_arrays(
     voxel_size: VoxelSize | None = None,
     mask: ArrayLike | None = None,
     iou: float = IOU,
-    min_size: int = MIN_SIZE,
+    min_size: int = 0,
     ignore_border: bool = False,
     instances: bool = False,
     workers: int | None = None,

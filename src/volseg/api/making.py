@@ -11,7 +11,6 @@ from volseg.defaults import (
     BLOCK_TIMEOUT,
     CONNECTIVITY,
     DEVICE,
-    MIN_SIZE,
     NAME,
     PRECISION,
     SPLIT,
@@ -98,7 +97,7 @@ def segment(
     threshold: float | None = None,
     seed_threshold: float | None = None,
     connectivity: int = CONNECTIVITY,
-    min_size: int = MIN_SIZE,
+    min_size: int | None = None,
     min_size_nm3: float = 0,
     min_probability: float | None = None,
     fill_holes: bool = False,
@@ -205,7 +204,7 @@ def label(
     threshold: float | None = None,
     seed_threshold: float | None = None,
     connectivity: int = CONNECTIVITY,
-    min_size: int = MIN_SIZE,
+    min_size: int | None = None,
     min_size_nm3: float = 0,
     min_probability: float | None = None,
     fill_holes: bool = False,
@@ -235,7 +234,7 @@ def label(
     connectivity : 6, 18 or 26
         Neighbours that belong to one object: over faces, also edges, also corners.
     min_size, min_size_nm3 : number
-        Drop smaller objects, in voxels or nm³; the larger of both counts.
+        Drop smaller objects, in voxels or nm³; the larger of both counts. The model's unless given.
     min_probability : float, optional
         Drop objects whose mean probability is lower; the model's unless given.
     fill_holes : bool

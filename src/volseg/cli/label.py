@@ -76,11 +76,9 @@ RULES = (
     ),
     click.option(
         "--min-size",
-        default=str(defaults.MIN_SIZE),
-        show_default=True,
         metavar="VOXELS|nm3",
-        callback=lambda _context, _parameter, text: parse_min_size(text),
-        help="Drop smaller objects: voxels, or a volume such as 62500nm3.",
+        callback=lambda _context, _parameter, text: {} if text is None else parse_min_size(text),
+        help="Drop smaller objects: voxels, or a volume such as 62500nm3.  [default: the model's]",
     ),
     click.option(
         "--min-probability",

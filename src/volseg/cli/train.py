@@ -260,6 +260,24 @@ def describe_report(report: TrainReport) -> str:
     end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
     return (
         f"validation Jaccard {best['jaccard']:.3f} at step {best['step']} of {report.step}{end}, "
-        f"after {duration(60 * report.minutes)}; next: "
+        f"after {duration(60 * report.minutes)}; {describe_objects(report.objects)}; next: "
         + command("segment", "VOLUME", "--model", report.weights)
+    )
+
+
+def describe_objects(noted: Mapping[str, Any]) -> str:
+    """Put in words how the rules for objects were chosen.
+
+    Examples
+    --------
+    >>> describe_objects({"F1": 0.8, "F1 of all objects": 0.1, "kept": 5})
+    'keeping 5 objects of the held-out region by size and mean probability: F1 0.80, of all 0.10'
+    >>> describe_objects({"not chosen": "slices are unrelated images"})
+    'no rules for objects, because slices are unrelated images'
+    """
+    if "not chosen" in noted:
+        return f"no rules for objects, because {noted['not chosen']}"
+    return (
+        f"keeping {noted['kept']} objects of the held-out region by size and mean probability: "
+        f"F1 {noted['F1']:.2f}, of all {noted['F1 of all objects']:.2f}"
     )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.storage.attributes import is_fraction, parse_json
+from volseg.storage.files import replacing
 from volseg.storage.locations import parse_path
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
@@ -24,7 +25,7 @@ from volseg.voxels.intensity import Preprocessing
 CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
 
-OPTIONAL: Mapping[str, Any] = {"min_probability": 0.0}
+OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0}
 """What a card need not say."""
 
 
@@ -43,6 +44,7 @@ class Card:
     overlap : network voxels that neighbouring tiles share, (z, y, x): the halo.
     stride : tile origins are multiples of it.
     threshold : probability from which a voxel is foreground.
+    min_size : objects of fewer voxels, of ``voxel_size``, are dropped; 0 where none is known.
     min_probability : objects of a lower mean probability are dropped; 0 where none is known.
     training : data, terms, recipe and seeds.
     scores : what was measured, each with what it was measured on.
@@ -59,6 +61,7 @@ class Card:
     overlap: Zyx
     stride: Zyx
     threshold: float
+    min_size: int
     min_probability: float
     training: Mapping[str, Any]
     scores: Mapping[str, Any]
@@ -132,6 +135,7 @@ def _card(content: Any) -> Card:
         overlap=_triple(c["overlap"], "overlap", int),
         stride=_triple(c["stride"], "stride", int),
         threshold=_fraction(c["threshold"], "threshold"),
+        min_size=_count(c["min_size"], "min_size"),
         min_probability=_fraction(c["min_probability"], "min_probability"),
         training=dict(c["training"]),
         scores=dict(c["scores"]),
@@ -157,6 +161,19 @@ def _preprocessing(content: Any) -> Preprocessing:
         )
     except ParameterError as error:
         raise ValueError(str(error)) from error
+
+
+def smallest_object(card: Card) -> dict[str, Any]:
+    """Describe the smallest object of a model for the record of a result, if its card names one."""
+    if not card.min_size:
+        return {}
+    return {"min_size": card.min_size, "voxel_size": list(card.voxel_size)}
+
+
+def _count(value: Any, name: str) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 48:
+        raise ValueError(f"{name} must be a whole number of 0 or more, found {value!r}")
+    return value
 
 
 def _positive(value: Any, name: str) -> int:
@@ -229,6 +246,21 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
     finally:
         temporary.unlink(missing_ok=True)
         text.unlink(missing_ok=True)
+    return complete
+
+
+def update_card(path: Path, changed: Mapping[str, Any]) -> Card:
+    """Replace some fields of the card beside weights.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    place = path.with_suffix(".json")
+    complete = _card(json.loads(json.dumps({**asdict(load_card(path)), **changed})))
+    with replacing(place) as file:
+        file.write((json.dumps(asdict(complete), indent=1) + "\n").encode())
     return complete
 
 

@@ -59,15 +59,22 @@ def validation_windows(
     >>> [w[0] for w in validation_windows((slice(10, 50), slice(0, 96), slice(0, 50)))]
     [slice(10, 34, None), slice(34, 50, None)]
     """
+    every = cut_windows(roi, core, slices)
+    chosen = np.linspace(0, len(every) - 1, min(WINDOWS, len(every))).round().astype(int)
+    return [every[k] for k in chosen]
+
+
+def cut_windows(
+    roi: Roi, core: Zyx = CORES[3], slices: NDArray[np.int64] | None = None
+) -> list[Roi]:
+    """Cut a region into windows, in raster order; see `validation_windows`."""
     cuts = [
         [slice(o, min(o + n, s.stop)) for o in range(s.start, s.stop, n)]
         for s, n in zip(roi, core, strict=True)
     ]
     if slices is not None:
         cuts[0] = [slice(z, z + 1) for z in slices.tolist()]
-    every = [(z, y, x) for z, y, x in itertools.product(*cuts)]
-    chosen = np.linspace(0, len(every) - 1, min(WINDOWS, len(every))).round().astype(int)
-    return [every[k] for k in chosen]
+    return [(z, y, x) for z, y, x in itertools.product(*cuts)]
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import numpy as np
 from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Block, Grid, whole_multiples
-from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold
+from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold, states_size
 from volseg.stages.label.tasks import Coarse
 from volseg.stages.levels import step_factor
 from volseg.stages.results import is_complete
@@ -208,7 +208,7 @@ def open_probabilities(volume: Path, name: str) -> Image:
     image = _open_complete(volume, name)
     model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
     threshold, least = model.get("threshold"), model.get("min_probability", 0)
-    stated = isinstance(threshold, float) and 0 < threshold < 1
+    stated = isinstance(threshold, float) and 0 < threshold < 1 and states_size(model)
     if not stated or not is_fraction(least) or "roi" not in run:
         raise VolumeError(
             f"the attributes of {image.path} do not say any more how it was made; remove it, and "

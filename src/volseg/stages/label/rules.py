@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from volseg.defaults import CONNECTIVITY, MIN_SIZE, SPLIT, SPLIT_DEPTH
+from volseg.defaults import CONNECTIVITY, SPLIT, SPLIT_DEPTH
 from volseg.errors import ParameterError
 from volseg.objects.components import DIFFERING
 from volseg.objects.splitting import METHODS
@@ -30,7 +30,8 @@ class ObjectRules:
     seed_threshold : at least ``threshold``; an object needs one voxel of this probability. None
         asks for none.
     connectivity : 6, 18 or 26; which neighbours are one object.
-    min_size : objects of fewer voxels are dropped, measured whole.
+    min_size : objects of fewer voxels are dropped, measured whole. None takes the model's, unless
+        ``min_size_nm3`` is given.
     min_size_nm3 : the same in nm³; of the two, the larger counts.
     min_probability : objects of a lower mean probability are dropped; None takes the model's.
     fill_holes : background that one object encloses becomes that object.
@@ -41,7 +42,7 @@ class ObjectRules:
     threshold: float | None = None
     seed_threshold: float | None = None
     connectivity: int = CONNECTIVITY
-    min_size: int = MIN_SIZE
+    min_size: int | None = None
     min_size_nm3: float = 0
     min_probability: float | None = None
     fill_holes: bool = False
@@ -56,7 +57,7 @@ class ObjectRules:
         if self.connectivity not in DIFFERING:
             raise ParameterError(f"connectivity must be 6, 18 or 26, found {self.connectivity}")
         self._check_split()
-        if self.min_size < 0:
+        if self.min_size is not None and self.min_size < 0:
             raise ParameterError(f"min_size must not be negative, found {self.min_size}")
         if not 0 <= self.min_size_nm3 < math.inf:
             raise ParameterError(
@@ -100,7 +101,7 @@ def describe_rules(
     # a rule that is not asked for is not in the header: results from before it existed stay valid
     return {
         "threshold_of_255": level_of(threshold),
-        "min_size": fewest_voxels(rules, voxel_size),
+        "min_size": fewest_voxels(rules, voxel_size, model),
         "connectivity": rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
         **_lowest_mean(rules, threshold, model),
@@ -151,8 +152,10 @@ def level_of(threshold: float) -> int:
     return max(math.ceil(threshold * 255 - ROUNDING), 1)  # from 0, all would be foreground
 
 
-def fewest_voxels(rules: ObjectRules, voxel_size: VoxelSize | None) -> int:
-    """Express the smallest object that is kept in voxels.
+def fewest_voxels(
+    rules: ObjectRules, voxel_size: VoxelSize | None, model: Mapping[str, Any] | None = None
+) -> int:
+    """Express the smallest object that is kept in voxels: the user's, or else the model's.
 
     Raises
     ------
@@ -165,14 +168,37 @@ def fewest_voxels(rules: ObjectRules, voxel_size: VoxelSize | None) -> int:
     50
     """
     if not rules.min_size_nm3:
-        return rules.min_size
+        return (
+            _models_smallest(voxel_size, model or {}) if rules.min_size is None else rules.min_size
+        )
     if voxel_size is None:
         raise ParameterError(
             f"the voxel size is unknown, so {rules.min_size_nm3:g} nm³ is no number of voxels; "
             "give the smallest size in voxels, or convert again with --voxel-size"
         )
     voxels = math.ceil(rules.min_size_nm3 / math.prod(voxel_size) - ROUNDING)
-    return max(rules.min_size, voxels)
+    return max(rules.min_size or 0, voxels)
+
+
+def _models_smallest(voxel_size: VoxelSize | None, model: Mapping[str, Any]) -> int:
+    """Convert the smallest object that a model's card names, in voxels of its own, to the volume's.
+
+    Without a voxel size the volume is taken to have the model's, as in prediction.
+    """
+    own = int(model.get("min_size", 0))
+    if voxel_size is None or not own:
+        return own
+    voxels = own * math.prod(map(float, model["voxel_size"])) / math.prod(voxel_size)
+    return math.ceil(voxels - ROUNDING)
+
+
+def states_size(model: Mapping[str, Any]) -> bool:
+    """Tell whether what is on record of a model's smallest object can be used, if there is one."""
+    own, size = model.get("min_size", 0), model.get("voxel_size", ())
+    sides = isinstance(size, list | tuple) and all(
+        isinstance(side, int | float) and 0 < side < math.inf for side in size
+    )
+    return isinstance(own, int) and own >= 0 and sides and (not own or len(size) == 3)
 
 
 def _check_probability(what: str, found: float | None) -> None:

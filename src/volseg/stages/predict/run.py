@@ -31,7 +31,7 @@ from volseg.storage.arrays import StoredArray
 from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import MARK, Ledger
 from volseg.storage.volumes import open_image
-from volseg.storage.weights import Card
+from volseg.storage.weights import Card, smallest_object
 from volseg.types import Zyx
 
 
@@ -136,6 +136,7 @@ def model_record(card: Card) -> dict[str, Any]:
         "sha256": card.sha256,
         "threshold": card.threshold,
         "min_probability": card.min_probability,
+        **smallest_object(card),
     }
 
 

@@ -24,6 +24,7 @@ from volseg.stages.train.folder import (
     replacing_run,
 )
 from volseg.stages.train.loop import CHECKPOINT, LOG, Events, train_steps
+from volseg.stages.train.objects import choose_objects
 from volseg.stages.train.recipe import RunSettings, save_recipe
 from volseg.stages.train.record import open_record
 from volseg.stages.train.regions import Pair, Share
@@ -77,6 +78,7 @@ class TrainReport:
     step, minutes : of the whole run.
     best : row of the log that the exported weights stand for.
     stopped_early : whether validation stopped improving before the run's end.
+    objects : how the rules for objects in the card were chosen.
     steps_now, seconds : of this call; no steps where the run was finished before.
     """
 
@@ -85,6 +87,7 @@ class TrainReport:
     minutes: float
     best: Mapping[str, float]
     stopped_early: bool
+    objects: Mapping[str, Any]
     steps_now: int
     seconds: float
 
@@ -150,12 +153,15 @@ def train(
             finally:
                 record.close()
                 progress.finish()
+        images = any(pair.images for pair in pairs)
+        objects = choose_objects(weights, data.validation, device, precision, images=images)
     return TrainReport(
         weights=weights,
         step=run.step,
         minutes=run.seconds / 60,
         best=run.best or {},
         stopped_early=run.stopped_early,
+        objects=objects,
         steps_now=run.step - first,
         seconds=time.monotonic() - begun,
     )

@@ -1,0 +1,159 @@
+"""Choose which predicted objects to keep, by what is right on held-out regions.
+
+Pure functions over arrays that fit into memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volseg.types import FULL_PROBABILITY
+
+MATCHED = 0.5
+"""IoU above which a predicted object is right; no object of the truth has two such partners."""
+SPECK = 2
+"""Voxels of the largest object of the truth that is taken for a slip of the pen."""
+PROBABILITY_STEP = 0.05
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Objects that were predicted in a region.
+
+    Attributes
+    ----------
+    truth : number of objects in the truth.
+    voxels : int64, shape (objects,)
+    means : float64, shape (objects,)
+        Mean probability of each, 0..1.
+    right : bool, shape (objects,)
+        Whether it matches an object of the truth.
+    """
+
+    truth: int
+    voxels: NDArray[np.int64]
+    means: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rules for objects, and the F1 score with them and without.
+
+    Attributes
+    ----------
+    min_size : objects of fewer voxels are dropped.
+    min_probability : objects of a lower mean probability are dropped.
+    f1, f1_of_all : of objects matched above `MATCHED`, with these rules and without.
+    truth, kept, right : numbers of objects: of the truth, kept, and right among those.
+    """
+
+    min_size: int
+    min_probability: float
+    f1: float
+    f1_of_all: float
+    truth: int
+    kept: int
+    right: int
+
+
+def match_components(levels: NDArray[np.uint8], truth: NDArray[np.bool_], level: int) -> Predicted:
+    """Find the connected components (26 neighbours) of both masks, and which of them match.
+
+    Parameters
+    ----------
+    levels : uint8, shape (z, y, x)
+        Probabilities, 255 standing for 1.
+    truth : bool, shape (z, y, x)
+    level : int
+        From which a voxel is foreground.
+
+    Examples
+    --------
+    >>> levels, truth = np.zeros((1, 3, 8), np.uint8), np.zeros((1, 3, 8), bool)
+    >>> levels[0, :, :3], levels[0, 0, 5], truth[0, :, :4] = 204, 153, True
+    >>> found = match_components(levels, truth, 128)
+    >>> found.truth, found.voxels, found.means, found.right
+    (1, array([9, 1]), array([0.8, 0.6]), array([ True, False]))
+    """
+    cube = np.ones((3, 3, 3), bool)
+    ours, count = ndimage.label(levels >= level, cube)
+    theirs, known = ndimage.label(truth, cube)
+    voxels = np.bincount(ours.ravel(), minlength=count + 1)
+    sums = np.bincount(ours.ravel(), levels.ravel(), minlength=count + 1)
+    drawn = np.bincount(theirs.ravel(), minlength=known + 1)
+    both = (ours > 0) & (theirs > 0)
+    pairs, shared = np.unique(
+        ours[both].astype(np.int64) * (known + 1) + theirs[both], return_counts=True
+    )
+    mine, other = pairs // (known + 1), pairs % (known + 1)
+    right = np.zeros(count + 1, bool)
+    right[mine[shared > MATCHED * (voxels[mine] + drawn[other] - shared)]] = True
+    meant = int(np.count_nonzero(drawn[1:] > SPECK))
+    means = sums[1:] / np.maximum(voxels[1:], 1) / FULL_PROBABILITY
+    return Predicted(meant, voxels[1:], means, right[1:])
+
+
+def select_objects(regions: Sequence[Predicted], threshold: float) -> Selection | None:
+    """Choose the smallest size and the lowest mean probability with the best F1.
+
+    A rule that improves nothing is not set. Of several values that do the same, the middle one is
+    taken for the size, and the lowest for the probability.
+
+    Parameters
+    ----------
+    regions : of which the objects are counted together
+    threshold : from which voxels were foreground
+
+    Returns
+    -------
+    Selection or None
+        None where no predicted object is right, whatever the rules.
+
+    Examples
+    --------
+    >>> right = np.array([True, True, False, False])
+    >>> found = Predicted(2, np.array([900, 700, 9, 4]), np.full(4, 0.8), right)
+    >>> chosen = select_objects([found], 0.5)
+    >>> chosen.min_size, chosen.min_probability, chosen.f1_of_all, chosen.f1
+    (50, 0.0, 0.6666666666666666, 1.0)
+    """
+    truth = sum(region.truth for region in regions)
+    voxels, means, right = (
+        np.concatenate([getattr(region, name) for region in regions])
+        for name in ("voxels", "means", "right")
+    )
+    if not right.any():
+        return None
+
+    def score(size: int, least: float) -> tuple[float, int, int]:
+        kept = (voxels >= size) & (means >= least)
+        matched = int(np.count_nonzero(right & kept))
+        count = int(np.count_nonzero(kept))
+        return 2 * matched / (truth + count), count, matched
+
+    of_all, count, matched = score(0, 0.0)
+    sizes = _round_sizes(int(voxels[right].max()))
+    steps = np.arange(PROBABILITY_STEP, 1, PROBABILITY_STEP).round(2)
+    probabilities = [0.0, *(float(p) for p in steps if p > threshold)]
+    scores = {(p, n): score(n, p)[0] for p in probabilities for n in sizes}
+    best = max(scores.values())
+    if best <= of_all:
+        return Selection(0, 0.0, of_all, of_all, truth, count, matched)
+    least = min(p for (p, _), f1 in scores.items() if f1 == best)
+    equal = [n for n in sizes if scores[least, n] == best]
+    smallest = equal[(len(equal) - 1) // 2] if 0 not in equal else 0
+    _, count, matched = score(smallest, least)
+    return Selection(smallest, least, best, of_all, truth, count, matched)
+
+
+def _round_sizes(most: int) -> list[int]:
+    """List 0 and the numbers 1, 2, 5, 10, 20 ... up to the most."""
+    powers = range(int(math.log10(most)) + 1) if most else range(0)
+    return [0, *(n * 10**power for power in powers for n in (1, 2, 5) if n * 10**power <= most)]
