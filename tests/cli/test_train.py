@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from toy_training import write_annotated
+from volseg.storage.weights import update_card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,6 +47,10 @@ def test_convert_train_segment(volseg, annotated, tmp_path):
     shown = json.loads(volseg("models", "show", weights, "--json").stdout)
     assert shown["training"]["recipe"]["steps"] == 3
     assert shown["preprocessing"]["gamma"] == 0.5
+    noted = shown["training"]["objects"]
+    assert "not chosen" in noted or noted["F1"] >= noted["F1 of all objects"]
+    run = json.loads(volseg("info", volume, "--json").stdout)["labels"]["mitochondria"]["volseg"]
+    assert run["run"]["min_size"] == shown["min_size"]
     assert shown["preprocessing"]["equalise"] is True
 
 
@@ -137,3 +143,23 @@ def test_the_flags_name_the_losses_there_are():
     from volseg.training.losses import LOSS_NAMES
 
     assert sorted(LOSSES) == sorted(LOSS_NAMES)
+
+
+def test_segment_takes_the_rules_of_the_card(volseg, annotated, toy_model, tmp_path):
+    volume, model = tmp_path / "vol.zarr", tmp_path / "toy.safetensors"
+    volseg("convert", annotated / "raw.tif", volume, "--voxel-size", "5,5,10", "-q")
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(toy_model.with_suffix(suffix), model.with_suffix(suffix))
+    update_card(model, {"min_size": 300})
+
+    def smallest(*flags, command="label"):
+        done = volseg(command, volume, *flags, "-q")
+        assert done.exit_code == 0, done.output
+        told = json.loads(volseg("info", volume, "--json").stdout)
+        return told["labels"]["mitochondria"]["volseg"]["run"]["min_size"]
+
+    # of voxels of twice the volume it is half as many
+    assert smallest("--model", model, command="segment") == 150
+    assert smallest("--overwrite", "--min-size", "0") == 0
+    assert smallest("--overwrite", "--min-size", "12500nm3") == 50
+    assert smallest("--overwrite") == 150

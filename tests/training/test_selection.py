@@ -49,12 +49,12 @@ def test_a_rule_that_improves_nothing_is_not_set():
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_right_is_what_overlaps_by_more_than_half(seed):
     rng = np.random.default_rng(seed)
-    smooth = ndimage.gaussian_filter(rng.random((12, 30, 30)), 2)
-    other = smooth + 0.3 * ndimage.gaussian_filter(rng.random((12, 30, 30)), 2)
+    smooth = ndimage.gaussian_filter(rng.random((16, 40, 40)), 2)
+    other = smooth + 0.3 * ndimage.gaussian_filter(rng.random((16, 40, 40)), 2)
     levels = np.interp(smooth, [smooth.min(), smooth.max()], [0, 255]).astype(np.uint8)
     truth = other > np.quantile(other, 0.7)
-    found = match_components(levels, truth, 150)
-    ours, count = ndimage.label(levels >= 150, np.ones((3, 3, 3)))
+    found = match_components(levels, truth, 160)
+    ours, count = ndimage.label(levels >= 160, np.ones((3, 3, 3)))
     theirs, known = ndimage.label(truth, np.ones((3, 3, 3)))
     assert len(found.voxels) == count > 1
     for k in range(count):
