@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ from volseg.exchange.export_network import (
 )
 from volseg.exchange.package_pages import draw_cover, write_readme
 from volseg.exchange.packages import write_description, zip_folder
+from volseg.storage.files import put_in_place
 from volseg.storage.weights import hash_file
 from volseg.types import Floats, Zyx
 
@@ -100,7 +100,7 @@ def export_model(
             # the suffix tells readers what to expect, so the temporary file has it too
             draft = Path(folder) / f"export{SUFFIXES[form]}"
             difference, shape = WRITERS[form](network, draft)
-            os.replace(draft, output)
+            put_in_place(draft, output)
     except OSError as error:
         raise StorageError(f"cannot write {output}: {error}") from error
     size = output.stat().st_size

@@ -6,7 +6,6 @@ A checkpoint is replaced by renaming a finished file, so a run may be killed at 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, StorageError
 from volseg.storage.attributes import parse_json
+from volseg.storage.files import drafting
 
 DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 """What reading a damaged checkpoint may raise."""
@@ -65,14 +65,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     metadata = {"state": json.dumps(state), "config": checkpoint.config}
     tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
-    temporary = path.with_suffix(".tmp")
     try:
-        save_file(tensors, temporary, metadata)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)  # on a full disk, what was written of it is in the way
+        with drafting(path, parents=False) as draft:
+            save_file(tensors, draft, metadata)
+    except (StorageError, SafetensorError) as error:
         older = "; the one before it stands" if path.exists() else ""
         raise StorageError(f"cannot write the checkpoint {path}: {error}{older}") from error
 

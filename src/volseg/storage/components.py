@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from volseg.errors import StorageError
 from volseg.objects.components import Components, Planes
 from volseg.objects.runs import Runs
 from volseg.storage.chunks import pack, unpack
+from volseg.storage.files import write_file
 from volseg.types import Labels, Zyx
 
 CHECKSUM = 4
@@ -78,7 +78,7 @@ class ComponentStore:
 
     def save_numbers(self, numbers: Labels) -> None:
         """Keep the objects' numbers of all components, in the order of the blocks."""
-        _write_bytes(self.folder / f"numbers.{numbers.dtype.name}", numbers.tobytes(), sync=True)
+        write_file(self.folder / f"numbers.{numbers.dtype.name}", numbers.tobytes())
 
     def load_numbers(self, start: int, stop: int) -> Labels:
         """Read the numbers of some components; only these are read.
@@ -101,21 +101,7 @@ def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content = pack(safetensors.numpy.save(kept))
     # not synced, which takes longer than all else: what a power cut damages, the checksum finds
-    _write_bytes(path, content + crc32(content).to_bytes(CHECKSUM, "little"), sync=False)
-
-
-def _write_bytes(path: Path, content: bytes, *, sync: bool) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("wb") as file:
-            file.write(content)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    write_file(path, content, crc32(content).to_bytes(CHECKSUM, "little"), durable=False)
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

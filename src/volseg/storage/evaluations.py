@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import ParameterError, StorageError
+from volseg.errors import ParameterError
 from volseg.scores.mistakes import ErrorCounts, ObjectErrors, WrongObjects
+from volseg.storage.files import write_file
 from volseg.storage.tables import write_table
 
 FILE = "evaluation.json"
@@ -49,20 +48,7 @@ def write_evaluation(folder: Path, report: Mapping[str, Any]) -> Path:
         If it cannot be written.
     """
     path = folder / FILE
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    text = json.dumps(report, indent=1, allow_nan=False)
-    try:
-        folder.mkdir(exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_file(path, json.dumps(report, indent=1, allow_nan=False).encode() + b"\n")
     return path
 
 

@@ -22,7 +22,7 @@ ENDING = ".tmp"
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, durable: bool = True, parents: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write; it gets its name when all of it is written.
 
     What a killed process left half-written beside it is removed. On object storage the content is
@@ -31,9 +31,10 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Parameters
     ----------
     path : Path
-        Folders are made as needed.
     durable : bool
         Whether it must survive a power cut; else only that it is whole or absent for readers.
+    parents : bool
+        Whether folders are made as needed, else a missing one is an error.
 
     Raises
     ------
@@ -46,18 +47,26 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         yield content
         remote.write_bytes(content.getvalue())
         return
+    with drafting(path, durable=durable, parents=parents) as draft, draft.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def drafting(path: Path, *, durable: bool = True, parents: bool = True) -> Iterator[Path]:
+    """Lend a place beside a file, for a library that writes to a path; see `replacing`.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written: a full disk, no permission.
+    """
     draft = path.with_name(f".{path.name}.{_writer()}{ENDING}")
     try:
-        _make_folder(path.parent, durable=durable)
+        if parents:
+            _make_folder(path.parent, durable=durable)
         _remove_drafts(path)
-        with draft.open("wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(draft, path)
-        if durable:
-            sync_folder(path.parent)
+        yield draft
+        put_in_place(draft, path, durable=durable)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -65,7 +74,25 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             draft.unlink()
 
 
-def write_file(path: Path, *parts: bytes | memoryview, durable: bool = True) -> None:
+def put_in_place(draft: Path, path: Path, *, durable: bool = True) -> None:
+    """Give a file that is written its name, durably.
+
+    Raises
+    ------
+    OSError
+        If that cannot be done.
+    """
+    if durable:
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(draft, path)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def write_file(
+    path: Path, *parts: bytes | memoryview, durable: bool = True, parents: bool = True
+) -> None:
     """Write a file from its parts; see `replacing`.
 
     Raises
@@ -73,11 +100,11 @@ def write_file(path: Path, *parts: bytes | memoryview, durable: bool = True) -> 
     StorageError
         If it cannot be written: a full disk, no permission.
     """
-    with replacing(path, durable=durable) as file:
+    with replacing(path, durable=durable, parents=parents) as file:
         file.writelines(parts)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make a new name in a folder durable: without it, a power cut may undo the renaming."""
     try:
         opened = os.open(folder, os.O_RDONLY)
@@ -98,7 +125,7 @@ def _make_folder(folder: Path, *, durable: bool) -> None:
     _make_folder(folder.parent, durable=durable)
     folder.mkdir(exist_ok=True)
     if durable:
-        sync_folder(folder.parent)
+        _sync_folder(folder.parent)
 
 
 def _writer() -> str:
@@ -117,12 +144,12 @@ def _remove_drafts(path: Path) -> None:
         names = [e.name for e in entries if e.name.startswith(begun) and e.name.endswith(ENDING)]
     for name in names:
         number = name.removeprefix(begun).split("-", 1)[0]
-        if not is_running(number):
+        if not _is_running(number):
             with suppress(OSError):
                 (path.parent / name).unlink()
 
 
-def is_running(number: str) -> bool:
+def _is_running(number: str) -> bool:
     """Tell whether a process of this machine runs; what is no number counts as running."""
     try:
         os.kill(int(number), 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from volseg.errors import StorageError
 from volseg.storage.chunks import pack, unpack
+from volseg.storage.files import write_file
 from volseg.types import Zyx
 from volseg.voxels.blend import Shares
 
@@ -36,14 +36,8 @@ class HandoverStore:
         StorageError
             If it cannot be written.
         """
-        path = self._path(source, target)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".tmp")
-            temporary.write_bytes(pack(np.ascontiguousarray(shares).data))
-            os.replace(temporary, path)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        content = pack(np.ascontiguousarray(shares).data)
+        write_file(self._path(source, target), content, durable=False)
 
     def load(self, source: Zyx, target: Zyx, shape: Zyx) -> Shares:
         """Read a hand-over of a known shape.

@@ -22,6 +22,7 @@ from typing import Any
 
 from volseg.errors import ConflictError, StorageError
 from volseg.storage.attributes import parse_json
+from volseg.storage.files import replacing
 
 MARK = "mark"
 """The key under which a ledger keeps its mark, and an image's attributes that of its run."""
@@ -234,31 +235,8 @@ def _is_record(line: Any) -> bool:
 def _write_records(path: Path, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
     """Replace the ledger by its complete lines, so that a torn one is not appended to."""
     lines = [header, *({"key": k, "value": v} for k, v in records.items())]
-    temporary = path.with_suffix(".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder durable: without it, a power cut may undo the renaming."""
-    try:
-        opened = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(opened)
-    except OSError:
-        pass  # a file system whose folders cannot be synced
-    finally:
-        os.close(opened)
+    with replacing(path) as file:
+        file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
 
 
 def describe_difference(theirs: Any, ours: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import StorageError
+from volseg.storage.files import replacing
 
 PANEL_INCHES = 4.0
 DOTS_PER_INCH = 150
@@ -64,11 +63,5 @@ def draw_panels(path: Path, panels: list[Panel]) -> None:
         axes.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.grid(visible=True, alpha=0.3)
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        figure.savefig(temporary, dpi=DOTS_PER_INCH, format="png")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, parents=False) as file:
+        figure.savefig(file, dpi=DOTS_PER_INCH, format="png")

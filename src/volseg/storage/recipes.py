@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ParameterError, StorageError
+from volseg.errors import ParameterError
+from volseg.storage.files import write_file
 
 RECIPE_BYTES = 1 << 20
 """A recipe is read into memory whole, so a file that is larger than this is refused."""
@@ -45,14 +45,8 @@ def write_recipe(path: Path, recipe: Mapping[str, Any], comment: str) -> None:
     StorageError
         If it cannot be written.
     """
-    temporary = path.with_suffix(".tmp")
     heading = "".join(f"# {line}\n" for line in comment.splitlines())
-    try:
-        temporary.write_text(heading + format_toml(recipe), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write the recipe {path}: {error.strerror}") from error
+    write_file(path, (heading + format_toml(recipe)).encode(), parents=False)
 
 
 def format_toml(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from volseg.errors import ParameterError, StorageError
+from volseg.storage.files import replacing
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
 
@@ -64,22 +64,8 @@ def write_table(
         fields.append(pa.field(name, array.type, metadata=metadata))
         arrays.append(array)
     table = pa.table(arrays, schema=pa.schema(fields, metadata=dict(notes)))
-    remote = as_remote(path)
-    if remote is not None:
-        content = pa.BufferOutputStream()
-        _encode(table, path.suffix, content)
-        remote.write_bytes(content.getvalue().to_pybytes())
-        return
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        _encode(table, path.suffix, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, parents=False) as file:
+        _encode(table, path.suffix, file)
 
 
 def _arrow(column: NDArray[Any]) -> pa.Array:

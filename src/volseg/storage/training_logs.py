@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import StorageError
+from volseg.storage.files import write_file
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -39,11 +40,11 @@ def trim_log(path: Path, step: int) -> None:
     kept = [r for r in rows if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
     if len(kept) == len(rows):
         return
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    for row in kept:
-        append_row(temporary, row)
-    if kept:
-        os.replace(temporary, path)
-    else:
+    if not kept:
         path.unlink()
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, kept[0].keys())
+    writer.writeheader()
+    writer.writerows(kept)
+    write_file(path, text.getvalue().encode())

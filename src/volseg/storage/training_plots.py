@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import StorageError
+from volseg.storage.files import replacing
 from volseg.types import Floats, Mask
 
 CURVES: tuple[tuple[str, dict[str, str], str], ...] = (
@@ -126,11 +127,5 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=100)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    with replacing(path, durable=False) as file:
+        figure.savefig(file, format="png", dpi=100)

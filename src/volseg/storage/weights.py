@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.storage.attributes import is_fraction, parse_json
-from volseg.storage.files import replacing
+from volseg.storage.files import drafting, replacing
 from volseg.storage.locations import parse_path
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
@@ -234,18 +233,14 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
     StorageError
         If they cannot be written.
     """
-    temporary, text = path.with_suffix(".tmp"), path.with_suffix(".json.tmp")
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
-        complete = _card(json.loads(json.dumps({**card, "sha256": hash_file(temporary)})))
-        text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-        os.replace(text, path.with_suffix(".json"))
-    except (OSError, SafetensorError) as error:
+        beside = path.with_suffix(".json")
+        with drafting(path, parents=False) as draft, drafting(beside, parents=False) as text:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, draft)
+            complete = _card(json.loads(json.dumps({**card, "sha256": hash_file(draft)})))
+            text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
+    except SafetensorError as error:
         raise StorageError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-        text.unlink(missing_ok=True)
     return complete
 
 
