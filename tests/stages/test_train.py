@@ -171,7 +171,7 @@ def test_a_run_ended_by_sigkill_resumes(volume, undisturbed, tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from volseg.storage.ledger import RunLock
+from volseg.storage.lock import RunLock
 lock = RunLock(Path(sys.argv[1]) / ".lock")
 print("held", flush=True)
 sys.stdin.read()

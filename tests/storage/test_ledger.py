@@ -63,7 +63,7 @@ def test_a_ledger_that_begins_anew_is_still_locked(tmp_path):
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger.open(path, HEADER)
     ledger.restart()
-    code = "import sys; from pathlib import Path; from volseg.storage.ledger import RunLock; "
+    code = "import sys; from pathlib import Path; from volseg.storage.lock import RunLock; "
     code += "RunLock(Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, path.with_suffix(".lock")]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)

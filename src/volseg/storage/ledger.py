@@ -9,13 +9,10 @@ middle of a write, counts as not written.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,80 +20,10 @@ from typing import Any
 from volseg.errors import ConflictError, StorageError
 from volseg.storage.attributes import parse_json
 from volseg.storage.files import replacing
+from volseg.storage.lock import RunLock
 
 MARK = "mark"
 """The key under which a ledger keeps its mark, and an image's attributes that of its run."""
-
-
-class RunLock:
-    """The lock of a run: one process at a time; it ends with the process, however that ends."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock.
-
-        Raises
-        ------
-        ConflictError
-            If another process holds it.
-        StorageError
-            If there can be no such file.
-        """
-        self._file = -1
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise StorageError(f"cannot write in {path.parent}: {error.strerror}") from error
-        if not _take(self._file, fcntl.LOCK_EX):
-            raise ConflictError(_refusal(self._file, path))
-        try:
-            os.truncate(self._file, 0)
-            os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
-
-    def __del__(self) -> None:
-        """Release the lock."""
-        if self._file >= 0:
-            os.close(self._file)
-
-
-@contextmanager
-def idle(scratch: Path) -> Iterator[None]:
-    """Keep other processes from working on the runs whose ledgers lie in a folder.
-
-    Not for a process that works on one of them itself: it would lose its lock.
-
-    Raises
-    ------
-    ConflictError
-        If one does already.
-    """
-    with ExitStack() as files:
-        for path in sorted(scratch.glob("*.lock")):
-            try:
-                file = files.enter_context(path.open("rb"))
-            except OSError:
-                continue  # somebody else's, of which nothing can be known
-            if not _take(file.fileno(), fcntl.LOCK_SH):
-                raise ConflictError(_refusal(file.fileno(), path))
-        yield
-
-
-def _take(file: int, kind: int) -> bool:
-    """Take a lock of the process, not of the open file, so that none locks itself out."""
-    try:
-        fcntl.lockf(file, kind | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        pass  # a file system without locks
-    return True
-
-
-def _refusal(file: int, path: Path) -> str:
-    holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
-    return f"{holder} is working on this run now ({path}); wait until it has ended"
 
 
 def new_mark() -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from volseg.errors import ConflictError, InputError, StorageError, VolsegError
 from volseg.storage.attributes import read_attributes
-from volseg.storage.ledger import idle
 from volseg.storage.locations import remote_scratch
+from volseg.storage.lock import idle
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.volumes import scratch_path
 

@@ -13,7 +13,7 @@ from volseg.stages.differences import tell_settings_apart
 from volseg.stages.results import discard
 from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
-from volseg.storage.ledger import RunLock
+from volseg.storage.lock import RunLock
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
 SHOWN = {SAMPLES: "step-*.png", EVENTS: "events.out.tfevents.*"}
