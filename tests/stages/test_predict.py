@@ -118,6 +118,26 @@ def test_same_bytes_for_any_blocks_workers_and_chunks(
     assert (read_map(volume) == reference).all()
 
 
+def test_progress_moves_within_a_block(raw, model, tmp_path):
+    class Counted(NoProgress):
+        def __init__(self):
+            self.jobs = []
+
+        def start(self, total, unit, title):
+            self.jobs.append([total])
+
+        def advance(self, n):
+            self.jobs[-1].append(n)
+
+    progress = Counted()
+    plan = plan_prediction(write_raw(tmp_path / "vol.zarr", raw), exact_options(model, SHAPE))
+    assert len(list(plan.handover.targets())) == 1 < plan.tiles
+    predict(plan, progress)
+    total, *steps = progress.jobs[0]
+    assert len([n for n in steps if n]) >= plan.tiles
+    assert sum(steps) == total == raw.size
+
+
 def test_each_tile_is_evaluated_exactly_once(raw, model, tmp_path, monkeypatch):
     calls = []
     original = predict_block.predictor_for

@@ -9,6 +9,7 @@ Everything factorises by axis, so nothing here grows with the number of blocks.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -98,6 +99,11 @@ class Handover:
             start, stop = min(a for a, _ in spans), max(b for _, b in spans)
             box.append(slice(max(core.start, start), min(core.stop, stop)))
         return box[0], box[1], box[2]
+
+    def count_tiles(self) -> int:
+        """Count the tiles with a share in the region."""
+        axes = zip(self.lattice.axes, self.roi, strict=True)
+        return math.prod(len(a.reaching(s.start, s.stop)) for a, s in axes)
 
     def evaluators(self) -> Iterator[Zyx]:
         """Yield the blocks that evaluate at least one tile, in raster order."""

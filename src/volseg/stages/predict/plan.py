@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -104,9 +103,7 @@ class PredictPlan:
     @property
     def tiles(self) -> int:
         """Number of tiles that an uninterrupted run evaluates."""
-        roi = self.handover.roi
-        axes = zip(self.handover.lattice.axes, roi, strict=True)
-        return math.prod(len(a.reaching(s.start, s.stop)) for a, s in axes)
+        return self.handover.count_tiles()
 
     @property
     def voxels(self) -> int:

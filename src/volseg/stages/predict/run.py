@@ -14,6 +14,7 @@ from volseg.engine.run import naming, run_blocks
 from volseg.engine.steps import Step
 from volseg.geometry.grid import roi_size
 from volseg.stages.levels import build_pyramid
+from volseg.stages.predict.meter import TileMeter
 from volseg.stages.predict.outputs import (
     CREATED,
     Output,
@@ -165,8 +166,19 @@ class Prediction:
             self.task.store.discard(handover.sources(item.index), item.index)
             missing.discard(item.index)
 
-        job = Job(self.progress, wanted, "voxels", "segmenting", wanted - lacking, _written)
-        with naming(lambda: map(handover.grid.block, sorted(missing))):
+        whole = handover.count_tiles()
+        meter = TileMeter(self.progress, lacking, whole * lacking / max(wanted, 1))
+
+        def count_voxels(item: Evaluate | Assemble, count: int) -> int:
+            if isinstance(item, Evaluate):
+                return meter.finish_block(item.index, count)
+            return 0 if missing else meter.finish()
+
+        job = Job(self.progress, wanted, "voxels", "segmenting", wanted - lacking, count_voxels)
+        with (
+            naming(lambda: map(handover.grid.block, sorted(missing))),
+            meter.listening(self.task.store.folder),
+        ):
             run_blocks(
                 self.task,
                 self._steps(frozenset(missing)),
@@ -189,7 +201,3 @@ class Prediction:
                 sources = handover.sources(target)
                 if sources[-1] == source:
                     yield Step(Assemble(handover.grid.block(target)), after=tuple(sources))
-
-
-def _written(item: Evaluate | Assemble, count: int) -> int:
-    return count if isinstance(item, Assemble) else 0

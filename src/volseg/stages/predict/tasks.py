@@ -20,6 +20,7 @@ from volseg.models.inference import (
     build_predictor,
 )
 from volseg.models.registry import Views, find_architecture
+from volseg.stages.predict.meter import tell_tile
 from volseg.storage.arrays import StoredArray
 from volseg.storage.handovers import HandoverStore
 from volseg.storage.weights import load_card, load_weights
@@ -160,6 +161,7 @@ class PredictTask:
                     seen = shift(shared, [s.start for s in support])
                     for total, added in zip(self._maps(shares[target]), weighted, strict=True):
                         total[own] += added[seen]
+            tell_tile(self.store.folder, item.index)
         for target in item.targets:
             self.store.save(item.index, target, shares[target])
         return len(tiles)
