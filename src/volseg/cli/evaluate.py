@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from volseg.stages.evaluate.run import Evaluation
 
 LISTED = 5
-"""Objects of each kind that are printed, and what each of them holds; JSON has all."""
+"""Most objects of each kind that are printed, and most that one holds; JSON has all."""
 
 
 @click.command(
@@ -81,6 +81,7 @@ LISTED = 5
 )
 @click.option(
     "--output",
+    metavar="DIR",
     type=parse_file,
     help="Write evaluation.json, errors.parquet and curves.png to this folder.",
 )

@@ -67,7 +67,7 @@ GROUPS = {
     "Resuming": ("overwrite", "repair"),
     "Output": ("as_json", "quiet", "verbose", "_click_default_help", "help"),
 }
-"""Parameters by group; what stands in none is basic."""
+"""Parameters by group; all others are basic."""
 FEW = 12
 """Flags that need no groups."""
 

@@ -54,7 +54,7 @@ def parse_min_size(text: str) -> dict[str, float]:
 
 
 def object_rules(command: AnyCommand) -> AnyCommand:
-    """Add the flags that say what becomes an object."""
+    """Add the flags of the rules for objects."""
     for option in reversed(RULES):
         command = option(command)
     return command

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.api.models import list_models, show_model
 from volseg.cli.help import Command
 from volseg.cli.models_transfer import export_command, import_command
 from volseg.cli.session import Session, with_session
@@ -29,9 +30,7 @@ models_command.add_command(import_command)
 @with_session
 def list_command(session: Session) -> None:
     """List the shipped models."""
-    from volseg.storage.weights import load_card, shipped_models
-
-    cards = [load_card(name) for name in shipped_models()]
+    cards = list_models()
     session.result([_brief(card) for card in cards], "\n".join(map(_line, cards)))
 
 
@@ -41,7 +40,7 @@ def _brief(card: Card) -> dict[str, Any]:
 
 
 def _line(card: Card) -> str:
-    """Write what a model is, and below it, indented, how well it does."""
+    """Describe a model, and list its scores indented below."""
     what = f"{card.architecture}, {scaled(card.parameters)} parameters"
     lines = [f"{card.name}: {what}, {voxels_of(card.voxel_size)}"]
     scores = [f"  {name}: {_words(value)}" for name, value in card.scores.items()]
@@ -67,10 +66,8 @@ def _words(value: Any) -> str:
 @click.argument("model")
 @with_session
 def show_command(session: Session, model: str) -> None:
-    """Show the card of MODEL: what it is, what it was trained on, how well it does."""
-    from volseg.storage.weights import load_card
-
-    card = plain(load_card(model))
+    """Show the card of MODEL: its network, training data and scores."""
+    card = plain(show_model(model))
     session.result(card, "\n".join(_entries(card)))
 
 

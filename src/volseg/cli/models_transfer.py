@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.api.models import export_model, import_model
 from volseg.cli.help import Command
 from volseg.cli.options import parse_file, sizes_option, voxel_size_option
 from volseg.cli.session import Session, with_session
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from volseg.exchange.export_model import ExportReport
     from volseg.exchange.import_model import ImportReport
 
-replace_option = click.option(
-    "--overwrite", is_flag=True, help="Replace what is already at --output."
-)
+replace_option = click.option("--overwrite", is_flag=True, help="Replace an existing --output.")
 
 
 @click.command(
@@ -34,9 +33,11 @@ replace_option = click.option(
     "form",
     type=click.Choice(["torchscript", "onnx", "bioimageio"]),
     required=True,
-    help="A traced network (.pt, .onnx), or a BioImage.IO package (.zip).",
+    help="Write a traced network (.pt, .onnx) or a BioImage.IO package (.zip).",
 )
-@click.option("--output", type=parse_file, required=True, help="File to write.")
+@click.option(
+    "--output", metavar="FILE", type=parse_file, required=True, help="Write to this file."
+)
 @replace_option
 @with_session
 def export_command(session: Session, model: str, form: Any, output: Path, overwrite: bool) -> None:
@@ -45,9 +46,7 @@ def export_command(session: Session, model: str, form: Any, output: Path, overwr
     MODEL is a shipped name or the path of a .safetensors file. TorchScript and ONNX map intensities
     in -1..1 to probabilities; a BioImage.IO package says itself what it takes.
     """
-    from volseg.exchange.export_model import export_model
-
-    report = export_model(model, form, output, overwrite=overwrite)
+    report = export_model(model, form=form, output=output, overwrite=overwrite)
     for note in report.notes:
         session.note(f"note: {note}")
     session.result(report, _exported(report))
@@ -85,9 +84,10 @@ def parse_overlap(text: str) -> Zyx:
 @click.argument("package", type=parse_file)
 @click.option(
     "--output",
+    metavar="DIR",
     type=parse_file,
     required=True,
-    help="Folder to write weights and card to.",
+    help="Write weights and card to this folder.",
 )
 @voxel_size_option
 @sizes_option("--tile", "Network voxels that are evaluated at once.")
@@ -105,9 +105,7 @@ def import_command(session: Session, package: Path, output: Path, **options: Any
     PACKAGE is a zip, a folder, or the .yaml file in it, on this disk. The same weights and card
     come back. Nothing is fetched, and no program in a package is run.
     """
-    from volseg.exchange.import_model import ImportOptions, import_model
-
-    report = import_model(package, output, ImportOptions(**options))
+    report = import_model(package, output=output, **options)
     session.result(report, _imported(report))
 
 

@@ -1,4 +1,4 @@
-"""The flags that mean the same in every command, and how their texts are read."""
+"""Define the flags that commands share, and parse their values."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ dry_run_option = click.option(
 
 
 def engine_flags(command: Command) -> Command:
-    """Add the flags that say where and how blocks run."""
+    """Add the flags for workers, schedulers and clusters."""
     flags = (
         workers_option,
         click.option(

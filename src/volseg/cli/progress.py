@@ -24,7 +24,7 @@ WINDOW = 64
 
 @dataclass
 class Meter:
-    """How far a job is, how fast it goes, and how long it will take."""
+    """The state of a job: units done, speed and time left."""
 
     total: int
     unit: str

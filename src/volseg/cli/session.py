@@ -1,4 +1,4 @@
-"""What every command shares: where it prints, and how an error ends it."""
+"""Print results and messages of commands; turn errors into an exit status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Session:
-    """One call of one command.
+    """The output settings of one command.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ def spoken_warnings(session: Session) -> Iterator[None]:
 def with_session(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command ``-q``, ``-v`` and ``--json``, and pass them on as a `Session`."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
     @click.option("-q", "--quiet", is_flag=True, help="Print errors and the result only.")
     @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and warnings.")
     @functools.wraps(function)

@@ -89,7 +89,7 @@ def _repeated(parse: Any) -> Any:
 @click.option(
     "--labels",
     multiple=True,
-    help="Name of labels in VOLUME, or a path: Zarr or label TIFF; one for each VOLUME. Above 0 is "
+    help="Labels of each VOLUME: a name in it, or a Zarr array or label TIFF. Voxels above 0 are "
     "foreground.",
 )
 @click.option(
@@ -97,71 +97,74 @@ def _repeated(parse: Any) -> Any:
     multiple=True,
     metavar="VOLUME=LABELS",
     callback=_repeated(split_pair),
-    help="Another way to name them; may be repeated.",
+    help="Train on this volume with these labels; may be repeated.",
 )
 @click.option(
     "--validation-data",
     multiple=True,
     metavar="VOLUME=LABELS",
     callback=_repeated(split_pair),
-    help="Validate on all of this; nothing else is held out then. May be repeated.",
+    help="Validate on this volume, and hold out nothing else; may be repeated.",
 )
 @click.option(
     "--output",
+    metavar="DIR",
     required=True,
     type=parse_file,
-    help="Folder for checkpoint, log and weights.",
+    help="Write checkpoint, log and weights to this folder.",
 )
 @click.option(
     "--config",
+    metavar="FILE",
     type=parse_file,
-    help="Recipe of a run, as TOML; flags override it. Every run leaves its recipe.toml.",
+    help="Read options from a TOML recipe, which flags override. Every run writes its recipe.toml.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Length of the run in steps.")
+@click.option("--steps", type=click.IntRange(min=1), help="Train for this many steps.")
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Or its length in minutes."
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Train for this many minutes."
 )
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help="Or its length in epochs; one draws as many voxels as there are to train on.",
+    help="Train for this many epochs; an epoch draws as many voxels as there are to train on.",
 )
 @click.option(
     "--patience",
     type=click.IntRange(min=0),
-    help="End after so many validations without a better one.  [default: 0, never]",
+    help="Stop after this many validations without a better one.  [default: 0, never]",
 )
 @click.option(
     "--roi",
     multiple=True,
     metavar=REGION,
-    help="Train on this region; once, or once for each VOLUME.  [default: all not validated on]",
+    help="Train on this region; give it once, or once for each VOLUME.  [default: all that is not "
+    "held out]",
 )
 @click.option(
     "--validation",
     multiple=True,
     metavar=REGION,
-    help="Hold this region out.  [default: the last fifth of z; of --images, one in five]",
+    help="Validate on this region.  [default: the last fifth along z; with --images, one in five]",
 )
 @click.option(
     "--slices",
     multiple=True,
     metavar="Z,Z,...",
     callback=_repeated(parse_slices),
-    help="Only these slices are annotated, counted from 0; ranges are written 5-9.",
+    help="Use these annotated slices only, counted from 0; 5-9 is a range.",
 )
-@click.option("--images", is_flag=True, help="Slices are unrelated images; for 2D networks.")
+@click.option("--images", is_flag=True, help="Treat slices as unrelated images; for 2D networks.")
 @click.option(
     "--fraction",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Train on this part of the slices only, chosen by --seed.  [default: 1]",
+    help="Train on this fraction of the slices, drawn by --seed.  [default: 1]",
 )
 @voxel_size_option
-@click.option("--name", help="Of the weights.  [default: the output folder's]")
+@click.option("--name", help="Name the weights.  [default: the output folder's name]")
 @click.option(
     "--architecture",
     metavar="NAME",
-    help="The network: emnet, unet2d, unet3d, attention-unet and others.  [default: emnet]",
+    help="Train this network: emnet, unet2d, unet3d, attention-unet, ...  [default: emnet]",
 )
 @click.option(
     "--width",
@@ -172,16 +175,16 @@ def _repeated(parse: Any) -> Any:
     "--from",
     "start",
     metavar="MODEL",
-    help="Start from these weights, a shipped name or a path; learns with a tenth of the rate.",
+    help="Start from these weights, a shipped name or a path, at a tenth of the learning rate.",
 )
 @click.option(
     "--loss",
     type=click.Choice(LOSSES),
-    help="What is minimised.  [default: emnet for emnet, else bce-dice]",
+    help="Minimise this loss.  [default: emnet for emnet, else bce-dice]",
 )
 @sizes_option(
     "--patch",
-    "Voxels per training patch.  [default: 32,96,96; 1,256,256 for networks of slices]",
+    "Size of a training patch in voxels.  [default: 32,96,96; 1,256,256 for 2D networks]",
 )
 @click.option(
     "--batch", type=click.IntRange(min=1), help="Patches per step.  [default: 1; 2 in 2D]"
@@ -189,33 +192,36 @@ def _repeated(parse: Any) -> Any:
 @click.option(
     "--gamma",
     type=click.FloatRange(0, min_open=True),
-    help="Preprocess with V_in ** GAMMA, of the window between two percentiles.  [default: 1]",
+    help="Raise intensities, scaled to 0..1 between two percentiles, to this power.  [default: 1]",
 )
-@click.option("--equalise", is_flag=True, help="Preprocess by histogram equalisation.")
+@click.option("--equalise", is_flag=True, help="Equalise the histogram of intensities.")
 @click.option(
-    "--optimizer", type=click.Choice(["adam", "adamw"]), help="What steps.  [default: adamw]"
+    "--optimizer",
+    type=click.Choice(["adam", "adamw"]),
+    help="Optimise by this.  [default: adamw]",
 )
 @click.option(
     "--schedule",
     type=click.Choice(["constant", "cosine", "step"]),
-    help="How the learning rate falls; in steps by 0.9 every 15 epochs.  [default: cosine]",
+    help="Lower the learning rate this way; step is by 0.9 every 15 epochs.  [default: cosine]",
 )
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
-    help="At its highest, after the warm-up.  [default: 0.002 for emnet, else 0.001]",
+    help="Learning rate after warm-up.  [default: 0.002 for emnet, else 0.001]",
 )
 @click.option(
     "--validate-every",
     type=click.IntRange(min=1),
     help="Steps between validations.  [default: 250]",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Of chance.  [default: 0]")
-@click.option("--terms", help="Terms of the data, noted in the weights' card.")
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
+@click.option("--terms", help="Record the terms of use of the data in the weights' card.")
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Threads that draw patches; the result is the same.  [default: one per core, at most 4]",
+    help="Threads that draw patches; any number gives the same result.  [default: one per core, at "
+    "most 4]",
 )
 @device_option
 @overwrite_option
@@ -225,8 +231,8 @@ def train_command(session: Session, volumes: tuple[str, ...], **options: Any) ->
 
     VOLUME is an OME-Zarr folder, or a stack of images as `volseg convert` takes it. Writes
     OUTPUT/NAME.safetensors, which `volseg segment --model` takes, with a card that says what it was
-    trained on and how well it does. A run that was interrupted goes on from its last checkpoint
-    when the same command is given again.
+    trained on and how well it does. The same command resumes an interrupted run from its last
+    checkpoint.
     """
     report = train(
         volumes,
@@ -240,7 +246,7 @@ def train_command(session: Session, volumes: tuple[str, ...], **options: Any) ->
 
 
 def describe_row(row: Mapping[str, float]) -> str:
-    """Put a row of the log in words.
+    """Describe a row of the log.
 
     Examples
     --------
@@ -255,7 +261,7 @@ def describe_row(row: Mapping[str, float]) -> str:
 
 
 def describe_report(report: TrainReport) -> str:
-    """Put in words what a run came to."""
+    """Describe the outcome of a run."""
     best = report.best
     end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
     return (
