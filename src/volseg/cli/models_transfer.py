@@ -35,9 +35,7 @@ replace_option = click.option("--overwrite", is_flag=True, help="Replace an exis
     required=True,
     help="Write a traced network (.pt, .onnx) or a BioImage.IO package (.zip).",
 )
-@click.option(
-    "--output", metavar="FILE", type=parse_file, required=True, help="Write to this file."
-)
+@click.option("--output", metavar="FILE", type=parse_file, required=True, help="File to write.")
 @replace_option
 @with_session
 def export_command(session: Session, model: str, form: Any, output: Path, overwrite: bool) -> None:
