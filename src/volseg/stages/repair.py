@@ -35,7 +35,7 @@ Shard = tuple[int, Zyx]
 
 @dataclass(frozen=True)
 class Mended:
-    """What was damaged in a result.
+    """Damage that was found in a result.
 
     Attributes
     ----------

@@ -92,7 +92,7 @@ class SegmentPlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know before anything is computed."""
+        """List what the user should know before anything is computed."""
         return self.prediction.notes
 
 

@@ -68,7 +68,7 @@ def _describe(stack: Stack) -> dict[str, Any]:
 
 @dataclass
 class Notes:
-    """What is noted of the voxels, slab by slab: how often each intensity occurs, and their sum."""
+    """Notes on the voxels, slab by slab: a count of each intensity, and checksums."""
 
     counts: NDArray[np.int64] | int = 0
     values: NDArray[Any] = field(default_factory=lambda: np.zeros(0))

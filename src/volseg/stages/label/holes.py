@@ -72,7 +72,7 @@ class Around:
 
 @dataclass(frozen=True)
 class Enclosed:
-    """What the background of a block touches.
+    """Objects and neighbours that the background of a block touches.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectRules:
-    """What becomes an object.
+    """Rules of what becomes an object.
 
     Attributes
     ----------

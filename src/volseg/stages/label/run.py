@@ -126,7 +126,7 @@ class Labelling:
 
     @property
     def connectivity(self) -> int:
-        """Which neighbours are one object."""
+        """The neighbours that belong to one object: 6, 18 or 26."""
         return int(self.ledger.header["connectivity"])
 
     def missing(self) -> Iterator[Block]:

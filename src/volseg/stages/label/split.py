@@ -28,7 +28,7 @@ MEASURED = 8
 
 @dataclass(frozen=True)
 class Measured:
-    """Where the objects of a volume are.
+    """Bounding boxes and first voxels of the objects of a volume.
 
     Attributes
     ----------

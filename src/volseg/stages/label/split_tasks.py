@@ -1,4 +1,4 @@
-"""What a worker does to split objects: measure them, and split those that begin in its block."""
+"""Split objects, as a worker does: measure them, and part those that begin in its block."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Split:
-    """What became of the objects of one block.
+    """Objects of one block that fell apart, and their pieces.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a worker does for one block of labels: find components, join them, write objects."""
+"""Label one block, as a worker does: find components, join them, write objects."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LabelBlock:
 
 @dataclass(frozen=True)
 class Joined:
-    """What is known of a block once its neighbours are looked at.
+    """Components of a block, and the pairs that touch its neighbours.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is looked up in the probabilities once more, for the components of a block.
+    """Seeds and sums of probabilities, looked up once more for the components of a block.
 
     To read them twice costs less than to keep sums and marks with every component of every run.
 

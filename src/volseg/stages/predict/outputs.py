@@ -1,4 +1,4 @@
-"""What a prediction writes: the mask and, on request, the centerlines that belong to it."""
+"""Images that a prediction writes: the mask and, on request, its centerlines."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Scratch:
-    """What a run keeps until it is complete."""
+    """Files that a run keeps until it is complete."""
 
     folder: Path
     name: str

@@ -86,12 +86,12 @@ class PredictPlan:
 
     @property
     def counted(self) -> bool:
-        """Whether the volume's intensities are known: without them nothing can be run."""
+        """Tell whether the volume's intensities are known: without them nothing can be run."""
         return self.tone is not None
 
     @property
     def known_tone(self) -> Tone:
-        """What the network sees of intensities.
+        """Return what the network sees of intensities.
 
         Raises
         ------

@@ -38,7 +38,7 @@ from volseg.types import Zyx
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What a run did; ``tiles`` counts only what this run evaluated itself."""
+    """Work that a run did; ``tiles`` counts only those that this run evaluated itself."""
 
     voxels: int
     tiles: int

@@ -1,4 +1,4 @@
-"""What a worker does for one block: read, evaluate tiles, hand over, assemble, write."""
+"""Predict one block, as a worker does: read, evaluate tiles, hand over, assemble, write."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Assemble:
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """Which network evaluates tiles, and how; see `volseg.models.inference`.
+    """A network, and how it evaluates tiles; see `volseg.models.inference`.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class PredictTask:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether tiles are evaluated on a GPU."""
+        """Tell whether tiles are evaluated on a GPU."""
         return self.choice.device == "cuda"
 
     def __call__(self, item: Evaluate | Assemble) -> int:

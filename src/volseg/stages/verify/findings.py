@@ -1,4 +1,4 @@
-"""What a verification finds wrong, and where: a few of each kind, however many there are."""
+"""Findings of a verification, with their places: the first few of each kind."""
 
 from __future__ import annotations
 

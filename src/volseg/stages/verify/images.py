@@ -1,4 +1,4 @@
-"""Which images a volume holds, and what their attributes and ledgers say of them."""
+"""Find the images of a volume, and check their attributes and ledgers."""
 
 from __future__ import annotations
 

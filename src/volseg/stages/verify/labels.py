@@ -41,7 +41,7 @@ REACH = 16
 
 @dataclass(frozen=True)
 class LabelsChecked:
-    """What was found in a block.
+    """Findings in a block, and the tally of its labels.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How many objects labels hold, added up block by block, against what labelling promises."""
+"""Count objects block by block, and compare with what labelling promises."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ KNOWN_RULES = {
 
 @dataclass(frozen=True)
 class RecordedRules:
-    """What became an object when labels were made, see `volseg.stages.label.rules.ObjectRules`.
+    """Rules by which labels were made, see `volseg.stages.label.rules.ObjectRules`.
 
     Attributes
     ----------

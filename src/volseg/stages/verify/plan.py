@@ -1,4 +1,4 @@
-"""What is predicted again to verify probabilities: which blocks, by which network, cut how."""
+"""Plan what is predicted again: which blocks, by which network, cut how."""
 
 from __future__ import annotations
 

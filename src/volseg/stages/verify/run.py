@@ -48,7 +48,7 @@ COUNTED_ONLY = RecordedRules(level=1, connectivity=CONNECTIVITY, min_size=0)
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """How closely a volume is looked at.
+    """Choices for a verification.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found.
+    """Result of a verification.
 
     Attributes
     ----------

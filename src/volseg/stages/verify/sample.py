@@ -43,7 +43,7 @@ FREE = ("block", "shard", "roi", "device", "precision")
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far probabilities may be off, in levels of 255.
+    """Largest differences that are allowed, in levels of 255.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What came of it; ``skipped`` says why nothing did."""
+    """Regions that were predicted again; ``skipped`` says why there are none."""
 
     sampled: tuple[Sampled, ...] = ()
     findings: tuple[Finding, ...] = ()

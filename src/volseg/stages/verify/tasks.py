@@ -1,4 +1,4 @@
-"""What a worker verifies in one block of one level: that it can be read, and what follows from it.
+"""Verify one block of one level, as a worker does: read it, and check what follows from it.
 
 A block that cannot be read is a finding, not a failure of the run: all others are looked at too.
 """
@@ -26,7 +26,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class LevelChecked:
-    """What was found in a block.
+    """Findings in a block of a level.
 
     Attributes
     ----------
