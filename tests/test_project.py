@@ -109,3 +109,14 @@ def test_continuous_integration_runs_the_readme_command():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "exec make test" in script
     assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_index_of_decisions_is_complete():
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    numbers = [name[:4] for name in pages]
+    assert len(set(numbers)) == len(numbers)
+    index = (folder / "README.md").read_text()
+    assert [name for name in pages if f"]({name}) |" not in index] == []
+    for name in pages:
+        assert (folder / name).read_text().startswith(f"# {name[:4]}: ")
