@@ -116,6 +116,7 @@ def map_blocks(
     """
     import numpy as np
 
+    from volseg.engine.progress import Job
     from volseg.engine.run import run_blocks
     from volseg.geometry.grid import Grid, whole_multiples
 
@@ -128,21 +129,16 @@ def map_blocks(
     task = CallFunction(function, array.stored, halo, target, kind is not None, kind)
     whole = np.empty(array.shape, kind) if kind is not None and target is None else None
     found: dict[Zyx, Any] = {}
-    display = shown(progress)
 
     def on_result(item: Block, result: Any) -> None:
         if whole is not None:
             whole[item.core] = result
         elif target is None:
             found[item.index] = result
-        display.advance(1)
 
-    display.start(int(np.prod(grid.counts)), "blocks", "mapping")
-    try:
-        engine = engine_of(workers, scheduler, cluster, cluster_config, block_timeout)
-        run_blocks(task, grid.blocks(), engine, on_result=on_result)
-    finally:
-        display.finish()
+    job = Job(shown(progress), int(np.prod(grid.counts)), "blocks", "mapping")
+    engine = engine_of(workers, scheduler, cluster, cluster_config, block_timeout)
+    run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
     if target is not None:
         return open_volume(target.path).raw
     return [found[index] for index in sorted(found)] if whole is None else whole

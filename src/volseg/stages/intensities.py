@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import VolumeError
-from volseg.geometry.grid import Block, Grid, roi_size
+from volseg.geometry.grid import Block, Grid
 from volseg.sources.stack import ACCEPTED_TYPES
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
@@ -86,21 +85,12 @@ def _count(array: StoredArray, engine: EngineOptions, progress: Progress) -> NDA
     task, grid = CountBlock(array), plan_blocks(array)
     total = np.zeros(len(count_intensities(np.zeros(0, array.dtype))[0]), np.int64)
 
-    def on_result(block: Block, found: NDArray[np.int64]) -> Iterable[Block]:
+    def on_result(_: Block, found: NDArray[np.int64]) -> None:
         np.add(total, found, out=total)
-        progress.advance(roi_size(block.core))
-        return []
 
-    progress.start(math.prod(array.shape), "voxels", "counting intensities")
-    try:
-        if max(grid.counts) == 1:
-            # not worth the workers' time
-            block = grid.block((0, 0, 0))
-            on_result(block, task(block))
-        else:
-            run_blocks(task, grid.blocks(), engine, on_result=on_result)
-    finally:
-        progress.finish()
+    voxels = math.prod(array.shape)
+    job = Job(progress, voxels, "voxels", "counting intensities", size=core_voxels)
+    run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
     return total
 
 

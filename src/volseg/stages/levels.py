@@ -68,11 +68,7 @@ def build_pyramid(
     try:
         for k in range(first, len(image.levels)):
             task = reduce_task(image, k, label=label)
-            blocks = list(Grid(task.coarse.shape, task.coarse.shard).blocks())
-            if len(blocks) == 1:
-                # and so have all coarser ones: not worth the workers' time
-                progress.advance(task(blocks[0]))
-                continue
+            blocks = Grid(task.coarse.shape, task.coarse.shard).blocks()
             run_blocks(task, blocks, options, on_result=lambda _, n: progress.advance(n))
     finally:
         progress.finish()

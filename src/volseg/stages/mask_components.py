@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid
 from volseg.objects.components import EARLIER, Pairs, find_components, render, touching
@@ -104,26 +104,20 @@ def number_mask(
     """
     counts: dict[Zyx, int] = {}
     pairs: list[Pairs] = []
-    progress.start(len(blocks), "blocks", "finding the mask's objects")
 
-    def on_found(block: Block, count: int) -> Iterable[Block]:
+    def on_found(block: Block, count: int) -> None:
         counts[block.index] = count
-        progress.advance(1)
-        return []
 
-    try:
-        run_blocks(FindObjects(mask, store), blocks, engine, on_result=on_found)
-    finally:
-        progress.finish()
+    job = Job(progress, len(blocks), "blocks", "finding the mask's objects")
+    run_blocks(FindObjects(mask, store), blocks, engine, on_result=on_found, progress=job)
     offsets, end = {}, 0
     for block in blocks:
         offsets[block.index] = end
         end += counts[block.index]
 
-    def on_joined(block: Block, found: list[tuple[Zyx, Pairs]]) -> Iterable[Block]:
+    def on_joined(block: Block, found: list[tuple[Zyx, Pairs]]) -> None:
         for other, local in found:
             pairs.append(local + np.array([offsets[block.index], offsets[other]]))
-        return []
 
     task = JoinObjects(grid, frozenset(offsets), store)
     run_blocks(task, blocks, engine, on_result=on_joined)

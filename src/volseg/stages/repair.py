@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Block, Grid
@@ -141,17 +141,13 @@ def find_damage(image: Image, engine: EngineOptions, progress: Progress) -> list
         task = CheckLevel(image.path.name, k, fine, coarse, factor, label, counted=False)
         z, y, x = (math.lcm(s, f) for s, f in zip(fine.shard, factor, strict=True))
 
-        def on_result(block: Block, checked: LevelChecked, task: CheckLevel = task) -> list[Block]:
+        def on_result(block: Block, checked: LevelChecked, task: CheckLevel = task) -> None:
             found.update(_shards(task, block, checked))
-            progress.advance(checked.voxels)
-            return []
 
-        progress.start(math.prod(fine.shape), "voxels", f"looking for damage in level {k}")
-        try:
-            blocks = Grid(fine.shape, (z, y, x)).blocks()
-            run_blocks(task, blocks, engine, on_result=on_result)
-        finally:
-            progress.finish()
+        voxels, title = math.prod(fine.shape), f"looking for damage in level {k}"
+        job = Job(progress, voxels, "voxels", title, size=lambda _, checked: checked.voxels)
+        blocks = Grid(fine.shape, (z, y, x)).blocks()
+        run_blocks(task, blocks, engine, on_result=on_result, progress=job)
     return sorted(found)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, describe, roi_size
@@ -193,22 +193,15 @@ def _count(
 ) -> tuple[Contingency, NDArray[np.int64] | None]:
     histogram = None if probabilities is None else np.zeros((2, LEVELS), np.int64)
     kept: list[Contingency] = []
-    progress.start(roi_size(comparison.region), "voxels", "comparing")
 
-    def on_result(
-        block: Block, found: tuple[Contingency, NDArray[np.int64] | None]
-    ) -> Iterable[Block]:
+    def on_result(_: Block, found: tuple[Contingency, NDArray[np.int64] | None]) -> None:
         add_table(kept, found[0])
         if histogram is not None and found[1] is not None:
             np.add(histogram, found[1], out=histogram)
-        progress.advance(roi_size(block.core))
-        return []
 
     task = CompareBlock(sides[0], sides[1], comparison.counted, probabilities)
-    try:
-        run_blocks(task, comparison.blocks, engine, on_result=on_result)
-    finally:
-        progress.finish()
+    job = Job(progress, roi_size(comparison.region), "voxels", "comparing", size=core_voxels)
+    run_blocks(task, comparison.blocks, engine, on_result=on_result, progress=job)
     return merge_tables(kept), histogram
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, roi_shape
 from volseg.objects.components import EARLIER, Pairs, Planes, touching
@@ -141,7 +141,7 @@ class HoleFilling:
         touched = Touched(np.full(count, NOTHING), np.zeros(count, np.int64))
         joins: list[Pairs] = []
 
-        def on_result(item: Around, found: Enclosed) -> Iterable[Around]:
+        def on_result(item: Around, found: Enclosed) -> None:
             start = starts[item.index]
             here = slice(start, start + len(found.touched.low))
             # a block after this one may have met its components before it came itself
@@ -151,7 +151,6 @@ class HoleFilling:
                 joins.append(local + np.array([start, starts[other]]))
             for index, met in found.meetings:
                 merge_touched(touched, met + np.array([starts[index], 0]))
-            return []
 
         spans = dict(
             zip(offsets, itertools.pairwise([*offsets.values(), len(numbers)]), strict=True)
@@ -172,19 +171,14 @@ class HoleFilling:
         blocks = list(self.find.grid.blocks())
         records, exists = self.ledger.records, self.find.holes.exists
         missing = [b for b in blocks if _key(b) not in records or not exists(b.index)]
-        self.progress.start(len(blocks), "blocks", "finding holes")
-        self.progress.advance(len(blocks) - len(missing))
 
-        def on_result(item: Numbered, count: int) -> Iterable[Numbered]:
+        def on_result(item: Numbered, count: int) -> None:
             self.ledger.record(_key(item.block), count)
-            self.progress.advance(1)
-            return []
 
         items = (Numbered(b, (Layer(self.find.objects, offsets[b.index]),)) for b in missing)
-        try:
-            run_blocks(self.find, items, self.engine, on_result=on_result)
-        finally:
-            self.progress.finish()
+        done = len(blocks) - len(missing)
+        job = Job(self.progress, len(blocks), "blocks", "finding holes", done)
+        run_blocks(self.find, items, self.engine, on_result=on_result, progress=job)
 
 
 def begin_at(counts: Mapping[Zyx, int]) -> tuple[dict[Zyx, int], int]:

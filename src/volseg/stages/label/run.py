@@ -11,7 +11,7 @@ import numpy as np
 
 from volseg import __version__
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress, returned
 from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.errors import ConflictError, StorageError
 from volseg.geometry.grid import Block, Grid
@@ -23,7 +23,7 @@ from volseg.stages.label.report import LabelReport, report_on
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import (
     Evidence,
-    JoinBlocks,
+    JoinBlock,
     Joined,
     LabelBlock,
     Layer,
@@ -145,20 +145,15 @@ class Labelling:
             for b in blocks
             if record_key("found", b) not in records or not self.store.exists(b.index)
         ]
-        self.progress.start(len(blocks), "blocks", "labelling")
-        self.progress.advance(len(blocks) - len(missing))
 
-        def on_result(block: Block, count: int) -> Iterable[Block]:
+        def on_result(block: Block, count: int) -> None:
             self.ledger.record(record_key("found", block), count)
-            self.progress.advance(1)
-            return []
 
-        try:
-            level = int(self.plan.header["threshold_of_255"])
-            task = LabelBlock(self.probabilities, level, self.connectivity, self.store)
-            run_blocks(task, missing, self.engine, on_result=on_result)
-        finally:
-            self.progress.finish()
+        level = int(self.plan.header["threshold_of_255"])
+        task = LabelBlock(self.probabilities, level, self.connectivity, self.store)
+        done = len(blocks) - len(missing)
+        job = Job(self.progress, len(blocks), "blocks", "labelling", done)
+        run_blocks(task, missing, self.engine, on_result=on_result, progress=job)
         return {b.index: int(records[record_key("found", b)]) for b in blocks}
 
     def number(self, offsets: dict[Zyx, int], components: int) -> Numbering:
@@ -169,18 +164,14 @@ class Labelling:
         whole = Candidates.room(components, seeded=seed is not None, totals=evidence.totals)
         pairs: list[Pairs] = []
 
-        def on_result(_: list[Zyx], found: list[Joined]) -> Iterable[list[Zyx]]:
-            for block in found:
-                start = offsets[block.index]
-                whole.put(start, block.components)
-                for other, local in block.pairs:
-                    pairs.append(local + np.array([start, offsets[other]]))
-            return []
+        def on_result(index: Zyx, found: Joined) -> None:
+            start = offsets[index]
+            whole.put(start, found.components)
+            for other, local in found.pairs:
+                pairs.append(local + np.array([start, offsets[other]]))
 
-        indices = list(offsets)
-        groups = (indices[k : k + JOINED] for k in range(0, len(indices), JOINED))
-        task = JoinBlocks(self.grid, self.store, self.connectivity, evidence)
-        run_blocks(task, groups, self.engine, on_result=on_result)
+        task = JoinBlock(self.grid, self.store, self.connectivity, evidence)
+        run_blocks(task, offsets, self.engine, on_result=on_result, batch=JOINED)
         return number_objects(whole, pairs, int(header["min_size"]), least or 0)
 
     def write(self, counts: dict[Zyx, int]) -> None:
@@ -260,19 +251,15 @@ class Labelling:
 
     def _write_blocks(self, image: Image, missing: Iterable[Numbered]) -> None:
         """Pass 2, and the pyramid."""
-        self.progress.start(math.prod(self.grid.shape), "voxels", "writing labels")
 
-        def on_result(item: Numbered, voxels: int) -> Iterable[Numbered]:
+        def on_result(item: Numbered, _: int) -> None:
             self.ledger.record(record_key("written", item.block))
-            self.progress.advance(voxels)
-            return []
 
         coarse = coarse_levels(image)
-        try:
-            task = WriteBlock(image.levels[0], coarse)
-            run_blocks(task, missing, self.engine, on_result=on_result)
-        finally:
-            self.progress.finish()
+        task = WriteBlock(image.levels[0], coarse)
+        voxels = math.prod(self.grid.shape)
+        job = Job(self.progress, voxels, "voxels", "writing labels", size=returned)
+        run_blocks(task, missing, self.engine, on_result=on_result, progress=job)
         first = 1 + len(coarse)
         build_pyramid(image, self.engine, self.progress, label=True, first=first)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid
 from volseg.objects.joining import Numbering, rank_firsts
 from volseg.objects.splitting import Splitter
-from volseg.stages.label.split_tasks import Beginning, MeasureBlocks, Split, SplitBlock, piece_store
+from volseg.stages.label.split_tasks import Beginning, MeasureBlock, Split, SplitBlock, piece_store
 from volseg.stages.label.tasks import Layer
 from volseg.storage.arrays import StoredArray
 from volseg.storage.components import ComponentStore
@@ -143,19 +143,15 @@ class Splitting:
         )
         high = np.zeros((numbering.objects + 1, 3), np.int64)
 
-        def on_result(
-            _: list[Zyx], found: list[tuple[Zyx, NDArray[np.int64], NDArray[np.int64]]]
-        ) -> Iterable[list[Zyx]]:
-            for index, boxes, begun in found:
-                number = numbering.numbers[offsets[index] :][: len(boxes)]
-                np.minimum.at(low, number, boxes[:, :3])
-                np.maximum.at(high, number, boxes[:, 3:])
-                np.minimum.at(firsts, number, begun)
-            return []
+        def on_result(index: Zyx, found: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
+            boxes, begun = found
+            number = numbering.numbers[offsets[index] :][: len(boxes)]
+            np.minimum.at(low, number, boxes[:, :3])
+            np.maximum.at(high, number, boxes[:, 3:])
+            np.minimum.at(firsts, number, begun)
 
-        indices = list(offsets)
-        groups = (indices[k : k + MEASURED] for k in range(0, len(indices), MEASURED))
-        run_blocks(MeasureBlocks(self.grid, self.store), groups, self.engine, on_result=on_result)
+        task = MeasureBlock(self.grid, self.store)
+        run_blocks(task, offsets, self.engine, on_result=on_result, batch=MEASURED)
         return Measured(np.concatenate([low, high], axis=1)[1:], firsts[1:])
 
     def _split_blocks(self, measured: Measured, small: NDArray[np.bool_]) -> None:
@@ -174,18 +170,13 @@ class Splitting:
                 if self.lacks(block.index):
                     yield self._beginning(block, chosen + 1, measured.boxes[chosen])
 
-        def on_result(item: Beginning, found: Split) -> Iterable[Beginning]:
+        def on_result(item: Beginning, found: Split) -> None:
             self.ledger.record(_key(item.index), [found.objects, found.firsts, found.targets])
-            self.progress.advance(1)
-            return []
 
-        self.progress.start(len(blocks), "blocks", "splitting")
-        self.progress.advance(sum(not self.lacks(block.index) for _, block in blocks))
-        try:
-            task = SplitBlock(self.grid, self._splitter, self.store.folder, self.centerlines)
-            run_blocks(task, items(), self.engine, on_result=on_result)
-        finally:
-            self.progress.finish()
+        done = sum(not self.lacks(block.index) for _, block in blocks)
+        job = Job(self.progress, len(blocks), "blocks", "splitting", done)
+        task = SplitBlock(self.grid, self._splitter, self.store.folder, self.centerlines)
+        run_blocks(task, items(), self.engine, on_result=on_result, progress=job)
 
     def _beginning(
         self, block: Block, objects: NDArray[np.int64], boxes: NDArray[np.int64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,18 +27,16 @@ ON_CENTERLINE = 128
 
 
 @dataclass(frozen=True)
-class MeasureBlocks:
-    """Find the bounding boxes and first voxels of the components of blocks."""
+class MeasureBlock:
+    """Find the bounding boxes and first voxels of the components of a block."""
 
     grid: Grid
     store: ComponentStore
 
-    def __call__(
-        self, indices: Sequence[Zyx]
-    ) -> list[tuple[Zyx, NDArray[np.int64], NDArray[np.int64]]]:
-        """Measure several blocks: each takes less time than to schedule it."""
-        found = [(i, self.store.load(i)) for i in indices]
-        return [(i, component_boxes(c, self.grid.block(i).core), c.firsts) for i, c in found]
+    def __call__(self, index: Zyx) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Measure one block."""
+        found = self.store.load(index)
+        return component_boxes(found, self.grid.block(index).core), found.firsts
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,10 @@ class Joined:
 
     Attributes
     ----------
-    index : of the block.
     components : of the block.
     pairs : those that touch, with each neighbour before it.
     """
 
-    index: Zyx
     components: Candidates
     pairs: list[tuple[Zyx, Pairs]]
 
@@ -95,7 +93,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class JoinBlocks:
+class JoinBlock:
     """Between the passes: find what touches across the borders with the blocks before."""
 
     grid: Grid
@@ -103,11 +101,8 @@ class JoinBlocks:
     connectivity: int
     evidence: Evidence
 
-    def __call__(self, indices: Sequence[Zyx]) -> list[Joined]:
-        """Look at several blocks: each takes less time than to schedule it."""
-        return [self._join(index) for index in indices]
-
-    def _join(self, index: Zyx) -> Joined:
+    def __call__(self, index: Zyx) -> Joined:
+        """Look at one block."""
         kept, pairs = self.store.load(index), []
         here = self.store.load_planes(index)
         for step in EARLIER if len(kept.sizes) else ():
@@ -115,7 +110,7 @@ class JoinBlocks:
             if other is not None:
                 there = self.store.load_planes(other)
                 pairs.append((other, touching(here, there, step, self.connectivity)))
-        return Joined(index, self.evidence.of(kept, self.grid.block(index).core), pairs)
+        return Joined(self.evidence.of(kept, self.grid.block(index).core), pairs)
 
 
 @dataclass(frozen=True)

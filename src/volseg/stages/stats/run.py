@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from volseg import __version__
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import StorageError
-from volseg.geometry.grid import Block, roi_size
+from volseg.geometry.grid import Block
 from volseg.measures.object_table import ObjectSums, SingleObjects, merge_sums, object_table
 from volseg.measures.shape import too_large
 from volseg.measures.summary import Summary, slice_table, summarise
@@ -125,22 +125,17 @@ def measure(
     grid = plan_blocks(task.source, workers)
     kept: list[ObjectSums] = []
     areas = np.zeros(grid.shape[0], np.int64)
-    progress.start(math.prod(grid.shape), "voxels", "measuring")
 
-    def on_result(block: Block, found: tuple[ObjectSums, NDArray[np.int64]]) -> Iterable[Block]:
+    def on_result(block: Block, found: tuple[ObjectSums, NDArray[np.int64]]) -> None:
         sums, in_slices = found
         areas[block.core[0]] += in_slices
         kept.append(sums)
         if len(kept) > MERGE_EVERY:
             kept[:] = [merge_sums(kept)]
-        progress.advance(roi_size(block.core))
-        return []
 
-    try:
-        blocks = order_blocks(task.source, grid, workers)
-        run_blocks(task, blocks, engine, on_result=on_result)
-    finally:
-        progress.finish()
+    blocks = order_blocks(task.source, grid, workers)
+    job = Job(progress, math.prod(grid.shape), "voxels", "measuring", size=core_voxels)
+    run_blocks(task, blocks, engine, on_result=on_result, progress=job)
     return merge_sums(kept), areas
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.geometry.grid import roi_size
 from volseg.measures.object_table import SingleObjects
@@ -61,7 +61,6 @@ def measure_singly(
 ) -> SingleObjects:
     """Measure one object after another."""
     found = np.full((len(moments.labels), 3), np.nan)
-    progress.start(len(found), "objects", "measuring")
 
     def items() -> Iterable[ObjectBox]:
         corners = zip(moments.labels, moments.starts.tolist(), moments.stops.tolist(), strict=True)
@@ -69,15 +68,11 @@ def measure_singly(
             z, y, x = map(slice, start, stop)
             yield ObjectBox(k, int(label), (z, y, x))
 
-    def on_result(item: ObjectBox, values: tuple[float, float, float]) -> Iterable[ObjectBox]:
+    def on_result(item: ObjectBox, values: tuple[float, float, float]) -> None:
         found[item.row] = values
-        progress.advance(1)
-        return []
 
-    try:
-        run_blocks(task, items(), engine, on_result=on_result)
-    finally:
-        progress.finish()
+    job = Job(progress, len(found), "objects", "measuring")
+    run_blocks(task, items(), engine, on_result=on_result, progress=job)
     areas, lengths, branches = found.T
     return SingleObjects(
         areas if task.mesh else None,

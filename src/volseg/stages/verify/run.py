@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 
 from volseg.defaults import CONNECTIVITY, SAMPLE
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
-from volseg.geometry.grid import Block, Grid, roi_size, whole_multiples
+from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.stages.levels import step_factor
 from volseg.stages.results import discard
 from volseg.stages.verify.advice import advise
@@ -183,14 +182,12 @@ class VerifyRun:
         unit = [math.lcm(c, f) for c, f in zip(task.fine.chunk, task.factor, strict=True)]
         total: list[NDArray[np.int64] | None] = []
 
-        def on_result(block: Block, found: LevelChecked) -> Iterable[Block]:
+        def on_result(_: Block, found: LevelChecked) -> None:
             self.voxels += found.voxels
             self.findings.add(found.findings)
             counted = found.counts
             before = total.pop() if total else np.int64(0)
             total.append(None if counted is None or before is None else before + counted)
-            self.progress.advance(roi_size(block.core))
-            return []
 
         size = self._size((unit[0], unit[1], unit[2]))
         self._run(task, Grid(task.fine.shape, size), on_result, f"{task.array}, level {task.level}")
@@ -230,12 +227,10 @@ class VerifyRun:
 
         undecided = []
 
-        def on_result(block: Block, found: LabelsChecked) -> Iterable[Block]:
+        def on_result(block: Block, found: LabelsChecked) -> None:
             self.findings.add(found.findings)
             count.add(found.tally)
             undecided.extend([block] if found.undecided else [])
-            self.progress.advance(roi_size(block.core))
-            return []
 
         grid = Grid(labels.shape, self._size(labels.chunk))
         self._run(task, grid, on_result, f"{subject.array}, objects")
@@ -256,10 +251,8 @@ class VerifyRun:
                 return
             labels = subject.image.levels[0]
 
-            def on_result(block: Block, found: tuple[Finding, ...]) -> Iterable[Block]:
+            def on_result(_: Block, found: tuple[Finding, ...]) -> None:
                 self.findings.add(found)
-                self.progress.advance(roi_size(block.core))
-                return []
 
             grid = Grid(labels.shape, self._size(labels.chunk))
             task = CompareLabels(subject.array, labels, again.labels)
@@ -288,13 +281,7 @@ class VerifyRun:
         return whole_multiples(self.options.block, unit)
 
     def _run(self, task: Any, grid: Grid, on_result: Any, title: str) -> None:
-        self.progress.start(math.prod(grid.shape), "voxels", f"verifying {title}")
-        try:
-            if max(grid.counts) == 1:
-                # not worth the workers' time
-                block = grid.block((0, 0, 0))
-                on_result(block, task(block))
-                return
-            run_blocks(task, grid.blocks(), self.options.engine, on_result=on_result)
-        finally:
-            self.progress.finish()
+        voxels = math.prod(grid.shape)
+        job = Job(self.progress, voxels, "voxels", f"verifying {title}", size=core_voxels)
+        engine = self.options.engine
+        run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
