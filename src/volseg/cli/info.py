@@ -46,7 +46,8 @@ def _origin(image: dict[str, Any]) -> str:
     >>> _origin({"objects": 5, "model": "emnet", "threshold": 0.5, "date": "2026-11-29T10:00:00"})
     '5 objects by emnet, threshold 0.5, 2026-11-29; '
     """
-    parts = [f"{image['objects']} objects"] if "objects" in image else []
+    count = image.get("objects")
+    parts = [] if count is None else [f"{count} object{'' if count == 1 else 's'}"]
     if image.get("model"):
         parts.append(f"by {image['model']}")
     words = [" ".join(parts)] if parts else []
