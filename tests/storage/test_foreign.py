@@ -21,6 +21,7 @@ from zarr.storage import ZipStore
 from toy_hostile import zstd_bomb
 from volseg.errors import StorageError, VolumeError
 from volseg.storage.arrays import open_array
+from volseg.storage.nodes import Standing, what_stands_at
 from volseg.storage.volumes import open_image
 
 pytestmark = [
@@ -210,6 +211,7 @@ import resource, sys
 from pathlib import Path
 from volseg.errors import StorageError
 from volseg.storage.arrays import open_array
+from volseg.storage.nodes import Standing, what_stands_at
 array = open_array(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -342,3 +344,26 @@ def test_what_others_wrote_is_not_written_to(tmp_path, content):
         array.zarr[0] = 0
     assert isinstance(array.zarr, zarr.Array)
     assert Path(path).is_dir()
+
+
+def test_a_zip_file_is_converted(tmp_path, content, volseg):
+    with ZipStore(tmp_path / "raw.zarr.zip", mode="w") as store:
+        array = zarr.create_array(store, shape=SHAPE, chunks=CHUNK, dtype="uint16")
+        array[...] = content
+    done = volseg(
+        "convert", tmp_path / "raw.zarr.zip", tmp_path / "v.zarr", "--voxel-size", "5,5,5"
+    )
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(open_image(tmp_path / "v.zarr").levels[0][:], content)
+
+
+def test_what_stands_at_a_path(tmp_path, content):
+    assert what_stands_at(tmp_path / "none") is Standing.NOTHING
+    assert what_stands_at(tmp_path) is Standing.FOLDER
+    assert what_stands_at(write(tmp_path / "two", content)) is Standing.ARRAY
+    assert what_stands_at(write(tmp_path / "three", content, zarr_format=3)) is Standing.ARRAY
+    zarr.create_group(tmp_path / "group", zarr_format=2)
+    assert what_stands_at(tmp_path / "group") is Standing.GROUP
+    (tmp_path / "group" / "zarr.json").write_text("{")
+    assert what_stands_at(tmp_path / "group") is Standing.GROUP
+    assert what_stands_at(tmp_path / "group" / "zarr.json") is Standing.FILE

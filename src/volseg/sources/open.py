@@ -9,8 +9,9 @@ from volseg.errors import SourceError
 from volseg.sources.slices import list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, Stack
 from volseg.sources.tiff import open_tiff
-from volseg.sources.zarr_source import is_zarr, open_zarr
+from volseg.sources.zarr_source import open_zarr
 from volseg.storage.locations import parse_location
+from volseg.storage.nodes import is_zarr
 from volseg.storage.remote import as_remote
 
 

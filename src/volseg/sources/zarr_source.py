@@ -10,16 +10,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.stack import Stack, choose_channel
 from volseg.sources.voxel_size import StatedSize
-from volseg.storage.remote import METADATA, as_remote
 from volseg.storage.volumes import open_image
-
-
-def is_zarr(path: Path) -> bool:
-    """Tell whether a folder is a Zarr group or array."""
-    remote = as_remote(path)
-    if remote is not None:
-        return remote.is_zarr()
-    return any((path / name).is_file() for name in METADATA)
 
 
 def open_zarr(path: Path, channel: int | None, types: tuple[str, ...]) -> Stack:

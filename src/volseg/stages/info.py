@@ -8,6 +8,7 @@ from typing import Any
 
 from volseg.storage.attributes import read_attributes, written_at
 from volseg.storage.listings import results_in
+from volseg.storage.nodes import is_zarr
 from volseg.storage.volumes import Image, open_image
 from volseg.types import FULL_PROBABILITY
 
@@ -32,7 +33,7 @@ def info(path: Path) -> dict[str, Any]:
     """
     described = _describe(open_image(path))
     for kind in ("probabilities", "labels"):
-        folders = [p for p in results_in(path, kind) if (p / "zarr.json").exists()]
+        folders = [p for p in results_in(path, kind) if is_zarr(p)]
         described[kind] = {p.name: _describe(open_image(p)) for p in folders}
     described["tables"] = sorted(p.stem for p in results_in(path, "tables", "*.parquet"))
     return described

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import ConflictError, StorageError, VolumeError
-from volseg.sources.zarr_source import is_zarr
 from volseg.stages.differences import tell_apart
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.ledger import MARK, Ledger
 from volseg.storage.locations import remove_tree
+from volseg.storage.nodes import is_zarr
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import create_image, open_image
 from volseg.types import VoxelSize

@@ -215,11 +215,6 @@ def _read_small(file: Path) -> bytes | None:
     return file.read_bytes()
 
 
-def is_group(path: Path) -> bool:
-    """Tell whether there is a group, Zarr v3 or v2."""
-    return (path / "zarr.json").is_file() or (path / ".zgroup").is_file()
-
-
 def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
     """Write a group's metadata, Zarr v3; it is replaced at once or not at all.
 

@@ -13,7 +13,6 @@ from volseg.geometry.pyramid import pyramid_factors, reduced_shape
 from volseg.storage.arrays import ArraySpec, StoredArray, create_array, fit_spec, open_array
 from volseg.storage.attributes import (
     check_notes,
-    is_group,
     list_label,
     read_histogram,
     read_node,
@@ -21,6 +20,7 @@ from volseg.storage.attributes import (
 )
 from volseg.storage.chunks import LZ4, ZSTD
 from volseg.storage.locations import remote_scratch
+from volseg.storage.nodes import Standing, is_zarr, what_stands_at
 from volseg.storage.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
 from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
@@ -206,9 +206,10 @@ def open_image(path: Path) -> Image:
 
 
 def _why_no_image(path: Path) -> str:
-    if not path.exists():
+    standing = what_stands_at(path)
+    if standing is Standing.NOTHING:
         return f"there is nothing at {path}"
-    if path.is_file():
+    if standing is Standing.FILE:
         return (
             f"{path} is a file, a volume is a folder: make one with "
             f"`{command('convert', path, path.with_suffix('.zarr'))}`"
@@ -262,7 +263,7 @@ def _floats(values: Sequence[float]) -> tuple[float, float, float]:
 
 def ensure_groups(path: Path) -> None:
     """Make ``probabilities`` and ``labels`` groups, so that readers find what is in them."""
-    if path.name in {"probabilities", "labels"} and not is_group(path):
+    if path.name in {"probabilities", "labels"} and not is_zarr(path):
         write_group(path, {})
 
 

@@ -22,13 +22,12 @@ from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.intensities import with_histogram
 from volseg.stages.train.regions import Pair, Part
 from volseg.storage.locations import parse_path
+from volseg.storage.nodes import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import Preprocessing, Tone
-
-ZARR_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
 
 def is_volume(path: Path) -> bool:
     """Tell a Zarr volume from a stack of images; a missing path counts as a volume."""
-    return not path.exists() or any((path / name).exists() for name in ZARR_FILES)
+    return not path.exists() or is_zarr(path)
 
 
 def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], Image]:
