@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from weakref import finalize
 
 from filelock import FileLock, Timeout
 
@@ -32,19 +33,23 @@ class RunLock:
         StorageError
             If there can be no such file.
         """
-        self._lock: FileLock | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _take(path)
+            lock = _take(path)
         except OSError as error:
             raise StorageError(f"cannot write in {path.parent}: {error.strerror}") from error
-        holder = f"process {os.getpid()} on {socket.gethostname()}"
-        write_file(path.with_suffix(HOLDER), holder.encode(), durable=False)
+        holder = path.with_suffix(HOLDER)
+        finalize(self, _release, lock, holder)
+        told = f"process {os.getpid()} on {socket.gethostname()}"
+        write_file(holder, told.encode(), durable=False)
 
-    def __del__(self) -> None:
-        """Release the lock."""
-        if self._lock is not None:
-            self._lock.release()
+
+def _release(lock: FileLock | None, holder: Path) -> None:
+    """Release a lock, and tell no more who held it."""
+    with suppress(OSError):
+        holder.unlink()
+    if lock is not None:
+        lock.release()
 
 
 @contextmanager
