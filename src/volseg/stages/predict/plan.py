@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
@@ -142,19 +143,12 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     notes += note_emulation(choice.device, choice.precision, options.engine)
     level = nearest_level(image, scales)
     tone = find_tone_of(image, card)
+    decided = {"model": card.sha256, "tone": tone and asdict(tone), "level": level}
     header = {
         "format": FORMAT,
         "raw": image.attributes.get("fingerprint"),
-        "model": card.sha256,
-        "tone": tone and asdict(tone),
-        "level": level,
-        "lattice": [asdict(a) for a in handover.lattice.axes],
-        "roi": [[s.start, s.stop] for s in handover.roi],
-        "block": handover.grid.size,
-        "shard": spec.shard,
-        "averaged": [choice.tta, choice.rotations, choice.views],
-        "device": choice.device,
-        "precision": choice.precision,
+        **decided,
+        **_describe_work(handover, spec, choice),
     }
     mask = Output(
         probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name
@@ -174,6 +168,19 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         overwrite=options.overwrite,
         notes=chosen + notes,
     )
+
+
+def _describe_work(handover: Handover, spec: ArraySpec, choice: NetworkChoice) -> dict[str, Any]:
+    """Describe how the network is laid over the volume, and evaluated."""
+    return {
+        "lattice": [asdict(a) for a in handover.lattice.axes],
+        "roi": [[s.start, s.stop] for s in handover.roi],
+        "block": handover.grid.size,
+        "shard": spec.shard,
+        "averaged": [choice.tta, choice.rotations, choice.views],
+        "device": choice.device,
+        "precision": choice.precision,
+    }
 
 
 def with_intensities(plan: PredictPlan, image: Image) -> PredictPlan:

@@ -26,7 +26,7 @@ from volseg.stages.train.folder import (
 from volseg.stages.train.loop import CHECKPOINT, LOG, Events, train_steps
 from volseg.stages.train.objects import choose_objects
 from volseg.stages.train.recipe import RunSettings, save_recipe
-from volseg.stages.train.record import open_record
+from volseg.stages.train.record import Record, open_record
 from volseg.stages.train.regions import Pair, Share
 from volseg.stages.train.start import Start, find_start
 from volseg.stages.train.state import Run, start_run, training_precision
@@ -140,15 +140,10 @@ def train(
             meter = _Meter(run, progress)
             record = open_record(options.output, data.validation, run.step)
 
-            def tell(run: Run, row: Mapping[str, float]) -> None:
-                record(run, row)
-                if on_row is not None:
-                    on_row(row)
-
             try:
                 meter.start()
                 _keep_recipe(name, pairs, data, options)
-                events = Events(meter, tell, export)
+                events = Events(meter, _tell_both(record, on_row), export)
                 _continue(run, data, options, json.dumps(configuration), events)
             finally:
                 record.close()
@@ -165,6 +160,19 @@ def train(
         steps_now=run.step - first,
         seconds=time.monotonic() - begun,
     )
+
+
+def _tell_both(
+    record: Record, on_row: Callable[[Mapping[str, float]], None] | None
+) -> Callable[[Run, Mapping[str, float]], None]:
+    """Give each row of the log to the record of the run, and to the caller."""
+
+    def tell(run: Run, row: Mapping[str, float]) -> None:
+        record(run, row)
+        if on_row is not None:
+            on_row(row)
+
+    return tell
 
 
 def describe_run(
