@@ -193,7 +193,7 @@ class _SendBack:
 def _packed(failure: Failure) -> Failure:
     error = failure.error
     told = "".join(traceback.format_exception(error))
-    # errors of other libraries may not survive the way; a copy leaves frames and their arrays behind
+    # errors of other libraries may not survive the way; a copy leaves frames behind
     known = type(error).__module__.partition(".")[0] in {"builtins", "volseg"}
     sent = copy(error) if known else RuntimeError(f"{type(error).__name__}: {error}")
     sent.add_note(f"on a worker:\n{told}")
