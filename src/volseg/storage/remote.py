@@ -98,7 +98,7 @@ class RemotePath:
 
     def is_dir(self) -> bool:
         """Tell whether objects lie below; over http only volumes and what is in them are known."""
-        return self.is_zarr() or (not self.read_only and self._has_any())
+        return self.is_zarr() if self.read_only else self._has_any()
 
     def is_zarr(self) -> bool:
         """Tell whether this is a Zarr group or array: by one request for what volseg writes."""
@@ -114,7 +114,9 @@ class RemotePath:
         StorageError
             If the server does not answer.
         """
-        return self.is_zarr() or self.is_file() or (not self.read_only and self._has_any())
+        if self.read_only:
+            return self.is_zarr() or self.is_file()
+        return self._has_any() or self.is_file()
 
     def read_bytes(self) -> bytes:
         """Read an object.
