@@ -206,6 +206,14 @@ def convert(volseg, stack, place, *more, status=0):
     return run(volseg, "convert", stack, place, "--voxel-size", "5,5,5", *more, status=status)
 
 
+def dateless(shown: dict) -> dict:
+    """Leave out the dates of results, which object storage and web servers do not tell."""
+    for kind in ("probabilities", "labels"):
+        for result in shown[kind].values():
+            result.pop("date", None)
+    return shown
+
+
 def test_everything_equals_a_local_run_to_the_byte(
     volseg, stack, place, toy_model, tmp_path, faults
 ):
@@ -221,12 +229,16 @@ def test_everything_equals_a_local_run_to_the_byte(
         stats = run(volseg, "stats", volume, "--json").stdout
         checked = run(volseg, "verify", volume, "--model", toy_model).stdout
         compared = run(volseg, "evaluate", volume, "--truth", "mitochondria", "--json").stdout
-        shown = json.loads(run(volseg, "info", volume, "--json").stdout)
+        shown = dateless(json.loads(run(volseg, "info", volume, "--json").stdout))
         assert "is intact: raw, probabilities/mitochondria, labels/mitochondria" in checked
         described = json.loads(stats)[0]
         found[volume] = (
             {k: v for k, v in described.items() if k not in CHANGING},
-            {k: v for k, v in json.loads(compared).items() if k not in CHANGING},
+            {
+                k: v
+                for k, v in json.loads(compared.replace(str(volume), "")).items()
+                if k not in CHANGING
+            },
             shown,
         )
     assert found[folder] == found[place]
@@ -278,7 +290,7 @@ def test_what_lies_behind_http_is_read(volseg, stack, tmp_path, faults, toy_mode
     with serving(handler) as url:
         volume = f"{url}/vol.zarr"
         here, there = (
-            json.loads(run(volseg, "info", v, "--json").stdout) for v in (folder, volume)
+            dateless(json.loads(run(volseg, "info", v, "--json").stdout)) for v in (folder, volume)
         )
         assert here == there
         assert "is intact" in run(volseg, "verify", volume, "--quick").stdout
