@@ -43,7 +43,7 @@ def test_a_shard_cut_off_later_is_found_and_repaired(faults, check_result):
         (finding,) = report["findings"]
         assert (finding["kind"], finding["block"]) == ("unreadable", [1, 2, 0])
         (advice,) = report["advice"]
-        assert f"volseg segment {volume} --name mitochondria --model toy --repair" in advice
+        assert f"volseg segment {volume} --model toy --repair" in advice
         status, report, errors = faults.run(faults.segment(volume, "--repair"))
         assert status == 0, errors
         (mended,) = report["mended"]
