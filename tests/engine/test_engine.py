@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import traceback
+from contextlib import nullcontext
 from uuid import uuid4
 
 import psutil
@@ -92,6 +93,35 @@ def test_what_waits_for_a_failed_block_is_not_tried_and_not_blamed(options):
     with pytest.raises(BlockError, match=r"1 block.*\n  13: ValueError: unlucky"):
         run_blocks(square, steps, options, on_result=lambda item, _: seen.append(item))
     assert sorted(seen) == [1, 3]
+
+
+def kill_or_follow(item):
+    """Kill the worker as often as is said, or note that what comes after was begun."""
+    folder, deaths = item
+    folder.mkdir(exist_ok=True)
+    (folder / f"{uuid4()}").touch()
+    if len(list(folder.iterdir())) <= deaths:
+        os._exit(1)
+    return len(list(folder.iterdir()))
+
+
+@pytest.mark.parametrize(("deaths", "followed"), [(2, [1, 1]), (3, [])])
+def test_what_waits_for_a_block_whose_worker_dies_waits_until_it_is_done(
+    tmp_path, deaths, followed
+):
+    killer, either, both = ((tmp_path / name, 0) for name in ("killer", "either", "both"))
+    killer = (killer[0], deaths)
+    steps = [
+        Step(killer, name="k"),
+        Step((tmp_path / "other", 0), name="o"),
+        Step(either, after=("k",)),
+        Step(both, after=("k", "o")),
+    ]
+    found = {}
+    options = EngineOptions(cluster=ClusterOptions(workers=2, cores=1))
+    with nullcontext() if followed else pytest.raises(BlockError, match=r"^1 block.*\n.*killer"):
+        run_blocks(kill_or_follow, steps, options, on_result=found.__setitem__)
+    assert [found[item] for item in (either, both) if item in found] == followed
 
 
 FAILED = []

@@ -16,6 +16,7 @@ from volseg.engine import windows
 from volseg.engine.options import EngineOptions
 from volseg.engine.pool import running
 from volseg.engine.run import run_blocks, same_workers
+from volseg.engine.steps import Step, build_graph
 from volseg.errors import BlockError, InputError, WorkError
 
 STUCK = threading.Event()
@@ -65,6 +66,46 @@ def test_nothing_is_waited_for_if_all_threads_hang(impatient):
         run_blocks(hang, range(30), impatient, on_result=lambda *_: None)
     assert time.monotonic() - begun < 20
     assert len(SEEN) == 2
+
+
+def see(item):
+    SEEN.append(item)
+
+
+def test_what_is_done_does_not_hang_while_results_are_told(impatient):
+    run_blocks(see, range(6), impatient, on_result=lambda *_: time.sleep(0.15))
+    assert sorted(SEEN) == list(range(6))
+
+
+def note(item):
+    time.sleep(0.3 if isinstance(item, int) else 0)
+    SEEN.append(item)
+
+
+def test_what_is_handed_over_is_taken_soon_where_blocks_take_long():
+    def steps():
+        for k in range(20):
+            yield Step(k, name=k)
+            yield Step(f"after {k}", after=(k,))
+
+    run_blocks(note, steps(), EngineOptions(workers=2))
+    assert SEEN.index("after 0") < 15
+
+
+def fail(item):
+    raise OSError("the disk is away")
+
+
+def test_what_failed_is_tried_again_in_windows_too(monkeypatch):
+    def measured(task, window):
+        SEEN.append(len(window))
+        return build_graph(task, window)
+
+    monkeypatch.setattr(windows, "build_graph", measured)
+    with pytest.raises(BlockError, match=r"1000 block\(s\) failed"):
+        run_blocks(fail, range(1000), EngineOptions(workers=1))
+    assert max(SEEN) <= 2 + windows.MOST_AHEAD + 1
+    assert sum(SEEN) == 3 * 1000
 
 
 def refuse_later(item):
@@ -194,6 +235,7 @@ from volseg.cli.session import with_session
 from volseg.engine import local
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks, same_workers
+from volseg.engine.steps import Step, build_graph
 
 local.SILENT_SECONDS, local.CLOSE_SECONDS = 0.1, float(sys.argv.pop())
 begun = threading.Event()

@@ -15,8 +15,6 @@ from volseg.engine.pool import BLOCKS, WINDOWS, Pool
 from volseg.engine.steps import Failure, Graph, Outcome, Trial
 from volseg.errors import WorkError
 
-AHEAD = 64
-"""How many items each thread has waiting: they cost next to nothing, and starting a window does."""
 CLOSE_SECONDS, SILENT_SECONDS = 30.0, 1.0
 """How long blocks are waited for when the work was broken off, and how long without a word."""
 MOST_WINDOWS = 1000
@@ -63,13 +61,10 @@ class LocalScheduler:
         """Count how many items run side by side."""
         return self._blocks.most
 
-    def ahead(self, seconds: float) -> float:  # noqa: ARG002
-        """Say how many items that take so long each lane should have waiting."""
-        return AHEAD
-
     def is_overdue(self, trial: Trial, seconds: float, lanes: int) -> bool:  # noqa: ARG002
         """Tell whether a trial has taken longer than so many seconds for each of its items."""
-        return trial.began > 0 and time.monotonic() - trial.began > seconds * len(trial.steps)
+        under_way = trial.began > 0 and trial.outcome is None
+        return under_way and time.monotonic() - trial.began > seconds * len(trial.steps)
 
     def check(self) -> None:
         """Check that the threads are those of this process, and there.

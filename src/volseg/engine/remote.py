@@ -24,8 +24,6 @@ from volseg.errors import WorkError
 CONNECT_SECONDS = 30
 GPU_SHARE = 2.0**-10
 """Of a worker's GPU, for an item that needs one: its threads share it, and sums stay exact."""
-AHEAD_SECONDS, MOST_AHEAD = 1.0, 64
-"""How much work, and how many items, a lane has waiting: short blocks come and go in batches."""
 SLACK_SECONDS = 1.0
 """How much longer than is allowed an item may take: messages take time, too."""
 
@@ -120,14 +118,11 @@ class RemoteScheduler:
         self._announced = self._announced or bool(with_gpu)
         return sum(w["nthreads"] for w in (with_gpu if self._announced else workers))
 
-    def ahead(self, seconds: float) -> float:
-        """Say how many items that take so long each lane should have waiting."""
-        return min(max(AHEAD_SECONDS / max(seconds, 1e-9), 1), MOST_AHEAD)
-
     def is_overdue(self, trial: Trial, seconds: float, lanes: int) -> bool:
         """Tell whether a trial takes too long; it may have waited for others of its worker's."""
         limit = seconds * (3 + 2 // lanes) * len(trial.steps) + SLACK_SECONDS
-        return not trial.waits_for and time.monotonic() - trial.due > limit
+        under_way = not trial.waits_for and not trial.handle.done()
+        return under_way and time.monotonic() - trial.due > limit
 
     def check(self) -> None:
         """Give up at once: a scheduler that is gone takes what it knew with it.

@@ -120,3 +120,8 @@ def _free_frames(error: BaseException) -> None:
         seen.add(id(this))
         traceback.clear_frames(this.__traceback__)
         found += [this.__cause__, this.__context__, *getattr(this, "exceptions", ())]
+
+
+def name_of(task: Callable[[Any], Any]) -> str:
+    """Name a task as Dask shows it."""
+    return str(getattr(task, "__name__", type(task).__name__)).strip("<>")

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
-from volseg.engine.steps import Failure, Step, Trial, build_graph
+from volseg.engine.steps import Failure, Step, Trial, build_graph, name_of
 from volseg.errors import BlockError, InputError, WorkError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ ATTEMPTS = 3
 """How often an item is tried: a worker may die, a disk be away for a moment."""
 PAUSE_SECONDS = 0.2
 """Before an item is tried again, where nothing else is left to do; doubled each time."""
+AHEAD_SECONDS, MOST_AHEAD = 1.0, 64
+"""How much work, and how many items, a lane has waiting: short blocks come and go in batches."""
 WATCH_SECONDS = 5.0
 """How often it is looked whether an item takes too long, or the scheduler has gone."""
 
@@ -74,7 +76,7 @@ class Run:
         self._alone, self._on_gpu = False, False
         self._active, self._hung, self._lanes, self._looked = 0, 0, 1, -math.inf
         self._begun, self._done = time.monotonic(), 0
-        self._name, self._number = f"{_name_of(task)}-{uuid4().hex}", 0
+        self._name, self._number = f"{name_of(task)}-{uuid4().hex}", 0
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield items with their results as they come in, until nothing is left that can be done.
@@ -92,7 +94,8 @@ class Run:
             if not self._running:
                 return
             for trial in self._arrivals():
-                yield from self._receive(trial)
+                if trial in self._running:  # others were taken back with what they wait for
+                    yield from self._receive(trial)
 
     def leave(self) -> None:
         """Let go of what is under way, if the work was broken off."""
@@ -113,10 +116,12 @@ class Run:
 
     def _receive(self, trial: Trial) -> Iterator[tuple[Any, Any]]:
         """Learn what became of a trial; yield what was done."""
+        if trial.error is not None:
+            self._take_back(trial)  # Dask blames them for what they wait for
         self._remove(trial)
         outcome, trial.outcome = trial.outcome, None
         if trial.error is not None and trial.waits_for:
-            # what it waits for was lost with a worker, or has failed: it was not tried itself
+            # what it waits for was lost with a worker: it was not tried itself
             outcome = None
         elif trial.error is not None:
             outcome = [Failure(trial.error)] * len(trial.steps)
@@ -176,11 +181,12 @@ class Run:
     def _fill(self) -> None:
         """Send a window, if half of what the scheduler should have is back."""
         seconds = (time.monotonic() - self._begun) * self._lanes / max(self._done, 1)
-        ahead = self.scheduler.ahead(seconds) if self._done else 1
+        ahead = min(max(AHEAD_SECONDS / max(seconds, 1e-9), 1), MOST_AHEAD) if self._done else 1
         wanted = int(self._lanes * (1 + ahead)) + 2
         if self._alone or self._active > wanted // 2:
             return
-        window = self._next_window(wanted - self._active) or self._next_again()
+        count = wanted - self._active
+        window = self._next_window(count) or self._next_again(count)
         if not window:
             return
         if not self._on_gpu and any(step.on_gpu for trial in window for step in trial.steps):
@@ -221,11 +227,11 @@ class Run:
             self._hold_or_ready(step)
         return None
 
-    def _next_again(self) -> list[Trial]:
+    def _next_again(self, count: int) -> list[Trial]:
         """Choose what has failed and is tried again, once nothing else is left to be sent."""
         window: list[Trial] = []
         idle = not self._running
-        while self._again and not self._alone:
+        while self._again and not self._alone and len(window) < count:
             # a step is blamed for the death of a worker that also had others: the last time, it
             # has all workers to itself
             suspect = self._is_suspect(self._again[0])
@@ -282,7 +288,7 @@ class Run:
             self._fail(trial, step, error)
 
     def _take_back(self, trial: Trial) -> None:
-        """Hold what waits for a trial that is given up."""
+        """Hold what waits for a trial that did not come back."""
         for other in trial.dependents:
             if other in self._running:
                 self._take_back(other)
@@ -291,8 +297,3 @@ class Run:
                 for step in other.steps:
                     self._hold_or_ready(step)
         trial.dependents.clear()
-
-
-def _name_of(task: Callable[[Any], Any]) -> str:
-    """Name a task as Dask shows it."""
-    return str(getattr(task, "__name__", type(task).__name__)).strip("<>")
