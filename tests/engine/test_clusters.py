@@ -84,6 +84,30 @@ def test_no_scheduler_is_a_clear_error(monkeypatch):
         run_blocks(abs, [1], EngineOptions(scheduler="tcp://127.0.0.1:9"))
 
 
+@pytest.mark.parametrize(
+    "elsewhere", [{"scheduler": "tcp://127.0.0.1:9"}, {"cluster": ClusterOptions()}]
+)
+def test_what_clusters_need_is_named_where_it_is_missing(monkeypatch, elsewhere):
+    for name in [m for m in sys.modules if m.split(".")[0] == "distributed"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "volseg.engine.remote", raising=False)
+    monkeypatch.delitem(sys.modules, "volseg.engine.dask_clusters", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    with pytest.raises(ParameterError, match=r"distributed: pip install 'volseg\[cluster\]'"):
+        run_blocks(abs, [1], EngineOptions(**elsewhere))
+    results = {}
+    run_blocks(abs, [-1], EngineOptions(workers=1), on_result=results.__setitem__)
+    assert results == {-1: 1}
+
+
+class Missing:
+    """Finds no distributed, as if it was not installed."""
+
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "distributed":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 WHERE = "(__import__('os').getpid(), __import__('os').environ.get('CUDA_VISIBLE_DEVICES'))"
 
 

@@ -13,7 +13,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job
 from volseg.engine.steps import Step
 from volseg.engine.windows import Run
-from volseg.errors import BlockError, WorkError
+from volseg.errors import BlockError, ParameterError, WorkError
 from volseg.geometry.grid import Block
 
 if TYPE_CHECKING:
@@ -53,7 +53,15 @@ def _scheduler(options: EngineOptions) -> Iterator[Scheduler]:
             yield here
         return
     # imported only here: it takes as long as measuring half a gigavoxel
-    from volseg.engine.remote import remote_scheduler
+    try:
+        from volseg.engine.remote import remote_scheduler
+    except ModuleNotFoundError as error:
+        if error.name != "distributed":
+            raise
+        raise ParameterError(
+            "--cluster, --scheduler and several GPUs need distributed: pip install "
+            "'volseg[cluster]'; --workers 1 does without"
+        ) from error
 
     with remote_scheduler(options.scheduler, options.cluster) as elsewhere:
         yield elsewhere
