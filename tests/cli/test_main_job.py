@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from volseg.stages import segment
+from volseg.stages import estimate
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +92,12 @@ def test_without_a_model_it_is_the_one_that_suits(
     volseg, stack, tmp_path, monkeypatch, size, more, said
 ):
     # a tile of a real network takes a minute where bfloat16 is not in hardware
-    monkeypatch.setattr(segment, "_seconds_per_tile", lambda *_: 1.0)
+    monkeypatch.setattr(estimate, "_seconds_per_tile", lambda *_: 1.0)
     volume = tmp_path / "vol.zarr"
     assert volseg("convert", stack, volume, "--voxel-size", size).exit_code == 0
     planned = volseg("segment", volume, "--dry-run", "--device", "cpu", *more)
     assert planned.exit_code == 0, planned.output
-    assert said in planned.stderr
+    assert said in planned.output
     named = volseg("segment", volume, "--dry-run", "--device", "cpu", "--model", "unet2d")
     assert named.exit_code == 0, named.output
     assert "the model is" not in named.output
@@ -116,7 +116,7 @@ def test_the_precision_is_planned_recorded_and_kept(volseg, segmented, toy_model
     assert volseg(*again, mine).exit_code == 0
     refused = volseg(*again, other)
     assert refused.exit_code == 2
-    assert f"now '{other}'); give --precision {mine} to go on with it" in refused.stderr
+    assert f"you ask for {other}; give --precision {mine} to go on with it" in refused.stderr
 
 
 def test_without_voxel_size_sizes_are_in_voxels_and_it_says_why(volseg, tmp_path, toy_model):

@@ -98,7 +98,7 @@ def test_slices_from_recipe_with_flags_that_override(volseg, annotated, tmp_path
     assert "no settings called widht" in refused.stderr
 
 
-@pytest.mark.filterwarnings("always:nobody says:UserWarning")
+@pytest.mark.filterwarnings("always:the images' pixel size is unknown:UserWarning")
 def test_images_of_which_nobody_knows_the_size_and_weights_to_start_from(
     volseg, annotated, tmp_path
 ):

@@ -229,6 +229,6 @@ def test_other_parameters_are_refused_with_what_differs(faults, check_result):
     assert "was made for the region 0:20,0:70,0:60; you ask for the region 0:8,0:70,0:60" in errors
     status, _, errors = faults.run(faults.segment(volume, precision="bfloat16"))
     assert status == 2
-    assert "now 'bfloat16'); give --precision float32 to go on with it" in errors
+    assert "you ask for bfloat16; give --precision float32 to go on with it" in errors
     assert faults.run(faults.segment(volume))[0] == 0
     check_result(volume)

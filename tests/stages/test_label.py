@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import zarr
+from filelock import Timeout
 from scipy import ndimage
 
 from toy_kills import kill_until_done
@@ -296,8 +297,12 @@ def test_nothing_is_overwritten_while_another_process_works_on_it(
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     label(plan_labels(volume, NAME, options()), NoProgress())
     files = {p: p.read_bytes() for p in volume.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+    def held(lock, **_):
+        raise Timeout(lock.lock_file)
+
     with monkeypatch.context() as patch:
-        patch.setattr("volseg.storage.ledger._take", lambda file, kind: False)
+        patch.setattr("volseg.storage.lock.FileLock.acquire", held)
         with pytest.raises(ConflictError, match="is working on this run now"):
             label(plan_labels(volume, NAME, options(min_size=50, overwrite=True)), NoProgress())
     assert {p: p.read_bytes() for p in files} == files

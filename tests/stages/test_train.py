@@ -215,7 +215,9 @@ def test_another_configuration_is_refused_with_the_difference(volume, undisturbe
         ConflictError, match=r"learning rate 0\.002; you ask for .* 0\.0001.*--overw"
     ):
         train(pair(volume), options(undisturbed, changed), NoProgress())
-    with pytest.raises(ConflictError, match="was begun with data 1 training "):
+    with pytest.raises(
+        ConflictError, match=r"was begun with data 1 labels hash [0-9a-f]{12}, data 1 training "
+    ):
         train(pair(volume, roi="0:20,:,:"), options(undisturbed), NoProgress())
 
 

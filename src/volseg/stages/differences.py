@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from volseg.types import FULL_PROBABILITY
 
+HASH = re.compile("[0-9a-f]{64}")
 Phrase = tuple[str, Callable[[Any], str]]
 """A preposition, and how a value is put in words."""
 
@@ -54,9 +56,16 @@ def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> s
     """
     keys = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
     before, after = (
-        ", ".join(f"{k.replace('_', ' ')} {run.get(k)}" for k in keys) for run in (theirs, ours)
+        ", ".join(f"{k.replace('_', ' ')} {_short(run.get(k))}" for k in keys)
+        for run in (theirs, ours)
     )
     return f"was begun with {before}; you ask for {after}"
+
+
+def _short(value: Any) -> str:
+    """Shorten a hash, of which people compare the beginning."""
+    text = str(value)
+    return text[:12] if HASH.fullmatch(text) else text
 
 
 def _networks(
