@@ -57,7 +57,6 @@ def test_numba_is_loaded_by_the_first_call_not_by_the_import():
 def test_a_change_of_any_source_makes_all_of_it_stale(tmp_path):
     kept = tmp_path / "room" / "__pycache__" / "one.loop-7.nbi"
     kept.parent.mkdir(parents=True)
-    (tmp_path / "__pycache__").mkdir()
     for name in ("one.py", "two.py"):
         (tmp_path / "room" / name).write_text("x = 1")
     kept.touch()
@@ -71,7 +70,20 @@ def test_a_change_of_any_source_makes_all_of_it_stale(tmp_path):
     assert not kept.exists()
 
 
-def test_where_nothing_was_kept_nothing_happens(tmp_path):
-    (tmp_path / "one.py").write_text("x = 1")
+def test_where_nothing_can_be_noted_nothing_is_raised(tmp_path):
+    (tmp_path / "__pycache__").write_text("no folder")
     forget_stale(tmp_path)
-    assert [f.name for f in tmp_path.iterdir()] == ["one.py"]
+    assert (tmp_path / "__pycache__").read_text() == "no folder"
+
+
+def test_what_was_compiled_serves_the_next_process():
+    program = (
+        "import numpy as np\n"
+        "from volseg.voxels import compilation, downsample\n"
+        "downsample.reduce_labels(np.ones((2, 2, 2), np.uint8), (2, 2, 2))\n"
+        "vote = compilation._DISPATCHERS[downsample._vote]\n"
+        "print(sum(vote.stats.cache_hits.values()))\n"
+    )
+    run = [sys.executable, "-B", "-c", program]
+    hits = [subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in "ab"]
+    assert int(hits[1]) == 1

@@ -47,6 +47,7 @@ def forget_stale(package: Path) -> None:
         if not noted.exists() or noted.read_text(encoding="ascii") != state:
             for index in package.glob("*/__pycache__/*.nbi"):
                 index.unlink(missing_ok=True)
+            noted.parent.mkdir(exist_ok=True)
             noted.write_text(state, encoding="ascii")
 
 
