@@ -105,7 +105,7 @@ def kill_or_follow(item):
     return len(list(folder.iterdir()))
 
 
-@pytest.mark.slow  # workers are started anew after each death: over two minutes where cores are shared
+@pytest.mark.slow  # a worker is started anew after each death
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("deaths", "followed"), [(2, [1, 1]), (3, [])])
 def test_what_waits_for_a_block_whose_worker_dies_waits_until_it_is_done(
