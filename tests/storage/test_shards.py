@@ -33,12 +33,13 @@ def write_all(array, whole):
     shape=sides,
     chunk=st.tuples(*[st.integers(1, 4)] * 3),
     multiple=st.tuples(*[st.integers(1, 3)] * 3),
-    dtype=st.sampled_from(["uint8", "uint32", "uint64"]),
+    dtype=st.sampled_from(["uint8", "int8", "int16", "uint32", "uint64", "float16", "float32"]),
     compression=st.sampled_from([ZSTD, LZ4]),
+    sparse=st.sampled_from([0, 0.01, 0.9]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_two_other_libraries_read_what_was_written(
-    shape, chunk, multiple, dtype, compression, seed, tmp_path_factory
+def test_zarr_python_reads_what_was_written(
+    shape, chunk, multiple, dtype, compression, sparse, seed, tmp_path_factory
 ):
     shard = tuple(c * m for c, m in zip(chunk, multiple, strict=True))
     array = create_array(
@@ -46,8 +47,11 @@ def test_two_other_libraries_read_what_was_written(
     )
     assert open_array(array.path) == array
     rng = np.random.default_rng(seed)
-    whole = rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    bits = f"u{np.dtype(dtype).itemsize}"  # negative numbers, NaN and -0.0 among them
+    whole = rng.integers(0, np.iinfo(bits).max, shape, bits, endpoint=True)
     whole *= rng.random(shape) < 0.1
+    whole |= (rng.random(shape) < sparse) * whole.dtype.type(1 << 8 * whole.itemsize - 1)
+    whole = whole.view(dtype)
     write_all(array, whole)
     np.testing.assert_array_equal(array[:], whole)
     np.testing.assert_array_equal(zarr.open_array(array.path)[:], whole)
@@ -62,6 +66,34 @@ def test_two_other_libraries_read_what_was_written(
             np.testing.assert_array_equal(found, expected)
             last = tuple(slice(s.stop - 1, s.stop) for s in block.core)
             np.testing.assert_array_equal(read(last), whole[last])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("value", [-1, -0.0])
+def test_a_chunk_whose_largest_number_is_zero_is_kept(tmp_path, dtype, value):
+    array = create_array(tmp_path / "a", ArraySpec((4, 8, 8), dtype, (4, 4, 4), (4, 8, 8)))
+    whole = np.zeros((4, 8, 8), dtype)
+    whole[1, 2, 3] = whole[3, 7, 7] = value
+    array.write(full_roi(array.shape), whole)
+    assert array[:].tobytes() == whole.tobytes()
+    assert zarr.open_array(array.path)[:].tobytes() == whole.tobytes()
+
+
+def test_zeros_take_the_place_of_what_stood_in_a_shard(tmp_path):
+    array = create_array(tmp_path / "a", ArraySpec((8, 8, 8), "uint8", (4, 4, 4), (4, 8, 8)))
+    write_all(array, np.ones((8, 8, 8), np.uint8))
+    array.write(full_roi(array.shape), np.zeros((8, 8, 8), np.uint8))
+    assert not array[:].any()
+    assert not zarr.open_array(array.path)[:].any()
+
+
+def test_a_failure_waits_for_the_other_shards(tmp_path):
+    array = create_array(tmp_path / "a", ArraySpec((16, 4, 4), "uint8", (4, 4, 4), (4, 4, 4)))
+    (tmp_path / "a" / "c").mkdir()
+    (tmp_path / "a" / "c" / "0").write_text("in the way of the first shard")
+    with pytest.raises(StorageError, match="cannot write"):
+        array.write(full_roi(array.shape), np.ones((16, 4, 4), np.uint8))
+    assert all((tmp_path / "a" / "c" / str(k) / "0" / "0").is_file() for k in (1, 2, 3))
 
 
 def test_what_is_empty_takes_no_room(tmp_path):

@@ -104,6 +104,24 @@ def write_file(
         file.writelines(parts)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file or object, durably; there need not be one.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be removed.
+    """
+    try:
+        path.unlink()
+        if as_remote(path) is None:
+            _sync_folder(path.parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a new name in a folder durable: without it, a power cut may undo the renaming."""
     try:

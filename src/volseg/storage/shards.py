@@ -7,6 +7,7 @@ A shard is written once, whole, and to the same bytes each time. Only arrays of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from volseg.geometry.grid import Grid, shift
 from volseg.storage.array_form import ArrayForm
 from volseg.storage.chunks import packer, seal
-from volseg.storage.files import write_file
+from volseg.storage.files import remove_file, write_file
 from volseg.storage.spread import later, spread
 from volseg.types import Roi, Zyx
 
@@ -46,9 +47,10 @@ def encode_chunks(part: NDArray[Any], array: ArrayForm, corner: Sequence[int]) -
     """
     pack = packer(array.compression, array.dtype.itemsize)
     encoded, dtype = {}, array.dtype.newbyteorder("<")
+    bits = np.dtype(f"<u{dtype.itemsize}")
     for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), array.chunk).blocks():
         voxels = np.ascontiguousarray(part[chunk.core], dtype)
-        if voxels.max():
+        if voxels.view(bits).max():  # as bits: negative numbers and -0.0 are not 0 either
             z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, array.chunk, strict=True))
             encoded[z, y, x] = seal(pack(_whole(voxels, array.chunk).data))
     return encoded
@@ -62,7 +64,7 @@ def _whole(voxels: NDArray[Any], shape: Zyx) -> NDArray[Any]:
 
 
 def write_shard(array: ArrayForm, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Callable[[], None]:
-    """Begin to write a shard, completely or not at all; one without chunks is not written.
+    """Begin to write a shard, completely or not at all; one without chunks is removed.
 
     Parameters
     ----------
@@ -76,15 +78,16 @@ def write_shard(array: ArrayForm, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Ca
         Waits until the shard is durable. It raises `StorageError` if it cannot be written: a full
         disk, no permission.
     """
+    path = shard_path(array, index)
     if not chunks:
-        return lambda: None
+        return later(remove_file, path)
     table = np.full((*chunks_per_shard(array), 2), ABSENT, "<u8")
     offset = 0
     for position, content in chunks.items():
         table[position] = offset, len(content)
         offset += len(content)
     parts = (*chunks.values(), seal(table.tobytes()))
-    return later(write_file, shard_path(array, index), *parts)
+    return later(write_file, path, *parts)
 
 
 def write_box(array: ArrayForm, box: Roi, block: NDArray[Any]) -> None:
@@ -95,17 +98,16 @@ def write_box(array: ArrayForm, box: Roi, block: NDArray[Any]) -> None:
     StorageError
         If it cannot be written: a full disk, no permission.
     """
-    waits = []
     origin = [s.start for s in box]
     depth = array.chunk[0]
-    for shard in Grid(array.shape, array.shard).blocks(box):
-        part = block[shift(shard.core, origin)]
-        slabs = [part[z : z + depth] for z in range(0, len(part), depth)]
-        corners = [(z * depth, 0, 0) for z in range(len(slabs))]
-        chunks: dict[Zyx, bytes] = {}
-        arrays = [array] * len(slabs)
-        for found in spread(encode_chunks, slabs, arrays, corners, size=part.nbytes):
-            chunks |= found
-        waits.append(write_shard(array, shard.index, chunks))
-    for wait in waits:
-        wait()
+    # all are waited for, whatever fails: nothing is written behind the back of who goes on
+    with ExitStack() as writing:
+        for shard in Grid(array.shape, array.shard).blocks(box):
+            part = block[shift(shard.core, origin)]
+            slabs = [part[z : z + depth] for z in range(0, len(part), depth)]
+            corners = [(z * depth, 0, 0) for z in range(len(slabs))]
+            chunks: dict[Zyx, bytes] = {}
+            arrays = [array] * len(slabs)
+            for found in spread(encode_chunks, slabs, arrays, corners, size=part.nbytes):
+                chunks |= found
+            writing.callback(write_shard(array, shard.index, chunks))
