@@ -15,10 +15,11 @@ from volseg.sources.open import open_stack
 from volseg.stages.label.plan import open_probabilities
 from volseg.stages.train.recipe import load_recipe
 from volseg.storage.arrays import ArraySpec, create_array, open_array
-from volseg.storage.attributes import parse_json, write_group
+from volseg.storage.attributes import write_group
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from volseg.storage.ledger import Ledger
 from volseg.storage.recipes import read_recipe
+from volseg.storage.stores import parse_json
 from volseg.storage.volumes import create_image, open_image, volume_tone
 from volseg.storage.weights import load_card
 from volseg.training.config import TrainConfig
@@ -140,10 +141,12 @@ def test_multiscales_of_another_type(tmp_path, multiscales):
 @pytest.mark.parametrize("line", [b"5", b"[]", b'{"key": []}', b'{"key": "b"}', b"\xff", DEEP])
 def test_a_ledger_counts_up_to_the_first_line_that_is_no_record(tmp_path, line):
     path = tmp_path / "a.jsonl"
-    Ledger.open(path, {"level": 1}).record("a", 1)
+    with Ledger.open(path, {"level": 1}) as ledger:
+        ledger.record("a", 1)
     kept = path.read_bytes()
     path.write_bytes(kept + (line if isinstance(line, bytes) else line.encode()) + b"\n")
-    assert Ledger.open(path, {"level": 1}).done() == {"a"}
+    with Ledger.open(path, {"level": 1}) as ledger:
+        assert ledger.done() == {"a"}
     assert path.read_bytes() == kept
 
 

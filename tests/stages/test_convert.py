@@ -230,8 +230,9 @@ def test_what_a_killed_run_left_is_removed_and_what_another_writes_is_kept(tmp_p
     tifffile.imwrite(tmp_path / "s.tif", make((9, 20, 30)))
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    here = f".v.zarr.partial-{socket.gethostname()}"
-    dead, alive, elsewhere = f"{here}-{child.pid}", f"{here}-1", ".v.zarr.partial-elsewhere-1"
+    here = f".v.zarr.{socket.gethostname().split('.')[0]}"
+    dead, alive = f"{here}-{child.pid}-7.tmp", f"{here}-1-7.tmp"
+    elsewhere = f".v.zarr.elsewhere-{child.pid}-7.tmp"
     for name in (dead, alive, elsewhere):
         (tmp_path / name).mkdir()
     run(tmp_path / "s.tif", tmp_path / "v.zarr")
@@ -329,9 +330,9 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from volseg.storage.ledger import Ledger
-ledger = Ledger.open(Path(sys.argv[1]), {"a": 1})
-print("held", flush=True)
-time.sleep(60)
+with Ledger.open(Path(sys.argv[1]), {"a": 1}):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 

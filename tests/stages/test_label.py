@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 import zarr
-from filelock import Timeout
 from scipy import ndimage
 
 from toy_kills import kill_until_done
@@ -29,6 +28,7 @@ from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.run import label
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.ledger import locked
 from volseg.storage.volumes import (
     create_image,
     labels_path,
@@ -291,20 +291,14 @@ def test_labels_that_others_wrote_in_a_form_of_their_own_stay(tmp_path, probabil
     np.testing.assert_array_equal(read(volume), expected(probabilities))
 
 
-def test_nothing_is_overwritten_while_another_process_works_on_it(
-    tmp_path, probabilities, monkeypatch
-):
+def test_nothing_is_overwritten_while_somebody_works_on_it(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     label(plan_labels(volume, NAME, options()), NoProgress())
     files = {p: p.read_bytes() for p in volume.rglob("*") if p.is_file() and p.suffix != ".lock"}
-
-    def held(lock, **_):
-        raise Timeout(lock.lock_file)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("volseg.storage.lock.FileLock.acquire", held)
-        with pytest.raises(ConflictError, match="is working on this run now"):
-            label(plan_labels(volume, NAME, options(min_size=50, overwrite=True)), NoProgress())
+    plan = plan_labels(volume, NAME, options(min_size=50, overwrite=True))
+    refused = pytest.raises(ConflictError, match="is working on this run now")
+    with locked(plan.ledger.with_suffix(".lock")), refused:
+        label(plan, NoProgress())
     assert {p: p.read_bytes() for p in files} == files
 
 

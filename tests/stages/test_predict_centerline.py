@@ -24,8 +24,8 @@ from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.outputs import note_untaught
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.results import fingerprint
 from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.results import fingerprint
 from volseg.storage.volumes import open_image, probabilities_path, volume_tone
 from volseg.storage.weights import load_card, load_weights, save_weights
 from volseg.voxels.blend import FULL

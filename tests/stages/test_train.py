@@ -54,7 +54,7 @@ TINY = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Drawing takes longer than training does here."""
-    monkeypatch.setattr(train_record, "can_plot", lambda: False)
+    monkeypatch.setattr(train_record, "can_draw", lambda: False)
 
 
 def balls(shape=SHAPE, radius=6):
@@ -171,10 +171,10 @@ def test_a_run_ended_by_sigkill_resumes(volume, undisturbed, tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from volseg.storage.lock import RunLock
-lock = RunLock(Path(sys.argv[1]) / ".lock")
-print("held", flush=True)
-sys.stdin.read()
+from volseg.storage.ledger import locked
+with locked(Path(sys.argv[1]) / ".lock"):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 

@@ -20,8 +20,8 @@ from volseg.stages.train.recipe import build_config, load_recipe
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, train
 from volseg.stages.train.state import start_run
-from volseg.storage import training_plots
 from volseg.storage.checkpoints import load_checkpoint
+from volseg.storage.checkpoints import read_log as read_numbers
 from volseg.storage.weights import load_card, load_weights
 from volseg.training.config import TrainConfig
 from volseg.training.losses import LOSS_NAMES
@@ -38,7 +38,7 @@ DEEP = {"patch": (8, 16, 16), "width": 2, "batch": 1}
 def no_pictures(monkeypatch, request):
     """Drawing takes longer than training does here."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(train_record, "can_plot", lambda: False)
+        monkeypatch.setattr(train_record, "can_draw", lambda: False)
         monkeypatch.setattr(train_record, "find_spec", lambda name: name != "tensorboard" or None)
 
 
@@ -255,7 +255,7 @@ def test_every_validation_is_drawn(stack, tmp_path, pictures):
     assert [s.name for s in samples] == ["step-0000002.png", "step-0000004.png"]
     for path in (curves, *samples):
         assert path.read_bytes().startswith(b"\x89PNG")
-    logged = training_plots.read_log(tmp_path / "run" / "log.csv")
+    logged = read_numbers(tmp_path / "run" / "log.csv")
     assert [row["step"] for row in logged] == [2, 4]
     assert logged[0]["dice"] == pytest.approx(
         2 * logged[0]["jaccard"] / (1 + logged[0]["jaccard"]), abs=1e-5

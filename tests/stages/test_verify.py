@@ -21,7 +21,6 @@ from volseg.stages.label.run import label
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.results import fingerprint
 from volseg.stages.verify import labels as verify_labels
 from volseg.stages.verify import sample as verify_sample
 from volseg.stages.verify.labels import CheckLabels
@@ -30,6 +29,7 @@ from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.stages.verify.sample import ELSEWHERE, EXACT
 from volseg.storage.arrays import ArraySpec, create_array, forget_opened
 from volseg.storage.attributes import read_attributes, update_attributes, write_group
+from volseg.storage.results import fingerprint
 from volseg.storage.volumes import labels_path, open_image, probabilities_path
 
 SHAPE, SHARD, BLOCK = (20, 70, 60), (8, 32, 32), (16, 32, 64)

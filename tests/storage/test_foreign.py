@@ -21,7 +21,7 @@ from zarr.storage import ZipStore
 from toy_hostile import zstd_bomb
 from volseg.errors import StorageError, VolumeError
 from volseg.storage.arrays import open_array
-from volseg.storage.nodes import Standing, what_stands_at
+from volseg.storage.stores import Standing, what_stands_at
 from volseg.storage.volumes import open_image
 
 pytestmark = [
@@ -211,7 +211,7 @@ import resource, sys
 from pathlib import Path
 from volseg.errors import StorageError
 from volseg.storage.arrays import open_array
-from volseg.storage.nodes import Standing, what_stands_at
+from volseg.storage.stores import Standing, what_stands_at
 array = open_array(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

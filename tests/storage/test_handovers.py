@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from volseg.errors import StorageError
-from volseg.storage.handovers import HandoverStore
+from volseg.storage.scratch import HandoverStore
 
 A, B = (0, 0, 0), (0, 1, 2)
 

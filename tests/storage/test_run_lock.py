@@ -1,4 +1,4 @@
-"""One process at a time works on a run."""
+"""One at a time works on a run: one process, and one thread of it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,35 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import pytest
 
 from volseg.errors import ConflictError
-from volseg.storage.ledger import Ledger
+from volseg.storage.ledger import Ledger, idle, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from volseg.storage.ledger import Ledger
-ledger = Ledger.open(Path(sys.argv[1]), {"a": 1})
-print("held", flush=True)
-time.sleep(60)
+with Ledger.open(Path(sys.argv[1]), {"a": 1}):
+    print("held", flush=True)
+    time.sleep(60)
 """
+TAKE = """
+import sys
+from pathlib import Path
+from volseg.storage.ledger import locked
+with locked(Path(sys.argv[1])):
+    pass
+"""
+
+
+def take_elsewhere(path):
+    """Take a lock in another process, and say why it cannot be taken."""
+    command = [sys.executable, "-c", TAKE, path]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
 def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
@@ -29,14 +44,76 @@ def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
     )
     with holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ConflictError, match=f"process {holder.pid} on .* is working"):
-            Ledger.open(path, {"a": 1})
+        refused = pytest.raises(ConflictError, match=f"process {holder.pid} on .* is working")
+        with refused, Ledger.open(path, {"a": 1}):
+            pass
         held = path.read_bytes()
-        with pytest.raises(ConflictError, match="is working"):
-            Ledger.open(path, {"b": 2}, anew=True)
+        refused = pytest.raises(ConflictError, match="is working")
+        with refused, Ledger.open(path, {"b": 2}, anew=True):
+            pass
         assert path.read_bytes() == held
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-    Ledger.open(path, {"a": 1}).record("x")
-    assert Ledger.open(path, {"a": 1}).done() == {"x"}
-    assert Ledger.open(path, {"b": 2}, anew=True).done() == set()
+    with Ledger.open(path, {"a": 1}) as ledger:
+        ledger.record("x")
+    with Ledger.open(path, {"a": 1}) as ledger:
+        assert ledger.done() == {"x"}
+    with Ledger.open(path, {"b": 2}, anew=True) as ledger:
+        assert ledger.done() == set()
+
+
+def refusal(path):
+    holder = f"process {os.getpid()} on .* is working"
+    with pytest.raises(ConflictError, match=holder) as found, locked(path):
+        pass
+    return found
+
+
+def test_the_process_that_holds_a_lock_cannot_take_it_again(tmp_path):
+    path, seen = tmp_path / "run.lock", []
+    with locked(path):
+        refusal(path)
+        refusal(tmp_path / "." / "run.lock")
+        thread = threading.Thread(target=lambda: seen.append(refusal(path)))
+        thread.start()
+        thread.join()
+        with pytest.raises(ConflictError), idle(tmp_path):
+            pass
+        assert "is working on this run now" in take_elsewhere(path), "it is still held"
+    assert seen
+    assert not take_elsewhere(path)
+
+
+def test_a_lock_is_released_when_a_run_fails_and_its_error_is_kept(tmp_path):
+    """As in a notebook, which keeps the last error, with all that its frames hold."""
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(RuntimeError) as kept, Ledger.open(path, {"a": 1}):
+        raise RuntimeError("the run fails")
+    refused = pytest.raises(ConflictError, match="other parameters")
+    with refused as other, Ledger.open(path, {"b": 1}):
+        pass
+    with Ledger.open(path, {"a": 1}) as ledger:
+        ledger.restart()
+        assert "is working" in take_elsewhere(path.with_suffix(".lock"))
+    assert kept.tb is not None
+    assert other.tb is not None
+    assert not path.with_suffix(".holder").exists()
+
+
+def test_a_forked_child_neither_takes_nor_releases_what_its_parent_holds(tmp_path):
+    path = tmp_path / "run.lock"
+    held = locked(path)
+    held.__enter__()
+    child = os.fork()
+    if not child:
+        refused = False
+        try:
+            with suppress(ConflictError):
+                refused = locked(path).__enter__()
+            held.__exit__(None, None, None)  # as where an error leads out of the child's frames
+        finally:
+            os._exit(0 if refused is False else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert f"process {os.getpid()} on" in take_elsewhere(path)
+    held.__exit__(None, None, None)
+    assert not take_elsewhere(path)

@@ -225,7 +225,7 @@ def check_output(folder: Place) -> None:
     ParameterError
         If it cannot.
     """
-    from volseg.storage.evaluations import check_folder
+    from volseg.storage.tables import check_folder
 
     check_folder(file_of(folder))
 

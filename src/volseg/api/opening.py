@@ -119,7 +119,7 @@ class Volume:
         return Results(self.path / kind, names, lambda name: _open_result(self.path / kind / name))
 
     def _found(self, kind: str, pattern: str = "*") -> list[Path]:
-        from volseg.storage.listings import results_in
+        from volseg.storage.attributes import results_in
 
         return results_in(self.path, kind, pattern)
 

@@ -11,8 +11,8 @@ from volseg.sources.stack import ACCEPTED_TYPES, Stack
 from volseg.sources.tiff import open_tiff
 from volseg.sources.zarr_source import open_zarr
 from volseg.storage.locations import parse_location
-from volseg.storage.nodes import is_zarr
 from volseg.storage.remote import as_remote
+from volseg.storage.stores import is_zarr
 
 
 def open_stack(

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.storage.attributes import read_attributes, written_at
-from volseg.storage.listings import results_in
-from volseg.storage.nodes import is_zarr
+from volseg.storage.attributes import read_attributes, results_in, written_at
+from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image
 from volseg.types import FULL_PROBABILITY
 

@@ -16,7 +16,7 @@ from volseg.geometry.grid import Block, Grid
 from volseg.objects.components import EARLIER, Pairs, find_components, render, touching
 from volseg.objects.joining import Candidates, number_objects
 from volseg.sources.labels import LabelSource
-from volseg.storage.components import ComponentStore
+from volseg.storage.scratch import ComponentStore
 from volseg.types import Zyx
 
 

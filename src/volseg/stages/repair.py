@@ -22,9 +22,9 @@ from volseg.stages.levels import step_factor
 from volseg.stages.predict.outputs import CREATED, Output, Scratch, ledger_header
 from volseg.stages.predict.outputs import record_key as prediction_key
 from volseg.stages.predict.plan import PredictPlan
-from volseg.stages.results import discard
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes
+from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, new_mark
 from volseg.storage.volumes import Image, open_image
 from volseg.types import Zyx

@@ -29,9 +29,9 @@ from volseg.stages.predict.outputs import Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_intensities
 from volseg.stages.predict.run import PredictReport, model_record, predict
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
-from volseg.stages.results import fingerprint
 from volseg.storage.attributes import update_attributes
 from volseg.storage.locations import check_writable
+from volseg.storage.results import fingerprint
 from volseg.storage.volumes import Image, open_image
 
 

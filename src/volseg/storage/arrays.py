@@ -19,16 +19,14 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConflictError, ShapeError, StorageError, VolsegError, VolumeError
 from volseg.geometry.grid import describe
-from volseg.storage.array_form import ArrayForm
-from volseg.storage.attributes import read_array_metadata
+from volseg.storage.array_form import ArrayForm, codecs_of, find_compression
 from volseg.storage.bounded import hold_codecs
 from volseg.storage.chunks import ZSTD
 from volseg.storage.files import write_file
 from volseg.storage.locations import reason
-from volseg.storage.own_form import codecs_of, find_compression
 from volseg.storage.shard_reading import read_box
 from volseg.storage.shards import write_box
-from volseg.storage.stores import HeldZipStore, describe_array, open_store
+from volseg.storage.stores import HeldZipStore, describe_array, open_store, read_array_metadata
 from volseg.types import Roi, Zyx
 
 DEFAULT_CHUNK: Zyx = (32, 64, 64)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,8 @@ from numpy.typing import NDArray
 from volseg.errors import VolumeError
 from volseg.storage.files import write_file
 from volseg.storage.remote import as_remote
-from volseg.storage.stores import describe_group, find_zip, read_entry
+from volseg.storage.stores import describe_group, read_json
 
-METADATA_BYTES = 64 << 20
-"""Metadata is read into memory whole, so a larger file is refused."""
 NOTED: Mapping[str, type | tuple[type, ...]] = {
     "version": str,
     "complete": bool,
@@ -45,31 +42,6 @@ def is_fraction(value: Any) -> bool:
     [True, True, True, False, False, False, False, False]
     """
     return type(value) in (int, float) and 0 <= value <= 1
-
-
-def parse_json(text: str) -> Any:
-    """Read JSON.
-
-    Raises
-    ------
-    ValueError
-        If it is none, nested more deeply than Python follows, or holds half a character.
-
-    Examples
-    --------
-    >>> parse_json("[" * 100_000)
-    Traceback (most recent call last):
-        ...
-    ValueError: it is nested too deeply
-    """
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if "\\ud" in text.lower():
-        # one half of a surrogate pair is text that can be neither printed nor written
-        json.dumps(found, ensure_ascii=False).encode()
-    return found
 
 
 def check_notes(path: Path, notes: Any) -> Mapping[str, Any]:
@@ -163,56 +135,10 @@ def _read_metadata(path: Path) -> tuple[Path, Any]:
     Without either, it is the file of v3 and None.
     """
     for file in (path / "zarr.json", path / ".zattrs"):
-        content = _read_json(file)
+        content = read_json(file)
         if content is not None:
             return file, content[0]
     return path / "zarr.json", None
-
-
-def read_array_metadata(path: Path) -> dict[str, Any] | None:
-    """Read what describes an array, Zarr v3 or v2; None where there is none.
-
-    Raises
-    ------
-    VolumeError
-        If it is not valid JSON.
-    """
-    found = _read_json(path / "zarr.json")
-    if found is not None:
-        content = found[0]
-        array = isinstance(content, dict) and content.get("node_type") == "array"
-        return content if array else None
-    found = _read_json(path / ".zarray")
-    if found is not None and not isinstance(found[0], dict):
-        raise VolumeError(f"{path / '.zarray'} does not describe an array")
-    return found[0] if found is not None else None
-
-
-def _read_json(file: Path) -> tuple[Any] | None:
-    """Read a file of JSON; None if there is none."""
-    try:
-        content = _read_small(file)
-        return None if content is None else (parse_json(content.decode()),)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise VolumeError(f"{file} is not valid JSON: {error}") from error
-    except OSError as error:
-        raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
-
-
-def _read_small(file: Path) -> bytes | None:
-    if as_remote(file) is not None:
-        return file.read_bytes()
-    zipped = find_zip(file)
-    if zipped is not None:
-        return read_entry(*zipped, METADATA_BYTES)
-    found = file.stat()
-    if not S_ISREG(found.st_mode):
-        return None
-    if found.st_size > METADATA_BYTES:
-        raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
-    return file.read_bytes()
 
 
 def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
@@ -262,6 +188,20 @@ def listed_labels(volume: Path) -> list[str]:
     listed = found.get("ome", found)
     names = listed.get("labels") if isinstance(listed, dict) else None
     return sorted(map(str, names)) if isinstance(names, list) else []
+
+
+def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
+    """List what stands in a volume's ``probabilities``, ``labels`` or ``tables``, sorted.
+
+    What lies behind http cannot be listed: there it is what the ``labels`` group names.
+    """
+    remote = as_remote(volume)
+    if remote is None or not remote.read_only:
+        found = (volume / kind).glob(pattern)
+        return sorted(path for path in found if not path.name.startswith("."))
+    ending = ".parquet" if kind == "tables" else ""
+    known = [volume / kind / f"{name}{ending}" for name in listed_labels(volume)]
+    return [path for path in known if path.exists()]
 
 
 def list_label(volume: Path, name: str, version: str) -> None:

@@ -1,12 +1,16 @@
-"""Checkpoints of training runs: tensors as safetensors, the state beside them as JSON.
+"""State of training runs: checkpoints, and the log, a row of a CSV file for each validation.
+
+A checkpoint holds tensors as safetensors, and beside them the state as JSON.
 
 A checkpoint is replaced by renaming a finished file, so a run may be killed at any moment.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from volseg.errors import ModelError, StorageError
-from volseg.storage.attributes import parse_json
-from volseg.storage.files import drafting
+from volseg.storage.files import drafting, write_file
+from volseg.storage.stores import parse_json
 
 DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 """What reading a damaged checkpoint may raise."""
@@ -153,3 +157,63 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)  # noqa: PLW2901
         entries.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Read the rows of a log; none where there is no log yet.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read.
+    """
+    try:
+        return [{k: float(v) for k, v in row.items()} for row in _read_rows(path)]
+    except (ValueError, TypeError) as error:
+        raise StorageError(f"cannot read the log {path}: {error}") from error
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append to a CSV log, with a header where the file is new; a kill leaves no torn row.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    _write_rows(path, [*_read_rows(path), row])
+
+
+def trim_log(path: Path, step: int) -> None:
+    """Drop the rows of a CSV log that lie after a step: a resumed run writes them again.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read or written.
+    """
+    rows = _read_rows(path)
+    kept = [r for r in rows if None not in r.values() and all(r.values())]
+    kept = [r for r in kept if str(r.get("step")).isdigit() and int(r["step"]) <= step]
+    if kept and kept != rows:
+        _write_rows(path, kept)
+    elif not kept:
+        path.unlink(missing_ok=True)
+
+
+def _read_rows(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise StorageError(f"cannot read the log {path}: {error}") from error
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(path, text.getvalue().encode(), parents=False)

@@ -1,4 +1,4 @@
-"""Write files completely or not at all, and durably: the only code that puts a file in its place.
+"""Write files completely or not at all, and durably: the only code that puts one in its place.
 
 A file is written beside the place where it will stand, flushed to the disk, and renamed. Where it
 stood before, the old one stays until then.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from typing import BinaryIO
 from volseg.errors import StorageError
 from volseg.storage.remote import as_remote
 
-ENDING = ".tmp"
+ENDING, AWAY = ".tmp", ".old"
+"""Of the names of drafts, and of what stands aside while its successor takes its place."""
 
 
 @contextmanager
@@ -60,11 +62,13 @@ def drafting(path: Path, *, durable: bool = True, parents: bool = True) -> Itera
     StorageError
         If it cannot be written: a full disk, no permission.
     """
-    draft = path.with_name(f".{path.name}.{_writer()}{ENDING}")
+    draft = beside(path)
     try:
         if parents:
             _make_folder(path.parent, durable=durable)
-        _remove_drafts(path)
+        for left in left_behind(path):
+            with suppress(OSError):
+                left.unlink()
         yield draft
         put_in_place(draft, path, durable=durable)
     except OSError as error:
@@ -85,9 +89,54 @@ def put_in_place(draft: Path, path: Path, *, durable: bool = True) -> None:
     if durable:
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
-    os.replace(draft, path)
+    move(draft, path, durable=durable)
+
+
+def move(source: Path, place: Path, *, durable: bool = True) -> None:
+    """Rename a file or folder within its folder, durably.
+
+    Raises
+    ------
+    OSError
+        If that cannot be done.
+    """
+    os.replace(source, place)
     if durable:
-        _sync_folder(path.parent)
+        _sync_folder(place.parent)
+
+
+def replace_folder(path: Path, successor: Path) -> None:
+    """Put a folder in the place of what stands there, which goes last: if it fails, that stays.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be replaced.
+    """
+    old, stood = beside(path, AWAY), os.path.lexists(path)
+    try:
+        if stood:
+            move(path, old)
+        try:
+            move(successor, path)
+        except OSError:
+            if stood:
+                move(old, path)
+            raise
+        discard(old)
+    except OSError as error:
+        raise StorageError(f"cannot replace {path}: {error.strerror or error}") from error
+
+
+def discard(*paths: Path) -> None:
+    """Remove files and folders, as far as they exist; of links the links alone."""
+    for path in paths:
+        remote = as_remote(path)
+        # only if it is there: a read-only disk refuses even to remove what is not
+        if path.is_file() or (remote is None and path.is_symlink()):
+            path.unlink(missing_ok=True)
+        if path.is_dir():  # at a place on object storage there may be both
+            shutil.rmtree(path) if remote is None else remote.remove_tree()
 
 
 def write_file(
@@ -146,25 +195,25 @@ def _make_folder(folder: Path, *, durable: bool) -> None:
         _sync_folder(folder.parent)
 
 
-def _writer() -> str:
-    """Name who writes: no two writers share a draft, so that none puts another's in its place."""
-    return f"{_host()}-{os.getpid()}-{threading.get_ident()}"
+def beside(path: Path, ending: str = ENDING) -> Path:
+    """Name a place beside another, which no other writer names: none puts another's in its place.
+
+    Drafts lie there, and what has to make room.
+    """
+    return path.with_name(f"{_begun(path)}{os.getpid()}-{threading.get_ident()}{ending}")
 
 
-def _host() -> str:
-    return socket.gethostname().split(".", 1)[0]
-
-
-def _remove_drafts(path: Path) -> None:
-    """Remove what killed processes of this machine left of a file."""
-    begun = f".{path.name}.{_host()}-"
+def left_behind(path: Path, ending: str = ENDING) -> list[Path]:
+    """List what processes of this machine that run no more have left beside a file or folder."""
+    begun = _begun(path)
     with os.scandir(path.parent) as entries:
-        names = [e.name for e in entries if e.name.startswith(begun) and e.name.endswith(ENDING)]
-    for name in names:
-        number = name.removeprefix(begun).split("-", 1)[0]
-        if not _is_running(number):
-            with suppress(OSError):
-                (path.parent / name).unlink()
+        names = [e.name for e in entries if e.name.startswith(begun) and e.name.endswith(ending)]
+    ended = (n for n in names if not _is_running(n.removeprefix(begun).split("-", 1)[0]))
+    return [path.with_name(name) for name in ended]
+
+
+def _begun(path: Path) -> str:
+    return f".{path.name}.{socket.gethostname().split('.', 1)[0]}-"
 
 
 def _is_running(number: str) -> bool:

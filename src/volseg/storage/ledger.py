@@ -1,6 +1,7 @@
 """The ledger of a run: what is durably done, so that a killed run goes on where it was.
 
-While a process works on a run it holds a lock beside the ledger, which ends with the process.
+Who works on a run holds a lock beside the ledger: one of the operating system, taken by filelock,
+which ends with the process in any case. Who holds it stands in a file beside it.
 
 One JSON object per line: first a header with everything that decides the result, then one record
 per finished item. Lines are appended and flushed to the disk; a torn last line, from a kill in the
@@ -12,16 +13,21 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ConflictError, StorageError
-from volseg.storage.attributes import parse_json
-from volseg.storage.files import replacing
-from volseg.storage.lock import RunLock
+from filelock import FileLock, Timeout
 
+from volseg.differences import describe_difference
+from volseg.errors import ConflictError, StorageError
+from volseg.storage.files import replacing, write_file
+from volseg.storage.stores import parse_json
+
+HOLDER = ".holder"
 MARK = "mark"
 """The key under which a ledger keeps its mark, and an image's attributes that of its run."""
 
@@ -31,18 +37,82 @@ def new_mark() -> str:
     return secrets.token_hex(8)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, which nobody else can take meanwhile: no process, no other thread of this one.
+
+    Raises
+    ------
+    ConflictError
+        If it is held.
+    StorageError
+        If there can be no such file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        release = _take(path)
+    except OSError as error:
+        raise StorageError(f"cannot write in {path.parent}: {error.strerror}") from error
+    holder, owner = path.with_suffix(HOLDER), os.getpid()
+    try:
+        told = f"process {owner} on {socket.gethostname()}"
+        write_file(holder, told.encode(), durable=False)
+        yield
+    finally:
+        if os.getpid() == owner:  # a forked child holds nothing
+            with suppress(OSError):
+                holder.unlink()
+            release()
+
+
+@contextmanager
+def idle(scratch: Path) -> Iterator[None]:
+    """Keep others from working on the runs whose ledgers lie in a folder.
+
+    Raises
+    ------
+    ConflictError
+        If somebody does already.
+    """
+    with ExitStack() as held:
+        for path in sorted(scratch.glob("*.lock")):
+            with suppress(OSError):  # somebody else's, of which nothing can be known
+                held.callback(_take(path))
+        yield
+
+
+def _take(path: Path) -> Callable[[], None]:
+    """Take a lock; return what releases it."""
+    lock = FileLock(path, mode=0o666, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ConflictError(_refusal(path)) from None
+    except NotImplementedError:  # a file system without locks
+        return lambda: None
+    return lock.release
+
+
+def _refusal(path: Path) -> str:
+    try:
+        holder = path.with_suffix(HOLDER).read_text(encoding="utf-8", errors="replace")[:200]
+    except OSError:
+        holder = "another process"
+    return f"{holder} is working on this run now ({path}); wait until it has ended"
+
+
 @dataclass
 class Ledger:
-    """An open ledger; its only writer is the process that runs the command."""
+    """An open ledger; its only writer is who holds its lock."""
 
     path: Path
     header: dict[str, Any]
     records: dict[str, Any] = field(default_factory=dict)
-    lock: RunLock | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, path: Path, header: Mapping[str, Any], *, anew: bool = False) -> Ledger:
-        """Open a run's ledger, or begin one.
+    @contextmanager
+    def open(cls, path: Path, header: Mapping[str, Any], *, anew: bool = False) -> Iterator[Ledger]:
+        """Open a run's ledger, or begin one, and hold its lock.
 
         Parameters
         ----------
@@ -56,22 +126,22 @@ class Ledger:
         ------
         ConflictError
             If the run at ``path`` was begun with another header; the message shows what differs.
-            If another process works on it now.
+            If somebody works on it now.
         StorageError
             If the ledger cannot be written.
         """
         ours = json.loads(json.dumps(header))
-        lock = RunLock(path.with_suffix(".lock"))
-        lines = [] if anew else _complete_lines(path)
-        if lines and lines[0] != ours:
-            difference = describe_difference(lines[0], ours)
-            raise ConflictError(
-                f"{path} belongs to a run with other parameters ({difference}); repeat that "
-                f"command to finish it, or give --overwrite to discard it"
-            )
-        records = {line["key"]: line["value"] for line in lines[1:]}
-        _write_records(path, ours, records)
-        return cls(path, ours, records, lock)
+        with locked(path.with_suffix(".lock")):
+            lines = [] if anew else _complete_lines(path)
+            if lines and lines[0] != ours:
+                difference = describe_difference(lines[0], ours)
+                raise ConflictError(
+                    f"{path} belongs to a run with other parameters ({difference}); repeat that "
+                    f"command to finish it, or give --overwrite to discard it"
+                )
+            ledger = cls(path, ours, {line["key"]: line["value"] for line in lines[1:]})
+            _write_records(path, ours, ledger.records)
+            yield ledger
 
     @classmethod
     def replace(cls, path: Path, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
@@ -80,15 +150,12 @@ class Ledger:
         Raises
         ------
         ConflictError
-            If another process works on the run.
+            If somebody works on the run.
         StorageError
             If the ledger cannot be written.
         """
-        lock = RunLock(path.with_suffix(".lock"))
-        try:
+        with locked(path.with_suffix(".lock")):
             _write_records(path, header, records)
-        finally:
-            del lock
 
     def record(self, key: str, value: Any = None) -> None:
         """Note durably that an item is done.
@@ -164,17 +231,3 @@ def _write_records(path: Path, header: Mapping[str, Any], records: Mapping[str, 
     lines = [header, *({"key": k, "value": v} for k, v in records.items())]
     with replacing(path) as file:
         file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
-
-
-def describe_difference(theirs: Any, ours: Mapping[str, Any]) -> str:
-    """Name the parameters in which two runs differ.
-
-    Examples
-    --------
-    >>> describe_difference({"level": 0}, {"level": 1})
-    'level was 0, now 1'
-    """
-    if not isinstance(theirs, dict):
-        return "no record says how it was made"
-    keys = sorted({k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k)})
-    return ", ".join(f"{k} was {theirs.get(k)!r}, now {ours.get(k)!r}" for k in keys)

@@ -10,7 +10,6 @@ import hashlib
 import os
 import posixpath
 import re
-import shutil
 from pathlib import Path
 from typing import cast
 
@@ -113,17 +112,6 @@ def reason(path: Path, error: BaseException) -> str:
     if remote is not None and not isinstance(error, VolsegError):
         return explain(remote.root, error)
     return str(error) or type(error).__name__
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it, or all objects below a place; of a link, the link alone."""
-    remote = as_remote(path)
-    if remote is not None:
-        remote.remove_tree()
-    elif path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path)
 
 
 def remote_scratch(volume: RemotePath) -> Path:

@@ -1,15 +1,21 @@
-"""Curves as PNG files; matplotlib is loaded only here, and only when something is drawn."""
+"""Pictures as PNG files: curves, and what a network sees while it is trained.
+
+Matplotlib is loaded only here, and only when something is drawn.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.storage.files import replacing
+from volseg.types import Floats, Mask
 
 PANEL_INCHES = 4.0
 DOTS_PER_INCH = 150
@@ -65,3 +71,96 @@ def draw_panels(path: Path, panels: list[Panel]) -> None:
         axes.grid(visible=True, alpha=0.3)
     with replacing(path, parents=False) as file:
         figure.savefig(file, dpi=DOTS_PER_INCH, format="png")
+
+
+CURVES: tuple[tuple[str, dict[str, str], str], ...] = (
+    ("loss", {"loss": "training", "cross_entropy": "validation cross-entropy"}, "linear"),
+    ("overlap", {"jaccard": "validation Jaccard", "dice": "validation Dice"}, "linear"),
+    ("learning rate", {"learning_rate": "at the end of the row"}, "log"),
+)
+"""Panels: title, columns of the log with their legends, scale."""
+INCHES = 4.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One held-out slice: raw and probabilities, float32, and truth, all of shape (y, x)."""
+
+    raw: Floats
+    truth: Mask
+    probabilities: Floats
+
+
+def save_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Draw the curves of a run over its steps.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(INCHES * len(CURVES), INCHES), layout="constrained")
+    for panel, (title, columns, scale) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
+        for column, legend in columns.items():
+            drawn = [(row["step"], row[column]) for row in rows if column in row]
+            if drawn:
+                panel.plot(*zip(*drawn, strict=True), label=legend, marker=".")
+        panel.set(title=title, xlabel="step", yscale=scale)
+        panel.legend()
+    _save(figure, path)
+
+
+def save_sample(path: Path, sample: Sample, threshold: float) -> None:
+    """Draw a held-out slice: its labels, the probabilities, and what is foreground.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3 * INCHES, INCHES), layout="constrained")
+    found = sample.probabilities >= threshold
+    panels = figure.subplots(1, 3)
+    for panel, title, mask in zip(
+        panels[::2], ("labels", f"found, from {threshold:.2f}"), (sample.truth, found), strict=True
+    ):
+        panel.imshow(overlay(sample.raw, mask), interpolation="nearest")
+        panel.set_title(title)
+    panels[1].imshow(sample.probabilities, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    panels[1].set_title("probabilities")
+    for panel in panels:
+        panel.set_axis_off()
+    _save(figure, path)
+
+
+def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
+    """Tint what is masked, in colours that all eyes tell from grey.
+
+    Parameters
+    ----------
+    raw : float32, shape (y, x)
+        Normalised to about -1..1.
+    mask : bool, shape (y, x)
+
+    Returns
+    -------
+    float64, shape (y, x, 3)
+        In 0..1.
+
+    Examples
+    --------
+    >>> overlay(np.zeros((1, 2), np.float32), np.array([[False, True]])).round(2).tolist()
+    [[[0.5, 0.5, 0.5], [0.7, 0.55, 0.3]]]
+    """
+    grey = np.clip((raw.astype(np.float64) + 1) / 2, 0, 1)[..., None].repeat(3, axis=2)
+    tint = np.array([0.9, 0.6, 0.1])
+    return np.where(mask[..., None], (grey + tint) / 2, grey)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with replacing(path, durable=False) as file:
+        figure.savefig(file, format="png", dpi=100)

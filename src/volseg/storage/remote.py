@@ -185,9 +185,15 @@ class RemotePath:
         self._remove([self.key])
 
     def remove_tree(self) -> None:
-        """Remove all objects below."""
+        """Remove all objects below; what says that there is a volume first.
+
+        Half of one, left by a kill, must not be taken for a whole one of which much is 0.
+        """
         self.mkdir()
-        self._remove([key for keys in self._keys() for key in keys])
+        keys = [key for page in self._keys() for key in page]
+        marks = [key for key in keys if key in {(self / name).key for name in METADATA}]
+        self._remove(marks)
+        self._remove([key for key in keys if key not in marks])
 
     def iterdir(self) -> Iterator[RemotePath]:
         """List what lies directly below.

@@ -1,13 +1,16 @@
 """Write shards of the arrays that volseg creates: its own code, on numcodecs.
 
 A shard is written once, whole, and to the same bytes each time. Only arrays of one form
-(`volseg.storage.own_form`); `volseg.storage.shard_reading` reads them.
+(`volseg.storage.array_form`); `volseg.storage.shard_reading` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,12 @@ from volseg.geometry.grid import Grid, shift
 from volseg.storage.array_form import ArrayForm
 from volseg.storage.chunks import packer, seal
 from volseg.storage.files import remove_file, write_file
-from volseg.storage.spread import later, spread
 from volseg.types import Roi, Zyx
 
 ABSENT = 2**64 - 1
 """Stands in a shard's index for a chunk that is not stored, because all of it is 0."""
+SMALL = 1 << 20
+"""Bytes below which other threads take longer to begin than the work takes."""
 
 
 def chunks_per_shard(array: ArrayForm) -> Zyx:
@@ -111,3 +115,22 @@ def write_box(array: ArrayForm, box: Roi, block: NDArray[Any]) -> None:
             for found in spread(encode_chunks, slabs, arrays, corners, size=part.nbytes):
                 chunks |= found
             writing.callback(write_shard(array, shard.index, chunks))
+
+
+def spread(work: Callable[..., Any], *lists: Sequence[Any], size: int) -> Iterator[Any]:
+    """Do work on the members of lists, by several threads if there are bytes enough."""
+    return map(work, *lists) if size < SMALL else _threads().map(work, *lists)
+
+
+def later(work: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+    """Begin work; what is returned waits for its end, and raises what it raised."""
+    return _threads().submit(work, *arguments).result
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(4, os.cpu_count() or 1), "volseg-chunks")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # no thread lives on in a child

@@ -1,4 +1,4 @@
-"""Stores from which zarr-python reads: a folder, a zip file, a place on object storage.
+"""What stands at a path: in a folder, a zip file or on object storage, and its metadata.
 
 What zarr-python would write is metadata: it describes a new array or group in memory, and
 `volseg.storage.files` puts that on the disk, completely or not at all.
@@ -6,20 +6,27 @@ What zarr-python would write is metadata: it describes a new array or group in m
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
+from volseg.errors import VolumeError
 from volseg.storage.connections import connect
-from volseg.storage.remote import as_remote
+from volseg.storage.remote import METADATA, as_remote
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
+
+METADATA_BYTES = 64 << 20
+"""Metadata is read into memory whole, so a larger file is refused."""
 
 
 class HeldZipStore(ZipStore):
@@ -101,3 +108,121 @@ def read_entry(archive: Path, name: str, most: int) -> bytes | None:
         return None
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{archive} is no zip file that can be read: {error}") from error
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is none, nested more deeply than Python follows, or holds half a character.
+
+    Examples
+    --------
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+        ...
+    ValueError: it is nested too deeply
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if "\\ud" in text.lower():
+        # one half of a surrogate pair is text that can be neither printed nor written
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+def read_array_metadata(path: Path) -> dict[str, Any] | None:
+    """Read what describes an array, Zarr v3 or v2; None where there is none.
+
+    Raises
+    ------
+    VolumeError
+        If it is not valid JSON.
+    """
+    found = read_json(path / "zarr.json")
+    if found is not None:
+        content = found[0]
+        array = isinstance(content, dict) and content.get("node_type") == "array"
+        return content if array else None
+    found = read_json(path / ".zarray")
+    if found is not None and not isinstance(found[0], dict):
+        raise VolumeError(f"{path / '.zarray'} does not describe an array")
+    return found[0] if found is not None else None
+
+
+def read_json(file: Path) -> tuple[Any] | None:
+    """Read a file of JSON; None if there is none."""
+    try:
+        content = _read_small(file)
+        return None if content is None else (parse_json(content.decode()),)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise VolumeError(f"{file} is not valid JSON: {error}") from error
+    except OSError as error:
+        raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _read_small(file: Path) -> bytes | None:
+    if as_remote(file) is not None:
+        return file.read_bytes()
+    zipped = find_zip(file)
+    if zipped is not None:
+        return read_entry(*zipped, METADATA_BYTES)
+    found = file.stat()
+    if not S_ISREG(found.st_mode):
+        return None
+    if found.st_size > METADATA_BYTES:
+        raise VolumeError(f"{file} has more than {METADATA_BYTES} bytes: this is no metadata")
+    return file.read_bytes()
+
+
+class Standing(Enum):
+    """What stands at a path."""
+
+    ARRAY = "a Zarr array"
+    GROUP = "a Zarr group"
+    FILE = "a file"
+    FOLDER = "a folder"
+    NOTHING = "nothing"
+
+
+def what_stands_at(path: Path) -> Standing:
+    """Find out what stands at a path, in a folder, in a zip file or on object storage.
+
+    A group may be an image or not, which `volseg.storage.volumes.open_image` tells; metadata that
+    are damaged count as a group, so that whoever opens it says what is wrong.
+
+    Raises
+    ------
+    VolumeError, StorageError
+        If object storage cannot be asked.
+    """
+    if is_zarr(path):
+        try:
+            return Standing.GROUP if read_array_metadata(path) is None else Standing.ARRAY
+        except VolumeError:
+            return Standing.GROUP
+    if path.is_file():
+        return Standing.FILE
+    return Standing.FOLDER if path.is_dir() else Standing.NOTHING
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a Zarr array or group stands at a path, sound or damaged."""
+    remote = as_remote(path)
+    if remote is not None:
+        return remote.is_zarr()
+    zipped = find_zip(path)
+    if zipped is None:
+        return any((path / name).is_file() for name in METADATA)
+    archive, inner = zipped
+    try:
+        names = (f"{inner}/{name}".lstrip("/") for name in METADATA)
+        return any(read_entry(archive, name, METADATA_BYTES) is not None for name in names)
+    except (OSError, ValueError):
+        return False

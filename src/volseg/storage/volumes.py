@@ -20,9 +20,9 @@ from volseg.storage.attributes import (
 )
 from volseg.storage.chunks import LZ4, ZSTD
 from volseg.storage.locations import remote_scratch
-from volseg.storage.nodes import Standing, is_zarr, what_stands_at
 from volseg.storage.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
 from volseg.storage.remote import as_remote
+from volseg.storage.stores import Standing, is_zarr, what_stands_at
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
-from volseg.storage.attributes import is_fraction, parse_json
+from volseg.storage.attributes import is_fraction
 from volseg.storage.files import drafting, replacing
 from volseg.storage.locations import parse_path
+from volseg.storage.stores import parse_json
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
 

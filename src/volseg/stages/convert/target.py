@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from volseg.errors import ConflictError, InputError, StorageError, VolsegError
 from volseg.storage.attributes import read_attributes
+from volseg.storage.files import AWAY, beside, left_behind, move, replace_folder
+from volseg.storage.ledger import idle
 from volseg.storage.locations import remote_scratch
-from volseg.storage.lock import idle
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.volumes import scratch_path
 
@@ -36,6 +36,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise InputError(f"there is no folder {parent} to write {target.name} in")
     if not os.access(parent, os.W_OK):
         raise InputError(f"no permission to write in {parent}")
+    _clear(target.resolve())
     if not target.exists():
         return
     if not overwrite:
@@ -86,29 +87,34 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
             yield target
         return
     target = target.resolve()  # a link stays, and what it points to is replaced
-    begun = f".{target.name}.partial-{socket.gethostname()}-"
-    for left in target.parent.glob(f"{begun}*"):
-        if not _is_running(left.name.removeprefix(begun)):
-            shutil.rmtree(left, ignore_errors=True)
-    partial = target.with_name(f"{begun}{os.getpid()}")
+    _clear(target)
+    partial = beside(target)
     try:
         yield partial
-        if target.exists():
-            if not overwrite:
-                raise ConflictError(
-                    f"{target} was made by another process in the meantime, and stays; convert "
-                    f"again with --overwrite to replace it"
-                )
-            old = target.with_name(f".{target.name}.old-{os.getpid()}")
+        if not target.exists():
+            move(partial, target)
+        elif overwrite:
             with idle(scratch_path(target)):
-                target.rename(old)
-                partial.rename(target)
-            shutil.rmtree(old)
+                replace_folder(target, partial)
         else:
-            partial.rename(target)
+            raise ConflictError(
+                f"{target} was made by another process in the meantime, and stays; convert "
+                f"again with --overwrite to replace it"
+            )
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clear(target: Path) -> None:
+    """Remove what killed processes left beside a target, and put back what one had moved away."""
+    for old in left_behind(target, AWAY):
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            move(old, target)
+    for partial in left_behind(target):
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -128,14 +134,3 @@ def _replacing_remote(target: RemotePath) -> Iterator[None]:
         with suppress(VolsegError):  # the reason why writing failed says more
             target.remove_tree()
         raise
-
-
-def _is_running(number: str) -> bool:
-    """Tell whether a process of this machine runs; what is no number counts as running."""
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, OSError):
-        return True
-    return True

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from volseg.scores.curves import LEVELS, Curves
 from volseg.stages.evaluate.run import Evaluation
-from volseg.storage.evaluations import write_errors, write_evaluation
 from volseg.storage.plots import Panel, can_draw, draw_panels
+from volseg.storage.tables import write_errors, write_evaluation
 
 
 def write_results(result: Evaluation, report: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -42,9 +42,9 @@ from volseg.scores.overlap import (
 from volseg.stages.evaluate.plan import Comparison, EvaluatePlan, is_own
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
 from volseg.stages.mask_components import number_mask
-from volseg.stages.results import discard
 from volseg.storage.arrays import StoredArray
-from volseg.storage.components import ComponentStore
+from volseg.storage.files import discard
+from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, VoxelSize
 
 SPECK = 2

@@ -26,8 +26,8 @@ from volseg.objects.holes import (
     touched_within,
 )
 from volseg.stages.label.tasks import Layer, Numbered
-from volseg.storage.components import ComponentStore
 from volseg.storage.ledger import Ledger
+from volseg.storage.scratch import ComponentStore
 from volseg.types import Labels, Zyx
 
 

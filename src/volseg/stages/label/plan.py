@@ -16,10 +16,10 @@ from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold, states_size
 from volseg.stages.label.tasks import Coarse
 from volseg.stages.levels import step_factor
-from volseg.stages.results import is_complete
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import is_fraction
-from volseg.storage.components import ComponentStore
+from volseg.storage.results import is_complete
+from volseg.storage.scratch import ComponentStore
 from volseg.storage.volumes import (
     Image,
     labels_path,

@@ -31,16 +31,11 @@ from volseg.stages.label.tasks import (
     WriteBlock,
 )
 from volseg.stages.levels import build_pyramid
-from volseg.stages.results import (
-    NewImage,
-    create_images,
-    discard,
-    finish,
-    is_told_of,
-)
 from volseg.storage.arrays import StoredArray
-from volseg.storage.components import ComponentStore
+from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.results import NewImage, create_images, finish, is_told_of
+from volseg.storage.scratch import ComponentStore
 from volseg.storage.volumes import Image, open_image, register_label
 from volseg.types import Zyx
 
@@ -67,8 +62,8 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
         discard(plan.store.folder)
         return report_on(plan, time.monotonic() - begun)
     probabilities = open_planned(plan.source)
-    with same_workers(plan.engine):
-        ledger = Ledger.open(plan.ledger, plan.ledger_header, anew=plan.overwrite)
+    begin = Ledger.open(plan.ledger, plan.ledger_header, anew=plan.overwrite)
+    with same_workers(plan.engine), begin as ledger:
         if plan.overwrite:
             # only now: there are workers, and no other process works on it
             discard(plan.store.folder)
@@ -77,7 +72,7 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
         run = Labelling(plan, probabilities, ledger, progress)
         with naming(run.missing):
             run.write(run.find())
-    discard(plan.store.folder)
+        discard(plan.store.folder)
     return report_on(plan, time.monotonic() - begun)
 
 

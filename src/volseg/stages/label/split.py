@@ -18,8 +18,8 @@ from volseg.objects.splitting import Splitter
 from volseg.stages.label.split_tasks import Beginning, MeasureBlock, Split, SplitBlock, piece_store
 from volseg.stages.label.tasks import Layer
 from volseg.storage.arrays import StoredArray
-from volseg.storage.components import ComponentStore
 from volseg.storage.ledger import Ledger
+from volseg.storage.scratch import ComponentStore
 from volseg.types import Labels, Zyx
 
 MEASURED = 8

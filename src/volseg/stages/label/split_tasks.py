@@ -16,7 +16,7 @@ from volseg.objects.runs import Runs, paint
 from volseg.objects.splitting import Splitter, component_boxes, gather_runs, piece_runs
 from volseg.stages.label.tasks import Layer
 from volseg.storage.arrays import StoredArray
-from volseg.storage.components import ComponentStore
+from volseg.storage.scratch import ComponentStore
 from volseg.types import Labels, Mask, Roi, Zyx
 
 CACHED = 8

@@ -22,7 +22,7 @@ from volseg.objects.components import (
 from volseg.objects.joining import Candidates
 from volseg.objects.runs import Runs, paint
 from volseg.storage.arrays import StoredArray
-from volseg.storage.components import ComponentStore
+from volseg.storage.scratch import ComponentStore
 from volseg.storage.shards import encode_chunks, write_shard
 from volseg.types import Labels, Roi, Zyx
 from volseg.voxels.downsample import reduce_labels

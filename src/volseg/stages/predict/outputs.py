@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError
-from volseg.stages.results import is_complete, is_told_of
-from volseg.storage.handovers import HandoverStore
 from volseg.storage.ledger import Ledger
+from volseg.storage.results import is_complete, is_told_of
+from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card
 from volseg.training.losses import LOSSES

@@ -27,10 +27,11 @@ from volseg.stages.predict.outputs import (
 )
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Assemble, Evaluate, PredictTask
-from volseg.stages.results import NewImage, create_images, discard, finish
 from volseg.storage.arrays import StoredArray
-from volseg.storage.handovers import HandoverStore
+from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.results import NewImage, create_images, finish
+from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card, smallest_object
 from volseg.types import Zyx
@@ -64,22 +65,23 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
         discard(*(Scratch(plan.scratch, o.path.name).store.folder for o in plan.outputs))
         return PredictReport(plan.voxels, 0, time.monotonic() - begun, True, plan.notes)
     scratch = Scratch(plan.scratch, written[0].path.name)
-    ledger = Ledger.open(scratch.ledger, ledger_header(written), anew=plan.overwrite)
-    resumed = not plan.overwrite and is_under_way(written, ledger)
-    if not resumed:
-        ledger.restart()
+    header = ledger_header(written)
+    with Ledger.open(scratch.ledger, header, anew=plan.overwrite) as ledger:
+        resumed = not plan.overwrite and is_under_way(written, ledger)
+        if not resumed:
+            ledger.restart()
+            discard(scratch.store.folder)
+            create_outputs(plan, written, ledger.mark)
+            ledger.record(CREATED)
+        arrays = {o.path: open_image(o.path).levels[0] for o in written}
+        task = build_task(plan, [arrays.get(o.path) for o in plan.outputs], scratch.store)
+        tiles = Prediction(task, ledger, progress).run(plan.engine)
+        for output in written:
+            build_pyramid(open_image(output.path), plan.engine, progress, label=False)
+        for output in reversed(written):
+            # the mask last: while it is incomplete, the same command makes sure of both
+            finish(output.path, ledger, output.header)
         discard(scratch.store.folder)
-        create_outputs(plan, written, ledger.mark)
-        ledger.record(CREATED)
-    arrays = {o.path: open_image(o.path).levels[0] for o in written}
-    task = build_task(plan, [arrays.get(o.path) for o in plan.outputs], scratch.store)
-    tiles = Prediction(task, ledger, progress).run(plan.engine)
-    for output in written:
-        build_pyramid(open_image(output.path), plan.engine, progress, label=False)
-    for output in reversed(written):
-        # the mask last: while it is incomplete, the same command makes sure of both
-        finish(output.path, ledger, output.header)
-    discard(scratch.store.folder)
     return PredictReport(plan.voxels, tiles, time.monotonic() - begun, resumed, plan.notes)
 
 

@@ -22,7 +22,7 @@ from volseg.models.inference import (
 from volseg.models.registry import Views, find_architecture
 from volseg.stages.predict.meter import tell_tile
 from volseg.storage.arrays import StoredArray
-from volseg.storage.handovers import HandoverStore
+from volseg.storage.scratch import HandoverStore
 from volseg.storage.weights import load_card, load_weights
 from volseg.types import Floats, Roi, Zyx
 from volseg.voxels.blend import (

@@ -8,12 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from volseg.differences import tell_settings_apart
 from volseg.errors import ConflictError, ParameterError, StorageError
-from volseg.stages.differences import tell_settings_apart
-from volseg.stages.results import discard
 from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
-from volseg.storage.lock import RunLock
+from volseg.storage.files import discard
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
 SHOWN = {SAMPLES: "step-*.png", EVENTS: "events.out.tfevents.*"}
@@ -35,24 +34,6 @@ def choose_name(output: Path, name: str | None) -> str:
     if f"{chosen}.safetensors" == CHECKPOINT:
         raise ParameterError(f"--name {chosen} is taken by the checkpoint; choose another")
     return chosen
-
-
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Lock a run's folder for this process; create it if it is missing.
-
-    Raises
-    ------
-    ConflictError
-        If another process works in it.
-    StorageError
-        If it cannot be made.
-    """
-    lock = RunLock(folder / LOCK)
-    try:
-        yield
-    finally:
-        del lock
 
 
 def open_folder(

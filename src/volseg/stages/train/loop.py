@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from volseg.errors import TrainingError
 from volseg.stages.train.state import Run
-from volseg.storage.checkpoints import save_checkpoint
-from volseg.storage.training_logs import append_row
+from volseg.storage.checkpoints import append_row, save_checkpoint
 from volseg.training.config import learning_rate
 from volseg.training.loader import Batch, load_batches
 from volseg.training.losses import EMNET, emnet_loss, find_loss

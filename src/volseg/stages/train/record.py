@@ -15,11 +15,11 @@ from volseg.errors import StorageError
 from volseg.stages.train.folder import CURVES, EVENTS, SAMPLES
 from volseg.stages.train.loop import LOG
 from volseg.stages.train.state import Run
-from volseg.storage.training_plots import (
+from volseg.storage.checkpoints import read_log
+from volseg.storage.plots import (
     Sample,
-    can_plot,
+    can_draw,
     overlay,
-    read_log,
     save_curves,
     save_sample,
 )
@@ -55,9 +55,9 @@ class Record:
         StorageError
             If something cannot be written.
         """
-        wanted = can_plot() or self.writer is not None
+        wanted = can_draw() or self.writer is not None
         sample = sample_run(run, *self._where(run)) if wanted else None
-        if sample is not None and can_plot():
+        if sample is not None and can_draw():
             save_curves(self.folder / CURVES, read_log(self.folder / LOG))
             name = f"step-{run.step:07d}.png"
             save_sample(self.folder / SAMPLES / name, sample, row["threshold"])

@@ -17,9 +17,9 @@ from volseg.models.devices import choose_device
 from volseg.stages.train.data import DataOptions, TrainingData, open_training_data
 from volseg.stages.train.export import Export
 from volseg.stages.train.folder import (
+    LOCK,
     RECIPE,
     choose_name,
-    locked_folder,
     open_folder,
     replacing_run,
 )
@@ -30,8 +30,8 @@ from volseg.stages.train.record import Record, open_record
 from volseg.stages.train.regions import Pair, Share
 from volseg.stages.train.start import Start, find_start
 from volseg.stages.train.state import Run, start_run, training_precision
-from volseg.storage.checkpoints import save_checkpoint
-from volseg.storage.training_logs import trim_log
+from volseg.storage.checkpoints import save_checkpoint, trim_log
+from volseg.storage.ledger import locked
 from volseg.training.config import TrainConfig, steps_per_epoch
 from volseg.training.network import check_network
 from volseg.types import VoxelSize
@@ -129,7 +129,7 @@ def train(
         warnings.warn(note, stacklevel=1)
     configuration = describe_run(name, config, data, start)
     weights = options.output / f"{name}.safetensors"
-    with locked_folder(options.output):
+    with locked(options.output / LOCK):
         saved = open_folder(weights, configuration, overwrite=options.overwrite)
         precision, length = training_precision(config, device), steps_per_epoch(config, data.voxels)
         run = start_run(config, saved, device, precision, epoch_steps=length, start=start.tensors)

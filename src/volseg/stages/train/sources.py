@@ -22,7 +22,7 @@ from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.intensities import with_histogram
 from volseg.stages.train.regions import Pair, Part
 from volseg.storage.locations import parse_path
-from volseg.storage.nodes import is_zarr
+from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx

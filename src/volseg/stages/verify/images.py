@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from volseg.differences import describe_difference
 from volseg.errors import VolumeError
 from volseg.geometry.grid import Grid
-from volseg.stages.results import fingerprint
 from volseg.stages.verify.findings import Finding
 from volseg.stages.verify.tasks import describe_indices
-from volseg.storage.attributes import parse_json
-from volseg.storage.ledger import describe_difference
-from volseg.storage.listings import results_in
+from volseg.storage.attributes import results_in
+from volseg.storage.results import fingerprint
+from volseg.storage.stores import parse_json
 from volseg.storage.volumes import Image, open_image, scratch_path
 from volseg.types import Roi, Zyx
 

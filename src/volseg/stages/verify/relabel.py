@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from volseg.differences import describe_difference
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import StorageError, VolsegError
 from volseg.geometry.grid import Block, roi_size
 from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.run import label
-from volseg.stages.results import discard
 from volseg.stages.verify.findings import Finding, first_difference, locate
 from volseg.stages.verify.images import Subject
 from volseg.storage.arrays import StoredArray
-from volseg.storage.ledger import describe_difference
+from volseg.storage.files import discard
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import open_image, scratch_path
 from volseg.types import Zyx

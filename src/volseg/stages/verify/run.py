@@ -21,7 +21,6 @@ from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.stages.levels import step_factor
-from volseg.stages.results import discard
 from volseg.stages.verify.advice import advise
 from volseg.stages.verify.findings import Finding, Findings
 from volseg.stages.verify.images import Subject, check_attributes, check_ledger, find_subjects
@@ -35,6 +34,7 @@ from volseg.stages.verify.objects import (
 from volseg.stages.verify.relabel import CompareLabels, relabel
 from volseg.stages.verify.sample import Sampled, recompute
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, check_intensities
+from volseg.storage.files import discard
 from volseg.types import Zyx
 
 BLOCK: Zyx = (64, 512, 512)

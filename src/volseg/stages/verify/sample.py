@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from volseg.differences import describe_difference
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, StorageError, VolumeError
 from volseg.geometry.grid import describe
 from volseg.stages.predict.plan import FORMAT, PredictPlan
 from volseg.stages.predict.run import Prediction, build_task
-from volseg.stages.results import discard
 from volseg.stages.verify.findings import Finding, first_difference, locate
 from volseg.stages.verify.images import Subject
 from volseg.stages.verify.plan import (
@@ -31,9 +31,10 @@ from volseg.stages.verify.plan import (
     replace_region,
 )
 from volseg.storage.arrays import create_array
-from volseg.storage.handovers import HandoverStore
-from volseg.storage.ledger import Ledger, describe_difference
+from volseg.storage.files import discard
+from volseg.storage.ledger import Ledger
 from volseg.storage.remote import as_remote
+from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import scratch_path
 from volseg.types import Roi, Zyx
 
@@ -178,9 +179,9 @@ def _compare(
 
 def _predict(plan: PredictPlan, scratch: Path, region: Roi) -> Any:
     discard(scratch)
-    ledger = Ledger.open(scratch / "ledger.jsonl", plan.mask.header)
     output = create_array(scratch / "probabilities", plan.spec)
     arrays = [None, output] if plan.choice.centerline else [output]
     task = build_task(plan, arrays, HandoverStore(scratch / "handovers"))
-    Prediction(task, ledger, NoProgress()).run(plan.engine)
+    with Ledger.open(scratch / "ledger.jsonl", plan.mask.header) as ledger:
+        Prediction(task, ledger, NoProgress()).run(plan.engine)
     return output[region]

@@ -46,6 +46,20 @@ def tell_apart(theirs: Any, ours: Mapping[str, Any], models: tuple[str, str]) ->
     return f"was made {before}; you ask for {after}"
 
 
+def describe_difference(theirs: Any, ours: Mapping[str, Any]) -> str:
+    """Name the parameters in which two runs differ.
+
+    Examples
+    --------
+    >>> describe_difference({"level": 0}, {"level": 1})
+    'level was 0, now 1'
+    """
+    if not isinstance(theirs, dict):
+        return "no record says how it was made"
+    keys = sorted({k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k)})
+    return ", ".join(f"{k} was {theirs.get(k)!r}, now {ours.get(k)!r}" for k in keys)
+
+
 def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """Say with which settings a run was begun, and which are asked for in their place.
 

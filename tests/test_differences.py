@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volseg.stages.differences import tell_apart
+from volseg.differences import tell_apart
 
 RUN = {
     "format": 2,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from volseg.errors import ConflictError
-from volseg.stages import results
-from volseg.stages.results import discard, fingerprint, finish, is_complete, is_told_of
+from volseg.storage import results
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import update_attributes, write_group
+from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.results import fingerprint, finish, is_complete, is_told_of
 from volseg.storage.volumes import create_image, open_image
 
 HEADER = {"model": "abc"}
@@ -17,7 +18,8 @@ HEADER = {"model": "abc"}
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger.open(tmp_path / "ledger.jsonl", HEADER)
+    with Ledger.open(tmp_path / "ledger.jsonl", HEADER) as opened:
+        yield opened
 
 
 def create(path, mark):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ConflictError, StorageError, VolumeError
-from volseg.stages.differences import tell_apart
+from volseg.differences import tell_apart
+from volseg.errors import ConflictError, VolumeError
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.files import AWAY, beside, discard, left_behind, replace_folder
 from volseg.storage.ledger import MARK, Ledger
-from volseg.storage.locations import remove_tree
-from volseg.storage.nodes import is_zarr
 from volseg.storage.remote import as_remote
+from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import create_image, open_image
 from volseg.types import VoxelSize
 
@@ -175,15 +174,6 @@ def finish(output: Path, ledger: Ledger, header: Mapping[str, Any]) -> None:
     update_attributes(output, {"complete": True, "fingerprint": fingerprint(header)}, MARK)
 
 
-def discard(*paths: Path) -> None:
-    """Remove files and folders, as far as they exist."""
-    for path in paths:
-        if path.is_file():  # a read-only disk refuses even to remove what is not there
-            path.unlink(missing_ok=True)
-        if path.is_dir():  # at a place on object storage there may be both
-            remove_tree(path)
-
-
 @dataclass(frozen=True)
 class NewImage:
     """An image to be created; see `volseg.storage.volumes.create_image`."""
@@ -222,9 +212,11 @@ def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
         for image in images:
             image.create(image.path)
         return
-    staged = {_beside(image.path, "new"): image for image in images}
+    staged = {beside(image.path): image for image in images}
     new_groups = {i.path.parent for i in images if not i.path.parent.exists()}
-    discard(*staged)
+    for image in images:
+        if image.path.parent.exists():
+            discard(*left_behind(image.path), *left_behind(image.path, AWAY))
     try:
         for place, image in staged.items():
             image.create(place)
@@ -235,29 +227,13 @@ def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
         raise
     discard(*outdated)
     for place, image in staged.items():
-        _replace(image.path, place)
-
-
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f".{path.name}.{what}")
-
-
-def _replace(path: Path, successor: Path) -> None:
-    old = _beside(path, "old")
-    discard(old)
-    try:
-        if os.path.lexists(path):
-            path.rename(old)
-        successor.rename(path)
-    except OSError as error:
-        raise StorageError(f"cannot replace {path}: {error.strerror}") from error
-    discard(old)
+        replace_folder(image.path, place)
 
 
 def _remove_empty_group(path: Path) -> None:
     """Remove a group that holds nothing but its metadata."""
     if path.is_dir() and {p.name for p in path.iterdir()} <= {"zarr.json"}:
-        remove_tree(path)
+        discard(path)
 
 
 def fingerprint(header: Mapping[str, Any]) -> str:
