@@ -10,6 +10,7 @@ BLOCK_TIMEOUT: Final = 3600.0
 """Seconds after which a block's worker is taken to hang."""
 
 CONNECTIVITY: Final = 26
+MIN_SIZE_NM3: Final = 0.0
 SPLIT: Final = "none"
 SPLIT_DEPTH: Final = 2.0
 """Voxels, of the finest axis, by which a neck is thinner than what it joins."""

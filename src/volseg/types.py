@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # this module is loaded before any command is known
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 Zyx: TypeAlias = tuple[int, int, int]
 """Three integers along (z, y, x): a shape, an origin, a block size."""
@@ -16,17 +19,17 @@ VoxelSize: TypeAlias = tuple[float, float, float]
 Roi: TypeAlias = tuple[slice, slice, slice]
 """A box in voxels; every slice has integer start and stop, and no step."""
 
-Probabilities: TypeAlias = NDArray[np.uint8]
+Probabilities: TypeAlias = "NDArray[np.uint8]"
 """uint8, shape (z, y, x), 0..255 standing for 0..1."""
 
 FULL_PROBABILITY = 255
 """What stands for 1 there."""
 
-Mask: TypeAlias = NDArray[np.bool_]
+Mask: TypeAlias = "NDArray[np.bool_]"
 """bool, shape (z, y, x)."""
 
-Labels: TypeAlias = NDArray[np.unsignedinteger[Any]]
+Labels: TypeAlias = "NDArray[np.unsignedinteger[Any]]"
 """uint32 or uint64, shape (z, y, x), 0 the background."""
 
-Floats: TypeAlias = NDArray[np.float32]
+Floats: TypeAlias = "NDArray[np.float32]"
 """float32 of any shape."""

@@ -65,6 +65,10 @@ def keywords(function):
     return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
 
 
+def options_given(verb):
+    return [name for name in keywords(VERBS[verb]) if name not in OF_FUNCTIONS]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_commands_and_functions_have_the_same_options_and_defaults(verb):
     command = main.commands[verb]
@@ -79,12 +83,30 @@ def test_commands_and_functions_have_the_same_options_and_defaults(verb):
         shown = flags[name].default
         if type(shown).__name__ == "Sentinel":  # click's word for no default
             shown = None
-        if verb == "verify" and name == "sample":
-            assert shown is None  # so that --quick can tell
-        elif default is None or default is False or default == ():
+        if default is None or default is False or default == ():
             assert not shown, name
         else:
             assert str(shown) == str(default), name
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_is_described_once(verb):
+    described = inspect.getdoc(VERBS[verb]).splitlines()
+    assert all(described.count(name) == 1 for name in options_given(verb))
+    flags = [p for p in main.commands[verb].params if isinstance(p, click.Option)]
+    assert all(flag.help for flag in flags)
+
+
+def test_unknown_and_missing_options_are_refused():
+    for call in (
+        lambda: volseg.label("vol.zarr", treshold=0.5),
+        lambda: volseg.segment("vol.zarr", modl="emnet"),
+        lambda: volseg.train("vol.zarr", labels="a.tif", output="run", step=3, steps=3),
+        lambda: volseg.evaluate("vol.zarr"),
+        lambda: volseg.map_blocks(len, "vol.zarr", (8, 8, 8), wrkers=2),
+    ):
+        with pytest.raises(TypeError, match=r"unexpected keyword|missing a required"):
+            call()
 
 
 @pytest.mark.parametrize("verb", STAGES)

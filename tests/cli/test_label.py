@@ -8,7 +8,7 @@ import click
 import numpy as np
 import pytest
 
-from volseg.cli.label import parse_min_size
+from volseg.cli.options import parse_min_size
 from volseg.geometry.grid import full_roi
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 import pytest
 
@@ -41,6 +43,42 @@ def test_workers_that_would_be_ignored_are_refused(volseg, tmp_path, command, mo
     assert refused.exit_code == 2
     assert "--workers 2 is for this process alone" in refused.stderr
     assert remedy in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "convert {raw} {volume} --workers 0",
+        "convert {raw} {volume} --channel -1",
+        "segment {volume} --workers 0",
+        "segment {volume} --block-timeout 0",
+        "label {volume} --threshold 0",
+        "label {volume} --threshold 1.5",
+        "label {volume} --seed-threshold 0",
+        "label {volume} --min-probability 2",
+        "label {volume} --split-depth 0",
+        "evaluate {volume} --truth {raw} --iou 0",
+        "evaluate {volume} --truth {raw} --min-size -1",
+        "verify {volume} --sample -1",
+        "train {raw} --labels {raw} --output {volume} --steps 1 --workers 0",
+        *(
+            f"train {{raw}} --labels {{raw}} --output {{volume}} {flag}"
+            for flag in (
+                *("--steps 0", "--minutes 0", "--epochs 0", "--steps 1 --patience -1"),
+                *("--steps 1 --fraction 0", "--steps 1 --width 0", "--steps 1 --batch 0"),
+                *("--steps 1 --gamma 0", "--steps 1 --learning-rate 0", "--steps 1 --seed -1"),
+                "--steps 1 --validate-every 0",
+            )
+        ),
+    ],
+)
+def test_values_out_of_range_are_refused_before_anything_is_written(volseg, crop, tmp_path, words):
+    raw, volume = crop / "raw.tif", tmp_path / "vol.zarr"
+    refused = volseg(*words.format(raw=raw, volume=volume).split())
+    assert refused.exit_code == 2
+    assert re.search(rf"(found|--channel is) .*{words.split()[-1]}", refused.stderr)
+    assert "Traceback" not in refused.stderr
+    assert not volume.exists()
 
 
 def _commands(group):

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
 from volseg.api.judging import evaluate, stats
-from volseg.api.making import Split, convert, label, segment
+from volseg.api.keywords import takes
+from volseg.api.making import convert, label, segment
 from volseg.api.opening import open as open_volume
+from volseg.api.options import (
+    CompareArraysKeywords,
+    LabelArrayKeywords,
+    MeasureArrayKeywords,
+    PredictArrayKeywords,
+)
 from volseg.api.scratch import (
     as_levels,
     create_empty,
@@ -21,17 +28,7 @@ from volseg.api.scratch import (
     write_array,
     write_probabilities,
 )
-from volseg.defaults import (
-    CONNECTIVITY,
-    DEVICE,
-    IOU,
-    MEASURE,
-    NAME,
-    PRECISION,
-    SPLIT,
-    SPLIT_DEPTH,
-    SURFACE,
-)
+from volseg.defaults import NAME
 from volseg.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.measures.summary import Summary
     from volseg.stages.evaluate.run import Evaluation
-    from volseg.types import Labels, Probabilities, VoxelSize, Zyx
+    from volseg.types import Labels, Probabilities, VoxelSize
 
 
 @dataclass(frozen=True)
@@ -61,19 +58,13 @@ class Measures:
     notes: tuple[str, ...]
 
 
+@takes(PredictArrayKeywords)
 def predict_array(
     raw: ArrayLike,
     *,
     voxel_size: VoxelSize | None,
-    model: str | None = None,
-    tta: bool = False,
-    rotations: bool = False,
-    views: Literal["xy", "ortho"] | None = None,
-    tile: Zyx | None = None,
-    device: str = DEVICE,
-    precision: str = PRECISION,
-    workers: int | None = None,
     progress: Progress | None = None,
+    **options: Unpack[PredictArrayKeywords],
 ) -> Probabilities:
     """Predict the probabilities of an image, with the options of `segment`.
 
@@ -93,40 +84,21 @@ def predict_array(
         If the array or an option cannot be used.
     """
     with scratch_folder() as folder:
-        volume = folder / "raw.zarr"
+        volume, workers = folder / "raw.zarr", options.get("workers")
         convert(write_array(folder / "raw", raw), volume, voxel_size=voxel_size, workers=workers)
-        segment(
-            volume,
-            model=model,
-            tta=tta,
-            rotations=rotations,
-            views=views,
-            tile=tile,
-            device=device,
-            precision=precision,
-            workers=workers,
-            progress=progress,
-        )
+        segment(volume, progress=progress, **options)
         found: Probabilities = open_volume(volume).probabilities[NAME][...]
     return found
 
 
+@takes(LabelArrayKeywords)
 def label_array(
     probabilities: ArrayLike,
     *,
     voxel_size: VoxelSize | None = None,
     model: str | None = None,
-    threshold: float | None = None,
-    seed_threshold: float | None = None,
-    connectivity: int = CONNECTIVITY,
-    min_size: int | None = None,
-    min_size_nm3: float = 0,
-    min_probability: float | None = None,
-    fill_holes: bool = False,
-    split: Split = SPLIT,
-    split_depth: float = SPLIT_DEPTH,
-    workers: int | None = None,
     progress: Progress | None = None,
+    **options: Unpack[LabelArrayKeywords],
 ) -> Labels:
     """Find the objects in probabilities, by the rules of `label`.
 
@@ -150,7 +122,8 @@ def label_array(
     """
     from volseg.storage.weights import load_card, smallest_object
 
-    if split == "centerline":
+    threshold = options.get("threshold")
+    if options.get("split") == "centerline":
         raise ParameterError("centerlines need a volume; use split='distance', or label(volume)")
     if model is None and threshold is None:
         raise ParameterError("give a threshold, or the model whose threshold is to be taken")
@@ -163,34 +136,19 @@ def label_array(
     with scratch_folder() as folder:
         volume = folder / "array.zarr"
         write_probabilities(volume, as_levels(probabilities), voxel_size, stated)
-        label(
-            volume,
-            threshold=threshold,
-            seed_threshold=seed_threshold,
-            connectivity=connectivity,
-            min_size=min_size,
-            min_size_nm3=min_size_nm3,
-            min_probability=min_probability,
-            fill_holes=fill_holes,
-            split=split,
-            split_depth=split_depth,
-            workers=workers,
-            progress=progress,
-        )
+        label(volume, progress=progress, **options)
         found: Labels = open_volume(volume).labels[NAME][...]
     return found
 
 
+@takes(MeasureArrayKeywords)
 def measure_array(
     labels: ArrayLike,
     *,
     voxel_size: VoxelSize | None = None,
     raw: ArrayLike | None = None,
-    measure: Literal["full", "shapes", "basic"] = MEASURE,
-    surface: Literal["crofton", "marching-cubes"] = SURFACE,
-    centerline: bool = False,
-    workers: int | None = None,
     progress: Progress | None = None,
+    **options: Unpack[MeasureArrayKeywords],
 ) -> Measures:
     """Count and measure the objects of an array, with the options of `stats`.
 
@@ -208,40 +166,29 @@ def measure_array(
         If an array or an option cannot be used.
     """
     with scratch_folder() as folder:
-        volume, place = folder / "raw.zarr", folder / "labels"
+        volume, place, workers = folder / "raw.zarr", folder / "labels", options.get("workers")
         shape = open_volume(write_array(place, labels)).shape
-        if raw is None:
-            create_empty(volume, shape, voxel_size)
-            measure = "shapes" if measure == "full" else measure
+        if raw is not None:
+            image = write_array(folder / "raw", raw)
+            convert(image, volume, voxel_size=voxel_size, workers=workers)
         else:
-            convert(
-                write_array(folder / "raw", raw), volume, voxel_size=voxel_size, workers=workers
-            )
-        found = stats(
-            volume,
-            labels=place,
-            measure=measure,
-            surface=surface,
-            centerline=centerline,
-            workers=workers,
-            progress=progress,
-        )
+            create_empty(volume, shape, voxel_size)
+            if options.get("measure", "full") == "full":
+                options["measure"] = "shapes"
+        found = stats(volume, labels=place, progress=progress, **options)
         notes = without(folder, found.notes)
     return Measures(found.summary, found.columns, found.units, notes)
 
 
+@takes(CompareArraysKeywords)
 def compare_arrays(
     truth: ArrayLike,
     prediction: ArrayLike,
     *,
     voxel_size: VoxelSize | None = None,
     mask: ArrayLike | None = None,
-    iou: float = IOU,
-    min_size: int = 0,
-    ignore_border: bool = False,
-    instances: bool = False,
-    workers: int | None = None,
     progress: Progress | None = None,
+    **options: Unpack[CompareArraysKeywords],
 ) -> Evaluation:
     """Compare the objects of two arrays, with the options of `evaluate`.
 
@@ -268,12 +215,8 @@ def compare_arrays(
             truth=written["truth"],
             labels=written["prediction"],
             mask=written.get("mask"),
-            iou=iou,
-            min_size=min_size,
-            ignore_border=ignore_border,
-            instances=instances,
-            workers=workers,
             progress=progress,
+            **options,
         )
         notes = without(folder, found.notes)
     return replace(

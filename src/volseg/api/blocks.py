@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
+from volseg.api.keywords import takes
 from volseg.api.opening import Volume
 from volseg.api.opening import open as open_volume
-from volseg.api.running import Place, engine_of, place_of, shown
+from volseg.api.options import Place, Running
+from volseg.api.running import engine_of, place_of, shown
 from volseg.api.slicing import ImageArray
-from volseg.defaults import BLOCK_TIMEOUT
 from volseg.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class CallFunction:
         return None
 
 
+@takes(Running)
 def map_blocks(
     function: Function,
     source: ImageArray | Volume | Place,
@@ -78,12 +80,8 @@ def map_blocks(
     *,
     dtype: DTypeLike | None = None,
     output: Place | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    cluster: str | None = None,
-    cluster_config: Place | Mapping[str, Any] | None = None,
-    block_timeout: float = BLOCK_TIMEOUT,
     progress: Progress | None = None,
+    **running: Unpack[Running],
 ) -> list[Any] | NDArray[Any] | ImageArray:
     """Call a function on every block of an array, each with a halo of context.
 
@@ -103,8 +101,6 @@ def map_blocks(
         type without halos. Without ``dtype`` the results are collected in a list, in raster order.
     output : path, optional
         New Zarr array for the result; without it the result is a NumPy array.
-    workers, scheduler, cluster, cluster_config, block_timeout
-        Where blocks run; see ``docs/clusters.md``.
     progress : Progress, optional
 
     Raises
@@ -137,8 +133,7 @@ def map_blocks(
             found[item.index] = result
 
     job = Job(shown(progress), int(np.prod(grid.counts)), "blocks", "mapping")
-    engine = engine_of(workers, scheduler, cluster, cluster_config, block_timeout)
-    run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
+    run_blocks(task, grid.blocks(), engine_of(**running), on_result=on_result, progress=job)
     if target is not None:
         return open_volume(target.path).raw
     return [found[index] for index in sorted(found)] if whole is None else whole

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
-from volseg.api.running import Place, engine_of, file_of, optional_place, place_of, shown
-from volseg.defaults import BLOCK_TIMEOUT, IOU, MEASURE, NAME, SAMPLE, SURFACE
+from volseg.api.keywords import takes
+from volseg.api.options import EvaluateKeywords, Place, StatsKeywords, VerifyKeywords
+from volseg.api.running import build, file_of, optional_place, place_of, shown
+from volseg.errors import ParameterError
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.stages.evaluate.run import Evaluation
-    from volseg.stages.stats.plan import StatsOptions
     from volseg.stages.stats.run import VolumeStats
     from volseg.stages.verify.run import VerifyReport
 
+NAMED: tuple[Literal["truth", "mask"], ...] = ("truth", "mask")
+"""What may be a name in the volume, or a path."""
 
+
+@takes(StatsKeywords)
 def stats(
-    volume: Place,
-    *,
-    name: str | None = None,
-    labels: Place | None = None,
-    output: Place | None = None,
-    measure: Literal["full", "shapes", "basic"] = MEASURE,
-    surface: Literal["crofton", "marching-cubes"] = SURFACE,
-    centerline: bool = False,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    cluster: str | None = None,
-    cluster_config: Place | Mapping[str, Any] | None = None,
-    block_timeout: float = BLOCK_TIMEOUT,
-    progress: Progress | None = None,
+    volume: Place, *, progress: Progress | None = None, **options: Unpack[StatsKeywords]
 ) -> VolumeStats:
     """Count and measure the objects of a volume.
 
@@ -41,20 +33,6 @@ def stats(
     Parameters
     ----------
     volume : path
-    name : str, optional
-        Name of the labels and of the tables; ``mitochondria``, or that of the file of ``labels``.
-    labels : path, optional
-        Labels to measure in place of the volume's, Zarr or TIFF.
-    output : path, optional
-        Also write the table of objects to this .csv or .parquet file.
-    measure : str
-        ``full``, ``shapes`` (no intensities) or ``basic`` (voxels, places and boxes).
-    surface : str
-        ``crofton`` or ``marching-cubes``.
-    centerline : bool
-        Also measure the centerline of each object.
-    workers, scheduler, cluster, cluster_config, block_timeout
-        Where blocks run; see ``docs/clusters.md``.
     progress : Progress, optional
 
     Raises
@@ -64,30 +42,12 @@ def stats(
     BlockError
         If blocks could not be read.
     """
-    (found,) = stats_of_all(
-        [volume],
-        output=output,
-        progress=progress,
-        name=name,
-        labels=labels,
-        measure=measure,
-        surface=surface,
-        centerline=centerline,
-        workers=workers,
-        scheduler=scheduler,
-        cluster=cluster,
-        cluster_config=cluster_config,
-        block_timeout=block_timeout,
-    )
+    (found,) = stats_of_all([volume], progress=progress, **options)
     return found
 
 
 def stats_of_all(
-    volumes: Sequence[Place],
-    *,
-    output: Place | None = None,
-    progress: Progress | None = None,
-    **options: Any,
+    volumes: Sequence[Place], *, progress: Progress | None = None, **options: Unpack[StatsKeywords]
 ) -> list[VolumeStats]:
     """Measure several volumes with the options of `stats`; write all objects into one table.
 
@@ -98,93 +58,34 @@ def stats_of_all(
     BlockError
         If blocks could not be read.
     """
-    from volseg.errors import ParameterError
-    from volseg.stages.stats.plan import check_one_table, plan_stats
-    from volseg.stages.stats.run import stats as run
-    from volseg.stages.stats.run import write_objects
+    from volseg.stages.stats import plan, run
     from volseg.storage.tables import check_table_path
 
-    chosen, target = _stats_options(**options), optional_place(output)
-    if chosen.labels is not None and len(volumes) > 1:
+    labels = optional_place(options.pop("labels", None))
+    target = optional_place(options.pop("output", None))
+    chosen = build(plan.StatsOptions, options, labels=labels)
+    if labels is not None and len(volumes) > 1:
         raise ParameterError("--labels belongs to one volume; give one VOLUME")
     if target is not None:
         check_table_path(target)
-    plans = [plan_stats(place_of(volume), chosen) for volume in volumes]
+    plans = [plan.plan_stats(place_of(volume), chosen) for volume in volumes]
     if target is not None:
-        check_one_table({plan.volume: plan.voxel_size for plan in plans})
-    results = [run(plan, shown(progress)) for plan in plans]
+        plan.check_one_table({planned.volume: planned.voxel_size for planned in plans})
+    results = [run.stats(planned, shown(progress)) for planned in plans]
     if target is not None:
-        write_objects(results, target)
+        run.write_objects(results, target)
     return results
 
 
-def _stats_options(
-    name: str | None = None,
-    labels: Place | None = None,
-    measure: str = MEASURE,
-    surface: str = SURFACE,
-    centerline: bool = False,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    cluster: str | None = None,
-    cluster_config: Place | Mapping[str, Any] | None = None,
-    block_timeout: float = BLOCK_TIMEOUT,
-) -> StatsOptions:
-    from volseg.stages.stats.plan import StatsOptions
-
-    engine = engine_of(workers, scheduler, cluster, cluster_config, block_timeout)
-    return StatsOptions(name, optional_place(labels), engine, measure, surface, centerline)
-
-
+@takes(EvaluateKeywords)
 def evaluate(
-    volume: Place,
-    *,
-    truth: Place,
-    name: str = NAME,
-    labels: Place | None = None,
-    roi: str | None = None,
-    mask: Place | None = None,
-    iou: float = IOU,
-    min_size: int | None = None,
-    ignore_border: bool = False,
-    instances: bool = False,
-    output: Place | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    cluster: str | None = None,
-    cluster_config: Place | Mapping[str, Any] | None = None,
-    block_timeout: float = BLOCK_TIMEOUT,
-    progress: Progress | None = None,
+    volume: Place, *, progress: Progress | None = None, **options: Unpack[EvaluateKeywords]
 ) -> Evaluation:
     """Compare the objects of a volume with the truth.
 
     Parameters
     ----------
     volume : path
-    truth : name or path
-        Labels of that name in the volume, or Zarr or TIFF. The connected components of a mask are
-        its objects.
-    name : str
-        Name of the prediction: labels, and probabilities if the volume has them.
-    labels : path, optional
-        Labels to evaluate in place of the volume's, Zarr or TIFF.
-    roi : str, optional
-        Region in voxels, ``z0:z1,y0:y1,x0:x1``.
-    mask : name or path, optional
-        Count only voxels that are above 0 here.
-    iou : float
-        Intersection over union from which objects match.
-    min_size : int, optional
-        Ignore smaller objects, in voxels, in truth and prediction; None takes the size below which
-        objects were dropped when the labels were made.
-    ignore_border : bool
-        Count objects at the border neither as missed nor as false.
-    instances : bool
-        Take labels of one value as one object, not as a mask.
-    output : path, optional
-        Folder for evaluation.json, errors.parquet and curves.png.
-    workers, scheduler, cluster, cluster_config, block_timeout
-        Where blocks run; see ``docs/clusters.md``.
     progress : Progress, optional
 
     Raises
@@ -194,24 +95,14 @@ def evaluate(
     BlockError
         If blocks could not be read.
     """
-    from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
-    from volseg.stages.evaluate.run import evaluate as run
+    from volseg.stages.evaluate import plan, run
 
+    output, labels = options.pop("output", None), optional_place(options.pop("labels", None))
     if output is not None:
         check_output(output)
-    options = EvaluateOptions(
-        truth=str(truth),
-        name=name,
-        labels=optional_place(labels),
-        roi=roi,
-        mask=None if mask is None else str(mask),
-        iou=iou,
-        min_size=min_size,
-        ignore_border=ignore_border,
-        instances=instances,
-        engine=engine_of(workers, scheduler, cluster, cluster_config, block_timeout),
-    )
-    result = run(plan_evaluation(place_of(volume), options), shown(progress))
+    named = {name: str(options[name]) for name in NAMED if options.get(name) is not None}
+    chosen = build(plan.EvaluateOptions, options, labels=labels, **named)
+    result = run.evaluate(plan.plan_evaluation(place_of(volume), chosen), shown(progress))
     if output is not None:
         save_evaluation(result, output)
     return result
@@ -249,19 +140,9 @@ def save_evaluation(result: Evaluation, folder: Place) -> list[Path]:
     return write_results(result, plain(result), file_of(folder))
 
 
+@takes(VerifyKeywords)
 def verify(
-    volume: Place,
-    *,
-    quick: bool = False,
-    sample: int = SAMPLE,
-    model: str | None = None,
-    elsewhere: bool = False,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    cluster: str | None = None,
-    cluster_config: Place | Mapping[str, Any] | None = None,
-    block_timeout: float = BLOCK_TIMEOUT,
-    progress: Progress | None = None,
+    volume: Place, *, progress: Progress | None = None, **options: Unpack[VerifyKeywords]
 ) -> VerifyReport:
     """Check that a volume and its results are readable, complete and consistent.
 
@@ -270,16 +151,6 @@ def verify(
     Parameters
     ----------
     volume : path
-    quick : bool
-        Read everything, compare nothing.
-    sample : int
-        Blocks of each array of probabilities to predict again.
-    model : str, optional
-        Model for that, if it does not come with volseg.
-    elsewhere : bool
-        Allow for the rounding of the other machine that made the probabilities.
-    workers, scheduler, cluster, cluster_config, block_timeout
-        Where blocks run; see ``docs/clusters.md``.
     progress : Progress, optional
 
     Raises
@@ -289,6 +160,4 @@ def verify(
     """
     from volseg.stages.verify import run
 
-    engine = engine_of(workers, scheduler, cluster, cluster_config, block_timeout)
-    options = run.VerifyOptions(quick, sample, model, elsewhere, engine=engine)
-    return run.verify(place_of(volume), options, shown(progress))
+    return run.verify(place_of(volume), build(run.VerifyOptions, options), shown(progress))

@@ -1,26 +1,56 @@
 """List, describe and exchange models."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING, Literal, Required, TypedDict, Unpack
 
-from typing import TYPE_CHECKING, Literal
-
-from volseg.api.running import Place, place_of
+from volseg.api.keywords import described, takes
+from volseg.api.options import Place, SourceSize
+from volseg.api.running import build, file_of
+from volseg.types import Zyx
 
 if TYPE_CHECKING:
     from volseg.exchange.export_model import ExportReport
     from volseg.exchange.import_model import ImportReport
     from volseg.storage.weights import Card
-    from volseg.types import VoxelSize, Zyx
 
 
-def list_models() -> list[Card]:
+@described
+class ExportKeywords(TypedDict, total=False):
+    """Options of `export_model`.
+
+    form : Write a traced network (.pt, .onnx) or a BioImage.IO package (.zip).
+    output : File to write.
+    overwrite : Replace an existing --output.
+    """
+
+    form: Required[Literal["torchscript", "onnx", "bioimageio"]]
+    output: Required[Place]
+    overwrite: bool
+
+
+@described
+class ImportKeywords(SourceSize, total=False):
+    """Options of `import_model`.
+
+    output : Write weights and card to this folder.
+    tile : Network voxels that are evaluated at once.
+    overlap : Network voxels that neighbouring tiles share; 0 for none.
+    overwrite : Replace an existing --output.
+    """
+
+    output: Required[Place]
+    tile: Zyx | None
+    overlap: Zyx | None
+    overwrite: bool
+
+
+def list_models() -> "list[Card]":
     """List the cards of the shipped models."""
     from volseg.storage.weights import load_card, shipped_models
 
     return [load_card(name) for name in shipped_models()]
 
 
-def show_model(model: str) -> Card:
+def show_model(model: str) -> "Card":
     """Read the card of a model: its network, training data and scores.
 
     Raises
@@ -33,13 +63,8 @@ def show_model(model: str) -> Card:
     return load_card(model)
 
 
-def export_model(
-    model: str,
-    *,
-    form: Literal["torchscript", "onnx", "bioimageio"],
-    output: Place,
-    overwrite: bool = False,
-) -> ExportReport:
+@takes(ExportKeywords)
+def export_model(model: str, **options: Unpack[ExportKeywords]) -> "ExportReport":
     """Write a model for other programs, checked against the original.
 
     Raises
@@ -49,18 +74,12 @@ def export_model(
     """
     from volseg.exchange.export_model import export_model as run
 
-    return run(model, form, place_of(output), overwrite=overwrite)
+    overwrite = options.get("overwrite", False)
+    return run(model, options["form"], file_of(options["output"]), overwrite=overwrite)
 
 
-def import_model(
-    package: Place,
-    *,
-    output: Place,
-    voxel_size: VoxelSize | None = None,
-    tile: Zyx | None = None,
-    overlap: Zyx | None = None,
-    overwrite: bool = False,
-) -> ImportReport:
+@takes(ImportKeywords)
+def import_model(package: Place, **options: Unpack[ImportKeywords]) -> "ImportReport":
     """Make a model from a BioImage.IO package that volseg exported.
 
     Raises
@@ -71,5 +90,6 @@ def import_model(
     from volseg.exchange.import_model import ImportOptions
     from volseg.exchange.import_model import import_model as run
 
-    options = ImportOptions(voxel_size=voxel_size, tile=tile, overlap=overlap, overwrite=overwrite)
-    return run(place_of(package), place_of(output), options)
+    settings = {name: value for name, value in options.items() if name != "output"}
+    chosen = build(ImportOptions, settings)
+    return run(file_of(package), file_of(options["output"]), chosen)

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from volseg.api.running import Place, place_of
+from volseg.api.options import Place
+from volseg.api.running import place_of
 from volseg.api.slicing import ImageArray, describe, level_of
 from volseg.errors import VolumeError
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from volseg.engine.progress import NoProgress, Progress
+from volseg.api.options import Place, Running
+from volseg.defaults import BLOCK_TIMEOUT
 from volseg.errors import ParameterError
 from volseg.storage.locations import parse_location, parse_path
 
 if TYPE_CHECKING:
-    from volseg.engine.options import EngineOptions
+    from _typeshed import DataclassInstance
 
-Place: TypeAlias = str | PathLike[str]
-"""A path, or the URL of a place on object storage."""
+    from volseg.engine.options import EngineOptions
+    from volseg.engine.progress import Progress
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def place_of(place: Place) -> Path:
@@ -35,8 +37,10 @@ def file_of(place: Place) -> Path:
     Raises
     ------
     ParameterError
-        If it is empty.
+        If it is empty or a URL.
     """
+    if "://" in str(place):
+        raise ParameterError(f"{place} is a URL; expected a file or folder of this machine")
     return parse_path(str(place))
 
 
@@ -47,16 +51,36 @@ def optional_place(place: Place | None) -> Path | None:
 
 def shown(progress: Progress | None) -> Progress:
     """Take a progress display, or one that shows nothing."""
+    from volseg.engine.progress import NoProgress
+
     return NoProgress() if progress is None else progress
 
 
-def engine_of(
-    workers: int | None,
-    scheduler: str | None,
-    cluster: str | None,
-    cluster_config: Place | Mapping[str, Any] | None,
-    block_timeout: float,
-) -> EngineOptions:
+def divide(options: Mapping[str, object], *groups: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide options into those of some groups and all others."""
+    own = {name for group in groups for name in group.__annotations__}
+    return (
+        {name: value for name, value in options.items() if name in own},
+        {name: value for name, value in options.items() if name not in own},
+    )
+
+
+def build(kind: type[Options], given: Mapping[str, object], **more: object) -> Options:
+    """Make the options of a stage; those of `Running` become its engine, if it has one.
+
+    Raises
+    ------
+    ParameterError
+        If an option cannot be used.
+    """
+    chosen = {**given, **more}
+    if "engine" in kind.__annotations__:
+        running, chosen = divide(chosen, Running)
+        chosen["engine"] = engine_of(**running)
+    return kind(**chosen)
+
+
+def engine_of(**options: Unpack[Running]) -> EngineOptions:
     """Collect the engine's options.
 
     Raises
@@ -68,15 +92,16 @@ def engine_of(
     from volseg.engine.options import EngineOptions
     from volseg.storage.recipes import read_recipe
 
-    if cluster_config is not None and cluster is None:
+    cluster, config = options.get("cluster"), options.get("cluster_config")
+    if config is not None and cluster is None:
         raise ParameterError("--cluster-config describes a --cluster; give both")
-    if isinstance(cluster_config, Mapping):
-        table: Mapping[str, Any] = cluster_config
+    if isinstance(config, Mapping):
+        table = config
     else:
-        table = {} if cluster_config is None else read_recipe(file_of(cluster_config))
+        table = {} if config is None else read_recipe(file_of(config))
     return EngineOptions(
-        workers=workers,
-        scheduler=scheduler,
-        cluster=None if cluster is None else read_cluster(cluster, table, str(cluster_config)),
-        block_seconds=block_timeout,
+        workers=options.get("workers"),
+        scheduler=options.get("scheduler"),
+        cluster=None if cluster is None else read_cluster(cluster, table, str(config)),
+        block_seconds=options.get("block_timeout", BLOCK_TIMEOUT),
     )

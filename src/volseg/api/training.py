@@ -3,81 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
-from volseg.api.running import Place, file_of, place_of, shown
-from volseg.defaults import DEVICE
+from volseg.api.keywords import takes
+from volseg.api.options import Place
+from volseg.api.running import divide, file_of, place_of, shown
+from volseg.api.train_options import Card, Data, Intensities, Learning, Length, TrainKeywords
 from volseg.errors import ParameterError
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.stages.train.regions import Pair
-    from volseg.stages.train.run import TrainReport
-    from volseg.types import VoxelSize, Zyx
+    from volseg.stages.train.run import TrainOptions, TrainReport
 
+REGIONS: tuple[Literal["roi", "validation", "slices"], ...] = ("roi", "validation", "slices")
 Value = TypeVar("Value")
-Named: TypeAlias = tuple[Place, Place]
-"""A volume or stack, and its labels."""
-
-RECIPE = (
-    "architecture",
-    "width",
-    "loss",
-    "patch",
-    "batch",
-    "steps",
-    "minutes",
-    "epochs",
-    "patience",
-    "optimizer",
-    "schedule",
-    "learning_rate",
-    "fraction",
-    "validate_every",
-    "seed",
-)
-RUN = ("start", "voxel_size", "name", "terms")
 
 
+@takes(TrainKeywords)
 def train(
     volumes: Place | Sequence[Place] = (),
     *,
-    output: Place,
-    labels: Place | Sequence[Place] = (),
-    data: Sequence[Named] = (),
-    validation_data: Sequence[Named] = (),
-    config: Place | None = None,
-    steps: int | None = None,
-    minutes: float | None = None,
-    epochs: int | None = None,
-    patience: int | None = None,
-    roi: str | Sequence[str] = (),
-    validation: str | Sequence[str] = (),
-    slices: Sequence[Sequence[int]] = (),
-    images: bool = False,
-    fraction: float | None = None,
-    voxel_size: VoxelSize | None = None,
-    name: str | None = None,
-    architecture: str | None = None,
-    width: int | None = None,
-    start: str | None = None,
-    loss: str | None = None,
-    patch: Zyx | None = None,
-    batch: int | None = None,
-    gamma: float | None = None,
-    equalise: bool = False,
-    optimizer: str | None = None,
-    schedule: str | None = None,
-    learning_rate: float | None = None,
-    validate_every: int | None = None,
-    seed: int | None = None,
-    terms: str | None = None,
-    workers: int | None = None,
-    device: str = DEVICE,
-    overwrite: bool = False,
     on_row: Callable[[Mapping[str, float]], None] | None = None,
     progress: Progress | None = None,
+    **options: Unpack[TrainKeywords],
 ) -> TrainReport:
     """Train a network on volumes and their labels; the same call resumes an interrupted run.
 
@@ -85,45 +36,8 @@ def train(
 
     Parameters
     ----------
-    volumes, labels : path or several
-        Volumes or stacks, and the labels of each: a name in the volume, Zarr or TIFF.
-    output : path
-        Folder for checkpoint, log and weights.
-    data, validation_data : pairs of paths, optional
-        Volumes and labels to train on; those that serve for validation alone.
-    config : path, optional
-        Recipe of a run, as TOML.
-    steps, minutes, epochs : number, optional
-        Length of the run: one of them.
-    patience : int, optional
-        Validations without a better one after which the run ends; 0 is never.
-    roi, validation : text or several, optional
-        Regions to train on and to hold out, ``z0:z1,y0:y1,x0:x1``, for all volumes or each.
-    slices : sequences of integers, optional
-        Annotated slices, for all volumes or each.
-    images : bool
-        Take slices as unrelated images.
-    fraction : float, optional
-        Part of the slices to train on.
-    voxel_size : three floats, optional
-        nm (z, y, x); overrides what the data say.
-    name : str, optional
-        Name of the weights.
-    architecture, width, loss, patch, batch, optimizer, schedule, learning_rate, validate_every,
-    seed
-        Recipe, see `volseg.training.config.TrainConfig`.
-    start : str, optional
-        Weights to start from: shipped name or path.
-    gamma, equalise
-        Preprocessing of intensities.
-    terms : str, optional
-        Terms of the data, for the card of the weights.
-    workers : int, optional
-        Threads that draw patches.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    overwrite : bool
-        Discard another run in the folder.
+    volumes : path or several
+        Volumes or stacks, each of which has ``labels``.
     on_row : callable, optional
         Receives every row of the log.
     progress : Progress, optional
@@ -135,47 +49,47 @@ def train(
     TrainingError
         If the loss is not finite.
     """
-    given = locals()
     from volseg.stages.train import run
 
-    pairs, options = _plan(given)
-    return run.train(pairs, options, shown(progress), on_row)
+    pairs, chosen = _plan(volumes, options)
+    return run.train(pairs, chosen, shown(progress), on_row)
 
 
-def _plan(given: Mapping[str, Any]) -> tuple[Sequence[Pair], Any]:
-    from dataclasses import replace
-
+def _plan(
+    volumes: Place | Sequence[Place], options: TrainKeywords
+) -> tuple[Sequence[Pair], TrainOptions]:
     from volseg.stages.train.recipe import Recipe, build_config, load_recipe, override
     from volseg.stages.train.run import TrainOptions
+
+    given: dict[str, Any] = {n: value for n, value in options.items() if value is not None}
+    data, given = divide(given, Data)
+    config, given = divide(given, Length, Learning)
+    tones, given = divide(given, Intensities)
+    card, given = divide(given, Card)
+    path = given.pop("config", None)
+    recipe = Recipe({}, {}, ()) if path is None else load_recipe(file_of(path))
+    settings = {**recipe.run, **card}
+    chosen = _with_tones(override(recipe.config, config), **tones)
+    given["output"] = file_of(given["output"])
+    planned = TrainOptions(config=build_config(chosen, settings.get("start")), **settings, **given)
+    return pair_up(volumes, **data) or recipe.pairs, planned
+
+
+def _with_tones(
+    config: dict[str, Any], gamma: float | None = None, equalise: bool = False
+) -> dict[str, Any]:
+    """Change what a recipe does to intensities."""
     from volseg.voxels.intensity import Preprocessing
 
-    config = given["config"]
-    recipe = load_recipe(file_of(config)) if config else Recipe({}, {}, ())
-    chosen = override(recipe.config, _told(given, RECIPE))
-    if given["gamma"] is not None or given["equalise"]:
-        known = chosen.get("preprocessing", Preprocessing())
-        chosen["preprocessing"] = replace(
-            known,
-            gamma=given["gamma"] or known.gamma,
-            equalise=given["equalise"] or known.equalise,
-        )
-    run = {**recipe.run, **_told(given, RUN)}
-    options = TrainOptions(
-        output=file_of(given["output"]),
-        config=build_config(chosen, run.get("start")),
-        device=given["device"],
-        workers=given["workers"],
-        overwrite=given["overwrite"],
-        **run,
-    )
-    return pair_up(given) or recipe.pairs, options
+    if gamma is None and not equalise:
+        return config
+    known = config.get("preprocessing", Preprocessing())
+    power = known.gamma if gamma is None else gamma
+    changed = replace(known, gamma=power, equalise=equalise or known.equalise)
+    return {**config, "preprocessing": changed}
 
 
-def _told(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: given[name] for name in names if given[name] is not None}
-
-
-def pair_up(given: Mapping[str, Any]) -> list[Pair]:
+def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[Pair]:
     """Pair images and labels, and give each pair its regions.
 
     Raises
@@ -185,24 +99,23 @@ def pair_up(given: Mapping[str, Any]) -> list[Pair]:
     """
     from volseg.stages.train.regions import Pair
 
-    volumes, labels = several(given["volumes"]), several(given["labels"])
-    if bool(volumes) != bool(labels):
-        missing = "--labels" if volumes else "a VOLUME"
+    named, labels = several(volumes), several(options.get("labels", ()))
+    if bool(named) != bool(labels):
+        missing = "--labels" if named else "a VOLUME"
         raise ParameterError(f"images and labels come in pairs; {missing} is missing")
-    found = one_each(labels, len(volumes), "--labels")
-    named = [*zip(volumes, found, strict=True), *given["data"]]
-    rois, validations, listed = (
-        one_each(several(given[flag]), len(named), f"--{flag}")
-        for flag in ("roi", "validation", "slices")
+    found = one_each(labels, len(named), "--labels")
+    both = [*zip(named, found, strict=True), *options.get("data", ())]
+    rois, validations, slices = (
+        one_each(several(options.get(name, ())), len(both), f"--{name}") for name in REGIONS
     )
-    images = given["images"]
+    images = options.get("images", False)
     pairs = [
         Pair(place_of(raw), str(label), roi, validation, None if z is None else tuple(z), images)
-        for (raw, label), roi, validation, z in zip(named, rois, validations, listed, strict=True)
+        for (raw, label), roi, validation, z in zip(both, rois, validations, slices, strict=True)
     ]
     held = [
         Pair(place_of(raw), str(label), images=images, held_out=True)
-        for raw, label in given["validation_data"]
+        for raw, label in options.get("validation_data", ())
     ]
     return [*pairs, *held]
 

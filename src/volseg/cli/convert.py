@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.api.making import convert
-from volseg.cli.help import Command
-from volseg.cli.options import dry_run_option, parse_place, voxel_size_option, workers_option
-from volseg.cli.session import Session, with_session
+from volseg.api.options import ConvertKeywords
+from volseg.cli.options import volume_argument, with_options
+from volseg.cli.session import Session
 from volseg.cli.wording import duration, extent, scaled, voxels_of
 from volseg.errors import command
 
@@ -23,31 +23,22 @@ UNKNOWN_SIZE = (
 )
 
 
-@click.command(
-    "convert", cls=Command, example="volseg convert stack.tif vol.zarr --voxel-size 5,5,5"
-)
+@with_options("volseg convert stack.tif vol.zarr --voxel-size 5,5,5", ConvertKeywords)
 @click.argument("source")
-@click.argument("volume", type=parse_place)
-@voxel_size_option
-@click.option("--channel", type=click.IntRange(min=0), help="Take this channel of a colour source.")
-@workers_option
-@click.option("--overwrite", is_flag=True, help="Replace a volume that exists.")
-@dry_run_option
-@with_session
-def convert_command(
-    session: Session, source: str, volume: Path, dry_run: bool, **options: Any
-) -> None:
+@volume_argument
+def convert_command(session: Session, source: str, volume: Path, **options: Any) -> None:
     """Convert SOURCE, a stack of images, to VOLUME, an OME-Zarr folder.
 
     SOURCE is a TIFF file with many pages (also BigTIFF, OME-TIFF, ImageJ), or a folder or a quoted
     glob of single slices (TIFF or PNG), or a Zarr array or OME-Zarr image, also by its URL. The
     voxel size comes from the file, or from --voxel-size.
     """
-    report = convert(source, volume, dry_run=dry_run, progress=session.progress(), **options)
+    report = convert(source, volume, progress=session.progress(), **options)
     for warning in report.warnings:
         session.note(f"warning: {warning}")
     if report.voxel_size is None:
         session.note(UNKNOWN_SIZE)
+    dry_run = options["dry_run"]
     session.result(report, describe_dry_run(report) if dry_run else _summary(report, volume))
 
 

@@ -7,21 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from volseg import defaults
 from volseg.api.judging import check_output, evaluate, save_evaluation
-from volseg.cli.help import Command
-from volseg.cli.options import (
-    engine_flags,
-    name_option,
-    parse_file,
-    parse_place,
-    roi_option,
-    scratch_option,
-    volume_argument,
-)
-from volseg.cli.session import Session, with_session
+from volseg.api.options import EvaluateKeywords
+from volseg.cli.options import scratch_option, volume_argument, with_options
+from volseg.cli.session import Session
 from volseg.cli.wording import duration, extent, scaled
 from volseg.errors import StorageError
 from volseg.fields import plain
@@ -34,60 +23,10 @@ LISTED = 5
 """Most objects of each kind that are printed, and most that one holds; JSON has all."""
 
 
-@click.command(
-    "evaluate", cls=Command, example="volseg evaluate vol.zarr --truth labels.tif --output scores"
-)
+@with_options("volseg evaluate vol.zarr --truth labels.tif --output scores", EvaluateKeywords)
 @volume_argument
-@click.option(
-    "--truth",
-    required=True,
-    metavar="NAME|PATH",
-    help="Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF. "
-    "The objects of a mask are its connected components.",
-)
-@name_option
-@click.option(
-    "--labels",
-    metavar="PATH",
-    type=parse_place,
-    help="Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.",
-)
-@roi_option
 @scratch_option
-@click.option("--mask", metavar="NAME|PATH", help="Count only voxels above 0 in these labels.")
-@click.option(
-    "--iou",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=defaults.IOU,
-    show_default=True,
-    help="Match objects of at least this intersection over union.",
-)
-@click.option(
-    "--min-size",
-    type=click.IntRange(min=0),
-    metavar="VOXELS",
-    help="Ignore smaller objects, in truth and prediction.  [default: the --min-size that the "
-    "labels were made with]",
-)
-@click.option(
-    "--ignore-border",
-    is_flag=True,
-    help="Count objects at the border of the region neither as missed nor as false.",
-)
-@click.option(
-    "--instances",
-    is_flag=True,
-    help="Take labels of one value as one object, not as a mask.",
-)
-@click.option(
-    "--output",
-    metavar="DIR",
-    type=parse_file,
-    help="Write evaluation.json, errors.parquet and curves.png to this folder.",
-)
-@engine_flags
-@with_session
-def evaluate_command(session: Session, volume: Path, output: Path | None, **options: Any) -> None:
+def evaluate_command(session: Session, volume: Path, output: str | None, **options: Any) -> None:
     """Compare the objects of VOLUME with the truth.
 
     Scores the foreground, the objects and, where VOLUME has them, the probabilities, and names the
@@ -96,8 +35,7 @@ def evaluate_command(session: Session, volume: Path, output: Path | None, **opti
     if output is not None:
         check_output(output)
     result = evaluate(volume, progress=session.progress(), **options)
-    for note in result.notes:
-        session.note(f"note: {note}")
+    session.notes(result.notes)
     report = plain(result)
     try:
         written = [] if output is None else save_evaluation(result, output)

@@ -6,68 +6,24 @@ from typing import Any
 
 import click
 
+from volseg.api.options import Network, Objects, Running
+from volseg.api.train_options import Data, Intensities, Learning, Length
+
 GROUPS = {
-    "Data": (
-        "labels",
-        "data",
-        "validation_data",
-        "validation",
-        "slices",
-        "images",
-        "fraction",
-    ),
-    "Length of the run": ("config", "steps", "minutes", "epochs", "patience"),
+    "Basic": ("roi",),
+    "Data": (*Data.__annotations__, "fraction"),
+    "Length of the run": ("config", *Length.__annotations__),
     "Network": (
-        "model",
-        "architecture",
-        "width",
-        "start",
-        "tta",
-        "rotations",
-        "views",
-        "tile",
-        "overlap",
-        "store_centerline",
-        "device",
-        "precision",
+        *(*Network.__annotations__, "overlap", "store_centerline"),
+        *("architecture", "width", "start"),
     ),
-    "Learning": (
-        "loss",
-        "patch",
-        "batch",
-        "gamma",
-        "equalise",
-        "optimizer",
-        "schedule",
-        "learning_rate",
-        "validate_every",
-        "seed",
-    ),
-    "Objects": (
-        "threshold",
-        "seed_threshold",
-        "connectivity",
-        "min_size",
-        "min_probability",
-        "fill_holes",
-        "split",
-        "split_depth",
-    ),
-    "Running": (
-        "workers",
-        "block",
-        "scheduler",
-        "cluster",
-        "cluster_config",
-        "dashboard",
-        "block_timeout",
-        "scratch",
-        "dry_run",
-    ),
+    "Learning": (*Learning.__annotations__, *Intensities.__annotations__),
+    "Objects": (*Objects.__annotations__,),
+    "Running": (*Running.__annotations__, "block", "scratch", "dry_run"),
     "Resuming": ("overwrite", "repair"),
     "Output": ("as_json", "quiet", "verbose", "_click_default_help", "help"),
 }
-"""Parameters by group; all others are basic."""
+"""Parameters by group, the first of which that names one has it; all others are basic."""
 FEW = 12
 """Flags that need no groups."""
 
@@ -88,13 +44,11 @@ class Command(click.Command):
         if len(shown) <= FEW:
             super().format_options(ctx, formatter)
             return
-        grouped = {name for names in GROUPS.values() for name in names}
-        basic = [record for name, record in shown if name not in grouped]
-        lists = {
-            title: [record for name, record in shown if name in names]
-            for title, names in GROUPS.items()
-        }
-        for title, rows in {"Basic": basic, **lists}.items():
+        lists: dict[str, list[tuple[str, str]]] = {title: [] for title in GROUPS}
+        for name, record in shown:
+            title = next((title for title, names in GROUPS.items() if name in names), "Basic")
+            lists[title].append(record)
+        for title, rows in lists.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

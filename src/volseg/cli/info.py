@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from volseg.api.opening import info
-from volseg.cli.help import Command
-from volseg.cli.options import volume_argument
-from volseg.cli.session import Session, with_session
+from volseg.cli.options import volume_argument, with_options
+from volseg.cli.session import Session
 from volseg.cli.wording import extent, voxels_of
 
 
-@click.command("info", cls=Command, example="volseg info vol.zarr")
+@with_options("volseg info vol.zarr")
 @volume_argument
-@with_session
 def info_command(session: Session, volume: Path) -> None:
     """Describe VOLUME and the results in it."""
     found = info(volume)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.api.models import list_models, show_model
-from volseg.cli.help import Command
 from volseg.cli.models_transfer import export_command, import_command
-from volseg.cli.session import Session, with_session
+from volseg.cli.options import with_options
+from volseg.cli.session import Session
 from volseg.cli.wording import scaled, voxels_of
 from volseg.fields import plain
 
@@ -22,12 +22,7 @@ def models_command() -> None:
     """List the shipped models, show their cards, exchange models."""
 
 
-models_command.add_command(export_command)
-models_command.add_command(import_command)
-
-
-@models_command.command("list", cls=Command, example="volseg models list")
-@with_session
+@with_options("volseg models list")
 def list_command(session: Session) -> None:
     """List the shipped models."""
     cards = list_models()
@@ -62,9 +57,8 @@ def _words(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-@models_command.command("show", cls=Command, example="volseg models show emnet")
+@with_options("volseg models show emnet")
 @click.argument("model")
-@with_session
 def show_command(session: Session, model: str) -> None:
     """Show the card of MODEL: its network, training data and scores."""
     card = plain(show_model(model))
@@ -81,3 +75,7 @@ def _entries(entries: dict[str, Any], indent: str = "") -> list[str]:
             words = ", ".join(map(str, value)) if isinstance(value, list) else value
             lines.append(f"{indent}{name}: {words}")
     return lines
+
+
+for _command in (export_command, import_command, list_command, show_command):
+    models_command.add_command(_command)

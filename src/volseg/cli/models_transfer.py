@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.api.models import export_model, import_model
-from volseg.cli.help import Command
-from volseg.cli.options import parse_file, sizes_option, voxel_size_option
-from volseg.cli.session import Session, with_session
+from volseg.api.models import ExportKeywords, ImportKeywords, export_model, import_model
+from volseg.cli.options import with_options
+from volseg.cli.session import Session
 from volseg.cli.wording import extent, scaled
 from volseg.errors import command
 from volseg.types import Zyx
@@ -19,34 +17,19 @@ if TYPE_CHECKING:
     from volseg.exchange.export_model import ExportReport
     from volseg.exchange.import_model import ImportReport
 
-replace_option = click.option("--overwrite", is_flag=True, help="Replace an existing --output.")
 
-
-@click.command(
-    "export",
-    cls=Command,
-    example="volseg models export emnet --format onnx --output emnet.onnx",
+@with_options(
+    "volseg models export emnet --format onnx --output emnet.onnx", ExportKeywords, form="--format"
 )
 @click.argument("model")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["torchscript", "onnx", "bioimageio"]),
-    required=True,
-    help="Write a traced network (.pt, .onnx) or a BioImage.IO package (.zip).",
-)
-@click.option("--output", metavar="FILE", type=parse_file, required=True, help="File to write.")
-@replace_option
-@with_session
-def export_command(session: Session, model: str, form: Any, output: Path, overwrite: bool) -> None:
+def export_command(session: Session, model: str, **options: Any) -> None:
     """Write MODEL for other programs, checked against the original.
 
     MODEL is a shipped name or the path of a .safetensors file. TorchScript and ONNX map intensities
     in -1..1 to probabilities; a BioImage.IO package says itself what it takes.
     """
-    report = export_model(model, form=form, output=output, overwrite=overwrite)
-    for note in report.notes:
-        session.note(f"note: {note}")
+    report = export_model(model, **options)
+    session.notes(report.notes)
     session.result(report, _exported(report))
 
 
@@ -78,32 +61,21 @@ def parse_overlap(text: str) -> Zyx:
     return z, y, x
 
 
-@click.command("import", cls=Command, example="volseg models import emnet.zip --output mine")
-@click.argument("package", type=parse_file)
-@click.option(
-    "--output",
-    metavar="DIR",
-    type=parse_file,
-    required=True,
-    help="Write weights and card to this folder.",
-)
-@voxel_size_option
-@sizes_option("--tile", "Network voxels that are evaluated at once.")
+@with_options("volseg models import emnet.zip --output mine", ImportKeywords, overlap="")
+@click.argument("package")
 @click.option(
     "--overlap",
     metavar="Z,Y,X",
     callback=lambda _context, _parameter, text: None if text is None else parse_overlap(text),
     help="Network voxels that neighbouring tiles share; 0 for none.",
 )
-@replace_option
-@with_session
-def import_command(session: Session, package: Path, output: Path, **options: Any) -> None:
+def import_command(session: Session, package: str, **options: Any) -> None:
     """Make a model from PACKAGE, a BioImage.IO model that volseg exported.
 
     PACKAGE is a zip, a folder, or the .yaml file in it, on this disk. The same weights and card
     come back. Nothing is fetched, and no program in a package is run.
     """
-    report = import_model(package, output=output, **options)
+    report = import_model(package, **options)
     session.result(report, _imported(report))
 
 

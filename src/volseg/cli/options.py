@@ -1,24 +1,26 @@
-"""Define the flags that commands share, and parse their values."""
+"""Make flags of options, and parse their values."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from volseg import defaults
+from volseg.api.keywords import REQUIRED, Option, options_of
+from volseg.api.running import file_of, place_of
+from volseg.api.train_options import Pair
+from volseg.cli.help import Command
+from volseg.cli.session import with_session
 from volseg.errors import ParameterError
-from volseg.storage.locations import parse_location, parse_path
-from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
 
 if TYPE_CHECKING:
     from volseg.cli.session import Session
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Value = TypeVar("Value")
 
 
 def parse_sizes(text: str) -> Zyx:
@@ -66,101 +68,169 @@ def parse_voxel_size(text: str) -> VoxelSize:
     return z, y, x
 
 
-def _read_with(
-    parse: Callable[[str], Any],
-) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    def callback(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Any:
-        return None if text is None else parse(text)
-
-    return callback
-
-
-def sizes_option(flag: str, explanation: str) -> Callable[[Command], Command]:
-    """Make a flag that takes three integers Z,Y,X."""
-    return click.option(flag, metavar="Z,Y,X", callback=_read_with(parse_sizes), help=explanation)
-
-
-voxel_size_option = click.option(
-    "--voxel-size",
-    metavar="Z,Y,X",
-    callback=_read_with(parse_voxel_size),
-    help="Set the voxel size in nm; overrides the file's.",
-)
-
-
-def parse_place(text: str) -> Path:
-    """Read a path, or a URL of object storage; see `volseg.storage.locations`.
+def parse_min_size(text: str) -> dict[str, float]:
+    """Read the smallest size of an object: voxels, or a volume that ends in nm3.
 
     Raises
     ------
     BadParameter
-        If it is a URL of something else.
+        If the text is neither.
+
+    Examples
+    --------
+    >>> parse_min_size("500"), parse_min_size("62500nm3")
+    ({'min_size': 500}, {'min_size_nm3': 62500.0})
     """
+    number = text.strip().removesuffix("nm3")
     try:
-        return parse_location(text)
-    except ParameterError as error:
-        raise click.BadParameter(str(error)) from None
+        found = float(number) if text.strip().endswith("nm3") else int(number)
+    except ValueError:
+        found = -1
+    if not 0 <= found < float("inf"):
+        raise click.BadParameter(
+            f"expected voxels, such as 500, or a volume, such as 62500nm3, found {text!r}"
+        )
+    return {"min_size": found} if isinstance(found, int) else {"min_size_nm3": found}
 
 
-def parse_file(text: str) -> Path:
-    """Read the path of a local file or folder; see `volseg.storage.locations.parse_path`.
+def parse_pair(text: str) -> Pair:
+    """Split ``VOLUME=LABELS`` at its last equals sign.
 
     Raises
     ------
     BadParameter
-        If it is empty or a URL.
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> parse_pair("vol.zarr=mitochondria")
+    ('vol.zarr', 'mitochondria')
     """
-    if "://" in text:
-        raise click.BadParameter(f"{text} is a URL; expected a file or folder of this machine")
-    try:
-        return parse_path(text)
-    except ParameterError as error:
-        raise click.BadParameter(str(error)) from None
+    volume, _, labels = text.rpartition("=")
+    if not volume or not labels:
+        raise click.BadParameter(f"expected VOLUME=LABELS, found {text!r}")
+    return volume, labels
 
 
-volume_argument = click.argument("volume", type=parse_place)
-name_option = click.option(
-    "--name", default=defaults.NAME, show_default=True, help="Name of the result in the volume."
-)
-threshold_option = click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Take voxels of at least this probability as foreground.  [default: the model's]",
-)
-roi_option = click.option(
-    "--roi",
-    metavar="Z0:Z1,Y0:Y1,X0:X1",
-    help="Process this region only, in voxels; bounds are optional.",
-)
-overwrite_option = click.option(
-    "--overwrite/--resume",
-    default=False,
-    show_default="resume",
-    help="Replace a different result, or continue the same one.",
-)
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Blocks to run at a time.  [default: one per core]",
-)
-device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default=defaults.DEVICE,
-    show_default=True,
-    help="Run the network on this device.",
-)
+def parse_slices(text: str) -> tuple[int, ...]:
+    """Read slices written as 3,17,40 or 5-9, counted from 0.
+
+    Raises
+    ------
+    BadParameter
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> parse_slices("3,17,20-22")
+    (3, 17, 20, 21, 22)
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            found += range(int(first), int(last or first) + 1)
+        except ValueError:
+            message = f"expected slices, such as 3,17,20-22, found {text!r}"
+            raise click.BadParameter(message) from None
+    return tuple(found)
 
 
-block_option = sizes_option("--block", "Voxels of one task, rounded up to whole shards.")
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default=defaults.PRECISION,
-    show_default=True,
-    help="Evaluate the network in this type; this changes the result. auto: bfloat16 where the "
-    "hardware multiplies it, float32 on CPUs of other machines.",
+def reads(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Let click say why a text cannot be read."""
+
+    def read(text: str) -> Value:
+        try:
+            return parse(text)
+        except ParameterError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return read
+
+
+READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    Zyx: (parse_sizes, "Z,Y,X"),
+    VoxelSize: (parse_voxel_size, "Z,Y,X"),
+    Pair: (parse_pair, "VOLUME=LABELS"),
+    Sequence[int]: (parse_slices, "Z,Z,..."),
+}
+"""How texts become values of a type, and what stands for these texts in help."""
+METAVARS = {
+    **dict.fromkeys(("roi", "validation"), "Z0:Z1,Y0:Y1,X0:X1"),
+    **dict.fromkeys(("model", "start", "truth", "mask"), "NAME|PATH"),
+    **dict.fromkeys(("labels", "output", "config", "cluster_config"), "PATH"),
+    "scheduler": "ADDRESS",
+    "block_timeout": "SECONDS",
+    "split_depth": "VOXELS",
+    "min_size": "VOXELS",
+    "architecture": "NAME",
+    "sample": "N",
+}
+"""What stands for a value in help, where its type does not say it."""
+RESULT = {"overwrite": "--overwrite/--resume", "min_size": "", "min_size_nm3": ""}
+"""Flags of commands that make a result, which take both sizes by `min_size_option`."""
+
+
+def with_options(
+    example: str, group: type | None = None, **flags: str
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command of a function; each option of a group becomes a flag.
+
+    Parameters
+    ----------
+    example : command that ends the help
+    group : see `volseg.api.options`
+    flags : names of flags that differ from their options; "" for none
+    """
+
+    def make(function: Callable[..., None]) -> click.Command:
+        command = with_session(function)
+        options = sorted(
+            options_of(group) if group else [], key=lambda o: o.default is not REQUIRED
+        )
+        for option in reversed(options):
+            flag = flags.get(option.name, f"--{option.name.replace('_', '-')}")
+            command = flag_of(option, flag)(command) if flag else command
+        return click.command(cls=Command, example=example)(command)
+
+    return make
+
+
+def flag_of(option: Option, flag: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the flag of an option."""
+    (kind, *_), settings = option.kinds, dict[str, Any]()
+    if get_origin(kind) is Sequence:
+        (kind,) = get_args(kind)
+    metavar = METAVARS.get(option.name)
+    if kind is bool:
+        settings = {"is_flag": True, "show_default": flag.partition("/--")[2] or False}
+    elif kind in READERS:
+        settings["type"], metavar = READERS[kind]
+    elif get_origin(kind) is Literal:
+        settings["type"] = click.Choice(get_args(kind))
+    else:
+        settings["type"] = kind
+    if option.default is REQUIRED:
+        settings["required"] = True
+    elif option.default == ():
+        settings["multiple"] = True
+    elif option.default is not None:
+        settings = {"show_default": True, **settings, "default": option.default}
+    return click.option(flag, option.name, metavar=metavar, help=option.words, **settings)
+
+
+def _take_size(context: click.Context, _parameter: click.Parameter, text: str | None) -> None:
+    context.params.update({} if text is None else parse_min_size(text))
+
+
+min_size_option = click.option(
+    "--min-size",
+    metavar="VOXELS|nm3",
+    callback=_take_size,
+    expose_value=False,
+    help="Drop smaller objects: voxels, or a volume such as 62500nm3.  [default: the model's]",
 )
+volume_argument = click.argument("volume", type=reads(place_of))
 
 
 def _set_scratch(_context: click.Context, _parameter: click.Parameter, folder: Path | None) -> None:
@@ -175,7 +245,7 @@ def _set_scratch(_context: click.Context, _parameter: click.Parameter, folder: P
 scratch_option = click.option(
     "--scratch",
     metavar="DIR",
-    type=parse_file,
+    type=reads(file_of),
     callback=_set_scratch,
     expose_value=False,
     help="Keep ledger and scratch of a volume on object storage here.  [default: your cache]",
@@ -184,46 +254,8 @@ scratch_option = click.option(
 
 def note_scratch(session: Session, volume: Path) -> None:
     """Name the folder of ledgers and scratch, if it is not in the volume itself."""
+    from volseg.storage.remote import as_remote
     from volseg.storage.volumes import scratch_path
 
     if as_remote(volume) is not None:
         session.note(f"note: ledger and scratch of {volume} are in {scratch_path(volume)}")
-
-
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Print what a run would do and take; compute nothing."
-)
-
-
-def engine_flags(command: Command) -> Command:
-    """Add the flags for workers, schedulers and clusters."""
-    flags = (
-        workers_option,
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Use a running Dask scheduler, such as tcp://host:8786; excludes --workers.",
-        ),
-        click.option(
-            "--cluster",
-            type=click.Choice(["local", "slurm", "lsf", "pbs"]),
-            help="Start processes, or jobs of a queue; excludes --workers; see docs/clusters.md.",
-        ),
-        click.option(
-            "--cluster-config",
-            metavar="FILE",
-            type=parse_file,
-            help="Read the number and size of the workers from this TOML file.",
-        ),
-        click.option(
-            "--block-timeout",
-            metavar="SECONDS",
-            type=click.FloatRange(min=0, min_open=True),
-            default=defaults.BLOCK_TIMEOUT,
-            show_default=True,
-            help="Take a worker to hang when a block needs longer.",
-        ),
-    )
-    for flag in reversed(flags):
-        command = flag(command)
-    return command

@@ -8,7 +8,7 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,11 @@ class Session:
         """Tell the user something on standard error."""
         if not self.quiet:
             click.echo(text, err=True)
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """Tell the user what should be known of a result."""
+        for text in texts:
+            self.note(f"note: {text}")
 
     def result(self, report: Any, text: str) -> None:
         """Print what a command found: ``text``, or ``report`` as JSON."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg import defaults
 from volseg.api.judging import stats_of_all
-from volseg.cli.help import Command
-from volseg.cli.options import engine_flags, parse_place
-from volseg.cli.session import Session, with_session
+from volseg.api.options import StatsKeywords
+from volseg.api.running import place_of
+from volseg.cli.options import reads, with_options
+from volseg.cli.session import Session
 
 if TYPE_CHECKING:
     from volseg.measures.summary import Summary
@@ -26,61 +26,23 @@ INTERVAL = (
 )
 
 
-@click.command("stats", cls=Command, example="volseg stats vol.zarr --output objects.csv")
-@click.argument("volumes", nargs=-1, required=True, type=parse_place)
-@click.option(
-    "--name",
-    help="Name of the labels in VOLUME, and of the tables.  [default: mitochondria, or the name "
-    "of the --labels file]",
-)
-@click.option(
-    "--labels",
-    metavar="PATH",
-    type=parse_place,
-    help="Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.",
-)
-@click.option(
-    "--output",
-    metavar="PATH",
-    type=parse_place,
-    help="Also write one row per object to this .csv or .parquet file.",
-)
-@click.option(
-    "--measure",
-    type=click.Choice(["full", "shapes", "basic"]),
-    default=defaults.MEASURE,
-    show_default=True,
-    help="Measure everything; all but intensities; or voxels, places and boxes only.",
-)
-@click.option(
-    "--surface",
-    type=click.Choice(["crofton", "marching-cubes"]),
-    default=defaults.SURFACE,
-    show_default=True,
-    help="Measure surfaces by this method; marching cubes is slow and reads 9% more.",
-)
-@click.option("--centerline", is_flag=True, help="Measure the centerline of each object too; slow.")
-@engine_flags
-@with_session
-def stats_command(
-    session: Session,
-    volumes: tuple[Path, ...],
-    output: Path | None,
-    **options: Any,
-) -> None:
+@with_options("volseg stats vol.zarr --output objects.csv", StatsKeywords)
+@click.argument("volumes", nargs=-1, required=True, type=reads(place_of))
+def stats_command(session: Session, volumes: tuple[Path, ...], **options: Any) -> None:
     """Count and measure the objects of each of VOLUMES.
 
     Prints one row per volume, and writes one row per object to VOLUME/tables/NAME.parquet, and one
     per slice to VOLUME/tables/NAME-slices.parquet. An object that touches the border of what was
     segmented may be cut by it. docs/measurements.md explains the columns.
     """
-    results = stats_of_all(volumes, output=output, progress=session.progress(), **options)
+    results = stats_of_all(volumes, progress=session.progress(), **options)
     for result in results:
-        for note in result.notes:
-            session.note(f"note: {note}")
+        session.notes(result.notes)
     session.result([_report(r) for r in results], describe_stats(results))
     session.note(INTERVAL)
-    session.note(f"one row per object: {', '.join(str(output or r.table) for r in results[:3])}")
+    session.note(
+        f"one row per object: {', '.join(str(options['output'] or r.table) for r in results[:3])}"
+    )
 
 
 def _report(result: VolumeStats) -> dict[str, Any]:

@@ -6,53 +6,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from volseg import defaults
 from volseg.api.judging import verify
-from volseg.cli.help import Command
-from volseg.cli.options import (
-    engine_flags,
-    scratch_option,
-    volume_argument,
-)
-from volseg.cli.session import WORK_FAILED, Session, with_session
+from volseg.api.options import VerifyKeywords
+from volseg.cli.options import scratch_option, volume_argument, with_options
+from volseg.cli.session import WORK_FAILED, Session
 from volseg.cli.wording import duration, scaled
 
 if TYPE_CHECKING:
     from volseg.stages.verify.run import VerifyReport
 
 
-@click.command("verify", cls=Command, example="volseg verify vol.zarr --sample 4")
+@with_options("volseg verify vol.zarr --sample 4", VerifyKeywords)
 @volume_argument
-@click.option("--quick", is_flag=True, help="Read everything, compare nothing.")
-@click.option(
-    "--sample",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help=f"Predict N blocks of each array of probabilities again.  [default: {defaults.SAMPLE}]",
-)
-@click.option("--model", metavar="NAME|PATH", help="Use this model, if it is not a shipped one.")
-@click.option(
-    "--elsewhere",
-    is_flag=True,
-    help="Allow for the rounding of another machine that made the probabilities.",
-)
-@engine_flags
 @scratch_option
-@with_session
-def verify_command(
-    session: Session, volume: Path, quick: bool, sample: int | None, **options: Any
-) -> None:
+def verify_command(session: Session, volume: Path, **options: Any) -> None:
     """Check that VOLUME and its results are readable, complete and consistent.
 
     Reads every voxel, compares pyramids and labels with what they were made from, and predicts a
     few blocks again. Changes nothing. Exit status 1 if anything is wrong; docs/verify.md says what
     is found, and what is not.
     """
-    if quick and sample:
+    asked = click.get_current_context().get_parameter_source("sample")
+    if options["quick"] and options["sample"] and asked is not ParameterSource.DEFAULT:
         raise click.UsageError("--quick compares nothing; leave out --quick or --sample")
-    blocks = defaults.SAMPLE if sample is None else sample
-    report = verify(volume, quick=quick, sample=blocks, progress=session.progress(), **options)
+    report = verify(volume, progress=session.progress(), **options)
     session.result(report, describe_report(volume, report))
     if not report.ok:
         raise SystemExit(WORK_FAILED)

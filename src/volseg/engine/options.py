@@ -10,6 +10,18 @@ from volseg.engine.clusters import ClusterOptions
 from volseg.errors import ParameterError
 
 
+def check_workers(workers: int | None) -> None:
+    """Check a number of workers, where one is given.
+
+    Raises
+    ------
+    ParameterError
+        If it is less than 1.
+    """
+    if workers is not None and workers < 1:
+        raise ParameterError(f"workers must be at least 1, found {workers}")
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """Where and how blocks are run.
@@ -28,8 +40,7 @@ class EngineOptions:
     block_seconds: float = BLOCK_TIMEOUT
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ParameterError(f"workers must be at least 1, found {self.workers}")
+        check_workers(self.workers)
         if not self.block_seconds > 0:
             raise ParameterError(f"a block needs more than 0 seconds, found {self.block_seconds}")
         if self.scheduler is not None and self.cluster is not None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.engine.options import available_cores
+from volseg.engine.options import available_cores, check_workers
 from volseg.errors import ConflictError
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Stack
@@ -36,6 +36,9 @@ class ConvertOptions:
     channel: int | None = None
     workers: int | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_workers(self.workers)
 
 
 @dataclass(frozen=True)

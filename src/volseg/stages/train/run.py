@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.engine.options import available_cores
+from volseg.engine.options import available_cores, check_workers
 from volseg.engine.progress import Progress
 from volseg.models.devices import choose_device
 from volseg.stages.train.data import DataOptions, TrainingData, open_training_data
@@ -66,6 +66,9 @@ class TrainOptions:
     device: str = "auto"
     workers: int | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_workers(self.workers)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,276 @@
+"""Options of Python and of the command line, each said once: its name, type and words.
+
+A group of options is a `TypedDict`, and what a verb takes is made of groups. A function takes them
+as ``**options: Unpack[...]``, which type checkers and editors read; `volseg.api.keywords.takes`
+shows them in its signature and help; and the command line makes a flag of each. An option that is
+never None, nor a switch, has its default in `volseg.defaults`, under its name.
+
+A new option is an entry here, and a field of that name in the options of its stage, which checks
+its value (decision 0053).
+"""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, Literal, Required, TypeAlias, TypedDict
+
+from volseg.api.keywords import described
+from volseg.types import VoxelSize, Zyx
+
+Place: TypeAlias = str | PathLike[str]
+"""A path, or the URL of a place on object storage."""
+
+
+@described
+class Threads(TypedDict, total=False):
+    """Work in this process.
+
+    workers : Blocks to run at a time.  [default: one per core]
+    """
+
+    workers: int | None
+
+
+@described
+class Running(Threads, total=False):
+    """Where blocks run; see ``docs/clusters.md``.
+
+    scheduler : Use a running Dask scheduler, such as tcp://host:8786; excludes --workers.
+    cluster : Start processes, or jobs of a queue; excludes --workers; see docs/clusters.md.
+    cluster_config : Read the number and size of the workers from this TOML file.
+    block_timeout : Take a worker to hang when a block needs longer.
+    """
+
+    scheduler: str | None
+    cluster: Literal["local", "slurm", "lsf", "pbs"] | None
+    cluster_config: Place | Mapping[str, Any] | None
+    block_timeout: float
+
+
+@described
+class Objects(TypedDict, total=False):
+    """Rules of what becomes an object.
+
+    threshold : Take voxels of at least this probability as foreground.  [default: the model's]
+    seed_threshold : Keep objects with a voxel of at least this probability.  [default: all]
+    connectivity : Join neighbours over faces (6), also edges (18), also corners (26).
+    min_size : Drop objects of fewer voxels.  [default: the model's]
+    min_size_nm3 : Drop objects of fewer nm³; of both sizes the larger counts.
+    min_probability : Drop objects whose mean probability is lower.  [default: the model's]
+    fill_holes : Add enclosed background to its object.
+    split : Separate touching objects by a watershed from maxima of the distance to their surface,
+        from probabilities/NAME-centerline, or from the centres of K-means.
+    split_depth : Cut necks that are thinner by this much, with --split distance.
+    """
+
+    threshold: float | None
+    seed_threshold: float | None
+    connectivity: Literal[6, 18, 26]
+    min_size: int | None
+    min_size_nm3: float
+    min_probability: float | None
+    fill_holes: bool
+    split: Literal["none", "distance", "centerline", "kmeans"]
+    split_depth: float
+
+
+@described
+class Device(TypedDict, total=False):
+    """Place where the network runs.
+
+    device : Run the network on this device.
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+
+
+@described
+class Network(Device, total=False):
+    """The network, and how it sees a volume.
+
+    model : Use this shipped model (`volseg models list`) or .safetensors file.  [default: unet2d;
+        emnet if centerlines are needed]
+    tta : Average over flips: 8 times the work, 4 for 2D networks.
+    rotations : With --tta, average over quarter turns in (y, x) too.
+    views : Show a 2D network slices along z, or average over slices along all three axes of cubic
+        voxels.  [default: xy; without --model, ortho for cubic voxels]
+    tile : Evaluate smaller tiles where memory is short; this changes the result.
+    precision : Evaluate the network in this type; this changes the result. auto: bfloat16 where the
+        hardware multiplies it, float32 on CPUs of other machines.
+    """
+
+    model: str | None
+    tta: bool
+    rotations: bool
+    views: Literal["xy", "ortho"] | None
+    tile: Zyx | None
+    precision: Literal["auto", "float32", "bfloat16"]
+
+
+@described
+class Result(TypedDict, total=False):
+    """A result in a volume.
+
+    name : Name of the result in the volume.
+    """
+
+    name: str
+
+
+@described
+class Region(TypedDict, total=False):
+    """Part of a volume.
+
+    roi : Process this region only, in voxels; bounds are optional.
+    """
+
+    roi: str | None
+
+
+@described
+class Writing(Running, total=False):
+    """How a result is written, block by block.
+
+    block : Voxels of one task, rounded up to whole shards.
+    overwrite : Replace a different result, or continue the same one.
+    """
+
+    block: Zyx | None
+    overwrite: bool
+
+
+@described
+class SourceSize(TypedDict, total=False):
+    """Size of the voxels of a source.
+
+    voxel_size : Set the voxel size in nm; overrides the file's.
+    """
+
+    voxel_size: VoxelSize | None
+
+
+@described
+class ConvertKeywords(SourceSize, total=False):
+    """Options of `convert`.
+
+    channel : Take this channel of a colour source.
+    workers : Threads that decode.  [default: one per core]
+    overwrite : Replace a volume that exists.
+    dry_run : Print what a run would do and take; compute nothing.
+    """
+
+    channel: int | None
+    workers: int | None
+    overwrite: bool
+    dry_run: bool
+
+
+@described
+class SegmentKeywords(Network, Objects, Result, Region, Writing, total=False):
+    """Options of `segment`.
+
+    store_centerline : Also write probabilities/NAME-centerline (EM-Net only); implied by --split
+        centerline.
+    repair : Replace the damaged parts of a complete result, and nothing else.
+    """
+
+    store_centerline: bool
+    repair: bool
+
+
+class PredictArrayKeywords(Network, Threads, total=False):
+    """Options of `predict_array`."""
+
+
+class LabelKeywords(Objects, Result, Writing, total=False):
+    """Options of `label`."""
+
+
+class LabelArrayKeywords(Objects, Threads, total=False):
+    """Options of `label_array`."""
+
+
+@described
+class Measured(TypedDict, total=False):
+    """Measures of objects.
+
+    measure : Measure everything; all but intensities; or voxels, places and boxes only.
+    surface : Measure surfaces by this method; marching cubes is slow and reads 9% more.
+    centerline : Measure the centerline of each object too; slow.
+    """
+
+    measure: Literal["full", "shapes", "basic"]
+    surface: Literal["crofton", "marching-cubes"]
+    centerline: bool
+
+
+class MeasureArrayKeywords(Measured, Threads, total=False):
+    """Options of `measure_array`."""
+
+
+@described
+class StatsKeywords(Measured, Running, total=False):
+    """Options of `stats`.
+
+    name : Name of the labels in VOLUME, and of the tables.  [default: mitochondria, or the name of
+        the --labels file]
+    labels : Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
+    output : Also write one row per object to this .csv or .parquet file.
+    """
+
+    name: str | None
+    labels: Place | None
+    output: Place | None
+
+
+@described
+class Matching(TypedDict, total=False):
+    """How objects are compared.
+
+    iou : Match objects of at least this intersection over union.
+    min_size : Ignore smaller objects, in voxels, in truth and prediction.  [default: the --min-size
+        that the labels were made with]
+    ignore_border : Count objects at the border of the region neither as missed nor as false.
+    instances : Take labels of one value as one object, not as a mask.
+    """
+
+    iou: float
+    min_size: int | None
+    ignore_border: bool
+    instances: bool
+
+
+class CompareArraysKeywords(Matching, Threads, total=False):
+    """Options of `compare_arrays`."""
+
+
+@described
+class EvaluateKeywords(Result, Region, Matching, Running, total=False):
+    """Options of `evaluate`.
+
+    truth : Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF.
+        The objects of a mask are its connected components.
+    labels : Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
+    mask : Count only voxels above 0 in these labels, a name or a path.
+    output : Write evaluation.json, errors.parquet and curves.png to this folder.
+    """
+
+    truth: Required[Place]
+    labels: Place | None
+    mask: Place | None
+    output: Place | None
+
+
+@described
+class VerifyKeywords(Running, total=False):
+    """Options of `verify`.
+
+    quick : Read everything, compare nothing.
+    sample : Predict N blocks of each array of probabilities again.
+    model : Use this model, if it is not a shipped one.
+    elsewhere : Allow for the rounding of another machine that made the probabilities.
+    """
+
+    quick: bool
+    sample: int
+    model: str | None
+    elsewhere: bool

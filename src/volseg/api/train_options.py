@@ -1,0 +1,126 @@
+"""Options of `train`, for Python and the command line; see `volseg.api.options`."""
+
+from collections.abc import Sequence
+from typing import Literal, Required, TypeAlias, TypedDict
+
+from volseg.api.keywords import described
+from volseg.api.options import Device, Place, SourceSize
+from volseg.types import Zyx
+
+Pair: TypeAlias = tuple[Place, Place]
+"""A volume or stack, and its labels."""
+
+
+@described
+class Data(TypedDict, total=False):
+    """Data to train on and to validate on.
+
+    labels : Labels of each VOLUME: a name in it, or a Zarr array or label TIFF. Voxels above 0 are
+        foreground.
+    data : Train on this volume with these labels; may be repeated.
+    validation_data : Validate on this volume, and hold out nothing else; may be repeated.
+    roi : Train on this region; give it once, or once for each VOLUME.  [default: all that is not
+        held out]
+    validation : Validate on this region.  [default: the last fifth along z; with --images, one in
+        five]
+    slices : Use these annotated slices only, counted from 0; 5-9 is a range.
+    images : Treat slices as unrelated images; for 2D networks.
+    """
+
+    labels: Place | Sequence[Place]
+    data: Sequence[Pair]
+    validation_data: Sequence[Pair]
+    roi: str | Sequence[str]
+    validation: str | Sequence[str]
+    slices: Sequence[Sequence[int]]
+    images: bool
+
+
+@described
+class Length(TypedDict, total=False):
+    """Length of a run.
+
+    steps : Train for this many steps.
+    minutes : Train for this many minutes.
+    epochs : Train for this many epochs; an epoch draws as many voxels as there are to train on.
+    patience : Stop after this many validations without a better one.  [default: 0, never]
+    """
+
+    steps: int | None
+    minutes: float | None
+    epochs: int | None
+    patience: int | None
+
+
+@described
+class Learning(TypedDict, total=False):
+    """How a network learns.
+
+    architecture : Train this network: emnet, unet2d, unet3d, attention-unet, ...  [default: emnet]
+    width : Channels at full resolution.  [default: 32 for emnet, else 16]
+    loss : Minimise this loss.  [default: emnet for emnet, else bce-dice]
+    patch : Size of a training patch in voxels.  [default: 32,96,96; 1,256,256 for 2D networks]
+    batch : Patches per step.  [default: 1; 2 in 2D]
+    optimizer : Optimise by this.  [default: adamw]
+    schedule : Lower the learning rate this way; step is by 0.9 every 15 epochs.  [default: cosine]
+    learning_rate : Learning rate after warm-up.  [default: 0.002 for emnet, else 0.001]
+    fraction : Train on this fraction of the slices, drawn by --seed.  [default: 1]
+    validate_every : Steps between validations.  [default: 250]
+    seed : Random seed.  [default: 0]
+    """
+
+    architecture: str | None
+    width: int | None
+    loss: Literal["bce", "bce-dice", "dice", "emnet", "jaccard", "log-dice", "square-dice"] | None
+    patch: Zyx | None
+    batch: int | None
+    optimizer: Literal["adam", "adamw"] | None
+    schedule: Literal["constant", "cosine", "step"] | None
+    learning_rate: float | None
+    fraction: float | None
+    validate_every: int | None
+    seed: int | None
+
+
+@described
+class Intensities(TypedDict, total=False):
+    """What is done to intensities before training.
+
+    gamma : Raise intensities, scaled to 0..1 between two percentiles, to this power.  [default: 1]
+    equalise : Equalise the histogram of intensities.
+    """
+
+    gamma: float | None
+    equalise: bool
+
+
+@described
+class Card(SourceSize, total=False):
+    """Where weights begin, and what their card says.
+
+    start : Start from these weights, a shipped name or a path, at a tenth of the learning rate.
+    name : Name the weights.  [default: the output folder's name]
+    terms : Record the terms of use of the data in the weights' card.
+    """
+
+    start: str | None
+    name: str | None
+    terms: str | None
+
+
+@described
+class TrainKeywords(Data, Length, Learning, Intensities, Card, Device, total=False):
+    """Options of `train`.
+
+    output : Write checkpoint, log and weights to this folder.
+    config : Read options from a TOML recipe, which flags override. Every run writes its
+        recipe.toml.
+    workers : Threads that draw patches; any number gives the same result.  [default: one per core,
+        at most 4]
+    overwrite : Replace a different result, or continue the same one.
+    """
+
+    output: Required[Place]
+    config: Place | None
+    workers: int | None
+    overwrite: bool
