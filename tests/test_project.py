@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,18 @@ import volseg
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-HEAVY = ("torch", "dask", "distributed", "zarr", "numcodecs", "scipy", "tifffile", "pyarrow")
+HEAVY = (
+    "torch",
+    "dask",
+    "distributed",
+    "zarr",
+    "numba",
+    "numpy",
+    "numcodecs",
+    "scipy",
+    "tifffile",
+    "pyarrow",
+)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["--version"]])
@@ -120,3 +132,9 @@ def test_the_index_of_decisions_is_complete():
     assert [name for name in pages if f"]({name}) |" not in index] == []
     for name in pages:
         assert (folder / name).read_text().startswith(f"# {name[:4]}: ")
+
+
+def test_no_docstring_opens_with_a_question():
+    opening = re.compile(r'"""(?:What|Where|Whether|How|Which|Who|When|Why)\b.*')
+    for path in SOURCES:
+        assert opening.findall(path.read_text(encoding="utf-8")) == [], path

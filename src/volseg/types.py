@@ -23,7 +23,7 @@ Probabilities: TypeAlias = "NDArray[np.uint8]"
 """uint8, shape (z, y, x), 0..255 standing for 0..1."""
 
 FULL_PROBABILITY = 255
-"""What stands for 1 there."""
+"""Value that stands for 1 there."""
 
 Mask: TypeAlias = "NDArray[np.bool_]"
 """bool, shape (z, y, x)."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from volseg.stages.verify.run import VerifyReport
 
 NAMED: tuple[Literal["truth", "mask"], ...] = ("truth", "mask")
-"""What may be a name in the volume, or a path."""
+"""Options that are a name in the volume, or a path."""
 
 
 @takes(StatsKeywords)

@@ -32,7 +32,7 @@ class Threads(TypedDict, total=False):
 
 @described
 class Running(Threads, total=False):
-    """Where blocks run; see ``docs/clusters.md``.
+    """Workers and schedulers; see ``docs/clusters.md``.
 
     scheduler : Use a running Dask scheduler, such as tcp://host:8786; excludes --workers.
     cluster : Start processes, or jobs of a queue; excludes --workers; see docs/clusters.md.
@@ -128,7 +128,7 @@ class Region(TypedDict, total=False):
 
 @described
 class Writing(Running, total=False):
-    """How a result is written, block by block.
+    """Writing of a result, block by block.
 
     block : Voxels of one task, rounded up to whole shards.
     overwrite : Replace a different result, or continue the same one.
@@ -224,7 +224,7 @@ class StatsKeywords(Measured, Running, total=False):
 
 @described
 class Matching(TypedDict, total=False):
-    """How objects are compared.
+    """Comparison of objects.
 
     iou : Match objects of at least this intersection over union.
     min_size : Ignore smaller objects, in voxels, in truth and prediction.  [default: the --min-size

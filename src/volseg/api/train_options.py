@@ -54,7 +54,7 @@ class Length(TypedDict, total=False):
 
 @described
 class Learning(TypedDict, total=False):
-    """How a network learns.
+    """Network and optimisation.
 
     architecture : Train this network: emnet, unet2d, unet3d, attention-unet, ...  [default: emnet]
     width : Channels at full resolution.  [default: 32 for emnet, else 16]
@@ -84,7 +84,7 @@ class Learning(TypedDict, total=False):
 
 @described
 class Intensities(TypedDict, total=False):
-    """What is done to intensities before training.
+    """Preprocessing of intensities.
 
     gamma : Raise intensities, scaled to 0..1 between two percentiles, to this power.  [default: 1]
     equalise : Equalise the histogram of intensities.
@@ -96,7 +96,7 @@ class Intensities(TypedDict, total=False):
 
 @described
 class Card(SourceSize, total=False):
-    """Where weights begin, and what their card says.
+    """Start and card of the weights.
 
     start : Start from these weights, a shipped name or a path, at a tenth of the learning rate.
     name : Name the weights.  [default: the output folder's name]

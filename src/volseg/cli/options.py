@@ -154,7 +154,7 @@ READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     Pair: (parse_pair, "VOLUME=LABELS"),
     Sequence[int]: (parse_slices, "Z,Z,..."),
 }
-"""How texts become values of a type, and what stands for these texts in help."""
+"""Parsers of texts by type, and the placeholders of these texts in help."""
 METAVARS = {
     **dict.fromkeys(("roi", "validation"), "Z0:Z1,Y0:Y1,X0:X1"),
     **dict.fromkeys(("model", "start", "truth", "mask"), "NAME|PATH"),
@@ -166,7 +166,7 @@ METAVARS = {
     "architecture": "NAME",
     "sample": "N",
 }
-"""What stands for a value in help, where its type does not say it."""
+"""Placeholders of values in help, where the type does not tell."""
 RESULT = {"overwrite": "--overwrite/--resume", "min_size": "", "min_size_nm3": ""}
 """Flags of commands that make a result, which take both sizes by `min_size_option`."""
 

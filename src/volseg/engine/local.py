@@ -16,7 +16,7 @@ from volseg.engine.steps import Failure, Graph, Outcome, Trial
 from volseg.errors import WorkError
 
 CLOSE_SECONDS, SILENT_SECONDS = 30.0, 1.0
-"""How long blocks are waited for when the work was broken off, and how long without a word."""
+"""Longest wait for blocks after an interrupt, and the part of it without a message."""
 MOST_WINDOWS = 1000
 """More than are ever under way: each ends with its last block, but for those that hang."""
 

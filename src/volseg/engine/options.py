@@ -1,4 +1,4 @@
-"""Where and how blocks are run: in this process, on a cluster, or at a running scheduler."""
+"""Options for running blocks: in this process, on a cluster, or at a running scheduler."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_workers(workers: int | None) -> None:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where and how blocks are run.
+    """Options for running blocks.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class EngineOptions:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether the workers may be other machines than this one."""
+        """Tell whether workers may run on other machines."""
         queued = self.cluster is not None and self.cluster.kind != "local"
         return self.scheduler is not None or queued
 

@@ -1,4 +1,4 @@
-"""How a stage tells how far it is; what is shown, and where, is the caller's business."""
+"""Report the progress of a stage; the caller decides what is shown, and where."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ CONNECT_SECONDS = 30
 GPU_SHARE = 2.0**-10
 """Of a worker's GPU, for an item that needs one: its threads share it, and sums stay exact."""
 SLACK_SECONDS = 1.0
-"""How much longer than is allowed an item may take: messages take time, too."""
+"""Time that an item may take beyond its limit: messages take time, too."""
 
 
 @contextmanager

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     Scheduler: TypeAlias = LocalScheduler | RemoteScheduler
 
 ATTEMPTS = 3
-"""How often an item is tried: a worker may die, a disk be away for a moment."""
+"""Tries of an item: a worker may die, a disk may be away for a moment."""
 PAUSE_SECONDS = 0.2
 """Before an item is tried again, where nothing else is left to do; doubled each time."""
 AHEAD_SECONDS, MOST_AHEAD = 1.0, 64
-"""How much work, and how many items, a lane has waiting: short blocks come and go in batches."""
+"""Work, and most items, that wait in a lane: short blocks come and go in batches."""
 WATCH_SECONDS = 5.0
-"""How often it is looked whether an item takes too long, or the scheduler has gone."""
+"""Interval of the checks for items that take too long and for a lost scheduler."""
 
 
 @dataclass(eq=False)

@@ -25,7 +25,7 @@ FORMAT_VERSION = "0.5.14"
 CONFIG_VERSION = 1
 """Of ``config.volseg``; raised whenever its entries come to mean something else."""
 EPSILON = 1e-6
-"""What BioImage.IO adds to a range before it divides by it."""
+"""Number that BioImage.IO adds to a range before it divides by it."""
 STATE_DICT, TORCHSCRIPT = "weights.pt", "weights.torchscript.pt"
 TEST_INPUT, TEST_OUTPUT = "test_input.npy", "test_output.npy"
 README, COVER = "README.md", "cover.png"

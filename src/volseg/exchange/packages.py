@@ -30,7 +30,7 @@ DAMAGED = (
     lzma.LZMAError,
     zlib.error,
 )
-"""What reading a file of a damaged zip, or of one of an unusual kind, may raise."""
+"""Errors of reading a file of a damaged zip, or of one of an unusual kind."""
 MOST_FILES = 1000
 MOST_ENTRIES = 100_000
 """Of a description with its aliases written out, which can make a long story of a short file."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from volseg.errors import ModelError
 
 OVERHEAD_BYTES = 1 << 20
-"""What a state dict's file may have beside its numbers: names, alignment."""
+"""Bytes that a state dict's file may have beside its numbers: names, alignment."""
 
 
 def file_limit(expected: Mapping[str, Tensor]) -> int:

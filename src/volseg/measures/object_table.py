@@ -31,7 +31,7 @@ from volseg.types import Roi, VoxelSize
 AXES = "zyx"
 AXIS_NAMES = ("axis_major", "axis_middle", "axis_minor")
 BIN = 2**-6
-"""How wide a bin of a histogram of fractions is, as a part of its value, and more."""
+"""Width of a bin of a histogram of fractions, relative to its value, and more."""
 LEVELS = 1 << 20
 """Steps of intensities that are fractions: a millionth of their range."""
 Column = NDArray[Any]

@@ -21,7 +21,7 @@ REDUCTIONS: dict[str, np.ufunc] = {
     "lowest": np.minimum,
     "highest": np.maximum,
 }
-"""How the rows of one object become one, by the column's name; all others are added."""
+"""Reduction of the rows of one object, by the column's name; all others are added."""
 
 
 def merge(parts: Sequence[Sums]) -> Sums:

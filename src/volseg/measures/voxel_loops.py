@@ -25,7 +25,7 @@ GATHER = np.uint64(0x0102040810204080)
 SLOT, Z, Y, START, STOP, NEXT, RUN = 0, 1, 2, 3, 4, 5, 6
 """The columns of runs, and how many there are."""
 VOXELS, SUMS, STARTS, STOPS, PRODUCTS, MOMENTS = 0, 1, 4, 7, 10, 16
-"""Where the columns of moments begin, and how many there are."""
+"""First columns of the moments, and their number."""
 TOTAL, SQUARES, LOWEST, HIGHEST, VALUES = 0, 1, 2, 3, 4
 """The columns of values, and how many there are."""
 SPREAD = np.uint64(0x9E3779B97F4A7C15)

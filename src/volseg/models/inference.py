@@ -24,7 +24,7 @@ MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 SLICES = 8
 """Slices that a 2D network sees at once, at most: what bounds its memory."""
 UNALLOCATED = "can't allocate memory"
-"""How PyTorch says on a CPU that memory is full; there it has no exception of its own for that."""
+"""Message of PyTorch when memory is full on a CPU; it has no exception of its own there."""
 
 
 @dataclass(frozen=True)

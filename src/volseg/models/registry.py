@@ -18,7 +18,7 @@ from volseg.models.unet3d import UNet3d
 from volseg.types import Zyx
 
 Views = Literal["xy", "ortho"]
-"""Which slices a 2D network sees: those of the stack, or those along all three axes."""
+"""Slices that a 2D network sees: those of the stack, or those along all three axes."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ NOTED: Mapping[str, type | tuple[type, ...]] = {
     "below_min_probability": int,
     "roi": list,
 }
-"""What volseg notes of an image, as far as it reads it again; what it does not know may be null."""
+"""Entries that volseg writes for an image and reads again; unknown ones may be null."""
 
 
 def is_fraction(value: Any) -> bool:

@@ -225,10 +225,10 @@ STREAMS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[bytes], Any]]] = {
     "zlib": _zlib,
     "lzma": _lzma,
 }
-"""How to begin to decompress by codecs of Python's own library, from their settings."""
+"""Decompressors of codecs in Python's own library, made from their settings."""
 CLAIMS: Mapping[str, Callable[[bytes, int], None]] = {
     "zstd": _claim_zstd,
     "lz4": _claim_lz4,
     "blosc": check_blosc,
 }
-"""How to ask others what their output will take."""
+"""Checks of the output size that chunks of other codecs claim."""

@@ -19,7 +19,7 @@ LARGEST_PIECE, LONGEST_SIDE = 1 << 18, 1 << 10
 
 
 class Readable(Protocol):
-    """What can be read box by box: an array, or labels."""
+    """Source that is read box by box: an array, or labels."""
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
         """Read a box."""

@@ -25,7 +25,7 @@ from volseg.storage.files import drafting, write_file
 from volseg.storage.stores import parse_json
 
 DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
-"""What reading a damaged checkpoint may raise."""
+"""Errors of reading a damaged checkpoint."""
 
 
 @dataclass(frozen=True)

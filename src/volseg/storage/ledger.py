@@ -177,7 +177,7 @@ class Ledger:
 
     @property
     def mark(self) -> str:
-        """What the images bear that this ledger tells of, until they are complete.
+        """Random name that ties unfinished images to this ledger.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Where volumes lie: a folder, or a place on object storage named by a URL.
+"""Read the location of a volume: a folder, or a URL of object storage.
 
 A URL becomes a `RemotePath`, anything else is a `pathlib.Path`. `volseg.storage.stores`
 opens both for zarr-python.

@@ -1,4 +1,4 @@
-"""What OME-Zarr metadata say of axes, units and levels."""
+"""Axes, units and levels in OME-Zarr metadata."""
 
 from __future__ import annotations
 

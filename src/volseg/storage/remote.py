@@ -73,7 +73,7 @@ class RemotePath:
 
     @property
     def read_only(self) -> bool:
-        """Whether the scheme knows reading alone."""
+        """Tell whether the scheme is read-only."""
         return self.scheme.startswith("http")
 
     def with_name(self, name: str) -> RemotePath:

@@ -23,7 +23,7 @@ from volseg.types import VoxelSize
 NETWORK_FLAGS = ("device", "precision")
 """Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
 PARTING = ("block", "shard")
-"""How a run parts its work and its files, which decides nothing of what a complete result holds."""
+"""Parameters that divide a run into tasks and files; a complete result does not depend on them."""
 
 
 def is_complete(

@@ -1,4 +1,4 @@
-"""What blocks keep for one another while a run is under way: scratch, never results."""
+"""Keep data that blocks exchange during a run: scratch, never results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands at a path: in a folder, a zip file or on object storage, and its metadata.
+"""Find what is at a path in a folder, a zip file or on object storage, and read its metadata.
 
 What zarr-python would write is metadata: it describes a new array or group in memory, and
 `volseg.storage.files` puts that on the disk, completely or not at all.
@@ -182,7 +182,7 @@ def _read_small(file: Path) -> bytes | None:
 
 
 class Standing(Enum):
-    """What stands at a path."""
+    """Kinds of things at a path."""
 
     ARRAY = "a Zarr array"
     GROUP = "a Zarr group"

@@ -27,7 +27,7 @@ from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 
 SLICES = "-slices"
-"""What the name of a table of slices ends in."""
+"""End of the name of a table of slices."""
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
 
 OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0}
-"""What a card need not say."""
+"""Entries that a card may leave out."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What must be known to use weights, and what should be known to trust them.
+    """Facts needed to use weights, and to trust them.
 
     Attributes
     ----------

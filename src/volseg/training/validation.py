@@ -18,9 +18,9 @@ from volseg.training.sampling import Source
 from volseg.types import Floats, Roi, Zyx
 
 CORES: dict[int, Zyx] = {2: (4, 256, 256), 3: (24, 96, 96)}
-"""What a window scores at most, by the network's dimensions."""
+"""Largest part of a window that is scored, by the network's dimensions."""
 CONTEXTS: dict[int, Zyx] = {2: (0, 32, 32), 3: (4, 16, 16)}
-"""What a window sees beyond that on every side."""
+"""Context around that part on every side."""
 WINDOWS = 48
 """At most this many windows of a source are looked at, spread over it evenly."""
 LEVELS = 256

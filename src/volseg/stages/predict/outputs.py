@@ -16,7 +16,7 @@ from volseg.training.losses import LOSSES
 from volseg.types import Zyx
 
 CENTERLINE = {"output": "centerline"}
-"""What tells the parameters of centerlines from those of their mask."""
+"""Parameter by which centerlines differ from their mask."""
 CREATED = "created"
 """The key under which the ledger keeps that the images are there, still empty."""
 

@@ -30,7 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "emnet-single": {"width": 32, "learning_rate": 2e-3},
     "unet2d-valid": {"patch": (1, 316, 316)},
 }
-"""What a machine of two cores learns most from in an hour; published widths are larger."""
+"""Settings that reach most in an hour on two cores; published widths are larger."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ FLAGS = {
     "width": "--width",
     "preprocessing": "--gamma, --equalise and [recipe.preprocessing]",
 }
-"""What weights decide, and where a user may have said otherwise."""
+"""Settings that weights decide, and where a user may have set them differently."""
 
 
 @dataclass(frozen=True)

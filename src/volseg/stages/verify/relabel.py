@@ -31,7 +31,7 @@ from volseg.types import Zyx
 BLOCK: Zyx = (32, 512, 512)
 """Smaller than those that labels are made with."""
 RESULTS = {"labels", "tables", ".volseg"}
-"""What in a volume is not needed to label it."""
+"""Parts of a volume that labelling does not need."""
 
 
 @dataclass(frozen=True)

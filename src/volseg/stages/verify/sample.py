@@ -39,7 +39,7 @@ from volseg.storage.volumes import scratch_path
 from volseg.types import Roi, Zyx
 
 FREE = ("block", "shard", "roi", "device", "precision")
-"""What of a run's parameters may differ: they do not decide what a voxel holds, or hardly."""
+"""Parameters of a run that may differ: they do not decide a voxel's value, or hardly."""
 
 
 @dataclass(frozen=True)
