@@ -13,6 +13,8 @@ VolsegError
     ├── BlockError        blocks failed; the message names them
     ├── StorageError      reading or writing failed: a full disk, a damaged chunk
     └── TrainingError     training cannot go on: a loss that is not finite
+
+Notice                    a warning that only tells what was asked for
 """
 
 from __future__ import annotations
@@ -86,6 +88,10 @@ class StorageError(WorkError):
 
 class TrainingError(WorkError):
     """Training cannot go on."""
+
+
+class Notice(UserWarning):
+    """What the user asked to be told; nothing is wrong."""
 
 
 def command(*words: object, name: str = NAME) -> str:

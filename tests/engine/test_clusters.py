@@ -11,6 +11,7 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
+from toy_cluster import QUIET
 from volseg.engine.clusters import ClusterOptions, read_cluster
 from volseg.engine.dask_clusters import queue_cluster, start_cluster
 from volseg.engine.options import EngineOptions
@@ -187,8 +188,8 @@ def test_what_this_machine_multiplies_decides_nothing_for_others(monkeypatch, fa
 
 
 def test_a_queue_that_keeps_no_worker_starts_one(monkeypatch):
-    def start(*_):
-        cluster = LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0")
+    def start(*_, **__):
+        cluster = LocalCluster(n_workers=0, processes=False, **QUIET)
         cluster.adapt(minimum=0, maximum=1, interval="50ms")
         return cluster
 

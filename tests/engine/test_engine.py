@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
 import traceback
+import warnings
 from contextlib import nullcontext
+from dataclasses import replace
+from queue import SimpleQueue
+from urllib.request import urlopen
 from uuid import uuid4
 
 import psutil
 import pytest
-from distributed import LocalCluster, Scheduler, SpecCluster, Worker, get_worker
+from distributed import KilledWorker, LocalCluster, Scheduler, SpecCluster, Worker, get_worker
 
+from toy_cluster import QUIET
 from volseg.engine.clusters import ClusterOptions
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job
+from volseg.engine.remote import remote_scheduler
 from volseg.engine.run import run_blocks, same_workers
-from volseg.engine.steps import Step
-from volseg.errors import BlockError, InputError, ParameterError
+from volseg.engine.steps import Step, Trial, build_graph
+from volseg.errors import BlockError, InputError, Notice, ParameterError, WorkError
 
 
 def square(n: int) -> int:
@@ -36,9 +43,7 @@ def unusable(_: int) -> int:
 @pytest.fixture(scope="module")
 def scheduler():
     """The address of a scheduler with one worker."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
-    ) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as cluster:
         yield cluster.scheduler_address
 
 
@@ -95,22 +100,18 @@ def test_what_waits_for_a_failed_block_is_not_tried_and_not_blamed(options):
     assert sorted(seen) == [1, 3]
 
 
-def kill_or_follow(item):
-    """Kill the worker as often as is said, or note that what comes after was begun."""
-    folder, deaths = item
-    folder.mkdir(exist_ok=True)
-    (folder / f"{uuid4()}").touch()
-    if len(list(folder.iterdir())) <= deaths:
-        os._exit(1)
-    return len(list(folder.iterdir()))
-
-
-@pytest.mark.slow  # a worker is started anew after each death
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("deaths", "followed"), [(2, [1, 1]), (3, [])])
 def test_what_waits_for_a_block_whose_worker_dies_waits_until_it_is_done(
     tmp_path, deaths, followed
 ):
+    def kill_or_follow(item):  # not in the module: workers could not import that
+        folder, deaths = item
+        folder.mkdir(exist_ok=True)
+        (folder / f"{uuid4()}").touch()
+        if len(list(folder.iterdir())) <= deaths:
+            os._exit(1)
+        return len(list(folder.iterdir()))
+
     killer, either, both = ((tmp_path / name, 0) for name in ("killer", "either", "both"))
     killer = (killer[0], deaths)
     steps = [
@@ -124,6 +125,81 @@ def test_what_waits_for_a_block_whose_worker_dies_waits_until_it_is_done(
     with nullcontext() if followed else pytest.raises(BlockError, match=r"^1 block.*\n.*killer"):
         run_blocks(kill_or_follow, steps, options, on_result=found.__setitem__)
     assert [found[item] for item in (either, both) if item in found] == followed
+
+
+class Unreadable:
+    """Cannot be unpickled, as where a module is missing."""
+
+    def __call__(self, item):
+        return item
+
+    def __reduce__(self):
+        return importlib.import_module, ("a_module_of_the_client",)
+
+
+def test_workers_that_lack_a_module_report_each_block_and_stay(scheduler):
+    options, results = EngineOptions(scheduler=scheduler), {}
+    steps = [Step(1, name="a"), Step(2), Step(3, after=("a",))]
+    with pytest.raises(BlockError, match=r"2 block.*\n.*lacks what.*a_module_of_the_client"):
+        run_blocks(Unreadable(), steps, options)
+    run_blocks(abs, [-1], options, on_result=results.__setitem__)
+    assert results == {-1: 1}
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_a_cluster_whose_workers_have_all_ended_is_not_waited_for():
+    def close_the_worker(_):
+        worker = get_worker()
+        worker.loop.add_callback(worker.close, executor_wait=False)
+        time.sleep(5)
+
+    options = EngineOptions(cluster=ClusterOptions(cores=1))
+    with pytest.raises(WorkError, match="all workers of the cluster have ended; what is done"):
+        run_blocks(close_the_worker, [1], options)
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_a_scheduler_without_workers_is_waited_for_so_long_with_a_word():
+    results = {}
+    with LocalCluster(n_workers=0, processes=False, **QUIET) as cluster:
+        options = EngineOptions(scheduler=cluster.scheduler_address, block_seconds=0.5)
+        with (
+            pytest.warns(UserWarning, match="no worker left; waiting"),
+            pytest.raises(WorkError, match=r"no worker for .*--block-timeout is 0.5"),
+        ):
+            run_blocks(abs, [-1], options)
+        later = threading.Timer(1, cluster.scale, [1])
+        later.start()
+        with pytest.warns(UserWarning, match="no worker left; waiting"):
+            run_blocks(abs, [-1], replace(options, block_seconds=60), on_result=results.__setitem__)
+    assert results == {-1: 1}
+
+
+@pytest.fixture
+def looks_often(monkeypatch):
+    monkeypatch.setattr("volseg.engine.windows.WATCH_SECONDS", 0.2)
+    monkeypatch.setattr("volseg.engine.remote.RESTART_SECONDS", 0.1)
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_results_that_are_lost_with_their_worker_are_computed_again(tmp_path, kills):
+    def count_or_die(folder):
+        (folder / f"{uuid4()}").touch()
+        times = len(list(folder.iterdir()))
+        if kills and times == 2:
+            os._exit(1)
+        return times
+
+    arrived, trial = SimpleQueue(), Trial("count-1", [Step(tmp_path)])
+    with remote_scheduler(EngineOptions(cluster=ClusterOptions(cores=1))) as scheduler:
+        scheduler.start(build_graph(count_or_die, [trial]), [trial], arrived)
+        assert arrived.get(timeout=60) is trial
+        scheduler.client.restart_workers(list(scheduler.client.ncores()))
+        while not (found := scheduler.collect([trial], arrived)):
+            assert arrived.get(timeout=60) is trial
+    assert found == [trial]
+    assert type(trial.error) is (KilledWorker if kills else type(None))
+    assert trial.outcome == (None if kills else [2])
 
 
 FAILED = []
@@ -215,9 +291,7 @@ def test_unusable_input_is_reported_as_such(options):
 def test_a_running_scheduler_gives_the_same():
     """Workers that are processes of their own: everything that travels must be picklable."""
     results = {}
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    ) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", **QUIET) as cluster:
         options = EngineOptions(scheduler=cluster.scheduler_address)
         run_blocks(abs, range(-5, 0), options, on_result=results.__setitem__)
     assert results == {n: -n for n in range(-5, 0)}
@@ -232,7 +306,9 @@ def two_workers():
             name: {"cls": Worker, "options": {"nthreads": 2, **options}}
             for name, options in {"first": first, "second": {}}.items()
         }
-        scheduler = {"options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
+        scheduler = {
+            "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": False}
+        }
         return SpecCluster(workers=workers, scheduler={"cls": Scheduler, **scheduler})
 
     return start
@@ -294,6 +370,24 @@ def name_of_the_thread(_):
 def test_no_workers_is_an_error():
     with pytest.raises(ParameterError, match="at least 1, found 0"):
         EngineOptions(workers=0)
+
+
+def test_a_dashboard_is_refused_where_no_cluster_is():
+    with pytest.raises(ParameterError, match=r"--dashboard .* give a --cluster or a --scheduler"):
+        EngineOptions(dashboard=True)
+
+
+@pytest.mark.filterwarnings("always::volseg.errors.Notice")
+def test_the_dashboard_of_a_cluster_is_told_and_serves_this_machine_alone(scheduler):
+    options = EngineOptions(cluster=ClusterOptions(cores=1), dashboard=True)
+    with warnings.catch_warnings(record=True) as told, remote_scheduler(options):
+        (notice,) = [str(w.message) for w in told if w.category is Notice]
+        address = notice.removeprefix("Dask's dashboard: ")
+        assert address.startswith("http://127.0.0.1:")
+        with urlopen(address, timeout=60) as page:
+            assert b"Bokeh" in page.read()
+    with pytest.warns(Notice, match="^Dask's dashboard: "):
+        run_blocks(abs, [1], EngineOptions(scheduler=scheduler, dashboard=True))
 
 
 def test_threads_listen_to_nobody_and_a_cluster_to_this_machine_alone():

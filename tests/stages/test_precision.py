@@ -15,6 +15,7 @@ import pytest
 import torch
 from distributed import LocalCluster
 
+from toy_cluster import QUIET
 from toy_predictions import exact_options, read_map
 from toy_volumes import write_raw
 from volseg.engine.options import EngineOptions
@@ -172,7 +173,7 @@ def test_a_cpu_that_can_only_emulate_it_is_named(toy_model, tmp_path, monkeypatc
 @pytest.fixture(scope="module")
 def scheduler():
     """A running scheduler with a worker, a thread of this process."""
-    with LocalCluster(1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(1, processes=False, **QUIET) as cluster:
         yield EngineOptions(scheduler=cluster.scheduler_address)
 
 

@@ -37,12 +37,14 @@ class Running(Threads, total=False):
     scheduler : Use a running Dask scheduler, such as tcp://host:8786; excludes --workers.
     cluster : Start processes, or jobs of a queue; excludes --workers; see docs/clusters.md.
     cluster_config : Read the number and size of the workers from this TOML file.
+    dashboard : Tell the address of Dask's dashboard; needs a cluster or a scheduler.
     block_timeout : Take a worker to hang when a block needs longer.
     """
 
     scheduler: str | None
     cluster: Literal["local", "slurm", "lsf", "pbs"] | None
     cluster_config: Place | Mapping[str, Any] | None
+    dashboard: bool
     block_timeout: float
 
 

@@ -103,5 +103,6 @@ def engine_of(**options: Unpack[Running]) -> EngineOptions:
         workers=options.get("workers"),
         scheduler=options.get("scheduler"),
         cluster=None if cluster is None else read_cluster(cluster, table, str(config)),
+        dashboard=options.get("dashboard", False),
         block_seconds=options.get("block_timeout", BLOCK_TIMEOUT),
     )

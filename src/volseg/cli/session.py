@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.engine.memory import keep_freed_memory
-from volseg.errors import BlockError, InputError, WorkError
+from volseg.errors import BlockError, InputError, Notice, WorkError
 from volseg.fields import plain
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def spoken_warnings(session: Session) -> Iterator[None]:
     ) -> None:
         ours = PACKAGE in Path(filename).parents
         if ours or session.verbose:
-            session.note(f"{'warning' if ours else category.__name__}: {message}")
+            kind = "note" if issubclass(category, Notice) else "warning"
+            session.note(f"{kind if ours else category.__name__}: {message}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

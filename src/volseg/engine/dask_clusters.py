@@ -8,8 +8,7 @@ import re
 from itertools import takewhile
 from typing import Any
 
-from distributed import Nanny, Scheduler, SpecCluster
-from distributed.deploy.cluster import Cluster
+from distributed import Nanny, Scheduler, SpecCluster, Status
 
 from volseg.engine.clusters import QUEUES, ClusterOptions
 from volseg.errors import ParameterError, WorkError
@@ -29,13 +28,16 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,
     # what to try again, and how often, is decided in `volseg.engine.windows`
     "distributed.scheduler.allowed-failures": 0,
+    # a worker that is started again is dropped for good after so long: 15 s are too few where
+    # Python starts from a slow disk
+    "distributed.deploy.lost-worker-timeout": "300s",
 }
 """Dask's, for workers that hold few blocks, and no results."""
 _EXPORTS = [f"export DASK_{k.replace('.', '__').upper()}={v}" for k, v in SETTINGS.items()]
 
 
-def start_cluster(options: ClusterOptions) -> Cluster:
-    """Start a cluster; the caller closes it.
+def start_cluster(options: ClusterOptions, *, dashboard: bool = False) -> SpecCluster:
+    """Start a cluster, with a dashboard for this machine alone on request; the caller closes it.
 
     Raises
     ------
@@ -46,29 +48,36 @@ def start_cluster(options: ClusterOptions) -> Cluster:
     """
     if options.kind == "local":
         try:
-            return _processes(options)
+            return _processes(options, dashboard)
         except RuntimeError as error:
             raise WorkError(f"the workers do not start: {error}; give the command again") from error
-    cluster = queue_cluster(options)
+    cluster = queue_cluster(options, dashboard=dashboard)
     if options.minimum is None:
         cluster.scale(jobs=options.workers)
     else:
         cluster.adapt(minimum_jobs=options.minimum, maximum_jobs=options.workers)
-    started: Cluster = cluster
+    started: SpecCluster = cluster
     return started
 
 
-def _processes(options: ClusterOptions) -> Cluster:
+def has_ended(cluster: SpecCluster) -> bool:
+    """Tell whether no worker of a cluster is there, or will be again."""
+    ended = {Status.closing_gracefully, Status.closed, Status.failed}
+    return all(worker.status in ended for worker in cluster.workers.values())
+
+
+def _served(dashboard: bool) -> dict[str, Any]:
+    return {"dashboard": dashboard, "dashboard_address": "127.0.0.1:0"}
+
+
+def _processes(options: ClusterOptions, dashboard: bool) -> SpecCluster:
     """Start workers of this machine, each with GPUs of its own, if there are any."""
     worker = {"nthreads": options.cores, "host": "127.0.0.1", "silence_logs": 50}
     workers = {
         k: {"cls": Nanny, "options": {**worker, **own}}
         for k, own in enumerate(_share_gpus(options.workers, options.gpus))
     }
-    scheduler = {
-        "cls": Scheduler,
-        "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
-    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", **_served(dashboard)}}
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50)
 
 
@@ -98,7 +107,7 @@ def visible_gpus() -> list[str]:
     return [str(k) for k in range(torch.cuda.device_count())]
 
 
-def queue_cluster(options: ClusterOptions) -> Any:
+def queue_cluster(options: ClusterOptions, *, dashboard: bool = False) -> Any:
     """Make a cluster of a queue's jobs, without any job yet; one worker each."""
     try:
         jobqueue = importlib.import_module("dask_jobqueue")
@@ -114,6 +123,7 @@ def queue_cluster(options: ClusterOptions) -> Any:
         memory=options.memory,
         walltime=options.walltime,
         queue=options.queue,
+        scheduler_options=_served(dashboard),
         job_extra_directives=list(options.directives),
         job_script_prologue=[*_EXPORTS, *options.prologue],
         worker_extra_args=extra,

@@ -51,15 +51,23 @@ class LocalScheduler:
         }
         self._windows.submit(_run_window, self._blocks, watched, window, arrived)
 
-    def collect(self, trials: Sequence[Trial]) -> None:
+    def collect(
+        self,
+        trials: Sequence[Trial],
+        arrived: SimpleQueue[Trial],  # noqa: ARG002 - nothing is lost here
+    ) -> Sequence[Trial]:
         """Raise what kept a window from running; the outcomes are here."""
         for trial in trials:
             if trial.error is not None:
                 raise trial.error
+        return trials
 
     def lanes(self, *, on_gpu: bool) -> int:  # noqa: ARG002 - all have the same
         """Count how many items run side by side."""
         return self._blocks.most
+
+    def wait_for_workers(self, since: float, most: float) -> None:
+        """Do nothing: threads are there, or `check` says that they are not."""
 
     def is_overdue(self, trial: Trial, seconds: float, lanes: int) -> bool:  # noqa: ARG002
         """Tell whether a trial has taken longer than so many seconds for each of its items."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 
@@ -32,12 +33,15 @@ class EngineOptions:
     scheduler : address of a running Dask scheduler to use in place of threads of this process.
     cluster : a cluster to start in place of that; None for threads of this process.
     block_seconds : how long a block may take before its worker is taken to hang.
+    dashboard : whether the cluster serves Dask's dashboard; its address, or that of the running
+        scheduler's, is told as a `volseg.errors.Notice`.
     """
 
     workers: int | None = None
     scheduler: str | None = None
     cluster: ClusterOptions | None = None
     block_seconds: float = BLOCK_TIMEOUT
+    dashboard: bool = False
 
     def __post_init__(self) -> None:
         check_workers(self.workers)
@@ -45,6 +49,8 @@ class EngineOptions:
             raise ParameterError(f"a block needs more than 0 seconds, found {self.block_seconds}")
         if self.scheduler is not None and self.cluster is not None:
             raise ParameterError("give a running scheduler or a cluster to start, not both")
+        if self.dashboard:
+            self._check_dashboard()
         if self.workers is not None and self.cluster is not None:
             raise ParameterError(
                 f"--workers {self.workers} is for this process alone; how many blocks a --cluster "
@@ -55,6 +61,15 @@ class EngineOptions:
                 f"--workers {self.workers} is for this process alone; leave it out, and start as "
                 f"many workers as you like at the scheduler {self.scheduler}"
             )
+
+    def _check_dashboard(self) -> None:
+        if self.scheduler is None and self.cluster is None:
+            raise ParameterError(
+                "--dashboard shows Dask's workers, and threads of this process are none; give a "
+                "--cluster or a --scheduler"
+            )
+        if self.cluster is not None and importlib.util.find_spec("bokeh") is None:
+            raise ParameterError("--dashboard needs bokeh: pip install 'volseg[cluster]'")
 
     @property
     def elsewhere(self) -> bool:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from logging import CRITICAL
 from queue import SimpleQueue
 
 import dask
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, SpecCluster
+from distributed.protocol.pickle import dumps, loads
 from distributed.utils import silence_logging_cmgr
 
 from volseg.engine.clusters import ClusterOptions
-from volseg.engine.dask_clusters import GPU, SETTINGS, start_cluster
-from volseg.engine.steps import Failure, Graph, Outcome, Trial
-from volseg.errors import WorkError
+from volseg.engine.dask_clusters import GPU, SETTINGS, has_ended, start_cluster
+from volseg.engine.options import EngineOptions
+from volseg.engine.steps import SAME_AGAIN, Failure, Graph, Outcome, Trial, has_failed
+from volseg.errors import Notice, WorkError
 
-CONNECT_SECONDS = 30
+CONNECT_SECONDS, RESTART_SECONDS = 30, 30
+FETCH_SECONDS = 60
+"""For results, which are a few numbers; longer only if one was lost and is computed again."""
 GPU_SHARE = 2.0**-10
 """Of a worker's GPU, for an item that needs one: its threads share it, and sums stay exact."""
 SLACK_SECONDS = 1.0
@@ -29,15 +35,8 @@ SLACK_SECONDS = 1.0
 
 
 @contextmanager
-def remote_scheduler(
-    address: str | None, cluster: ClusterOptions | None
-) -> Iterator[RemoteScheduler]:
+def remote_scheduler(options: EngineOptions) -> Iterator[RemoteScheduler]:
     """Connect to a scheduler, or start a cluster; its traffic stays on this machine if it can.
-
-    Parameters
-    ----------
-    address : of a scheduler that is running
-    cluster : to start in place of that
 
     Raises
     ------
@@ -47,22 +46,34 @@ def remote_scheduler(
         If dask-jobqueue is needed, and not there.
     """
     with dask.config.set(SETTINGS):
-        if address is not None:
+        if options.scheduler is not None:
             try:
-                client = Client(address, timeout=CONNECT_SECONDS)
+                client = Client(options.scheduler, timeout=CONNECT_SECONDS)
             except (OSError, TimeoutError, ValueError) as error:
-                raise WorkError(f"no Dask scheduler answers at {address}: {error}") from error
+                place = options.scheduler
+                raise WorkError(f"no Dask scheduler answers at {place}: {error}") from error
             # a scheduler that is gone is said once, by whoever works with it
             with silence_logging_cmgr(CRITICAL), client:
+                if options.dashboard:
+                    _tell_dashboard(client)
                 yield RemoteScheduler(client)
             return
-        with start_cluster(cluster or ClusterOptions()) as started, Client(started) as client:
+        cluster = options.cluster or ClusterOptions()
+        start = start_cluster(cluster, dashboard=options.dashboard)
+        with start as started, Client(started) as client:
+            if options.dashboard:
+                _tell_dashboard(client)
             # a worker is there once something was done: some start only for that
             try:
                 client.submit(int, pure=False).result()
             except KilledWorker as error:
                 raise WorkError("no worker of the cluster stays alive") from error
-            yield RemoteScheduler(client)
+            yield RemoteScheduler(client, started, grows=cluster.minimum is not None)
+
+
+def _tell_dashboard(client: Client) -> None:
+    where = client.dashboard_link or "the scheduler serves none"
+    warnings.warn(f"Dask's dashboard: {where}", Notice, stacklevel=2)
 
 
 @contextmanager
@@ -71,8 +82,7 @@ def _connected() -> Iterator[None]:
         yield
     except OSError as error:  # of the connection: a task's own comes back with its item
         raise WorkError(
-            f"the connection to the scheduler is lost ({error}); what is done is on record, and "
-            f"the same command again does the rest"
+            f"the connection to the scheduler is lost ({error}); {SAME_AGAIN}"
         ) from error
 
 
@@ -81,31 +91,46 @@ class RemoteScheduler:
 
     died: tuple[type[BaseException], ...] = (KilledWorker,)
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self._announced = False
+    def __init__(
+        self, client: Client, started: SpecCluster | None = None, *, grows: bool = False
+    ) -> None:
+        self.client, self._started, self._grows = client, started, grows
+        self._announced = self._warned = False
 
     @_connected()
     def start(self, graph: Graph, window: Sequence[Trial], arrived: SimpleQueue[Trial]) -> None:
         """Send a window in one message; each trial is put into ``arrived`` when it is back."""
-        sent = {key: (_SendBack(node[0]), *node[1:]) for key, node in graph.items()}
+        items = {trial.key: len(trial.steps) for trial in window}
+        sent = {
+            key: (_SendBack(dumps(node[0]), items[key]), *node[1:]) for key, node in graph.items()
+        }
         on_gpu = {t.key for t in window if self._announced and any(s.on_gpu for s in t.steps)}
         keys = [trial.key for trial in window]
         futures = self.client.get(_in_layers(sent, on_gpu), keys, sync=False)
         for future, trial in zip(futures, window, strict=True):
             trial.handle = future
-            future.add_done_callback(lambda _, back=trial: arrived.put(back))
+            _announce(trial, arrived)
 
     @_connected()
-    def collect(self, trials: Sequence[Trial]) -> None:
-        """Fetch what has come back, all in one message."""
-        finished = [t for t in trials if t.handle.status == "finished"]
-        outcomes = self.client.gather([t.handle for t in finished])
+    def collect(self, trials: Sequence[Trial], arrived: SimpleQueue[Trial]) -> Sequence[Trial]:
+        """Fetch what has come back, all in one message; the others come into ``arrived`` again."""
+        status = {trial: trial.handle.status for trial in trials}
+        failed = [t for t in trials if status[t] in {"error", "cancelled"}]
+        for trial in failed:
+            error = trial.handle.exception() if status[trial] == "error" else None
+            trial.error = error or RuntimeError("the task was cancelled")
+        finished = [t for t in trials if status[t] == "finished"]
+        fetch = partial(self.client.gather, [t.handle for t in finished], asynchronous=True)
+        try:
+            outcomes = self.client.sync(fetch, callback_timeout=FETCH_SECONDS)
+        except (TimeoutError, KilledWorker):
+            finished = outcomes = []
         for trial, outcome in zip(finished, outcomes, strict=True):
             trial.outcome = outcome
-        for trial in set(trials).difference(finished):
-            error = trial.handle.exception() if trial.handle.status == "error" else None
-            trial.error = error or RuntimeError(f"the task was {trial.handle.status}")
+        # what a worker has died with is computed again by Dask, which may take long, or fail
+        for trial in set(trials).difference(finished, failed):
+            _announce(trial, arrived)
+        return [*finished, *failed]
 
     @_connected()
     def lanes(self, *, on_gpu: bool) -> int:
@@ -134,9 +159,28 @@ class RemoteScheduler:
         """
         if self.client.status != "running":
             raise WorkError(
-                f"the connection to the scheduler is {self.client.status}; what is done is on "
-                f"record, and the same command again does the rest"
+                f"the connection to the scheduler is {self.client.status}; {SAME_AGAIN}"
             )
+        if self._started is not None and not self._grows and has_ended(self._started):
+            raise WorkError(f"all workers of the cluster have ended; {SAME_AGAIN}")
+
+    def wait_for_workers(self, since: float, most: float) -> None:
+        """Say once that no worker comes; a queue may take its time, others so many seconds.
+
+        Raises
+        ------
+        WorkError
+            If the time is over.
+        """
+        kind = "worker with a GPU" if self._announced else "worker"
+        if self._started is None and since > most:
+            raise WorkError(
+                f"the scheduler has had no {kind} for {since:.0f} s (--block-timeout is "
+                f"{most:g}); {SAME_AGAIN}"
+            )
+        if since > RESTART_SECONDS and not self._warned:
+            self._warned = True
+            warnings.warn(f"there is no {kind} left; waiting for one to come", stacklevel=2)
 
     @_connected()
     def give_up(self, trial: Trial) -> bool:
@@ -172,14 +216,29 @@ def _in_layers(graph: Graph, on_gpu: set[str]) -> Graph | HighLevelGraph:
     return HighLevelGraph(layers, needed)
 
 
+def _announce(trial: Trial, arrived: SimpleQueue[Trial]) -> None:
+    trial.handle.add_done_callback(lambda _: arrived.put(trial))
+
+
 @dataclass(frozen=True)
 class _SendBack:
-    """A node whose errors can travel, with the text of their tracebacks as a note."""
+    """A node whose errors can travel, with the text of their tracebacks as a note.
 
-    call: Callable[..., Outcome]
+    It is unpickled here: Dask's workers close, one after the other, where they cannot read a task.
+    """
+
+    pickled: bytes
+    items: int
 
     def __call__(self, *sources: Outcome) -> Outcome:
-        outcome = self.call(*sources)
+        if has_failed(sources):
+            return None
+        try:
+            call = loads(self.pickled)
+        except Exception as error:  # noqa: BLE001 - whatever an import may raise
+            unread = WorkError(f"a worker lacks what the work needs ({error}); install it there")
+            return [_packed(Failure(unread))] * self.items
+        outcome: Outcome = call(*sources)
         if outcome is None:
             return None
         return [_packed(one) if isinstance(one, Failure) else one for one in outcome]

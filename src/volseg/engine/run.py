@@ -12,7 +12,7 @@ from volseg.engine.memory import keep_freed_memory
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job
 from volseg.engine.steps import Step
-from volseg.engine.windows import Run
+from volseg.engine.windows import Windows
 from volseg.errors import BlockError, ParameterError, WorkError
 from volseg.geometry.grid import Block
 
@@ -63,7 +63,7 @@ def _scheduler(options: EngineOptions) -> Iterator[Scheduler]:
             "'volseg[cluster]'; --workers 1 does without"
         ) from error
 
-    with remote_scheduler(options.scheduler, options.cluster) as elsewhere:
+    with remote_scheduler(options) as elsewhere:
         yield elsewhere
 
 
@@ -106,17 +106,17 @@ def run_blocks(
     """
     steps = (item if isinstance(item, Step) else Step(item) for item in items)
     with _scheduler(options) as scheduler, progress.shown() if progress else nullcontext():
-        run = Run(scheduler, task, steps, batch=batch, block_seconds=options.block_seconds)
+        windows = Windows(scheduler, task, steps, batch=batch, block_seconds=options.block_seconds)
         try:
-            for item, result in run.results():
+            for item, result in windows.results():
                 if on_result is not None:
                     on_result(item, result)
                 if progress is not None:
                     progress.count(item, result)
         finally:
-            run.leave()
-    if run.failures:
-        raise BlockError(_describe(run.failures), _blocks_of(run.failures)) from run.failures[0][1]
+            windows.leave()
+    if failures := windows.failures:
+        raise BlockError(_describe(failures), _blocks_of(failures)) from failures[0][1]
 
 
 @contextmanager

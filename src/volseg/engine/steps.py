@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
 
+SAME_AGAIN = "what is done is on record, and the same command again does the rest"
+
 Outcome: TypeAlias = "list[Any] | None"
 """One result or `Failure` per item of a node; None if a node that it waits for has failed."""
 Graph: TypeAlias = dict[str, tuple[Any, ...]]
@@ -93,13 +95,16 @@ def attempt(task: Callable[[Any], Any], items: Sequence[Any], *sources: Outcome)
     list or None
         One result per item, a `Failure` for those that failed; None if nothing was attempted.
     """
-    if any(outcome is None or _has_failed(outcome) for outcome in sources):
+    if has_failed(sources):
         return None
     return [_try(task, item) for item in items]
 
 
-def _has_failed(outcome: Sequence[Any]) -> bool:
-    return any(isinstance(one, Failure) for one in outcome)
+def has_failed(outcomes: Sequence[Outcome]) -> bool:
+    """Tell whether an item of some nodes has failed, or was not attempted."""
+    return any(
+        outcome is None or any(isinstance(one, Failure) for one in outcome) for outcome in outcomes
+    )
 
 
 def _try(task: Callable[[Any], Any], item: Any) -> Any:

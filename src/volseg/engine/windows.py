@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
-from volseg.engine.steps import Failure, Step, Trial, build_graph, name_of
+from volseg.engine.steps import SAME_AGAIN, Failure, Step, Trial, build_graph, name_of
 from volseg.errors import BlockError, InputError, WorkError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Again:
     first_error: BaseException
 
 
-class Run:
+class Windows:
     """The client's side: which steps go into the next window, and what is learnt of each.
 
     A window is sent when half of the one before is back, so no worker ever waits for its end. A
@@ -74,8 +74,9 @@ class Run:
         self._undone: set[Hashable] = set()
         self._held: dict[Hashable, list[_Held]] = {}
         self._alone, self._on_gpu = False, False
-        self._active, self._hung, self._lanes, self._looked = 0, 0, 1, -math.inf
-        self._begun, self._done = time.monotonic(), 0
+        self._active, self._hung, self._done, self._lanes = 0, 0, 0, 1
+        self._begun = self._manned = time.monotonic()
+        self._looked = -math.inf
         self._name, self._number = f"{name_of(task)}-{uuid4().hex}", 0
 
     def results(self) -> Iterator[tuple[Any, Any]]:
@@ -102,7 +103,7 @@ class Run:
         for trial in self._running:
             trial.given_up = True
 
-    def _arrivals(self) -> list[Trial]:
+    def _arrivals(self) -> Sequence[Trial]:
         try:
             trials = [self._arrived.get(timeout=WATCH_SECONDS)]
         except Empty:
@@ -111,20 +112,16 @@ class Run:
             trials.append(self._arrived.get())
         trials = [t for t in trials if t in self._running]  # others were given up
         self.scheduler.check()
-        self.scheduler.collect(trials)
-        return trials
+        return self.scheduler.collect(trials, self._arrived)
 
     def _receive(self, trial: Trial) -> Iterator[tuple[Any, Any]]:
         """Learn what became of a trial; yield what was done."""
         if trial.error is not None:
             self._take_back(trial)  # Dask blames them for what they wait for
+            # what waits for others was not tried itself: they were lost with a worker
+            trial.outcome = None if trial.waits_for else [Failure(trial.error)] * len(trial.steps)
         self._remove(trial)
         outcome, trial.outcome = trial.outcome, None
-        if trial.error is not None and trial.waits_for:
-            # what it waits for was lost with a worker: it was not tried itself
-            outcome = None
-        elif trial.error is not None:
-            outcome = [Failure(trial.error)] * len(trial.steps)
         if outcome is None:
             for step in trial.steps:
                 self._hold_or_ready(step)
@@ -234,19 +231,18 @@ class Run:
         while self._again and not self._alone and len(window) < count:
             # a step is blamed for the death of a worker that also had others: the last time, it
             # has all workers to itself
-            suspect = self._is_suspect(self._again[0])
+            again = self._again[0]
+            suspect = again.attempt == ATTEMPTS and isinstance(
+                again.first_error, self.scheduler.died
+            )
             if suspect and (window or not idle):
                 break
-            again = self._again.popleft()
+            self._again.popleft()
             window.append(self._new_trial([again.step], again.attempt, again.first_error))
             self._alone = suspect
         if window and idle:
             time.sleep(PAUSE_SECONDS * 2 ** (window[0].attempt - 2))
         return window
-
-    def _is_suspect(self, again: _Again) -> bool:
-        """Tell whether this is the last trial of a step whose worker died each time."""
-        return again.attempt == ATTEMPTS and isinstance(again.first_error, self.scheduler.died)
 
     def _new_trial(self, steps: Sequence[Step[Any]], *earlier: Any) -> Trial:
         self._number += 1
@@ -265,8 +261,16 @@ class Run:
                 self._give_up(trial)
 
     def _count_lanes(self) -> None:
-        self._looked = time.monotonic()
-        self._lanes = max(self.scheduler.lanes(on_gpu=self._on_gpu), 1)
+        """Count the workers; while there are none nothing is late, and they are waited for."""
+        self._looked = now = time.monotonic()
+        lanes = self.scheduler.lanes(on_gpu=self._on_gpu)
+        self._lanes = max(lanes, 1)
+        if lanes:
+            self._manned = now
+            return
+        for trial in self._running:
+            trial.due = now
+        self.scheduler.wait_for_workers(now - self._manned, self.block_seconds)
 
     def _give_up(self, trial: Trial) -> None:
         """Forget a trial that hangs, and its worker if that can be restarted."""
@@ -276,10 +280,7 @@ class Run:
         if not self.scheduler.give_up(trial):
             self._hung += 1
             if self._hung >= self._lanes:
-                raise WorkError(
-                    f"all {self._lanes} worker(s) hang; what is done is on record, and the same "
-                    f"command again does the rest"
-                )
+                raise WorkError(f"all {self._lanes} worker(s) hang; {SAME_AGAIN}")
         error = TimeoutError(
             f"no answer within {self.block_seconds:g} s: its worker hangs, or --block-timeout is "
             f"too short"
