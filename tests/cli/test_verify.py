@@ -9,7 +9,6 @@ import pytest
 
 from toy_volumes import write_raw
 from volseg.geometry.grid import full_roi
-from volseg.storage.arrays import forget_opened
 from volseg.storage.volumes import open_image
 
 SHAPE = (12, 80, 32)
@@ -49,7 +48,6 @@ def test_damage_ends_with_1_and_says_where(volseg, volume):
 
 def test_json_is_one_object_also_where_something_is_wrong(volseg, volume):
     (volume / "0" / "c" / "0" / "1" / "0").write_bytes(b"rubbish")
-    forget_opened()
     done = volseg("verify", volume, "--json")
     assert done.exit_code == 1
     report = json.loads(done.stdout)

@@ -27,7 +27,7 @@ from volseg.stages.verify.labels import CheckLabels
 from volseg.stages.verify.objects import RecordedRules, recorded_rules
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.stages.verify.sample import ELSEWHERE, EXACT
-from volseg.storage.arrays import ArraySpec, create_array, forget_opened
+from volseg.storage.arrays import ArraySpec, create_array
 from volseg.storage.attributes import read_attributes, update_attributes, write_group
 from volseg.storage.results import fingerprint
 from volseg.storage.volumes import labels_path, open_image, probabilities_path
@@ -65,12 +65,10 @@ def intact(tmp_path_factory, toy_model):
 def volume(intact, tmp_path):
     """A copy to be damaged."""
     shutil.copytree(intact, tmp_path / "vol.zarr")
-    yield tmp_path / "vol.zarr"
-    forget_opened()
+    return tmp_path / "vol.zarr"
 
 
 def check(volume, **options):
-    forget_opened()
     options = {"sample": 0, "block": BLOCK, "engine": ENGINE} | options
     return verify(volume, VerifyOptions(**options), NoProgress())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Sharding
 from zarr.storage import ZipStore
 
 from toy_hostile import zstd_bomb
-from volseg.errors import StorageError, VolumeError
+from volseg.errors import ShapeError, StorageError, VolumeError
 from volseg.storage.arrays import open_array
 from volseg.storage.stores import Standing, what_stands_at
 from volseg.storage.volumes import open_image
@@ -170,6 +171,81 @@ def test_codecs_that_run_programs_or_are_not_known_are_refused(tmp_path, content
     change(path / ".zarray", **{place: [codec] if place == "filters" else codec})
     with pytest.raises(VolumeError, match=r"codec|zfpy"):
         open_array(path)
+
+
+LONG = "|S200000000"
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        {"id": "astype", "encode_dtype": "|u1", "decode_dtype": LONG},
+        {"id": "delta", "dtype": LONG, "astype": "|u1"},
+        {"id": "fixedscaleoffset", "scale": 1, "offset": 0, "dtype": LONG, "astype": "|u1"},
+        {"id": "quantize", "digits": 1, "dtype": "|V200000000", "astype": "<f4"},
+        {"id": "astype", "encode_dtype": "|u1", "decode_dtype": "|O"},
+    ],
+)
+def test_filters_that_make_long_text_of_a_number_are_refused(tmp_path, content, codec):
+    path = write(tmp_path / "a", content)
+    change(path / ".zarray", filters=[codec])
+    with pytest.raises(VolumeError, match=r"expected numbers|not a Zarr array"):
+        open_array(path)
+    path = write(tmp_path / "b", content, zarr_format=3, compressors=None)
+    codecs = [{"name": f"numcodecs.{codec.pop('id')}", "configuration": codec}, {"name": "bytes"}]
+    change(path / "zarr.json", codecs=codecs)
+    with pytest.raises(VolumeError, match=r"expected numbers|not a Zarr array"):
+        open_array(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_array_that_took_the_place_of_another_is_read(tmp_path, content, kind, zarr_format):
+    path = tmp_path / ("a.zip" if kind == "zip" else "a")
+
+    def put(values, **settings):
+        if kind == "folder":
+            write(path, values, overwrite=True, zarr_format=zarr_format, **settings)
+            return
+        path.unlink(missing_ok=True)
+        with ZipStore(path, mode="w") as store:
+            write(store, values, zarr_format=zarr_format, **settings)
+
+    put(content, fill_value=3)
+    first = open_array(path)
+    np.testing.assert_array_equal(first[:], content)
+    put(content + 1, fill_value=9, chunks=(3, 5, 5))
+    np.testing.assert_array_equal(open_array(path)[:], content + 1)
+    np.testing.assert_array_equal(open_image(path).levels[0][:], content + 1)
+    np.testing.assert_array_equal(first[:], content + 1)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_zip_file_is_read_in_a_forked_child_and_its_parent(tmp_path, content):
+    with ZipStore(tmp_path / "a.zip", mode="w") as store:
+        write(store, content, compressors=None)
+    array = open_array(tmp_path / "a.zip")
+    np.testing.assert_array_equal(array[:], content)
+    children = []
+    for _ in range(4):
+        children.append(os.fork())
+        if not children[-1]:
+            good = False
+            try:
+                good = all(np.array_equal(array[:], content) for _ in range(20))
+            finally:
+                os._exit(not good)
+    assert all(np.array_equal(array[:], content) for _ in range(20))
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+
+
+def test_what_is_no_box_is_refused(tmp_path, content):
+    array = open_array(write(tmp_path / "a", content))
+    for key in (slice(0, 9, 2), (slice(None, None, -1),), 0, (slice(None),) * 4, Ellipsis):
+        with pytest.raises(ShapeError, match="slices without steps"):
+            array[key]
+    assert array[3:3].shape == (0, *SHAPE[1:])
+    assert array[5:2, :-1].shape == (0, SHAPE[1] - 1, SHAPE[2])
 
 
 @pytest.mark.parametrize(

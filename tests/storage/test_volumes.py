@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,8 +13,13 @@ from ome_zarr_models.v05.image import Image as OmeImage
 from ome_zarr_models.v05.image_label import ImageLabel
 
 from volseg.errors import ConflictError, ParameterError, VolumeError
-from volseg.storage.arrays import fit_spec
-from volseg.storage.attributes import read_attributes, update_attributes, write_group
+from volseg.storage.arrays import create_array, fit_spec
+from volseg.storage.attributes import (
+    listed_labels,
+    read_attributes,
+    update_attributes,
+    write_group,
+)
 from volseg.storage.volumes import (
     create_image,
     labels_path,
@@ -219,3 +225,22 @@ def test_a_table_is_not_taken_for_that_of_slices(tmp_path, where):
     with pytest.raises(ParameterError, match="tables of slices end in; found 'a-slices'"):
         where(tmp_path, "a-slices")
     assert labels_path(tmp_path, "a-slices").name == "a-slices"
+
+
+def test_labels_that_are_listed_at_once_are_all_listed(tmp_path):
+    names = [f"n{k}" for k in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: register_label(tmp_path, name), names))
+    assert listed_labels(tmp_path) == sorted(names)
+
+
+def test_of_two_who_create_one_array_one_is_refused(tmp_path):
+    def create(_):
+        try:
+            create_array(tmp_path / "deep" / "a", fit_spec((4, 8, 8), "uint8"))
+        except ConflictError:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(create, range(8))) == 1

@@ -7,6 +7,7 @@ Voxels of arrays that volseg created go through `volseg.storage.shards` and
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,11 +23,18 @@ from volseg.geometry.grid import describe
 from volseg.storage.array_form import ArrayForm, codecs_of, find_compression
 from volseg.storage.bounded import hold_codecs
 from volseg.storage.chunks import ZSTD
-from volseg.storage.files import write_file
+from volseg.storage.files import make_folder, write_file
 from volseg.storage.locations import reason
+from volseg.storage.remote import as_remote
 from volseg.storage.shard_reading import read_box
 from volseg.storage.shards import write_box
-from volseg.storage.stores import HeldZipStore, describe_array, open_store, read_array_metadata
+from volseg.storage.stores import (
+    HeldZipStore,
+    describe_array,
+    find_stamp,
+    open_store,
+    read_array_metadata,
+)
 from volseg.types import Roi, Zyx
 
 DEFAULT_CHUNK: Zyx = (32, 64, 64)
@@ -72,7 +80,7 @@ class StoredArray(ArrayForm):
     @property
     def zarr(self) -> zarr.Array[Any]:
         """The same array as zarr-python has it, to read, with all of its axes."""
-        return _opened(self.path)[0]
+        return _opened(self.path, find_stamp(self.path))[0]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a box, given as up to three slices.
@@ -147,8 +155,9 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
     StorageError
         If it cannot be created.
     """
-    if path.exists():
+    if as_remote(path) is not None and path.exists():
         raise ConflictError(f"{path} exists already")
+    make_folder(path, new=True)
     dtype = np.dtype(spec.dtype)
     described = describe_array(
         shape=spec.shape,
@@ -161,7 +170,7 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
         dimension_names=("z", "y", "x"),
     )
     write_file(path / "zarr.json", described)
-    forget_opened()  # another array may have stood at this path before
+    _opened.cache_clear()  # another may have stood there before, which on object storage none tells
     return StoredArray(path, spec.shape, dtype, spec.chunk, spec.shard, 0, spec.compression)
 
 
@@ -174,7 +183,7 @@ def open_array(path: Path) -> StoredArray:
         If there is none, or it has another number of axes or another type.
     """
     try:
-        store, compression = _opened(path)
+        store, compression = _opened(path, find_stamp(path))
         dtype, shape = _seen_as(store.dtype), store.shape
         chunk, shard = store.chunks, store.shards or store.chunks
     except FileNotFoundError:
@@ -194,7 +203,7 @@ def open_array(path: Path) -> StoredArray:
         raise VolumeError(f"{path} is empty: its shape is {shape}")
     _check_claims(path, shape, chunk, shard, dtype.itemsize)
     if isinstance(store.store, HeldZipStore):
-        store.store.most = 2 * math.prod(shard) * dtype.itemsize + store.store.most
+        store.store.most = 2 * math.prod(shard) * dtype.itemsize + HeldZipStore.most
         compression = None  # a shard is a file, and there is none
     return StoredArray(
         path,
@@ -227,11 +236,6 @@ def _check_claims(
         )
 
 
-def forget_opened() -> None:
-    """Forget what was opened: arrays at known paths have been replaced."""
-    _opened.cache_clear()
-
-
 def _zyx(values: Sequence[int]) -> Zyx:
     z, y, x = map(int, values)
     return z, y, x
@@ -240,15 +244,22 @@ def _zyx(values: Sequence[int]) -> Zyx:
 def _box(key: Any, shape: Zyx) -> Roi:
     slices = key if isinstance(key, tuple) else (key,)
     full = [*slices, *[slice(None)] * (3 - len(slices))]
+    if len(full) > 3 or any(not isinstance(s, slice) or s.step not in (None, 1) for s in full):
+        raise ShapeError(f"a box is up to three slices without steps, found {key}")
     z, y, x = (slice(*s.indices(n)[:2]) for s, n in zip(full, shape, strict=True))
     return z, y, x
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path) -> tuple[zarr.Array[Any], str | None]:
-    """Open once per process, held to what its chunks can hold; say the compression of our own."""
+def _opened(path: Path, _: Any) -> tuple[zarr.Array[Any], str | None]:
+    """Open once per process and stamp, held to what its chunks can hold; name our compression."""
     metadata = read_array_metadata(path)
     if metadata is None:
         raise FileNotFoundError(f"there is no Zarr array at {path}")
     found = zarr.AsyncArray.from_dict(open_store(path), metadata)
     return zarr.Array(hold_codecs(found)), find_compression(found.metadata)
+
+
+if hasattr(os, "register_at_fork"):
+    # of an open file the position is shared with a child
+    os.register_at_fork(after_in_child=_opened.cache_clear)

@@ -120,7 +120,7 @@ def read_node(path: Path) -> tuple[bool, dict[str, Any]]:
     attributes = _attributes_in(file, content)
     if file.name == "zarr.json" and content is not None:
         return isinstance(content, dict) and content.get("node_type") == "array", attributes
-    return (path / ".zarray").is_file(), attributes
+    return read_json(path / ".zarray") is not None, attributes
 
 
 def _attributes_in(file: Path, content: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numcodecs
 import numcodecs.abc
+import numpy as np
 from zarr import AsyncArray
 from zarr.abc.codec import BytesBytesCodec, Codec
 from zarr.codecs import Crc32cCodec, ShardingCodec
@@ -51,6 +52,8 @@ KEEPING = frozenset(
     ]
 )
 """Codecs of which the output is about as large as the input."""
+TYPES = frozenset(["dtype", "astype", "encode_dtype", "decode_dtype", "data_type"])
+"""Settings of codecs that name a type: of text or bytes of any length, a number would grow."""
 
 
 class RefusedError(ValueError):
@@ -95,13 +98,21 @@ def _hold_all(codecs: Iterable[Codec], size: int, itemsize: int) -> Iterable[Cod
             yield HeldCodec(decoder(name, described.get("configuration") or {}, size + SLACK))
         else:
             described = codec.to_dict()
-            _check_known(described["name"].removeprefix("numcodecs."))
+            name = described["name"].removeprefix("numcodecs.")
+            _check_known(name, described.get("configuration") or {})
             yield codec
 
 
-def _check_known(name: str) -> None:
+def _check_known(name: str, settings: Mapping[str, Any]) -> None:
     if name not in KEEPING:
         raise RefusedError(f"it is stored by the codec {name!r}, which volseg does not use")
+    for key in TYPES & set(settings):
+        try:
+            number = settings[key] is None or np.dtype(settings[key]).kind in "biuf"
+        except TypeError:
+            number = False
+        if not number:
+            raise RefusedError(f"its codec {name!r} makes {settings[key]!r}, expected numbers")
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,7 @@ def decoder(name: str, settings: Mapping[str, Any], most: int) -> Callable[[Any]
         opened = STREAMS[name](settings)
         return lambda packed: _read_some(opened(bytes(packed)), most)
     if name not in CLAIMS:
-        _check_known(name)
+        _check_known(name, settings)
     taken = {} if name in CLAIMS else settings  # how hard it was compressed decides nothing here
     codec, claim = numcodecs.get_codec({"id": name, **taken}), CLAIMS.get(name)
 

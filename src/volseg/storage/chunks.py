@@ -34,9 +34,9 @@ RESIDUE = 0x48674BC7
 """The CRC-32C of anything with its own CRC-32C behind it."""
 
 
-def pack(content: Data) -> bytes:
-    """Compress bytes, or the contiguous memory of an array, by Zstandard."""
-    return bytes(zstd.compress(content, LEVEL))
+def pack(content: Data, *, checked: bool = False) -> bytes:
+    """Compress bytes, or the contiguous memory of an array, by Zstandard, maybe with a checksum."""
+    return bytes(zstd.compress(content, LEVEL, checked))
 
 
 def unpack(packed: Data, size: int | None = None) -> Data:

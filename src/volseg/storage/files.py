@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from volseg.errors import StorageError
+from volseg.errors import ConflictError, StorageError
 from volseg.storage.remote import as_remote
 
 ENDING, AWAY = ".tmp", ".old"
@@ -65,7 +65,7 @@ def drafting(path: Path, *, durable: bool = True, parents: bool = True) -> Itera
     draft = beside(path)
     try:
         if parents:
-            _make_folder(path.parent, durable=durable)
+            make_folder(path.parent, durable=durable)
         for left in left_behind(path):
             with suppress(OSError):
                 left.unlink()
@@ -185,14 +185,27 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _make_folder(folder: Path, *, durable: bool) -> None:
-    """Make a folder and those above it, each durably."""
-    if folder.is_dir():
+def make_folder(folder: Path, *, durable: bool = True, new: bool = False) -> None:
+    """Make a folder and those above it, each durably; with ``new``, it must not be there.
+
+    Raises
+    ------
+    ConflictError
+        If it is there, and must not: of two who make it at once, one gets this.
+    StorageError
+        If it cannot be made.
+    """
+    if as_remote(folder) is not None or (not new and folder.is_dir()):
         return
-    _make_folder(folder.parent, durable=durable)
-    folder.mkdir(exist_ok=True)
-    if durable:
-        _sync_folder(folder.parent)
+    make_folder(folder.parent, durable=durable)
+    try:
+        folder.mkdir(exist_ok=not new)
+        if durable:
+            _sync_folder(folder.parent)
+    except OSError as error:
+        if new and os.path.lexists(folder):
+            raise ConflictError(f"{folder} exists already") from error
+        raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def beside(path: Path, ending: str = ENDING) -> Path:

@@ -38,19 +38,19 @@ def new_mark() -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, patience: float = 0) -> Iterator[None]:
     """Hold a lock, which nobody else can take meanwhile: no process, no other thread of this one.
 
     Raises
     ------
     ConflictError
-        If it is held.
+        If it is held, and not released within so many seconds.
     StorageError
         If there can be no such file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        release = _take(path)
+        release = _take(path, patience)
     except OSError as error:
         raise StorageError(f"cannot write in {path.parent}: {error.strerror}") from error
     holder, owner = path.with_suffix(HOLDER), os.getpid()
@@ -81,11 +81,11 @@ def idle(scratch: Path) -> Iterator[None]:
         yield
 
 
-def _take(path: Path) -> Callable[[], None]:
+def _take(path: Path, patience: float = 0) -> Callable[[], None]:
     """Take a lock; return what releases it."""
     lock = FileLock(path, mode=0o666, thread_local=False)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise ConflictError(_refusal(path)) from None
     except NotImplementedError:  # a file system without locks

@@ -141,7 +141,8 @@ class HandoverStore:
         StorageError
             If it cannot be written.
         """
-        content = pack(np.ascontiguousarray(shares).data)
+        # not synced: what a power cut damages, the checksum finds
+        content = pack(np.ascontiguousarray(shares).data, checked=True)
         write_file(self._path(source, target), content, durable=False)
 
     def load(self, source: Zyx, target: Zyx, shape: Zyx) -> Shares:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from stat import S_ISREG
@@ -73,6 +74,17 @@ def open_store(path: Path) -> StorePath:
         archive._sync_open()
         return StorePath(archive, zipped[1])
     return StorePath(LocalStore(path, read_only=True))
+
+
+def find_stamp(path: Path) -> tuple[int, ...] | None:
+    """Find what changes when another array takes the place of one; None on object storage."""
+    zipped = find_zip(path)
+    files = [path / "zarr.json", path / ".zarray"] if zipped is None else [zipped[0]]
+    for file in () if as_remote(path) is not None else files:
+        with suppress(OSError):
+            found = file.stat()
+            return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def describe_array(**form: Any) -> bytes:

@@ -19,6 +19,7 @@ from volseg.storage.attributes import (
     write_group,
 )
 from volseg.storage.chunks import LZ4, ZSTD
+from volseg.storage.ledger import locked
 from volseg.storage.locations import remote_scratch
 from volseg.storage.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
 from volseg.storage.remote import as_remote
@@ -26,6 +27,8 @@ from volseg.storage.stores import Standing, is_zarr, what_stands_at
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 
+PATIENCE = 60
+"""Seconds to wait for another command that lists its labels too."""
 SLICES = "-slices"
 """End of the name of a table of slices."""
 
@@ -269,7 +272,9 @@ def ensure_groups(path: Path) -> None:
 
 def register_label(volume: Path, name: str) -> None:
     """List labels in a volume's ``labels`` group, where OME-Zarr readers look for them."""
-    list_label(volume, name, OME_VERSION)
+    # labels of two names may be finished at once, and both change one list
+    with locked(scratch_path(volume) / "labels.lock", patience=PATIENCE):
+        list_label(volume, name, OME_VERSION)
 
 
 def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
