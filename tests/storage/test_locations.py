@@ -128,11 +128,11 @@ def test_http_is_read_only():
 
 
 def test_scratch_of_a_url_lies_in_the_folder_that_is_named(tmp_path, monkeypatch):
-    volume = RemotePath("s3", "bucket", "one.zarr")
+    volume = RemotePath.at("s3", "bucket", "one.zarr")
     monkeypatch.setenv("VOLSEG_SCRATCH", str(tmp_path))
     first = remote_scratch(volume)
     assert first.parent == tmp_path
-    assert remote_scratch(RemotePath("s3", "other", "one.zarr")) != first
+    assert remote_scratch(RemotePath.at("s3", "other", "one.zarr")) != first
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
     assert remote_scratch(volume) != first, "the same name elsewhere is another volume"
     assert scratch_path(tmp_path / "vol.zarr") == tmp_path / "vol.zarr" / ".volseg"

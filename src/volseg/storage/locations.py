@@ -56,7 +56,7 @@ def parse_location(place: str | Path) -> Path:
         raise ParameterError(f"{text} is no place; expected {scheme}://NAME/path, without ? or #")
     key = posixpath.normpath(f"/{found[3] or ''}").strip("/")
     # what reads and writes volumes is written for Path, of which this answers the part it uses
-    return cast("Path", RemotePath(scheme, found[2], key))
+    return cast("Path", RemotePath.at(scheme, found[2], key))
 
 
 def parse_path(text: str | Path) -> Path:
@@ -110,7 +110,7 @@ def reason(path: Path, error: BaseException) -> str:
     """Say why a request failed, and for remote places what to do."""
     remote = as_remote(path)
     if remote is not None and not isinstance(error, VolsegError):
-        return explain(remote.root, error)
+        return explain(remote.bucket, error)
     return str(error) or type(error).__name__
 
 

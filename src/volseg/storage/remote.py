@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from volseg.errors import StorageError, VolumeError
@@ -22,73 +21,53 @@ def as_remote(path: Path) -> RemotePath | None:
     return found if isinstance(found, RemotePath) else None
 
 
-@dataclass(frozen=True, order=True)
-class RemotePath:
-    """A place on object storage; holds no connection, so it travels to any worker.
+class RemotePath(PurePosixPath):
+    """A place on object storage, kept as ``/scheme:/bucket/key``.
 
-    Attributes
-    ----------
-    scheme : one of `volseg.storage.connections.SCHEMES`.
-    root : bucket, or host and port.
-    key : names joined by ``/``; empty for the root itself.
+    It holds no connection, so it travels to any worker.
     """
 
-    scheme: str
-    root: str
-    key: str
+    __slots__ = ()
+    __fspath__ = None  # type: ignore[assignment]  # never taken for a file here
+
+    @classmethod
+    def at(cls, scheme: str, bucket: str, key: str) -> RemotePath:
+        """Name a place.
+
+        Parameters
+        ----------
+        scheme : one of `volseg.storage.connections.SCHEMES`
+        bucket : or host and port
+        key : names joined by ``/``; empty for the bucket itself
+        """
+        return cls(f"/{scheme}:", bucket, key)
+
+    @property
+    def scheme(self) -> str:
+        """The URL's scheme."""
+        return self.parts[1].removesuffix(":")
+
+    @property
+    def bucket(self) -> str:
+        """The bucket, or host and port."""
+        return self.parts[2]
+
+    @property
+    def key(self) -> str:
+        """Names below the bucket, joined by ``/``."""
+        return "/".join(self.parts[3:])
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.root}/{self.key}".rstrip("/")
-
-    def __truediv__(self, other: str) -> RemotePath:
-        # as with pathlib, what begins with a slash begins at the root
-        return RemotePath(self.scheme, self.root, posixpath.join(self.key, str(other)).strip("/"))
-
-    def joinpath(self, *others: str) -> RemotePath:
-        """Descend several names."""
-        found = self
-        for other in others:
-            found = found / other
-        return found
-
-    @property
-    def name(self) -> str:
-        """The last name."""
-        return posixpath.basename(self.key)
-
-    @property
-    def suffix(self) -> str:
-        """The last name's ending, with its dot."""
-        return posixpath.splitext(self.name)[1]
-
-    @property
-    def stem(self) -> str:
-        """The last name without its ending."""
-        return posixpath.splitext(self.name)[0]
-
-    @property
-    def parent(self) -> RemotePath:
-        """The place that this one lies in."""
-        return RemotePath(self.scheme, self.root, posixpath.dirname(self.key))
+        return "/".join([f"{self.scheme}:/", *self.parts[2:]])
 
     @property
     def read_only(self) -> bool:
         """Tell whether the scheme is read-only."""
         return self.scheme.startswith("http")
 
-    def with_name(self, name: str) -> RemotePath:
-        """Name a place beside this one."""
-        return self.parent / name
-
     def resolve(self) -> RemotePath:
         """Follow ``..``, which no object storage does."""
-        key = posixpath.normpath(f"/{self.key}").strip("/")
-        return RemotePath(self.scheme, self.root, key)
-
-    def is_relative_to(self, other: RemotePath) -> bool:
-        """Tell whether this lies within another place."""
-        same = (self.scheme, self.root) == (other.scheme, other.root)
-        return same and (not other.key or f"{self.key}/".startswith(f"{other.key}/"))
+        return RemotePath(posixpath.normpath("/".join(["", *self.parts[1:]])))
 
     def is_file(self) -> bool:
         """Tell whether there is an object of this key."""
@@ -239,7 +218,7 @@ class RemotePath:
             self._call("remove", lambda o, s: o.delete(s, keys))
 
     def _call(self, verb: str, ask: Callable[[Any, Any], Answer]) -> Answer:
-        store = connect(self.scheme, self.root)
+        store = connect(self.scheme, self.bucket)
         import obstore
         from obstore.exceptions import BaseError
 
@@ -253,5 +232,5 @@ class RemotePath:
             raise self._failed(verb, error) from error
 
     def _failed(self, verb: str, error: Exception) -> VolumeError | StorageError:
-        message = f"cannot {verb} {self}: {explain(self.root, error)}"
+        message = f"cannot {verb} {self}: {explain(self.bucket, error)}"
         return VolumeError(message) if is_refused(error) else StorageError(message)

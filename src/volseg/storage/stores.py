@@ -67,7 +67,7 @@ def open_store(path: Path) -> StorePath:
     if remote is not None:
         from zarr.storage import ObjectStore
 
-        store = ObjectStore(connect(remote.scheme, remote.root), read_only=True)
+        store = ObjectStore(connect(remote.scheme, remote.bucket), read_only=True)
         return StorePath(store, remote.key)
     if zipped is not None:
         archive = HeldZipStore(zipped[0], mode="r")
