@@ -91,7 +91,7 @@ class TrainingError(WorkError):
 
 
 class Notice(UserWarning):
-    """What the user asked to be told; nothing is wrong."""
+    """Message that the user asked for; nothing is wrong."""
 
 
 def command(*words: object, name: str = NAME) -> str:

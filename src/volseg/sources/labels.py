@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import full_roi, roi_shape
-from volseg.sources.open import open_stack
-from volseg.sources.stack import Stack
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels
 from volseg.storage.locations import parse_location
 from volseg.storage.volumes import labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
+
+if TYPE_CHECKING:
+    from volseg.sources.stack import Stack
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 LABEL_TYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
@@ -73,6 +74,9 @@ class LabelSource:
 
 @lru_cache(maxsize=4)
 def _opened(path: Path) -> Stack:
+    # a volume's own labels need no reader of other formats
+    from volseg.sources.open import open_stack
+
     return open_stack(path, types=LABEL_TYPES)
 
 

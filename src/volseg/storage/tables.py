@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from volseg.errors import ParameterError, StorageError
-from volseg.scores.mistakes import ErrorCounts, ObjectErrors, WrongObjects
 from volseg.storage.files import replacing, write_file
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
+
+if TYPE_CHECKING:  # statistics have no use for scores, nor for their compiled loops
+    from volseg.scores.mistakes import ObjectErrors, WrongObjects
 
 FORMATS = (".parquet", ".csv")
 
@@ -151,6 +153,8 @@ def write_errors(folder: Path, errors: ObjectErrors) -> Path:
     StorageError
         If it cannot be written.
     """
+    from volseg.scores.mistakes import ErrorCounts
+
     kinds = [field.name for field in dataclasses.fields(ErrorCounts)]
     parts = [_columns(kind, getattr(errors, kind)) for kind in kinds]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
