@@ -100,7 +100,9 @@ def _looks(averaged: Any, *, plain: bool) -> str:
     if not isinstance(averaged, list) or len(averaged) != 3:
         return ""
     tta, rotations, views = averaged
-    axes = {"ortho": " along three axes", "xy": " along z" if plain else ""}.get(views, "")
+    axes = {"ortho": " along three axes", "xz": " along y", "yz": " along x"}.get(views, "")
+    if views == "xy" and plain:
+        axes = " along z"
     turns = " and quarter turns" if rotations else ""
     return f"{axes}, averaged over flips{turns}" if tta else axes
 

@@ -291,10 +291,10 @@ def test_an_input_within_its_margins_is_refused():
 
 def test_averages_that_make_no_sense_are_refused(network):
     weights = network.state_dict()
-    with pytest.raises(ParameterError, match="3D one sees them anyway"):
+    with pytest.raises(ParameterError, match="3D one sees all axes"):
         build_predictor(EMNet(8), weights, CPU, torch.float32, views="ortho")
-    with pytest.raises(ParameterError, match="xy or ortho, found 'xz'"):
-        build_predictor(EMNet(8), weights, CPU, torch.float32, views="xz")
+    with pytest.raises(ParameterError, match="xy, xz, yz, ortho, found 'zx'"):
+        build_predictor(EMNet(8), weights, CPU, torch.float32, views="zx")
     with pytest.raises(ParameterError, match="ask for tta"):
         build_predictor(EMNet(8), weights, CPU, torch.float32, rotations=True)
 

@@ -33,11 +33,13 @@ def test_orthogonal_views_put_the_rules_of_a_slice_on_every_axis():
     valid = find_architecture("unet2d-valid").viewed("ortho")
     assert (valid.stride, valid.multiple) == ((16, 16, 16), (16, 16, 16))
     assert (valid.margin, valid.offset) == ((92, 92, 92), (4, 4, 4))
+    one = find_architecture("unet2d-valid").viewed("yz")
+    assert (one.stride, one.margin, one.offset) == ((16, 16, 1), (92, 92, 0), (4, 4, 0))
     assert find_architecture("unet3d").viewed("xy") == find_architecture("unet3d")
     with pytest.raises(ParameterError, match="for 2D networks"):
         find_architecture("unet3d").viewed("ortho")
-    with pytest.raises(ParameterError, match="found 'yz'"):
-        find_architecture("unet2d").viewed("yz")
+    with pytest.raises(ParameterError, match="found 'zy'"):
+        find_architecture("unet2d").viewed("zy")
 
 
 def test_strides_divide_what_tiles_are_multiples_of():

@@ -42,7 +42,7 @@ def test_what_one_tile_holds_whole_has_less_context(name, overlap, scale):
     )
     for depth in range(1, 300, 7):
         shape = (depth, 500, 200)
-        z, y, x = build_lattice(shape, card, (scale, 1.0, 1.0), form).axes
+        z, y, x = build_lattice(shape, card, (scale, 1.0, 1.0), form, "ortho").axes
         held = math.ceil(depth / scale)
         if z.overlap == y.overlap:
             assert held + 2 * EDGE > z.tile - form.stride[0]

@@ -124,14 +124,14 @@ def test_tiles_for_all_views_are_cubes_on_the_networks_lattice(name, tmp_path):
     tile = (8, 500, 500) if name == "unet2d-valid" else (8, 512, 512)
     card = load_card(write_network(tmp_path, name, tile, overlap, 2))
     form = find_architecture(name).viewed("ortho")
-    lattice = build_lattice((900, 900, 900), card, (1.0, 1.0, 1.0), form)
+    lattice = build_lattice((900, 900, 900), card, (1.0, 1.0, 1.0), form, "ortho")
     assert {a.tile for a in lattice.axes} == {form.fit((CUBE, CUBE, CUBE))[0]}
 
 
 def test_what_cannot_be_averaged_is_refused(raw, tmp_path):
     model = write_network(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16))
     thick = write_raw(tmp_path / "thick.zarr", raw, voxel_size=(50.0, 5.0, 5.0))
-    with pytest.raises(ParameterError, match=r"cubic voxels.*50, 5, 5 nm"):
+    with pytest.raises(ParameterError, match=r"ortho needs cubic voxels.*50, 5, 5 nm"):
         plan_prediction(thick, exact_options(model, views="ortho"))
     volume = write_raw(tmp_path / "vol.zarr", raw)
     with pytest.raises(ParameterError, match="--tta"):

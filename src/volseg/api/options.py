@@ -93,8 +93,8 @@ class Network(Device, total=False):
         emnet if centerlines are needed]
     tta : Average over flips: 8 times the work, 4 for 2D networks.
     rotations : With --tta, average over quarter turns in (y, x) too.
-    views : Show a 2D network slices along z, or average over slices along all three axes of cubic
-        voxels.  [default: xy; without --model, ortho for cubic voxels]
+    views : Show a 2D network slices along z, y or x, or average over those along all three axes of
+        cubic voxels.  [default: xy; without --model, what suits the form of the volume]
     tile : Evaluate smaller tiles where memory is short; this changes the result.
     precision : Evaluate the network in this type; this changes the result. auto: bfloat16 where the
         hardware multiplies it, float32 on CPUs of other machines.
@@ -103,7 +103,7 @@ class Network(Device, total=False):
     model: str | None
     tta: bool
     rotations: bool
-    views: Literal["xy", "ortho"] | None
+    views: Literal["xy", "xz", "yz", "ortho"] | None
     tile: Zyx | None
     precision: Literal["auto", "float32", "bfloat16"]
 

@@ -16,7 +16,7 @@ from volseg.models.devices import computing_in
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.parts import Dimensions
-from volseg.models.registry import Architecture, Views, find_architecture
+from volseg.models.registry import AXES, TURNED, Architecture, Views, find_architecture
 from volseg.types import Floats, Roi, Zyx
 
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -74,7 +74,7 @@ class Predictor:
     margin : voxels per side (z, y, x) by which an input exceeds its tile.
     tta : average over all flips: 8 of a volume, 4 of a slice.
     rotations : with ``tta``, average over rotations by 90 degrees in (y, x), or in a slice, too.
-    views : slices along z, or the average over slices along all three axes (2D networks).
+    views : which slices a 2D network sees; ``ortho`` averages over those along all three axes.
     centerline : also return what the network says of centerlines.
     batch : how many slices are evaluated at once; once made smaller, it stays so.
     """
@@ -138,9 +138,7 @@ class Predictor:
 
     def looks(self) -> list[Look]:
         """List the ways to look at a tile whose results are averaged."""
-        turned: list[Zyx] = [(0, 1, 2)]
-        if self.views == "ortho":
-            turned += [(1, 0, 2), (2, 0, 1)]
+        turned = [TURNED[axis] for axis in AXES[self.views]]
         if not self.tta:
             return [Look(axes) for axes in turned]
         if self.rotations:

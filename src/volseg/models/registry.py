@@ -17,8 +17,12 @@ from volseg.models.unet2d import UNet2d
 from volseg.models.unet3d import UNet3d
 from volseg.types import Zyx
 
-Views = Literal["xy", "ortho"]
-"""Slices that a 2D network sees: those of the stack, or those along all three axes."""
+Views = Literal["xy", "xz", "yz", "ortho"]
+"""Slices that a 2D network sees: those along z, along y or along x, or the average of all."""
+AXES: dict[Views, tuple[int, ...]] = {"xy": (0,), "xz": (1,), "yz": (2,), "ortho": (0, 1, 2)}
+"""The axes along which slices are taken."""
+TURNED: tuple[Zyx, Zyx, Zyx] = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+"""For slices along each axis: the axes of a stack of them."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,15 @@ class Architecture:
         """
         if views == "xy":
             return self
-        if views != "ortho":
-            raise ParameterError(f"views are xy or ortho, found {views!r}")
+        if views not in AXES:
+            raise ParameterError(f"views are one of {', '.join(AXES)}, found {views!r}")
         if self.dimensions == 3:
-            raise ParameterError("orthogonal views are for 2D networks; a 3D one sees them anyway")
-        stride, multiple, margin, offset = (
-            (v[1], v[1], v[2]) for v in (self.stride, self.multiple, self.margin, self.offset)
-        )
+            raise ParameterError("views are for 2D networks; a 3D one sees all axes anyway")
+        sizes = (self.stride, self.multiple, self.margin, self.offset)
+        if views == "ortho":
+            stride, multiple, margin, offset = ((v[1], v[1], v[2]) for v in sizes)
+        else:
+            stride, multiple, margin, offset = (turned(v, AXES[views][0]) for v in sizes)
         return replace(self, stride=stride, multiple=multiple, margin=margin, offset=offset)
 
 
@@ -151,6 +157,18 @@ def find_architecture(name: str) -> Architecture:
     except KeyError:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(f"no architecture is called {name!r}; there are: {known}") from None
+
+
+def turned(sizes: Zyx, axis: int) -> Zyx:
+    """Put the number of slices, their rows and their columns on the axes of a volume.
+
+    Examples
+    --------
+    >>> [turned((8, 512, 256), axis) for axis in range(3)]
+    [(8, 512, 256), (512, 8, 256), (512, 256, 8)]
+    """
+    z, y, x = (sizes[TURNED[axis].index(k)] for k in range(3))
+    return z, y, x
 
 
 def check_centerline(name: str) -> None:

@@ -6,10 +6,10 @@ import math
 
 from volseg.errors import ModelError, ParameterError
 from volseg.geometry.lattice import AxisLattice, Lattice
-from volseg.models.registry import Architecture
+from volseg.models.registry import AXES, TURNED, Architecture, Views, turned
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card
-from volseg.types import Zyx
+from volseg.types import VoxelSize, Zyx
 
 CUBE = 256
 """Least side of the tiles of a 2D network that looks along all three axes."""
@@ -20,6 +20,11 @@ SAME_SCALE = 0.1
 THICK = 6.5
 """A section's thickness in network voxels from which networks of volumes find less: EM-Net, which
 knows 5 nm, is as good as ever at 30 nm and not at 35 (studies/section_thickness.py)."""
+CUBIC = 1.2
+"""Voxels whose sides differ by more than this factor look different along different axes."""
+DEPTH = 33
+"""Least network voxels along each axis of a volume for slices along all three to be averaged: in
+narrower slices a network knows little, and spoils what it knows of wide ones (decision 0060)."""
 FINEST = 0.2
 """Volume voxels per network voxel, at least: what thicker sections lack, no interpolation adds."""
 
@@ -74,11 +79,41 @@ def nearest_level(image: Image, scales: tuple[float, ...]) -> int:
     return min(range(len(image.levels)), key=distance)
 
 
+def choose_views(shape: Zyx, size: VoxelSize | None, card: Card) -> tuple[Views, str]:
+    """Choose the slices that a network of slices sees of a volume.
+
+    Along all three axes where voxels are cubes and every slice is wide enough; else along the axis
+    whose slices are the widest, or along z where the voxels' form is unknown or no cube.
+
+    Parameters
+    ----------
+    shape, size : of a volume, and of its voxels in nm, None if unknown
+    card : of the model
+
+    Returns
+    -------
+    views : Views
+    words : where slices are, and why not along all axes of cubes
+    """
+    if size is None or max(size) / min(size) > CUBIC:
+        return "xy", "along z"
+    sides = [n * v / m for n, v, m in zip(shape, size, card.voxel_size, strict=True)]
+    if min(sides) >= DEPTH:
+        return "ortho", "along z, y and x"
+    narrowest = [min(sides[k] for k in TURNED[axis][1:]) for axis in range(3)]
+    axis = narrowest.index(max(narrowest))
+    return tuple(AXES)[axis], (
+        f"along {'zyx'[axis]} alone, because slices along other axes are narrower than {DEPTH} of "
+        f"its voxels"
+    )
+
+
 def build_lattice(
     shape: Zyx,
     card: Card,
     scales: tuple[float, ...],
     form: Architecture,
+    views: Views = "xy",
     asked: Zyx | None = None,
 ) -> Lattice:
     """Lay tiles over a volume, no larger than the volume asks for.
@@ -88,6 +123,7 @@ def build_lattice(
     shape : of the volume
     card, form : of the model, and how its network may be tiled
     scales : level-0 voxels per network voxel, (z, y, x)
+    views : which slices a 2D network sees
     asked : sizes to take in place of the model's
 
     Raises
@@ -97,7 +133,7 @@ def build_lattice(
     ParameterError
         If the one that is asked for does not.
     """
-    tile, overlap = viewed_tile(card, form)
+    tile, overlap = viewed_tile(card, form, views)
     tile = asked or tile
     if form.fit(tile) != tile or any(
         o > t // 2 or (t - o) % s for t, o, s in zip(tile, overlap, form.stride, strict=True)
@@ -110,7 +146,7 @@ def build_lattice(
         if asked is not None:
             raise ParameterError(f"{rules} of {overlap}; found --tile {asked}")
         raise ModelError(f"{rules}; the card says {tile} that overlap by {overlap}")
-    if form.dimensions == 2 and form.stride[0] > 1:
+    if views == "ortho":
         overlap = _thin_overlap(shape, scales, tile, overlap, form.stride)
     z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
     sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
@@ -128,10 +164,11 @@ def _thin_overlap(
     return z, y, x
 
 
-def viewed_tile(card: Card, form: Architecture) -> tuple[Zyx, Zyx]:
+def viewed_tile(card: Card, form: Architecture, views: Views) -> tuple[Zyx, Zyx]:
     """Find tile and overlap: the card's, or cubes for slices along all three axes."""
-    if form.dimensions == 3 or form.stride[0] == 1:
-        return card.tile, card.overlap
+    if views != "ortho":
+        (axis,) = AXES[views]
+        return turned(card.tile, axis), turned(card.overlap, axis)
     overlap = max(card.overlap[1:])
     side = max(CUBE, 2 * overlap)
     return form.fit((side, side, side)), (overlap, overlap, overlap)

@@ -9,15 +9,14 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError
 from volseg.models.registry import Views
 from volseg.stages.predict.device import find_device
+from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.tasks import NetworkChoice
 from volseg.storage.volumes import Image
-from volseg.storage.weights import find_weights
+from volseg.storage.weights import find_weights, load_card
 from volseg.types import Zyx
 
 OF_MASKS, OF_CENTERLINES = "unet2d", "emnet"
 """The shipped networks that are used unless another is asked for (decision 0046)."""
-CUBIC = 1.2
-"""Voxels whose sides differ by more than this factor look different along different axes."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class PredictOptions:
 def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions, tuple[str, ...]]:
     """Choose among the shipped networks for a volume, where nobody has.
 
-    Slices are looked at along all three axes where voxels are cubes, as far as that is known.
+    Slices are looked at along the axes that `choose_views` finds.
 
     Returns
     -------
@@ -72,10 +71,9 @@ def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions,
     if options.store_centerline:
         chosen = replace(options, model=OF_CENTERLINES, views=options.views or "xy")
         return chosen, (f"the model is {OF_CENTERLINES}; --model is another",)
-    size, views = image.voxel_size, options.views
-    if views is None:
-        views = "ortho" if size is not None and max(size) / min(size) <= CUBIC else "xy"
-    along = "along z, y and x" if views == "ortho" else "along z"
+    views, along = choose_views(image.levels[0].shape, image.voxel_size, load_card(OF_MASKS))
+    if options.views is not None:
+        views, along = options.views, f"as --views {options.views} says"
     note = f"the model is {OF_MASKS}, which looks at slices {along}; see --model and --views"
     return replace(options, model=OF_MASKS, views=views), (note,)
 
@@ -101,19 +99,20 @@ def choose_network(options: PredictOptions) -> NetworkChoice:
 
 
 def check_averaging(image: Image, options: PredictOptions) -> None:
-    """Check that a volume can be looked at along other axes.
+    """Check that a volume can be looked at along other axes than z.
 
     Raises
     ------
     ParameterError
-        If orthogonal views are asked for where voxels are no cubes, as far as that is known.
+        If that is asked for where voxels are no cubes, as far as that is known.
     """
     if options.rotations and not options.tta:
         raise ParameterError("--rotations extend test-time augmentation; give --tta as well")
     size = image.voxel_size
-    if options.views == "ortho" and size is not None and max(size) / min(size) > CUBIC:
+    views = options.views or "xy"
+    if views != "xy" and size is not None and max(size) / min(size) > CUBIC:
         raise ParameterError(
-            f"orthogonal views need cubic voxels, and those of {image.path} measure "
+            f"--views {views} needs cubic voxels, and those of {image.path} measure "
             f"{', '.join(f'{v:g}' for v in size)} nm (z, y, x): slices along z and along x would "
             f"show things at different scales; leave --views out"
         )

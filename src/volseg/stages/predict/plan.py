@@ -137,7 +137,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
     handover = Handover(
         Grid(shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard)),
-        build_lattice(shape, card, scales, form, options.tile),
+        build_lattice(shape, card, scales, form, options.views or "xy", options.tile),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
     notes += note_emulation(choice.device, choice.precision, options.engine)

@@ -58,5 +58,5 @@ def averaging_flags(averaged: Any) -> list[str]:
     if not isinstance(averaged, list) or len(averaged) != 3:
         return []
     tta, rotations, views = averaged
-    flags = {"--tta": tta, "--rotations": rotations, "--views ortho": views == "ortho"}
+    flags = {"--tta": tta, "--rotations": rotations, f"--views {views}": views != "xy"}
     return [word for flag, given in flags.items() if given for word in flag.split()]

@@ -1,0 +1,113 @@
+"""Views: which slices a network of slices sees of a volume, flat ones above all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toy_predictions import exact_options, read_map
+from toy_volumes import write_raw
+from toy_weights import write_weights
+from volseg.engine.progress import NoProgress
+from volseg.models.inference import Predictor
+from volseg.stages.predict.lattice import DEPTH, choose_views
+from volseg.stages.predict.network import PredictOptions, settle_model
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.storage.volumes import labels_path, open_image
+from volseg.storage.weights import load_card
+
+CUBES = (5.0, 5.0, 5.0)
+CARD = load_card("unet2d")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "views"),
+    [
+        ((DEPTH, DEPTH, DEPTH), CUBES, "ortho"),
+        ((DEPTH - 1, 900, 900), CUBES, "xy"),
+        ((1, 900, 900), CUBES, "xy"),
+        ((900, DEPTH - 1, 900), CUBES, "xz"),
+        ((900, 900, DEPTH - 1), CUBES, "yz"),
+        ((5, 5, 900), CUBES, "xy"),
+        ((900, 9, 5), CUBES, "yz"),
+        ((4, 4, 4), CUBES, "xy"),
+        ((DEPTH, 900, 900), (2.5, 2.5, 2.5), "xy"),
+        ((2 * DEPTH, 900, 900), (2.5, 2.5, 2.5), "ortho"),
+        ((-(-DEPTH // 2), 900, 900), (10.0, 10.0, 10.0), "ortho"),
+        ((900, 5, 900), (50.0, 5.0, 5.0), "xy"),
+        ((900, 5, 900), None, "xy"),
+    ],
+)
+def test_slices_are_seen_along_axes_where_they_are_wide_enough(shape, size, views):
+    found, words = choose_views(shape, size, CARD)
+    assert found == views
+    cubes = size is not None and size[0] == size[1]
+    assert (f"narrower than {DEPTH}" in words) == (views != "ortho" and cubes)
+
+
+@given(st.tuples(*[st.integers(1, 200)] * 3))
+def test_a_single_view_is_the_one_of_the_widest_slices(shape):
+    views, _ = choose_views(shape, CUBES, CARD)
+    narrowest = {"xy": min(shape[1:]), "xz": min(shape[0], shape[2]), "yz": min(shape[:2])}
+    if views == "ortho":
+        assert min(shape) >= DEPTH
+    else:
+        assert min(shape) < DEPTH
+        assert narrowest[views] == max(narrowest.values())
+
+
+def test_what_is_asked_for_is_taken(tmp_path):
+    volume = open_image(write_raw(tmp_path / "vol.zarr", np.zeros((2, 40, 40), np.uint8)))
+    chosen, notes = settle_model(volume, PredictOptions(views="ortho"))
+    assert (chosen.views, len(notes)) == ("ortho", 1)
+    chosen, (note,) = settle_model(volume, PredictOptions())
+    assert chosen.views == "xy"
+    assert "slices along z alone" in note
+    chosen, notes = settle_model(volume, PredictOptions(model="unet2d"))
+    assert (chosen.views, notes) == ("xy", ())
+
+
+@pytest.mark.parametrize(("views", "axes"), [("xz", (1, 0, 2)), ("yz", (2, 0, 1))])
+def test_slices_along_one_axis_are_those_of_the_turned_volume(views, axes, tmp_path):
+    model = write_weights(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16), 4)
+    raw = np.random.default_rng(3).integers(0, 256, (70, 40, 60), dtype=np.uint8)
+    turned = write_raw(tmp_path / "turned.zarr", np.ascontiguousarray(raw.transpose(axes)))
+    predict(plan_prediction(turned, exact_options(model)), NoProgress())
+    volume = write_raw(tmp_path / "vol.zarr", raw)
+    for block, workers in (((8, 32, 32), 1), ((16, 64, 32), 2)):
+        options = exact_options(model, block, workers, views=views, overwrite=True)
+        predict(plan_prediction(volume, options), NoProgress())
+        np.testing.assert_array_equal(read_map(volume).transpose(axes), read_map(turned))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_thin_crop_is_segmented_as_well_as_by_one_view(depth, crop, tmp_path, monkeypatch):
+    evaluated, evaluate = [], Predictor._evaluate
+    monkeypatch.setattr(
+        Predictor,
+        "_evaluate",
+        lambda self, batch: evaluated.append(batch.size) or evaluate(self, batch),
+    )
+    part = np.s_[8 : 8 + depth, 100:220, 100:220]
+    raw, truth = (tifffile.imread(crop / f"{name}.tif")[part] for name in ("raw", "labels"))
+    volume, found, work = write_raw(tmp_path / "vol.zarr", raw), {}, {}
+    options = PredictOptions(device="cpu", precision="float32", overwrite=True)
+    for views in ("xy", None):
+        evaluated.clear()
+        asked = SegmentOptions(predict=replace(options, model=views and "unet2d", views=views))
+        segment(plan_segmentation(volume, asked), NoProgress())
+        image = open_image(labels_path(volume, "mitochondria"))
+        mask = image.levels[0][:, :, :] > 0
+        found[views] = (mask & (truth > 0)).sum() / (mask | (truth > 0)).sum()
+        work[views] = sum(evaluated)
+    assert found[None] >= found["xy"] - 0.01
+    assert found[None] > 0.85
+    assert work[None] <= 3.5 * max(work["xy"], 1)
+    assert image.attributes["model"]["name"] == "unet2d"
