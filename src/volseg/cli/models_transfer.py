@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volseg.api.models import ExportKeywords, ImportKeywords, export_model, import_model
-from volseg.cli.options import with_options
+from volseg.cli.options import parse_sizes, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import extent, scaled
 from volseg.errors import command
-from volseg.types import Zyx
 
 if TYPE_CHECKING:
     from volseg.exchange.export_model import ExportReport
@@ -41,32 +40,12 @@ def _exported(report: ExportReport) -> str:
     )
 
 
-def parse_overlap(text: str) -> Zyx:
-    """Read three integers written as Z,Y,X, of which some may be 0.
-
-    Raises
-    ------
-    BadParameter
-        If the text is anything else.
-
-    Examples
-    --------
-    >>> parse_overlap("0,32,32")
-    (0, 32, 32)
-    """
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
-        raise click.BadParameter(f"expected three whole numbers Z,Y,X, found {text!r}")
-    z, y, x = map(int, parts)
-    return z, y, x
-
-
 @with_options("volseg models import emnet.zip --output mine", ImportKeywords, overlap="")
 @click.argument("package")
 @click.option(
     "--overlap",
     metavar="Z,Y,X",
-    callback=lambda _context, _parameter, text: None if text is None else parse_overlap(text),
+    type=lambda text: parse_sizes(text, 0),
     help="Network voxels that neighbouring tiles share; 0 for none.",
 )
 def import_command(session: Session, package: str, **options: Any) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
-def parse_sizes(text: str) -> Zyx:
-    """Read three positive integers written as Z,Y,X.
+def parse_sizes(text: str, least: int = 1) -> Zyx:
+    """Read three integers written as Z,Y,X.
 
     Raises
     ------
@@ -33,15 +33,15 @@ def parse_sizes(text: str) -> Zyx:
 
     Examples
     --------
-    >>> parse_sizes("64,512,512")
-    (64, 512, 512)
+    >>> parse_sizes("64,512,512"), parse_sizes("0,32,32", 0)
+    ((64, 512, 512), (0, 32, 32))
     """
     try:
         z, y, x = (int(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(f"expected three whole numbers Z,Y,X, found {text!r}") from None
-    if min(z, y, x) < 1:
-        raise click.BadParameter(f"expected three numbers of at least 1, found {text!r}")
+    if min(z, y, x) < least:
+        raise click.BadParameter(f"expected three numbers of at least {least}, found {text!r}")
     return z, y, x
 
 
