@@ -24,7 +24,8 @@ import torch
 
 from volseg.cli import main
 from volseg.models import inference
-from volseg.stages.label.tasks import LabelBlock, WriteBlock
+from volseg.stages.components import LabelBlock
+from volseg.stages.label.tasks import WriteBlock
 from volseg.stages.predict.tasks import PredictTask
 from volseg.storage import arrays
 

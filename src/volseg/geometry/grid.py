@@ -84,6 +84,20 @@ class Grid:
         return (z, y, x) if inside else None
 
 
+def cut_blocks(grid: Grid, region: Roi) -> list[Block]:
+    """List the blocks that touch a region, cut to it.
+
+    Examples
+    --------
+    >>> for block in cut_blocks(Grid((1, 1, 8), (1, 1, 4)), full_roi((1, 1, 8))):
+    ...     print(block)
+    block 0,0,0 (0:1,0:1,0:4)
+    block 0,0,1 (0:1,0:1,4:8)
+    """
+    cut = ((b.index, intersect(b.core, region)) for b in grid.blocks(region))
+    return [Block(index, core) for index, core in cut if core is not None]
+
+
 def full_roi(shape: Sequence[int]) -> Roi:
     """Cover a whole volume."""
     z, y, x = (slice(0, n) for n in shape)

@@ -17,15 +17,14 @@ from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Block, Grid
-from volseg.stages.label.plan import LabelPlan, coarse_levels, record_key
+from volseg.stages.label.plan import LabelPlan, coarse_levels
 from volseg.stages.levels import step_factor
 from volseg.stages.predict.outputs import CREATED, Output, Scratch, ledger_header
-from volseg.stages.predict.outputs import record_key as prediction_key
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes
 from volseg.storage.files import discard
-from volseg.storage.ledger import MARK, Ledger, new_mark
+from volseg.storage.ledger import MARK, Ledger, block_key, new_mark
 from volseg.storage.volumes import Image, open_image
 from volseg.types import Zyx
 
@@ -86,7 +85,7 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
     grid, wanted = plan.handover.grid, list(plan.handover.targets())
     lost = {o.path: _blocks(found[o.path], open_image(o.path), grid) for o in damaged}
     again = {b.index for blocks in lost.values() for b in blocks}
-    kept = (prediction_key(t) for t in wanted if t not in again)
+    kept = (block_key("written", t) for t in wanted if t not in again)
     mark = new_mark()
     records = {MARK: mark, CREATED: None, **dict.fromkeys(kept)}
     scratch = Scratch(plan.scratch, written[0].path.name)
@@ -124,7 +123,7 @@ def mend_labels(plan: LabelPlan, progress: Progress) -> tuple[Mended, ...]:
     mark = new_mark()
     records: dict[str, Any] = {MARK: mark, "objects": image.attributes["objects"]}
     kept = (b for b in plan.grid.blocks() if b.index not in again)
-    records |= {record_key("written", b): None for b in kept}
+    records |= {block_key("written", b.index): None for b in kept}
     Ledger.replace(plan.ledger, plan.ledger_header, records)
     forget((Output(plan.path, plan.header),), {plan.path: found}, mark)
     return (Mended(f"labels/{plan.name}", len(found), lost),)

@@ -26,10 +26,22 @@ from volseg.differences import describe_difference
 from volseg.errors import ConflictError, StorageError
 from volseg.storage.files import replacing, write_file
 from volseg.storage.stores import parse_json
+from volseg.types import Zyx
 
 HOLDER = ".holder"
 MARK = "mark"
 """The key under which a ledger keeps its mark, and an image's attributes that of its run."""
+
+
+def block_key(what: str, index: Zyx) -> str:
+    """Say under which key a ledger keeps that something was done for a block.
+
+    Examples
+    --------
+    >>> block_key("written", (0, 2, 1))
+    '["written", 0, 2, 1]'
+    """
+    return json.dumps([what, *index])
 
 
 def new_mark() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from volseg.defaults import IOU, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
-from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, parse_roi
+from volseg.geometry.grid import Block, Grid, cut_blocks, describe, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import open_image, probabilities_path, scratch_path
@@ -86,8 +86,7 @@ class Comparison:
     @property
     def blocks(self) -> list[Block]:
         """The blocks of the grid, cut to the region."""
-        cut = ((b.index, intersect(b.core, self.region)) for b in self.grid.blocks(self.region))
-        return [Block(index, core) for index, core in cut if core is not None]
+        return cut_blocks(self.grid, self.region)
 
 
 @dataclass(frozen=True)

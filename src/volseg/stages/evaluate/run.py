@@ -39,9 +39,9 @@ from volseg.scores.overlap import (
     foreground_scores,
     variation_of_information,
 )
+from volseg.stages.components import number_mask
 from volseg.stages.evaluate.plan import Comparison, EvaluatePlan, is_own
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
-from volseg.stages.mask_components import number_mask
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.scratch import ComponentStore
@@ -172,8 +172,8 @@ def compare(
             if not masks[k]:
                 continue
             store = ComponentStore(folder / ("truth", "prediction")[k])
-            blocks = comparison.blocks
-            found = number_mask(source, comparison.grid, blocks, store, engine, progress)
+            grid, region = comparison.grid, comparison.region
+            found = number_mask(source, grid, region, store, engine, progress)
             sides[k] = found
             notes.append(
                 f"{source.path} has one value only, so it is taken as a mask and its "

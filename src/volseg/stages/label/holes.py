@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,8 +11,8 @@ import numpy as np
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
-from volseg.geometry.grid import Block, Grid, roi_shape
-from volseg.objects.components import EARLIER, Pairs, Planes, touching
+from volseg.geometry.grid import Grid, roi_shape
+from volseg.objects.components import Pairs, Planes, touching
 from volseg.objects.holes import (
     DUAL,
     NOTHING,
@@ -25,8 +24,9 @@ from volseg.objects.holes import (
     reaching_border,
     touched_within,
 )
+from volseg.stages.components import before, begin_at
 from volseg.stages.label.tasks import Layer, Numbered
-from volseg.storage.ledger import Ledger
+from volseg.storage.ledger import Ledger, block_key
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Labels, Zyx
 
@@ -165,33 +165,19 @@ class HoleFilling:
     def counts(self) -> dict[Zyx, int]:
         """Look up the number of background components of each block, in raster order."""
         records = self.ledger.records
-        return {b.index: int(records[_key(b)]) for b in self.find.grid.blocks()}
+        return {b.index: int(records[block_key("holes", b.index)]) for b in self.find.grid.blocks()}
 
     def _label(self, offsets: Mapping[Zyx, int]) -> None:
         blocks = list(self.find.grid.blocks())
         records, exists = self.ledger.records, self.find.holes.exists
-        missing = [b for b in blocks if _key(b) not in records or not exists(b.index)]
+        missing = [
+            b for b in blocks if block_key("holes", b.index) not in records or not exists(b.index)
+        ]
 
         def on_result(item: Numbered, count: int) -> None:
-            self.ledger.record(_key(item.block), count)
+            self.ledger.record(block_key("holes", item.block.index), count)
 
         items = (Numbered(b, (Layer(self.find.objects, offsets[b.index]),)) for b in missing)
         done = len(blocks) - len(missing)
         job = Job(self.progress, len(blocks), "blocks", "finding holes", done)
         run_blocks(self.find, items, self.engine, on_result=on_result, progress=job)
-
-
-def begin_at(counts: Mapping[Zyx, int]) -> tuple[dict[Zyx, int], int]:
-    """Find where each block's components begin among those of all, and how many there are."""
-    *starts, total = itertools.accumulate(counts.values(), initial=0)
-    return dict(zip(counts, starts, strict=True)), total
-
-
-def before(grid: Grid, index: Zyx) -> list[tuple[Zyx, Zyx]]:
-    """List the neighbours before a block that are there: the step to each, and its index."""
-    steps = ((step, grid.neighbour(index, step)) for step in EARLIER)
-    return [(step, other) for step, other in steps if other is not None]
-
-
-def _key(block: Block) -> str:
-    return json.dumps(["holes", *block.index])

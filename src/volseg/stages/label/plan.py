@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
-from volseg.geometry.grid import Block, Grid, whole_multiples
+from volseg.geometry.grid import Grid, whole_multiples
 from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold, states_size
 from volseg.stages.label.tasks import Coarse
 from volseg.stages.levels import step_factor
@@ -264,8 +263,3 @@ def coarse_levels(image: Image) -> tuple[Coarse, ...]:
             break
         found.append(Coarse(image.levels[k], step_factor(image, k)))
     return tuple(found)
-
-
-def record_key(what: str, block: Block) -> str:
-    """Say under which key the ledger keeps that something was done for a block."""
-    return json.dumps([what, *block.index])

@@ -7,25 +7,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from volseg import __version__
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, returned
 from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.errors import ConflictError, StorageError
 from volseg.geometry.grid import Block, Grid
-from volseg.objects.components import Pairs
-from volseg.objects.joining import Candidates, Numbering, label_type, number_objects
-from volseg.stages.label.holes import FindHoles, HoleFilling, begin_at
-from volseg.stages.label.plan import Foundation, LabelPlan, coarse_levels, record_key
+from volseg.objects.joining import Numbering, label_type
+from volseg.stages.components import (
+    Evidence,
+    JoinBlock,
+    LabelBlock,
+    begin_at,
+    number_components,
+)
+from volseg.stages.label.holes import FindHoles, HoleFilling
+from volseg.stages.label.plan import Foundation, LabelPlan, coarse_levels
 from volseg.stages.label.report import LabelReport, report_on
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import (
-    Evidence,
-    JoinBlock,
-    Joined,
-    LabelBlock,
     Layer,
     Numbered,
     WriteBlock,
@@ -33,14 +33,11 @@ from volseg.stages.label.tasks import (
 from volseg.stages.levels import build_pyramid
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
-from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.ledger import MARK, Ledger, block_key
 from volseg.storage.results import NewImage, create_images, finish, is_told_of
 from volseg.storage.scratch import ComponentStore
 from volseg.storage.volumes import Image, open_image, register_label
 from volseg.types import Zyx
-
-JOINED = 8
-"""Blocks that one task joins to their neighbours."""
 
 
 def label(plan: LabelPlan, progress: Progress) -> LabelReport:
@@ -127,7 +124,9 @@ class Labelling:
     def missing(self) -> Iterator[Block]:
         """List the blocks whose labels are not on record."""
         return (
-            b for b in self.grid.blocks() if record_key("written", b) not in self.ledger.records
+            b
+            for b in self.grid.blocks()
+            if block_key("written", b.index) not in self.ledger.records
         )
 
     def find(self) -> dict[Zyx, int]:
@@ -138,36 +137,32 @@ class Labelling:
         missing = [
             b
             for b in blocks
-            if record_key("found", b) not in records or not self.store.exists(b.index)
+            if block_key("found", b.index) not in records or not self.store.exists(b.index)
         ]
 
         def on_result(block: Block, count: int) -> None:
-            self.ledger.record(record_key("found", block), count)
+            self.ledger.record(block_key("found", block.index), count)
 
         level = int(self.plan.header["threshold_of_255"])
         task = LabelBlock(self.probabilities, level, self.connectivity, self.store)
         done = len(blocks) - len(missing)
         job = Job(self.progress, len(blocks), "blocks", "labelling", done)
         run_blocks(task, missing, self.engine, on_result=on_result, progress=job)
-        return {b.index: int(records[record_key("found", b)]) for b in blocks}
+        return {b.index: int(records[block_key("found", b.index)]) for b in blocks}
 
     def number(self, offsets: dict[Zyx, int], components: int) -> Numbering:
         """Join components across borders and number the objects; return them."""
         header = self.ledger.header
         seed, least = header.get("seed_threshold_of_255"), header.get("min_probability")
         evidence = Evidence(self.probabilities, seed, least is not None)
-        whole = Candidates.room(components, seeded=seed is not None, totals=evidence.totals)
-        pairs: list[Pairs] = []
-
-        def on_result(index: Zyx, found: Joined) -> None:
-            start = offsets[index]
-            whole.put(start, found.components)
-            for other, local in found.pairs:
-                pairs.append(local + np.array([start, offsets[other]]))
-
-        task = JoinBlock(self.grid, self.store, self.connectivity, evidence)
-        run_blocks(task, offsets, self.engine, on_result=on_result, batch=JOINED)
-        return number_objects(whole, pairs, int(header["min_size"]), least or 0)
+        return number_components(
+            JoinBlock(self.grid, self.store, self.connectivity, evidence),
+            offsets,
+            components,
+            self.engine,
+            min_size=int(header["min_size"]),
+            min_probability=least or 0,
+        )
 
     def write(self, counts: dict[Zyx, int]) -> None:
         """Give every object its number and write it."""
@@ -185,7 +180,7 @@ class Labelling:
         missing = (
             Numbered(b, layers_of(b.index) + pieces.get(b.index, ()))
             for b in self.grid.blocks()
-            if record_key("written", b) not in records
+            if block_key("written", b.index) not in records
         )
         self._write_blocks(image, missing)
         register_label(self.plan.volume, self.plan.name)
@@ -248,7 +243,7 @@ class Labelling:
         """Pass 2, and the pyramid."""
 
         def on_result(item: Numbered, _: int) -> None:
-            self.ledger.record(record_key("written", item.block))
+            self.ledger.record(block_key("written", item.block.index))
 
         coarse = coarse_levels(image)
         task = WriteBlock(image.levels[0], coarse)

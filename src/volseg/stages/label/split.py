@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from volseg.objects.splitting import Splitter
 from volseg.stages.label.split_tasks import Beginning, MeasureBlock, Split, SplitBlock, piece_store
 from volseg.stages.label.tasks import Layer
 from volseg.storage.arrays import StoredArray
-from volseg.storage.ledger import Ledger
+from volseg.storage.ledger import Ledger, block_key
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Labels, Zyx
 
@@ -124,13 +123,13 @@ class Splitting:
 
     def lacks(self, index: Zyx) -> bool:
         """Tell whether the objects that begin in a block must be split, maybe once more."""
-        if _key(index) not in self.ledger.records:
+        if block_key("split", index) not in self.ledger.records:
             return True
         store = piece_store(self.store.folder, index)
         return not all(store.exists(target) for target in self._found(index).targets)
 
     def _found(self, index: Zyx) -> Split:
-        record = self.ledger.records.get(_key(index)) or [[], [], []]
+        record = self.ledger.records.get(block_key("split", index)) or [[], [], []]
         objects, firsts, targets = record
         return Split(objects, firsts, [(z, y, x) for z, y, x in targets])
 
@@ -171,7 +170,9 @@ class Splitting:
                     yield self._beginning(block, chosen + 1, measured.boxes[chosen])
 
         def on_result(item: Beginning, found: Split) -> None:
-            self.ledger.record(_key(item.index), [found.objects, found.firsts, found.targets])
+            self.ledger.record(
+                block_key("split", item.index), [found.objects, found.firsts, found.targets]
+            )
 
         done = sum(not self.lacks(block.index) for _, block in blocks)
         job = Job(self.progress, len(blocks), "blocks", "splitting", done)
@@ -187,7 +188,3 @@ class Splitting:
             for near in self.grid.blocks((slice(z, end_z), slice(y, end_y), slice(x, end_x)))
         }
         return Beginning(block.index, objects, boxes, {i: self.layers(i) for i in reached})
-
-
-def _key(index: Zyx) -> str:
-    return json.dumps(["split", *index])

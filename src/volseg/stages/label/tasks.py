@@ -10,107 +10,15 @@ import numpy as np
 from volseg.geometry.grid import Block, Grid, roi_shape, roi_size
 from volseg.geometry.pyramid import reduced_shape
 from volseg.objects.components import (
-    EARLIER,
     Components,
-    Pairs,
-    find_components,
-    find_seeded,
     number_runs,
-    sum_levels,
-    touching,
 )
-from volseg.objects.joining import Candidates
 from volseg.objects.runs import Runs, paint
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore
 from volseg.storage.shards import encode_chunks, write_shard
 from volseg.types import Labels, Roi, Zyx
 from volseg.voxels.downsample import reduce_labels
-
-
-@dataclass(frozen=True)
-class LabelBlock:
-    """Pass 1: label one block by itself and keep its components."""
-
-    probabilities: StoredArray
-    level: int
-    connectivity: int
-    store: ComponentStore
-
-    def __call__(self, block: Block) -> int:
-        """Label one block; return the number of its components."""
-        shape, connectivity = self.probabilities.shape, self.connectivity
-        volume = self.probabilities[block.core]
-        components = find_components(volume, block.core, shape, connectivity, level=self.level)
-        self.store.save(block.index, components)
-        return len(components.sizes)
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Components of a block, and the pairs that touch its neighbours.
-
-    Attributes
-    ----------
-    components : of the block.
-    pairs : those that touch, with each neighbour before it.
-    """
-
-    components: Candidates
-    pairs: list[tuple[Zyx, Pairs]]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Seeds and sums of probabilities, looked up once more for the components of a block.
-
-    To read them twice costs less than to keep sums and marks with every component of every run.
-
-    Attributes
-    ----------
-    probabilities : what the components were found in.
-    seed : level of a seed; None where none is needed.
-    totals : whether levels are summed.
-    """
-
-    probabilities: StoredArray
-    seed: int | None
-    totals: bool
-
-    def of(self, kept: Components, core: Roi) -> Candidates:
-        """Measure the components of one block."""
-        if self.seed is None and not self.totals:
-            return Candidates(kept.sizes, kept.firsts)
-        if len(kept.sizes) == 0:
-            return Candidates.room(0, seeded=self.seed is not None, totals=self.totals)
-        volume = self.probabilities[core]
-        return Candidates(
-            kept.sizes,
-            kept.firsts,
-            None if self.seed is None else find_seeded(kept, volume, self.seed),
-            sum_levels(kept, volume) if self.totals else None,
-        )
-
-
-@dataclass(frozen=True)
-class JoinBlock:
-    """Between the passes: find what touches across the borders with the blocks before."""
-
-    grid: Grid
-    store: ComponentStore
-    connectivity: int
-    evidence: Evidence
-
-    def __call__(self, index: Zyx) -> Joined:
-        """Look at one block."""
-        kept, pairs = self.store.load(index), []
-        here = self.store.load_planes(index)
-        for step in EARLIER if len(kept.sizes) else ():
-            other = self.grid.neighbour(index, step)
-            if other is not None:
-                there = self.store.load_planes(other)
-                pairs.append((other, touching(here, there, step, self.connectivity)))
-        return Joined(self.evidence.of(kept, self.grid.block(index).core), pairs)
 
 
 @dataclass(frozen=True)

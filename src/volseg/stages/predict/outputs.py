@@ -13,7 +13,6 @@ from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card
 from volseg.training.losses import LOSSES
-from volseg.types import Zyx
 
 CENTERLINE = {"output": "centerline"}
 """Parameter by which centerlines differ from their mask."""
@@ -139,8 +138,3 @@ def note_untaught(card: Card) -> tuple[str, ...]:
     if known.get("loss") not in LOSSES and known.get("centerline_weight") != 0:
         return ()
     return (f"{card.name} was trained without centerlines, so those it gives mean nothing",)
-
-
-def record_key(index: Zyx) -> str:
-    """Say under which key the ledger keeps that a block was written."""
-    return "-".join(map(str, index))

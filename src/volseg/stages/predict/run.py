@@ -23,13 +23,12 @@ from volseg.stages.predict.outputs import (
     find_outdated,
     is_under_way,
     ledger_header,
-    record_key,
 )
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Assemble, Evaluate, PredictTask
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
-from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.ledger import MARK, Ledger, block_key
 from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
@@ -154,7 +153,7 @@ class Prediction:
     def run(self, engine: EngineOptions) -> int:
         """Do what is missing; return the number of tiles evaluated."""
         handover, done = self.task.handover, self.ledger.done()
-        missing = {t for t in handover.targets() if record_key(t) not in done}
+        missing = {t for t in handover.targets() if block_key("written", t) not in done}
         lacking = sum(roi_size(handover.core(t)) for t in missing)
         wanted = roi_size(handover.roi)
         tiles = 0
@@ -164,7 +163,7 @@ class Prediction:
             if isinstance(item, Evaluate):
                 tiles += count
                 return
-            self.ledger.record(record_key(item.index))
+            self.ledger.record(block_key("written", item.index))
             self.task.store.discard(handover.sources(item.index), item.index)
             missing.discard(item.index)
 

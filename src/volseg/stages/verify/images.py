@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from volseg.geometry.grid import Grid
 from volseg.stages.verify.findings import Finding
 from volseg.stages.verify.tasks import describe_indices
 from volseg.storage.attributes import results_in
+from volseg.storage.ledger import block_key
 from volseg.storage.results import fingerprint
 from volseg.storage.stores import parse_json
 from volseg.storage.volumes import Image, open_image, scratch_path
@@ -151,10 +151,8 @@ def _missing(subject: Subject, header: Mapping[str, Any], keys: set[str]) -> Ite
     z, y, x = header["block"]
     roi = recorded_roi(subject) if subject.kind == "probabilities" else None
     for block in Grid(subject.image.levels[0].shape, (z, y, x)).blocks(roi):
-        index = block.index
-        key = "-".join(map(str, index)) if roi else json.dumps(["written", *index])
-        if key not in keys:
-            yield index
+        if block_key("written", block.index) not in keys:
+            yield block.index
 
 
 def recorded_roi(subject: Subject) -> Roi:

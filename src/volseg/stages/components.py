@@ -1,0 +1,236 @@
+"""Find the connected components of a volume of any size block by block, and number them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.defaults import CONNECTIVITY
+from volseg.engine.options import EngineOptions
+from volseg.engine.progress import Job, Progress
+from volseg.engine.run import run_blocks
+from volseg.geometry.grid import Block, Grid, cut_blocks, intersect
+from volseg.objects.components import (
+    EARLIER,
+    Components,
+    Pairs,
+    find_components,
+    find_seeded,
+    render,
+    sum_levels,
+    touching,
+)
+from volseg.objects.joining import Candidates, Numbering, number_objects
+from volseg.sources.labels import LabelSource
+from volseg.storage.arrays import StoredArray
+from volseg.storage.scratch import ComponentStore
+from volseg.types import Roi, Zyx
+
+JOINED = 8
+"""Blocks that one task joins to their neighbours."""
+
+
+@dataclass(frozen=True)
+class LabelBlock:
+    """Pass 1: label one block by itself and keep its components.
+
+    Attributes
+    ----------
+    volume : what is at least ``level`` is foreground.
+    """
+
+    volume: StoredArray | LabelSource
+    level: int
+    connectivity: int
+    store: ComponentStore
+
+    def __call__(self, block: Block) -> int:
+        """Label one block; return the number of its components."""
+        shape, connectivity = self.volume.shape, self.connectivity
+        volume = self.volume[block.core]
+        components = find_components(volume, block.core, shape, connectivity, level=self.level)
+        self.store.save(block.index, components)
+        return len(components.sizes)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Components of a block, and the pairs that touch its neighbours.
+
+    Attributes
+    ----------
+    components : of the block.
+    pairs : those that touch, with each neighbour before it.
+    """
+
+    components: Candidates
+    pairs: list[tuple[Zyx, Pairs]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Seeds and sums of probabilities, looked up once more for the components of a block.
+
+    To read them twice costs less than to keep sums and marks with every component of every run.
+
+    Attributes
+    ----------
+    probabilities : what the components were found in; None where neither is needed.
+    seed : level of a seed; None where none is needed.
+    totals : whether levels are summed.
+    """
+
+    probabilities: StoredArray | None = None
+    seed: int | None = None
+    totals: bool = False
+
+    def of(self, kept: Components, core: Roi) -> Candidates:
+        """Measure the components of one block."""
+        if self.probabilities is None or (self.seed is None and not self.totals):
+            return Candidates(kept.sizes, kept.firsts)
+        if len(kept.sizes) == 0:
+            return Candidates.room(0, seeded=self.seed is not None, totals=self.totals)
+        volume = self.probabilities[core]
+        return Candidates(
+            kept.sizes,
+            kept.firsts,
+            None if self.seed is None else find_seeded(kept, volume, self.seed),
+            sum_levels(kept, volume) if self.totals else None,
+        )
+
+
+@dataclass(frozen=True)
+class JoinBlock:
+    """Between the passes: find what touches across the borders with the blocks before.
+
+    Attributes
+    ----------
+    grid : of the whole volume.
+    region : in which blocks were labelled; None for all.
+    """
+
+    grid: Grid
+    store: ComponentStore
+    connectivity: int
+    evidence: Evidence
+    region: Roi | None = None
+
+    def __call__(self, index: Zyx) -> Joined:
+        """Look at one block."""
+        kept, pairs = self.store.load(index), []
+        here = self.store.load_planes(index)
+        for step, other in before(self.grid, index) if len(kept.sizes) else ():
+            if self.region is None or intersect(self.grid.block(other).core, self.region):
+                there = self.store.load_planes(other)
+                pairs.append((other, touching(here, there, step, self.connectivity)))
+        return Joined(self.evidence.of(kept, self.grid.block(index).core), pairs)
+
+
+def before(grid: Grid, index: Zyx) -> list[tuple[Zyx, Zyx]]:
+    """List the neighbours before a block that are there: the step to each, and its index."""
+    steps = ((step, grid.neighbour(index, step)) for step in EARLIER)
+    return [(step, other) for step, other in steps if other is not None]
+
+
+def begin_at(counts: Mapping[Zyx, int]) -> tuple[dict[Zyx, int], int]:
+    """Find where each block's components begin among those of all, and how many there are."""
+    *starts, total = itertools.accumulate(counts.values(), initial=0)
+    return dict(zip(counts, starts, strict=True)), total
+
+
+def number_components(
+    task: JoinBlock,
+    offsets: Mapping[Zyx, int],
+    components: int,
+    engine: EngineOptions,
+    *,
+    min_size: int = 0,
+    min_probability: float = 0,
+) -> Numbering:
+    """Join the components of all blocks across their borders, and number the objects.
+
+    Parameters
+    ----------
+    task : that joins a block
+    offsets, components : see `begin_at`
+    engine : EngineOptions
+    min_size, min_probability : objects below are dropped
+    """
+    evidence = task.evidence
+    seeded, totals = evidence.seed is not None, evidence.totals
+    whole = Candidates.room(components, seeded=seeded, totals=totals)
+    pairs: list[Pairs] = []
+
+    def on_result(index: Zyx, found: Joined) -> None:
+        start = offsets[index]
+        whole.put(start, found.components)
+        for other, local in found.pairs:
+            pairs.append(local + np.array([start, offsets[other]]))
+
+    run_blocks(task, offsets, engine, on_result=on_result, batch=JOINED)
+    return number_objects(whole, pairs, min_size, min_probability)
+
+
+@dataclass(frozen=True)
+class MaskObjects:
+    """The numbered components of a mask; rendered anew for each block.
+
+    Attributes
+    ----------
+    objects : how many there are.
+    offsets : where the numbers of each block's components begin.
+    """
+
+    store: ComponentStore
+    objects: int
+    offsets: dict[Zyx, int]
+
+    def __call__(self, block: Block) -> NDArray[Any]:
+        """Write the labels of one block out."""
+        components, start = self.store.load(block.index), self.offsets[block.index]
+        numbers = self.store.load_numbers(start, start + len(components.sizes))
+        return render(components, numbers, block.core)
+
+
+def number_mask(
+    mask: LabelSource,
+    grid: Grid,
+    region: Roi,
+    store: ComponentStore,
+    engine: EngineOptions,
+    progress: Progress,
+) -> MaskObjects:
+    """Find the 26-connected components of a mask within a region.
+
+    Parameters
+    ----------
+    mask : what is above 0 is foreground
+    grid : of the whole volume
+    region : that is looked at
+    store : an empty folder for scratch
+    engine, progress : how it is run, and who is told
+
+    Raises
+    ------
+    BlockError
+        If blocks could not be read, or scratch not be written.
+    """
+    blocks = cut_blocks(grid, region)
+    counts = {block.index: 0 for block in blocks}
+
+    def on_found(block: Block, count: int) -> None:
+        counts[block.index] = count
+
+    job = Job(progress, len(blocks), "blocks", "finding the mask's objects")
+    find = LabelBlock(mask, 1, CONNECTIVITY, store)
+    run_blocks(find, blocks, engine, on_result=on_found, progress=job)
+    offsets, components = begin_at(counts)
+    join = JoinBlock(grid, store, CONNECTIVITY, Evidence(), region)
+    numbering = number_components(join, offsets, components, engine)
+    store.save_numbers(numbering.numbers)
+    return MaskObjects(store, numbering.objects, offsets)
