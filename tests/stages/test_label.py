@@ -20,6 +20,7 @@ from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.objects.joining import rank_firsts
 from volseg.objects.splitting import Splitter
+from volseg.stages import components
 from volseg.stages.label import holes as label_holes
 from volseg.stages.label import rules as label_plan
 from volseg.stages.label import split_tasks as label_split_block
@@ -265,7 +266,7 @@ def test_a_second_run_does_nothing_and_another_result_is_not_replaced_silently(
     table_path(volume, NAME).parent.mkdir()
     table_path(volume, NAME).write_bytes(b"of the first labels")
     with monkeypatch.context() as patch:
-        patch.setattr(label_block, "find_components", None)
+        patch.setattr(components, "find_components", None)
         assert label(plan_labels(volume, NAME, options()), NoProgress()).objects == first.objects
     with pytest.raises(
         ConflictError,
@@ -331,7 +332,8 @@ def test_after_a_failure_the_same_command_completes_it(
     tmp_path, probabilities, monkeypatch, function
 ):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
-    real, calls = getattr(label_block, function), []
+    module = label_block if function == "paint" else components
+    real, calls = getattr(module, function), []
 
     def broken(*arguments, **named):
         calls.append(arguments)
@@ -340,7 +342,7 @@ def test_after_a_failure_the_same_command_completes_it(
         return real(*arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label_block, function, broken)
+        patch.setattr(module, function, broken)
         with pytest.raises(BlockError, match="a cosmic ray"):
             label(plan_labels(volume, NAME, options()), NoProgress())
     output = labels_path(volume, NAME)

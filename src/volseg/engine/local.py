@@ -6,8 +6,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -21,18 +20,8 @@ MOST_WINDOWS = 1000
 """More than are ever under way: each ends with its last block, but for those that hang."""
 
 
-@contextmanager
-def local_scheduler(threads: int) -> Iterator[LocalScheduler]:
-    """Run windows in so many threads; end these when what they do is done."""
-    started = LocalScheduler(threads)
-    try:
-        yield started
-    finally:
-        started.close()
-
-
 class LocalScheduler:
-    """Runs each window's graph by `dask.local.get_async`, all on the same threads."""
+    """Runs each window's graph by `dask.local.get_async`, all on the same threads; close it."""
 
     died: tuple[type[BaseException], ...] = ()
     """Errors that say that a worker died: here the process would."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from volseg.engine.local import local_scheduler
+from volseg.engine.local import LocalScheduler
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job
@@ -49,7 +49,7 @@ def _scheduler(options: EngineOptions) -> Iterator[Scheduler]:
         return
     keep_freed_memory()
     if options.scheduler is None and options.cluster is None:
-        with local_scheduler(options.threads) as here:
+        with closing(LocalScheduler(options.threads)) as here:
             yield here
         return
     # imported only here: it takes as long as measuring half a gigavoxel

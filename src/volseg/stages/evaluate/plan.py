@@ -98,18 +98,15 @@ class EvaluatePlan:
     volume : that was segmented.
     comparison : what is compared.
     min_size : voxels; smaller objects do not count.
-    mask, iou, ignore_border, engine : see `EvaluateOptions`.
+    options : as asked for.
     scratch : folder for the components of masks.
     notes : what the user should know.
     """
 
     volume: Path
     comparison: Comparison
-    mask: str | None
-    iou: float
+    options: EvaluateOptions
     min_size: int
-    ignore_border: bool
-    engine: EngineOptions
     scratch: Path
     notes: tuple[str, ...]
 
@@ -128,11 +125,8 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     return EvaluatePlan(
         volume=volume,
         comparison=comparison,
-        mask=options.mask,
-        iou=options.iou,
+        options=options,
         min_size=min_size,
-        ignore_border=options.ignore_border,
-        engine=options.engine,
         scratch=scratch_path(volume),
         notes=tuple(notes),
     )

@@ -107,17 +107,18 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     """
     begun = time.monotonic()
     notes, comparison = list(plan.notes), plan.comparison
-    with same_workers(plan.engine):
+    with same_workers(plan.options.engine):
         table, histogram = compare(plan, progress, notes)
     if not table.total:
         raise ParameterError(
-            f"no voxel is left to compare: {plan.mask} is 0 in all of {describe(comparison.region)}"
+            f"no voxel is left to compare: {plan.options.mask} is 0 in all of "
+            f"{describe(comparison.region)}"
         )
     objects = without_small(table, plan.min_size)
     overlaps = find_overlaps(objects)
-    cut_by = comparison.region if plan.ignore_border else None
-    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, plan.iou)
-    matches = find_matches(overlaps, plan.iou, excused)
+    cut_by = comparison.region if plan.options.ignore_border else None
+    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, plan.options.iou)
+    matches = find_matches(overlaps, plan.options.iou, excused)
     errors = find_errors(overlaps, matches)
     if max(dataclasses.astuple(errors.counts)) > REPORTED:
         notes.append(
@@ -133,7 +134,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         voxel_size=comparison.voxel_size,
         min_size=plan.min_size,
         specks=int(np.count_nonzero(overlaps.truth.voxels <= SPECK)),
-        ignore_border=plan.ignore_border,
+        ignore_border=plan.options.ignore_border,
         foreground=foreground_scores(table),
         objects=score_objects(overlaps, matches),
         mean=mean_precision(overlaps, cut_by),
@@ -155,7 +156,7 @@ def compare(
     At no time are more than a few blocks in memory. Labels are a mask if they have one value only,
     unless volseg found them or the user knows better.
     """
-    comparison, engine = plan.comparison, plan.engine
+    comparison, engine = plan.comparison, plan.options.engine
     sides: list[ReadBlock] = [Stored(comparison.truth), Stored(comparison.predicted)]
     table, histogram = _count(comparison, sides, comparison.probabilities, engine, progress)
     masks = [

@@ -63,6 +63,10 @@ def _joined(numbers: Zyx) -> str:
     return ",".join(map(str, numbers))
 
 
+class Skipped(Exception):  # noqa: N818 - nothing is wrong
+    """Something that cannot be verified; its text says why."""
+
+
 @dataclass
 class Findings:
     """Collects findings in any order; keeps the first few of each kind, counts all."""

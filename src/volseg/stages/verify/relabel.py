@@ -7,6 +7,8 @@ so with the rules on record and other blocks every voxel must come out the same.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from volseg.errors import StorageError, VolsegError
 from volseg.geometry.grid import Block, roi_size
 from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.run import label
-from volseg.stages.verify.findings import Finding, first_difference, locate
+from volseg.stages.verify.findings import Finding, Skipped, first_difference, locate
 from volseg.stages.verify.images import Subject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
@@ -32,15 +34,6 @@ BLOCK: Zyx = (32, 512, 512)
 """Smaller than those that labels are made with."""
 RESULTS = {"labels", "tables", ".volseg"}
 """Parts of a volume that labelling does not need."""
-
-
-@dataclass(frozen=True)
-class Relabelled:
-    """Labels made anew, in scratch; ``skipped`` says why there are none."""
-
-    folder: Path
-    labels: StoredArray | None = None
-    skipped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,19 +69,32 @@ class CompareLabels:
         return (replace(finding, message=message),)
 
 
-def relabel(volume: Path, subject: Subject, engine: EngineOptions) -> Relabelled:
-    """Label a volume again, beside itself; the caller discards the folder.
+@contextmanager
+def relabelled(volume: Path, subject: Subject, engine: EngineOptions) -> Iterator[StoredArray]:
+    """Lend the labels of a volume made again, beside it.
 
     Parameters
     ----------
     volume : Path
     subject : complete labels
     engine : EngineOptions
+
+    Raises
+    ------
+    Skipped
+        If they cannot be made here by the rules on record.
     """
-    folder = scratch_path(volume) / f"verify-labels-{subject.name}-{os.getpid()}"
     if as_remote(volume) is not None or not os.access(volume, os.W_OK):
         why = f"{volume} lies where labels cannot be made again to compare"
-        return Relabelled(folder, skipped=f"{subject.array}: {why}")
+        raise Skipped(f"{subject.array}: {why}")
+    folder = scratch_path(volume) / f"verify-labels-{subject.name}-{os.getpid()}"
+    try:
+        yield _relabel(volume, folder, subject, engine)
+    finally:
+        discard(folder)
+
+
+def _relabel(volume: Path, folder: Path, subject: Subject, engine: EngineOptions) -> StoredArray:
     try:
         options = recorded_options(subject.run, engine)
         # the same volume, without its results
@@ -98,18 +104,14 @@ def relabel(volume: Path, subject: Subject, engine: EngineOptions) -> Relabelled
             if entry.name not in RESULTS:
                 (folder / entry.name).symlink_to(entry)
         plan = plan_labels(folder, subject.name, options)
-        ours = plan.header
-        if ours != dict(subject.run):
-            difference = describe_difference(subject.run, ours)
-            return Relabelled(
-                folder,
-                skipped=f"{subject.array}: its rules are not known here ({difference})",
-            )
+        if plan.header != dict(subject.run):
+            difference = describe_difference(subject.run, plan.header)
+            raise Skipped(f"{subject.array}: its rules are not known here ({difference})")
         label(plan, NoProgress())
-        return Relabelled(folder, open_image(plan.path).levels[0])
+        return open_image(plan.path).levels[0]
     except (KeyError, TypeError, ValueError, ArithmeticError, OSError, VolsegError) as error:
         message = " ".join(str(error).split())
-        return Relabelled(folder, skipped=f"{subject.array}: it cannot be made again: {message}")
+        raise Skipped(f"{subject.array}: it cannot be made again: {message}") from error
 
 
 def recorded_options(run: Any, engine: EngineOptions) -> LabelOptions:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.stages.levels import step_factor
 from volseg.stages.verify.advice import advise
-from volseg.stages.verify.findings import Finding, Findings
+from volseg.stages.verify.findings import Finding, Findings, Skipped
 from volseg.stages.verify.images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify.labels import CheckLabels, LabelsChecked
 from volseg.stages.verify.objects import (
@@ -31,10 +33,9 @@ from volseg.stages.verify.objects import (
     promised_objects,
     recorded_rules,
 )
-from volseg.stages.verify.relabel import CompareLabels, relabel
+from volseg.stages.verify.relabel import CompareLabels, relabelled
 from volseg.stages.verify.sample import Sampled, recompute
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, check_intensities
-from volseg.storage.files import discard
 from volseg.types import Zyx
 
 BLOCK: Zyx = (64, 512, 512)
@@ -210,7 +211,8 @@ class VerifyRun:
             if not run:
                 self.skipped.append(f"{subject.array}: no record says by which rules it was made")
                 return
-            self._label_again(subject)
+            with self._skipping():
+                self._label_again(subject)
             source = None
         objects = promised_objects(subject.image.attributes, math.prod(labels.shape))
         if objects is None:
@@ -244,38 +246,35 @@ class VerifyRun:
         self.findings.add(count.findings(smallest, ordered=ordered))
 
     def _label_again(self, subject: Subject) -> None:
-        again = relabel(self.volume, subject, self.options.engine)
-        try:
-            if again.labels is None:
-                self.skipped += [] if again.skipped is None else [again.skipped]
-                return
-            labels = subject.image.levels[0]
+        labels = subject.image.levels[0]
 
-            def on_result(_: Block, found: tuple[Finding, ...]) -> None:
-                self.findings.add(found)
+        def on_result(_: Block, found: tuple[Finding, ...]) -> None:
+            self.findings.add(found)
 
-            grid = Grid(labels.shape, self._size(labels.chunk))
-            task = CompareLabels(subject.array, labels, again.labels)
+        grid = Grid(labels.shape, self._size(labels.chunk))
+        with relabelled(self.volume, subject, self.options.engine) as again:
+            task = CompareLabels(subject.array, labels, again)
             self._run(task, grid, on_result, f"{subject.array}, labelled again")
-        finally:
-            discard(again.folder)
 
     def _predict_again(self, subject: Subject) -> None:
         if not subject.run:
             self.skipped.append(f"{subject.array}: no record says which model made it")
             return
-        options = self.options
-        found = recompute(
-            self.volume,
-            subject,
-            options.model,
-            options.sample,
-            options.engine,
-            elsewhere=options.elsewhere,
-        )
-        self.sampled += found.sampled
-        self.findings.add(found.findings)
-        self.skipped += [] if found.skipped is None else [found.skipped]
+        model, sample, engine = self.options.model, self.options.sample, self.options.engine
+        elsewhere = self.options.elsewhere
+        with self._skipping():
+            sampled, findings = recompute(
+                self.volume, subject, model, sample, engine, elsewhere=elsewhere
+            )
+            self.sampled += sampled
+            self.findings.add(findings)
+
+    @contextmanager
+    def _skipping(self) -> Iterator[None]:
+        try:
+            yield
+        except Skipped as skipped:
+            self.skipped.append(str(skipped))
 
     def _size(self, unit: Zyx) -> Zyx:
         return whole_multiples(self.options.block, unit)

@@ -20,7 +20,7 @@ from volseg.errors import BlockError, StorageError, VolumeError
 from volseg.geometry.grid import describe
 from volseg.stages.predict.plan import FORMAT, PredictPlan
 from volseg.stages.predict.run import Prediction, build_task
-from volseg.stages.verify.findings import Finding, first_difference, locate
+from volseg.stages.verify.findings import Finding, Skipped, first_difference, locate
 from volseg.stages.verify.images import Subject
 from volseg.stages.verify.plan import (
     choose_blocks,
@@ -82,15 +82,6 @@ class Sampled:
     allowed: Tolerance
 
 
-@dataclass(frozen=True)
-class Recomputed:
-    """Regions that were predicted again; ``skipped`` says why there are none."""
-
-    sampled: tuple[Sampled, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    skipped: str | None = None
-
-
 def recompute(
     volume: Path,
     subject: Subject,
@@ -99,7 +90,7 @@ def recompute(
     engine: EngineOptions,
     *,
     elsewhere: bool = False,
-) -> Recomputed:
+) -> tuple[list[Sampled], list[Finding]]:
     """Predict some blocks of a volume again and compare with what it holds.
 
     Parameters
@@ -113,17 +104,19 @@ def recompute(
 
     Raises
     ------
+    Skipped
+        If none can be predicted again here.
     ModelError, ParameterError
         If the model that was named cannot be used, or is another one.
     """
     if subject.run.get("format") != FORMAT:
-        return Recomputed(skipped=f"{subject.array} was not made by this version of volseg predict")
+        raise Skipped(f"{subject.array} was not made by this version of volseg predict")
     if as_remote(volume) is None and not os.access(volume, os.W_OK):
-        return Recomputed(skipped=f"{volume} cannot be written to, and scratch goes there")
+        raise Skipped(f"{volume} cannot be written to, and scratch goes there")
     try:
         named = find_model(subject.image.attributes["model"], model)
         if named is None:
-            return Recomputed(skipped=describe_missing(subject))
+            raise Skipped(describe_missing(subject))
         options = network_again(subject, named, engine)
         plan, same = plan_again(volume, subject, options)
         theirs = {k: v for k, v in subject.run.items() if k not in FREE}
@@ -131,16 +124,13 @@ def recompute(
         chosen = choose_blocks(subject, count)
     except (KeyError, TypeError, ValueError, VolumeError) as error:
         message = f"its parameters cannot be used: {error!r}"
-        return Recomputed(findings=(Finding("metadata", subject.array, message),))
+        return [], [Finding("metadata", subject.array, message)]
     if theirs != ours:
         message = f"it was predicted from something else: {describe_difference(theirs, ours)}"
-        return Recomputed(findings=(Finding("origin", subject.array, message),))
+        return [], [Finding("origin", subject.array, message)]
     allowed = EXACT if same and not elsewhere else ELSEWHERE
     again = [_compare(volume, subject, replace_region(plan, b), allowed) for b in chosen]
-    return Recomputed(
-        tuple(s for s, _ in again if s is not None),
-        tuple(f for _, f in again if f is not None),
-    )
+    return [s for s, _ in again if s is not None], [f for _, f in again if f is not None]
 
 
 def _compare(
