@@ -11,8 +11,28 @@ from volseg.models.devices import choose_device, choose_precision, computing_in
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
+@pytest.mark.parametrize("name", ["cuda", "mps", "xpu"])
+def test_devices_have_the_names_that_pytorch_gives_them(monkeypatch, name):
+    module = getattr(torch, name)
+    monkeypatch.setattr(module, "is_available", lambda: True)
+    assert choose_device(name) == torch.device(name)
+    monkeypatch.setattr(module, "is_available", lambda: False)
+    with pytest.raises(ParameterError, match=rf"no {name.upper()} .*is usable on .*--device cpu"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu"])
+def test_devices_that_nobody_ran_on_are_not_chosen_and_compute_in_float32(monkeypatch, name):
+    monkeypatch.setattr(getattr(torch, name), "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    assert choose_precision("auto", torch.device(name)) == torch.float32
+    with pytest.raises(ParameterError, match=r"bfloat16 has not been tested on .*float32"):
+        choose_precision("bfloat16", torch.device(name))
+
+
 def test_unknown_choices_are_refused():
-    with pytest.raises(ParameterError, match="found 'tpu'"):
+    with pytest.raises(ParameterError, match=r"auto, cpu, cuda, mps or xpu, found 'tpu'"):
         choose_device("tpu")
     with pytest.raises(ParameterError, match="found 'int8'"):
         choose_precision("int8", CPU)

@@ -82,7 +82,7 @@ class Device(TypedDict, total=False):
     device : Run the network on this device.
     """
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"]
 
 
 @described

@@ -10,11 +10,14 @@ import torch
 
 from volseg.errors import ParameterError
 
+ACCELERATORS = {"cuda": "CUDA", "mps": "MPS (Apple)", "xpu": "XPU (Intel)"}
+"""PyTorch's names of devices beside the CPU. ``auto`` takes ``cuda`` or the CPU: volseg has not run
+on the others, which have to be asked for."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda`` into a device.
+    """Turn ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu`` into a device.
 
     Raises
     ------
@@ -23,20 +26,34 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in {"cpu", "cuda"}:
-        raise ParameterError(f"a device is auto, cpu or cuda, found {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
+    check_device(name)
+    if name != "cpu" and not getattr(torch, name).is_available():
         raise ParameterError(
-            f"no CUDA device is usable on {socket.gethostname()}; give --device cpu or auto"
+            f"no {ACCELERATORS[name]} device is usable on {socket.gethostname()}; give --device "
+            f"cpu or auto"
         )
     return torch.device(name)
+
+
+def check_device(name: str) -> None:
+    """Check the name of a device.
+
+    Raises
+    ------
+    ParameterError
+        If it is unknown.
+    """
+    if name != "cpu" and name not in ACCELERATORS:
+        names = f"auto, cpu, {', '.join(list(ACCELERATORS)[:-1])} or {list(ACCELERATORS)[-1]}"
+        raise ParameterError(f"a device is {names}, found {name!r}")
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Turn ``auto``, ``float32`` or ``bfloat16`` into a type; auto takes bfloat16 where it is fast.
 
     A CPU that does not multiply bfloat16 computes it all the same, at a fifth of the speed of
-    float32. A GPU that does not is refused: what its libraries do then has not been tested.
+    float32. A GPU that does not is refused: what its libraries do then has not been tested. Nor has
+    bfloat16 on ``mps`` and ``xpu``, which compute in float32.
 
     Raises
     ------
@@ -46,6 +63,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         name = "bfloat16" if multiplies_bfloat16(device) else "float32"
     check_precision(name)
+    if name == "bfloat16" and device.type in {"mps", "xpu"}:
+        raise ParameterError(
+            f"bfloat16 has not been tested on {ACCELERATORS[device.type]}; give --precision float32"
+        )
     if name == "bfloat16" and device.type == "cuda" and not multiplies_bfloat16(device):
         raise ParameterError(
             f"the GPU of {socket.gethostname()} does not multiply bfloat16; give --precision "
@@ -87,4 +108,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # no public name yet for what CPUs do
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cpu" and bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )

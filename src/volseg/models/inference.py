@@ -23,8 +23,8 @@ MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels last is what convolutions of few channels are fast in."""
 SLICES = 8
 """Slices that a 2D network sees at once, at most: what bounds its memory."""
-UNALLOCATED = "can't allocate memory"
-"""Message of PyTorch when memory is full on a CPU; it has no exception of its own there."""
+UNALLOCATED = ("can't allocate memory", "MPS backend out of memory")
+"""Messages of PyTorch when memory is full on CPUs and MPS; it has no exception of its own there."""
 
 
 @dataclass(frozen=True)
@@ -178,16 +178,16 @@ class Predictor:
         except (torch.OutOfMemoryError, MemoryError):
             pass
         except RuntimeError as error:
-            if UNALLOCATED not in str(error):
+            if not any(words in str(error) for words in UNALLOCATED):
                 raise
         # only here, where no exception holds on to what the network had allocated
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if self.device.type != "cpu":
+            getattr(torch, self.device.type).empty_cache()
         return None
 
     def _advise(self, what: str, shape: tuple[int, ...]) -> str:
         size = " x ".join(map(str, shape))
-        cpu = "give --device cpu, " if self.device.type == "cuda" else ""
+        cpu = "give --device cpu, " if self.device.type != "cpu" else ""
         views = "leave --views ortho out, " if self.views == "ortho" else ""
         return (
             f"{what} of {size} voxels does not fit into the memory of {self.device}: {cpu}{views}"

@@ -194,7 +194,7 @@ def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:
     engine, gpus = options.engine, torch.cuda.device_count()
     gpus = min(gpus, engine.workers or gpus)
     asked = engine.scheduler is not None or engine.cluster is not None
-    if asked or gpus < 2 or options.device == "cpu":
+    if asked or gpus < 2 or options.device not in {"auto", "cuda"}:
         return engine
     cores = max(engine.threads // gpus, 1)
     return replace(engine, workers=None, cluster=ClusterOptions(workers=gpus, cores=cores, gpus=1))

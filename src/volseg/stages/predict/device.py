@@ -6,6 +6,7 @@ import torch
 
 from volseg.engine.options import EngineOptions
 from volseg.models.devices import (
+    check_device,
     check_precision,
     choose_device,
     choose_precision,
@@ -25,13 +26,13 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
 
     Parameters
     ----------
-    device : ``auto``, ``cpu`` or ``cuda``
+    device : ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``
     precision : ``auto``, ``float32`` or ``bfloat16``
     engine : EngineOptions
 
     Returns
     -------
-    device : ``cpu`` or ``cuda``
+    device : the same, but for ``auto``
     precision : ``float32`` or ``bfloat16``
 
     Raises
@@ -43,8 +44,11 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
         here = choose_device(device)
         return here.type, str(choose_precision(precision, here)).removeprefix("torch.")
     gpus = device == "auto" and engine.cluster is not None and engine.cluster.gpus > 0
-    where = "cuda" if gpus or device == "cuda" else choose_device(device).type
-    name = AUTO_ELSEWHERE[where] if precision == "auto" else precision
+    where = "cuda" if gpus else device
+    if where == "auto":
+        where = choose_device(where).type
+    check_device(where)
+    name = AUTO_ELSEWHERE.get(where, "float32") if precision == "auto" else precision
     check_precision(name)
     return where, name
 

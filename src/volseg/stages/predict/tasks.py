@@ -129,7 +129,7 @@ class PredictTask:
     @property
     def on_gpu(self) -> bool:
         """Tell whether tiles are evaluated on a GPU."""
-        return self.choice.device == "cuda"
+        return self.choice.device != "cpu"
 
     def __call__(self, item: Evaluate | Assemble) -> int:
         """Do one item; return the number of tiles evaluated, or of voxels written."""
