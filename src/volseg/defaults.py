@@ -6,6 +6,8 @@ NAME: Final = "mitochondria"
 """Name of a result in a volume."""
 DEVICE: Final = "auto"
 PRECISION: Final = "auto"
+NORMALISE: Final = "volume"
+"""Of what intensities are made alike before a network sees them."""
 BLOCK_TIMEOUT: Final = 3600.0
 """Seconds after which a block's worker is taken to hang."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from volseg.types import FULL_PROBABILITY
+from volseg.voxels.defects import list_slices
 
 HASH = re.compile("[0-9a-f]{64}")
 Phrase = tuple[str, Callable[[Any], str]]
@@ -162,6 +163,12 @@ PHRASES: dict[str, Phrase] = {
     "tone": ("with", "intensities scaled by {}".format),
     "device": ("on", str),
     "precision": ("in", str),
+    "normalise": ("with", lambda found: f"intensities made alike by {found['by']}"),
+    "invert": ("with", lambda _: "inverted intensities"),
+    "mask": ("within", lambda found: f"the mask {found['labels']}"),
+    "background": ("without", lambda found: f"background of {', '.join(map(str, found))}"),
+    "interpolated": ("with", lambda found: f"interpolated slices {list_slices(found)}"),
+    "missing": ("with", lambda found: f"missing slices {list_slices(found)}"),
     "threshold_of_255": ("with", _probability("a threshold")),
     "seed_threshold_of_255": ("with", _probability("a seed threshold")),
     "min_size": ("with", "a smallest size of {} voxels".format),

@@ -33,3 +33,6 @@ Labels: TypeAlias = "NDArray[np.unsignedinteger[Any]]"
 
 Floats: TypeAlias = "NDArray[np.float32]"
 """float32 of any shape."""
+
+Doubles: TypeAlias = NDArray[np.float64]
+"""float64 of any shape."""

@@ -352,7 +352,7 @@ def test_intensities_are_counted_once(elsewhere, toy_model, monkeypatch):
         segment(plan_segmentation(elsewhere, options(toy_model)), NoProgress()).predict.tiles == 0
     )
     assert attributes_of(elsewhere) == counted
-    monkeypatch.setattr("volseg.stages.segment.with_histogram", None)
+    monkeypatch.setattr("volseg.stages.segment.with_survey", None)
     segment(
         plan_segmentation(elsewhere, options(toy_model, overwrite=True, threshold=0.6)),
         NoProgress(),
@@ -362,7 +362,7 @@ def test_intensities_are_counted_once(elsewhere, toy_model, monkeypatch):
 def test_nothing_is_counted_for_an_estimate_or_for_options_that_are_wrong(
     elsewhere, toy_model, monkeypatch
 ):
-    monkeypatch.setattr("volseg.stages.segment.with_histogram", None)
+    monkeypatch.setattr("volseg.stages.segment.with_survey", None)
     before = attributes_of(elsewhere)
     assert UNCOUNTED in estimate(plan_segmentation(elsewhere, options(toy_model))).notes
     with pytest.raises(ParameterError, match="leaves the volume"):

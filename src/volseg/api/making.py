@@ -82,10 +82,14 @@ def segment(
     from volseg.stages import segment as stage
 
     plan = _plan(volume, options)
-    if on_note is not None:
-        for note in plan.notes:
-            on_note(note)
-    return stage.segment(plan, shown(progress))
+    tell = on_note or str
+    for note in plan.notes:
+        tell(note)
+    report = stage.segment(plan, shown(progress))
+    # what is found in volumes of others is known only now
+    for note in report.predict.notes[len(plan.notes) :]:
+        tell(note)
+    return report
 
 
 def estimate(volume: Place, **options: Unpack[SegmentKeywords]) -> SegmentEstimate:

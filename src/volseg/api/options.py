@@ -96,6 +96,9 @@ class Network(Device, total=False):
     views : Show a 2D network slices along z, y or x, or average over those along all three axes of
         cubic voxels.  [default: xy; without --model, what suits the form of the volume]
     tile : Evaluate smaller tiles where memory is short; this changes the result.
+    normalise : Take intensities as they are in the whole volume, or make slices, or parts of slices,
+        equally bright first.
+    invert : Show the network bright membranes dark.
     precision : Evaluate the network in this type; this changes the result. auto: bfloat16 where the
         hardware multiplies it, float32 on CPUs of other machines.
     """
@@ -105,6 +108,8 @@ class Network(Device, total=False):
     rotations: bool
     views: Literal["xy", "xz", "yz", "ortho"] | None
     tile: Zyx | None
+    normalise: Literal["volume", "slices", "local"]
+    invert: bool
     precision: Literal["auto", "float32", "bfloat16"]
 
 
@@ -170,11 +175,13 @@ class ConvertKeywords(SourceSize, total=False):
 class SegmentKeywords(Network, Objects, Result, Region, Writing, total=False):
     """Options of `segment`.
 
+    mask : Look only where these labels are above 0; coarser ones are scaled.
     store_centerline : Also write probabilities/NAME-centerline (EM-Net only); implied by --split
         centerline.
     repair : Replace the damaged parts of a complete result, and nothing else.
     """
 
+    mask: Place | None
     store_centerline: bool
     repair: bool
 

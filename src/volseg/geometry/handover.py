@@ -100,10 +100,18 @@ class Handover:
             box.append(slice(max(core.start, start), min(core.stop, stop)))
         return box[0], box[1], box[2]
 
+    def reaching(self) -> Iterator[Zyx]:
+        """Yield the tiles with a share in the region, in raster order."""
+        z, y, x = self._reaching()
+        yield from itertools.product(z, y, x)
+
     def count_tiles(self) -> int:
         """Count the tiles with a share in the region."""
+        return math.prod(map(len, self._reaching()))
+
+    def _reaching(self) -> list[range]:
         axes = zip(self.lattice.axes, self.roi, strict=True)
-        return math.prod(len(a.reaching(s.start, s.stop)) for a, s in axes)
+        return [a.reaching(s.start, s.stop) for a, s in axes]
 
     def evaluators(self) -> Iterator[Zyx]:
         """Yield the blocks that evaluate at least one tile, in raster order."""

@@ -1,4 +1,4 @@
-"""Count the intensities of volumes that others wrote, as `convert` does of those that it writes."""
+"""Look at volumes that others wrote, as `convert` does at those that it writes."""
 
 from __future__ import annotations
 
@@ -15,35 +15,60 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import VolumeError
-from volseg.geometry.grid import Block, Grid
+from volseg.geometry.grid import Block, Grid, grow, shift
 from volseg.sources.stack import ACCEPTED_TYPES
+from volseg.stages.survey import describe_background, describe_histogram, describe_slices
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
+from volseg.voxels.background import SIDE, SMALLEST, find_constant
 from volseg.voxels.histogram import count_intensities
+from volseg.voxels.slices import SliceNotes, note_slices
 
 BLOCK_VOXELS = 1 << 24
 """Of what is read at once, unless a chunk is larger."""
+WINDOW, MOST_SLICES = 1024, 64
+"""Pixels a side of what is looked at of slices, and slices that are looked at together."""
 
 
 @dataclass(frozen=True)
 class CountBlock:
-    """Count how often each intensity occurs in a block."""
+    """Count how often each intensity occurs in a block, and in squares of one value."""
 
     array: StoredArray
 
-    def __call__(self, block: Block) -> NDArray[np.int64]:
+    def __call__(self, block: Block) -> tuple[NDArray[np.int64], dict[float, int]]:
         """Count one block."""
-        voxels = self.array[block.core]
+        # what squares are made of reaches into the neighbours
+        box = grow(block.core, (0, SIDE - 1, SIDE - 1), self.array.shape)
+        around = self.array[box]
+        own = shift(block.core, [s.start for s in box])
+        voxels = around[own]
         if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
             raise VolumeError(
                 f"{self.array.path} holds values that are not finite, in {block}; replace them "
                 f"first"
             )
-        return count_intensities(voxels)[0]
+        areas: dict[float, int] = {}
+        for plane in around if min(self.array.shape[1:]) >= SMALLEST else ():
+            for value, found in find_constant(plane):
+                count = int(found[own[1:]].sum())
+                areas[value] = areas.get(value, 0) + count
+        return count_intensities(voxels)[0], areas
+
+
+@dataclass(frozen=True)
+class NoteSlices:
+    """Take notes on the slices of a block that reaches over all of what is looked at."""
+
+    array: StoredArray
+
+    def __call__(self, block: Block) -> SliceNotes:
+        """Take notes on one block."""
+        return note_slices(self.array[block.core])
 
 
 def with_histogram(image: Image, engine: EngineOptions, progress: Progress) -> Image:
-    """Give an image a histogram of all its voxels, and a fingerprint made from that; keep its own.
+    """Give an image a histogram of its voxels, and a fingerprint made from that; keep its own.
 
     Nothing is written. Counts are whole numbers, so blocks of any size and order give the same.
 
@@ -56,14 +81,52 @@ def with_histogram(image: Image, engine: EngineOptions, progress: Progress) -> I
     """
     if image.attributes.get("histogram"):
         return image
+    counted, _ = _count(image, engine, progress)
+    noted = {**counted, **image.attributes, "histogram": counted["histogram"]}
+    return replace(image, attributes=noted)
+
+
+def with_survey(image: Image, engine: EngineOptions, progress: Progress) -> Image:
+    """Give an image a histogram and notes on its slices; keep its own notes.
+
+    Slices are looked at in a window of the volume, so that any number of them costs little.
+
+    Raises
+    ------
+    VolumeError, BlockError
+        See `with_histogram`.
+    """
+    if image.attributes.get("survey") and image.attributes.get("histogram"):
+        return image
     array = image.levels[0]
-    check_counted(array)
-    counts = _count(array, engine, progress)
-    values = count_intensities(np.zeros(0, array.dtype))[1]
-    present = np.flatnonzero(counts)
-    histogram = {"values": values[present].tolist(), "counts": counts[present].tolist()}
-    noted = {"fingerprint": _fingerprint(array, histogram), **image.attributes}
-    return replace(image, attributes={**noted, "histogram": histogram})
+    counted, background = _count(image, engine, progress)
+    slices = describe_slices(_note(array, engine, progress), array.shape)
+    survey = {"background": background, "slices": slices}
+    return replace(image, attributes={**counted, **image.attributes, "survey": survey})
+
+
+def _note(array: StoredArray, engine: EngineOptions, progress: Progress) -> list[SliceNotes]:
+    """Take notes on all slices, in order."""
+    depth = min(array.chunk[0], MOST_SLICES)
+    _, *window = (centred(n, min(n, WINDOW)) for n in array.shape)
+    found: dict[int, SliceNotes] = {}
+
+    def on_result(block: Block, notes: SliceNotes) -> None:
+        found[block.index[0]] = notes
+
+    blocks = [
+        Block((k, 0, 0), (slice(z, min(z + depth, array.shape[0])), window[0], window[1]))
+        for k, z in enumerate(range(0, array.shape[0], depth))
+    ]
+    job = Job(progress, len(blocks), "blocks", "looking at slices")
+    run_blocks(NoteSlices(array), blocks, engine, on_result=on_result, progress=job)
+    return [found[k] for k in sorted(found)]
+
+
+def centred(length: int, part: int) -> slice:
+    """Cut a part out of the middle."""
+    start = (length - part) // 2
+    return slice(start, start + part)
 
 
 def check_counted(array: StoredArray) -> None:
@@ -81,17 +144,27 @@ def check_counted(array: StoredArray) -> None:
         )
 
 
-def _count(array: StoredArray, engine: EngineOptions, progress: Progress) -> NDArray[np.int64]:
+def _count(
+    image: Image, engine: EngineOptions, progress: Progress
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Count all intensities; return what is noted of them, and of background."""
+    array = image.levels[0]
+    check_counted(array)
     task, grid = CountBlock(array), plan_blocks(array)
-    total = np.zeros(len(count_intensities(np.zeros(0, array.dtype))[0]), np.int64)
+    total, values = (part.copy() for part in count_intensities(np.zeros(0, array.dtype)))
+    areas: dict[float, int] = {}
 
-    def on_result(_: Block, found: NDArray[np.int64]) -> None:
-        np.add(total, found, out=total)
+    def on_result(_: Block, found: tuple[NDArray[np.int64], dict[float, int]]) -> None:
+        np.add(total, found[0], out=total)
+        for value, count in found[1].items():
+            areas[value] = areas.get(value, 0) + count
 
     voxels = math.prod(array.shape)
     job = Job(progress, voxels, "voxels", "counting intensities", size=core_voxels)
     run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
-    return total
+    histogram = describe_histogram(total, values)
+    background = describe_background(areas, total, values, array.dtype)
+    return {"histogram": histogram, "fingerprint": _fingerprint(array, histogram)}, background
 
 
 def plan_blocks(array: StoredArray) -> Grid:

@@ -12,7 +12,7 @@ from volseg.engine.clusters import ClusterOptions
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
-from volseg.stages.intensities import with_histogram
+from volseg.stages.intensities import with_survey
 from volseg.stages.label.plan import (
     Foundation,
     LabelOptions,
@@ -26,7 +26,7 @@ from volseg.stages.label.rules import ObjectRules
 from volseg.stages.label.run import label
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import Output
-from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_intensities
+from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey_of
 from volseg.stages.predict.run import PredictReport, model_record, predict
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
 from volseg.storage.attributes import update_attributes
@@ -125,8 +125,8 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
     repair, mended = plan.options.repair, tuple[Mended, ...]()
     engine = one_worker_per_gpu(plan.options.predict)
     with same_workers(engine):
-        if not plan.prediction.counted:
-            plan = _count(plan, engine, progress)
+        if _is_unseen(plan.prediction):
+            plan = _look_at(plan, engine, progress)
         if repair:
             mended = mend_probabilities(plan.prediction, progress)
         predicted = predict(plan.prediction, progress)
@@ -136,10 +136,18 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
     return SegmentReport(predicted, labelled, time.monotonic() - begun, mended)
 
 
-def _count(plan: SegmentPlan, engine: EngineOptions, progress: Progress) -> SegmentPlan:
-    """Count the intensities of a volume that others wrote, and complete the plan by them."""
-    image = freeze_histogram(plan.prediction.image, engine, progress)
-    prediction = with_intensities(plan.prediction, image)
+def _is_unseen(plan: PredictPlan) -> bool:
+    """Tell whether the volume has to be looked at before anything is predicted."""
+    if plan.counted and plan.image.attributes.get("survey"):
+        return False
+    # what a former version completed stays
+    return not (plan.counted and all(o.stands(overwrite=plan.overwrite) for o in plan.outputs))
+
+
+def _look_at(plan: SegmentPlan, engine: EngineOptions, progress: Progress) -> SegmentPlan:
+    """Look at a volume that others wrote, or a former version, and complete the plan by it."""
+    image = freeze_survey(plan.prediction.image, engine, progress)
+    prediction = with_survey_of(plan.prediction, image)
     return _add_labels(plan.labelling.volume, prediction, plan.options)
 
 
@@ -172,8 +180,8 @@ def find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
     return replace(source, centerlines=(line.path, known))
 
 
-def freeze_histogram(image: Image, engine: EngineOptions, progress: Progress) -> Image:
-    """Count the intensities of a volume that others wrote, and note them in it.
+def freeze_survey(image: Image, engine: EngineOptions, progress: Progress) -> Image:
+    """Look at a volume that others wrote, and note in it what was found.
 
     Raises
     ------
@@ -183,10 +191,10 @@ def freeze_histogram(image: Image, engine: EngineOptions, progress: Progress) ->
         If the volume cannot be written to, which is said before all of it is read.
     """
     check_writable(image.path)
-    counted = with_histogram(image, engine, progress)
-    kept = {name: counted.attributes[name] for name in ("histogram", "fingerprint")}
+    seen = with_survey(image, engine, progress)
+    kept = {name: seen.attributes[name] for name in ("histogram", "fingerprint", "survey")}
     update_attributes(image.path, kept)
-    return counted
+    return seen
 
 
 def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:

@@ -25,6 +25,7 @@ NOTED: Mapping[str, type | tuple[type, ...]] = {
     "model": dict,
     "source": dict,
     "histogram": dict,
+    "survey": dict,
     "objects": int,
     "too_large_to_split": int,
     "below_min_probability": int,
@@ -90,6 +91,28 @@ def read_histogram(
             f"expected one each, none negative, not all 0; convert the source again"
         )
     return counts, values
+
+
+def read_background(
+    path: Path, survey: Mapping[str, Any], values: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Read how often each intensity of a histogram is background, as noted with it.
+
+    Raises
+    ------
+    VolumeError
+        If that cannot be told.
+    """
+    counts = np.zeros(len(values), np.int64)
+    try:
+        for area in survey.get("background", []):
+            counts[values == float(area["counted_as"])] += int(area["voxels"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise VolumeError(
+            f"the background noted of {path} cannot be used: {error!r}; remove its attribute "
+            f"volseg.survey, and it is made again"
+        ) from error
+    return counts
 
 
 def _short(value: Any) -> str:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.errors import ConflictError, ParameterError, VolumeError, command
 from volseg.geometry.pyramid import pyramid_factors, reduced_shape
 from volseg.storage.arrays import ArraySpec, StoredArray, create_array, fit_spec, open_array
 from volseg.storage.attributes import (
     check_notes,
     list_label,
+    read_background,
     read_histogram,
     read_node,
     write_group,
@@ -277,8 +280,10 @@ def register_label(volume: Path, name: str) -> None:
         list_label(volume, name, OME_VERSION)
 
 
-def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
+def volume_tone(image: Image, preprocessing: Preprocessing, *, invert: bool = False) -> Tone:
     """Find what a preprocessing does to a volume, from the histogram that is frozen in it.
+
+    Background that was found with it is left out, unless there is nothing else.
 
     Raises
     ------
@@ -292,4 +297,7 @@ def volume_tone(image: Image, preprocessing: Preprocessing) -> Tone:
             f"`{command('segment', image.path)}` counts them"
         )
     counts, values = read_histogram(image.path, histogram)
-    return find_tone(preprocessing, counts, values)
+    survey = image.attributes.get("survey") or {}
+    left = np.maximum(counts - read_background(image.path, survey, values), 0)
+    counts = left if left.any() else counts
+    return find_tone(preprocessing, counts, values, invert=invert)

@@ -34,19 +34,30 @@ def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any
     >>> [(int(v), int(c)) for v, c in zip(values[counts > 0], counts[counts > 0])]
     [(-3, 1), (5, 2)]
     """
+    counts, kind = count_codes(intensity_codes(raw)), raw.dtype.name
+    if kind == "float32":
+        return counts, _bfloat16_values()
+    first = -32768 if kind == "int16" else 0
+    return counts, np.arange(first, first + len(counts))
+
+
+def intensity_codes(raw: NDArray[Any]) -> NDArray[Any]:
+    """Find the place of each intensity among those that `count_intensities` counts.
+
+    Examples
+    --------
+    >>> intensity_codes(np.array([-32768, 0], np.int16))
+    array([    0, 32768], dtype=uint16)
+    """
     flat = np.ascontiguousarray(raw).reshape(-1)
     kind = raw.dtype.name
-    if kind == "uint8":
-        return count_codes(flat), np.arange(256)
-    if kind == "uint16":
-        return count_codes(flat), np.arange(65536)
+    if kind in {"uint8", "uint16"}:
+        return flat
     if kind == "int16":
-        codes = flat.view(np.uint16) ^ np.uint16(0x8000)
-        return count_codes(codes), np.arange(-32768, 32768)
+        return flat.view(np.uint16) ^ np.uint16(0x8000)
     # The upper half of a float32 is a bfloat16; flipping bits makes its order that of integers.
     upper = (flat.view(np.uint32) >> 16).astype(np.uint16)
-    codes = np.where(upper & 0x8000, ~upper, upper | 0x8000).astype(np.uint16)
-    return count_codes(codes), _bfloat16_values()
+    return np.where(upper & 0x8000, ~upper, upper | 0x8000).astype(np.uint16)
 
 
 def count_codes(codes: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:

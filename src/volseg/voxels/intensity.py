@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -54,7 +54,7 @@ class Tone:
 
     Attributes
     ----------
-    window : intensities that become 0 and 1.
+    window : intensities that become 0 and 1; of inverted data the first is the higher one.
     gain, gamma : see `Preprocessing`.
     ranks : None, or intensities, ascending, and the part of all voxels up to each; linear between.
     """
@@ -106,13 +106,20 @@ def _table(tone: Tone, dtype: str) -> Floats:
     return tone._compute(codes.view(kind))
 
 
-def find_tone(preprocessing: Preprocessing, counts: NDArray[Any], values: NDArray[Any]) -> Tone:
+def find_tone(
+    preprocessing: Preprocessing,
+    counts: NDArray[Any],
+    values: NDArray[Any],
+    *,
+    invert: bool = False,
+) -> Tone:
     """Fit a preprocessing to the histogram of a volume.
 
     Parameters
     ----------
     preprocessing : Preprocessing
     counts, values : of each intensity that occurs, ascending
+    invert : show bright voxels dark and dark ones bright
 
     Examples
     --------
@@ -121,7 +128,14 @@ def find_tone(preprocessing: Preprocessing, counts: NDArray[Any], values: NDArra
     (10.0, 30.0)
     >>> find_tone(Preprocessing(equalise=True), counts, values)(np.array([10, 20, 30]))
     array([0. , 0.5, 1. ], dtype=float32)
+    >>> find_tone(Preprocessing((0, 100)), counts, values, invert=True)(np.array([10, 20, 30]))
+    array([ 1.,  0., -1.], dtype=float32)
     """
+    if invert:
+        mirrored = find_tone(preprocessing, counts[::-1], -values[::-1].astype(np.float64))
+        (low, high), ranks = mirrored.window, mirrored.ranks
+        flipped = ranks and (tuple(-v for v in ranks[0][::-1]), ranks[1][::-1])
+        return replace(mirrored, window=(-low, -high), ranks=flipped)
     share = np.cumsum(np.asarray(counts, float))
     at = [np.searchsorted(share, p / 100 * share[-1]) for p in preprocessing.percentiles]
     first, last = (float(values[min(i, len(values) - 1)]) for i in at)
@@ -144,7 +158,7 @@ def normalise(raw: NDArray[Any], window: tuple[float, float]) -> Floats:
     ----------
     raw : any real type, any shape
     window : (low, high)
-        Intensities, frozen once per volume; ``low < high``.
+        Intensities, frozen once per volume, that differ.
 
     Returns
     -------

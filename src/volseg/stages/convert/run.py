@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,9 +21,10 @@ from volseg.sources.stack import Stack, check_finite
 from volseg.stages.convert.level_writer import LevelWriter
 from volseg.stages.convert.plan import ConvertPlan, ConvertReport
 from volseg.stages.convert.target import replacing
+from volseg.stages.survey import describe_background, describe_histogram, describe_slices
 from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import Image, create_image
-from volseg.voxels.histogram import count_intensities
+from volseg.voxels.slices import SliceNotes, note_slices
 
 
 def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
@@ -68,27 +68,35 @@ def _describe(stack: Stack) -> dict[str, Any]:
 
 @dataclass
 class Notes:
-    """Notes on the voxels, slab by slab: a count of each intensity, and checksums."""
+    """Notes on the voxels, slab by slab."""
 
-    counts: NDArray[np.int64] | int = 0
-    values: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
-    checksums: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    parts: list[SliceNotes] = field(default_factory=list)
 
     def add(self, working: list[Future[Any]]) -> None:
         """Wait for a slab, if there is one, and add what was found in it."""
-        if not working:
-            return
-        (found, self.values), checksums = [f.result() for f in working][:2]
-        self.counts = self.counts + found
-        self.checksums.update(checksums)
+        if working:
+            noted, *_ = [f.result() for f in working]
+            self.parts.append(noted)
 
     def describe(self, stack: Stack) -> dict[str, Any]:
         """Put it in the form in which it stands in the volume."""
-        present = np.flatnonzero(self.counts)
-        counts = np.broadcast_to(self.counts, self.values.shape)
-        self.checksums.update(f"{stack.shape} {stack.dtype.name}".encode())
-        histogram = {"values": self.values[present].tolist(), "counts": counts[present].tolist()}
-        return {"histogram": histogram, "fingerprint": self.checksums.hexdigest()}
+        areas: dict[float, int] = {}
+        checksums = hashlib.blake2b(digest_size=16)
+        for part in self.parts:
+            checksums.update(part.checksums.astype("<u4").tobytes())
+            for value, count in part.areas.items():
+                areas[value] = areas.get(value, 0) + count
+        checksums.update(f"{stack.shape} {stack.dtype.name}".encode())
+        counts = np.sum([p.counts for p in self.parts], axis=0)
+        values = self.parts[0].values
+        return {
+            "histogram": describe_histogram(counts, values),
+            "fingerprint": checksums.hexdigest(),
+            "survey": {
+                "background": describe_background(areas, counts, values, stack.dtype),
+                "slices": describe_slices(self.parts, stack.shape),
+            },
+        }
 
 
 def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) -> dict[str, Any]:
@@ -105,7 +113,7 @@ def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) 
     try:
         with (
             ThreadPoolExecutor(workers) as readers,
-            ThreadPoolExecutor(2) as noting,
+            ThreadPoolExecutor(1) as noting,
             ThreadPoolExecutor(1) as reducing,
             ThreadPoolExecutor(1) as writing,
         ):
@@ -113,8 +121,7 @@ def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) 
                 slab = slabs[number % 2][: planes - start]
                 _decode(stack, start, slab, readers)
                 working: list[Future[Any]] = [
-                    noting.submit(count_intensities, slab),
-                    noting.submit(_checksums, slab),
+                    noting.submit(note_slices, slab),
                     reducing.submit(writer.pass_on, slab),
                     writing.submit(writer.write, slab),
                 ]
@@ -125,11 +132,6 @@ def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) 
     finally:
         progress.finish()
     return notes.describe(stack)
-
-
-def _checksums(slab: NDArray[Any]) -> bytes:
-    """Sum up each plane; tells other data apart, and costs a fraction of a cryptographic hash."""
-    return b"".join(zlib.crc32(plane.data).to_bytes(4, "little") for plane in slab)
 
 
 def _allocate(stack: Stack, depth: int, count: int) -> list[NDArray[Any]]:

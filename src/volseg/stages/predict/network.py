@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import get_args
 
 from volseg.defaults import DEVICE, NAME, PRECISION
 from volseg.engine.options import EngineOptions
@@ -10,6 +12,7 @@ from volseg.errors import ParameterError
 from volseg.models.registry import Views
 from volseg.stages.predict.device import find_device
 from volseg.stages.predict.lattice import CUBIC, choose_views
+from volseg.stages.predict.look import Normalise
 from volseg.stages.predict.tasks import NetworkChoice
 from volseg.storage.volumes import Image
 from volseg.storage.weights import find_weights, load_card
@@ -35,6 +38,9 @@ class PredictOptions:
     tta, rotations, views : what probabilities are averaged over, see
         `volseg.models.inference.Predictor`. Without views, slices along z, or what suits the
         volume where the model is chosen for it.
+    mask : labels in the volume, or elsewhere, outside of which nothing is looked for.
+    normalise : make brightness alike: of the ``volume`` as it is, of all ``slices``, or ``local``.
+    invert : show the network bright voxels dark and dark ones bright.
     store_centerline : write what the network says of centerlines as well.
     engine : workers and scheduler.
     overwrite : replace a different result.
@@ -51,9 +57,18 @@ class PredictOptions:
     tta: bool = False
     rotations: bool = False
     views: Views | None = None
+    mask: str | PathLike[str] | None = None
+    normalise: Normalise = "volume"
+    invert: bool = False
     store_centerline: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.normalise not in get_args(Normalise):
+            raise ParameterError(
+                f"normalise is one of {', '.join(get_args(Normalise))}, found {self.normalise!r}"
+            )
 
 
 def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions, tuple[str, ...]]:

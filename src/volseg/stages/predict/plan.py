@@ -18,9 +18,10 @@ from volseg.geometry.grid import (
 )
 from volseg.geometry.handover import Handover
 from volseg.models.registry import check_centerline, find_architecture
-from volseg.stages.intensities import check_counted
+from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.device import note_emulation
 from volseg.stages.predict.lattice import build_lattice, nearest_level, network_scales
+from volseg.stages.predict.look import Look, look_at
 from volseg.stages.predict.network import (
     PredictOptions,
     check_averaging,
@@ -28,18 +29,17 @@ from volseg.stages.predict.network import (
     settle_model,
 )
 from volseg.stages.predict.outputs import Output, centerline_of, note_untaught
-from volseg.stages.predict.tasks import NetworkChoice
+from volseg.stages.predict.tasks import NetworkChoice, is_wanted
+from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.volumes import (
     Image,
     open_image,
     probabilities_path,
     scratch_path,
-    volume_tone,
 )
 from volseg.storage.weights import Card, load_card
 from volseg.types import Zyx
-from volseg.voxels.intensity import Tone
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
@@ -57,12 +57,13 @@ class PredictPlan:
     choice : which network evaluates tiles, and how.
     level : of the pyramid that the network reads.
     margin : network voxels per side by which a tile's input exceeds it.
-    tone : what the network sees of intensities; None until they have been counted.
+    look : how the network sees the volume; None until that has been looked at.
+    within : outside of which nothing is evaluated and nothing found; None is everywhere.
     handover : blocks, tiles and region.
     spec : of level 0 of what is written.
     outputs : the mask, then centerlines where they are wanted.
     scratch : folder of ledgers and of what blocks hand over.
-    engine, overwrite : see `PredictOptions`.
+    options : that it was made by.
     notes : what the user should know.
     """
 
@@ -71,13 +72,13 @@ class PredictPlan:
     choice: NetworkChoice
     level: int
     margin: Zyx
-    tone: Tone | None
+    look: Look | None
+    within: MaskSource | None
     handover: Handover
     spec: ArraySpec
     outputs: tuple[Output, ...]
     scratch: Path
-    engine: EngineOptions
-    overwrite: bool
+    options: PredictOptions
     notes: tuple[str, ...]
 
     @property
@@ -86,25 +87,42 @@ class PredictPlan:
         return self.outputs[0]
 
     @property
-    def counted(self) -> bool:
-        """Tell whether the volume's intensities are known: without them nothing can be run."""
-        return self.tone is not None
+    def engine(self) -> EngineOptions:
+        """Workers and scheduler."""
+        return self.options.engine
 
     @property
-    def known_tone(self) -> Tone:
-        """Return what the network sees of intensities.
+    def overwrite(self) -> bool:
+        """Tell whether a different result may be replaced."""
+        return self.options.overwrite
+
+    @property
+    def counted(self) -> bool:
+        """Tell whether the volume has been looked at: without that nothing can be run."""
+        return self.look is not None
+
+    @property
+    def known_look(self) -> Look:
+        """Return how the network sees the volume.
 
         Raises
         ------
         VolumeError
-            If they have not been counted.
+            If nobody has looked at it.
         """
-        return self.tone or volume_tone(self.image, self.card.preprocessing)
+        if self.look is None:
+            raise VolumeError(
+                f"{self.image.path} has no histogram of its intensities; "
+                f"`{command('segment', self.image.path)}` counts them"
+            )
+        return self.look
 
     @property
     def tiles(self) -> int:
-        """Number of tiles that an uninterrupted run evaluates."""
-        return self.handover.count_tiles()
+        """Number of tiles that an uninterrupted run evaluates, where all is tissue."""
+        if self.within is None:
+            return self.handover.count_tiles()
+        return sum(is_wanted(self.handover, self.within, t) for t in self.handover.reaching())
 
     @property
     def voxels(self) -> int:
@@ -142,15 +160,18 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     )
     notes += note_emulation(choice.device, choice.precision, options.engine)
     level = nearest_level(image, scales)
-    tone = find_tone_of(image, card)
-    decided = {"model": card.sha256, "tone": tone and asdict(tone), "level": level}
+    look = look_at(image, level, card.preprocessing, options.normalise, invert=options.invert)
+    within = open_mask(volume, image, options.mask) if options.mask is not None else None
     header = {
         "format": FORMAT,
         "raw": image.attributes.get("fingerprint"),
-        **decided,
+        "model": card.sha256,
+        "tone": look and asdict(look.tone),
+        "level": level,
         **_describe_work(handover, spec, choice),
+        **describe_look(look, within, options),
     }
-    mask = Output(
+    output = Output(
         probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name
     )
     return PredictPlan(
@@ -159,14 +180,14 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         choice=choice,
         level=level,
         margin=form.margin,
-        tone=tone,
+        look=look,
+        within=within,
         handover=handover,
         spec=spec,
-        outputs=(mask, centerline_of(mask)) if options.store_centerline else (mask,),
+        outputs=(output, centerline_of(output)) if options.store_centerline else (output,),
         scratch=scratch_path(volume),
-        engine=options.engine,
-        overwrite=options.overwrite,
-        notes=chosen + notes,
+        options=options,
+        notes=chosen + notes + advise(read_survey(image)),
     )
 
 
@@ -183,32 +204,39 @@ def _describe_work(handover: Handover, spec: ArraySpec, choice: NetworkChoice) -
     }
 
 
-def with_intensities(plan: PredictPlan, image: Image) -> PredictPlan:
-    """Complete the plan of a volume whose intensities have been counted since.
+def describe_look(
+    look: Look | None, mask: MaskSource | None, options: PredictOptions
+) -> dict[str, Any]:
+    """List what decides a result beside the tone, as far as it is not as usual."""
+    found = {} if look is None else look.describe()
+    if options.invert:
+        found["invert"] = True
+    if mask is not None:
+        found["mask"] = {"labels": options.mask, "fingerprint": mask.fingerprint}
+    return found
+
+
+def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
+    """Complete the plan of a volume that has been looked at since.
 
     Raises
     ------
     VolumeError
-        If they have not.
+        If it has not.
     """
-    tone = volume_tone(image, plan.card.preprocessing)
-    known = {"raw": image.attributes["fingerprint"], "tone": json.loads(json.dumps(asdict(tone)))}
+    options = plan.options
+    look = look_at(
+        image, plan.level, plan.card.preprocessing, options.normalise, invert=options.invert
+    )
+    plan = replace(plan, image=image, look=look)
+    known = {
+        "raw": image.attributes.get("fingerprint"),
+        "tone": asdict(plan.known_look.tone),
+        **describe_look(look, plan.within, options),
+    }
+    known = json.loads(json.dumps(known))
     outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)
-    return replace(plan, image=image, tone=tone, outputs=outputs)
-
-
-def find_tone_of(image: Image, card: Card) -> Tone | None:
-    """Find what the network sees of intensities; None where they have not been counted.
-
-    Raises
-    ------
-    VolumeError
-        If they are of a type that cannot be counted.
-    """
-    if image.attributes.get("histogram"):
-        return volume_tone(image, card.preprocessing)
-    check_counted(image.levels[0])
-    return None
+    return replace(plan, outputs=outputs, notes=plan.notes + advise(read_survey(image)))
 
 
 def check_place(image: Image) -> None:

@@ -57,7 +57,7 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
     BlockError
         If blocks failed; the same command again does only those.
     """
-    begun, _ = time.monotonic(), plan.known_tone
+    begun, _ = time.monotonic(), plan.known_look
     written = find_lacking(plan.outputs, overwrite=plan.overwrite)
     if not written:
         # a process that was killed at the very end may have left some
@@ -123,10 +123,11 @@ def build_task(
         output=mask,
         handover=plan.handover,
         store=store,
-        tone=plan.known_tone,
+        look=plan.known_look,
         margin=plan.margin,
         choice=plan.choice,
         centerline=lines[0] if lines else None,
+        mask=plan.within,
     )
 
 

@@ -20,11 +20,13 @@ from volseg.models.inference import (
     build_predictor,
 )
 from volseg.models.registry import Views, find_architecture
+from volseg.sources.masks import MaskSource
+from volseg.stages.predict.look import Context, Look
 from volseg.stages.predict.meter import tell_tile
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.weights import load_card, load_weights
-from volseg.types import Floats, Roi, Zyx
+from volseg.types import Floats, Mask, Roi, Zyx
 from volseg.voxels.blend import (
     Shares,
     along_axes,
@@ -34,7 +36,6 @@ from volseg.voxels.blend import (
     to_probabilities,
     to_shares,
 )
-from volseg.voxels.intensity import Tone
 
 _NETWORK = threading.Lock()
 """One tile at a time per process: a network uses all cores, or the whole GPU, by itself."""
@@ -104,10 +105,11 @@ class PredictTask:
     output : probabilities, level 0; None if only centerlines are lacking.
     handover : blocks, tiles and region.
     store : where blocks exchange what they evaluated.
-    tone : what the network sees of intensities.
+    look : what the network sees of it, and where there is tissue.
     margin : network voxels per side by which a tile's input exceeds it.
     choice : which network evaluates tiles, and how.
     centerline : probabilities of centerlines, level 0; None if they are not wanted.
+    mask : outside of which nothing is evaluated and nothing found; None is everywhere.
     """
 
     raw: StoredArray
@@ -115,10 +117,11 @@ class PredictTask:
     output: StoredArray | None
     handover: Handover
     store: HandoverStore
-    tone: Tone
+    look: Look
     margin: Zyx
     choice: NetworkChoice
     centerline: StoredArray | None = None
+    mask: MaskSource | None = None
 
     @property
     def outputs(self) -> list[tuple[int, StoredArray]]:
@@ -143,10 +146,14 @@ class PredictTask:
         regions = {t: self.handover.region(item.index, t) for t in item.targets}
         tiles = sorted({k for t in item.targets for k in self.handover.tiles(item.index, t)})
         shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in regions.items()}
-        context, origin = self._read(tiles)
-        predictor = predictor_for(self.choice)
+        wanted = [t for t in tiles if is_wanted(self.handover, self.mask, t)]
+        context = self._read(wanted) if wanted else None
+        predictor, evaluated = predictor_for(self.choice), 0
         for tile in tiles:
-            inputs = self._tile_input(tile, context, origin)
+            inputs = self._tile_input(tile, context) if context and tile in wanted else None
+            if inputs is None:
+                tell_tile(self.store.folder, item.index)
+                continue
             with _NETWORK:
                 probabilities = predictor(inputs, self._needed_of(tile, regions.values()))
             if not np.isfinite(probabilities).all():
@@ -161,10 +168,11 @@ class PredictTask:
                     seen = shift(shared, [s.start for s in support])
                     for total, added in zip(self._maps(shares[target]), weighted, strict=True):
                         total[own] += added[seen]
+            evaluated += 1
             tell_tile(self.store.folder, item.index)
         for target in item.targets:
             self.store.save(item.index, target, shares[target])
-        return len(tiles)
+        return evaluated
 
     def _needed_of(self, tile: Zyx, regions: Iterable[Roi]) -> Roi:
         """Find the network voxels of a tile that have a share in what is handed over."""
@@ -203,33 +211,40 @@ class PredictTask:
             return network, True
         return (network + 0.5) * spacing - 0.5, False
 
-    def _read(self, tiles: Sequence[Zyx]) -> tuple[Floats, Zyx]:
+    def _read(self, tiles: Sequence[Zyx]) -> Context:
         """Read, once, what all tiles of a block see; reflection needs nothing from outside."""
         box = []
         for axis in range(3):
             n = self.raw.shape[axis]
             needed = [self._needed(axis, k, n) for k in sorted({t[axis] for t in tiles})]
             box.append(slice(min(a for a, _ in needed), max(b for _, b in needed)))
-        raw = self.raw[box[0], box[1], box[2]]
-        return self.tone(raw), (box[0].start, box[1].start, box[2].start)
+        return self.look.read((box[0], box[1], box[2]))
 
     def _needed(self, axis: int, k: int, length: int) -> tuple[int, int]:
-        positions, _ = self._positions(axis, k)
-        start, stop = int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
-        seen = reflected(start, stop, length)
+        seen = reflected(*self._span(axis, k), length)
         return int(seen.min()), int(seen.max()) + 1
 
-    def _tile_input(self, tile: Zyx, context: Floats, origin: Zyx) -> Floats:
-        """Cut, reflect and, where the voxel sizes differ, resample one tile's input."""
+    def _tile_input(self, tile: Zyx, context: Context) -> Floats | None:
+        """Cut, reflect and, where the voxel sizes differ, resample one tile's input.
+
+        Where there is no tissue, what is around is mirrored; None if there is none at all.
+        """
+        spans = [self._span(axis, k) for axis, k in enumerate(tile)]
+        axes = zip(spans, self.raw.shape, strict=True)
+        values = context.cut([reflected(start, stop, n) for (start, stop), n in axes])
+        if values is None:
+            return None
         for axis, k in enumerate(tile):
             positions, exact = self._positions(axis, k)
-            start, stop = int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
-            index = reflected(start, stop, self.raw.shape[axis]) - origin[axis]
-            context = np.take(context, index, axis)
             if not exact:
-                matrix = interpolation_matrix(positions - start, len(index))
-                context = np.moveaxis(np.tensordot(matrix, context, axes=(1, axis)), 0, axis)
-        return context
+                matrix = interpolation_matrix(positions - spans[axis][0], values.shape[axis])
+                values = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis)), 0, axis)
+        return values
+
+    def _span(self, axis: int, k: int) -> tuple[int, int]:
+        """Find the voxels of ``raw`` that a tile sees along an axis, beyond its ends too."""
+        positions, _ = self._positions(axis, k)
+        return int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
 
     def _assemble(self, item: Assemble) -> int:
         """Sum what was handed over and write whole shards; outside the region stays zero."""
@@ -241,9 +256,29 @@ class PredictTask:
             own = shift(box, [s.start for s in block])
             for total, added in zip(totals, handed, strict=True):
                 total[own] += added
+        nothing = self._find_nothing(block)
         for total, (_, array) in zip(totals, self.outputs, strict=True):
-            array.write(block, to_probabilities(total))
+            found = to_probabilities(total)
+            if nothing is not None:
+                found[nothing] = 0
+            array.write(block, found)
         return int(np.prod(roi_shape(core)))
+
+    def _find_nothing(self, block: Roi) -> Mask | None:
+        """Tell where in a block nothing is found: in what is no tissue, and outside the mask."""
+        nothing = None if self.look.written.whole else self.look.written.find_background(block)
+        if self.mask is None:
+            return nothing
+        outside = ~self.mask[block]
+        return outside if nothing is None else outside | nothing
+
+
+def is_wanted(handover: Handover, mask: MaskSource | None, tile: Zyx) -> bool:
+    """Tell whether a tile has a share in a mask, within the region that is wanted."""
+    if mask is None:
+        return True
+    box = intersect(handover.lattice.support(tile), handover.roi)
+    return box is not None and bool(mask[box].any())
 
 
 @lru_cache(maxsize=64)

@@ -90,6 +90,9 @@ def network_again(subject: Subject, model: str, engine: EngineOptions) -> Predic
         tta=tta,
         rotations=rotations,
         views=views,
+        mask=run.get("mask", {}).get("labels"),
+        normalise=run.get("normalise", {}).get("by", "volume"),
+        invert=run.get("invert", False),
         store_centerline=CENTERLINE.items() <= run.items(),
         engine=engine,
     )
