@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from volseg.errors import list_slices
 from volseg.types import FULL_PROBABILITY
-from volseg.voxels.defects import list_slices
 
 HASH = re.compile("[0-9a-f]{64}")
 Phrase = tuple[str, Callable[[Any], str]]

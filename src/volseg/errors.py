@@ -20,6 +20,7 @@ Notice                    a warning that only tells what was asked for
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from volseg.defaults import NAME
@@ -109,3 +110,22 @@ def command(*words: object, name: str = NAME) -> str:
     """
     named = () if name == NAME else ("--name", name)
     return shlex.join(["volseg", *map(str, words), *named])
+
+
+def list_slices(positions: Iterable[int], most: int = 8) -> str:
+    """Write positions of slices for messages, as people do.
+
+    Examples
+    --------
+    >>> list_slices([3, 4, 5, 9]), list_slices(range(0, 40, 2), 3)
+    ('3-5, 9', '0, 2, 4 and 17 more')
+    """
+    runs: list[list[int]] = []
+    for z in positions:
+        if runs and runs[-1][-1] == z - 1:
+            runs[-1].append(z)
+        else:
+            runs.append([z])
+    shown = ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs[:most])
+    left = sum(len(r) for r in runs[most:])
+    return f"{shown} and {left} more" if left else shown

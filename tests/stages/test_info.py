@@ -35,6 +35,7 @@ def test_an_image_and_what_is_in_it(tmp_path):
     assert (found["shape"], found["dtype"], found["voxel_size"]) == ([*SHAPE], "uint8", [*SIZE])
     assert found["levels"] == [[*level.shape] for level in image.levels]
     assert found["volseg"] == {"version": "1.2.3"}
+    assert (found["findings"], found["notes"]) == (None, [])
     assert found["probabilities"]["m"]["volseg"] == {"threshold": 0.5}
     assert {n: d["dtype"] for n, d in found["labels"].items()} == {"m": "uint32", "n": "uint64"}
     assert found["tables"] == ["m"]

@@ -20,7 +20,7 @@ def info_command(session: Session, volume: Path) -> None:
 
 
 def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
-    lines = [f"{volume}: {_image(found)}"]
+    lines = [f"{volume}: {_image(found)}", *(f"  note: {note}" for note in found["notes"])]
     for kind in ("probabilities", "labels"):
         lines += [f"  {kind}/{name}: {_image(image)}" for name, image in found[kind].items()]
     return lines + [f"  tables/{name}.parquet" for name in found["tables"]]

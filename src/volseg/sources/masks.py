@@ -27,7 +27,7 @@ class MaskSource:
 
     Attributes
     ----------
-    labels : whose voxels above or below 0 are in it.
+    labels : whose voxels above 0 are in it.
     shape : of the volume.
     scale : voxels of the volume per voxel of the labels, (z, y, x).
     """
@@ -43,7 +43,7 @@ class MaskSource:
             for s, scale, n in zip(box, self.scale, self.labels.shape, strict=True)
         ]
         z, y, x = (slice(int(i[0]), int(i[-1]) + 1) for i in indices)
-        inside = self.labels[z, y, x] != 0
+        inside = self.labels[z, y, x] > 0
         return np.asarray(inside[np.ix_(*(i - i[0] for i in indices))])
 
     @cached_property
@@ -59,11 +59,13 @@ class MaskSource:
         rows = max(SLAB // (shape[1] * shape[2]) // self.labels.block[0], 1) * self.labels.block[0]
         told, inside = hashlib.blake2b(digest_size=16), 0
         for block in Grid(shape, (min(rows, shape[0]), shape[1], shape[2])).blocks():
-            mask = self.labels[block.core] != 0
+            mask = self.labels[block.core] > 0
             inside += int(np.count_nonzero(mask))
             told.update(_checksums(mask))
         if not inside:
-            raise VolumeError(f"{self.labels.path} is 0 everywhere; a mask is not 0 where to look")
+            raise VolumeError(
+                f"{self.labels.path} is 0 everywhere; a mask is above 0 where to look"
+            )
         return told.hexdigest()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from volseg.stages.survey import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, results_in, written_at
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image
@@ -23,14 +24,20 @@ def info(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON-like: the image, and under ``probabilities`` and ``labels`` what stands there.
+        JSON-like: the image, and under ``probabilities`` and ``labels`` what stands there. Under
+        ``findings`` what is wrong with its slices, None where nobody has looked at them; under
+        ``notes`` the same in words.
 
     Raises
     ------
     VolumeError
         If there is no usable volume.
     """
-    described = _describe(open_image(path))
+    image = open_image(path)
+    described = _describe(image)
+    survey = read_survey(image)
+    described["findings"] = None if survey is None else describe_findings(survey)
+    described["notes"] = list(advise(survey))
     for kind in ("probabilities", "labels"):
         folders = [p for p in results_in(path, kind) if is_zarr(p)]
         described[kind] = {p.name: _describe(open_image(p)) for p in folders}
@@ -41,7 +48,7 @@ def info(path: Path) -> dict[str, Any]:
 def _describe(image: Image) -> dict[str, Any]:
     first = image.levels[0]
     attributes = read_attributes(image.path).get("volseg", {})
-    kept = {k: v for k, v in attributes.items() if k != "histogram"}
+    kept = {k: v for k, v in attributes.items() if k not in {"histogram", "survey"}}
     return {
         **_origin(image.path, kept),
         "shape": list(first.shape),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import VolumeError, command
+from volseg.errors import VolumeError, command, list_slices
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Zyx
 from volseg.voxels.background import choose_background, code_of
-from volseg.voxels.defects import Columns, find_defects, find_missing, is_uneven, list_slices
+from volseg.voxels.defects import Columns, find_defects, find_missing, is_uneven
 from volseg.voxels.slices import QUANTILES, SliceNotes, compare_thumbnails
 
 GROUP = 16

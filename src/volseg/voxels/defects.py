@@ -180,22 +180,3 @@ def bridge(missing: Iterable[int], depth: int) -> tuple[Bridge, ...]:
             weight = (z - below) / (above - below) if inner else 0.0
             found.append(Bridge(z, below, above, weight, inner and len(run) <= LONGEST_BRIDGE))
     return tuple(found)
-
-
-def list_slices(positions: Iterable[int], most: int = 8) -> str:
-    """Write positions as people do.
-
-    Examples
-    --------
-    >>> list_slices([3, 4, 5, 9]), list_slices(range(0, 40, 2), 3)
-    ('3-5, 9', '0, 2, 4 and 17 more')
-    """
-    runs: list[list[int]] = []
-    for z in positions:
-        if runs and runs[-1][-1] == z - 1:
-            runs[-1].append(z)
-        else:
-            runs.append([z])
-    shown = ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs[:most])
-    left = sum(len(r) for r in runs[most:])
-    return f"{shown} and {left} more" if left else shown

@@ -21,7 +21,13 @@ from volseg.sources.stack import Stack, check_finite
 from volseg.stages.convert.level_writer import LevelWriter
 from volseg.stages.convert.plan import ConvertPlan, ConvertReport
 from volseg.stages.convert.target import replacing
-from volseg.stages.survey import describe_background, describe_histogram, describe_slices
+from volseg.stages.survey import (
+    advise,
+    describe_background,
+    describe_histogram,
+    describe_slices,
+    read_survey,
+)
 from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import Image, create_image
 from volseg.voxels.slices import SliceNotes, note_slices
@@ -46,11 +52,17 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
             partial, plan.spec, plan.voxel_size, name=target.name, attributes=unfinished
         )
         noted = _write_levels(stack, image, plan.workers, progress)
+        survey = read_survey(replace(image, attributes=noted))
         provenance = {"source": _describe(stack), "voxel_size_from": plan.voxel_size_from}
         update_attributes(
             partial, {"version": __version__, "complete": True, **provenance, **noted}
         )
-    return replace(plan.report, levels=len(image.levels), seconds=time.monotonic() - begun)
+    return replace(
+        plan.report,
+        levels=len(image.levels),
+        seconds=time.monotonic() - begun,
+        warnings=plan.report.warnings + advise(survey),
+    )
 
 
 def _describe(stack: Stack) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.geometry.grid import intersect
+from volseg.geometry.handover import Handover
+from volseg.sources.masks import MaskSource
 from volseg.stages.intensities import check_counted
 from volseg.stages.predict.sight import Sight
 from volseg.stages.survey import GROUP, read_survey
@@ -73,17 +76,27 @@ class Look:
     evening : what they are evened by before; None if they are taken as they are.
     shown : the level that the network reads.
     written : level 0, where nothing is found in what is no tissue.
+    mask : outside of which nothing is evaluated and nothing found; None is everywhere.
     """
 
     tone: Tone
     evening: Evening | None
     shown: Sight
     written: Sight
+    mask: MaskSource | None
 
     def read(self, box: Roi) -> Context:
         """Read what the network sees of a box."""
         z, y, x = (s.start for s in box)
         return Context(*self.shown.show(box, self.tone, self.evening), (z, y, x))
+
+    def find_nothing(self, box: Roi) -> Mask | None:
+        """Tell where nothing is found: in what is no tissue, and outside the mask."""
+        nothing = None if self.written.whole else self.written.find_background(box)
+        if self.mask is None:
+            return nothing
+        outside = ~self.mask[box]
+        return outside if nothing is None else outside | nothing
 
     def describe(self) -> dict[str, Any]:
         """List what decides a result beside the tone, as far as there is anything."""
@@ -102,9 +115,24 @@ class Look:
         return found
 
 
-def look_at(
-    image: Image, level: int, preprocessing: Preprocessing, normalise: Normalise, *, invert: bool
-) -> Look | None:
+def is_wanted(handover: Handover, mask: MaskSource | None, tile: Zyx) -> bool:
+    """Tell whether a tile has a share in a mask, within the region that is wanted."""
+    if mask is None:
+        return True
+    box = intersect(handover.lattice.support(tile), handover.roi)
+    return box is not None and bool(mask[box].any())
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Choices of how to look at a volume; see `volseg.stages.predict.network.PredictOptions`."""
+
+    normalise: Normalise
+    invert: bool
+    mask: MaskSource | None
+
+
+def look_at(image: Image, level: int, preprocessing: Preprocessing, wishes: Wishes) -> Look | None:
     """Decide how a run looks at a volume, by what is noted of it.
 
     Returns
@@ -116,7 +144,7 @@ def look_at(
     VolumeError
         If it is of a type that cannot be counted, or notes cannot be used.
     """
-    survey = read_survey(image)
+    survey, normalise, invert = read_survey(image), wishes.normalise, wishes.invert
     if not image.attributes.get("histogram") or (survey is None and normalise != "volume"):
         check_counted(image.levels[0])
         return None
@@ -128,7 +156,7 @@ def look_at(
         cells = survey.cells if normalise == "local" else None
         evening = even_out(survey.slices, cells, GROUP, factor, raw.shape)
     if survey is None:
-        return Look(tone, evening, Sight(raw), Sight(image.levels[0]))
+        return Look(tone, evening, Sight(raw), Sight(image.levels[0]), wishes.mask)
     # in slices that are small, only those that are constant as a whole are told
     small = min(image.levels[0].shape[1:]) < SMALLEST and not survey.empty
     values = () if small else survey.background
@@ -142,4 +170,5 @@ def look_at(
         evening,
         Sight(raw, level > 0, values, bridge(coarse, raw.shape[0]), side),
         Sight(image.levels[0], False, values, bridge(survey.missing, image.levels[0].shape[0])),
+        wishes.mask,
     )

@@ -21,7 +21,7 @@ from volseg.models.registry import check_centerline, find_architecture
 from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.device import note_emulation
 from volseg.stages.predict.lattice import build_lattice, nearest_level, network_scales
-from volseg.stages.predict.look import Look, look_at
+from volseg.stages.predict.look import Look, Wishes, is_wanted, look_at
 from volseg.stages.predict.network import (
     PredictOptions,
     check_averaging,
@@ -29,7 +29,7 @@ from volseg.stages.predict.network import (
     settle_model,
 )
 from volseg.stages.predict.outputs import Output, centerline_of, note_untaught
-from volseg.stages.predict.tasks import NetworkChoice, is_wanted
+from volseg.stages.predict.tasks import NetworkChoice
 from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.volumes import (
@@ -160,8 +160,10 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     )
     notes += note_emulation(choice.device, choice.precision, options.engine)
     level = nearest_level(image, scales)
-    look = look_at(image, level, card.preprocessing, options.normalise, invert=options.invert)
     within = open_mask(volume, image, options.mask) if options.mask is not None else None
+    look = look_at(
+        image, level, card.preprocessing, Wishes(options.normalise, options.invert, within)
+    )
     header = {
         "format": FORMAT,
         "raw": image.attributes.get("fingerprint"),
@@ -225,9 +227,8 @@ def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
         If it has not.
     """
     options = plan.options
-    look = look_at(
-        image, plan.level, plan.card.preprocessing, options.normalise, invert=options.invert
-    )
+    wishes = Wishes(options.normalise, options.invert, plan.within)
+    look = look_at(image, plan.level, plan.card.preprocessing, wishes)
     plan = replace(plan, image=image, look=look)
     known = {
         "raw": image.attributes.get("fingerprint"),

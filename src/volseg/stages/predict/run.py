@@ -127,7 +127,6 @@ def build_task(
         margin=plan.margin,
         choice=plan.choice,
         centerline=lines[0] if lines else None,
-        mask=plan.within,
     )
 
 

@@ -20,13 +20,12 @@ from volseg.models.inference import (
     build_predictor,
 )
 from volseg.models.registry import Views, find_architecture
-from volseg.sources.masks import MaskSource
-from volseg.stages.predict.look import Context, Look
+from volseg.stages.predict.look import Context, Look, is_wanted
 from volseg.stages.predict.meter import tell_tile
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.weights import load_card, load_weights
-from volseg.types import Floats, Mask, Roi, Zyx
+from volseg.types import Floats, Roi, Zyx
 from volseg.voxels.blend import (
     Shares,
     along_axes,
@@ -109,7 +108,6 @@ class PredictTask:
     margin : network voxels per side by which a tile's input exceeds it.
     choice : which network evaluates tiles, and how.
     centerline : probabilities of centerlines, level 0; None if they are not wanted.
-    mask : outside of which nothing is evaluated and nothing found; None is everywhere.
     """
 
     raw: StoredArray
@@ -121,7 +119,6 @@ class PredictTask:
     margin: Zyx
     choice: NetworkChoice
     centerline: StoredArray | None = None
-    mask: MaskSource | None = None
 
     @property
     def outputs(self) -> list[tuple[int, StoredArray]]:
@@ -146,7 +143,7 @@ class PredictTask:
         regions = {t: self.handover.region(item.index, t) for t in item.targets}
         tiles = sorted({k for t in item.targets for k in self.handover.tiles(item.index, t)})
         shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in regions.items()}
-        wanted = [t for t in tiles if is_wanted(self.handover, self.mask, t)]
+        wanted = [t for t in tiles if is_wanted(self.handover, self.look.mask, t)]
         context = self._read(wanted) if wanted else None
         predictor, evaluated = predictor_for(self.choice), 0
         for tile in tiles:
@@ -256,29 +253,13 @@ class PredictTask:
             own = shift(box, [s.start for s in block])
             for total, added in zip(totals, handed, strict=True):
                 total[own] += added
-        nothing = self._find_nothing(block)
+        nothing = self.look.find_nothing(block)
         for total, (_, array) in zip(totals, self.outputs, strict=True):
             found = to_probabilities(total)
             if nothing is not None:
                 found[nothing] = 0
             array.write(block, found)
         return int(np.prod(roi_shape(core)))
-
-    def _find_nothing(self, block: Roi) -> Mask | None:
-        """Tell where in a block nothing is found: in what is no tissue, and outside the mask."""
-        nothing = None if self.look.written.whole else self.look.written.find_background(block)
-        if self.mask is None:
-            return nothing
-        outside = ~self.mask[block]
-        return outside if nothing is None else outside | nothing
-
-
-def is_wanted(handover: Handover, mask: MaskSource | None, tile: Zyx) -> bool:
-    """Tell whether a tile has a share in a mask, within the region that is wanted."""
-    if mask is None:
-        return True
-    box = intersect(handover.lattice.support(tile), handover.roi)
-    return box is not None and bool(mask[box].any())
 
 
 @lru_cache(maxsize=64)
