@@ -34,5 +34,5 @@ Labels: TypeAlias = "NDArray[np.unsignedinteger[Any]]"
 Floats: TypeAlias = "NDArray[np.float32]"
 """float32 of any shape."""
 
-Doubles: TypeAlias = NDArray[np.float64]
+Doubles: TypeAlias = "NDArray[np.float64]"
 """float64 of any shape."""

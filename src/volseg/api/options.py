@@ -96,8 +96,8 @@ class Network(Device, total=False):
     views : Show a 2D network slices along z, y or x, or average over those along all three axes of
         cubic voxels.  [default: xy; without --model, what suits the form of the volume]
     tile : Evaluate smaller tiles where memory is short; this changes the result.
-    normalise : Take intensities as they are in the whole volume, or make slices, or parts of slices,
-        equally bright first.
+    normalise : Take intensities as they are in the whole volume, or make slices, or parts of
+        slices, equally bright first.
     invert : Show the network bright membranes dark.
     precision : Evaluate the network in this type; this changes the result. auto: bfloat16 where the
         hardware multiplies it, float32 on CPUs of other machines.

@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,13 @@ class MaskSource:
 
     Attributes
     ----------
+    name : of the labels in the volume, or their path.
     labels : whose voxels above 0 are in it.
     shape : of the volume.
     scale : voxels of the volume per voxel of the labels, (z, y, x).
     """
 
+    name: str
     labels: LabelSource
     shape: Zyx
     scale: tuple[float, float, float]
@@ -73,7 +76,7 @@ def _checksums(mask: NDArray[np.bool_]) -> bytes:
     return b"".join(zlib.crc32(np.packbits(plane).data).to_bytes(4, "little") for plane in mask)
 
 
-def open_mask(volume: Path, image: Image, labels: str) -> MaskSource:
+def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSource:
     """Open labels as a mask of a volume; coarser ones are scaled.
 
     Parameters
@@ -86,7 +89,7 @@ def open_mask(volume: Path, image: Image, labels: str) -> MaskSource:
     InputError
         If there are none, or they are of another extent than the volume.
     """
-    found, shape = find_labels(volume, labels), image.levels[0].shape
+    found, shape = find_labels(volume, str(labels)), image.levels[0].shape
     scale = [n / m for n, m in zip(shape, found.shape, strict=True)]
     ours, theirs = image.voxel_size, found.voxel_size
     if ours is not None and theirs is not None:
@@ -105,7 +108,7 @@ def open_mask(volume: Path, image: Image, labels: str) -> MaskSource:
             f"{' x '.join(f'{s:g}' for s in scale)} to one of the mask{known}: a mask covers the "
             f"whole volume"
         )
-    return MaskSource(found, shape, (scale[0], scale[1], scale[2]))
+    return MaskSource(str(labels), found, shape, (scale[0], scale[1], scale[2]))
 
 
 def _times(shape: Zyx) -> str:

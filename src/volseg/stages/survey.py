@@ -31,7 +31,7 @@ FOUND = {
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What is known of the slices of a volume.
+    """Notes on the slices of a volume.
 
     Attributes
     ----------

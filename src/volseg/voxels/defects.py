@@ -52,7 +52,7 @@ class Defects:
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of each slice; see `volseg.voxels.slices.SliceNotes`."""
+    """Notes on each slice; see `volseg.voxels.slices.SliceNotes`."""
 
     quantiles: Doubles
     sharpness: Doubles

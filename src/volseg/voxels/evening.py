@@ -20,7 +20,7 @@ POINTS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Evening:
-    """What evens the intensities of one level of a volume.
+    """Statistics that even the intensities of one level of a volume.
 
     Attributes
     ----------

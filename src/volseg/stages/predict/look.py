@@ -29,7 +29,7 @@ LEAST_SIDE = 4
 
 @dataclass(frozen=True)
 class Context:
-    """What tiles are cut from.
+    """Voxels that tiles are cut from.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ def _take(values: NDArray[Any], indices: Sequence[NDArray[np.int64]]) -> NDArray
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """How a run looks at a volume.
+    """The way in which a run looks at a volume.
 
     Attributes
     ----------
@@ -130,6 +130,13 @@ class Wishes:
     normalise: Normalise
     invert: bool
     mask: MaskSource | None
+
+    def describe(self) -> dict[str, Any]:
+        """List what decides a result, as far as it is not as usual."""
+        found: dict[str, Any] = {"invert": True} if self.invert else {}
+        if self.mask is not None:
+            found["mask"] = {"labels": self.mask.name, "fingerprint": self.mask.fingerprint}
+        return found
 
 
 def look_at(image: Image, level: int, preprocessing: Preprocessing, wishes: Wishes) -> Look | None:

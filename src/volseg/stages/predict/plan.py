@@ -18,7 +18,7 @@ from volseg.geometry.grid import (
 )
 from volseg.geometry.handover import Handover
 from volseg.models.registry import check_centerline, find_architecture
-from volseg.sources.masks import MaskSource, open_mask
+from volseg.sources.masks import open_mask
 from volseg.stages.predict.device import note_emulation
 from volseg.stages.predict.lattice import build_lattice, nearest_level, network_scales
 from volseg.stages.predict.look import Look, Wishes, is_wanted, look_at
@@ -58,7 +58,7 @@ class PredictPlan:
     level : of the pyramid that the network reads.
     margin : network voxels per side by which a tile's input exceeds it.
     look : how the network sees the volume; None until that has been looked at.
-    within : outside of which nothing is evaluated and nothing found; None is everywhere.
+    wishes : choices of how to look at it.
     handover : blocks, tiles and region.
     spec : of level 0 of what is written.
     outputs : the mask, then centerlines where they are wanted.
@@ -73,7 +73,7 @@ class PredictPlan:
     level: int
     margin: Zyx
     look: Look | None
-    within: MaskSource | None
+    wishes: Wishes
     handover: Handover
     spec: ArraySpec
     outputs: tuple[Output, ...]
@@ -120,9 +120,10 @@ class PredictPlan:
     @property
     def tiles(self) -> int:
         """Number of tiles that an uninterrupted run evaluates, where all is tissue."""
-        if self.within is None:
+        mask = self.wishes.mask
+        if mask is None:
             return self.handover.count_tiles()
-        return sum(is_wanted(self.handover, self.within, t) for t in self.handover.reaching())
+        return sum(is_wanted(self.handover, mask, tile) for tile in self.handover.reaching())
 
     @property
     def voxels(self) -> int:
@@ -160,18 +161,15 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     )
     notes += note_emulation(choice.device, choice.precision, options.engine)
     level = nearest_level(image, scales)
-    within = open_mask(volume, image, options.mask) if options.mask is not None else None
-    look = look_at(
-        image, level, card.preprocessing, Wishes(options.normalise, options.invert, within)
-    )
+    mask = open_mask(volume, image, options.mask) if options.mask is not None else None
+    wishes = Wishes(options.normalise, options.invert, mask)
+    look = look_at(image, level, card.preprocessing, wishes)
     header = {
         "format": FORMAT,
-        "raw": image.attributes.get("fingerprint"),
         "model": card.sha256,
-        "tone": look and asdict(look.tone),
         "level": level,
+        **describe_look(image, look, wishes),
         **_describe_work(handover, spec, choice),
-        **describe_look(look, within, options),
     }
     output = Output(
         probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name
@@ -183,7 +181,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         level=level,
         margin=form.margin,
         look=look,
-        within=within,
+        wishes=wishes,
         handover=handover,
         spec=spec,
         outputs=(output, centerline_of(output)) if options.store_centerline else (output,),
@@ -206,16 +204,12 @@ def _describe_work(handover: Handover, spec: ArraySpec, choice: NetworkChoice) -
     }
 
 
-def describe_look(
-    look: Look | None, mask: MaskSource | None, options: PredictOptions
-) -> dict[str, Any]:
-    """List what decides a result beside the tone, as far as it is not as usual."""
-    found = {} if look is None else look.describe()
-    if options.invert:
-        found["invert"] = True
-    if mask is not None:
-        found["mask"] = {"labels": options.mask, "fingerprint": mask.fingerprint}
-    return found
+def describe_look(image: Image, look: Look | None, wishes: Wishes) -> dict[str, Any]:
+    """List what of a volume, and of how it is looked at, decides a result."""
+    raw = image.attributes.get("fingerprint")
+    if look is None:
+        return {"raw": raw, "tone": None, **wishes.describe()}
+    return {"raw": raw, "tone": asdict(look.tone), **look.describe(), **wishes.describe()}
 
 
 def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
@@ -226,18 +220,11 @@ def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
     VolumeError
         If it has not.
     """
-    options = plan.options
-    wishes = Wishes(options.normalise, options.invert, plan.within)
-    look = look_at(image, plan.level, plan.card.preprocessing, wishes)
-    plan = replace(plan, image=image, look=look)
-    known = {
-        "raw": image.attributes.get("fingerprint"),
-        "tone": asdict(plan.known_look.tone),
-        **describe_look(look, plan.within, options),
-    }
-    known = json.loads(json.dumps(known))
+    look = look_at(image, plan.level, plan.card.preprocessing, plan.wishes)
+    known = json.loads(json.dumps(describe_look(image, look, plan.wishes)))
     outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)
-    return replace(plan, outputs=outputs, notes=plan.notes + advise(read_survey(image)))
+    notes = plan.notes + advise(read_survey(image))
+    return replace(plan, image=image, look=look, outputs=outputs, notes=notes)
 
 
 def check_place(image: Image) -> None:
