@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 import volseg
+from volseg.api.opening import info
 
 SIDE = (slice(20, 180), slice(20, 180))
 
@@ -30,7 +31,7 @@ def score(tmp_path_factory):
         options = {"model": "unet2d", "views": "xy", "precision": "float32"} | options
         report = volseg.segment(volume, on_note=notes.append, device="cpu", **options)
         found = volseg.evaluate(volume, truth=folder / "truth.tif")
-        told = {*notes, *volseg.info(volume)["notes"]}
+        told = {*notes, *info(volume)["notes"]}
         return found.foreground.jaccard, found.objects.matched, report.label.objects, told
 
     return measured

@@ -161,8 +161,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     )
     notes += note_emulation(choice.device, choice.precision, options.engine)
     level = nearest_level(image, scales)
-    mask = open_mask(volume, image, options.mask) if options.mask is not None else None
-    wishes = Wishes(options.normalise, options.invert, mask)
+    wishes = _wishes_for(volume, image, options)
     look = look_at(image, level, card.preprocessing, wishes)
     header = {
         "format": FORMAT,
@@ -202,6 +201,11 @@ def _describe_work(handover: Handover, spec: ArraySpec, choice: NetworkChoice) -
         "device": choice.device,
         "precision": choice.precision,
     }
+
+
+def _wishes_for(volume: Path, image: Image, options: PredictOptions) -> Wishes:
+    mask = open_mask(volume, image, options.mask) if options.mask is not None else None
+    return Wishes(options.normalise, options.invert, mask)
 
 
 def describe_look(image: Image, look: Look | None, wishes: Wishes) -> dict[str, Any]:
