@@ -85,10 +85,13 @@ def test_slices_that_differ_in_brightness_are_made_alike(tissue, score):
     assert any("--normalise slices" in note for note in told)
 
 
-def test_inverted_data_are_inverted_back(tissue, score):
+def test_inverted_data_are_inverted_back(tissue, score, intact):
     raw, labels = tissue(slice(8, 11))
-    jaccard, *_ = score(255 - raw, labels, invert=True)
-    assert jaccard == pytest.approx(score(raw, labels)[0], abs=0.002)
+    told = score(255 - raw, labels)[3]
+    assert any(note.endswith("bright, give --invert") for note in told)
+    jaccard, _, _, told = score(255 - raw, labels, invert=True)
+    assert jaccard == pytest.approx(intact, abs=0.002)
+    assert not any("--invert" in note for note in told)
 
 
 def test_a_constant_volume_has_no_objects(tissue, score):

@@ -86,8 +86,7 @@ def segment(
     for note in plan.notes:
         tell(note)
     report = stage.segment(plan, shown(progress))
-    # what is found in volumes of others is known only now
-    for note in report.predict.notes[len(plan.notes) :]:
+    for note in report.notes:
         tell(note)
     return report
 

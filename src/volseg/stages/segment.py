@@ -27,6 +27,7 @@ from volseg.stages.label.run import label
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey_of
+from volseg.stages.predict.polarity import hint_inverted
 from volseg.stages.predict.run import PredictReport, model_record, predict
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
 from volseg.storage.attributes import update_attributes
@@ -68,12 +69,13 @@ class SegmentOptions(ObjectRules):
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """Reports of both stages; ``mended`` is what was found damaged."""
+    """Reports of both stages; ``mended`` is what was found damaged, ``notes`` what may be wrong."""
 
     predict: PredictReport
     label: LabelReport
     seconds: float
     mended: tuple[Mended, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
     BlockError
         If blocks failed.
     """
-    begun = time.monotonic()
+    begun, told = time.monotonic(), len(plan.notes)
     repair, mended = plan.options.repair, tuple[Mended, ...]()
     engine = one_worker_per_gpu(plan.options.predict)
     with same_workers(engine):
@@ -133,7 +135,10 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
         if repair:
             mended += mend_labels(plan.labelling, progress)
         labelled = label(plan.labelling, progress)
-    return SegmentReport(predicted, labelled, time.monotonic() - begun, mended)
+    notes = plan.prediction.notes[told:] + (
+        hint_inverted(plan.prediction) if predicted.tiles else ()
+    )
+    return SegmentReport(predicted, labelled, time.monotonic() - begun, mended, notes)
 
 
 def _is_unseen(plan: PredictPlan) -> bool:
