@@ -93,26 +93,28 @@ def read_histogram(
     return counts, values
 
 
-def read_background(
-    path: Path, survey: Mapping[str, Any], values: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Read how often each intensity of a histogram is background, as noted with it.
+def read_tissue(
+    path: Path, histogram: Mapping[str, Any], survey: Mapping[str, Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read a histogram without the background noted with it, unless there is nothing else.
 
     Raises
     ------
     VolumeError
-        If that cannot be told.
+        If it is no histogram, or background cannot be told.
     """
-    counts = np.zeros(len(values), np.int64)
+    counts, values = read_histogram(path, histogram)
+    left = counts.copy()
     try:
         for area in survey.get("background", []):
-            counts[values == float(area["counted_as"])] += int(area["voxels"])
+            left[values == float(area["counted_as"])] -= int(area["voxels"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise VolumeError(
             f"the background noted of {path} cannot be used: {error!r}; remove its attribute "
             f"volseg.survey, and it is made again"
         ) from error
-    return counts
+    left = np.maximum(left, 0)
+    return (left if left.any() else counts), values
 
 
 def _short(value: Any) -> str:

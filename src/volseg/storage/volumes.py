@@ -8,17 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from volseg.errors import ConflictError, ParameterError, VolumeError, command
 from volseg.geometry.pyramid import pyramid_factors, reduced_shape
 from volseg.storage.arrays import ArraySpec, StoredArray, create_array, fit_spec, open_array
 from volseg.storage.attributes import (
     check_notes,
     list_label,
-    read_background,
-    read_histogram,
     read_node,
+    read_tissue,
     write_group,
 )
 from volseg.storage.chunks import LZ4, ZSTD
@@ -296,8 +293,5 @@ def volume_tone(image: Image, preprocessing: Preprocessing, *, invert: bool = Fa
             f"{image.path} has no histogram of its intensities; "
             f"`{command('segment', image.path)}` counts them"
         )
-    counts, values = read_histogram(image.path, histogram)
-    survey = image.attributes.get("survey") or {}
-    left = np.maximum(counts - read_background(image.path, survey, values), 0)
-    counts = left if left.any() else counts
+    counts, values = read_tissue(image.path, histogram, image.attributes.get("survey") or {})
     return find_tone(preprocessing, counts, values, invert=invert)
