@@ -29,10 +29,12 @@ import torch
 from scipy import ndimage
 
 from volseg.geometry.grid import full_roi
-from volseg.training.augmentation import Augmentation, draw_displacement, patch_coordinates
+from volseg.training.augmentation import Augmentation, Frame, draw_knots, draw_placement
 from volseg.training.config import TrainConfig
 from volseg.training.loader import load_batches
-from volseg.training.sampling import Source, draw_patch
+from volseg.training.looks import apply_looks
+from volseg.training.sampling import Source, draw_patch, target_of
+from volseg.training.tissue import RAW, locate
 from volseg.voxels.intensity import Tone
 
 PATCH, VOLUME = (32, 96, 96), (80, 320, 320)
@@ -83,8 +85,14 @@ def with_volseg(source: Source, work: str) -> Draw:
     """Draw as training does."""
     options = replace(MOVED, intensity_probability=float(work == INTENSITIES))
     options = replace(options, elastic_alpha=0.0) if work == GEOMETRY else options
-    chosen: dict[str, Any] = {"foreground_share": 1.0, "centerline": False}
-    return lambda n: draw_patch(source, np.random.default_rng(n), PATCH, options, **chosen)
+
+    def draw(seed: int) -> object:
+        rng = np.random.default_rng(seed)
+        drawn = draw_patch(source, rng, PATCH, options, foreground_share=1.0)
+        raw = apply_looks(drawn.channels[RAW][None, None], [drawn.look])
+        return raw, target_of(drawn.channels)
+
+    return draw
 
 
 def with_monai(source: Source, work: str) -> Draw:
@@ -186,7 +194,8 @@ def print_sharpness(names: list[str]) -> None:
     turned = replace(MOVED, zoom=(1.0, 1.0), intensity_probability=0.0)
     source = replace(make_source(), raw=noise, tone=Tone((-1.0, 1.0)))
     rngs = [np.random.default_rng(seed) for seed in range(5)]
-    own = statistics.mean(float(draw_patch(source, r, PATCH, turned).raw.std()) for r in rngs)
+    patches = [draw_patch(source, r, PATCH, turned).channels[RAW] for r in rngs]
+    own = statistics.mean(float(patch.std()) for patch in patches)
     print(f"white noise left by a rotation and a displacement: volseg {own:.2f}", end="")
     if "monai" in names:
         import monai.data
@@ -208,10 +217,12 @@ def print_displacement(names: list[str]) -> None:
     """Print whether the displacement is as strong at the patch's border as in its middle."""
 
     def strength(fields: np.ndarray) -> str:
-        middle = fields[:, :, PATCH[0] // 2, PATCH[1] // 2, PATCH[2] // 2]
+        z, y, x = (n // 2 for n in fields.shape[2:])
+        middle = fields[:, :, z, y, x]
         return f"{fields[:, :, 0, 0, 0].std():.1f} and {middle.std():.1f}"
 
-    own = [draw_displacement(np.random.default_rng(s), MOVED, PATCH) for s in range(40)]
+    # between knots it is interpolated, so that corners and middles of knots say it all
+    own = [draw_knots(np.random.default_rng(s), MOVED, PATCH) for s in range(40)]
     print(
         f"displacement, {ALPHA} meant, corner and middle: volseg {strength(np.stack(own))}", end=""
     )
@@ -229,9 +240,9 @@ def print_reading(repeats: int) -> None:
     """Print how much is read for a patch: the box of its positions, or one for the worst case."""
     rng, read, size = np.random.default_rng(0), [], math.prod(PATCH)
     for _ in range(repeats):
-        positions = patch_coordinates(rng, MOVED, PATCH, (0.0, 0.0, 0.0), isotropic=False)[0]
-        box = np.ceil(positions.max((1, 2, 3))) - np.floor(positions.min((1, 2, 3))) + 1
-        read.append(float(box.prod()) / size)
+        placed = draw_placement(rng, MOVED, PATCH, (40.0, 160.0, 160.0), Frame(isotropic=False))
+        cut = locate(placed, PATCH, full_roi(VOLUME), (False, True, True))
+        read.append(float((cut.high - cut.low).prod()) / size)
     print(f"voxels read for each of a patch: volseg {statistics.mean(read):.1f}, ", end="")
     print(f"a box for the worst case {math.prod(BOX) / size:.1f}")
 

@@ -22,7 +22,7 @@ from volseg.stages.train.sources import open_pair
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
-from volseg.training.sampling import UNKNOWN
+from volseg.training.sampling import NOT_ANNOTATED
 from volseg.training.validation import validation_windows
 
 SHAPE = (20, 32, 40)
@@ -90,6 +90,37 @@ def test_several_pairs_each_have_their_regions_and_are_drawn_by_size(stack):
     assert data.voxels == 16 * 32 * 40
 
 
+def test_data_of_several_sizes_are_seen_at_the_one_of_the_network(stack):
+    """Patches of a volume at half the network's size show what the coarser one shows."""
+    fine = pair(stack, "vol.zarr", voxel_size=(5.0, 5.0, 5.0), share=3.0)
+    thick = pair(stack, voxel_size=(40.0, 10.0, 10.0), share=1.0)
+    ten = (10.0, 10.0, 10.0)
+    volumes = opened([fine, thick], voxel_size=None, network_size=ten)
+    assert volumes.voxel_size == ten
+    assert [s.scale for s in volumes.training] == [(2.0, 2.0, 2.0), (0.25, 1.0, 1.0)]
+    assert [s.isotropic for s in volumes.training] == [True, False]
+    assert [s.weight for s in volumes.training] == [3.0, 1.0]
+    slices = opened([fine, thick], dimensions=2, voxel_size=None, network_size=ten)
+    assert [s.scale for s in slices.training] == [(2.0, 2.0, 2.0), (1.0, 1.0, 1.0)]
+    with pytest.raises(VoxelSizeError, match="--resample-to"):
+        opened([fine, thick], voxel_size=None)
+    with pytest.raises(ParameterError, match=r"share above 0, or none; found 3.0, None"):
+        opened([fine, pair(stack, voxel_size=(5.0, 5.0, 5.0))])
+
+
+def test_sources_are_drawn_from_by_their_shares(stack):
+    """Told apart by what is annotated: all of one pair, nothing of the other."""
+    shares = {"raw.tif": 3.0, "vol.zarr": 1.0}
+    data = opened([pair(stack, name, share=share) for name, share in shares.items()])
+    ours = [
+        dataclasses.replace(s, labels=np.full(SHAPE, mark, np.uint8))
+        for s, mark in zip(data.training, (1, 0), strict=True)
+    ]
+    config = TrainConfig(patch=(4, 8, 8), batch=8, steps=1, augmentation=STILL)
+    drawn = [draw_batch(ours, config, step, centerline=False)[1].mean() for step in range(40)]
+    assert np.mean(drawn) == pytest.approx(0.75, abs=0.08)
+
+
 def test_pairs_that_are_held_out_leave_the_others_whole(stack):
     data = opened([pair(stack), pair(stack, "vol.zarr", held_out=True)])
     assert [s.roi for s in data.training] == [full_roi(SHAPE)]
@@ -138,7 +169,7 @@ def test_only_annotated_slices_are_learned_from(stack):
     config = TrainConfig(patch=(8, 16, 16), steps=1, augmentation=STILL, loss="bce")
     for step in range(10):
         _, target, lines = draw_batch(deep.training, config, step)
-        known = (target != UNKNOWN).numpy()
+        known = (target != NOT_ANNOTATED).numpy()
         assert 0 < known.mean() <= 0.5
         assert float(lines.abs().max()) == 0
     assert deep.voxels == 4 * 32 * 40
@@ -190,7 +221,7 @@ def test_voxel_sizes_that_differ_need_a_word(stack, tmp_path):
     with plan_conversion(stack / "raw.tif", tmp_path / "other.zarr", other) as plan:
         convert(plan, NoProgress())
     second = Pair(tmp_path / "other.zarr", str(stack / "labels.tif"))
-    with pytest.raises(VoxelSizeError, match=r"other\.zarr has voxels of \(30.*--voxel-size"):
+    with pytest.raises(VoxelSizeError, match=r"other\.zarr has voxels of \(30.*--resample-to"):
         opened([pair(stack, "vol.zarr"), second], voxel_size=None)
     assert opened([pair(stack, "vol.zarr"), second]).voxel_size == SIZE
 

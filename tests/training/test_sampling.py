@@ -11,7 +11,16 @@ from toy_training import STILL
 from volseg.errors import ShapeError
 from volseg.storage.arrays import ArraySpec, create_array
 from volseg.training.augmentation import Augmentation
-from volseg.training.sampling import Source, draw_centre, draw_patch, find_foreground
+from volseg.training.sampling import (
+    CPU,
+    Source,
+    draw_centre,
+    draw_patch,
+    find_foreground,
+    hold,
+    target_of,
+)
+from volseg.training.tissue import RAW
 from volseg.voxels.intensity import Tone, normalise
 
 SHAPE = (24, 40, 36)
@@ -72,8 +81,24 @@ def test_patches_from_storage_equal_those_from_memory(arrays, tmp_path):
             draw_patch(_source(*pair), np.random.default_rng(seed), (8, 16, 16), options)
             for pair in ((raw, labels), stored)
         ]
-        for name in ("raw", "target", "centerline"):
-            np.testing.assert_array_equal(getattr(patches[0], name), getattr(patches[1], name))
+        np.testing.assert_array_equal(*[patch.channels for patch in patches])
+        held = hold(_source(raw, labels), CPU)
+        patch = draw_patch(held, np.random.default_rng(seed), (8, 16, 16), options)
+        np.testing.assert_allclose(patch.channels, patches[0].channels, atol=4e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.3, 4.0])
+def test_what_is_read_for_a_patch_is_what_is_held(arrays, scale):
+    """At coarser levels and reflected at the border, too."""
+    raw, labels = arrays
+    source = dataclasses.replace(_source(raw, labels), scale=(scale,) * 3)
+    held = hold(source, CPU)
+    for seed in range(20):
+        patches = [
+            draw_patch(s, np.random.default_rng(seed), (8, 24, 24), Augmentation()).channels
+            for s in (source, held)
+        ]
+        np.testing.assert_allclose(patches[0], patches[1], atol=4e-3)
 
 
 def test_without_augmentation_a_patch_is_a_slice_that_was_flipped_and_turned(arrays):
@@ -86,8 +111,9 @@ def test_without_augmentation_a_patch_is_a_slice_that_was_flipped_and_turned(arr
             continue
         box = tuple(slice(c - 3, c + 4) for c in (z, y, x))
         expected = np.sort(normalise(raw[box], WINDOW), axis=None)
-        np.testing.assert_allclose(np.sort(patch.raw, axis=None), expected, atol=1e-5)
-        assert patch.target.sum() == (labels[box] > 0).sum()
+        found = np.sort(patch.channels[RAW].numpy(), axis=None)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert target_of(patch.channels).sum() == (labels[box] > 0).sum()
 
 
 def test_nothing_outside_the_roi_is_read(arrays):
@@ -96,7 +122,7 @@ def test_nothing_outside_the_roi_is_read(arrays):
     blind[ROI] = 20
     for seed in range(20):
         patch = draw_patch(_source(blind, labels), np.random.default_rng(seed), (16, 32, 32), STILL)
-        np.testing.assert_allclose(patch.raw, -1, atol=1e-5)
+        np.testing.assert_allclose(patch.channels[RAW], -1, atol=1e-5)
 
 
 def test_shapes_that_do_not_match_are_named(arrays):

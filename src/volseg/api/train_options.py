@@ -5,7 +5,7 @@ from typing import Literal, Required, TypeAlias, TypedDict
 
 from volseg.api.keywords import described
 from volseg.api.options import Device, Place, SourceSize
-from volseg.types import Zyx
+from volseg.types import VoxelSize, Zyx
 
 Pair: TypeAlias = tuple[Place, Place]
 """A volume or stack, and its labels."""
@@ -64,6 +64,8 @@ class Learning(TypedDict, total=False):
     optimizer : Optimise by this.  [default: adamw]
     schedule : Lower the learning rate this way; step is by 0.9 every 15 epochs.  [default: cosine]
     learning_rate : Learning rate after warm-up.  [default: 0.002 for emnet, else 0.001]
+    resample_to : Show the network voxels of this size in nm; data of other sizes are resampled.
+        [default: as the data]
     fraction : Train on this fraction of the slices, drawn by --seed.  [default: 1]
     validate_every : Steps between validations.  [default: 250]
     seed : Random seed.  [default: 0]
@@ -77,6 +79,7 @@ class Learning(TypedDict, total=False):
     optimizer: Literal["adam", "adamw"] | None
     schedule: Literal["constant", "cosine", "step"] | None
     learning_rate: float | None
+    resample_to: VoxelSize | None
     fraction: float | None
     validate_every: int | None
     seed: int | None

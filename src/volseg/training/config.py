@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from volseg.errors import ParameterError
 from volseg.training.augmentation import Augmentation
 from volseg.training.losses import LOSS_NAMES
-from volseg.types import Zyx
+from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
 
 OPTIMIZERS = ("adam", "adamw")
@@ -45,6 +45,7 @@ class TrainConfig:
     fraction : part of the slices, or of the images, that is trained on.
     validate_every : steps between validations.
     seed : with the step's number, the only seed of random numbers.
+    resample_to : voxel size in nm (z, y, x) that the network sees; None takes that of the data.
     preprocessing, augmentation : of the intensities, of the patches.
     """
 
@@ -74,6 +75,7 @@ class TrainConfig:
     fraction: float = 1.0
     validate_every: int = 250
     seed: int = 0
+    resample_to: VoxelSize | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -93,6 +95,8 @@ class TrainConfig:
         for name in ("patience", "clip", "weight_decay", "cross_entropy_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be at least 0, found {getattr(self, name)}")
+        if self.resample_to and not all(0 < nm < math.inf for nm in self.resample_to):
+            raise ParameterError(f"resample_to must be positive, found {self.resample_to}")
         self._check_sizes()
         self._check_parts()
         self._check_names()

@@ -1,4 +1,4 @@
-"""Random positions of training patches, biased to foreground and read straight from storage."""
+"""Random positions of training patches, biased to foreground; read from storage or from memory."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from volseg.errors import ShapeError
 from volseg.geometry.grid import roi_shape
-from volseg.training.augmentation import Augmentation, patch_coordinates, resample, vary_intensity
-from volseg.training.centerline import centerline_proximity
-from volseg.types import Floats, Roi, Zyx
+from volseg.training.augmentation import Augmentation, Frame, Look, draw_look, draw_placement
+from volseg.training.tissue import MASK, UNKNOWN, Pooled, Tissue, locate, needed
+from volseg.types import Roi, Zyx
 from volseg.voxels.intensity import Tone
 
+CPU = torch.device("cpu")
 SLAB = 8
 """Slices that are read at a time: chunks hold several."""
-FOREGROUND, NOT_ANNOTATED = 1, 2
-UNKNOWN = -1.0
+NOT_ANNOTATED = -1.0
 """The target of voxels that nobody annotated."""
 
 
@@ -53,6 +55,12 @@ class Source:
         The z of the roi's annotated slices, ascending; None where all of them are.
     planar : bool
         Whether patches are single slices that take nothing from their neighbours.
+    scale : (z, y, x)
+        Voxels of the source per voxel of the network.
+    weight : float, optional
+        How often it is drawn from, against the others; its annotated voxels by default.
+    tissue : Tissue, optional
+        All of the roi, where it is held in memory; see `hold`.
     """
 
     raw: Readable
@@ -63,6 +71,9 @@ class Source:
     isotropic: bool
     slices: NDArray[np.int64] | None = None
     planar: bool = False
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    weight: float | None = None
+    tissue: Tissue | None = None
 
     @property
     def annotated(self) -> int:
@@ -70,17 +81,15 @@ class Source:
         z, y, x = roi_shape(self.roi)
         return (z if self.slices is None else len(self.slices)) * y * x
 
+    @property
+    def frame(self) -> Frame:
+        """Return how patches see it: networks of slices see those along z only."""
+        return Frame(self.isotropic and not self.planar, self.planar, self.scale)
 
-@dataclass(frozen=True)
-class Patch:
-    """One training example: arrays of the same shape (z, y, x).
-
-    The target is 1 in the foreground, 0 in the background and `UNKNOWN` where nothing is annotated.
-    """
-
-    raw: Floats
-    target: Floats
-    centerline: Floats
+    @property
+    def pooled(self) -> Pooled:
+        """Tell along which axes coarser levels average."""
+        return self.isotropic and (self.slices is None or not self.planar), True, True
 
 
 def find_foreground(
@@ -151,39 +160,23 @@ def draw_centre(
     return float(z), float(y), float(x)
 
 
-def _reflect(coordinates: Floats, roi: Roi) -> Floats:
-    """Mirror positions beyond the roi back into it."""
-    inside = np.empty_like(coordinates)
-    for axis, s in enumerate(roi):
-        last = max(s.stop - s.start - 1, 1)
-        position = np.abs(coordinates[axis] - s.start) % (2 * last)
-        inside[axis] = np.minimum(np.minimum(position, 2 * last - position), s.stop - s.start - 1)
-        inside[axis] += s.start
-    return inside
-
-
-def draw_patch(
+def read_tissue(
     source: Source,
-    rng: np.random.Generator,
-    shape: Zyx,
-    options: Augmentation,
-    *,
-    foreground_share: float = 0.6,
-    centerline: bool = True,
-) -> Patch:
-    """Draw one augmented training example.
+    box: Roi,
+    bounds: Roi,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> Tissue:
+    """Read a box of a source onto a device, a slab at a time.
 
     Parameters
     ----------
     source : Source
-    rng : Generator
-        The only source of random numbers.
-    shape : (z, y, x)
-    options : Augmentation
-    foreground_share : float
-        Part of the patches that are centred on the foreground.
-    centerline : bool
-        Whether the auxiliary target is wanted; zeros otherwise.
+    box : Roi
+        Inside of ``bounds``.
+    bounds : Roi
+        That patches see the tissue reflected at.
+    device, dtype : of what is read.
 
     Raises
     ------
@@ -195,36 +188,76 @@ def draw_patch(
             f"labels must have the shape of raw: raw {source.raw.shape}, labels "
             f"{source.labels.shape}"
         )
+    partial = source.slices is not None and not source.planar
+    channels = torch.empty((2 + partial, *roi_shape(box)), dtype=dtype, device=device)
+    for first in range(box[0].start, box[0].stop, SLAB):
+        slab = (slice(first, min(first + SLAB, box[0].stop)), *box[1:])
+        read = [source.tone(np.asarray(source.raw[slab])), np.asarray(source.labels[slab]) > 0]
+        if partial and source.slices is not None:
+            unknown = ~np.isin(np.arange(slab[0].start, slab[0].stop), source.slices)
+            read.append(np.broadcast_to(unknown[:, None, None], read[0].shape))
+        inside = slice(first - box[0].start, slab[0].stop - box[0].start)
+        for channel, values in zip(channels, read, strict=True):
+            channel[inside] = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+    z, y, x = (b.start - s.start for b, s in zip(box, bounds, strict=True))
+    return Tissue(channels, bounds, (z, y, x), source.pooled)
+
+
+def hold(source: Source, device: torch.device) -> Source:
+    """Hold all of a source's roi on a device, in half precision, so that nothing is read again."""
+    tissue = read_tissue(source, source.roi, source.roi, device, torch.float16)
+    return replace(source, tissue=tissue)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A patch as it was cut, float32, shape (c, z, y, x), and how its intensities will change."""
+
+    channels: Tensor
+    look: Look
+
+
+def draw_patch(
+    source: Source,
+    rng: np.random.Generator,
+    shape: Zyx,
+    options: Augmentation,
+    *,
+    foreground_share: float = 0.6,
+    device: torch.device = CPU,
+) -> Drawn:
+    """Draw one training example.
+
+    Parameters
+    ----------
+    source : Source
+    rng : Generator
+        The only source of random numbers.
+    shape : (z, y, x)
+    options : Augmentation
+    foreground_share : float
+        Part of the patches that are centred on the foreground.
+    device : that a source which is not held is read onto.
+
+    Raises
+    ------
+    ShapeError
+        If raw and labels differ in shape.
+    """
     centre = draw_centre(source, rng, foreground_share, options.centre_crop)
-    if source.planar:  # faults between the slices of a stack cannot occur in one slice
-        options = replace(options, fault_probability=0.0, section_probability=0.0)
-    coordinates, spacing = patch_coordinates(
-        rng, options, shape, centre, isotropic=source.isotropic and not source.planar
-    )
-    if source.planar:
-        coordinates[0] = centre[0]
-    coordinates = _reflect(coordinates, source.roi)
-    low = np.floor(coordinates.min(axis=(1, 2, 3))).astype(int)
-    high = np.ceil(coordinates.max(axis=(1, 2, 3))).astype(int) + 1
-    box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-    raw, labels = resample(
-        source.tone(np.asarray(source.raw[box])),
-        _read_classes(source, box),
-        coordinates - low.reshape(3, 1, 1, 1).astype(np.float32),
-        spacing,
-    )
-    mask, known = labels == FOREGROUND, labels != NOT_ANNOTATED
-    # the centerline of objects that are known in part is not that of the objects
-    wanted = centerline and bool(known.all())
-    lines = centerline_proximity(mask) if wanted else np.zeros(shape, np.float32)
-    target = np.where(known, mask, UNKNOWN).astype(np.float32)
-    return Patch(vary_intensity(raw, rng, options), target, lines)
+    placement = draw_placement(rng, options, shape, centre, source.frame)
+    look = draw_look(rng, options, shape[0])
+    cut = locate(placement, shape, source.roi, source.pooled)
+    tissue = source.tissue
+    if tissue is None:
+        box = needed(cut, source.roi, source.pooled)
+        tissue = read_tissue(source, box, source.roi, device)
+    return Drawn(tissue.cut(cut), look)
 
 
-def _read_classes(source: Source, box: Roi) -> NDArray[np.uint8]:
-    """Read background, foreground and unannotated voxels, shape (z, y, x)."""
-    classes = (np.asarray(source.labels[box]) > 0).astype(np.uint8)
-    if source.slices is not None and not source.planar:
-        z = np.arange(box[0].start, box[0].stop)
-        classes[~np.isin(z, source.slices)] = NOT_ANNOTATED
-    return classes
+def target_of(channels: Tensor) -> Tensor:
+    """Make the target of a patch, from (c, z, y, x) to (1, z, y, x): 1, 0 or `NOT_ANNOTATED`."""
+    target = (channels[MASK] >= 0.5).float()
+    if len(channels) > UNKNOWN:
+        target[channels[UNKNOWN] > 0.5] = NOT_ANNOTATED
+    return target[None]

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from volseg.geometry.grid import grow, roi_shape
+from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.registry import Architecture
+from volseg.training.augmentation import Placement
 from volseg.training.network import feed
-from volseg.training.sampling import Source
-from volseg.types import Floats, Roi, Zyx
+from volseg.training.sampling import Source, read_tissue
+from volseg.training.tissue import MASK, RAW, locate, needed
+from volseg.types import Floats, Mask, Roi, Zyx
 
 CORES: dict[int, Zyx] = {2: (4, 256, 256), 3: (24, 96, 96)}
 """Largest part of a window that is scored, by the network's dimensions."""
@@ -77,48 +79,85 @@ def cut_windows(
     return [(z, y, x) for z, y, x in itertools.product(*cuts)]
 
 
+def grid_shape(source: Source) -> Zyx:
+    """Count the voxels of the network that a source's roi holds, (z, y, x)."""
+    lengths = zip(roi_shape(source.roi), source.scale, strict=True)
+    z, y, x = (max(round(n / s), 1) for n, s in lengths)
+    return z, y, x
+
+
+def whole_grid(source: Source) -> Roi:
+    """Return all of a source's roi, in voxels of the network counted from its start."""
+    z, y, x = (slice(0, n) for n in grid_shape(source))
+    return z, y, x
+
+
+def annotated_slices(source: Source) -> NDArray[np.int64] | None:
+    """List the annotated slices, counted from the roi's start; None where all of them are."""
+    return None if source.slices is None else source.slices - source.roi[0].start
+
+
+def read_window(source: Source, window: Roi, context: Zyx = (0, 0, 0)) -> Tensor:
+    """Read a window at the network's scale, with context on every side.
+
+    Context comes from the volume around, and is reflected where that ends.
+
+    Parameters
+    ----------
+    source : Source
+    window : Roi
+        In voxels of the network, counted from the start of the source's roi.
+    context : (z, y, x)
+        Voxels more on each side.
+
+    Returns
+    -------
+    float32, shape (c, z, y, x)
+        Raw and foreground, see `volseg.training.tissue`.
+    """
+    z, y, x = (w.stop - w.start + 2 * c for w, c in zip(window, context, strict=True))
+    axes = zip(source.roi, window, source.scale, strict=True)
+    centre = [s.start + (w.start + w.stop) / 2 * k - 0.5 for s, w, k in axes]
+    bounds = full_roi(source.raw.shape)
+    placed = Placement.plain((z, y, x), centre, source.scale)
+    cut = locate(placed, (z, y, x), bounds, source.pooled)
+    return read_tissue(source, needed(cut, bounds, source.pooled), bounds).cut(cut)
+
+
 @torch.no_grad()
 def predict_window(
     network: nn.Module, source: Source, window: Roi, form: Architecture, precision: torch.dtype
-) -> Floats:
-    """Predict the probabilities of a window, float32, shape (z, y, x).
+) -> tuple[Floats, Mask]:
+    """Predict a window of the network's grid.
 
-    Context comes from the volume around, and is reflected where that ends.
+    Returns
+    -------
+    probabilities : float32, shape (z, y, x)
+    truth : bool, shape (z, y, x)
     """
     device = next(network.parameters()).device
-    z, y, x = source.raw.shape
     context = CONTEXTS[form.dimensions]
     around = (context[0] + form.margin[0], context[1] + form.margin[1], context[2] + form.margin[2])
-    raw = read_context(source, window, around, (z, y, x))
+    channels = read_window(source, window, around)
     core = roi_shape(window)
     tile = form.fit((core[0] + 2 * context[0], core[1] + 2 * context[1], core[2] + 2 * context[2]))
+    raw = channels[RAW].numpy()
     missing = [(0, n - have) for n, have in zip(form.input_shape(tile), raw.shape, strict=True)]
     given = torch.from_numpy(np.pad(raw, missing, mode="reflect"))[None, None].to(device)
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         logits = feed(network, given, form)
     inner = tuple(slice(c, c + n) for c, n in zip(context, core, strict=True))
     probabilities: Floats = logits[0, 0].float().sigmoid().cpu().numpy()[inner]
-    return probabilities
-
-
-def read_context(source: Source, window: Roi, context: Zyx, shape: Zyx) -> Floats:
-    """Read a window with context on every side, normalised, reflected beyond the volume."""
-    box = grow(window, context, shape)
-    raw = source.tone(np.asarray(source.raw[box]))
-    beyond = [
-        (c - (w.start - b.start), c - (b.stop - w.stop))
-        for c, w, b in zip(context, window, box, strict=True)
-    ]
-    return np.pad(raw, beyond, mode="reflect")
+    middle = tuple(slice(c, c + n) for c, n in zip(around, core, strict=True))
+    return probabilities, channels[MASK].numpy()[middle] >= 0.5
 
 
 def count_window(
     network: nn.Module, source: Source, window: Roi, form: Architecture, precision: torch.dtype
 ) -> NDArray[np.int64]:
     """Count a window's voxels by probability, shape (2, 256): background and foreground."""
-    probabilities = predict_window(network, source, window, form, precision)
+    probabilities, truth = predict_window(network, source, window, form, precision)
     level = (probabilities * 255).round().astype(np.uint8)
-    truth = np.asarray(source.labels[window]) > 0
     counts = [np.bincount(level[truth == side], minlength=LEVELS) for side in (False, True)]
     return np.stack(counts)
 
@@ -139,7 +178,8 @@ def validate(
     network.eval()
     histogram = np.zeros((2, LEVELS), np.int64)
     for source in sources:
-        for window in validation_windows(source.roi, CORES[form.dimensions], source.slices):
+        grid, slices = whole_grid(source), annotated_slices(source)
+        for window in validation_windows(grid, CORES[form.dimensions], slices):
             histogram += count_window(network, source, window, form, precision)
     return best_threshold(histogram)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,14 @@ class DataOptions:
     share : the part of the training slices that is used.
     preprocessing : of intensities.
     voxel_size : nm (z, y, x); overrides what the files say.
+    network_size : nm (z, y, x) that the network sees; None takes that of the data.
     """
 
     dimensions: int = 3
     share: Share = field(default_factory=Share)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     voxel_size: VoxelSize | None = None
+    network_size: VoxelSize | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class TrainingData:
     Attributes
     ----------
     training, validation : annotated boxes.
-    voxel_size : nm (z, y, x).
+    voxel_size : nm (z, y, x) that the network sees.
     preprocessing : of intensities.
     description : everything about each pair that decides the result, JSON-like.
     notes : what the user should know.
@@ -95,8 +97,9 @@ def open_training_data(
             "unrelated images (--images) have no z, and this network looks along z; choose a 2D "
             "--architecture, such as unet2d"
         )
-    opened = [open_pair(pair, options.voxel_size) for pair in pairs]
-    size, notes = agree_on_size(opened, options.voxel_size)
+    check_shares(pairs)
+    opened = [open_pair(pair, pair.voxel_size or options.voxel_size) for pair in pairs]
+    size, notes = agree_on_size(opened, options)
     hold_out = not any(pair.held_out for pair in pairs)
     training: list[Source] = []
     validation: list[Source] = []
@@ -107,7 +110,9 @@ def open_training_data(
         labels = hash_labels(annotated.labels, (*every.training, *every.validation))
         check_fingerprints(annotated, labels)
         regions = choose_parts(*place, options.share, hold_out=hold_out)
-        ours = [_source(annotated, p, size, options) for p in regions.training]
+        ours = _weighted(
+            [_source(annotated, p, size, options) for p in regions.training], annotated
+        )
         held = [_source(annotated, p, size, options) for p in regions.validation]
         training += [source for source, _ in ours]
         validation += [source for source, _ in held]
@@ -119,10 +124,26 @@ def open_training_data(
     )
 
 
+def check_shares(pairs: Sequence[Pair]) -> None:
+    """Check that all pairs to train on have a share, or none.
+
+    Raises
+    ------
+    ParameterError
+        If some have one and others not, or one is not positive.
+    """
+    shares = [pair.share for pair in pairs if not pair.held_out]
+    given = [share for share in shares if share is not None]
+    if given and (len(given) < len(shares) or not all(0 < share < np.inf for share in given)):
+        raise ParameterError(
+            f"give every pair a share above 0, or none; found {', '.join(map(str, shares))}"
+        )
+
+
 def agree_on_size(
-    opened: Sequence[Annotated], given: VoxelSize | None
+    opened: Sequence[Annotated], options: DataOptions
 ) -> tuple[VoxelSize, tuple[str, ...]]:
-    """Find the voxel size of all data.
+    """Find the voxel size that the network sees.
 
     Returns
     -------
@@ -134,8 +155,8 @@ def agree_on_size(
     VoxelSizeError
         If it is unknown for a volume, or the sizes differ, and the user does not decide.
     """
-    if given is not None:
-        return given, ()
+    if options.network_size is None and options.voxel_size is not None:
+        return options.voxel_size, ()
     known = [(a.pair.raw, a.voxel_size) for a in opened if a.voxel_size is not None]
     for annotated in opened:
         if annotated.voxel_size is None and not annotated.pair.images:
@@ -143,6 +164,8 @@ def agree_on_size(
                 f"the voxel size of {annotated.pair.raw} is unknown, and a network is of use only "
                 f"at the size it was trained at; give --voxel-size Z,Y,X in nm"
             )
+    if options.network_size is not None:
+        return options.network_size, ()
     if not known:
         note = (
             "the images' pixel size is unknown, so the weights' card says 1 nm; give "
@@ -153,8 +176,8 @@ def agree_on_size(
     for path, other in known[1:]:
         if any(abs(a / b - 1) > SAME_SIZE for a, b in zip(other, size, strict=True)):
             raise VoxelSizeError(
-                f"{path} has voxels of {other} nm, {first} of {size} nm: train on one size, or say "
-                f"with --voxel-size which one the weights are for"
+                f"{path} has voxels of {other} nm, {first} of {size} nm: say with --resample-to at "
+                f"which size the network is to see them, or with --voxel-size which one all have"
             )
     return size, ()
 
@@ -163,17 +186,32 @@ def _source(
     annotated: Annotated, part: Part, size: VoxelSize, options: DataOptions
 ) -> tuple[Source, int]:
     positions, count = find_foreground(annotated.labels, part.roi, slices=part.slices)
+    own = annotated.voxel_size or size
+    if options.network_size is None:
+        own = size  # one size for all, within a tenth or as the user says
+    z, y, x = (nm / have for nm, have in zip(size, own, strict=True))
+    isotropic, planar = max(own) / min(own) < ISOTROPIC, options.dimensions == 2
     source = Source(
         annotated.raw,
         annotated.labels,
         part.roi,
         annotated.tone(options.preprocessing),
         positions,
-        isotropic=max(size) / min(size) < ISOTROPIC,
+        isotropic=isotropic,
         slices=part.slices,
-        planar=options.dimensions == 2,
+        planar=planar,
+        # networks of slices see those that there are
+        scale=(1.0 if planar and not isotropic else z, y, x),
     )
     return source, count
+
+
+def _weighted(found: list[tuple[Source, int]], annotated: Annotated) -> list[tuple[Source, int]]:
+    """Divide the share of a pair, if it has one, among its sources."""
+    share, voxels = annotated.pair.share, sum(source.annotated for source, _ in found)
+    if share is None:
+        return found
+    return [(replace(s, weight=share * s.annotated / voxels), count) for s, count in found]
 
 
 def check_fingerprints(annotated: Annotated, labels: str) -> None:

@@ -12,17 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from volseg.engine.memory import physical_bytes
 from volseg.errors import TrainingError
+from volseg.geometry.grid import roi_size
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import append_row, save_checkpoint
 from volseg.training.config import learning_rate
 from volseg.training.loader import Batch, load_batches
 from volseg.training.losses import EMNET, emnet_loss, find_loss
 from volseg.training.network import as_input, as_patches, crop, learns_centerlines
-from volseg.training.sampling import Source
+from volseg.training.sampling import Source, hold
 from volseg.training.validation import validate
 
 CHECKPOINT_SECONDS = 30.0
+BYTES_PER_VOXEL = 8
+"""Of training data that are held: raw and labels in half precision, and their coarser levels."""
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.csv"
 
 
@@ -173,8 +177,9 @@ def train_steps(
         If the log or a checkpoint cannot be written.
     """
     training, validation = sources
-    lines = learns_centerlines(run.config)
-    batches = load_batches(training, run.config, run.step, workers, centerline=lines)
+    device, lines = next(run.network.parameters()).device, learns_centerlines(run.config)
+    training = hold_sources(training, device)
+    batches = load_batches(training, run.config, run.step, workers, centerline=lines, device=device)
     saved = clock = time.monotonic()
     with contextlib.closing(batches):
         while not run.finished:
@@ -196,6 +201,15 @@ def train_steps(
                 save_checkpoint(folder / CHECKPOINT, run.checkpoint(configuration))
                 saved = clock
             events.on_step(run)
+
+
+def hold_sources(sources: Sequence[Source], device: torch.device) -> list[Source]:
+    """Hold the data on the device where they take a quarter of its free memory at most."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else physical_bytes()
+    needed = sum(roi_size(source.roi) for source in sources) * BYTES_PER_VOXEL
+    if needed > free // 4:
+        return list(sources)
+    return [hold(source, device) for source in sources]
 
 
 def _spend(run: Run, since: float) -> float:

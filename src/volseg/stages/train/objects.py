@@ -12,12 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from volseg.geometry.grid import describe, roi_size
+from volseg.geometry.grid import describe, roi_shape, roi_size
 from volseg.models.registry import Architecture, find_architecture
 from volseg.storage.weights import Card, load_card, load_weights, update_card
 from volseg.training.sampling import Source
 from volseg.training.selection import Predicted, Selection, match_components, select_objects
-from volseg.training.validation import CORES, WINDOWS, cut_windows, predict_window
+from volseg.training.validation import (
+    CORES,
+    WINDOWS,
+    annotated_slices,
+    cut_windows,
+    predict_window,
+    whole_grid,
+)
 from volseg.types import FULL_PROBABILITY, Roi
 
 CHOSEN = "objects"
@@ -69,7 +76,7 @@ def choose_objects(
     level = math.ceil(card.threshold * FULL_PROBABILITY)
     found = [predict_objects(network, s, r, form, precision, level) for s, r in regions]
     chosen = select_objects(found, card.threshold)
-    return _note(weights, card, chosen, {"regions": [describe(roi) for _, roi in regions]})
+    return _note(weights, card, chosen, {"regions": [describe(in_volume(*r)) for r in regions]})
 
 
 def _note(
@@ -99,11 +106,13 @@ def whole_region(source: Source) -> tuple[Source, Roi] | None:
     Returns
     -------
     source, roi
-        None where no two neighbouring slices are annotated.
+        The roi in voxels of the network, counted from the source's; None where no two
+        neighbouring slices are annotated.
     """
-    z, y, x = source.roi
-    if source.slices is not None:
-        runs = np.split(source.slices, np.flatnonzero(np.diff(source.slices) != 1) + 1)
+    z, y, x = whole_grid(source)
+    slices = annotated_slices(source)
+    if slices is not None:
+        runs = np.split(slices, np.flatnonzero(np.diff(slices) != 1) + 1)
         longest = max(runs, key=len)
         if len(longest) < 2:
             return None
@@ -113,6 +122,16 @@ def whole_region(source: Source) -> tuple[Source, Roi] | None:
     scale = min((most / roi_size(box)) ** (1 / 3), 1.0)
     a, b, c = (_centre(side, scale) for side in box)
     return source, (a, b, c)
+
+
+def in_volume(source: Source, region: Roi) -> Roi:
+    """Find the voxels of the volume that a region of the network's grid covers."""
+    axes = zip(source.roi, region, source.scale, strict=True)
+    z, y, x = (
+        slice(s.start + round(r.start * k), min(s.start + round(r.stop * k), s.stop))
+        for s, r, k in axes
+    )
+    return z, y, x
 
 
 def _centre(side: slice, scale: float) -> slice:
@@ -131,13 +150,13 @@ def predict_objects(
     level: int,
 ) -> Predicted:
     """Predict a region, window by window, and match its objects with those of the labels."""
-    z, y, x = roi
-    levels: NDArray[np.uint8] = np.empty([side.stop - side.start for side in roi], np.uint8)
+    levels: NDArray[np.uint8] = np.empty(roi_shape(roi), np.uint8)
+    truth: NDArray[np.bool_] = np.empty(levels.shape, bool)
     for window in cut_windows(roi, CORES[form.dimensions]):
-        probabilities = predict_window(network, source, window, form, precision)
+        probabilities, inside_truth = predict_window(network, source, window, form, precision)
         inside = tuple(
             slice(w.start - s.start, w.stop - s.start) for w, s in zip(window, roi, strict=True)
         )
         levels[inside] = (probabilities * FULL_PROBABILITY).round()
-    truth = np.asarray(source.labels[z, y, x]) > 0
+        truth[inside] = inside_truth
     return match_components(levels, truth, level)

@@ -24,7 +24,8 @@ from volseg.storage.plots import (
     save_sample,
 )
 from volseg.training.sampling import Source
-from volseg.training.validation import predict_window, read_context
+from volseg.training.tissue import RAW
+from volseg.training.validation import grid_shape, predict_window, read_window
 from volseg.types import Roi
 
 SIDES = {2: (1, 256, 256), 3: (8, 96, 96)}
@@ -114,15 +115,17 @@ def open_record(folder: Path, sources: Sequence[Source], step: int) -> Record:
 
 
 def choose_window(sources: Sequence[Source], dimensions: int) -> tuple[Source, Roi]:
-    """Choose a window about foreground, the same for the whole run."""
+    """Choose a window about foreground, on the network's grid, the same for the whole run."""
     source = max(sources, key=lambda s: len(s.foreground))
     centres = source.foreground
     z = int(np.bincount(centres[:, 0]).argmax())
     middle = (z, *np.median(centres[centres[:, 0] == z][:, 1:], axis=0).astype(int).tolist())
     window = []
-    for centre, side, s in zip(middle, SIDES[dimensions], source.roi, strict=True):
-        length = min(side, s.stop - s.start)
-        first = min(max(centre - length // 2, s.start), s.stop - length)
+    axes = zip(middle, SIDES[dimensions], source.roi, source.scale, grid_shape(source), strict=True)
+    for centre, side, s, scale, extent in axes:
+        length = min(side, extent)
+        first = int((centre - s.start) / scale) - length // 2
+        first = min(max(first, 0), extent - length)
         window.append(slice(first, first + length))
     return source, (window[0], window[1], window[2])
 
@@ -130,9 +133,7 @@ def choose_window(sources: Sequence[Source], dimensions: int) -> tuple[Source, R
 def sample_run(run: Run, source: Source, window: Roi) -> Sample:
     """Predict a window with the averaged weights, and take its middle slice."""
     run.averaged.eval()
-    probabilities = predict_window(run.averaged, source, window, run.form, run.precision)
-    z, y, x = source.raw.shape
-    raw = read_context(source, window, (0, 0, 0), (z, y, x))
-    truth = np.asarray(source.labels[window]) > 0
+    predicted, truth = predict_window(run.averaged, source, window, run.form, run.precision)
+    raw = read_window(source, window)[RAW].numpy()
     k = len(raw) // 2
-    return Sample(raw[k], truth[k], probabilities[k])
+    return Sample(raw[k], truth[k], predicted[k])

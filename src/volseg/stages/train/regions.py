@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import ParameterError
 from volseg.geometry.grid import describe, intersect, parse_roi
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, VoxelSize, Zyx
 
 VALIDATION_PART = 5
 """Without another wish, one slice or image in so many serves for validation."""
@@ -28,6 +28,8 @@ class Pair:
     slices : the z of those that are annotated; None where all are.
     images : whether the slices are unrelated images, so that z is no axis.
     held_out : whether all of it serves for validation.
+    voxel_size : nm (z, y, x); overrides what the files say of this pair.
+    share : how often it is drawn from, against the other pairs; by its annotated voxels if None.
     raw_fingerprint, labels_fingerprint : of a run that is to be repeated; others are refused.
     """
 
@@ -38,6 +40,8 @@ class Pair:
     slices: tuple[int, ...] | None = None
     images: bool = False
     held_out: bool = False
+    voxel_size: VoxelSize | None = None
+    share: float | None = None
     raw_fingerprint: str | None = None
     labels_fingerprint: str | None = None
 

@@ -126,7 +126,9 @@ def train(
     form, device = check_network(config), choose_device(options.device)
     start = find_start(options.start, config)
     share = Share(config.fraction, config.seed)
-    looked_at = DataOptions(form.dimensions, share, config.preprocessing, options.voxel_size)
+    looked_at = DataOptions(
+        form.dimensions, share, config.preprocessing, options.voxel_size, config.resample_to
+    )
     data = open_training_data(pairs, looked_at, progress)
     for note in (*data.notes, *start.compare(data.voxel_size)):
         warnings.warn(note, stacklevel=1)

@@ -1,0 +1,195 @@
+"""Tissue on a device, at several resolutions, and patches cut from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from volseg.training.augmentation import Placement
+from volseg.types import Roi, Zyx
+
+ALIASING = 1.2
+"""A level is taken a little before samples lie as far apart as its voxels, by this factor."""
+RAW, MASK, UNKNOWN = range(3)
+"""Channels: normalised raw, foreground (0..1), and, in some tissue, what is not annotated."""
+Pooled = tuple[bool, bool, bool]
+"""Whether coarser levels average along z, y and x; not along z where slices are thick."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Position of a patch in a level of the tissue in some bounds.
+
+    Attributes
+    ----------
+    placement : in voxels of the level, counted from the bounds' start.
+    shape : (z, y, x) of the patch.
+    level : 0 is the tissue as it is; each level halves the resolution.
+    low, high : (z, y, x), the first voxel of the level that may be needed, and the one after the
+        last; both may lie beyond the bounds, where tissue is reflected.
+    """
+
+    placement: Placement
+    shape: Zyx
+    level: int
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Raw and labels of a box.
+
+    Attributes
+    ----------
+    channels : float, shape (c, z, y, x)
+        Normalised raw, foreground, and what is not annotated where there is such.
+    bounds : that the tissue ends at; patches see it reflected beyond.
+    start : (z, y, x)
+        Of the channels, counted from the bounds' start; a multiple of the voxels of coarser levels.
+    pooled : Pooled
+    """
+
+    channels: Tensor
+    bounds: Roi
+    start: Zyx
+    pooled: Pooled
+
+    @cached_property
+    def _levels(self) -> list[Tensor]:
+        return [self.channels]
+
+    def level(self, number: int) -> Tensor:
+        """Compute a level by averaging, once."""
+        kernel = [2 if pooled else 1 for pooled in self.pooled]
+        while len(self._levels) <= number:
+            finer = self._levels[-1]
+            parts = [
+                functional.avg_pool3d(c[None].float(), kernel, ceil_mode=True)[0].to(finer.dtype)
+                for c in finer
+            ]
+            self._levels.append(torch.stack(parts))
+        return self._levels[number]
+
+    def cut(self, cut: Cut) -> Tensor:
+        """Cut a patch, interpolated linearly: all channels, float32, shape (c, z, y, x)."""
+        box, factor = self.level(cut.level), voxels_of(cut.level, self.pooled)
+        for axis, (low, high, s) in enumerate(zip(cut.low, cut.high, self.bounds, strict=True)):
+            length = -(-(s.stop - s.start) // factor[axis])
+            index = reflect(np.arange(low, high), length) - self.start[axis] // factor[axis]
+            box = box.index_select(1 + axis, torch.from_numpy(index).to(box.device))
+        ends = [max(n - 1, 1) for n in box.shape[1:]]
+        at = _coordinates(cut, box.device)
+        # grid_sample wants (x, y, z) in -1..1
+        grid = torch.stack([(at[k] - cut.low[k]) * (2 / ends[k]) - 1 for k in (2, 1, 0)], dim=-1)
+        sampled: Tensor = functional.grid_sample(
+            box.float()[None], grid[None], padding_mode="border", align_corners=True
+        )
+        return sampled[0]
+
+
+def _coordinates(cut: Cut, device: torch.device) -> Tensor:
+    """Compute where the voxels of a patch lie, float32, shape (3, z, y, x)."""
+    place, shape = cut.placement, cut.shape
+    z, y, x = (torch.arange(n, device=device) - (n - 1) / 2 for n in shape)
+    moved = torch.from_numpy(place.knots).to(device)
+    if place.knots.size > 3:
+        moved = functional.interpolate(moved[None], shape, mode="trilinear", align_corners=True)[0]
+    at = torch.stack(
+        [
+            m[0] * z[:, None, None] + m[1] * y[:, None] + (m[2] * x + c) + displaced
+            for m, c, displaced in zip(
+                place.matrix.tolist(), place.centre.tolist(), moved, strict=True
+            )
+        ]
+    )
+    if (place.order != np.arange(shape[0])).any() or place.offsets.any():
+        at = at[:, torch.from_numpy(place.order).to(device)]
+        at[1:] += torch.from_numpy(place.offsets).to(device)[:, :, None, None]
+    return at
+
+
+def voxels_of(level: int, pooled: Pooled) -> NDArray[np.int64]:
+    """Return the size of a level's voxels, in voxels of the tissue.
+
+    Examples
+    --------
+    >>> voxels_of(2, (False, True, True)).tolist()
+    [1, 4, 4]
+    """
+    return np.where(pooled, 1 << level, 1)
+
+
+def choose_level(spacing: float) -> int:
+    """Choose the level for samples that lie so many voxels apart.
+
+    Examples
+    --------
+    >>> [choose_level(s) for s in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)]
+    [0, 0, 0, 1, 1, 2]
+    """
+    return max(math.floor(math.log2(spacing * ALIASING)), 0)
+
+
+def locate(placement: Placement, shape: Zyx, bounds: Roi, pooled: Pooled) -> Cut:
+    """Choose the level for a patch, and find what it needs of it.
+
+    Computed from what was drawn, so that nothing waits for the device.
+
+    Parameters
+    ----------
+    placement : Placement
+        In voxels of the source.
+    shape : (z, y, x)
+    bounds : Roi
+        That the tissue ends at.
+    pooled : Pooled
+    """
+    level = choose_level(placement.spacing)
+    factor = voxels_of(level, pooled)
+    first = np.array([s.start for s in bounds])
+    knots = placement.knots / factor.astype(np.float32).reshape(3, 1, 1, 1)
+    offsets = placement.offsets / factor[1:].astype(np.float32)[:, None]
+    matrix = placement.matrix / factor[:, None]
+    centre = (placement.centre - first + 0.5) / factor - 0.5
+    spread = np.abs(matrix) @ ((np.array(shape) - 1) / 2) + np.abs(knots).max(axis=(1, 2, 3))
+    spread[1:] += np.abs(offsets).max(axis=1)
+    spread += 1e-4  # of single precision
+    return Cut(
+        Placement(matrix, centre, knots, placement.order, offsets),
+        shape,
+        level,
+        np.floor(centre - spread).astype(np.int64),
+        np.ceil(centre + spread).astype(np.int64) + 1,
+    )
+
+
+def needed(cut: Cut, bounds: Roi, pooled: Pooled) -> Roi:
+    """Find the box of the source that a patch needs, whole voxels of its level."""
+    factor, sides = voxels_of(cut.level, pooled).tolist(), []
+    for s, f, low, high in zip(bounds, factor, cut.low, cut.high, strict=True):
+        index = reflect(np.arange(low, high), -(-(s.stop - s.start) // f))
+        stop = s.start + (int(index.max()) + 1) * f
+        sides.append(slice(s.start + int(index.min()) * f, min(stop, s.stop)))
+    return sides[0], sides[1], sides[2]
+
+
+def reflect(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Mirror positions beyond 0 .. length - 1 back into it.
+
+    Examples
+    --------
+    >>> reflect(np.arange(-2, 5), 3).tolist()
+    [2, 1, 0, 1, 2, 1, 0]
+    """
+    period = max(2 * (length - 1), 1)
+    inside = np.abs(index) % period
+    mirrored: NDArray[np.int64] = np.minimum(inside, period - inside)
+    return mirrored

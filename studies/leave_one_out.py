@@ -1,0 +1,213 @@
+"""Train on all annotated data sets but one, and score on that one.
+
+    python studies/leave_one_out.py --data annotated --leave vnc --output runs/without-vnc
+
+``annotated`` holds lucchi_pp/, vnc/, ncmir/ and cardiac/, each with raw and label TIFFs; they are
+not part of the project (docs/models/unet2d.md says whose they are). ``--leave none`` trains on all
+four: that is how the generalist is made. Training stops and resumes as ``volseg train`` does: the
+same command goes on. Scores are printed as one JSON object per data set, for the whole of the set
+that was left out, and for the held-out parts of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
+from volseg.stages.convert.plan import ConvertOptions, plan_conversion
+from volseg.stages.convert.run import convert
+from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
+from volseg.stages.evaluate.run import evaluate
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.train.recipe import build_config
+from volseg.stages.train.regions import Pair
+from volseg.stages.train.run import TrainOptions, train
+from volseg.types import VoxelSize
+
+TERMS = (
+    "trained on data for non-commercial use only: vnc is CC BY-NC-SA 3.0 (Gerhard et al., figshare "
+    "10.6084/m9.figshare.856713), ncmir is for education, research and non-profit use (Haberl et "
+    "al., Nature Methods 2018), cardiac is MIT (copyright 2020 Afshin Khadangi), lucchi_pp is for "
+    "research use (Lucchi et al. 2012 and 2013, EPFL CVLab; labels of Casser et al., "
+    "arXiv:1812.06024). These weights carry the strictest of these terms: non-commercial, share "
+    "alike, with attribution"
+)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """An annotated data set.
+
+    Attributes
+    ----------
+    share : how often it is drawn from.
+    validation : region that is held out of training, in ``raw``.
+    more : another stack of it, all of which is held out.
+    images : whether its slices are unrelated.
+    """
+
+    raw: str
+    labels: str
+    voxel_size: VoxelSize
+    share: float
+    validation: str | None = None
+    more: tuple[str, str] | None = None
+    images: bool = False
+
+
+SETS = {
+    "lucchi_pp": DataSet(
+        "lucchi_pp/train_raw.tif", "lucchi_pp/train_labels.tif", (5, 5, 5), 0.34, "132:165,:,:"
+    ),
+    "vnc": DataSet("vnc/raw.tif", "vnc/labels.tif", (50, 4.6, 4.6), 0.26, "17:20,:,:"),
+    "ncmir": DataSet(
+        "ncmir/train_raw.tif",
+        "ncmir/train_labels.tif",
+        (24, 20, 20),
+        0.24,
+        more=("ncmir/validation_raw.tif", "ncmir/validation_labels.tif"),
+    ),
+    "cardiac": DataSet(
+        "cardiac/raw.tif", "cardiac/labels.tif", (50, 13, 13), 0.16, "3:4,:,:", images=True
+    ),
+}
+PIXEL = 12.0
+RECIPE: dict[str, Any] = {
+    "architecture": "unet2d",
+    "width": 16,
+    "patch": (1, 256, 256),
+    "batch": 4,
+    "resample_to": (PIXEL, PIXEL, PIXEL),
+    "learning_rate": 7e-4,
+    "validate_every": 600,
+    "foreground_share": 0.5,
+    "ema": 0.998,
+    "freeze_norms_after": 0.3,
+    "augmentation": {
+        "zoom": (0.5, 1.6),
+        "elastic_alpha": 3.0,
+        "rotate_probability": 0.7,
+        "section_probability": 0.0,
+        "contrast": 0.5,
+        "brightness": 0.4,
+        "gamma": 0.9,
+        "noise": 0.3,
+        "blur": 2.0,
+        "curve": 0.5,
+        "shading": 0.25,
+        "coarse": 2.5,
+        "strip_probability": 0.1,
+    },
+}
+
+
+def stacked(path: Path, scratch: Path) -> Path:
+    """Write a stack whose slices are stored as channels of one page as pages, if it is one."""
+    with tifffile.TiffFile(path) as tif:
+        if tif.pages.first.samplesperpixel == 1:
+            return path
+    copy = scratch / f"{path.parent.name}-{path.name}"
+    if not copy.exists():
+        tifffile.imwrite(copy, tifffile.imread(path), photometric="minisblack")
+    return copy
+
+
+def pairs_of(data: Path, names: list[str], scratch: Path) -> list[Pair]:
+    """List what is trained on, and what is held out of it, of these data sets."""
+    pairs = []
+    for name in names:
+        chosen = SETS[name]
+        pairs.append(
+            Pair(
+                stacked(data / chosen.raw, scratch),
+                str(stacked(data / chosen.labels, scratch)),
+                validation=chosen.validation,
+                images=chosen.images,
+                voxel_size=chosen.voxel_size,
+                share=chosen.share,
+            )
+        )
+        if chosen.more:
+            raw, labels = chosen.more
+            pairs.append(
+                Pair(data / raw, str(data / labels), held_out=True, voxel_size=chosen.voxel_size)
+            )
+    return pairs
+
+
+def score(model: str, raw: Path, labels: Path, size: VoxelSize, roi: str | None) -> dict[str, Any]:
+    """Segment slices along z with the card's own rules, and compare with the labels."""
+    with tempfile.TemporaryDirectory() as scratch:
+        volume = Path(scratch) / "vol.zarr"
+        with plan_conversion(str(raw), volume, ConvertOptions(voxel_size=size)) as plan:
+            convert(plan, NoProgress())
+        prediction = PredictOptions(model=model, roi=roi, views="xy")
+        segment(plan_segmentation(volume, SegmentOptions(prediction)), NoProgress())
+        compared = EvaluateOptions(str(labels), roi=roi)
+        found = evaluate(plan_evaluation(volume, compared), NoProgress())
+    return {
+        "Jaccard": round(found.foreground.jaccard, 3),
+        "precision": round(found.foreground.precision, 3),
+        "recall": round(found.foreground.recall, 3),
+        "Jaccard at the best threshold": round(found.curves.best_jaccard, 3) if found.curves else 0,
+        "objects": found.objects.predicted,
+        "matched": found.objects.matched,
+        "truth": found.objects.truth,
+    }
+
+
+def main() -> None:
+    """Train, then print the scores."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--leave", choices=(*SETS, "none"), required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--start", help="shipped name or path of weights to start from")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--name", default="unet2d-general")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    used = [name for name in SETS if name != arguments.leave]
+    recipe = {**RECIPE, "steps": arguments.steps}
+    from volseg.training.augmentation import Augmentation
+
+    recipe["augmentation"] = Augmentation(**recipe["augmentation"])
+    options = TrainOptions(
+        output=arguments.output,
+        config=build_config(recipe, arguments.start),
+        start=arguments.start,
+        name=arguments.name,
+        terms=TERMS,
+        device=arguments.device,
+        workers=1,
+    )
+    scratch = arguments.output.parent
+    report = train(
+        pairs_of(arguments.data, used, scratch),
+        options,
+        NoProgress(),
+        lambda row: print(json.dumps(dict(row)), flush=True),
+    )
+    for name, chosen in SETS.items():
+        unseen = name == arguments.leave
+        stacks = [(chosen.raw, chosen.labels, None if unseen else chosen.validation)]
+        if chosen.more:
+            stacks = [*(stacks if unseen else []), (*chosen.more, None)]
+        for raw, labels, roi in stacks:
+            places = [stacked(arguments.data / path, scratch) for path in (raw, labels)]
+            found = score(str(report.weights), *places, chosen.voxel_size, roi)
+            print(json.dumps({"set": raw, "left out": unseen, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
