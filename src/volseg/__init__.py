@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from volseg.api.judging import evaluate, stats, verify
     from volseg.api.making import convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
+    from volseg.api.previewing import preview
     from volseg.api.training import train
 
 __version__ = "0.1.0"
@@ -46,6 +47,7 @@ __all__ = [
     "measure_array",
     "open",
     "predict_array",
+    "preview",
     "segment",
     "stats",
     "train",
@@ -63,6 +65,7 @@ _PLACES = {
     "measure_array": "arrays",
     "open": "opening",
     "predict_array": "arrays",
+    "preview": "previewing",
     "segment": "making",
     "stats": "judging",
     "train": "training",

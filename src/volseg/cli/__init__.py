@@ -18,6 +18,7 @@ from volseg.cli.evaluate import evaluate_command
 from volseg.cli.info import info_command
 from volseg.cli.label import label_command
 from volseg.cli.models import models_command
+from volseg.cli.preview import preview_command
 from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
 from volseg.cli.train import train_command
@@ -72,6 +73,7 @@ def main() -> None:
 for _command in (
     convert_command,
     info_command,
+    preview_command,
     segment_command,
     label_command,
     stats_command,

@@ -164,3 +164,17 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
 def _save(figure: Any, path: Path) -> None:
     with replacing(path, durable=False) as file:
         figure.savefig(file, format="png", dpi=100)
+
+
+def save_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write a picture, uint8, shape (y, x, 3), as a PNG file; one that is there is replaced.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    import imagecodecs
+
+    with replacing(path, parents=False) as file:
+        file.write(imagecodecs.png_encode(pixels))

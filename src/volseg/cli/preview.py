@@ -1,0 +1,86 @@
+"""``volseg preview``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volseg.api.options import PreviewKeywords
+from volseg.api.previewing import preview
+from volseg.cli.options import volume_argument, with_options
+from volseg.cli.session import Session
+from volseg.errors import command
+
+if TYPE_CHECKING:
+    from volseg.stages.preview.run import PreviewReport
+    from volseg.stages.preview.trial import Trial
+
+
+@with_options("volseg preview vol.zarr", PreviewKeywords, models="--model")
+@volume_argument
+def preview_command(session: Session, volume: Path, **options: Any) -> None:
+    """Try models and scales on a few places of VOLUME, in less than a minute.
+
+    Draws a contact sheet: raw, then the outlines that the surest trials found, each row one place.
+    Ranks models and scales by how sure they are and how well they agree with themselves, and prints
+    the command to run. Writes nothing into VOLUME.
+    """
+    report = preview(volume, progress=session.progress(), **options)
+    session.result(listed(report), describe_report(volume, report))
+
+
+def describe_report(volume: Path, report: PreviewReport) -> str:
+    """Describe the ranking, and say what to do next."""
+    lines = ["model            zoom  score  certainty  agreement  foreground"]
+    lines += [describe_trial(trial) for trial in report.trials]
+    if report.skipped:
+        lines.append(f"{report.skipped} trials were left out: give more --seconds, or other models")
+    lines.append(f"contact sheet, raw and then the trials in this order: {report.sheet}")
+    lines.append(advise(volume, report))
+    return "\n".join(lines)
+
+
+def describe_trial(trial: Trial) -> str:
+    """Describe a trial in one line."""
+    name = Path(trial.model).stem
+    return (
+        f"{name:15}  {trial.zoom:4g}  {trial.score:5.2f}  {trial.certainty:9.2f}  "
+        f"{trial.agreement:9.2f}  {trial.found:9.1%}"
+    )
+
+
+def advise(volume: Path, report: PreviewReport) -> str:
+    """Name the command that segments, or the places to annotate."""
+    best = report.trials[0]
+    if report.sure:
+        zoom = () if best.zoom == 1 else ("--zoom", f"{best.zoom:g}")
+        views = () if report.views == "xy" else ("--views", report.views)
+        return "next: " + command("segment", volume, "--model", best.model, *zoom, *views)
+    where = "; ".join(f"z {z}, about y {y}, x {x}" for z, y, x in report.places)
+    labels = ("--labels", "labels.tif", "--output", "mine", "--from", best.model)
+    return (
+        f"no model is sure here: annotate slices at {where}, and train on them (docs/training.md): "
+        f"{command('train', volume, *labels)}"
+    )
+
+
+def listed(report: PreviewReport) -> dict[str, Any]:
+    """List what ``--json`` prints."""
+    return {
+        "trials": [
+            {
+                "model": trial.model,
+                "zoom": trial.zoom,
+                "score": trial.score,
+                "certainty": trial.certainty,
+                "agreement": trial.agreement,
+                "foreground": trial.found,
+            }
+            for trial in report.trials
+        ],
+        "places": report.places,
+        "sheet": report.sheet,
+        "sure": report.sure,
+        "skipped": report.skipped,
+        "seconds": report.seconds,
+    }

@@ -1,0 +1,1 @@
+"""Preview: try models and scales on a few places of a volume."""

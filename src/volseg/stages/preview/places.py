@@ -1,0 +1,121 @@
+"""Choose a few places of a volume that show what its tissue is like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.storage.volumes import Image
+from volseg.types import Roi, Zyx
+
+CANDIDATES = 48
+"""Windows that are looked at, to choose among."""
+SIDE = 192
+"""Of such a window, in voxels of (y, x)."""
+BASES = 2, 3, 5
+"""Of the Halton sequence that spreads them over z, y and x."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of one slice.
+
+    Attributes
+    ----------
+    centre : (z, y, x), in voxels.
+    values : of raw, shape (y, x).
+    texture : mean difference of neighbours, two by two voxels averaged; 0 where all is one value.
+    """
+
+    centre: Zyx
+    values: NDArray[np.generic]
+    texture: float
+
+
+def look_around(image: Image) -> list[Window]:
+    """Read windows that are spread evenly over a volume; those that hold one value are left out."""
+    shape = image.levels[0].shape
+    found = []
+    for k in range(CANDIDATES):
+        z, y, x = (int(halton(k + 1, b) * n) for b, n in zip(BASES, shape, strict=True))
+        values = np.asarray(image.levels[0][window_about((z, y, x), SIDE, shape)])[0]
+        texture = measure_texture(values)
+        if texture > 0:
+            found.append(Window((z, y, x), values, texture))
+    return found
+
+
+def choose_places(windows: list[Window], count: int) -> list[Zyx]:
+    """Choose places of much, but not the most texture, far from one another.
+
+    Tissue full of membranes has much; empty resin has little, and dirt, folds and borders of
+    padding have the most. Half of the windows are left to choose from: those from the four tenths
+    to the nine tenths of the ranking.
+
+    Returns
+    -------
+    centres, (z, y, x), from the most typical on.
+    """
+    ranked = sorted(windows, key=lambda w: w.texture)
+    first, last = int(0.4 * len(ranked)), int(np.ceil(0.9 * len(ranked)))
+    left = [w.centre for w in ranked[first:last]]
+    if not left:
+        return []
+    extent = np.ptp([w.centre for w in windows], axis=0) + 1.0
+    chosen = [left.pop(len(left) // 2)]
+    while left and len(chosen) < count:
+        apart = [min(_distance(p, c, extent) for c in chosen) for p in left]
+        chosen.append(left.pop(int(np.argmax(apart))))
+    return chosen
+
+
+def _distance(one: Zyx, other: Zyx, extent: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm((np.array(one) - np.array(other)) / extent))
+
+
+def halton(index: int, base: int) -> float:
+    """Return a number of the Halton sequence, in 0..1.
+
+    Examples
+    --------
+    >>> [halton(k, 2) for k in (1, 2, 3, 4)]
+    [0.5, 0.25, 0.75, 0.125]
+    """
+    value, part = 0.0, 1.0
+    while index:
+        part /= base
+        index, digit = divmod(index, base)
+        value += digit * part
+    return value
+
+
+def window_about(centre: Zyx, side: int, shape: Zyx) -> Roi:
+    """Find a square window of one slice about a voxel, moved into the volume.
+
+    Examples
+    --------
+    >>> window_about((3, 1, 50), 10, (9, 64, 64))
+    (slice(3, 4, None), slice(0, 10, None), slice(45, 55, None))
+    """
+    z, *place = centre
+    sides = []
+    for at, length in zip(place, shape[1:], strict=True):
+        first = min(max(at - side // 2, 0), max(length - side, 0))
+        sides.append(slice(first, min(first + side, length)))
+    return slice(z, z + 1), sides[0], sides[1]
+
+
+def measure_texture(values: NDArray[np.generic]) -> float:
+    """Measure the mean difference of neighbours after averaging two by two voxels.
+
+    Examples
+    --------
+    >>> measure_texture(np.full((8, 8), 7)), measure_texture(np.arange(64).reshape(8, 8)) > 0
+    (0.0, True)
+    """
+    y, x = (n // 2 * 2 for n in values.shape)
+    even = values[:y, :x].astype(np.float64).reshape(y // 2, 2, x // 2, 2).mean(axis=(1, 3))
+    steps = [np.abs(np.diff(even, axis=axis)) for axis in (0, 1)]
+    return float(np.mean([s.mean() if s.size else 0.0 for s in steps]))

@@ -1,0 +1,183 @@
+"""Preview: the first minute with a volume, before anything is segmented."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from volseg.defaults import DEVICE, PLACES, PRECISION, SECONDS
+from volseg.engine.progress import Progress
+from volseg.errors import ParameterError, VolumeError
+from volseg.models.devices import choose_device, choose_precision
+from volseg.models.inference import build_predictor
+from volseg.models.registry import Views, find_architecture
+from volseg.stages.preview.places import Window, choose_places, look_around
+from volseg.stages.preview.sheet import compose_sheet
+from volseg.stages.preview.trial import Candidate, Trial, try_model
+from volseg.storage.plots import save_pixels
+from volseg.storage.volumes import Image, open_image, volume_tone
+from volseg.storage.weights import load_card, load_weights
+from volseg.types import Zyx
+from volseg.voxels.histogram import count_intensities
+from volseg.voxels.intensity import Preprocessing, Tone, find_tone
+
+MODELS = ("unet2d",)
+"""Shipped models that are tried unless others are asked for."""
+ZOOMS = (1.0, 0.7, 1.4, 0.5, 2.0, 2.8, 4.0)
+"""In the order in which they are tried."""
+SURE = 0.6
+"""Score from which a model is worth a try; below, annotating is better advice (docs/preview.md)."""
+CUBIC, DEEP = 1.2, 32
+"""Ratio of voxel sides up to which, and slices from which, all three axes are looked along."""
+SHOWN = 4
+"""Trials in the contact sheet."""
+
+
+@dataclass(frozen=True)
+class PreviewOptions:
+    """Options of a preview.
+
+    Attributes
+    ----------
+    models : shipped names or paths.
+    zooms : scales to try.
+    places : how many places to look at.
+    seconds : no other trial begins after so long; the first one of each model always does.
+    output : PNG file of the contact sheet; None stands for ``VOLUME-preview.png``.
+    device, precision : see `volseg.models.devices`.
+    """
+
+    models: tuple[str, ...] = MODELS
+    zooms: tuple[float, ...] = ZOOMS
+    places: int = PLACES
+    seconds: float = SECONDS
+    output: Path | None = None
+    device: str = DEVICE
+    precision: str = PRECISION
+
+    def __post_init__(self) -> None:
+        if not self.zooms or not all(0.05 <= z <= 20 for z in self.zooms):
+            raise ParameterError(f"zooms lie between 0.05 and 20, found {self.zooms}")
+        if not 1 <= self.places <= 20:
+            raise ParameterError(f"places are 1 to 20, found {self.places}")
+        if not self.seconds > 0:
+            raise ParameterError(f"seconds must be positive, found {self.seconds}")
+
+
+@dataclass(frozen=True)
+class PreviewReport:
+    """Result of a preview.
+
+    Attributes
+    ----------
+    trials : models at scales, the surest first.
+    places : centres, (z, y, x), in voxels.
+    sheet : the PNG file.
+    sure : whether the best trial is worth a try on the whole volume.
+    views : how slices should be looked at: ``ortho`` where voxels are cubes and the volume is deep.
+    skipped : trials that were not begun, for lack of time or of voxels.
+    seconds : of this call.
+    """
+
+    trials: tuple[Trial, ...]
+    places: tuple[Zyx, ...]
+    sheet: Path
+    sure: bool
+    views: Views
+    skipped: int
+    seconds: float
+
+
+def preview(volume: Path, options: PreviewOptions, progress: Progress) -> PreviewReport:
+    """Try models at several scales on a few places, and draw what they find.
+
+    Nothing is written into the volume.
+
+    Raises
+    ------
+    InputError
+        If the volume cannot be read or is empty, or a model or option cannot be used.
+    StorageError
+        If the sheet cannot be written.
+    """
+    begun = time.monotonic()
+    image = open_image(volume)
+    windows = look_around(image)
+    places = choose_places(windows, options.places)
+    if not places:
+        raise VolumeError(
+            f"{volume} holds one value wherever it was looked at ({len(windows)} places): there is "
+            f"no tissue to preview; is it the right file, and the right channel?"
+        )
+    candidates = [_candidate(model, image, windows, options) for model in options.models]
+    trials: list[Trial] = []
+    wanted = list(product(options.zooms, candidates))
+    progress.start(len(wanted), "trials", "trying models and scales")
+    skipped = 0
+    for zoom, candidate in wanted:
+        if time.monotonic() - begun > options.seconds and zoom != options.zooms[0]:
+            skipped += 1
+        elif trial := try_model(candidate, image, places, zoom):
+            trials.append(trial)
+        progress.advance(1)
+    progress.finish()
+    if not trials:
+        raise VolumeError(
+            f"the slices of {volume}, {image.levels[0].shape[1:]} voxels, are too small for every "
+            f"model and scale that was to be tried; give larger --zooms"
+        )
+    ranked = sorted(trials, key=lambda trial: -trial.score)
+    sheet = options.output or volume.with_name(f"{volume.stem}-preview.png")
+    thresholds = {c.model: c.card.threshold for c in candidates}
+    save_pixels(sheet, compose_sheet(image, candidates[0].tone, ranked[:SHOWN], thresholds))
+    return PreviewReport(
+        tuple(ranked),
+        tuple(places),
+        sheet,
+        ranked[0].score >= SURE,
+        best_views(image),
+        skipped,
+        time.monotonic() - begun,
+    )
+
+
+def best_views(image: Image) -> Views:
+    """Look along all three axes where voxels are cubes and there are slices enough."""
+    size, depth = image.voxel_size, image.levels[0].shape[0]
+    cubes = size is not None and max(size) / min(size) <= CUBIC
+    return "ortho" if cubes and depth >= DEEP else "xy"
+
+
+def _candidate(
+    model: str, image: Image, windows: Sequence[Window], options: PreviewOptions
+) -> Candidate:
+    card = load_card(model)
+    form, device = find_architecture(card.architecture), choose_device(options.device)
+    if form.dimensions != 2:
+        raise ParameterError(
+            f"preview tries networks of slices, and {model} looks at volumes; try it on a part, "
+            f"with volseg segment --roi"
+        )
+    predictor = build_predictor(
+        form.build(card.width),
+        load_weights(model, card),
+        device,
+        choose_precision(options.precision, device),
+        architecture=form,
+    )
+    return Candidate(model, card, predictor, _tone(image, card.preprocessing, windows))
+
+
+def _tone(image: Image, preprocessing: Preprocessing, windows: Sequence[Window]) -> Tone:
+    """Take the volume's histogram; where it has none, that of the windows stands for it."""
+    if image.attributes.get("histogram"):
+        return volume_tone(image, preprocessing)
+    values = np.concatenate([window.values.ravel() for window in windows])
+    counts, levels = count_intensities(values.reshape(1, 1, -1))
+    seen = counts > 0
+    return find_tone(preprocessing, counts[seen], levels[seen])

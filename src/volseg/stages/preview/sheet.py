@@ -1,0 +1,75 @@
+"""Compose the contact sheet of a preview: places as rows, trials as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volseg.stages.preview.places import window_about
+from volseg.stages.preview.trial import Trial, resize
+from volseg.storage.volumes import Image
+from volseg.types import Floats
+from volseg.voxels.intensity import Tone
+
+PANEL, GAP = 320, 6
+"""Pixels of a panel's side, and between panels."""
+SURE_COLOUR, DOUBTFUL_COLOUR = (255, 140, 0), (90, 170, 255)
+"""Of outlines: objects with a mean probability from `SURE_MEAN` on, and others."""
+SURE_MEAN = 0.8
+
+
+def compose_sheet(
+    image: Image, tone: Tone, trials: Sequence[Trial], thresholds: Mapping[str, float]
+) -> NDArray[np.uint8]:
+    """Draw raw, then the outlines of each trial, the same tissue in each row.
+
+    Returns
+    -------
+    uint8, shape (y, x, 3)
+    """
+    shape = image.levels[0].shape
+    rows = []
+    for row in range(len(trials[0].views)):
+        rois = [trial.views[row].roi for trial in trials]
+        side = min(r.stop - r.start for roi in rois for r in roi[1:])
+        y, x = ((r.start + r.stop) // 2 for r in rois[0][1:])
+        shown = window_about((rois[0][0].start, y, x), side, shape)
+        grey = resize(tone(np.asarray(image.levels[0][shown])), PANEL)[0]
+        raw = np.repeat((np.clip(grey, -1, 1) * 127.5 + 127.5).astype(np.uint8)[..., None], 3, 2)
+        panels = [raw]
+        for trial in trials:
+            view = trial.views[row]
+            outer, inner = view.roi[1:], shown[1:]
+            scale = len(view.probabilities) / (outer[0].stop - outer[0].start)
+            first = [round((i.start - o.start) * scale) for i, o in zip(inner, outer, strict=True)]
+            count = max(round(side * scale), 1)
+            part = view.probabilities[first[0] : first[0] + count, first[1] : first[1] + count]
+            panels.append(outline(raw, resize(part[None], PANEL)[0], thresholds[trial.model]))
+        rows.append(_join(panels, 1))
+    return _join(rows, 0)
+
+
+def outline(raw: NDArray[np.uint8], probabilities: Floats, threshold: float) -> NDArray[np.uint8]:
+    """Draw the outlines of objects, coloured by their mean probability."""
+    drawn = raw.copy()
+    labels, count = ndimage.label(probabilities >= threshold)
+    if not count:
+        return drawn
+    means = ndimage.mean(probabilities, labels, np.arange(1, count + 1))
+    border = (labels > 0) & ~ndimage.binary_erosion(labels > 0, iterations=2)
+    sure = np.concatenate([[False], np.asarray(means) >= SURE_MEAN])[labels]
+    drawn[border & sure] = SURE_COLOUR
+    drawn[border & ~sure] = DOUBTFUL_COLOUR
+    return drawn
+
+
+def _join(parts: Sequence[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
+    """Put pictures side by side, with white between."""
+    between = list(parts[0].shape)
+    between[axis] = GAP
+    white = np.full(between, 255, np.uint8)
+    joined = [piece for part in parts for piece in (white, part)][1:]
+    return np.concatenate(joined, axis=axis)
