@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from volseg.stages.preview.places import window_about
+from volseg.geometry.grid import roi_size
 from volseg.stages.preview.trial import Trial, resize
 from volseg.storage.volumes import Image
 from volseg.types import Floats
@@ -30,13 +30,11 @@ def compose_sheet(
     -------
     uint8, shape (y, x, 3)
     """
-    shape = image.levels[0].shape
     rows = []
     for row in range(len(trials[0].views)):
-        rois = [trial.views[row].roi for trial in trials]
-        side = min(r.stop - r.start for roi in rois for r in roi[1:])
-        y, x = ((r.start + r.stop) // 2 for r in rois[0][1:])
-        shown = window_about((rois[0][0].start, y, x), side, shape)
+        # windows about one voxel, moved into the volume, lie within one another
+        shown = min((trial.views[row].roi for trial in trials), key=roi_size)
+        side = shown[1].stop - shown[1].start
         grey = resize(tone(np.asarray(image.levels[0][shown])), PANEL)[0]
         raw = np.repeat((np.clip(grey, -1, 1) * 127.5 + 127.5).astype(np.uint8)[..., None], 3, 2)
         panels = [raw]

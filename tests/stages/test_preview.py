@@ -1,0 +1,172 @@
+"""Preview: where it looks, how it ranks, and that it only looks."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import imagecodecs
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from toy_elsewhere import write_elsewhere
+from toy_volumes import write_raw
+from toy_weights import write_weights
+from volseg.engine.progress import NoProgress
+from volseg.errors import ParameterError, VolumeError
+from volseg.stages.preview.places import choose_places, look_around, window_about
+from volseg.stages.preview.run import PreviewOptions, preview
+from volseg.stages.preview.sheet import PANEL, SURE_COLOUR, outline
+from volseg.stages.preview.trial import Candidate, try_model
+from volseg.storage.volumes import open_image
+from volseg.voxels.intensity import Tone
+
+SHAPE = (12, 260, 300)
+
+
+def tissue(seed=0, shape=SHAPE):
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), (1, 2, 2))
+    return (127 + 60 * smooth / smooth.std()).clip(1, 254).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    return write_raw(tmp_path_factory.mktemp("preview") / "v.zarr", tissue(), shard=(4, 128, 128))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slices")
+    return str(write_weights(folder, "unet2d", (8, 64, 64), (0, 16, 16), 2))
+
+
+def test_places_lie_in_tissue_and_apart(tmp_path):
+    """Three quarters of each slice are padding; half of what is left is empty resin."""
+    raw = np.zeros((16, 600, 600), np.uint8)
+    raw[:, :300, 300:] = tissue(shape=(16, 300, 300))
+    raw[:, :300, 450:] = 180 + raw[:, :300, 450:] // 100
+    path = write_raw(tmp_path / "v.zarr", raw, shard=(8, 128, 128))
+    windows = look_around(open_image(path))
+    assert windows
+    places = choose_places(windows, 4)
+    assert len(set(places)) == 4
+    for z, y, x in places:
+        inside = raw[window_about((z, y, x), 192, raw.shape)]
+        assert inside.std() > 10
+    assert len({z for z, _, _ in places}) > 1
+
+
+def candidate(predict):
+    card = SimpleNamespace(voxel_size=(5.0, 5.0, 5.0), threshold=0.5)
+    return Candidate("own", card, predict, Tone((0.0, 255.0)))
+
+
+def test_who_is_certain_and_agrees_with_itself_scores_one(volume):
+    trial = try_model(candidate(lambda r: (r < 0).astype(np.float32)), open_image(volume),
+                      [(4, 130, 150), (8, 100, 140)], 1.0)  # fmt: skip
+    assert trial.certainty == pytest.approx(1)
+    assert trial.agreement == pytest.approx(1)
+    assert 0.3 < trial.found < 0.7
+    assert [v.roi[0] for v in trial.views] == [slice(4, 5), slice(8, 9)]
+
+
+def test_who_depends_on_how_tissue_lies_does_not_agree_with_itself(volume):
+    """Whatever is called foreground: here the left half of what is shown."""
+
+    def left(raw):
+        found = np.zeros_like(raw)
+        found[..., : raw.shape[-1] // 2] = 1
+        return found
+
+    trial = try_model(candidate(left), open_image(volume), [(4, 130, 150)], 1.0)
+    assert trial.certainty == pytest.approx(1)
+    assert trial.agreement == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_doubt_costs_certainty(volume):
+    trial = try_model(candidate(lambda r: np.full_like(r, 0.5)), open_image(volume),
+                      [(4, 130, 150)], 1.0)  # fmt: skip
+    assert trial.certainty == pytest.approx(0)
+    assert trial.agreement == pytest.approx(1)
+
+
+@pytest.mark.parametrize("zoom", [0.5, 1.0, 2.0])
+def test_a_zoom_shows_tissue_as_if_its_voxels_were_so_large(volume, zoom):
+    """At twice the size, half the voxels fill what the network sees."""
+    trial = try_model(candidate(lambda r: (r < 0).astype(np.float32)), open_image(volume),
+                      [(4, 130, 150)], zoom)  # fmt: skip
+    (view,) = trial.views
+    side = view.roi[1].stop - view.roi[1].start
+    assert len(view.probabilities) / side == pytest.approx(zoom, rel=0.05)
+
+
+def test_a_slice_too_small_for_a_scale_is_left_out(volume):
+    assert try_model(candidate(lambda r: r), open_image(volume), [(4, 130, 150)], 0.1) is None
+
+
+def options(model, tmp_path, **changes):
+    return PreviewOptions(**{"models": (model,), "zooms": (1.0, 0.7), "output": tmp_path / "s.png",
+                             "seconds": 1e6, **changes})  # fmt: skip
+
+
+def test_it_ranks_draws_and_writes_nothing_into_the_volume(volume, model, tmp_path):
+    before = {p: p.read_bytes() for p in volume.rglob("*") if p.is_file()}
+    report = preview(volume, options(model, tmp_path), NoProgress())
+    assert {p: p.read_bytes() for p in volume.rglob("*") if p.is_file()} == before
+    scores = [trial.score for trial in report.trials]
+    assert scores == sorted(scores, reverse=True)
+    assert {trial.zoom for trial in report.trials} == {1.0, 0.7}
+    assert report.skipped == 0
+    sheet = imagecodecs.png_decode(report.sheet.read_bytes())
+    # a row for each place; raw and two trials
+    assert sheet.shape[0] // PANEL == len(report.places) == 3
+    assert sheet.shape[1] // PANEL == 3
+    again = preview(volume, options(model, tmp_path), NoProgress())
+    assert [t.score for t in again.trials] == scores
+    assert again.places == report.places
+
+
+def test_a_volume_of_others_without_histogram_is_previewed_at_once(model, tmp_path):
+    path = write_elsewhere(tmp_path / "else.zarr", tissue(), "0.5")
+    report = preview(path, options(model, tmp_path, zooms=(1.0,)), NoProgress())
+    assert len(report.trials) == 1
+
+
+def test_without_time_the_first_scale_is_tried_at_least(volume, model, tmp_path):
+    report = preview(volume, options(model, tmp_path, seconds=1e-9), NoProgress())
+    assert [trial.zoom for trial in report.trials] == [1.0]
+    assert report.skipped == 1
+
+
+def test_an_empty_volume_and_a_network_of_volumes_are_refused(model, toy_model, volume, tmp_path):
+    path = write_raw(tmp_path / "v.zarr", np.full((4, 64, 64), 9, np.uint8))
+    with pytest.raises(VolumeError, match=r"holds one value wherever it was looked at"):
+        preview(path, options(model, tmp_path), NoProgress())
+    with pytest.raises(ParameterError, match="tries networks of slices"):
+        preview(volume, options(str(toy_model), tmp_path), NoProgress())
+    assert not (tmp_path / "s.png").exists()
+
+
+def test_outlines_surround_objects_and_nothing_else():
+    raw = np.full((40, 40, 3), 100, np.uint8)
+    found = np.zeros((40, 40), np.float32)
+    found[10:30, 10:30] = 0.9
+    drawn = outline(raw, found, 0.5)
+    changed = (drawn != raw).any(axis=2)
+    assert changed[10, 10:30].all()
+    assert not changed[15:25, 15:25].any()
+    assert not changed[found == 0].any()
+    assert (drawn[changed] == SURE_COLOUR).all()
+
+
+def test_the_command_line_ends_with_what_to_run(volseg, volume, model, tmp_path):
+    given = ("--model", model, "--output", tmp_path / "s.png", "--places", 1, "--seconds", 1e-9)
+    told = volseg("preview", volume, *given)
+    assert told.exit_code == 0, told.output
+    assert "contact sheet" in told.stdout
+    assert "next: volseg segment" in told.stdout or "volseg train" in told.stdout
+    listed = json.loads(volseg("preview", volume, *given, "--json").stdout)
+    assert listed["trials"][0]["model"] == model
+    assert volseg("preview", volume, "--places", 0).exit_code == 2
