@@ -8,6 +8,7 @@ DEVICE: Final = "auto"
 PRECISION: Final = "auto"
 NORMALISE: Final = "volume"
 """Of what intensities are made alike before a network sees them."""
+ZOOM: Final = 1.0
 BLOCK_TIMEOUT: Final = 3600.0
 """Seconds after which a block's worker is taken to hang."""
 

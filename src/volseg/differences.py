@@ -38,6 +38,8 @@ def tell_apart(theirs: Any, ours: Mapping[str, Any], models: tuple[str, str]) ->
         return "is there, and no record says how it was made"
     keys = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
     pairs: list[tuple[str, str, str]] = []
+    if "zoom" in keys:
+        keys = [k for k in keys if k not in IMPLIED]
     if {"model", "averaged"} & set(keys):
         keys = [k for k in keys if k not in {"model", "averaged", *IMPLIED}]
         pairs.append(("with", *_networks(theirs, ours, models)))
@@ -159,6 +161,7 @@ PHRASES: dict[str, Phrase] = {
     "shard": ("in", lambda shard: f"files of {_product(shard)} voxels"),
     "roi": ("for", _region),
     "lattice": ("in", _tiles),
+    "zoom": ("with", "a zoom of {:g}".format),
     "level": ("from", "level {} of the volume".format),
     "tone": ("with", "intensities scaled by {}".format),
     "device": ("on", str),

@@ -276,6 +276,27 @@ def test_another_voxel_size_is_resampled_on_the_fly(model, tmp_path):
     assert correlation > 0.95
 
 
+@pytest.mark.parametrize("size", [(2.5, 2.5, 2.5), None])
+def test_a_zoom_is_another_voxel_size(model, tmp_path, size):
+    """What is unknown is taken as the model's."""
+    raw = np.random.default_rng(4).integers(1, 255, (24, 64, 64), dtype=np.uint8)
+    said = write_raw(tmp_path / "said.zarr", raw, voxel_size=size)
+    meant = write_raw(tmp_path / "meant.zarr", raw, voxel_size=(3.5, 3.5, 3.5))
+    zoom = 3.5 / (size or load_card(model).voxel_size)[0]
+    options = exact_options(model)
+    predict(plan_prediction(said, replace(options, zoom=zoom)), NoProgress())
+    predict(plan_prediction(meant, options), NoProgress())
+    np.testing.assert_array_equal(read_map(said), read_map(meant))
+    with pytest.raises(ConflictError, match=r"with a zoom of .*; you ask for no zoom"):
+        predict(plan_prediction(said, options), NoProgress())
+
+
+def test_a_zoom_beyond_reason_is_refused(model):
+    for zoom in (0.0, -1.0, 21.0, float("nan")):
+        with pytest.raises(ParameterError, match=r"zoom lies between 0\.05 and 20, found"):
+            exact_options(model, zoom=zoom)
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw, model, reference, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)

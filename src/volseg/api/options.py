@@ -95,6 +95,7 @@ class Network(Device, total=False):
     rotations : With --tta, average over quarter turns in (y, x) too.
     views : Show a 2D network slices along z, y or x, or average over those along all three axes of
         cubic voxels.  [default: xy; without --model, what suits the form of the volume]
+    zoom : Take voxels as so many times as large as they are said to be; see `volseg preview`.
     tile : Evaluate smaller tiles where memory is short; this changes the result.
     normalise : Take intensities as they are in the whole volume, or make slices, or parts of
         slices, equally bright first.
@@ -107,6 +108,7 @@ class Network(Device, total=False):
     tta: bool
     rotations: bool
     views: Literal["xy", "xz", "yz", "ortho"] | None
+    zoom: float
     tile: Zyx | None
     normalise: Literal["volume", "slices", "local"]
     invert: bool

@@ -30,11 +30,16 @@ FINEST = 0.2
 
 
 def network_scales(
-    image: Image, card: Card, form: Architecture
+    image: Image, card: Card, form: Architecture, zoom: float = 1.0
 ) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Find how many voxels of the volume make one of the network's, along each axis.
 
     A network of slices takes those that there are, however thick.
+
+    Parameters
+    ----------
+    image, card, form : the volume, and the model
+    zoom : voxels are taken as so many times as large as they are said to be
 
     Returns
     -------
@@ -43,27 +48,27 @@ def network_scales(
     notes : tuple of str
         What the user should know.
     """
+    notes = []
     if image.voxel_size is None:
         size = ", ".join(f"{v:g}" for v in card.voxel_size)
-        return (1.0, 1.0, 1.0), (
-            (
-                f"the voxel size is unknown and taken as the model's, {size} nm; convert with "
-                f"--voxel-size if it is another"
-            ),
+        notes.append(
+            f"the voxel size is unknown and taken as the model's, {size} nm; convert with "
+            f"--voxel-size if it is another"
         )
-    ratios = [m / v for m, v in zip(card.voxel_size, image.voxel_size, strict=True)]
+    known = image.voxel_size or card.voxel_size
+    ratios = [m / (v * zoom) for m, v in zip(card.voxel_size, known, strict=True)]
     if form.dimensions == 2 and form.stride[0] == 1:
         ratios[0] = 1.0
     scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)
-    notes = []
     if max(max(r, 1 / r) for r in ratios) > 2:
+        taken = "" if zoom == 1 else f", taken as {zoom:g} times as large"
         notes.append(
-            f"the voxels measure {image.voxel_size} nm, the model was trained at "
+            f"the voxels measure {known} nm{taken}, the model was trained at "
             f"{card.voxel_size} nm: beyond a factor of 2, check the result closely"
         )
     if form.dimensions == 3 and ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:]):
         notes.append(
-            f"sections of {image.voxel_size[0]:g} nm are thick for a network of volumes; one of "
+            f"sections of {known[0]:g} nm are thick for a network of volumes; one of "
             f"slices, such as --model unet2d, found more in such data (docs/models/README.md)"
         )
     return scales, tuple(notes)

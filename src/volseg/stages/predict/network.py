@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import get_args
 
-from volseg.defaults import DEVICE, NAME, PRECISION
+from volseg.defaults import DEVICE, NAME, PRECISION, ZOOM
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError
 from volseg.models.registry import Views
@@ -20,6 +20,10 @@ from volseg.types import Zyx
 
 OF_MASKS, OF_CENTERLINES = "unet2d", "emnet"
 """The shipped networks that are used unless another is asked for (decision 0046)."""
+
+
+MOST_ZOOM = 20.0
+"""Beyond it, no network sees anything of what is there."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class PredictOptions:
     mask : labels in the volume, or elsewhere, outside of which nothing is looked for.
     normalise : make brightness alike: of the ``volume`` as it is, of all ``slices``, or ``local``.
     invert : show the network bright voxels dark and dark ones bright.
+    zoom : voxels are taken as so many times as large as they are said to be.
     store_centerline : write what the network says of centerlines as well.
     engine : workers and scheduler.
     overwrite : replace a different result.
@@ -60,6 +65,7 @@ class PredictOptions:
     mask: str | PathLike[str] | None = None
     normalise: Normalise = "volume"
     invert: bool = False
+    zoom: float = ZOOM
     store_centerline: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
@@ -68,6 +74,10 @@ class PredictOptions:
         if self.normalise not in get_args(Normalise):
             raise ParameterError(
                 f"normalise is one of {', '.join(get_args(Normalise))}, found {self.normalise!r}"
+            )
+        if not 1 / MOST_ZOOM <= self.zoom <= MOST_ZOOM:
+            raise ParameterError(
+                f"zoom lies between {1 / MOST_ZOOM:g} and {MOST_ZOOM:g}, found {self.zoom:g}"
             )
 
 

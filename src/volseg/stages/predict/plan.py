@@ -146,7 +146,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     card = load_card(choice.model)
     shape = image.levels[0].shape
     form = find_architecture(card.architecture).viewed(options.views or "xy")
-    scales, notes = network_scales(image, card, form)
+    scales, notes = network_scales(image, card, form, options.zoom)
     check_averaging(image, options)
     if options.store_centerline:
         check_centerline(card.architecture)
@@ -169,6 +169,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "level": level,
         **describe_look(image, look, wishes),
         **_describe_work(handover, spec, choice),
+        **({"zoom": options.zoom} if options.zoom != 1 else {}),
     }
     output = Output(
         probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name

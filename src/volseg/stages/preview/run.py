@@ -16,6 +16,7 @@ from volseg.errors import ParameterError, VolumeError
 from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
+from volseg.stages.predict.lattice import choose_views
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
 from volseg.stages.preview.trial import Candidate, Trial, try_model
@@ -32,8 +33,6 @@ ZOOMS = (1.0, 0.7, 1.4, 0.5, 2.0, 2.8, 4.0)
 """In the order in which they are tried."""
 SURE = 0.6
 """Score from which a model is worth a try; below, annotating is better advice (docs/preview.md)."""
-CUBIC, DEEP = 1.2, 32
-"""Ratio of voxel sides up to which, and slices from which, all three axes are looked along."""
 SHOWN = 4
 """Trials in the contact sheet."""
 
@@ -79,7 +78,7 @@ class PreviewReport:
     places : centres, (z, y, x), in voxels.
     sheet : the PNG file.
     sure : whether the best trial is worth a try on the whole volume.
-    views : how slices should be looked at: ``ortho`` where voxels are cubes and the volume is deep.
+    views : of slices that suit the volume and the best model.
     skipped : trials that were not begun, for lack of time or of voxels.
     seconds : of this call.
     """
@@ -132,6 +131,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
             f"model and scale that was to be tried; give larger --zooms"
         )
     ranked = sorted(trials, key=lambda trial: -trial.score)
+    views, _ = choose_views(image.levels[0].shape, image.voxel_size, load_card(ranked[0].model))
     sheet = options.output or volume.with_name(f"{volume.stem}-preview.png")
     thresholds = {c.model: c.card.threshold for c in candidates}
     save_pixels(sheet, compose_sheet(image, candidates[0].tone, ranked[:SHOWN], thresholds))
@@ -140,17 +140,10 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         tuple(places),
         sheet,
         ranked[0].score >= SURE,
-        best_views(image),
+        views,
         skipped,
         time.monotonic() - begun,
     )
-
-
-def best_views(image: Image) -> Views:
-    """Look along all three axes where voxels are cubes and there are slices enough."""
-    size, depth = image.voxel_size, image.levels[0].shape[0]
-    cubes = size is not None and max(size) / min(size) <= CUBIC
-    return "ortho" if cubes and depth >= DEEP else "xy"
 
 
 def _candidate(

@@ -93,6 +93,7 @@ def network_again(subject: Subject, model: str, engine: EngineOptions) -> Predic
         mask=run.get("mask", {}).get("labels"),
         normalise=run.get("normalise", {}).get("by", "volume"),
         invert=run.get("invert", False),
+        zoom=run.get("zoom", 1.0),
         store_centerline=CENTERLINE.items() <= run.items(),
         engine=engine,
     )
