@@ -15,15 +15,17 @@ from volseg.geometry.grid import full_roi
 from volseg.training.augmentation import (
     Augmentation,
     Frame,
-    draw_curve,
-    draw_look,
     draw_matrix,
     draw_placement,
-    interpolate,
-    section_weights,
     signed_permutation,
 )
-from volseg.training.looks import apply_looks
+from volseg.training.looks import (
+    apply_looks,
+    draw_curve,
+    draw_look,
+    interpolate,
+    section_weights,
+)
 from volseg.training.tissue import MASK, RAW, Tissue, locate
 
 STILL = Augmentation(

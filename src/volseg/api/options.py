@@ -9,7 +9,7 @@ A new option is an entry here, and a field of that name in the options of its st
 its value (decision 0053).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Literal, Required, TypeAlias, TypedDict
 
@@ -198,25 +198,6 @@ class LabelKeywords(Objects, Result, Writing, total=False):
 
 class LabelArrayKeywords(Objects, Threads, total=False):
     """Options of `label_array`."""
-
-
-@described
-class PreviewKeywords(Device, total=False):
-    """Options of `preview`.
-
-    models : Try this shipped model or .safetensors file, a network of slices; may be repeated.
-        [default: the shipped ones]
-    places : Look at this many places.
-    seconds : Begin no other trial after this time.
-    output : Draw the contact sheet to this PNG file.  [default: VOLUME-preview.png]
-    precision : Evaluate the network in this type.
-    """
-
-    models: str | Sequence[str]
-    places: int
-    seconds: float
-    output: Place | None
-    precision: Literal["auto", "float32", "bfloat16"]
 
 
 @described

@@ -1,11 +1,10 @@
 """Look at a volume before anything is segmented."""
 
-from __future__ import annotations
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Unpack
 
-from typing import TYPE_CHECKING, Unpack
-
-from volseg.api.keywords import takes
-from volseg.api.options import Place, PreviewKeywords
+from volseg.api.keywords import described, takes
+from volseg.api.options import Device, Place
 from volseg.api.running import build, file_of, place_of, shown
 
 if TYPE_CHECKING:
@@ -13,10 +12,29 @@ if TYPE_CHECKING:
     from volseg.stages.preview.run import PreviewReport
 
 
+@described
+class PreviewKeywords(Device, total=False):
+    """Options of `preview`.
+
+    models : Try this shipped model or .safetensors file, a network of slices; may be repeated.
+        [default: the shipped ones]
+    places : Look at this many places.
+    seconds : Begin no other trial after this time.
+    output : Draw the contact sheet to this PNG file.  [default: VOLUME-preview.png]
+    precision : Evaluate the network in this type.
+    """
+
+    models: str | Sequence[str]
+    places: int
+    seconds: float
+    output: Place | None
+    precision: Literal["auto", "float32", "bfloat16"]
+
+
 @takes(PreviewKeywords)
 def preview(
-    volume: Place, *, progress: Progress | None = None, **options: Unpack[PreviewKeywords]
-) -> PreviewReport:
+    volume: Place, *, progress: "Progress | None" = None, **options: Unpack[PreviewKeywords]
+) -> "PreviewReport":
     """Try models at several scales on a few places of a volume, and draw what they find.
 
     Nothing is written into the volume.

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from volseg.errors import ShapeError
 from volseg.geometry.grid import roi_shape
-from volseg.training.augmentation import Augmentation, Frame, Look, draw_look, draw_placement
+from volseg.training.augmentation import Augmentation, Frame, draw_placement
+from volseg.training.looks import Look, draw_look
 from volseg.training.tissue import MASK, UNKNOWN, Pooled, Tissue, locate, needed
 from volseg.types import Roi, Zyx
 from volseg.voxels.intensity import Tone

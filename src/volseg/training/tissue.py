@@ -20,7 +20,7 @@ ALIASING = 1.2
 RAW, MASK, UNKNOWN = range(3)
 """Channels: normalised raw, foreground (0..1), and, in some tissue, what is not annotated."""
 Pooled = tuple[bool, bool, bool]
-"""Whether coarser levels average along z, y and x; not along z where slices are thick."""
+"""Axes (z, y, x) along which coarser levels average; not z where slices are thick."""
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "model": card.sha256,
         "level": level,
         **describe_look(image, look, wishes),
-        **_describe_work(handover, spec, choice),
-        **({"zoom": options.zoom} if options.zoom != 1 else {}),
+        **_describe_work(handover, spec, choice, options.zoom),
     }
     output = Output(
         probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name
@@ -191,9 +190,13 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     )
 
 
-def _describe_work(handover: Handover, spec: ArraySpec, choice: NetworkChoice) -> dict[str, Any]:
+def _describe_work(
+    handover: Handover, spec: ArraySpec, choice: NetworkChoice, zoom: float
+) -> dict[str, Any]:
     """Describe how the network is laid over the volume, and evaluated."""
-    return {
+    # without a zoom, runs are those of versions that had none
+    zoomed = {} if zoom == 1 else {"zoom": zoom}
+    return zoomed | {
         "lattice": [asdict(a) for a in handover.lattice.axes],
         "roi": [[s.start, s.stop] for s in handover.roi],
         "block": handover.grid.size,

@@ -19,7 +19,7 @@ from volseg.voxels.intensity import Tone
 TILE = 256
 """Side of what is evaluated at each place, in voxels of the network."""
 EDGE = TILE // 8
-"""What is left out of the scores on every side: it has too little context."""
+"""Left out of the scores on every side: there is too little context."""
 FOUND = 0.5
 """Probability from which a voxel counts as found, for the scores."""
 LEAST = 64
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class View:
-    """What a model made of one place.
+    """Result of a model at one place.
 
     Attributes
     ----------
