@@ -65,6 +65,7 @@ def test_a_missing_slice_of_five_is_bridged(tissue, score, value):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("views", ["xy", "ortho"])
 def test_a_missing_slice_of_sixteen_is_bridged(tissue, score, views):
     raw, labels = tissue(slice(4, 20))
@@ -83,6 +84,13 @@ def test_slices_that_differ_in_brightness_are_made_alike(tissue, score):
     jaccard, _, _, told = score(uneven, labels, normalise="slices")
     assert jaccard == pytest.approx(score(raw, labels)[0], abs=0.02)
     assert any("--normalise slices" in note for note in told)
+
+
+def test_parts_of_slices_that_differ_in_brightness_are_made_alike(crop, score):
+    raw, labels = (tifffile.imread(crop / f"{name}.tif")[8:11] for name in ("raw", "labels"))
+    uneven = np.clip(raw * np.linspace(0.5, 1.3, raw.shape[2]), 0, 255).astype(np.uint8)
+    jaccard, *_ = score(uneven, labels, normalise="local")
+    assert jaccard == pytest.approx(score(raw, labels)[0], abs=0.02)
 
 
 def test_inverted_data_are_inverted_back(tissue, score, intact):

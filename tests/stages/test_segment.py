@@ -322,7 +322,7 @@ def test_volumes_of_others_give_the_same(elsewhere, toy_model, reference):
     np.testing.assert_array_equal(read(labels_path(elsewhere, NAME)), reference[1])
     assert open_image(labels_path(elsewhere, NAME)).voxel_size == pytest.approx((5, 5, 5))
     after = attributes_of(elsewhere)
-    assert set(after.pop("volseg")) == {"histogram", "fingerprint"}
+    assert set(after.pop("volseg")) == {"histogram", "fingerprint", "survey"}
     assert after == before
     assert (
         segment(

@@ -18,7 +18,7 @@ LOW, QUARTERS, MIDDLE, HIGH = 1, [2, 4], 3, 5
 """Columns of the quantiles that say how bright a slice is: neither end is a single bright thing."""
 THUMBNAIL = 128
 """Pixels of the longer side of what slices are compared by."""
-CELL, MOST_CELLS = 256, 8
+CELL, MOST_CELLS = 128, 8
 """Pixels of a cell whose brightness is noted by itself, at least; and cells along an axis."""
 SAMPLED = 8
 """Every eighth row tells how sharp a slice is, and every eighth pixel how bright a cell."""
