@@ -16,7 +16,7 @@ from volseg.engine.progress import NoProgress
 from volseg.engine.run import same_workers
 from volseg.errors import VolumeError
 from volseg.stages import intensities
-from volseg.stages.intensities import BLOCK_VOXELS, plan_blocks, with_histogram
+from volseg.stages.intensities import BLOCK_VOXELS, plan_blocks, with_survey
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import read_histogram
 from volseg.storage.volumes import open_image
@@ -27,7 +27,7 @@ sizes = st.tuples(*3 * [st.integers(1, 3000)])
 
 
 def counted(image):
-    return with_histogram(image, ENGINE, NoProgress())
+    return with_survey(image, ENGINE, NoProgress())
 
 
 def make(path, raw, chunks):

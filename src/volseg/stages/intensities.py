@@ -67,10 +67,12 @@ class NoteSlices:
         return note_slices(self.array[block.core])
 
 
-def with_histogram(image: Image, engine: EngineOptions, progress: Progress) -> Image:
-    """Give an image a histogram of its voxels, and a fingerprint made from that; keep its own.
+def with_survey(image: Image, engine: EngineOptions, progress: Progress) -> Image:
+    """Give an image a histogram, a fingerprint made from that, and notes on its slices.
 
-    Nothing is written. Counts are whole numbers, so blocks of any size and order give the same.
+    Nothing is written, and its own notes are kept. Counts are whole numbers, so blocks of any size
+    and order give the same. Slices are looked at in a window of the volume, so that any number of
+    them costs little.
 
     Raises
     ------
@@ -78,23 +80,6 @@ def with_histogram(image: Image, engine: EngineOptions, progress: Progress) -> I
         If the image is of a type that networks are not given, or holds values that are not finite.
     BlockError
         If blocks cannot be read.
-    """
-    if image.attributes.get("histogram"):
-        return image
-    counted, _ = _count(image, engine, progress)
-    noted = {**counted, **image.attributes, "histogram": counted["histogram"]}
-    return replace(image, attributes=noted)
-
-
-def with_survey(image: Image, engine: EngineOptions, progress: Progress) -> Image:
-    """Give an image a histogram and notes on its slices; keep its own notes.
-
-    Slices are looked at in a window of the volume, so that any number of them costs little.
-
-    Raises
-    ------
-    VolumeError, BlockError
-        See `with_histogram`.
     """
     if image.attributes.get("survey") and image.attributes.get("histogram"):
         return image

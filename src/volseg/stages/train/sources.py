@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +20,15 @@ from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_labe
 from volseg.sources.open import open_stack
 from volseg.sources.stack import check_finite
 from volseg.sources.voxel_size import settle_voxel_size
-from volseg.stages.intensities import with_histogram
+from volseg.stages.intensities import with_survey
+from volseg.stages.survey import describe_background, describe_histogram
 from volseg.stages.train.regions import Pair, Part
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
+from volseg.voxels.background import count_constant
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import Preprocessing, Tone
 
@@ -61,8 +64,8 @@ class Annotated:
         return volume_tone(self.image, preprocessing)
 
     def counted(self, progress: Progress) -> Annotated:
-        """Count the intensities unless they are known; in memory, as volumes are only read."""
-        image = with_histogram(self.image, EngineOptions(), progress)
+        """Find background, and count intensities, unless that is known; volumes are only read."""
+        image = with_survey(self.image, EngineOptions(), progress)
         return replace(self, image=image, fingerprint=image.attributes.get("fingerprint"))
 
 
@@ -112,7 +115,7 @@ def is_volume(path: Path) -> bool:
 
 
 def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], Image]:
-    """Read a stack into memory, and describe it as a volume is described: with its histogram.
+    """Read a stack into memory, and note what is noted of a volume: histogram and background.
 
     Raises
     ------
@@ -122,16 +125,17 @@ def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], 
     stack = open_stack(path)
     try:
         size, _, _ = settle_voxel_size(stack.stated, voxel_size)
-        raw = np.empty(stack.shape, stack.dtype)
+        raw, areas = np.empty(stack.shape, stack.dtype), Counter[float]()
         for z in range(stack.shape[0]):
             stack.read_page(z, raw[z])
             check_finite(stack, z, raw[z])
+            areas.update(count_constant(raw[z]))
     finally:
         stack.close()
     counts, values = count_intensities(raw)
-    seen = counts > 0
     noted = {
-        "histogram": {"counts": counts[seen], "values": values[seen]},
+        "histogram": describe_histogram(counts, values),
+        "survey": {"background": describe_background(areas, counts, values, raw.dtype)},
         "fingerprint": hashlib.sha256(raw.tobytes()).hexdigest(),
     }
     return raw, Image(path, (), (), size, noted)
