@@ -8,22 +8,27 @@ import itertools
 import numpy as np
 import pytest
 import tifffile
+import torch
+from torch import nn
 
 from toy_elsewhere import write_elsewhere
 from toy_training import STILL
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError, SourceError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import full_roi
+from volseg.models.registry import find_architecture
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.train.data import NO_SIZE, DataOptions, open_training_data
+from volseg.stages.train.objects import predict_objects, whole_region
 from volseg.stages.train.regions import Pair, Share, choose_parts, take_fraction, take_slices
 from volseg.stages.train.sources import open_pair
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
 from volseg.training.sampling import NOT_ANNOTATED
-from volseg.training.validation import validation_windows
+from volseg.training.validation import annotated_slices, read_window, validation_windows, whole_grid
+from volseg.voxels.intensity import Tone
 
 SHAPE = (20, 32, 40)
 SIZE = (5.0, 5.0, 5.0)
@@ -78,6 +83,22 @@ def test_a_stack_in_memory_is_the_volume_it_would_be_converted_to(stack):
         assert (a == b).all()
 
 
+@pytest.mark.parametrize("name", ["raw.tif", "vol.zarr", "else.zarr/s0"])
+def test_padding_has_no_say_in_how_bright_tissue_is(stack, tmp_path, name):
+    """Networks see in training what they see in `segment`."""
+    raw = np.random.default_rng(1).integers(80, 160, (5, 64, 96), dtype=np.uint8)
+    raw[:, :, :48] = 0
+    labels = np.zeros(raw.shape, np.uint8)
+    labels[:, 8:20, 60:70] = 1
+    tifffile.imwrite(tmp_path / "raw.tif", raw)
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    write_elsewhere(tmp_path / "else.zarr", raw, "0.5")
+    with plan_conversion(tmp_path / "raw.tif", tmp_path / "vol.zarr", ConvertOptions(SIZE)) as plan:
+        convert(plan, NoProgress())
+    data = opened([Pair(tmp_path / name, str(tmp_path / "labels.tif"))])
+    assert data.training[0].tone.window == (80.0, 159.0)
+
+
 def test_several_pairs_each_have_their_regions_and_are_drawn_by_size(stack):
     data = opened(
         [
@@ -106,6 +127,66 @@ def test_data_of_several_sizes_are_seen_at_the_one_of_the_network(stack):
         opened([fine, thick], voxel_size=None)
     with pytest.raises(ParameterError, match=r"share above 0, or none; found 3.0, None"):
         opened([fine, pair(stack, voxel_size=(5.0, 5.0, 5.0))])
+
+
+@pytest.mark.parametrize(("dimensions", "network"), [(2, 10.0), (3, 10.0), (3, 2.5), (3, 15.0)])
+def test_annotated_slices_are_validated_on_at_any_scale(stack, dimensions, network):
+    """Slice z has the intensity 10 z outside the square."""
+    sparse = pair(stack, slices=(2, 7, 11, 12, 16))
+    size = (network,) * 3
+    data = opened([sparse, pair(stack, slices=(3, 9, 13, 14), held_out=True)],
+                  dimensions=dimensions, network_size=size)  # fmt: skip
+    (source,) = data.validation
+    low, high = source.tone.window
+    seen = []
+    for window in validation_windows(whole_grid(source), slices=annotated_slices(source)):
+        raw, truth = read_window(source, window)[:2].numpy()
+        assert raw.shape[0] == 1
+        assert truth.any()
+        seen.append((float(raw.min()) + 1) / 2 * (high - low) + low)
+    slices = {round(v / 10) for v in seen}
+    assert np.abs(np.array(seen) - 10 * np.array(sorted(slices))).max() < 1e-3
+    # slices that one of the network's holds count once
+    assert slices == ({3, 9, 13} if network == 15 else {3, 9, 13, 14})
+
+
+def test_patches_of_annotated_slices_know_them_at_any_scale(stack):
+    sparse = pair(stack, slices=(2, 3, 7, 8, 11, 12, 18, 19))
+    deep = opened([sparse], network_size=(10.0, 10.0, 10.0))
+    config = TrainConfig(patch=(8, 8, 8), steps=1, augmentation=STILL, loss="bce")
+    for step in range(10):
+        _, target, _ = draw_batch(deep.training, config, step, centerline=False)
+        assert 0 < (target != NOT_ANNOTATED).numpy().mean() <= 0.5
+
+
+def test_patches_turn_out_of_the_plane_only_where_nothing_changes_by_it(stack):
+    """A network of thick slices would be shown thin ones that lie as its rows do."""
+    cubes = pair(stack, voxel_size=(5.0, 5.0, 5.0))
+    turned = [
+        opened([cubes], voxel_size=None, network_size=size).training[0].isotropic
+        for size in ((8.0, 8.0, 8.0), (30.0, 8.0, 8.0))
+    ]
+    assert turned == [True, False]
+
+
+def test_the_smallest_object_is_in_voxels_of_the_network_for_slices_of_any_thickness(stack):
+    """The same prism, found in slices of 40 nm and of 10 nm, by a network of 10 nm cubes."""
+    thick = pair(stack, voxel_size=(40.0, 10.0, 10.0), held_out=True)
+    cubes = pair(stack, voxel_size=(10.0, 10.0, 10.0), held_out=True)
+    data = opened([pair(stack), thick, cubes], dimensions=2, network_size=(10.0, 10.0, 10.0))
+    form = find_architecture("unet2d")
+    found = []
+    for source in data.validation:
+        held, region = whole_region(source)
+        network = nn.Sequential(nn.Identity())
+        network.register_parameter("where", nn.Parameter(torch.zeros(1)))
+        # 255 has a probability of 0.74, and 190, the next, one of 0.63
+        held = dataclasses.replace(held, tone=Tone((0.0, 250.0)))
+        found.append(predict_objects(network, held, region, form, torch.float32, 175))
+    ours, theirs = found
+    assert ours.voxels.tolist() == [4 * 20 * 12 * 14]
+    assert theirs.voxels.tolist() == [20 * 12 * 14]
+    assert ours.right.all()
 
 
 def test_sources_are_drawn_from_by_their_shares(stack):

@@ -11,7 +11,7 @@ import torch
 
 from toy_training import Killed, KilledAt, gradient_agreement, read_log, timeless, write_annotated
 from volseg.engine.progress import NoProgress
-from volseg.errors import ParameterError, StorageError
+from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.models.registry import ARCHITECTURES, find_architecture
 from volseg.stages.train import loop as train_loop
 from volseg.stages.train import record as train_record
@@ -140,6 +140,46 @@ def test_what_nobody_annotated_has_no_say():
     logits = run.network(raw)[:, :, :3]
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target[:, :, :3])
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_a_batch_of_which_nothing_is_known_moves_nothing():
+    config = recipe("unet3d", loss="bce", weight_decay=0.0)
+    run = start_run(config, None, torch.device("cpu"), torch.float32)
+    before = [p.clone() for p in run.network.parameters()]
+    raw = torch.randn(1, 1, 8, 16, 16, generator=torch.Generator().manual_seed(1))
+    batch = raw, torch.full_like(raw, -1), torch.zeros_like(raw)
+    assert train_loop.take_step(run, batch) == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, run.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [({"share": 2.0}, "share"), ({"voxel_size": (20.0, 5.0, 5.0)}, "voxel size")],
+)
+def test_a_run_goes_on_only_with_the_same_shares_and_sizes(stack, tmp_path, changes, difference):
+    config = recipe("unet2d", resample_to=(10.0, 10.0, 10.0), steps=2)
+    first = {"share": 1.0, "voxel_size": SIZE}
+    run(stack, tmp_path / "run", config, pairs=[pair(stack, **first)], voxel_size=None)
+    with pytest.raises(ConflictError, match=difference):
+        run(stack, tmp_path / "run", config, pairs=[pair(stack, **{**first, **changes})],
+            voxel_size=None)  # fmt: skip
+
+
+def test_a_recipe_repeats_shares_and_sizes_of_each_pair(stack, tmp_path):
+    config = recipe("unet2d", resample_to=(10.0, 10.0, 10.0), steps=2)
+    pairs = [
+        pair(stack, share=3.0, voxel_size=SIZE),
+        pair(stack, share=1.0, voxel_size=(40.0, 10.0, 10.0)),
+    ]
+    report = run(stack, tmp_path / "run", config, pairs=pairs, voxel_size=None)
+    again = load_recipe(tmp_path / "run" / "recipe.toml")
+    assert [(p.share, p.voxel_size) for p in again.pairs] == [
+        (3.0, SIZE),
+        (1.0, (40.0, 10.0, 10.0)),
+    ]
+    repeated = run(stack, tmp_path / "b" / "run", build_config(again.config),
+                   pairs=again.pairs, voxel_size=None)  # fmt: skip
+    assert load_card(repeated.weights).sha256 == load_card(report.weights).sha256
 
 
 def test_patches_too_small_for_batch_norm_are_refused():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from toy_training import STILL
 from volseg.errors import ShapeError
+from volseg.geometry.grid import full_roi
 from volseg.storage.arrays import ArraySpec, create_array
 from volseg.training.augmentation import Augmentation
 from volseg.training.sampling import (
@@ -20,7 +23,7 @@ from volseg.training.sampling import (
     hold,
     target_of,
 )
-from volseg.training.tissue import RAW
+from volseg.training.tissue import RAW, Tissue
 from volseg.voxels.intensity import Tone, normalise
 
 SHAPE = (24, 40, 36)
@@ -99,6 +102,27 @@ def test_what_is_read_for_a_patch_is_what_is_held(arrays, scale):
             for s in (source, held)
         ]
         np.testing.assert_allclose(patches[0], patches[1], atol=4e-3)
+
+
+def test_loaders_that_want_a_level_at_once_get_that_level():
+    """A ramp, averaged two by two twice; its slices are as far apart as the level's voxels."""
+    ramp = torch.arange(32.0).repeat(2, 8, 32, 1)
+    for _ in range(20):
+        tissue = Tissue(ramp, full_roi(ramp.shape[1:]), (0, 0, 0), (False, True, True))
+        with ThreadPoolExecutor(8) as pool:
+            levels = list(pool.map(tissue.level, [1, 2] * 8))
+        for level, factor in zip(levels, [2, 4] * 8, strict=True):
+            middles = factor * torch.arange(32 // factor) + (factor - 1) / 2
+            assert torch.equal(level[0, 0, 0], middles)
+
+
+def test_a_single_slice_is_never_missing_nor_thick(arrays):
+    """What hides an object hides its label in no neighbouring slice."""
+    options = Augmentation(fault_probability=1.0, section_probability=1.0)
+    planar = dataclasses.replace(_source(*arrays), planar=True)
+    look = draw_patch(planar, np.random.default_rng(1), (1, 16, 16), options).look
+    assert np.isnan(look.missing).all()
+    assert look.sections is None
 
 
 def test_without_augmentation_a_patch_is_a_slice_that_was_flipped_and_turned(arrays):

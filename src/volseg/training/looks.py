@@ -183,7 +183,6 @@ def apply_looks(raw: Tensor, looks: Sequence[Look]) -> Tensor:
     varied = _map_intensities(varied, np.stack([look.curve for look in looks]))
     varied = varied * column([k.gain for k in looks]) + column([k.offset for k in looks])
     if any(look.exponent != 1 for look in looks):
-        # a small floor keeps the derivative of the power finite and changes nothing to be seen
         level = (varied + 1) / 2
         varied = 2 * level.sign() * level.abs() ** column([k.exponent for k in looks]) - 1
     varied = _shade(varied, np.stack([look.shades for look in looks]))

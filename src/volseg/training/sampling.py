@@ -58,6 +58,8 @@ class Source:
         Whether patches are single slices that take nothing from their neighbours.
     scale : (z, y, x)
         Voxels of the source per voxel of the network.
+    depth : float
+        Thickness of the slices that a planar network sees, in voxels of its size; 1 for others.
     weight : float, optional
         How often it is drawn from, against the others; its annotated voxels by default.
     tissue : Tissue, optional
@@ -73,6 +75,7 @@ class Source:
     slices: NDArray[np.int64] | None = None
     planar: bool = False
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    depth: float = 1.0
     weight: float | None = None
     tissue: Tissue | None = None
 
@@ -89,8 +92,8 @@ class Source:
 
     @property
     def pooled(self) -> Pooled:
-        """Tell along which axes coarser levels average."""
-        return self.isotropic and (self.slices is None or not self.planar), True, True
+        """Tell along which axes coarser levels average; never slices that nobody annotated."""
+        return self.isotropic and self.slices is None, True, True
 
 
 def find_foreground(
@@ -247,6 +250,8 @@ def draw_patch(
     """
     centre = draw_centre(source, rng, foreground_share, options.centre_crop)
     placement = draw_placement(rng, options, shape, centre, source.frame)
+    if source.planar:  # a slice has no neighbours that show what is missing, or what is thick
+        options = replace(options, fault_probability=0.0, section_probability=0.0)
     look = draw_look(rng, options, shape[0])
     cut = locate(placement, shape, source.roi, source.pooled)
     tissue = source.tissue

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 import torch
@@ -61,6 +62,7 @@ class Tissue:
     bounds: Roi
     start: Zyx
     pooled: Pooled
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @cached_property
     def _levels(self) -> list[Tensor]:
@@ -69,14 +71,14 @@ class Tissue:
     def level(self, number: int) -> Tensor:
         """Compute a level by averaging, once."""
         kernel = [2 if pooled else 1 for pooled in self.pooled]
-        while len(self._levels) <= number:
-            finer = self._levels[-1]
-            parts = [
-                functional.avg_pool3d(c[None].float(), kernel, ceil_mode=True)[0].to(finer.dtype)
-                for c in finer
-            ]
-            self._levels.append(torch.stack(parts))
-        return self._levels[number]
+        with self._lock:  # loaders share what is held, and want the same level at once
+            while len(self._levels) <= number:
+                finer = self._levels[-1]
+                parts = [
+                    functional.avg_pool3d(c[None].float(), kernel, ceil_mode=True)[0] for c in finer
+                ]
+                self._levels.append(torch.stack([part.to(finer.dtype) for part in parts]))
+            return self._levels[number]
 
     def cut(self, cut: Cut) -> Tensor:
         """Cut a patch, interpolated linearly: all channels, float32, shape (c, z, y, x)."""

@@ -93,14 +93,20 @@ def whole_grid(source: Source) -> Roi:
 
 
 def annotated_slices(source: Source) -> NDArray[np.int64] | None:
-    """List the annotated slices, counted from the roi's start; None where all of them are."""
-    return None if source.slices is None else source.slices - source.roi[0].start
+    """List the slices of the network that hold an annotated one; None where all do."""
+    if source.slices is None:
+        return None
+    middles = source.slices - source.roi[0].start + 0.5
+    return np.unique((middles / source.scale[0]).astype(np.int64)).clip(
+        max=grid_shape(source)[0] - 1
+    )
 
 
 def read_window(source: Source, window: Roi, context: Zyx = (0, 0, 0)) -> Tensor:
     """Read a window at the network's scale, with context on every side.
 
-    Context comes from the volume around, and is reflected where that ends.
+    Context comes from the volume around, and is reflected where that ends. A window of one slice
+    lies about the annotated slice that is nearest, where only some are annotated.
 
     Parameters
     ----------
@@ -118,6 +124,8 @@ def read_window(source: Source, window: Roi, context: Zyx = (0, 0, 0)) -> Tensor
     z, y, x = (w.stop - w.start + 2 * c for w, c in zip(window, context, strict=True))
     axes = zip(source.roi, window, source.scale, strict=True)
     centre = [s.start + (w.start + w.stop) / 2 * k - 0.5 for s, w, k in axes]
+    if source.slices is not None and window[0].stop - window[0].start == 1:
+        centre[0] = float(source.slices[np.abs(source.slices - centre[0]).argmin()])
     bounds = full_roi(source.raw.shape)
     placed = Placement.plain((z, y, x), centre, source.scale)
     cut = locate(placed, (z, y, x), bounds, source.pooled)

@@ -190,7 +190,11 @@ def _source(
     if options.network_size is None:
         own = size  # one size for all, within a tenth or as the user says
     z, y, x = (nm / have for nm, have in zip(size, own, strict=True))
-    isotropic, planar = max(own) / min(own) < ISOTROPIC, options.dimensions == 2
+    planar = options.dimensions == 2
+    # a patch is turned out of the plane where that changes neither what is stored nor what is seen
+    isotropic = all(max(sides) / min(sides) < ISOTROPIC for sides in (own, size))
+    # networks of slices see those that there are
+    kept = planar and (not isotropic or part.slices is not None)
     source = Source(
         annotated.raw,
         annotated.labels,
@@ -200,8 +204,8 @@ def _source(
         isotropic=isotropic,
         slices=part.slices,
         planar=planar,
-        # networks of slices see those that there are
-        scale=(1.0 if planar and not isotropic else z, y, x),
+        scale=(1.0 if kept else z, y, x),
+        depth=1 / z if kept else 1.0,
     )
     return source, count
 
@@ -249,6 +253,10 @@ def _describe(
         "labels hash": labels,
         "window": list(annotated.tone(options.preprocessing).window),
     }
+    if options.network_size is not None and annotated.voxel_size is not None:
+        described["voxel size"] = list(annotated.voxel_size)
+    if annotated.pair.share is not None:
+        described["share"] = annotated.pair.share
     for name, chosen, found in (
         ("training", regions.training, counts[0]),
         ("validation", regions.validation, counts[1]),

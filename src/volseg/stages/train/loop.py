@@ -21,7 +21,7 @@ from volseg.training.config import learning_rate
 from volseg.training.loader import Batch, load_batches
 from volseg.training.losses import EMNET, emnet_loss, find_loss
 from volseg.training.network import as_input, as_patches, crop, learns_centerlines
-from volseg.training.sampling import Source, hold
+from volseg.training.sampling import CPU, Source, hold
 from volseg.training.validation import validate
 
 CHECKPOINT_SECONDS = 30.0
@@ -58,6 +58,8 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
         logits, lines = both(given) if both else (network(given), None)
     logits, target = as_patches(logits, len(raw), form), crop(target, form.margin)
     known = target >= 0
+    if not known.any():  # samples of a shrunk patch may lie between the annotated slices
+        return logits.sum() * 0
     if not known.all():
         logits, target, lines = logits[known], target[known], None
     if config.loss != EMNET:
@@ -178,8 +180,12 @@ def train_steps(
     """
     training, validation = sources
     device, lines = next(run.network.parameters()).device, learns_centerlines(run.config)
-    training = hold_sources(training, device)
-    batches = load_batches(training, run.config, run.step, workers, centerline=lines, device=device)
+    # what cuts patches has not run on other devices
+    made_on = device if device.type == "cuda" else CPU
+    training = hold_sources(training, made_on)
+    batches = load_batches(
+        training, run.config, run.step, workers, centerline=lines, device=made_on
+    )
     saved = clock = time.monotonic()
     with contextlib.closing(batches):
         while not run.finished:
@@ -204,10 +210,13 @@ def train_steps(
 
 
 def hold_sources(sources: Sequence[Source], device: torch.device) -> list[Source]:
-    """Hold the data on the device where they take a quarter of its free memory at most."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else physical_bytes()
+    """Hold the data on the device where they take a quarter of its memory at most.
+
+    Not of what is free: what is held is rounded, and a resumed run must see the same.
+    """
+    memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else physical_bytes()
     needed = sum(roi_size(source.roi) for source in sources) * BYTES_PER_VOXEL
-    if needed > free // 4:
+    if needed > memory // 4:
         return list(sources)
     return [hold(source, device) for source in sources]
 

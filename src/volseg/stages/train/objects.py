@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from volseg.training.selection import Predicted, Selection, match_components, se
 from volseg.training.validation import (
     CORES,
     WINDOWS,
-    annotated_slices,
     cut_windows,
     predict_window,
     whole_grid,
@@ -110,13 +110,13 @@ def whole_region(source: Source) -> tuple[Source, Roi] | None:
         neighbouring slices are annotated.
     """
     z, y, x = whole_grid(source)
-    slices = annotated_slices(source)
-    if slices is not None:
-        runs = np.split(slices, np.flatnonzero(np.diff(slices) != 1) + 1)
-        longest = max(runs, key=len)
-        if len(longest) < 2:
+    if source.slices is not None:
+        runs = np.split(source.slices, np.flatnonzero(np.diff(source.slices) != 1) + 1)
+        longest = max(runs, key=len) - source.roi[0].start
+        first, stop = longest[0] / source.scale[0], (longest[-1] + 1) / source.scale[0]
+        z = slice(math.ceil(first), math.floor(stop))
+        if len(longest) < 2 or z.stop - z.start < 2:
             return None
-        z = slice(int(longest[0]), int(longest[-1]) + 1)
     box = z, y, x
     most = WINDOWS * math.prod(CORES[2 if source.planar else 3])
     scale = min((most / roi_size(box)) ** (1 / 3), 1.0)
@@ -149,7 +149,10 @@ def predict_objects(
     precision: torch.dtype,
     level: int,
 ) -> Predicted:
-    """Predict a region, window by window, and match its objects with those of the labels."""
+    """Predict a region, window by window, and match its objects with those of the labels.
+
+    Sizes are in voxels of the network's size, whatever the thickness of the slices that it saw.
+    """
     levels: NDArray[np.uint8] = np.empty(roi_shape(roi), np.uint8)
     truth: NDArray[np.bool_] = np.empty(levels.shape, bool)
     for window in cut_windows(roi, CORES[form.dimensions]):
@@ -159,4 +162,5 @@ def predict_objects(
         )
         levels[inside] = (probabilities * FULL_PROBABILITY).round()
         truth[inside] = inside_truth
-    return match_components(levels, truth, level)
+    found = match_components(levels, truth, level)
+    return replace(found, voxels=np.rint(found.voxels * source.depth).astype(np.int64))
