@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench weights clean
+.PHONY: help demo test soak lint bench weights gpu clean
 
 help:
 	@echo "make demo   segment a real crop, print its statistics, draw demo-output/overlay.png"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint   style, types and layers only"
 	@echo "make bench  measure speed against peers and limits"
 	@echo "make weights RAW=raw.tif LABELS=labels.tif OUTPUT=folder   train the four shipped networks"
+	@echo "make gpu DATA=packed OUT=folder   test, measure and train on a GPU, within ten minutes"
 	@echo "make clean  remove the environment and everything generated"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -52,6 +53,10 @@ bench: $(STAMP)
 # without RAW, a rehearsal at toy size on the crop that ships
 weights: $(STAMP)
 	$(BIN)/python studies/train_weights.py $(RAW) $(LABELS) $(if $(OUTPUT),--output $(OUTPUT))
+
+# one call on a GPU of ten minutes: see studies/gpu.py; without DATA a rehearsal at toy size
+gpu: $(STAMP)
+	$(BIN)/python studies/gpu.py $(if $(DATA),--data $(DATA)) --output $(or $(OUT),gpu-output)
 
 clean:
 	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache \

@@ -6,7 +6,7 @@
 not part of the project (docs/models/unet2d.md says whose they are). ``--leave none`` trains on all
 four: that is how the generalist is made. Training stops and resumes as ``volseg train`` does: the
 same command goes on. Scores are printed as one JSON object per data set, for the whole of the set
-that was left out, and for the held-out parts of the others.
+that was left out, and for what the others held out. Data that `pack_data.py` packed do as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.regions import Pair
-from volseg.stages.train.run import TrainOptions, train
+from volseg.stages.train.run import TrainOptions, TrainReport, train
+from volseg.training.augmentation import Augmentation
 from volseg.types import VoxelSize
 
 TERMS = (
@@ -92,22 +93,29 @@ RECIPE: dict[str, Any] = {
     "foreground_share": 0.5,
     "ema": 0.998,
     "freeze_norms_after": 0.3,
-    "augmentation": {
-        "zoom": (0.5, 1.6),
-        "elastic_alpha": 3.0,
-        "rotate_probability": 0.7,
-        "section_probability": 0.0,
-        "contrast": 0.5,
-        "brightness": 0.4,
-        "gamma": 0.9,
-        "noise": 0.3,
-        "blur": 2.0,
-        "curve": 0.5,
-        "shading": 0.25,
-        "coarse": 2.5,
-        "strip_probability": 0.1,
-    },
+    "augmentation": Augmentation(
+        zoom=(0.5, 1.6),
+        elastic_alpha=3.0,
+        rotate_probability=0.7,
+        section_probability=0.0,
+        contrast=0.5,
+        brightness=0.4,
+        gamma=0.9,
+        noise=0.3,
+        blur=2.0,
+        curve=0.5,
+        shading=0.25,
+        coarse=2.5,
+        strip_probability=0.1,
+    ),
 }
+
+
+def sets_in(data: Path) -> dict[str, DataSet]:
+    """List the data sets of a folder, with what packing changed of them."""
+    changed = data / "sets.json"
+    changes = json.loads(changed.read_text(encoding="utf-8")) if changed.exists() else {}
+    return {name: replace(known, **changes.get(name, {})) for name, known in SETS.items()}
 
 
 def stacked(path: Path, scratch: Path) -> Path:
@@ -125,34 +133,66 @@ def pairs_of(data: Path, names: list[str], scratch: Path) -> list[Pair]:
     """List what is trained on, and what is held out of it, of these data sets."""
     pairs = []
     for name in names:
-        chosen = SETS[name]
-        pairs.append(
-            Pair(
-                stacked(data / chosen.raw, scratch),
-                str(stacked(data / chosen.labels, scratch)),
-                validation=chosen.validation,
-                images=chosen.images,
-                voxel_size=chosen.voxel_size,
-                share=chosen.share,
-            )
+        chosen = sets_in(data)[name]
+        pair = Pair(
+            stacked(data / chosen.raw, scratch),
+            str(stacked(data / chosen.labels, scratch)),
+            validation=chosen.validation,
+            images=chosen.images,
+            voxel_size=chosen.voxel_size,
+            share=chosen.share,
         )
+        pairs.append(pair)
         if chosen.more:
             raw, labels = chosen.more
-            pairs.append(
-                Pair(data / raw, str(data / labels), held_out=True, voxel_size=chosen.voxel_size)
-            )
+            size = chosen.voxel_size
+            pairs.append(Pair(data / raw, str(data / labels), held_out=True, voxel_size=size))
     return pairs
 
 
-def score(model: str, raw: Path, labels: Path, size: VoxelSize, roi: str | None) -> dict[str, Any]:
+def train_on(
+    data: Path, names: list[str], output: Path, recipe: dict[str, Any], **options: Any
+) -> TrainReport:
+    """Train a network on these data sets, or go on with it; print each row of the log."""
+    chosen = TrainOptions(
+        output=output,
+        config=build_config(recipe, options.get("start")),
+        terms=TERMS,
+        **options,
+    )
+    return train(
+        pairs_of(data, names, output.parent),
+        chosen,
+        NoProgress(),
+        lambda row: print(json.dumps(dict(row)), flush=True),
+    )
+
+
+def print_scores(model: Path, data: Path, left: str, scratch: Path, device: str = "auto") -> None:
+    """Score a model on all of the set that was left out, and on what the others held out."""
+    for name, chosen in sets_in(data).items():
+        unseen = name == left
+        stacks = [(chosen.raw, chosen.labels, None if unseen else chosen.validation)]
+        if chosen.more:
+            stacks = [*(stacks if unseen else []), (*chosen.more, None)]
+        for raw, labels, roi in stacks:
+            places = stacked(data / raw, scratch), stacked(data / labels, scratch)
+            prediction = PredictOptions(model=str(model), roi=roi, views="xy", device=device)
+            found = score(places, chosen.voxel_size, prediction)
+            print(json.dumps({"set": raw, "left out": unseen, **found}), flush=True)
+
+
+def score(
+    places: tuple[Path, Path], size: VoxelSize, prediction: PredictOptions
+) -> dict[str, float]:
     """Segment slices along z with the card's own rules, and compare with the labels."""
+    raw, labels = places
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
         with plan_conversion(str(raw), volume, ConvertOptions(voxel_size=size)) as plan:
             convert(plan, NoProgress())
-        prediction = PredictOptions(model=model, roi=roi, views="xy")
         segment(plan_segmentation(volume, SegmentOptions(prediction)), NoProgress())
-        compared = EvaluateOptions(str(labels), roi=roi)
+        compared = EvaluateOptions(str(labels), roi=prediction.roi)
         found = evaluate(plan_evaluation(volume, compared), NoProgress())
     return {
         "Jaccard": round(found.foreground.jaccard, 3),
@@ -177,36 +217,17 @@ def main() -> None:
     parser.add_argument("--name", default="unet2d-general")
     arguments = parser.parse_args()
     keep_freed_memory()
-    used = [name for name in SETS if name != arguments.leave]
-    recipe = {**RECIPE, "steps": arguments.steps}
-    from volseg.training.augmentation import Augmentation
-
-    recipe["augmentation"] = Augmentation(**recipe["augmentation"])
-    options = TrainOptions(
-        output=arguments.output,
-        config=build_config(recipe, arguments.start),
+    report = train_on(
+        arguments.data,
+        [name for name in SETS if name != arguments.leave],
+        arguments.output,
+        {**RECIPE, "steps": arguments.steps},
         start=arguments.start,
         name=arguments.name,
-        terms=TERMS,
         device=arguments.device,
-        workers=1,
     )
     scratch = arguments.output.parent
-    report = train(
-        pairs_of(arguments.data, used, scratch),
-        options,
-        NoProgress(),
-        lambda row: print(json.dumps(dict(row)), flush=True),
-    )
-    for name, chosen in SETS.items():
-        unseen = name == arguments.leave
-        stacks = [(chosen.raw, chosen.labels, None if unseen else chosen.validation)]
-        if chosen.more:
-            stacks = [*(stacks if unseen else []), (*chosen.more, None)]
-        for raw, labels, roi in stacks:
-            places = [stacked(arguments.data / path, scratch) for path in (raw, labels)]
-            found = score(str(report.weights), *places, chosen.voxel_size, roi)
-            print(json.dumps({"set": raw, "left out": unseen, **found}), flush=True)
+    print_scores(report.weights, arguments.data, arguments.leave, scratch, arguments.device)
 
 
 if __name__ == "__main__":
