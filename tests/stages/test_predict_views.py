@@ -15,16 +15,22 @@ from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.engine.progress import NoProgress
 from volseg.models.inference import Predictor
+from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.predict.lattice import DEPTH, choose_views
 from volseg.stages.predict.network import PredictOptions, settle_model
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.volumes import labels_path, open_image
 from volseg.storage.weights import load_card
 
 CUBES = (5.0, 5.0, 5.0)
 CARD = load_card("unet2d")
+
+
+def noise(shape):
+    return np.random.default_rng(3).integers(1, 255, shape, dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -111,3 +117,43 @@ def test_a_thin_crop_is_segmented_as_well_as_by_one_view(depth, crop, tmp_path, 
     assert found[None] > 0.85
     assert work[None] <= 3.5 * max(work["xy"], 1)
     assert image.attributes["model"]["name"] == "unet2d"
+
+
+@pytest.mark.parametrize(
+    ("views", "tile"),
+    [("ortho", (128, 128, 128)), ("yz", (96, 96, 4))],
+)
+def test_verify_finds_the_tiles_of_a_small_volume_again(views, tile, tmp_path):
+    """Where one tile holds an axis whole, what is recorded is smaller than what was asked for."""
+    model = write_weights(tmp_path, "unet2d", (8, 96, 96), (0, 48, 48), 2)
+    volume = write_raw(tmp_path / "v.zarr", noise((8, 160, 160)), shard=(8, 64, 64))
+    options = PredictOptions(str(model), tile=tile, views=views, device="cpu", precision="float32")
+    predict(plan_prediction(volume, options), NoProgress())
+    report = verify(volume, VerifyOptions(model=str(model), sample=1), NoProgress())
+    assert report.findings == ()
+    (again,) = report.sampled
+    assert (again.largest, again.allowed.largest) == (0, 0)
+
+
+@pytest.mark.parametrize("size", [CUBES, None])
+def test_the_models_smallest_object_is_zoomed_too(size, tmp_path):
+    """Voxels that are taken as twice as large: an eighth of as many fill the same object."""
+    model = write_weights(tmp_path, "unet2d", (8, 64, 64), (0, 16, 16), 2, min_size=805)
+    volume = write_raw(tmp_path / "v.zarr", noise((4, 64, 64)), voxel_size=size)
+    found = {}
+    for zoom in (1.0, 2.0, 0.5):
+        options = PredictOptions(str(model), f"zoom{zoom}".replace(".", "-"), views="xy", zoom=zoom)
+        plan = plan_segmentation(volume, SegmentOptions(predict=options))
+        found[zoom] = plan.labelling.header["min_size"]
+        segment(plan, NoProgress())
+        again = plan_labels(volume, options.name, LabelOptions())
+        assert again.header == plan.labelling.header
+    assert found == {1.0: 805, 2.0: 101, 0.5: 6440}
+
+
+def test_a_zoom_decides_in_which_slices_a_network_sees_enough(tmp_path):
+    """Of voxels that are taken as half as large, twice as many are wide enough."""
+    volume = write_raw(tmp_path / "v.zarr", np.zeros((40, 200, 200), np.uint8))
+    image = open_image(volume)
+    views = [settle_model(image, PredictOptions(zoom=zoom))[0].views for zoom in (1.0, 0.5)]
+    assert views == ["ortho", "xy"]

@@ -174,7 +174,7 @@ def find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
     if stands(mask):
         source = found_on(open_probabilities(plan.image.path, mask.path.name))
     else:
-        record = model_record(plan.card)
+        record = model_record(plan.card, plan.options.zoom)
         size, shape, roi = plan.image.voxel_size, plan.spec.shape, mask.header["roi"]
         source = Foundation(mask.path, shape, size, fingerprint(mask.header), record, roi)
     if options.split != "centerline":

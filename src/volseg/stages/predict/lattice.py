@@ -84,7 +84,9 @@ def nearest_level(image: Image, scales: tuple[float, ...]) -> int:
     return min(range(len(image.levels)), key=distance)
 
 
-def choose_views(shape: Zyx, size: VoxelSize | None, card: Card) -> tuple[Views, str]:
+def choose_views(
+    shape: Zyx, size: VoxelSize | None, card: Card, zoom: float = 1.0
+) -> tuple[Views, str]:
     """Choose the slices that a network of slices sees of a volume.
 
     Along all three axes where voxels are cubes and every slice is wide enough; else along the axis
@@ -94,6 +96,7 @@ def choose_views(shape: Zyx, size: VoxelSize | None, card: Card) -> tuple[Views,
     ----------
     shape, size : of a volume, and of its voxels in nm, None if unknown
     card : of the model
+    zoom : see `network_scales`
 
     Returns
     -------
@@ -102,7 +105,7 @@ def choose_views(shape: Zyx, size: VoxelSize | None, card: Card) -> tuple[Views,
     """
     if size is None or max(size) / min(size) > CUBIC:
         return "xy", "along z"
-    sides = [n * v / m for n, v, m in zip(shape, size, card.voxel_size, strict=True)]
+    sides = [n * v * zoom / m for n, v, m in zip(shape, size, card.voxel_size, strict=True)]
     if min(sides) >= DEPTH:
         return "ortho", "along z, y and x"
     narrowest = [min(sides[k] for k in TURNED[axis][1:]) for axis in range(3)]
@@ -140,6 +143,8 @@ def build_lattice(
     """
     tile, overlap = viewed_tile(card, form, views)
     tile = asked or tile
+    if views == "ortho":
+        overlap = _thin_overlap(shape, scales, tile, overlap, form.stride)
     if form.fit(tile) != tile or any(
         o > t // 2 or (t - o) % s for t, o, s in zip(tile, overlap, form.stride, strict=True)
     ):
@@ -151,8 +156,6 @@ def build_lattice(
         if asked is not None:
             raise ParameterError(f"{rules} of {overlap}; found --tile {asked}")
         raise ModelError(f"{rules}; the card says {tile} that overlap by {overlap}")
-    if views == "ortho":
-        overlap = _thin_overlap(shape, scales, tile, overlap, form.stride)
     z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
     sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
     axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]

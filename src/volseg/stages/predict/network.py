@@ -96,7 +96,8 @@ def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions,
     if options.store_centerline:
         chosen = replace(options, model=OF_CENTERLINES, views=options.views or "xy")
         return chosen, (f"the model is {OF_CENTERLINES}; --model is another",)
-    views, along = choose_views(image.levels[0].shape, image.voxel_size, load_card(OF_MASKS))
+    shape, card = image.levels[0].shape, load_card(OF_MASKS)
+    views, along = choose_views(shape, image.voxel_size, card, options.zoom)
     if options.views is not None:
         views, along = options.views, f"as --views {options.views} says"
     note = f"the model is {OF_MASKS}, which looks at slices {along}; see --model and --views"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from volseg import __version__
@@ -87,7 +88,7 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
 def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) -> None:
     """Create what a run writes, empty, in place of what is there."""
     common = {"complete": False, "version": __version__, MARK: mark}
-    model = model_record(plan.card)
+    model = model_record(plan.card, plan.options.zoom)
     images = [
         NewImage(
             output.path,
@@ -130,15 +131,18 @@ def build_task(
     )
 
 
-def model_record(card: Card) -> dict[str, Any]:
-    """Say which model made a result."""
+def model_record(card: Card, zoom: float) -> dict[str, Any]:
+    """Say which model made a result, and by which rules its objects are kept.
+
+    Voxels that were taken as larger are fewer in the smallest object.
+    """
     return {
         "name": card.name,
         "architecture": card.architecture,
         "sha256": card.sha256,
         "threshold": card.threshold,
         "min_probability": card.min_probability,
-        **smallest_object(card),
+        **smallest_object(replace(card, min_size=math.ceil(card.min_size / zoom**3))),
     }
 
 

@@ -34,7 +34,9 @@ def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject
     looks: dict[str, list[str]] = {}
     for subject in subjects:
         if subject.run and subject.run.get("averaged"):
+            zoom = subject.run.get("zoom")
             looks[subject.name] = averaging_flags(subject.run["averaged"])
+            looks[subject.name] += [] if zoom is None else ["--zoom", str(zoom)]
         model = subject.image.attributes.get("model")
         if subject.array in damaged and subject.run and isinstance(model, dict):
             models.setdefault(subject.name.removesuffix("-centerline"), str(model.get("name")))
