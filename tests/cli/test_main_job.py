@@ -81,8 +81,13 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(volseg, stack, toy_mode
 @pytest.mark.parametrize(
     ("size", "more", "said"),
     [
-        ("5,5,5", (), "unet2d, which looks at slices along z, y and x"),
-        ("5,5,5", ("--views", "xy"), "unet2d, which looks at slices along z;"),
+        ("20,20,20", (), "unet2d, which looks at slices along z, y and x;"),
+        (
+            "5,5,5",
+            (),
+            "unet2d, which looks at slices along z alone, because slices along other axes",
+        ),
+        ("20,20,20", ("--views", "xy"), "unet2d, which looks at slices as --views xy says;"),
         ("50,5,5", (), "unet2d, which looks at slices along z;"),
         ("50,5,5", ("--store-centerline",), "the model is emnet"),
         ("5,5,5", ("--split", "centerline"), "the model is emnet"),
