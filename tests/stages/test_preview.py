@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import imagecodecs
@@ -14,9 +15,11 @@ from toy_elsewhere import write_elsewhere
 from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.engine.progress import NoProgress
-from volseg.errors import ParameterError, VolumeError
+from volseg.errors import ParameterError, StorageError, VolumeError
+from volseg.stages.preview import run as preview_run
+from volseg.stages.preview import trial as preview_trial
 from volseg.stages.preview.places import choose_places, look_around, window_about
-from volseg.stages.preview.run import PreviewOptions, preview
+from volseg.stages.preview.run import PreviewOptions, place_sheet, preview
 from volseg.stages.preview.sheet import PANEL, SURE_COLOUR, outline
 from volseg.stages.preview.trial import Candidate, try_model
 from volseg.storage.volumes import open_image
@@ -53,13 +56,13 @@ def test_places_lie_in_tissue_and_apart(tmp_path):
     places = choose_places(windows, 4)
     assert len(set(places)) == 4
     for z, y, x in places:
-        inside = raw[window_about((z, y, x), 192, raw.shape)]
+        inside = raw[window_about((z, y, x), (192, 192), raw.shape)]
         assert inside.std() > 10
     assert len({z for z, _, _ in places}) > 1
 
 
 def candidate(predict):
-    card = SimpleNamespace(voxel_size=(5.0, 5.0, 5.0), threshold=0.5)
+    card = SimpleNamespace(architecture="unet2d", voxel_size=(5.0, 5.0, 5.0), threshold=0.5)
     return Candidate("own", card, predict, Tone((0.0, 255.0)))
 
 
@@ -170,3 +173,69 @@ def test_the_command_line_ends_with_what_to_run(volseg, volume, model, tmp_path)
     listed = json.loads(volseg("preview", volume, *given, "--json").stdout)
     assert listed["trials"][0]["model"] == model
     assert volseg("preview", volume, "--places", 0).exit_code == 2
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_tried(
+    volume, model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(preview_run, "look_around", lambda *_: pytest.fail("looked around"))
+    for output in (tmp_path, tmp_path / "nowhere" / "s.png"):
+        with pytest.raises(StorageError, match="cannot write the contact sheet"):
+            preview(volume, options(model, tmp_path, output=output), NoProgress())
+
+
+def test_the_sheet_lies_beside_the_volume(volume, tmp_path, monkeypatch):
+    assert place_sheet(volume, None) == volume.with_name("v-preview.png")
+    monkeypatch.chdir(volume)
+    assert place_sheet(Path(), None) == volume.with_name("v-preview.png")
+
+
+@pytest.mark.parametrize("shape", [(1, 70, 300), (5, 80, 64), (200, 64, 64)])
+def test_small_volumes_are_looked_at_once_in_each_place(shape, model, tmp_path):
+    path = write_raw(tmp_path / "v.zarr", tissue(shape=shape), shard=(4, 64, 64))
+    windows = look_around(open_image(path))
+    rois = [window_about(w.centre, (192, 192), shape) for w in windows]
+    assert len({str(roi) for roi in rois}) == len(rois)
+    report = preview(path, options(model, tmp_path), NoProgress())
+    assert [trial.zoom for trial in report.trials] == [1.0]
+    assert report.skipped == 1
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 9), (1, 1, 1), (4, 3, 2)])
+def test_volumes_too_small_for_any_scale_are_refused(shape, model, tmp_path):
+    raw = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    path = write_raw(tmp_path / "v.zarr", raw, shard=(4, 16, 16))
+    with pytest.raises(VolumeError, match=r"too small or too large for every|holds one value"):
+        preview(path, options(model, tmp_path), NoProgress())
+
+
+def test_values_that_are_not_finite_are_refused(model, tmp_path):
+    raw = tissue().astype(np.float32)
+    raw[:, 100:160] = np.nan
+    path = write_elsewhere(tmp_path / "else.zarr", raw, "0.5")
+    with pytest.raises(VolumeError, match="values that are not finite"):
+        preview(path, options(model, tmp_path), NoProgress())
+
+
+@pytest.mark.parametrize(("zoom", "scale"), [(1.05, 1.0), (20.0, 0.2), (0.5, 2.0)])
+def test_a_scale_is_the_one_that_segment_takes(volume, zoom, scale):
+    """Within a tenth none, and no finer than a fifth of a voxel."""
+    trial = try_model(candidate(lambda r: r), open_image(volume), [(4, 130, 150)], zoom)
+    (view,) = trial.views
+    side = view.roi[1].stop - view.roi[1].start
+    assert side / len(view.probabilities) == pytest.approx(scale, rel=0.02)
+
+
+def test_voxels_that_are_no_squares_are_shown_as_the_network_knows_them(tmp_path):
+    path = write_raw(tmp_path / "v.zarr", tissue(), voxel_size=(30.0, 10.0, 5.0), shard=(4, 64, 64))
+    trial = try_model(candidate(lambda r: r), open_image(path), [(4, 130, 150)], 1.0)
+    (view,) = trial.views
+    rows, columns = (s.stop - s.start for s in view.roi[1:])
+    assert columns == 2 * rows == len(view.probabilities)
+
+
+def test_no_scale_reads_more_than_a_window(volume, monkeypatch):
+    monkeypatch.setattr(preview_trial, "MOST_READ", 200 * 200)
+    image, place = open_image(volume), [(4, 130, 150)]
+    assert try_model(candidate(lambda r: r), image, place, 1.0) is None
+    assert try_model(candidate(lambda r: r), image, place, 2.0) is not None

@@ -33,7 +33,10 @@ def describe_report(volume: Path, report: PreviewReport) -> str:
     lines = ["model            zoom  score  certainty  agreement  foreground"]
     lines += [describe_trial(trial) for trial in report.trials]
     if report.skipped:
-        lines.append(f"{report.skipped} trials were left out: give more --seconds, or other models")
+        lines.append(
+            f"{report.skipped} trials were left out, for lack of time (--seconds) or because "
+            f"slices are too small"
+        )
     lines.append(f"contact sheet, raw and then the trials in this order: {report.sheet}")
     lines.append(advise(volume, report))
     return "\n".join(lines)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.errors import VolumeError
+from volseg.geometry.grid import describe
 from volseg.storage.volumes import Image
 from volseg.types import Roi, Zyx
 
@@ -34,17 +38,51 @@ class Window:
     texture: float
 
 
-def look_around(image: Image) -> list[Window]:
-    """Read windows that are spread evenly over a volume; those that hold one value are left out."""
-    shape = image.levels[0].shape
-    found = []
+def look_around(image: Image, seconds: float = math.inf) -> list[Window]:
+    """Read windows that are spread evenly over a volume; those that hold one value are left out.
+
+    A window is read once, however small the volume; no other one after so many seconds, where
+    chunks are so large that a few windows take them.
+
+    Raises
+    ------
+    VolumeError
+        If values are not finite.
+    """
+    begun, shape = time.monotonic(), image.levels[0].shape
+    found: list[Window] = []
+    seen: set[str] = set()
     for k in range(CANDIDATES):
         z, y, x = (int(halton(k + 1, b) * n) for b, n in zip(BASES, shape, strict=True))
-        values = np.asarray(image.levels[0][window_about((z, y, x), SIDE, shape)])[0]
+        roi = window_about((z, y, x), (SIDE, SIDE), shape)
+        if describe(roi) in seen or (found and time.monotonic() - begun > seconds):
+            continue
+        seen.add(describe(roi))
+        values = read_slice(image, 0, roi)[0]
         texture = measure_texture(values)
         if texture > 0:
             found.append(Window((z, y, x), values, texture))
     return found
+
+
+def read_slice(image: Image, level: int, roi: Roi) -> NDArray[np.generic]:
+    """Read a window of one slice at a level, of which the roi is in voxels of level 0.
+
+    Raises
+    ------
+    VolumeError
+        If values are not finite.
+    """
+    array, sides = image.levels[level], []
+    for s, f, n in zip(roi, image.factors[level], array.shape, strict=True):
+        first = min(int(s.start / f), n - 1)
+        sides.append(slice(first, min(first + max(round((s.stop - s.start) / f), 1), n)))
+    values = np.asarray(array[sides[0], sides[1], sides[2]])
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise VolumeError(
+            f"{array.path} holds values that are not finite, in {describe(roi)}; replace them first"
+        )
+    return values
 
 
 def choose_places(windows: list[Window], count: int) -> list[Zyx]:
@@ -91,17 +129,17 @@ def halton(index: int, base: int) -> float:
     return value
 
 
-def window_about(centre: Zyx, side: int, shape: Zyx) -> Roi:
-    """Find a square window of one slice about a voxel, moved into the volume.
+def window_about(centre: Zyx, lengths: tuple[int, int], shape: Zyx) -> Roi:
+    """Find a window of one slice about a voxel, of so many rows and columns, moved into the volume.
 
     Examples
     --------
-    >>> window_about((3, 1, 50), 10, (9, 64, 64))
+    >>> window_about((3, 1, 50), (10, 10), (9, 64, 64))
     (slice(3, 4, None), slice(0, 10, None), slice(45, 55, None))
     """
     z, *place = centre
     sides = []
-    for at, length in zip(place, shape[1:], strict=True):
+    for at, side, length in zip(place, lengths, shape[1:], strict=True):
         first = min(max(at - side // 2, 0), max(length - side, 0))
         sides.append(slice(first, min(first + side, length)))
     return slice(z, z + 1), sides[0], sides[1]
@@ -116,6 +154,8 @@ def measure_texture(values: NDArray[np.generic]) -> float:
     (0.0, True)
     """
     y, x = (n // 2 * 2 for n in values.shape)
+    if not y or not x:
+        return float(np.ptp(values))
     even = values[:y, :x].astype(np.float64).reshape(y // 2, 2, x // 2, 2).mean(axis=(1, 3))
     steps = [np.abs(np.diff(even, axis=axis)) for axis in (0, 1)]
     return float(np.mean([s.mean() if s.size else 0.0 for s in steps]))

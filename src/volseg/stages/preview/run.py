@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
 from volseg.defaults import DEVICE, PLACES, PRECISION, SECONDS
 from volseg.engine.progress import Progress
-from volseg.errors import ParameterError, VolumeError
+from volseg.errors import ParameterError, StorageError, VolumeError
 from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
+from volseg.stages.intensities import check_counted
 from volseg.stages.predict.lattice import choose_views
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
 from volseg.stages.preview.trial import Candidate, Trial, try_model
+from volseg.storage.locations import check_writable
 from volseg.storage.plots import save_pixels
+from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.storage.weights import load_card, load_weights
 from volseg.types import Zyx
+from volseg.voxels.background import count_constant, without_areas
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 
@@ -79,7 +81,7 @@ class PreviewReport:
     sheet : the PNG file.
     sure : whether the best trial is worth a try on the whole volume.
     views : of slices that suit the volume and the best model.
-    skipped : trials that were not begun, for lack of time or of voxels.
+    skipped : trials that were left out, for lack of time, or where a slice is too small.
     seconds : of this call.
     """
 
@@ -105,8 +107,9 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         If the sheet cannot be written.
     """
     begun = time.monotonic()
-    image = open_image(volume)
-    windows = look_around(image)
+    image, sheet = open_image(volume), place_sheet(volume, options.output)
+    check_counted(image.levels[0])
+    windows = look_around(image, options.seconds / 3)
     places = choose_places(windows, options.places)
     if not places:
         raise VolumeError(
@@ -119,31 +122,53 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
     progress.start(len(wanted), "trials", "trying models and scales")
     skipped = 0
     for zoom, candidate in wanted:
-        if time.monotonic() - begun > options.seconds and zoom != options.zooms[0]:
-            skipped += 1
-        elif trial := try_model(candidate, image, places, zoom):
-            trials.append(trial)
+        late = time.monotonic() - begun > options.seconds and zoom != options.zooms[0]
+        trial = None if late else try_model(candidate, image, places, zoom)
+        trials += [] if trial is None else [trial]
+        skipped += trial is None
         progress.advance(1)
     progress.finish()
     if not trials:
         raise VolumeError(
-            f"the slices of {volume}, {image.levels[0].shape[1:]} voxels, are too small for every "
-            f"model and scale that was to be tried; give larger --zooms"
+            f"the slices of {volume}, {image.levels[0].shape[1:]} voxels, are too small or too "
+            f"large for every model and scale; is the voxel size right, "
+            f"{image.voxel_size or 'unknown'} nm?"
         )
     ranked = sorted(trials, key=lambda trial: -trial.score)
-    views, _ = choose_views(image.levels[0].shape, image.voxel_size, load_card(ranked[0].model))
-    sheet = options.output or volume.with_name(f"{volume.stem}-preview.png")
+    best = ranked[0]
+    views, _ = choose_views(
+        image.levels[0].shape, image.voxel_size, load_card(best.model), best.zoom
+    )
     thresholds = {c.model: c.card.threshold for c in candidates}
     save_pixels(sheet, compose_sheet(image, candidates[0].tone, ranked[:SHOWN], thresholds))
     return PreviewReport(
         tuple(ranked),
         tuple(places),
         sheet,
-        ranked[0].score >= SURE,
+        best.score >= SURE,
         views,
         skipped,
         time.monotonic() - begun,
     )
+
+
+def place_sheet(volume: Path, output: Path | None) -> Path:
+    """Choose where the contact sheet goes, and refuse a place where none can be written.
+
+    By default it lies beside the volume; in the current folder where that is on object storage.
+
+    Raises
+    ------
+    StorageError
+        If nothing can be written there.
+    """
+    beside = volume.name if as_remote(volume) is not None else volume.resolve()
+    sheet = output or Path(beside).with_name(f"{Path(beside).stem}-preview.png")
+    if sheet.is_dir() or not sheet.resolve().parent.is_dir():
+        why = "it is a folder" if sheet.is_dir() else f"{sheet.parent} is no folder"
+        raise StorageError(f"cannot write the contact sheet {sheet}: {why}; give another --output")
+    check_writable(sheet.resolve().parent)
+    return sheet
 
 
 def _candidate(
@@ -170,7 +195,9 @@ def _tone(image: Image, preprocessing: Preprocessing, windows: Sequence[Window])
     """Take the volume's histogram; where it has none, that of the windows stands for it."""
     if image.attributes.get("histogram"):
         return volume_tone(image, preprocessing)
-    values = np.concatenate([window.values.ravel() for window in windows])
-    counts, levels = count_intensities(values.reshape(1, 1, -1))
-    seen = counts > 0
-    return find_tone(preprocessing, counts[seen], levels[seen])
+    total, levels = count_intensities(windows[0].values[:0])
+    for window in windows:
+        counts, _ = count_intensities(window.values)
+        total = total + without_areas(count_constant(window.values), counts, window.values.dtype)
+    seen = total > 0
+    return find_tone(preprocessing, total[seen], levels[seen])

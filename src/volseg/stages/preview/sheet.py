@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volseg.geometry.grid import roi_size
+from volseg.stages.preview.places import read_slice
 from volseg.stages.preview.trial import Trial, resize
 from volseg.storage.volumes import Image
 from volseg.types import Floats
@@ -35,19 +36,25 @@ def compose_sheet(
         # windows about one voxel, moved into the volume, lie within one another
         shown = min((trial.views[row].roi for trial in trials), key=roi_size)
         side = shown[1].stop - shown[1].start
-        grey = resize(tone(np.asarray(image.levels[0][shown])), PANEL)[0]
+        fine = [k for k, f in enumerate(image.factors) if side >= PANEL * max(f[1:])]
+        grey = resize(tone(read_slice(image, max(fine, default=0), shown)), PANEL)[0]
         raw = np.repeat((np.clip(grey, -1, 1) * 127.5 + 127.5).astype(np.uint8)[..., None], 3, 2)
         panels = [raw]
         for trial in trials:
             view = trial.views[row]
-            outer, inner = view.roi[1:], shown[1:]
-            scale = len(view.probabilities) / (outer[0].stop - outer[0].start)
-            first = [round((i.start - o.start) * scale) for i, o in zip(inner, outer, strict=True)]
-            count = max(round(side * scale), 1)
-            part = view.probabilities[first[0] : first[0] + count, first[1] : first[1] + count]
+            axes = zip(view.probabilities.shape, view.roi[1:], shown[1:], strict=True)
+            inside = [_part_of(*axis) for axis in axes]
+            part = view.probabilities[inside[0], inside[1]]
             panels.append(outline(raw, resize(part[None], PANEL)[0], thresholds[trial.model]))
         rows.append(_join(panels, 1))
     return _join(rows, 0)
+
+
+def _part_of(count: int, outer: slice, inner: slice) -> slice:
+    """Find the pixels of a part, along an axis of so many pixels that stand for the whole."""
+    scale = count / (outer.stop - outer.start)
+    first = round((inner.start - outer.start) * scale)
+    return slice(first, first + max(round((inner.stop - inner.start) * scale), 1))
 
 
 def outline(raw: NDArray[np.uint8], probabilities: Floats, threshold: float) -> NDArray[np.uint8]:

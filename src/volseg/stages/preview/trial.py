@@ -10,7 +10,9 @@ import torch
 from torch.nn import functional
 
 from volseg.models.inference import Predictor
-from volseg.stages.preview.places import window_about
+from volseg.models.registry import find_architecture
+from volseg.stages.predict.lattice import nearest_level, network_scales
+from volseg.stages.preview.places import read_slice, window_about
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card
 from volseg.types import Floats, Roi, Zyx
@@ -22,6 +24,8 @@ EDGE = TILE // 8
 """Left out of the scores on every side: there is too little context."""
 FOUND = 0.5
 """Probability from which a voxel counts as found, for the scores."""
+MOST_READ = 1 << 24
+"""Voxels of a window beyond which a scale is not tried, so that none takes long or much memory."""
 LEAST = 64
 """Side of a slice, in voxels of the network, below which a scale is not tried."""
 
@@ -93,19 +97,26 @@ def try_model(
     Returns
     -------
     Trial
-        None where a slice is too small at this scale.
+        None where a slice is too small at this scale, or too much would have to be read.
+
+    Raises
+    ------
+    VolumeError
+        If values are not finite.
     """
-    nominal = candidate.card.voxel_size
-    size = image.voxel_size or nominal
-    pixel = nominal[1] / (size[1] * zoom)  # voxels of the volume per voxel of the network
-    shape = image.levels[0].shape
-    tile = min(TILE, int(min(shape[1:]) / pixel) // 16 * 16)
-    if tile < LEAST:
+    form = find_architecture(candidate.card.architecture)
+    scales, _ = network_scales(image, candidate.card, form, zoom)
+    level, shape = nearest_level(image, scales), image.levels[0].shape
+    room = min(n / s for n, s in zip(shape[1:], scales[1:], strict=True))
+    tile = min(TILE, int(room) // 16 * 16)
+    y, x = (max(round(tile * s), 1) for s in scales[1:])
+    read = y * x / np.prod(image.factors[level][1:])
+    if tile < LEAST or read > MOST_READ:
         return None
     views, doubts, sums, overlaps, joined, areas = [], [], [], [], [], []
     for centre in places:
-        roi = window_about(centre, round(tile * pixel), shape)
-        seen = resize(candidate.tone(np.asarray(image.levels[0][roi])), tile)
+        roi = window_about(centre, (y, x), shape)
+        seen = resize(candidate.tone(read_slice(image, level, roi)), tile)
         found = candidate.predictor(seen)[0]
         # turned about the diagonal and one side: membranes run the other way, and so does noise
         again = candidate.predictor(np.ascontiguousarray(seen.transpose(0, 2, 1)[:, ::-1]))
