@@ -12,13 +12,11 @@ import torch
 from toy_weights import card_content
 from volseg.errors import ConflictError, ModelError
 from volseg.exchange.export_model import export_model
-from volseg.exchange.import_model import ImportOptions, import_model
+from volseg.exchange.import_model import import_model, read_state_dict
 from volseg.exchange.packages import open_package
-from volseg.exchange.state_dicts import read_state_dict
 from volseg.storage.weights import load_card, load_weights, save_weights
 
 yaml = pytest.importorskip("yaml")
-PLAIN = ImportOptions()
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +66,7 @@ def refused(path, tmp_path, match):
     """Import, and see that nothing is left of it."""
     before = sorted(str(p) for p in tmp_path.rglob("*"))
     with pytest.raises(ModelError, match=match):
-        import_model(path, tmp_path / "out" / "deep", PLAIN)
+        import_model(path, tmp_path / "out" / "deep")
     assert sorted(str(p) for p in tmp_path.rglob("*") if p.name != "out") == before
 
 
@@ -80,7 +78,7 @@ def test_round_trip_is_exact(package, toy_model, tmp_path, kind):
         with zipfile.ZipFile(package) as archive:
             archive.extractall(path)
         path = path / "bioimageio.yaml" if kind == "description" else path
-    report = import_model(path, tmp_path / "out", PLAIN)
+    report = import_model(path, tmp_path / "out")
     assert report.output == tmp_path / "out" / "toy.safetensors"
     assert report.output.read_bytes() == toy_model.read_bytes()
     assert load_card(report.output) == load_card(toy_model) == report.card
@@ -100,27 +98,27 @@ def test_packages_tell_from_which_mean_probability_on_objects_count(toy_model, t
         assert (
             "volseg drops objects whose mean is below 0.85." in archive.read("README.md").decode()
         )
-    assert import_model(tmp_path / "sure.zip", tmp_path / "out", PLAIN).card == load_card(sure)
+    assert import_model(tmp_path / "sure.zip", tmp_path / "out").card == load_card(sure)
 
 
 def test_options_override_the_card(package, tmp_path):
-    options = ImportOptions(voxel_size=(8.0, 4.0, 4.0), tile=(16, 48, 48), overlap=(8, 16, 16))
-    card = import_model(package, tmp_path, options).card
+    options = {"voxel_size": (8.0, 4.0, 4.0), "tile": (16, 48, 48), "overlap": (8, 16, 16)}
+    card = import_model(package, tmp_path, **options).card
     assert (card.voxel_size, card.tile, card.overlap) == (
         (8.0, 4.0, 4.0),
         (16, 48, 48),
         (8, 16, 16),
     )
     with pytest.raises(ModelError, match="overlap by half at most"):
-        import_model(package, tmp_path / "b", ImportOptions(tile=(16, 40, 48)))
+        import_model(package, tmp_path / "b", tile=(16, 40, 48))
     assert not (tmp_path / "b").exists()
 
 
 def test_another_model_is_not_replaced(package, tmp_path):
-    import_model(package, tmp_path, PLAIN)
+    import_model(package, tmp_path)
     with pytest.raises(ConflictError, match="--overwrite"):
-        import_model(package, tmp_path, PLAIN)
-    import_model(package, tmp_path, ImportOptions(overwrite=True))
+        import_model(package, tmp_path)
+    import_model(package, tmp_path, overwrite=True)
 
 
 class Harm:

@@ -1,10 +1,10 @@
 """List, describe and exchange models."""
 
-from typing import TYPE_CHECKING, Literal, Required, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, SourceSize
-from volseg.api.running import build, file_of
+from volseg.api.running import file_of
 from volseg.types import Zyx
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ def import_model(package: Place, **options: Unpack[ImportKeywords]) -> "ImportRe
     InputError
         If the package cannot be used, or the output exists.
     """
-    from volseg.exchange.import_model import ImportOptions
     from volseg.exchange.import_model import import_model as run
 
-    settings = {name: value for name, value in options.items() if name != "output"}
-    chosen = build(ImportOptions, settings)
-    return run(file_of(package), file_of(options["output"]), chosen)
+    settings: dict[str, Any] = {k: v for k, v in options.items() if k != "output"}
+    return run(file_of(package), file_of(options["output"]), **settings)

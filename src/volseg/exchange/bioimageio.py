@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from volseg import __version__
 from volseg.errors import ModelError, ParameterError
+from volseg.models.registry import Architecture
 from volseg.storage.weights import Card
 from volseg.types import Floats, Zyx
 from volseg.voxels.intensity import Preprocessing
@@ -29,30 +31,6 @@ EPSILON = 1e-6
 STATE_DICT, TORCHSCRIPT = "weights.pt", "weights.torchscript.pt"
 TEST_INPUT, TEST_OUTPUT = "test_input.npy", "test_output.npy"
 README, COVER = "README.md", "cover.png"
-
-
-@dataclass(frozen=True)
-class Interface:
-    """Input sizes that a network takes, and the part of its output that is valid.
-
-    Attributes
-    ----------
-    dimensions : 2 for slices, 3 for volumes.
-    least, step : sizes of inputs are ``least + n * step``, (z, y, x).
-    margin : voxels per side by which an output is smaller than its input.
-    halo : voxels per side of an output that its neighbour knows better.
-    """
-
-    dimensions: int
-    least: Zyx
-    step: Zyx
-    margin: Zyx
-    halo: Zyx
-
-    @property
-    def axes(self) -> str:
-        """Names of the axes in space."""
-        return "zyx"[-self.dimensions :]
 
 
 def describe_preprocessing(preprocessing: Preprocessing, axes: str) -> list[dict[str, Any]]:
@@ -107,13 +85,20 @@ def preprocess(raw: Floats, preprocessing: Preprocessing) -> Floats:
     return np.asarray(2 * preprocessing.gain * scaled - 1, np.float32)
 
 
-def describe_input(card: Card, interface: Interface) -> dict[str, Any]:
-    """Describe the one input tensor."""
-    sizes = dict(zip("zyx", zip(interface.least, interface.step, strict=True), strict=True))
-    space = [
-        {**_space(a, card), "size": {"min": sizes[a][0], "step": sizes[a][1]}}
-        for a in interface.axes
-    ]
+def halo_of(card: Card) -> Zyx:
+    """Find the voxels per side of an output that its neighbour knows better: half of the overlap.
+
+    Cropped tiles then abut, in the middle of what they share.
+    """
+    z, y, x = (o // 2 for o in card.overlap)
+    return z, y, x
+
+
+def describe_input(card: Card, form: Architecture, least: Zyx) -> dict[str, Any]:
+    """Describe the one input tensor, of ``least`` voxels (z, y, x) and any multiple more."""
+    axes = "zyx"[-form.dimensions :]
+    sizes = dict(zip("zyx", zip(least, form.multiple, strict=True), strict=True))
+    space = [{**_space(a, card), "size": {"min": sizes[a][0], "step": sizes[a][1]}} for a in axes]
     return {
         "id": "raw",
         "description": "Electron micrograph, any intensities",
@@ -123,16 +108,16 @@ def describe_input(card: Card, interface: Interface) -> dict[str, Any]:
             *space,
         ],
         "data": {"type": "float32"},
-        "preprocessing": describe_preprocessing(card.preprocessing, interface.axes),
+        "preprocessing": describe_preprocessing(card.preprocessing, axes),
         "test_tensor": {"source": TEST_INPUT},
     }
 
 
-def describe_output(card: Card, interface: Interface) -> dict[str, Any]:
+def describe_output(card: Card, form: Architecture) -> dict[str, Any]:
     """Describe the one output tensor: probabilities, and how much of them is halo."""
-    taken = dict(zip("zyx", zip(interface.margin, interface.halo, strict=True), strict=True))
+    taken = dict(zip("zyx", zip(form.margin, halo_of(card), strict=True), strict=True))
     space = []
-    for axis in interface.axes:
+    for axis in "zyx"[-form.dimensions :]:
         margin, halo = taken[axis]
         size = {"tensor_id": "raw", "axis_id": axis, "offset": -2 * margin}
         entry = {**_space(axis, card), "size": size}
@@ -156,47 +141,35 @@ def _space(axis: str, card: Card) -> dict[str, Any]:
     return {"type": "space", "id": axis, "unit": "nanometer", "scale": scale}
 
 
-def describe_weights(
-    card: Card, hashes: Mapping[str, str], pytorch: str, builder: tuple[str, str]
+def describe_model(
+    card: Card, form: Architecture, least: Zyx, hashes: Mapping[str, str], builder: tuple[str, str]
 ) -> dict[str, Any]:
-    """Describe both forms of the weights; both give logits.
+    """Write the whole description of a package.
 
     Parameters
     ----------
-    card : Card
-    hashes : SHA-256 of `STATE_DICT` and `TORCHSCRIPT`
-    pytorch : version that wrote them
-    builder : module and name of what builds the network from architecture and width
-    """
-    module, name = builder
-    return {
-        "pytorch_state_dict": {
-            "source": STATE_DICT,
-            "sha256": hashes[STATE_DICT],
-            "pytorch_version": pytorch,
-            "architecture": {
-                "import_from": module,
-                "callable": name,
-                "kwargs": {"architecture": card.architecture, "width": card.width},
-            },
-        },
-        "torchscript": {
-            "source": TORCHSCRIPT,
-            "sha256": hashes[TORCHSCRIPT],
-            "pytorch_version": pytorch,
-            "parent": "pytorch_state_dict",
-        },
-    }
-
-
-def describe_model(card: Card, interface: Interface, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the whole description of a package.
+    card, form : the model.
+    least : smallest input, voxels (z, y, x).
+    hashes : SHA-256 of `STATE_DICT` and `TORCHSCRIPT`; both give logits.
+    builder : module and name of what builds the network from architecture and width.
 
     Raises
     ------
     ParameterError
         If the model's preprocessing has no description.
     """
+    names = {"pytorch_state_dict": STATE_DICT, "torchscript": TORCHSCRIPT}
+    version = torch.__version__.split("+", maxsplit=1)[0]
+    weights: dict[str, dict[str, Any]] = {
+        kind: {"source": name, "sha256": hashes[name], "pytorch_version": version}
+        for kind, name in names.items()
+    }
+    weights["pytorch_state_dict"]["architecture"] = {
+        "import_from": builder[0],
+        "callable": builder[1],
+        "kwargs": {"architecture": card.architecture, "width": card.width},
+    }
+    weights["torchscript"]["parent"] = "pytorch_state_dict"
     return {
         "format_version": FORMAT_VERSION,
         "type": "model",
@@ -205,9 +178,9 @@ def describe_model(card: Card, interface: Interface, weights: Mapping[str, Any])
         "documentation": {"source": README},
         "covers": [{"source": COVER}],
         "tags": ["electron-microscopy", "semantic-segmentation", "pytorch", "volseg"],
-        "inputs": [describe_input(card, interface)],
-        "outputs": [describe_output(card, interface)],
-        "weights": dict(weights),
+        "inputs": [describe_input(card, form, least)],
+        "outputs": [describe_output(card, form)],
+        "weights": weights,
         "config": {
             "volseg": {
                 "version": CONFIG_VERSION,

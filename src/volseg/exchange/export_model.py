@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.exchange.bioimageio import (
@@ -18,10 +21,9 @@ from volseg.exchange.bioimageio import (
     TEST_INPUT,
     TEST_OUTPUT,
     TORCHSCRIPT,
-    Interface,
     describe_model,
     describe_preprocessing,
-    describe_weights,
+    halo_of,
     preprocess,
     validate_package,
 )
@@ -29,7 +31,6 @@ from volseg.exchange.export_network import (
     Network,
     Probabilities,
     build_network,
-    evaluate,
     largest_difference,
     load_network,
     onnx_runner,
@@ -133,18 +134,22 @@ def _tiles(network: Network) -> tuple[Zyx, Zyx]:
     return traced, form.fit((z, y, x))
 
 
+def _checked(
+    network: Network, exported: Callable[[Tensor], Tensor]
+) -> tuple[float, tuple[int, ...]]:
+    """Compare what was written with the original; return the difference, and on what shape."""
+    x = network.inputs(_tiles(network)[1], seed=1, batch=2)
+    return largest_difference(Probabilities(network.logits).eval(), exported, x), tuple(x.shape)
+
+
 def _write_torchscript(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
-    whole = Probabilities(network.logits).eval()
-    traced_tile, other = _tiles(network)
-    trace_network(whole, network.inputs(traced_tile, seed=0)).save(str(path))
-    x = network.inputs(other, seed=1, batch=2)
-    return largest_difference(whole, _load_own(path), x), tuple(x.shape)
+    whole, example = Probabilities(network.logits).eval(), network.inputs(_tiles(network)[0], 0)
+    trace_network(whole, example).save(str(path))
+    return _checked(network, _load_own(path))
 
 
 def _load_own(path: Path) -> torch.jit.ScriptModule:
     """Load the program that this call has written."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         loaded: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
@@ -152,58 +157,43 @@ def _load_own(path: Path) -> torch.jit.ScriptModule:
 
 
 def _write_onnx(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
-    whole = Probabilities(network.logits).eval()
-    traced_tile, other = _tiles(network)
-    write_onnx(whole, network.inputs(traced_tile, seed=0), path)
-    x = network.inputs(other, seed=1, batch=2)
-    return largest_difference(whole, onnx_runner(path), x), tuple(x.shape)
-
-
-def find_interface(network: Network) -> Interface:
-    """Find the inputs that a package declares, and the halo of its outputs.
-
-    The halo is half of the overlap: cropped tiles then abut, in the middle of what they share. The
-    smallest input is the smallest of which the halo leaves something.
-    """
-    card, form = network.card, network.form
-    z, y, x = (o // 2 for o in card.overlap)
-    halo = (z, y, x)
-    least = smallest_tile(form, (2 * z + 1, 2 * y + 1, 2 * x + 1))
-    return Interface(form.dimensions, form.input_shape(least), form.multiple, form.margin, halo)
+    whole, example = Probabilities(network.logits).eval(), network.inputs(_tiles(network)[0], 0)
+    write_onnx(whole, example, path)
+    return _checked(network, onnx_runner(path))
 
 
 def _write_bioimageio(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
-    card, interface = network.card, find_interface(network)
+    card, form = network.card, network.form
     # before any work: a preprocessing that cannot be described ends it here
-    describe_preprocessing(card.preprocessing, interface.axes)
+    describe_preprocessing(card.preprocessing, "zyx")
     folder = path.parent / "package"
     folder.mkdir()
-    example = network.inputs(_tiles(network)[0], seed=0)
     torch.save(network.weights, folder / STATE_DICT)
+    example = network.inputs(_tiles(network)[0], seed=0)
     trace_network(network.logits, example).save(str(folder / TORCHSCRIPT))
-    raw, probabilities = _test_tensors(network, interface)
+    # the smallest input of which the halo leaves something
+    z, y, x = halo_of(card)
+    least = form.input_shape(smallest_tile(form, (2 * z + 1, 2 * y + 1, 2 * x + 1)))
+    raw, probabilities = _test_tensors(network, least)
     np.save(folder / TEST_INPUT, raw)
     np.save(folder / TEST_OUTPUT, probabilities)
     (folder / COVER).write_bytes(draw_cover(raw, probabilities))
-    (folder / README).write_text(write_readme(card, interface), encoding="utf-8")
+    (folder / README).write_text(write_readme(card), encoding="utf-8")
     hashes = {name: hash_file(folder / name) for name in (STATE_DICT, TORCHSCRIPT)}
-    version = torch.__version__.split("+", maxsplit=1)[0]
     builder = (build_network.__module__, build_network.__name__)
-    weights = describe_weights(card, hashes, version, builder)
-    write_description(folder, describe_model(card, interface, weights))
+    write_description(folder, describe_model(card, form, least, hashes, builder))
     validate_package(folder)
     zip_folder(folder, path)
-    x = network.inputs(_tiles(network)[1], seed=1, batch=2)
-    program = Probabilities(_load_own(folder / TORCHSCRIPT))
-    return largest_difference(Probabilities(network.logits), program, x), tuple(x.shape)
+    return _checked(network, Probabilities(_load_own(folder / TORCHSCRIPT)))
 
 
-def _test_tensors(network: Network, interface: Interface) -> tuple[Floats, Floats]:
+@torch.inference_mode()
+def _test_tensors(network: Network, least: Zyx) -> tuple[Floats, Floats]:
     """Draw a raw image, and evaluate it as a program that reads the package does."""
-    sizes = interface.least[-interface.dimensions :]
+    sizes = least[-network.form.dimensions :]
     raw = np.random.default_rng(7).integers(0, 256, (1, 1, *sizes)).astype(np.float32)
-    whole = Probabilities(network.logits).eval()
-    return raw, evaluate(whole, preprocess(raw, network.card.preprocessing))
+    seen = torch.from_numpy(preprocess(raw, network.card.preprocessing))
+    return raw, Probabilities(network.logits).eval()(seen).numpy()
 
 
 WRITERS = {

@@ -20,7 +20,7 @@ from volseg.errors import ModelError, ParameterError
 from volseg.models.folding import fold_norms
 from volseg.models.registry import Architecture, find_architecture
 from volseg.storage.weights import Card, load_card, load_weights
-from volseg.types import Floats, Zyx
+from volseg.types import Zyx
 
 OPSET = 17
 """Of ONNX: the newest that the tracing exporter of PyTorch writes without converting."""
@@ -213,10 +213,3 @@ def largest_difference(
             f"{TOLERANCE:g}; nothing was written"
         )
     return difference
-
-
-@torch.inference_mode()
-def evaluate(network: nn.Module, x: Floats) -> Floats:
-    """Evaluate a network: float32, shape (n, 1, *space), in and out."""
-    out: Floats = network(torch.from_numpy(x)).numpy()
-    return out

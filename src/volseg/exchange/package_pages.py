@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg import __version__
-from volseg.exchange.bioimageio import Interface
+from volseg.exchange.bioimageio import halo_of
 from volseg.storage.weights import Card
 from volseg.types import Floats
 
 
-def write_readme(card: Card, interface: Interface) -> str:
+def write_readme(card: Card) -> str:
     """Write a package's documentation from its card."""
     size = " x ".join(f"{v:g}" for v in card.voxel_size)
     tile = " x ".join(map(str, card.tile))
     overlap = " x ".join(map(str, card.overlap))
-    halo = " x ".join(map(str, interface.halo))
+    halo = " x ".join(map(str, halo_of(card)))
     scores = "".join(f"- {k}: {v}\n" for k, v in card.scores.items()) or "Nothing was measured.\n"
     training = "".join(
         f"- {k}: {card.training[k]}\n" for k in ("data", "terms") if k in card.training

@@ -11,10 +11,11 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from volseg.errors import ModelError, ParameterError
 
@@ -49,53 +50,38 @@ class Package:
     path: Path
     description: str
 
-    def size(self, name: str) -> int:
-        """Return the size of a file of the package, in bytes.
-
-        Raises
-        ------
-        ModelError
-            If the name is none of a file in the package.
-        """
-        inside = _checked_name(name)
-        try:
-            if self.path.is_dir():
-                return self._file(inside).stat().st_size
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.getinfo(inside).file_size
-        except KeyError:
-            raise ModelError(f"{self.path} names {name}, which is not in it") from None
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ModelError(f"cannot read {name} of {self.path}: {error}") from error
-
     def read(self, name: str, most: int) -> bytes:
         """Read a file of the package.
 
         Parameters
         ----------
-        name : str
-            As the description writes it.
-        most : int
-            Bytes beyond which it is refused.
+        name : as the description writes it.
+        most : bytes beyond which it is refused.
 
         Raises
         ------
         ModelError
-            If it is missing, damaged or larger.
+            If it is missing, damaged or larger, or no name of a file in the package.
         """
-        size, inside = self.size(name), _checked_name(name)
-        if size > most:
-            raise ModelError(
-                f"{name} of {self.path} has {size} bytes, expected at most {most}: it is not what "
-                f"the package says"
-            )
+        inside = _checked_name(name)
         try:
-            if self.path.is_dir():
-                content = self._file(inside).read_bytes()
-            else:
-                with zipfile.ZipFile(self.path) as archive, archive.open(inside) as file:
-                    # declared sizes may lie: never more than one byte beyond what was allowed
-                    content = file.read(most + 1)
+            with ExitStack() as opened:
+                if self.path.is_dir():
+                    file: IO[bytes] = opened.enter_context(self._file(inside).open("rb"))
+                    size = self._file(inside).stat().st_size
+                else:
+                    archive = opened.enter_context(zipfile.ZipFile(self.path))
+                    size = archive.getinfo(inside).file_size
+                    file = opened.enter_context(archive.open(inside))
+                if size > most:
+                    raise ModelError(
+                        f"{name} of {self.path} has {size} bytes, expected at most {most}: it is "
+                        f"not what the package says"
+                    )
+                # declared sizes may lie: never more than one byte beyond what was allowed
+                content = file.read(most + 1)
+        except KeyError:
+            raise ModelError(f"{self.path} names {name}, which is not in it") from None
         except DAMAGED as error:
             raise ModelError(f"cannot read {name} of {self.path}: {error}") from error
         if len(content) > most:

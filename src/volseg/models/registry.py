@@ -88,6 +88,25 @@ class Architecture:
         z, y, x = (o + max(-(-(n - o) // m), 0 if o else 1) * m for n, m, o in axes)
         return z, y, x
 
+    def find_misfit(self, tile: Zyx, overlap: Zyx) -> str | None:
+        """State the rules of tiles if a tile and its overlap break one; None if they do not.
+
+        Examples
+        --------
+        >>> find_architecture("unet3d").find_misfit((24, 104, 392), (8, 8, 8)) is None
+        True
+        """
+        axes = zip(tile, overlap, self.stride, strict=True)
+        if self.fit(tile) == tile and all(
+            0 <= o <= t // 2 and (t - o) % s == 0 for t, o, s in axes
+        ):
+            return None
+        more = f"{self.offset} more than " if any(self.offset) else ""
+        return (
+            f"are {more}multiples of {self.multiple}, lie multiples of {self.stride} apart, and "
+            f"overlap by half at most"
+        )
+
     def viewed(self, views: Views) -> Architecture:
         """Return the rules that hold when slices are taken along these axes.
 

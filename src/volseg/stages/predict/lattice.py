@@ -145,17 +145,11 @@ def build_lattice(
     tile = asked or tile
     if views == "ortho":
         overlap = _thin_overlap(shape, scales, tile, overlap, form.stride)
-    if form.fit(tile) != tile or any(
-        o > t // 2 or (t - o) % s for t, o, s in zip(tile, overlap, form.stride, strict=True)
-    ):
-        more = f"{form.offset} more than " if any(form.offset) else ""
-        rules = (
-            f"tiles of {card.architecture} are {more}multiples of {form.multiple}, lie multiples "
-            f"of {form.stride} apart, and are at least twice their overlap"
-        )
+    if misfit := form.find_misfit(tile, overlap):
+        rules = f"tiles of {card.architecture} {misfit}; found"
         if asked is not None:
-            raise ParameterError(f"{rules} of {overlap}; found --tile {asked}")
-        raise ModelError(f"{rules}; the card says {tile} that overlap by {overlap}")
+            raise ParameterError(f"{rules} --tile {asked}, which overlap by {overlap}")
+        raise ModelError(f"{rules} {tile} in the card, which overlap by {overlap}")
     z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
     sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
     axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
