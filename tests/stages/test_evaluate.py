@@ -231,8 +231,8 @@ def test_blocks_of_tiny_chunks_are_large_and_those_of_tiff_are_pages(tmp_path, p
     volume = write_volume(tmp_path / "vol.zarr", predicted, shard=(2, 8, 8))
     tifffile.imwrite(tmp_path / "truth.tif", predicted.astype(np.uint16))
     for truth in (NAME, str(tmp_path / "truth.tif")):
-        found = evaluate_plan.open_comparison(volume, EvaluateOptions(truth), [])
-        assert [b.core for b in found.blocks] == [full_roi(SHAPE)]
+        found = plan_evaluation(volume, EvaluateOptions(truth))
+        assert [b.core for b in found.grid.blocks()] == [full_roi(SHAPE)]
 
 
 @pytest.mark.parametrize("side", ["truth", "prediction", "both"])

@@ -19,7 +19,6 @@ from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import open_label_path
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
-from volseg.stages.stats import single_objects as stats_objects
 from volseg.stages.stats import tasks as stats_block
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats, write_objects
@@ -238,7 +237,7 @@ def test_marching_cubes_and_centerlines(tmp_path, monkeypatch):
     assert (found["surface_area_nm2"] > plain["surface_area_nm2"]).all()
     assert found["centerline_length_nm"][0] == pytest.approx(57 * 5, rel=0.05)
     assert found["centerline_branches"][0] == 1
-    monkeypatch.setattr(stats_objects, "LARGEST_BOX", 2000)
+    monkeypatch.setattr(stats_block, "LARGEST_BOX", 2000)
     partly = measure(volume, centerline=True)
     assert np.isnan(partly.columns["centerline_length_nm"]).tolist() == [False, True]
     np.testing.assert_array_equal(partly.columns["surface_area_nm2"], plain["surface_area_nm2"])

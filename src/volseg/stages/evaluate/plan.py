@@ -12,7 +12,7 @@ import numpy as np
 from volseg.defaults import IOU, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
-from volseg.geometry.grid import Block, Grid, cut_blocks, describe, full_roi, intersect, parse_roi
+from volseg.geometry.grid import Grid, describe, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import open_image, probabilities_path, scratch_path
@@ -60,20 +60,26 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Plan of an evaluation: both labellings, opened and checked.
+class EvaluatePlan:
+    """An evaluation: the labellings to compare, opened and checked, and the rules.
 
     Attributes
     ----------
-    truth, predicted : labels
-    counted : only voxels above 0 in it count
-    probabilities : of the same name as the prediction
-    grid : of the whole volume
-    region : what is evaluated
-    voxel_size : nm (z, y, x), None if unknown
-    instances : labels of one value only are one object, and not a mask
+    volume : that was segmented.
+    options : as asked for.
+    truth, predicted : labels.
+    counted : only voxels above 0 in it count.
+    probabilities : of the same name as the prediction.
+    grid : of the whole volume.
+    region : what is evaluated.
+    voxel_size : nm (z, y, x), None if unknown.
+    min_size : voxels; smaller objects do not count.
+    scratch : folder for the components of masks.
+    notes : what the user should know.
     """
 
+    volume: Path
+    options: EvaluateOptions
     truth: LabelSource
     predicted: LabelSource
     counted: LabelSource | None
@@ -81,31 +87,6 @@ class Comparison:
     grid: Grid
     region: Roi
     voxel_size: VoxelSize | None
-    instances: bool
-
-    @property
-    def blocks(self) -> list[Block]:
-        """The blocks of the grid, cut to the region."""
-        return cut_blocks(self.grid, self.region)
-
-
-@dataclass(frozen=True)
-class EvaluatePlan:
-    """An evaluation: the labellings to compare, and the rules.
-
-    Attributes
-    ----------
-    volume : that was segmented.
-    comparison : what is compared.
-    min_size : voxels; smaller objects do not count.
-    options : as asked for.
-    scratch : folder for the components of masks.
-    notes : what the user should know.
-    """
-
-    volume: Path
-    comparison: Comparison
-    options: EvaluateOptions
     min_size: int
     scratch: Path
     notes: tuple[str, ...]
@@ -120,56 +101,35 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
         If something is missing or does not fit the volume.
     """
     notes: list[str] = []
-    comparison = open_comparison(volume, options, notes)
-    min_size = _choose_min_size(options.min_size, comparison.predicted, notes)
-    return EvaluatePlan(
-        volume=volume,
-        comparison=comparison,
-        options=options,
-        min_size=min_size,
-        scratch=scratch_path(volume),
-        notes=tuple(notes),
-    )
-
-
-def open_comparison(volume: Path, options: EvaluateOptions, notes: list[str]) -> Comparison:
-    """Open both labellings and check that they fit; collect notes for the user.
-
-    Raises
-    ------
-    InputError
-        If something is missing or does not fit.
-    """
     image = open_image(volume)
-    shape = image.levels[0].shape
-    if options.labels is None:
-        predicted = open_labels(volume, options.name)
-    else:
-        predicted = open_label_path(options.labels)
+    shape, own = image.levels[0].shape, options.labels is None
+    predicted = (
+        open_labels(volume, options.name)
+        if options.labels is None
+        else open_label_path(options.labels)
+    )
     truth = find_labels(volume, options.truth)
     counted = None if options.mask is None else find_labels(volume, options.mask)
-    for source in (predicted, truth, counted):
-        if source is not None and source.shape != shape:
+    sources = [s for s in (predicted, truth, counted) if s is not None]
+    for source in sources:
+        if source.shape != shape:
             raise ShapeError(
                 f"{source.path} has the shape {source.shape}, {volume} {shape}; what is compared "
                 f"must have the volume's own size"
             )
-    region = _choose_region(options.roi, truth, predicted, notes)
-    probabilities = None
-    if options.labels is None:
-        probabilities = _open_probabilities(volume, options.name, notes)
-    sources = [s for s in (predicted, truth, counted) if s is not None]
-    grid = Grid(shape, _block_size(sources, shape))
-    size = image.voxel_size or truth.voxel_size
-    return Comparison(
-        truth,
-        predicted,
-        counted,
-        probabilities,
-        grid,
-        region,
-        size,
-        options.instances,
+    return EvaluatePlan(
+        volume=volume,
+        options=options,
+        truth=truth,
+        predicted=predicted,
+        counted=counted,
+        region=_choose_region(options.roi, truth, predicted, notes),
+        probabilities=_open_probabilities(volume, options.name, notes) if own else None,
+        grid=Grid(shape, _block_size(sources, shape)),
+        voxel_size=image.voxel_size or truth.voxel_size,
+        min_size=_choose_min_size(options.min_size, predicted, notes),
+        scratch=scratch_path(volume),
+        notes=tuple(notes),
     )
 
 
@@ -200,11 +160,6 @@ def _choose_region(
     if found != asked:
         notes.append(f"only {describe(found)} was segmented, so only that is compared")
     return found
-
-
-def is_own(source: LabelSource) -> bool:
-    """Tell whether volseg found these objects; a converted mask has a fingerprint as well."""
-    return source.fingerprint is not None and source.path.parent.name == "labels"
 
 
 def _open_probabilities(volume: Path, name: str, notes: list[str]) -> StoredArray | None:

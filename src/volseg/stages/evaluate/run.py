@@ -6,7 +6,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
-from volseg.geometry.grid import Block, describe, roi_size
+from volseg.geometry.grid import Block, cut_blocks, describe, roi_size
 from volseg.scores.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.scores.curves import LEVELS, Curves, score_curves
 from volseg.scores.matching import (
@@ -39,8 +38,9 @@ from volseg.scores.overlap import (
     foreground_scores,
     variation_of_information,
 )
+from volseg.sources.labels import LabelSource
 from volseg.stages.components import number_mask
-from volseg.stages.evaluate.plan import Comparison, EvaluatePlan, is_own
+from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
@@ -106,19 +106,18 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         If blocks could not be read.
     """
     begun = time.monotonic()
-    notes, comparison = list(plan.notes), plan.comparison
-    with same_workers(plan.options.engine):
+    notes, options = list(plan.notes), plan.options
+    with same_workers(options.engine):
         table, histogram = compare(plan, progress, notes)
     if not table.total:
         raise ParameterError(
-            f"no voxel is left to compare: {plan.options.mask} is 0 in all of "
-            f"{describe(comparison.region)}"
+            f"no voxel is left to compare: {options.mask} is 0 in all of {describe(plan.region)}"
         )
     objects = without_small(table, plan.min_size)
     overlaps = find_overlaps(objects)
-    cut_by = comparison.region if plan.options.ignore_border else None
-    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, plan.options.iou)
-    matches = find_matches(overlaps, plan.options.iou, excused)
+    cut_by = plan.region if options.ignore_border else None
+    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
+    matches = find_matches(overlaps, options.iou, excused)
     errors = find_errors(overlaps, matches)
     if max(dataclasses.astuple(errors.counts)) > REPORTED:
         notes.append(
@@ -127,14 +126,14 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         )
     return Evaluation(
         volume=plan.volume,
-        truth=comparison.truth.path,
-        prediction=comparison.predicted.path,
-        region=comparison.region,
+        truth=plan.truth.path,
+        prediction=plan.predicted.path,
+        region=plan.region,
         voxels=table.total,
-        voxel_size=comparison.voxel_size,
+        voxel_size=plan.voxel_size,
         min_size=plan.min_size,
         specks=int(np.count_nonzero(overlaps.truth.voxels <= SPECK)),
-        ignore_border=plan.options.ignore_border,
+        ignore_border=options.ignore_border,
         foreground=foreground_scores(table),
         objects=score_objects(overlaps, matches),
         mean=mean_precision(overlaps, cut_by),
@@ -156,40 +155,43 @@ def compare(
     At no time are more than a few blocks in memory. Labels are a mask if they have one value only,
     unless volseg found them or the user knows better.
     """
-    comparison, engine = plan.comparison, plan.options.engine
-    sides: list[ReadBlock] = [Stored(comparison.truth), Stored(comparison.predicted)]
-    table, histogram = _count(comparison, sides, comparison.probabilities, engine, progress)
+    sources = {"truth": plan.truth, "prediction": plan.predicted}
+    sides: dict[str, ReadBlock] = {side: Stored(source) for side, source in sources.items()}
+    table, histogram = _count(plan, sides, plan.probabilities, progress)
+    values = {"truth": table.truth, "prediction": table.predicted}
     masks = [
-        not comparison.instances and not is_own(source) and len(np.unique(labels[labels > 0])) == 1
-        for labels, source in (
-            (table.truth, comparison.truth),
-            (table.predicted, comparison.predicted),
-        )
+        side
+        for side, labels in values.items()
+        if not (plan.options.instances or _is_own(sources[side]))
+        and len(np.unique(labels[labels > 0])) == 1
     ]
-    if not any(masks):
+    if not masks:
         return table, histogram
     with _scratch(plan.scratch) as folder:
-        for k, source in enumerate((comparison.truth, comparison.predicted)):
-            if not masks[k]:
-                continue
-            store = ComponentStore(folder / ("truth", "prediction")[k])
-            grid, region = comparison.grid, comparison.region
-            found = number_mask(source, grid, region, store, engine, progress)
-            sides[k] = found
+        for side in masks:
+            source, store = sources[side], ComponentStore(folder / side)
+            found = number_mask(
+                source, plan.grid, plan.region, store, plan.options.engine, progress
+            )
+            sides[side] = found
             notes.append(
                 f"{source.path} has one value only, so it is taken as a mask and its "
                 f"{found.objects} connected components (26 neighbours) as objects; --instances "
                 f"takes them as one object"
             )
-        table, _ = _count(comparison, sides, None, engine, progress)
+        table, _ = _count(plan, sides, None, progress)
     return table, histogram
 
 
+def _is_own(source: LabelSource) -> bool:
+    """Tell whether volseg found these objects; a converted mask has a fingerprint as well."""
+    return source.fingerprint is not None and source.path.parent.name == "labels"
+
+
 def _count(
-    comparison: Comparison,
-    sides: Sequence[ReadBlock],
+    plan: EvaluatePlan,
+    sides: Mapping[str, ReadBlock],
     probabilities: StoredArray | None,
-    engine: EngineOptions,
     progress: Progress,
 ) -> tuple[Contingency, NDArray[np.int64] | None]:
     histogram = None if probabilities is None else np.zeros((2, LEVELS), np.int64)
@@ -200,9 +202,10 @@ def _count(
         if histogram is not None and found[1] is not None:
             np.add(histogram, found[1], out=histogram)
 
-    task = CompareBlock(sides[0], sides[1], comparison.counted, probabilities)
-    job = Job(progress, roi_size(comparison.region), "voxels", "comparing", size=core_voxels)
-    run_blocks(task, comparison.blocks, engine, on_result=on_result, progress=job)
+    task = CompareBlock(sides["truth"], sides["prediction"], plan.counted, probabilities)
+    job = Job(progress, roi_size(plan.region), "voxels", "comparing", size=core_voxels)
+    blocks = cut_blocks(plan.grid, plan.region)
+    run_blocks(task, blocks, plan.options.engine, on_result=on_result, progress=job)
     return merge_tables(kept), histogram
 
 

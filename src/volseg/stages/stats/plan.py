@@ -14,8 +14,7 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, command
 from volseg.measures.object_table import Scale
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
-from volseg.stages.stats.single_objects import MeasureObject
-from volseg.stages.stats.tasks import MeasureBlock
+from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import read_histogram
 from volseg.storage.locations import check_writable
@@ -112,9 +111,9 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
     InputError
         If labels are missing, incomplete, of another shape, or their tables those of others.
     """
-    image, source, name = open_measured(volume, options.labels, options.name)
+    image, source, name = _open_measured(volume, options)
     size = image.voxel_size or source.voxel_size
-    task, notes = choose_sums(image, source, name, options)
+    task, notes = _choose_sums(image, source, name, options)
     single = MeasureObject(
         source,
         size or (1.0, 1.0, 1.0),
@@ -134,26 +133,9 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
     )
 
 
-def open_measured(
-    volume: Path, labels: Path | None, name: str | None
-) -> tuple[Image, LabelSource, str]:
-    """Open a volume and the labels that are to be measured in it.
-
-    Parameters
-    ----------
-    volume : that the tables go into
-    labels : from elsewhere, in place of the volume's
-    name : of the volume's labels, and of the tables
-
-    Returns
-    -------
-    image, labels, name : the name is that of the tables
-
-    Raises
-    ------
-    InputError
-        If labels are missing, incomplete, of another shape, or their tables those of others.
-    """
+def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSource, str]:
+    """Open a volume and the labels that are to be measured in it; name the tables."""
+    labels, name = options.labels, options.name
     check_writable(volume)
     image = open_image(volume)
     if labels is None:
@@ -176,17 +158,15 @@ def open_measured(
     return image, source, chosen
 
 
-def choose_sums(
+def _choose_sums(
     image: Image, source: LabelSource, name: str, options: StatsOptions
 ) -> tuple[MeasureBlock, list[str]]:
     """Choose the sums besides those of the labels; note those that are impossible."""
-    if options.measure == "basic":
-        return MeasureBlock(source, shapes=False), []
-    if options.measure == "shapes":
-        return MeasureBlock(source, shapes=True), []
+    if options.measure != "full":
+        return MeasureBlock(source, shapes=options.measure == "shapes"), []
     notes = []
     raw: StoredArray | None = image.levels[0]
-    scale = None
+    scale = probabilities = None
     if image.levels[0].dtype.kind not in "ui" or image.levels[0].dtype.itemsize > 2:
         histogram = image.attributes.get("histogram")
         if histogram:
@@ -200,7 +180,6 @@ def choose_sums(
                 f"volume that has them"
             )
     path = probabilities_path(image.path, name)
-    probabilities = None
     if path.exists():
         found = open_image(path)
         fits = found.levels[0].shape == source.shape and found.levels[0].dtype == np.uint8

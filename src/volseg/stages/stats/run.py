@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,16 @@ from volseg.geometry.grid import Block
 from volseg.measures.object_table import ObjectSums, SingleObjects, merge_sums, object_table
 from volseg.measures.shape import too_large
 from volseg.measures.summary import Summary, slice_table, summarise
+from volseg.measures.sums import Moments
 from volseg.stages.stats.plan import StatsPlan, check_one_table
-from volseg.stages.stats.single_objects import LARGEST_BOX, measure_singly
-from volseg.stages.stats.tasks import MeasureBlock, order_blocks, plan_blocks
+from volseg.stages.stats.tasks import (
+    LARGEST_BOX,
+    MeasureBlock,
+    MeasureObject,
+    ObjectBox,
+    order_blocks,
+    plan_blocks,
+)
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import check_table_path, write_table
 
@@ -137,6 +144,31 @@ def measure(
     job = Job(progress, math.prod(grid.shape), "voxels", "measuring", size=core_voxels)
     run_blocks(task, blocks, engine, on_result=on_result, progress=job)
     return merge_sums(kept), areas
+
+
+def measure_singly(
+    task: MeasureObject, moments: Moments, engine: EngineOptions, progress: Progress
+) -> SingleObjects:
+    """Measure one object after another."""
+    found = np.full((len(moments.labels), 3), np.nan)
+
+    def items() -> Iterable[ObjectBox]:
+        corners = zip(moments.labels, moments.starts.tolist(), moments.stops.tolist(), strict=True)
+        for k, (label, start, stop) in enumerate(corners):
+            z, y, x = map(slice, start, stop)
+            yield ObjectBox(k, int(label), (z, y, x))
+
+    def on_result(item: ObjectBox, values: tuple[float, float, float]) -> None:
+        found[item.row] = values
+
+    job = Job(progress, len(found), "objects", "measuring")
+    run_blocks(task, items(), engine, on_result=on_result, progress=job)
+    areas, lengths, branches = found.T
+    return SingleObjects(
+        areas if task.mesh else None,
+        lengths if task.centerline else None,
+        branches if task.centerline else None,
+    )
 
 
 def _notes_on(sums: ObjectSums, singles: SingleObjects | None, plan: StatsPlan) -> list[str]:

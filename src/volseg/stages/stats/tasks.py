@@ -1,4 +1,4 @@
-"""Task of measuring one block."""
+"""Measure one block, or one object at a time, as a worker does."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.geometry.grid import Block, Grid, grow, roi_shape
+from volseg.geometry.grid import Block, Grid, grow, roi_shape, roi_size
 from volseg.measures.object_table import ObjectSums, Scale
+from volseg.measures.single_object import centerline, mesh_area
 from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
 from volseg.storage.box_readers import BoxReader, brick_of, open_reader, reads_chunks
 from volseg.storage.shard_reading import stored_bytes
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, VoxelSize, Zyx
 
 SLAB_VOXELS = 1 << 24
 """Of what is read slab by slab, because its chunks are of another form than volseg's."""
 LARGEST_BLOCK: Zyx = (512, 1024, 1024)
 BLOCKS_PER_WORKER = 4
+LARGEST_BOX = 1 << 25
+"""Voxels of an object's box beyond which it is not measured on its own."""
 MOST_SHARDS = 1 << 12
 """Of which the sizes are looked up, one by one, before anything begins."""
 
@@ -101,3 +104,37 @@ def _read_values(
         return scale.count(np.zeros(roi_shape(box), array.dtype) if values is None else values)
 
     return counted
+
+
+@dataclass(frozen=True)
+class ObjectBox:
+    """One object: its row, its label, and the box that holds it."""
+
+    row: int
+    label: int
+    box: Roi
+
+
+@dataclass(frozen=True)
+class MeasureObject:
+    """Task of measuring one object: marching cubes and centerline."""
+
+    source: LabelSource
+    spacing: VoxelSize
+    mesh: bool
+    centerline: bool
+
+    def __call__(self, item: ObjectBox) -> tuple[float, float, float]:
+        """Measure one object; return its mesh's area, and its centerline's length and branches.
+
+        Measurements that were not requested are NaN, and so are all of an object that is too large.
+        """
+        area = length = branches = math.nan
+        if roi_size(item.box) > LARGEST_BOX:
+            return area, length, branches
+        mask = self.source[item.box] == item.label
+        if self.mesh:
+            area = mesh_area(mask, self.spacing)
+        if self.centerline:
+            length, branches = centerline(mask, self.spacing)
+        return area, length, branches
