@@ -34,7 +34,7 @@ from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.train import loop as train_loop
 from volseg.stages.train import record as train_record
-from volseg.stages.train.data import DataOptions, open_training_data
+from volseg.stages.train.data import open_training_data
 from volseg.stages.train.regions import Pair, choose_regions
 from volseg.stages.train.run import TrainOptions, train
 from volseg.storage.arrays import ArraySpec
@@ -89,7 +89,7 @@ def volume(tmp_path_factory):
 
 
 def options(output, config=TINY, **changes):
-    return TrainOptions(output, config, workers=1, **changes)
+    return TrainOptions(output=output, config=config, workers=1, **changes)
 
 
 def pair(volume, labels="balls", **changes):
@@ -97,7 +97,7 @@ def pair(volume, labels="balls", **changes):
 
 
 def sources(volume, labels="balls"):
-    return open_training_data(pair(volume, labels), DataOptions()).training
+    return open_training_data(pair(volume, labels), TINY).training
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ class Slow(NoProgress):
     def advance(self, n):
         time.sleep(0.3)
 config = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
-options = TrainOptions(Path(sys.argv[2]), config, workers=1)
+options = TrainOptions(output=Path(sys.argv[2]), config=config, workers=1)
 train([Pair(Path(sys.argv[1]), "balls")], options, Slow())
 """
 

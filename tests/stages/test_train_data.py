@@ -19,8 +19,8 @@ from volseg.geometry.grid import full_roi
 from volseg.models.registry import find_architecture
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
-from volseg.stages.train.data import NO_SIZE, DataOptions, open_training_data
-from volseg.stages.train.objects import predict_objects, whole_region
+from volseg.stages.train.data import NO_SIZE, open_training_data
+from volseg.stages.train.export import predict_objects, whole_region
 from volseg.stages.train.regions import Pair, Share, choose_parts, take_fraction, take_slices
 from volseg.stages.train.sources import open_pair
 from volseg.training.augmentation import Augmentation
@@ -56,8 +56,8 @@ def pair(stack, raw="raw.tif", **changes):
     return Pair(stack / raw, str(stack / "labels.tif"), **changes)
 
 
-def opened(pairs, **changes):
-    return open_training_data(pairs, DataOptions(**{"voxel_size": SIZE, **changes}))
+def opened(pairs, voxel_size=SIZE, **changes):
+    return open_training_data(pairs, TrainConfig(steps=1, **changes), voxel_size)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -116,12 +116,12 @@ def test_data_of_several_sizes_are_seen_at_the_one_of_the_network(stack):
     fine = pair(stack, "vol.zarr", voxel_size=(5.0, 5.0, 5.0), share=3.0)
     thick = pair(stack, voxel_size=(40.0, 10.0, 10.0), share=1.0)
     ten = (10.0, 10.0, 10.0)
-    volumes = opened([fine, thick], voxel_size=None, network_size=ten)
+    volumes = opened([fine, thick], voxel_size=None, resample_to=ten)
     assert volumes.voxel_size == ten
     assert [s.scale for s in volumes.training] == [(2.0, 2.0, 2.0), (0.25, 1.0, 1.0)]
     assert [s.isotropic for s in volumes.training] == [True, False]
     assert [s.weight for s in volumes.training] == [3.0, 1.0]
-    slices = opened([fine, thick], dimensions=2, voxel_size=None, network_size=ten)
+    slices = opened([fine, thick], architecture="unet2d", voxel_size=None, resample_to=ten)
     assert [s.scale for s in slices.training] == [(2.0, 2.0, 2.0), (1.0, 1.0, 1.0)]
     with pytest.raises(VoxelSizeError, match="--resample-to"):
         opened([fine, thick], voxel_size=None)
@@ -129,13 +129,19 @@ def test_data_of_several_sizes_are_seen_at_the_one_of_the_network(stack):
         opened([fine, pair(stack, voxel_size=(5.0, 5.0, 5.0))])
 
 
-@pytest.mark.parametrize(("dimensions", "network"), [(2, 10.0), (3, 10.0), (3, 2.5), (3, 15.0)])
-def test_annotated_slices_are_validated_on_at_any_scale(stack, dimensions, network):
+@pytest.mark.parametrize(
+    ("architecture", "network"),
+    [("unet2d", 10.0), ("emnet", 10.0), ("emnet", 2.5), ("emnet", 15.0)],
+)
+def test_annotated_slices_are_validated_on_at_any_scale(stack, architecture, network):
     """Slice z has the intensity 10 z outside the square."""
     sparse = pair(stack, slices=(2, 7, 11, 12, 16))
     size = (network,) * 3
-    data = opened([sparse, pair(stack, slices=(3, 9, 13, 14), held_out=True)],
-                  dimensions=dimensions, network_size=size)  # fmt: skip
+    data = opened(
+        [sparse, pair(stack, slices=(3, 9, 13, 14), held_out=True)],
+        architecture=architecture,
+        resample_to=size,
+    )
     (source,) = data.validation
     low, high = source.tone.window
     seen = []
@@ -152,7 +158,7 @@ def test_annotated_slices_are_validated_on_at_any_scale(stack, dimensions, netwo
 
 def test_patches_of_annotated_slices_know_them_at_any_scale(stack):
     sparse = pair(stack, slices=(2, 3, 7, 8, 11, 12, 18, 19))
-    deep = opened([sparse], network_size=(10.0, 10.0, 10.0))
+    deep = opened([sparse], resample_to=(10.0, 10.0, 10.0))
     config = TrainConfig(patch=(8, 8, 8), steps=1, augmentation=STILL, loss="bce")
     for step in range(10):
         _, target, _ = draw_batch(deep.training, config, step, centerline=False)
@@ -163,7 +169,7 @@ def test_patches_turn_out_of_the_plane_only_where_nothing_changes_by_it(stack):
     """A network of thick slices would be shown thin ones that lie as its rows do."""
     cubes = pair(stack, voxel_size=(5.0, 5.0, 5.0))
     turned = [
-        opened([cubes], voxel_size=None, network_size=size).training[0].isotropic
+        opened([cubes], voxel_size=None, resample_to=size).training[0].isotropic
         for size in ((8.0, 8.0, 8.0), (30.0, 8.0, 8.0))
     ]
     assert turned == [True, False]
@@ -173,7 +179,9 @@ def test_the_smallest_object_is_in_voxels_of_the_network_for_slices_of_any_thick
     """The same prism, found in slices of 40 nm and of 10 nm, by a network of 10 nm cubes."""
     thick = pair(stack, voxel_size=(40.0, 10.0, 10.0), held_out=True)
     cubes = pair(stack, voxel_size=(10.0, 10.0, 10.0), held_out=True)
-    data = opened([pair(stack), thick, cubes], dimensions=2, network_size=(10.0, 10.0, 10.0))
+    data = opened(
+        [pair(stack), thick, cubes], architecture="unet2d", resample_to=(10.0, 10.0, 10.0)
+    )
     form = find_architecture("unet2d")
     found = []
     for source in data.validation:
@@ -209,7 +217,7 @@ def test_pairs_that_are_held_out_leave_the_others_whole(stack):
 
 
 def test_images_never_mix_and_one_in_five_is_held_out(stack):
-    data = opened([pair(stack, images=True)], dimensions=2)
+    data = opened([pair(stack, images=True)], architecture="unet2d")
     source = data.training[0]
     assert data.validation[0].slices.tolist() == [4, 9, 14, 19]
     assert source.slices.tolist() == [z for z in range(20) if z % 5 != 4]
@@ -234,14 +242,14 @@ def test_images_never_mix_and_one_in_five_is_held_out(stack):
 def test_images_need_a_network_of_slices_and_no_voxel_size(stack):
     with pytest.raises(ParameterError, match=r"unrelated images .* choose a 2D --architecture"):
         opened([pair(stack, images=True)])
-    data = opened([pair(stack, images=True)], dimensions=2, voxel_size=None)
+    data = opened([pair(stack, images=True)], architecture="unet2d", voxel_size=None)
     assert data.voxel_size == NO_SIZE
     assert "--voxel-size" in data.notes[0]
 
 
 def test_only_annotated_slices_are_learned_from(stack):
     sparse = pair(stack, slices=(2, 7, 11, 12, 18))
-    flat = opened([sparse], dimensions=2)
+    flat = opened([sparse], architecture="unet2d")
     assert flat.training[0].slices.tolist() == [2, 7, 11, 12]
     assert flat.validation[0].slices.tolist() == [18]
     windows = validation_windows(full_roi(SHAPE), slices=np.array([18]))
@@ -258,9 +266,9 @@ def test_only_annotated_slices_are_learned_from(stack):
 
 def test_annotated_slices_beyond_the_volume_and_too_few_are_refused(stack):
     with pytest.raises(ParameterError, match="--slices names 20, 31"):
-        opened([pair(stack, slices=(2, 20, 31))], dimensions=2)
+        opened([pair(stack, slices=(2, 20, 31))], architecture="unet2d")
     with pytest.raises(ParameterError, match=r"1 annotated slices .* leave 0 to train on"):
-        opened([pair(stack, slices=(2,))], dimensions=2)
+        opened([pair(stack, slices=(2,))], architecture="unet2d")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -280,7 +288,7 @@ def test_fractions_are_nested_and_chosen_by_seed(seed):
 
 
 def test_a_fraction_leaves_what_is_held_out_alone(stack):
-    whole, part = (opened([pair(stack)], share=Share(f, 3)) for f in (1.0, 0.25))
+    whole, part = (opened([pair(stack)], fraction=f, seed=3) for f in (1.0, 0.25))
     assert part.voxels == whole.voxels / 4
     assert part.validation[0].roi == whole.validation[0].roi
     assert part.description[0]["labels hash"] == whole.description[0]["labels hash"]

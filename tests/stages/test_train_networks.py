@@ -59,7 +59,9 @@ def recipe(architecture, **changes):
 
 
 def run(stack, folder, config, progress=None, pairs=None, **changes):
-    options = TrainOptions(folder, config, **{"voxel_size": SIZE, "workers": 1, **changes})
+    options = TrainOptions(
+        output=folder, config=config, **{"voxel_size": SIZE, "workers": 1, **changes}
+    )
     return train(pairs or [pair(stack)], options, progress or NoProgress())
 
 
@@ -228,7 +230,10 @@ def test_a_run_starts_from_weights_and_notes_them(stack, tmp_path):
     with pytest.raises(ParameterError, match="has the width 2, the recipe says 4"):
         run(stack, tmp_path / "third", wider, start=str(first.weights))
     other = TrainOptions(
-        tmp_path / "fourth", config, start=str(first.weights), voxel_size=(9.0, 9.0, 9.0)
+        output=tmp_path / "fourth",
+        config=config,
+        start=str(first.weights),
+        voxel_size=(9.0, 9.0, 9.0),
     )
     with pytest.warns(UserWarning, match="was trained on voxels of"):
         train([pair(stack)], other, NoProgress())
@@ -255,11 +260,17 @@ def test_a_recipe_repeats_a_run_to_the_bit_and_refuses_other_data(stack, tmp_pat
     assert found.run["name"] == "mine"
     config = TrainConfig(**found.config)
     assert config == recipe("unet2d", fraction=0.5)
-    again = train(found.pairs, TrainOptions(tmp_path / "again", config, **found.run), NoProgress())
+    again = train(
+        found.pairs,
+        TrainOptions(output=tmp_path / "again", config=config, **found.run),
+        NoProgress(),
+    )
     assert load_card(again.weights).sha256 == load_card(first.weights).sha256
     other = dataclasses.replace(found.pairs[0], labels_fingerprint="0" * 64)
     with pytest.raises(Exception, match="is not what the recipe was made with"):
-        train([other], TrainOptions(tmp_path / "x", config, **found.run), NoProgress())
+        train(
+            [other], TrainOptions(output=tmp_path / "x", config=config, **found.run), NoProgress()
+        )
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_intact(stack, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import describe, roi_shape
+from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train.sources import Annotated, hash_labels, open_pair
+from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source, find_foreground
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing
@@ -23,26 +25,6 @@ SAME_SIZE = 0.1
 """Voxel sizes closer than this (relative) are taken as equal."""
 NO_SIZE: VoxelSize = (1.0, 1.0, 1.0)
 """Recorded in a card for images of unknown pixel size."""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """Options of reading training data.
-
-    Attributes
-    ----------
-    dimensions : of the network, 2 or 3.
-    share : the part of the training slices that is used.
-    preprocessing : of intensities.
-    voxel_size : nm (z, y, x); overrides what the files say.
-    network_size : nm (z, y, x) that the network sees; None takes that of the data.
-    """
-
-    dimensions: int = 3
-    share: Share = field(default_factory=Share)
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    voxel_size: VoxelSize | None = None
-    network_size: VoxelSize | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,10 @@ class TrainingData:
 
 
 def open_training_data(
-    pairs: Sequence[Pair], options: DataOptions, progress: Progress | None = None
+    pairs: Sequence[Pair],
+    config: TrainConfig,
+    voxel_size: VoxelSize | None = None,
+    progress: Progress | None = None,
 ) -> TrainingData:
     """Open images and labels; read the labels once, to find the foreground.
 
@@ -81,8 +66,9 @@ def open_training_data(
     Parameters
     ----------
     pairs : of images and labels; what is above 0 is foreground.
-    options : DataOptions
-    progress : Progress, optional
+    config : the recipe.
+    voxel_size : nm (z, y, x); overrides what the files say.
+    progress : is told of the counting.
 
     Raises
     ------
@@ -92,14 +78,15 @@ def open_training_data(
     """
     if not pairs:
         raise ParameterError("there is nothing to train on; name a volume and its --labels")
-    if options.dimensions == 3 and any(pair.images for pair in pairs):
+    planar = find_architecture(config.architecture).dimensions == 2
+    if not planar and any(pair.images for pair in pairs):
         raise ParameterError(
             "unrelated images (--images) have no z, and this network looks along z; choose a 2D "
             "--architecture, such as unet2d"
         )
-    check_shares(pairs)
-    opened = [open_pair(pair, pair.voxel_size or options.voxel_size) for pair in pairs]
-    size, notes = agree_on_size(opened, options)
+    _check_shares(pairs)
+    opened = [open_pair(pair, pair.voxel_size or voxel_size) for pair in pairs]
+    size, notes = _agree_on_size(opened, voxel_size, config.resample_to)
     hold_out = not any(pair.held_out for pair in pairs)
     training: list[Source] = []
     validation: list[Source] = []
@@ -108,30 +95,24 @@ def open_training_data(
         place = annotated.pair, annotated.region, annotated.shape
         every = choose_parts(*place, Share(), hold_out=hold_out)
         labels = hash_labels(annotated.labels, (*every.training, *every.validation))
-        check_fingerprints(annotated, labels)
-        regions = choose_parts(*place, options.share, hold_out=hold_out)
-        ours = _weighted(
-            [_source(annotated, p, size, options) for p in regions.training], annotated
+        _check_fingerprints(annotated, labels)
+        regions = choose_parts(*place, Share(config.fraction, config.seed), hold_out=hold_out)
+        ours, held = (
+            [_source(annotated, part, size, config, planar=planar) for part in parts]
+            for parts in (regions.training, regions.validation)
         )
-        held = [_source(annotated, p, size, options) for p in regions.validation]
-        training += [source for source, _ in ours]
+        training += _weighted([source for source, _ in ours], annotated.pair.share)
         validation += [source for source, _ in held]
         counts = [count for _, count in ours], [count for _, count in held]
-        description.append(_describe(annotated, labels, regions, counts, options))
+        description.append(_describe(annotated, labels, regions, counts, config))
     _check_foreground(description, training, validation)
     return TrainingData(
-        tuple(training), tuple(validation), size, options.preprocessing, tuple(description), notes
+        tuple(training), tuple(validation), size, config.preprocessing, tuple(description), notes
     )
 
 
-def check_shares(pairs: Sequence[Pair]) -> None:
-    """Check that all pairs to train on have a share, or none.
-
-    Raises
-    ------
-    ParameterError
-        If some have one and others not, or one is not positive.
-    """
+def _check_shares(pairs: Sequence[Pair]) -> None:
+    """Check that all pairs to train on have a share, or none."""
     shares = [pair.share for pair in pairs if not pair.held_out]
     given = [share for share in shares if share is not None]
     if given and (len(given) < len(shares) or not all(0 < share < np.inf for share in given)):
@@ -140,23 +121,12 @@ def check_shares(pairs: Sequence[Pair]) -> None:
         )
 
 
-def agree_on_size(
-    opened: Sequence[Annotated], options: DataOptions
+def _agree_on_size(
+    opened: Sequence[Annotated], stated: VoxelSize | None, wanted: VoxelSize | None
 ) -> tuple[VoxelSize, tuple[str, ...]]:
-    """Find the voxel size that the network sees.
-
-    Returns
-    -------
-    voxel_size : nm (z, y, x)
-    notes : what the user should know
-
-    Raises
-    ------
-    VoxelSizeError
-        If it is unknown for a volume, or the sizes differ, and the user does not decide.
-    """
-    if options.network_size is None and options.voxel_size is not None:
-        return options.voxel_size, ()
+    """Find the voxel size that the network sees, in nm (z, y, x), and what the user should know."""
+    if wanted is None and stated is not None:
+        return stated, ()
     known = [(a.pair.raw, a.voxel_size) for a in opened if a.voxel_size is not None]
     for annotated in opened:
         if annotated.voxel_size is None and not annotated.pair.images:
@@ -164,8 +134,8 @@ def agree_on_size(
                 f"the voxel size of {annotated.pair.raw} is unknown, and a network is of use only "
                 f"at the size it was trained at; give --voxel-size Z,Y,X in nm"
             )
-    if options.network_size is not None:
-        return options.network_size, ()
+    if wanted is not None:
+        return wanted, ()
     if not known:
         note = (
             "the images' pixel size is unknown, so the weights' card says 1 nm; give "
@@ -183,14 +153,12 @@ def agree_on_size(
 
 
 def _source(
-    annotated: Annotated, part: Part, size: VoxelSize, options: DataOptions
+    annotated: Annotated, part: Part, size: VoxelSize, config: TrainConfig, *, planar: bool
 ) -> tuple[Source, int]:
     positions, count = find_foreground(annotated.labels, part.roi, slices=part.slices)
-    own = annotated.voxel_size or size
-    if options.network_size is None:
-        own = size  # one size for all, within a tenth or as the user says
+    # without another wish one size for all, within a tenth or as the user says
+    own = size if config.resample_to is None else annotated.voxel_size or size
     z, y, x = (nm / have for nm, have in zip(size, own, strict=True))
-    planar = options.dimensions == 2
     # a patch is turned out of the plane where that changes neither what is stored nor what is seen
     isotropic = all(max(sides) / min(sides) < ISOTROPIC for sides in (own, size))
     # networks of slices see those that there are
@@ -199,7 +167,7 @@ def _source(
         annotated.raw,
         annotated.labels,
         part.roi,
-        annotated.tone(options.preprocessing),
+        annotated.tone(config.preprocessing),
         positions,
         isotropic=isotropic,
         slices=part.slices,
@@ -210,22 +178,16 @@ def _source(
     return source, count
 
 
-def _weighted(found: list[tuple[Source, int]], annotated: Annotated) -> list[tuple[Source, int]]:
+def _weighted(sources: list[Source], share: float | None) -> list[Source]:
     """Divide the share of a pair, if it has one, among its sources."""
-    share, voxels = annotated.pair.share, sum(source.annotated for source, _ in found)
     if share is None:
-        return found
-    return [(replace(s, weight=share * s.annotated / voxels), count) for s, count in found]
+        return sources
+    voxels = sum(source.annotated for source in sources)
+    return [replace(s, weight=share * s.annotated / voxels) for s in sources]
 
 
-def check_fingerprints(annotated: Annotated, labels: str) -> None:
-    """Check that the data equal those of the run to repeat.
-
-    Raises
-    ------
-    VolumeError
-        If they are others.
-    """
+def _check_fingerprints(annotated: Annotated, labels: str) -> None:
+    """Check that the data equal those of the run to repeat."""
     pair = annotated.pair
     for name, found, expected in (
         (str(pair.raw), annotated.fingerprint, pair.raw_fingerprint),
@@ -244,16 +206,16 @@ def _describe(
     labels: str,
     regions: Regions,
     counts: tuple[Sequence[int], Sequence[int]],
-    options: DataOptions,
+    config: TrainConfig,
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
         "volume": annotated.names[0],
         "raw": annotated.fingerprint,
         "labels": annotated.names[1],
         "labels hash": labels,
-        "window": list(annotated.tone(options.preprocessing).window),
+        "window": list(annotated.tone(config.preprocessing).window),
     }
-    if options.network_size is not None and annotated.voxel_size is not None:
+    if config.resample_to is not None and annotated.voxel_size is not None:
         described["voxel size"] = list(annotated.voxel_size)
     if annotated.pair.share is not None:
         described["share"] = annotated.pair.share

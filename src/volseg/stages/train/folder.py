@@ -43,10 +43,8 @@ def open_folder(
 
     Parameters
     ----------
-    weights : Path
-        That the run exports into its folder.
-    configuration : mapping
-        Everything that decides the run.
+    weights : that the run exports into its folder
+    configuration : everything that decides the run
     overwrite : bool
         Whether the folder's run does not matter: `discard_run` removes it once a new one begins.
 

@@ -163,12 +163,9 @@ def train_steps(
     ----------
     run : Run
     sources : for training, and for validation
-    folder : Path
-        Of checkpoint and log.
-    configuration : JSON
-        That the checkpoint is marked with.
-    workers : int
-        Threads that draw patches.
+    folder : of checkpoint and log
+    configuration : that the checkpoint is marked with
+    workers : threads that draw patches
     events : Events
 
     Raises

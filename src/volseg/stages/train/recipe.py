@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """Settings that reach most in an hour on two cores; published widths are larger."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """Settings of a run in a recipe; see `volseg.stages.train.run.TrainOptions`."""
+    """Settings of a run that a recipe holds beside its `TrainConfig`.
+
+    Attributes
+    ----------
+    start : shipped name or path of weights to start from; None for random weights.
+    voxel_size : nm (z, y, x); overrides what the data say.
+    name : of the exported weights; None takes the folder's.
+    terms : under which the data may be used, for the card.
+    """
 
     start: str | None = None
     voxel_size: VoxelSize | None = None
     name: str | None = None
-    terms: str | None = None
+    terms: str = "not stated"
 
 
 @dataclass(frozen=True)
@@ -118,11 +126,12 @@ def save_recipe(
             "labels_fingerprint": entry["labels hash"],
         }
         data.append({**asdict(pair), **noted})
+    run = {f.name: getattr(settings, f.name) for f in fields(RunSettings)}
     comment = (
         f"volseg {__version__}: what this run was made with.\n"
         f"{command('train', '--config', path.name, '--output', 'FOLDER')} repeats it."
     )
-    content = {"recipe": asdict(config), "run": asdict(settings), "data": data}
+    content = {"recipe": asdict(config), "run": run, "data": data}
     write_recipe(path, content, comment)
 
 
@@ -131,10 +140,8 @@ def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainCon
 
     Parameters
     ----------
-    given : mapping
-        Fields of `TrainConfig`.
-    start : str, optional
-        Shipped name or path of the weights to start from: they decide architecture and width.
+    given : fields of `TrainConfig`
+    start : shipped name or path of the weights to start from: they decide architecture and width
 
     Raises
     ------

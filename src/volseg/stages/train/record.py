@@ -16,13 +16,7 @@ from volseg.stages.train.folder import CURVES, EVENTS, SAMPLES
 from volseg.stages.train.loop import LOG
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import read_log
-from volseg.storage.plots import (
-    Sample,
-    can_draw,
-    overlay,
-    save_curves,
-    save_sample,
-)
+from volseg.storage.plots import Sample, can_draw, overlay, save_curves, save_sample
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, predict_window, read_window

@@ -76,12 +76,10 @@ def choose_parts(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_out:
     Parameters
     ----------
     pair : Pair
-    region : Roi
-        What the labels cover.
+    region : what the labels cover
     shape : (z, y, x)
     share : Share
-    hold_out : bool
-        Whether something must be held out even if the pair does not say what.
+    hold_out : whether something must be held out even if the pair does not say what
 
     Raises
     ------
@@ -108,14 +106,11 @@ def choose_regions(
 
     Parameters
     ----------
-    region : Roi
-        What the labels cover.
+    region : what the labels cover
     shape : (z, y, x)
         Of the volume.
-    roi : str, optional
-        Trained on; otherwise all slices that hold no part of the validation.
-    validation : str, optional
-        Held out; otherwise the last fifth of the slices.
+    roi : trained on; otherwise all slices that hold no part of the validation
+    validation : held out; otherwise the last fifth of the slices
 
     Raises
     ------

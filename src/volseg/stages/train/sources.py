@@ -83,12 +83,12 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
     InputError
         If they cannot be read or do not fit each other.
     """
-    if is_volume(pair.raw):
+    if _is_volume(pair.raw):
         image = open_image(pair.raw)
         raw: Readable = image.levels[0]
         shape, found = image.levels[0].shape, find_labels(pair.raw, pair.labels)
     else:
-        raw, image = read_stack(pair.raw, voxel_size)
+        raw, image = _read_stack(pair.raw, voxel_size)
         z, y, x = raw.shape
         shape, found = (z, y, x), open_label_path(parse_path(pair.labels))
     if found.shape != shape:
@@ -99,7 +99,7 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
     return Annotated(
         pair,
         raw,
-        in_memory(found) if found.array is None else found,
+        _in_memory(found) if found.array is None else found,
         found.region,
         shape,
         voxel_size or image.voxel_size or found.voxel_size,
@@ -109,19 +109,13 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
     )
 
 
-def is_volume(path: Path) -> bool:
+def _is_volume(path: Path) -> bool:
     """Tell a Zarr volume from a stack of images; a missing path counts as a volume."""
     return not path.exists() or is_zarr(path)
 
 
-def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], Image]:
-    """Read a stack into memory, and note what is noted of a volume: histogram and background.
-
-    Raises
-    ------
-    SourceError, VoxelSizeError
-        If it cannot be read, holds values that are not finite, or contradicts itself.
-    """
+def _read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], Image]:
+    """Read a stack into memory, and note what is noted of a volume: histogram and background."""
     stack = open_stack(path)
     try:
         size, _, _ = settle_voxel_size(stack.stated, voxel_size)
@@ -141,7 +135,7 @@ def read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], 
     return raw, Image(path, (), (), size, noted)
 
 
-def in_memory(labels: LabelSource) -> NDArray[np.uint8]:
+def _in_memory(labels: LabelSource) -> NDArray[np.uint8]:
     """Read a label TIFF as a mask: compressed pages give no random access."""
     mask = np.empty(labels.shape, np.uint8)
     _, y, x = full_roi(labels.shape)

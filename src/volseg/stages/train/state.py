@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from volseg.errors import ModelError
+from volseg.errors import ModelError, ParameterError
 from volseg.models.devices import choose_precision
 from volseg.models.registry import Architecture, find_architecture
+from volseg.stages.train.data import SAME_SIZE
 from volseg.storage.checkpoints import (
     Checkpoint,
     optimizer_tensors,
@@ -20,8 +21,10 @@ from volseg.storage.checkpoints import (
     restore_optimizer,
     unprefixed,
 )
+from volseg.storage.weights import Card, load_card, load_weights
 from volseg.training.config import TrainConfig
 from volseg.training.network import build_network, memory_format
+from volseg.types import VoxelSize
 
 SAFE_DEPTH = 3
 """Slices at the network's deepest level from which gradients in bfloat16 can be trusted."""
@@ -174,3 +177,73 @@ def start_run(
 def _laid_out(network: nn.Module, form: Architecture) -> nn.Module:
     arguments: dict[str, Any] = {"memory_format": memory_format(form)}
     return network.to(**arguments)
+
+
+FLAGS = {
+    "architecture": "--architecture",
+    "width": "--width",
+    "preprocessing": "--gamma, --equalise and [recipe.preprocessing]",
+}
+"""Settings that weights decide, and where a user may have set them differently."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Initial weights of a run, and their origin.
+
+    Attributes
+    ----------
+    card : of the weights; None for random weights.
+    tensors : the weights.
+    """
+
+    card: Card | None = None
+    tensors: Mapping[str, Tensor] | None = None
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """Return the record of the weights' origin."""
+        if self.card is None:
+            return None
+        return {
+            "name": self.card.name,
+            "sha256": self.card.sha256,
+            "voxel_size": list(self.card.voxel_size),
+            "preprocessing": asdict(self.card.preprocessing),
+        }
+
+    def compare(self, size: VoxelSize) -> tuple[str, ...]:
+        """List notes for the user on starting the weights on voxels of this size, in nm."""
+        if self.card is None:
+            return ()
+        theirs = self.card.voxel_size
+        if all(abs(a / b - 1) <= SAME_SIZE for a, b in zip(size, theirs, strict=True)):
+            return ()
+        note = (
+            f"{self.card.name} was trained on voxels of {theirs} nm, the data have {size} nm: the "
+            f"weights have to learn the difference, and will be for {size} nm"
+        )
+        return (note,)
+
+
+def find_start(model: str | None, config: TrainConfig) -> Start:
+    """Load the weights to start from, if any.
+
+    Raises
+    ------
+    ModelError
+        If they cannot be read.
+    ParameterError
+        If they are of another architecture, width or preprocessing than the recipe's.
+    """
+    if model is None:
+        return Start()
+    card = load_card(model)
+    for name, flags in FLAGS.items():
+        found, wanted = getattr(card, name), getattr(config, name)
+        if found != wanted:
+            raise ParameterError(
+                f"{card.name} has the {name} {found}, the recipe says {wanted}; leave {flags} "
+                f"out to take the weights', or start from others"
+            )
+    return Start(card, load_weights(model, card))
