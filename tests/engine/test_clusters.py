@@ -17,8 +17,7 @@ from volseg.engine.dask_clusters import queue_cluster, start_cluster
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, WorkError
-from volseg.stages.predict.device import AUTO_ELSEWHERE, find_device
-from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.network import AUTO_ELSEWHERE, PredictOptions, find_device
 from volseg.stages.segment import one_worker_per_gpu
 
 TABLE = {

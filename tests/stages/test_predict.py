@@ -248,7 +248,7 @@ def test_evaluating_tiles_is_all_that_needs_a_gpu(
 ):
     def stop(_, steps, *__, **more):
         found = {(type(s.item).__name__, s.on_gpu) for s in steps}
-        assert {name for name, _ in found} == {"Evaluate", "Assemble"}
+        assert {name for name, _ in found} == {"Evaluate", "Block"}
         raise WorkError(f"needed is { ({name for name, on_gpu in found if on_gpu}) }")
 
     monkeypatch.setattr("volseg.stages.predict.run.run_blocks", stop)

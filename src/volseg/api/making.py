@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.stages.convert.plan import ConvertReport
     from volseg.stages.estimate import SegmentEstimate
-    from volseg.stages.label.report import LabelReport
+    from volseg.stages.label.run import LabelReport
     from volseg.stages.segment import SegmentPlan, SegmentReport
 
 

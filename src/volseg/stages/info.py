@@ -18,8 +18,7 @@ def info(path: Path) -> dict[str, Any]:
 
     Parameters
     ----------
-    path : Path
-        An OME-Zarr image or a Zarr array.
+    path : an OME-Zarr image or a Zarr array
 
     Returns
     -------

@@ -51,12 +51,10 @@ def build_pyramid(
 
     Parameters
     ----------
-    image : Image
-        Complete before level ``first``; the other levels exist and are empty.
+    image : complete before level ``first``; the other levels exist and are empty
     options : EngineOptions
     progress : Progress
-    label : bool
-        Take the most frequent label in place of the mean.
+    label : take the most frequent label in place of the mean
 
     Raises
     ------

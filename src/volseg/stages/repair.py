@@ -17,7 +17,8 @@ from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Block, Grid
-from volseg.stages.label.plan import LabelPlan, coarse_levels
+from volseg.stages.label.plan import LabelPlan
+from volseg.stages.label.tasks import coarse_levels
 from volseg.stages.levels import step_factor
 from volseg.stages.predict.outputs import CREATED, Output, Scratch, ledger_header
 from volseg.stages.predict.plan import PredictPlan
@@ -59,8 +60,7 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
 
     Parameters
     ----------
-    plan : PredictPlan
-        By which the probabilities were made.
+    plan : by which the probabilities were made
     progress : Progress
 
     Raises
@@ -71,7 +71,7 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
         If only one of mask and centerlines is there.
     """
     complete = [o for o in plan.outputs if o.stands(same_blocks=True)]
-    found = {o.path: find_damage(open_image(o.path), plan.engine, progress) for o in complete}
+    found = {o.path: _find_damage(open_image(o.path), plan.engine, progress) for o in complete}
     damaged = tuple(o for o in complete if found[o.path])
     if not damaged:
         return ()
@@ -91,7 +91,7 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
     scratch = Scratch(plan.scratch, written[0].path.name)
     discard(scratch.store.folder)
     Ledger.replace(scratch.ledger, ledger_header(written), records)
-    forget(written, found, mark)
+    _forget(written, found, mark)
     return tuple(
         Mended(f"probabilities/{o.path.name}", len(found[o.path]), lost[o.path]) for o in damaged
     )
@@ -108,7 +108,7 @@ def mend_labels(plan: LabelPlan, progress: Progress) -> tuple[Mended, ...]:
     if not plan.stands():
         return ()
     image = open_image(plan.path)
-    found = find_damage(image, plan.engine, progress)
+    found = _find_damage(image, plan.engine, progress)
     if not found:
         return ()
     if image.levels[0].shard != plan.spec.shard:
@@ -125,11 +125,11 @@ def mend_labels(plan: LabelPlan, progress: Progress) -> tuple[Mended, ...]:
     kept = (b for b in plan.grid.blocks() if b.index not in again)
     records |= {block_key("written", b.index): None for b in kept}
     Ledger.replace(plan.ledger, plan.ledger_header, records)
-    forget((Output(plan.path, plan.header),), {plan.path: found}, mark)
+    _forget((Output(plan.path, plan.header),), {plan.path: found}, mark)
     return (Mended(f"labels/{plan.name}", len(found), lost),)
 
 
-def find_damage(image: Image, engine: EngineOptions, progress: Progress) -> list[Shard]:
+def _find_damage(image: Image, engine: EngineOptions, progress: Progress) -> list[Shard]:
     """List the written blocks that cannot be read, are lost, or contradict their pyramid."""
     label = image.levels[0].dtype.itemsize > 1
     found: set[Shard] = set()
@@ -172,7 +172,7 @@ def _blocks(found: Iterable[Shard], image: Image, grid: Grid) -> tuple[Block, ..
     return tuple(grid.block(i) for i in sorted({grid.index_at((z, y, x)) for z, y, x in corners}))
 
 
-def forget(outputs: Sequence[Output], damaged: Mapping[Path, Sequence[Shard]], mark: str) -> None:
+def _forget(outputs: Sequence[Output], damaged: Mapping[Path, Sequence[Shard]], mark: str) -> None:
     """Mark images as those that a ledger tells of, incomplete, then remove what is damaged in them.
 
     In this order, after the ledger: a process that is killed in between leaves either a result that

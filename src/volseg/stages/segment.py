@@ -21,19 +21,17 @@ from volseg.stages.label.plan import (
     open_probabilities,
     plan_labels_on,
 )
-from volseg.stages.label.report import LabelReport
 from volseg.stages.label.rules import ObjectRules
-from volseg.stages.label.run import label
+from volseg.stages.label.run import LabelReport, label
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey_of
-from volseg.stages.predict.polarity import hint_inverted
-from volseg.stages.predict.run import PredictReport, model_record, predict
+from volseg.stages.predict.run import PredictReport, hint_inverted, model_record, predict
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
 from volseg.storage.attributes import update_attributes
 from volseg.storage.locations import check_writable
 from volseg.storage.results import fingerprint
-from volseg.storage.volumes import Image, open_image
+from volseg.storage.volumes import open_image
 
 
 @dataclass(frozen=True)
@@ -150,21 +148,25 @@ def _is_unseen(plan: PredictPlan) -> bool:
 
 
 def _look_at(plan: SegmentPlan, engine: EngineOptions, progress: Progress) -> SegmentPlan:
-    """Look at a volume that others wrote, or a former version, and complete the plan by it."""
-    image = freeze_survey(plan.prediction.image, engine, progress)
-    prediction = with_survey_of(plan.prediction, image)
+    """Look at a volume that others wrote, or a former version; note it, and complete the plan."""
+    image = plan.prediction.image
+    check_writable(image.path)  # before all of it is read
+    seen = with_survey(image, engine, progress)
+    noted = {name: seen.attributes[name] for name in ("histogram", "fingerprint", "survey")}
+    update_attributes(image.path, noted)
+    prediction = with_survey_of(plan.prediction, seen)
     return _add_labels(plan.labelling.volume, prediction, plan.options)
 
 
 def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) -> SegmentPlan:
-    labelling = plan_labels_on(volume, find_foundation(prediction, options), options.labelling)
+    labelling = plan_labels_on(volume, _find_foundation(prediction, options), options.labelling)
     # what probabilities that stand were made from is not known before intensities are
     if prediction.counted or not prediction.mask.path.exists():
         labelling.stands()
     return SegmentPlan(prediction, labelling, options)
 
 
-def find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
+def _find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
     """Say from which probabilities labels will be made: those that stand, or those of the plan."""
 
     def stands(output: Output) -> bool:
@@ -183,23 +185,6 @@ def find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
     made = open_image(line.path).attributes if stands(line) else {}
     known = made.get("fingerprint", fingerprint(line.header))
     return replace(source, centerlines=(line.path, known))
-
-
-def freeze_survey(image: Image, engine: EngineOptions, progress: Progress) -> Image:
-    """Look at a volume that others wrote, and note in it what was found.
-
-    Raises
-    ------
-    VolumeError
-        If the voxels are not those of an image.
-    StorageError
-        If the volume cannot be written to, which is said before all of it is read.
-    """
-    check_writable(image.path)
-    seen = with_survey(image, engine, progress)
-    kept = {name: seen.attributes[name] for name in ("histogram", "fingerprint", "survey")}
-    update_attributes(image.path, kept)
-    return seen
 
 
 def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
-from volseg.geometry.grid import Grid, roi_shape
+from volseg.geometry.grid import Block, Grid, roi_shape
 from volseg.objects.components import Pairs, Planes, touching
 from volseg.objects.holes import (
     DUAL,
@@ -25,10 +23,12 @@ from volseg.objects.holes import (
     touched_within,
 )
 from volseg.stages.components import before, begin_at
-from volseg.stages.label.tasks import Layer, Numbered
-from volseg.storage.ledger import Ledger, block_key
+from volseg.stages.label.tasks import Layer, Numbered, Run
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Labels, Zyx
+
+HOLES = "holes"
+"""Of records, and of the folder of what is not object."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,13 @@ class JoinHoles:
 class HoleFilling:
     """The client's side: every enclosed component of the background gets its object's number."""
 
-    find: FindHoles
-    ledger: Ledger
-    engine: EngineOptions
-    progress: Progress
+    run: Run
+
+    @property
+    def find(self) -> FindHoles:
+        """Say how the background is labelled."""
+        plan, joined = self.run.plan, self.run.connectivity
+        return FindHoles(plan.grid, plan.store, ComponentStore(plan.store.folder / HOLES), joined)
 
     def fill(self, offsets: Mapping[Zyx, int], numbers: Labels) -> None:
         """Give each hole its object, and keep the numbers with their components.
@@ -136,8 +139,13 @@ class HoleFilling:
         numbers : shape (components,)
             The object of each component of all blocks.
         """
-        self._label(offsets)
-        starts, count = begin_at(self.counts())
+        find = self.find
+
+        def as_item(block: Block) -> Numbered:
+            return Numbered(block, (Layer(find.objects, offsets[block.index]),))
+
+        counts = self.run.label_blocks(HOLES, "finding holes", find, find.holes, as_item)
+        starts, count = begin_at(counts)
         touched = Touched(np.full(count, NOTHING), np.zeros(count, np.int64))
         joins: list[Pairs] = []
 
@@ -152,32 +160,11 @@ class HoleFilling:
             for index, met in found.meetings:
                 merge_touched(touched, met + np.array([starts[index], 0]))
 
-        spans = dict(
-            zip(offsets, itertools.pairwise([*offsets.values(), len(numbers)]), strict=True)
-        )
-        grid = self.find.grid
+        ends = itertools.pairwise([*offsets.values(), len(numbers)])
+        spans = dict(zip(offsets, ends, strict=True))
         items = (
-            Around(i, {i: spans[i]} | {k: spans[k] for _, k in before(grid, i)}) for i in offsets
+            Around(i, {i: spans[i]} | {k: spans[k] for _, k in before(find.grid, i)})
+            for i in offsets
         )
-        run_blocks(JoinHoles(self.find), items, self.engine, on_result=on_result)
-        self.find.holes.save_numbers(number_holes(touched, joins).astype(numbers.dtype))
-
-    def counts(self) -> dict[Zyx, int]:
-        """Look up the number of background components of each block, in raster order."""
-        records = self.ledger.records
-        return {b.index: int(records[block_key("holes", b.index)]) for b in self.find.grid.blocks()}
-
-    def _label(self, offsets: Mapping[Zyx, int]) -> None:
-        blocks = list(self.find.grid.blocks())
-        records, exists = self.ledger.records, self.find.holes.exists
-        missing = [
-            b for b in blocks if block_key("holes", b.index) not in records or not exists(b.index)
-        ]
-
-        def on_result(item: Numbered, count: int) -> None:
-            self.ledger.record(block_key("holes", item.block.index), count)
-
-        items = (Numbered(b, (Layer(self.find.objects, offsets[b.index]),)) for b in missing)
-        done = len(blocks) - len(missing)
-        job = Job(self.progress, len(blocks), "blocks", "finding holes", done)
-        run_blocks(self.find, items, self.engine, on_result=on_result, progress=job)
+        run_blocks(JoinHoles(find), items, self.run.plan.engine, on_result=on_result)
+        find.holes.save_numbers(number_holes(touched, joins).astype(numbers.dtype))

@@ -13,8 +13,6 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Grid, whole_multiples
 from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold, states_size
-from volseg.stages.label.tasks import Coarse
-from volseg.stages.levels import step_factor
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import is_fraction
 from volseg.storage.results import is_complete
@@ -251,15 +249,3 @@ def open_centerlines(volume: Path, name: str) -> Image:
             "centerlines must be those of the whole volume, voxel by voxel"
         )
     return image
-
-
-def coarse_levels(image: Image) -> tuple[Coarse, ...]:
-    """Find the levels of labels of which each shard stands for one of level 0."""
-    found: list[Coarse] = []
-    fine = image.levels[0].shard
-    for k in range(1, len(image.levels)):
-        shard = image.levels[k].shard
-        if any(round(f) * c != s for f, c, s in zip(image.factors[k], shard, fine, strict=True)):
-            break
-        found.append(Coarse(image.levels[k], step_factor(image, k)))
-    return tuple(found)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from volseg.engine.progress import Job, Progress
+from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, roi_shape, roi_size
 from volseg.geometry.pyramid import reduced_shape
-from volseg.objects.components import (
-    Components,
-    number_runs,
-)
+from volseg.objects.components import Components, number_runs
 from volseg.objects.runs import Runs, paint
+from volseg.stages.label.plan import LabelPlan
+from volseg.stages.levels import step_factor
 from volseg.storage.arrays import StoredArray
+from volseg.storage.ledger import Ledger, block_key
 from volseg.storage.scratch import ComponentStore
 from volseg.storage.shards import encode_chunks, write_shard
+from volseg.storage.volumes import Image
 from volseg.types import Labels, Roi, Zyx
 from volseg.voxels.downsample import reduce_labels
 
@@ -27,6 +31,18 @@ class Coarse:
 
     array: StoredArray
     factor: Zyx
+
+
+def coarse_levels(image: Image) -> tuple[Coarse, ...]:
+    """Find the levels of labels of which each shard stands for one of level 0."""
+    found: list[Coarse] = []
+    fine = image.levels[0].shard
+    for k in range(1, len(image.levels)):
+        shard = image.levels[k].shard
+        if any(round(f) * c != s for f, c, s in zip(image.factors[k], shard, fine, strict=True)):
+            break
+        found.append(Coarse(image.levels[k], step_factor(image, k)))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,59 @@ class Numbered:
 
     block: Block
     layers: tuple[Layer, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The client's side of a run: what it makes, what is on record of it, and who is told."""
+
+    plan: LabelPlan
+    ledger: Ledger
+    progress: Progress
+
+    @property
+    def connectivity(self) -> int:
+        """The neighbours that belong to one object: 6, 18 or 26."""
+        return int(self.ledger.header["connectivity"])
+
+    def label_blocks(
+        self,
+        kind: str,
+        title: str,
+        task: Callable[[Any], int],
+        store: ComponentStore,
+        as_item: Callable[[Block], Any] = lambda block: block,
+    ) -> dict[Zyx, int]:
+        """Keep the components of all blocks; return the number of those of each, in raster order.
+
+        Blocks that are on record and in the store are left out.
+
+        Parameters
+        ----------
+        kind, title : of records, and of the progress.
+        task : labels one item, keeps its components and returns their number.
+        store : for the components.
+        as_item : makes an item of a block.
+        """
+        records, blocks = self.ledger.records, list(self.plan.grid.blocks())
+        missing = [
+            b
+            for b in blocks
+            if block_key(kind, b.index) not in records or not store.exists(b.index)
+        ]
+
+        def on_result(item: Any, count: int) -> None:
+            self.ledger.record(block_key(kind, getattr(item, "block", item).index), count)
+
+        job = Job(self.progress, len(blocks), "blocks", title, len(blocks) - len(missing))
+        items = map(as_item, missing)
+        run_blocks(task, items, self.plan.engine, on_result=on_result, progress=job)
+        return self.counted(kind)
+
+    def counted(self, kind: str) -> dict[Zyx, int]:
+        """Look up the number of components of each block, in raster order."""
+        records, blocks = self.ledger.records, self.plan.grid.blocks()
+        return {b.index: int(records[block_key(kind, b.index)]) for b in blocks}
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.geometry.grid import intersect
+from volseg.geometry.grid import grow, intersect, shift
 from volseg.geometry.handover import Handover
 from volseg.sources.masks import MaskSource
 from volseg.stages.intensities import check_counted
-from volseg.stages.predict.sight import Sight
 from volseg.stages.survey import GROUP, read_survey
+from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image, volume_tone
 from volseg.types import Floats, Mask, Roi, Zyx
-from volseg.voxels.background import SIDE, SMALLEST, fill_by_reflection
-from volseg.voxels.defects import bridge
+from volseg.voxels.background import SIDE, SMALLEST, constant_squares, fill_by_reflection
+from volseg.voxels.defects import Bridge, bridge
 from volseg.voxels.evening import Evening, even_out, even_tone
 from volseg.voxels.intensity import Preprocessing, Tone
 
@@ -64,6 +64,107 @@ def _take(values: NDArray[Any], indices: Sequence[NDArray[np.int64]]) -> NDArray
     for axis, index in enumerate(indices):
         values = np.take(values, index, axis)
     return values
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """One level of a volume: where its tissue is, and how it is shown.
+
+    All of it depends on stored voxels and on what was noted of the volume, not on the box asked
+    for. Background is told to the voxel at level 0; on coarse levels the voxels that average it
+    and tissue count, too.
+
+    Attributes
+    ----------
+    raw : the level.
+    coarse : whether it is not level 0.
+    background : values of padding and missing data.
+    bridges : slices that hold nothing, and what stands in for them.
+    side : of squares of background.
+    """
+
+    raw: StoredArray
+    coarse: bool = False
+    background: tuple[float, ...] = ()
+    bridges: tuple[Bridge, ...] = ()
+    side: int = SIDE
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether all is tissue."""
+        return not self.background and not self.bridges
+
+    def show(self, box: Roi, tone: Tone, evening: Evening | None) -> tuple[Floats, Mask | None]:
+        """Read what a network sees of a box; voxels that are no tissue hold anything.
+
+        Returns
+        -------
+        shown : float32
+        lacking : where there is no tissue; None if all is
+        """
+
+        def toned(raw: NDArray[Any], part: Roi) -> Floats:
+            return tone(raw if evening is None else evening(raw, part))
+
+        if self.whole:
+            return toned(self.raw[box], box), None
+        around = self._around(box)
+        raw, own = self.raw[around], shift(box, [s.start for s in around])
+        shown, lacking = toned(raw[own], box), self._squares(raw)[own]
+        for lost, k in self._within(box):
+            below, above = (
+                toned(self.raw[part], part) for part in (_at(lost.below, box), _at(lost.above, box))
+            )
+            shown[k] = ((1 - lost.weight) * below + lost.weight * above)[0]
+            lacking[k] = self._lacking_across(lost, box)
+        return shown, lacking
+
+    def find_background(self, box: Roi) -> Mask:
+        """Tell where nothing may be found: background, and slices that nothing stands in for."""
+        around = self._around(box)
+        own = shift(box, [s.start for s in around])
+        if self.background:
+            lacking = self._squares(self.raw[around])[own]
+        else:
+            lacking = np.zeros([s.stop - s.start for s in box], bool)
+        for lost, k in self._within(box):
+            lacking[k] = self._lacking_across(lost, box) if lost.kept else True
+        return lacking
+
+    def _within(self, box: Roi) -> list[tuple[Bridge, int]]:
+        z = box[0]
+        return [(b, b.at - z.start) for b in self.bridges if z.start <= b.at < z.stop]
+
+    def _around(self, box: Roi) -> Roi:
+        reach = self.side if self.background else 0
+        return grow(box, (0, reach, reach), self.raw.shape)
+
+    def _lacking_across(self, lost: Bridge, box: Roi) -> Mask:
+        """Tell where one of the slices that stand in holds no tissue; shape (y, x)."""
+        found = np.zeros([s.stop - s.start for s in box[1:]], bool)
+        for z in {lost.below, lost.above} if self.background else ():
+            around = self._around(_at(z, box))
+            own = shift(_at(z, box), [s.start for s in around])
+            found |= self._squares(self.raw[around])[own][0]
+        return found
+
+    def _squares(self, raw: NDArray[Any]) -> Mask:
+        found = np.zeros(raw.shape, bool)
+        for value in self.background:
+            found |= constant_squares(raw, value, self.side)
+        if self.coarse and found.any():
+            for axis in (1, 2):
+                grown = found.copy()
+                low, high = [slice(None)] * 3, [slice(None)] * 3
+                low[axis], high[axis] = slice(None, -1), slice(1, None)
+                grown[tuple(high)] |= found[tuple(low)]
+                grown[tuple(low)] |= found[tuple(high)]
+                found = grown
+        return found
+
+
+def _at(z: int, box: Roi) -> Roi:
+    return slice(z, z + 1), box[1], box[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,24 +224,16 @@ def is_wanted(handover: Handover, mask: MaskSource | None, tile: Zyx) -> bool:
     return box is not None and bool(mask[box].any())
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """Choices of how to look at a volume; see `volseg.stages.predict.network.PredictOptions`."""
-
-    normalise: Normalise
-    invert: bool
-    mask: MaskSource | None
-
-    def describe(self) -> dict[str, Any]:
-        """List what decides a result, as far as it is not as usual."""
-        found: dict[str, Any] = {"invert": True} if self.invert else {}
-        if self.mask is not None:
-            found["mask"] = {"labels": self.mask.name, "fingerprint": self.mask.fingerprint}
-        return found
-
-
-def look_at(image: Image, level: int, preprocessing: Preprocessing, wishes: Wishes) -> Look | None:
-    """Decide how a run looks at a volume, by what is noted of it.
+def look_at(
+    image: Image,
+    level: int,
+    preprocessing: Preprocessing,
+    *,
+    normalise: Normalise,
+    invert: bool,
+    mask: MaskSource | None,
+) -> Look | None:
+    """Decide how a run looks at a volume, by what is noted of it and by a user's wishes.
 
     Returns
     -------
@@ -151,7 +244,7 @@ def look_at(image: Image, level: int, preprocessing: Preprocessing, wishes: Wish
     VolumeError
         If it is of a type that cannot be counted, or notes cannot be used.
     """
-    survey, normalise, invert = read_survey(image), wishes.normalise, wishes.invert
+    survey = read_survey(image)
     if not image.attributes.get("histogram") or (survey is None and normalise != "volume"):
         check_counted(image.levels[0])
         return None
@@ -163,7 +256,7 @@ def look_at(image: Image, level: int, preprocessing: Preprocessing, wishes: Wish
         cells = survey.cells if normalise == "local" else None
         evening = even_out(survey.slices, cells, GROUP, factor, raw.shape)
     if survey is None:
-        return Look(tone, evening, Sight(raw), Sight(image.levels[0]), wishes.mask)
+        return Look(tone, evening, Sight(raw), Sight(image.levels[0]), mask)
     # in slices that are small, only those that are constant as a whole are told
     small = min(image.levels[0].shape[1:]) < SMALLEST and not survey.empty
     values = () if small else survey.background
@@ -177,5 +270,5 @@ def look_at(image: Image, level: int, preprocessing: Preprocessing, wishes: Wish
         evening,
         Sight(raw, level > 0, values, bridge(coarse, raw.shape[0]), side),
         Sight(image.levels[0], False, values, bridge(survey.missing, image.levels[0].shape[0])),
-        wishes.mask,
+        mask,
     )

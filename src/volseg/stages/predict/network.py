@@ -6,22 +6,32 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import get_args
 
+import torch
+
 from volseg.defaults import DEVICE, NAME, PRECISION, ZOOM
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError
-from volseg.models.registry import Views
-from volseg.stages.predict.device import find_device
+from volseg.models.devices import (
+    check_device,
+    check_precision,
+    choose_device,
+    choose_precision,
+    multiplies_bfloat16,
+)
+from volseg.models.registry import Views, check_centerline
 from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.look import Normalise
+from volseg.stages.predict.outputs import note_untaught
 from volseg.stages.predict.tasks import NetworkChoice
 from volseg.storage.volumes import Image
-from volseg.storage.weights import find_weights, load_card
+from volseg.storage.weights import Card, find_weights, load_card
 from volseg.types import Zyx
 
 OF_MASKS, OF_CENTERLINES = "unet2d", "emnet"
 """The shipped networks that are used unless another is asked for (decision 0046)."""
-
-
+AUTO_ELSEWHERE = {"cpu": "float32", "cuda": "bfloat16"}
+"""The precision where workers are other machines, which nobody sees when a run is planned: what any
+CPU is fast in, and GPUs of compute capability 8.0 or higher; workers with others refuse to work."""
 MOST_ZOOM = 20.0
 """Beyond it, no network sees anything of what is there."""
 
@@ -38,7 +48,7 @@ class PredictOptions:
     tile : network voxels that are evaluated at once; None is the model's.
     block : scheduled unit, rounded up to whole shards.
     shard, chunk : of the result; None chooses.
-    device, precision : see `volseg.stages.predict.device`.
+    device, precision : see `find_device`.
     tta, rotations, views : what probabilities are averaged over, see
         `volseg.models.inference.Predictor`. Without views, slices along z, or what suits the
         volume where the model is chosen for it.
@@ -104,34 +114,84 @@ def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions,
     return replace(options, model=OF_MASKS, views=views), (note,)
 
 
-def choose_network(options: PredictOptions) -> NetworkChoice:
-    """Say which network evaluates tiles, on which device and in which type.
+def settle_network(
+    image: Image, options: PredictOptions
+) -> tuple[PredictOptions, NetworkChoice, Card, tuple[str, ...]]:
+    """Settle which network evaluates tiles of a volume, on which device and in which type.
+
+    Returns
+    -------
+    options : with a model and views
+    choice, card : of the network
+    notes : what the user should know
+
+    Raises
+    ------
+    ParameterError
+        If it cannot run there, as far as that is known here, or not on such voxels.
+    ModelError
+        If it cannot be used, or gives no centerlines where they are wanted.
+    """
+    options, notes = settle_model(image, options)
+    model = find_weights(options.model or OF_MASKS)
+    card, views = load_card(model), options.views or "xy"
+    _check_averaging(image, options)
+    if options.store_centerline:
+        check_centerline(card.architecture)
+        notes += note_untaught(card)
+    device, precision = find_device(options.device, options.precision, options.engine)
+    notes += _note_emulation(device, precision, options.engine)
+    averaged = options.tta, options.rotations, views
+    choice = NetworkChoice(str(model), device, precision, *averaged, options.store_centerline)
+    return options, choice, card, notes
+
+
+def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str, str]:
+    """Choose where the network runs, and in which precision.
+
+    Workers elsewhere may have what is lacking here, and lack what is here; so what this machine
+    can do does not decide their precision. One that cannot do what was chosen ends the run.
+
+    Parameters
+    ----------
+    device : ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``
+    precision : ``auto``, ``float32`` or ``bfloat16``
+    engine : EngineOptions
+
+    Returns
+    -------
+    device : the same, but for ``auto``
+    precision : ``float32`` or ``bfloat16``
 
     Raises
     ------
     ParameterError
         If it cannot run there, as far as that is known here.
     """
-    device, precision = find_device(options.device, options.precision, options.engine)
-    return NetworkChoice(
-        str(find_weights(options.model or OF_MASKS)),
-        device,
-        precision,
-        options.tta,
-        options.rotations,
-        options.views or "xy",
-        options.store_centerline,
-    )
+    if not engine.elsewhere:
+        here = choose_device(device)
+        return here.type, str(choose_precision(precision, here)).removeprefix("torch.")
+    gpus = device == "auto" and engine.cluster is not None and engine.cluster.gpus > 0
+    where = "cuda" if gpus else device
+    if where == "auto":
+        where = choose_device(where).type
+    check_device(where)
+    name = AUTO_ELSEWHERE.get(where, "float32") if precision == "auto" else precision
+    check_precision(name)
+    return where, name
 
 
-def check_averaging(image: Image, options: PredictOptions) -> None:
-    """Check that a volume can be looked at along other axes than z.
+def _note_emulation(device: str, precision: str, engine: EngineOptions) -> tuple[str, ...]:
+    """Warn of a precision that this machine's CPU can only emulate."""
+    here = device == "cpu" and not engine.elsewhere
+    if precision != "bfloat16" or not here or multiplies_bfloat16(torch.device(device)):
+        return ()
+    note = "this CPU does not multiply bfloat16 in hardware, so it takes about five times as long"
+    return (f"{note} as in --precision float32",)
 
-    Raises
-    ------
-    ParameterError
-        If that is asked for where voxels are no cubes, as far as that is known.
-    """
+
+def _check_averaging(image: Image, options: PredictOptions) -> None:
+    """Check that a volume can be looked at along other axes than z."""
     if options.rotations and not options.tta:
         raise ParameterError("--rotations extend test-time augmentation; give --tta as well")
     size = image.voxel_size

@@ -9,36 +9,19 @@ from typing import Any
 
 from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
-from volseg.geometry.grid import (
-    Grid,
-    full_roi,
-    parse_roi,
-    roi_size,
-    whole_multiples,
-)
+from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_multiples
 from volseg.geometry.handover import Handover
-from volseg.models.registry import check_centerline, find_architecture
-from volseg.sources.masks import open_mask
-from volseg.stages.predict.device import note_emulation
+from volseg.models.registry import find_architecture
+from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattice, nearest_level, network_scales
-from volseg.stages.predict.look import Look, Wishes, is_wanted, look_at
-from volseg.stages.predict.network import (
-    PredictOptions,
-    check_averaging,
-    choose_network,
-    settle_model,
-)
-from volseg.stages.predict.outputs import Output, centerline_of, note_untaught
+from volseg.stages.predict.look import Look, is_wanted, look_at
+from volseg.stages.predict.network import PredictOptions, settle_network
+from volseg.stages.predict.outputs import Output, centerline_of
 from volseg.stages.predict.tasks import NetworkChoice
 from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
-from volseg.storage.volumes import (
-    Image,
-    open_image,
-    probabilities_path,
-    scratch_path,
-)
-from volseg.storage.weights import Card, load_card
+from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
+from volseg.storage.weights import Card
 from volseg.types import Zyx
 
 FORMAT = 2
@@ -58,7 +41,7 @@ class PredictPlan:
     level : of the pyramid that the network reads.
     margin : network voxels per side by which a tile's input exceeds it.
     look : how the network sees the volume; None until that has been looked at.
-    wishes : choices of how to look at it.
+    mask_labels : outside of which nothing is looked for; None is everywhere.
     handover : blocks, tiles and region.
     spec : of level 0 of what is written.
     outputs : the mask, then centerlines where they are wanted.
@@ -73,7 +56,7 @@ class PredictPlan:
     level: int
     margin: Zyx
     look: Look | None
-    wishes: Wishes
+    mask_labels: MaskSource | None
     handover: Handover
     spec: ArraySpec
     outputs: tuple[Output, ...]
@@ -120,7 +103,7 @@ class PredictPlan:
     @property
     def tiles(self) -> int:
         """Number of tiles that an uninterrupted run evaluates, where all is tissue."""
-        mask = self.wishes.mask
+        mask = self.mask_labels
         if mask is None:
             return self.handover.count_tiles()
         return sum(is_wanted(self.handover, mask, tile) for tile in self.handover.reaching())
@@ -140,34 +123,27 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         If the volume, the model or an option cannot be used.
     """
     image = open_image(volume)
-    check_place(image)
-    options, chosen = settle_model(image, options)
-    choice = choose_network(options)
-    card = load_card(choice.model)
+    _check_place(image)
+    options, choice, card, chosen = settle_network(image, options)
     shape = image.levels[0].shape
-    form = find_architecture(card.architecture).viewed(options.views or "xy")
+    form = find_architecture(card.architecture).viewed(choice.views)
     scales, notes = network_scales(image, card, form, options.zoom)
-    check_averaging(image, options)
-    if options.store_centerline:
-        check_centerline(card.architecture)
-        notes += note_untaught(card)
     spec = fit_spec(shape, "uint8")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
     handover = Handover(
         Grid(shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard)),
-        build_lattice(shape, card, scales, form, options.views or "xy", options.tile),
+        build_lattice(shape, card, scales, form, choice.views, options.tile),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
-    notes += note_emulation(choice.device, choice.precision, options.engine)
     level = nearest_level(image, scales)
-    wishes = _wishes_for(volume, image, options)
-    look = look_at(image, level, card.preprocessing, wishes)
+    mask = None if options.mask is None else open_mask(volume, image, options.mask)
+    look, described = _look(image, level, card, options, mask)
     header = {
         "format": FORMAT,
         "model": card.sha256,
         "level": level,
-        **describe_look(image, look, wishes),
+        **described,
         **_describe_work(handover, spec, choice, options.zoom),
     }
     output = Output(
@@ -180,7 +156,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         level=level,
         margin=form.margin,
         look=look,
-        wishes=wishes,
+        mask_labels=mask,
         handover=handover,
         spec=spec,
         outputs=(output, centerline_of(output)) if options.store_centerline else (output,),
@@ -207,17 +183,20 @@ def _describe_work(
     }
 
 
-def _wishes_for(volume: Path, image: Image, options: PredictOptions) -> Wishes:
-    mask = open_mask(volume, image, options.mask) if options.mask is not None else None
-    return Wishes(options.normalise, options.invert, mask)
-
-
-def describe_look(image: Image, look: Look | None, wishes: Wishes) -> dict[str, Any]:
-    """List what of a volume, and of how it is looked at, decides a result."""
-    raw = image.attributes.get("fingerprint")
-    if look is None:
-        return {"raw": raw, "tone": None, **wishes.describe()}
-    return {"raw": raw, "tone": asdict(look.tone), **look.describe(), **wishes.describe()}
+def _look(
+    image: Image, level: int, card: Card, options: PredictOptions, mask: MaskSource | None
+) -> tuple[Look | None, dict[str, Any]]:
+    """Decide how a volume is looked at; list what of that, and of the volume, decides a result."""
+    normalise, invert = options.normalise, options.invert
+    look = look_at(image, level, card.preprocessing, normalise=normalise, invert=invert, mask=mask)
+    found: dict[str, Any] = {"raw": image.attributes.get("fingerprint"), "tone": None}
+    if look is not None:
+        found |= {"tone": asdict(look.tone), **look.describe()}
+    if invert:
+        found["invert"] = True
+    if mask is not None:
+        found["mask"] = {"labels": mask.name, "fingerprint": mask.fingerprint}
+    return look, found
 
 
 def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
@@ -228,21 +207,15 @@ def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
     VolumeError
         If it has not.
     """
-    look = look_at(image, plan.level, plan.card.preprocessing, plan.wishes)
-    known = json.loads(json.dumps(describe_look(image, look, plan.wishes)))
+    look, described = _look(image, plan.level, plan.card, plan.options, plan.mask_labels)
+    known = json.loads(json.dumps(described))
     outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)
     notes = plan.notes + advise(read_survey(image))
     return replace(plan, image=image, look=look, outputs=outputs, notes=notes)
 
 
-def check_place(image: Image) -> None:
-    """Check that results have a place beside what they are made from.
-
-    Raises
-    ------
-    VolumeError
-        If the image is a mere array, or a result itself.
-    """
+def _check_place(image: Image) -> None:
+    """Check that results have a place beside what they are made from."""
     path = image.path
     if "run" in image.attributes:
         raise VolumeError(f"{path} is a result of volseg; name the volume that it was made from")

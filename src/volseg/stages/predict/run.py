@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from volseg import __version__
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress
 from volseg.engine.run import naming, run_blocks
 from volseg.engine.steps import Step
-from volseg.geometry.grid import roi_size
+from volseg.geometry.grid import Block, full_roi, roi_size
+from volseg.models.registry import find_architecture
 from volseg.stages.levels import build_pyramid
 from volseg.stages.predict.meter import TileMeter
 from volseg.stages.predict.outputs import (
@@ -26,7 +29,7 @@ from volseg.stages.predict.outputs import (
     ledger_header,
 )
 from volseg.stages.predict.plan import PredictPlan
-from volseg.stages.predict.tasks import Assemble, Evaluate, PredictTask
+from volseg.stages.predict.tasks import Evaluate, PredictTask, predictor_for
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key
@@ -34,7 +37,8 @@ from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card, smallest_object
-from volseg.types import Zyx
+from volseg.types import FULL_PROBABILITY, Floats, Zyx
+from volseg.voxels.blend import reflected
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
             ledger.record(CREATED)
         arrays = {o.path: open_image(o.path).levels[0] for o in written}
         task = build_task(plan, [arrays.get(o.path) for o in plan.outputs], scratch.store)
-        tiles = Prediction(task, ledger, progress).run(plan.engine)
+        tiles = run_task(task, ledger, plan.engine, progress)
         for output in written:
             build_pyramid(open_image(output.path), plan.engine, progress, label=False)
         for output in reversed(written):
@@ -146,63 +150,97 @@ def model_record(card: Card, zoom: float) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The client's side of a run: which item may run when, and what the ledger is told."""
+def run_task(task: PredictTask, ledger: Ledger, engine: EngineOptions, progress: Progress) -> int:
+    """Evaluate and write what a ledger does not have on record; return the tiles evaluated."""
+    handover, done = task.handover, ledger.done()
+    missing = {t for t in handover.targets() if block_key("written", t) not in done}
+    lacking = sum(roi_size(handover.core(t)) for t in missing)
+    wanted = roi_size(handover.roi)
+    tiles = 0
 
-    task: PredictTask
-    ledger: Ledger
-    progress: Progress
+    def on_result(item: Evaluate | Block, count: int) -> None:
+        nonlocal tiles
+        if isinstance(item, Evaluate):
+            tiles += count
+            return
+        ledger.record(block_key("written", item.index))
+        task.store.discard(handover.sources(item.index), item.index)
+        missing.discard(item.index)
 
-    def run(self, engine: EngineOptions) -> int:
-        """Do what is missing; return the number of tiles evaluated."""
-        handover, done = self.task.handover, self.ledger.done()
-        missing = {t for t in handover.targets() if block_key("written", t) not in done}
-        lacking = sum(roi_size(handover.core(t)) for t in missing)
-        wanted = roi_size(handover.roi)
-        tiles = 0
+    whole = handover.count_tiles()
+    meter = TileMeter(progress, lacking, whole * lacking / max(wanted, 1))
 
-        def on_result(item: Evaluate | Assemble, count: int) -> None:
-            nonlocal tiles
-            if isinstance(item, Evaluate):
-                tiles += count
-                return
-            self.ledger.record(block_key("written", item.index))
-            self.task.store.discard(handover.sources(item.index), item.index)
-            missing.discard(item.index)
+    def count_voxels(item: Evaluate | Block, count: int) -> int:
+        if isinstance(item, Evaluate):
+            return meter.finish_block(item.index, count)
+        return 0 if missing else meter.finish()
 
-        whole = handover.count_tiles()
-        meter = TileMeter(self.progress, lacking, whole * lacking / max(wanted, 1))
+    job = Job(progress, wanted, "voxels", "segmenting", wanted - lacking, count_voxels)
+    with (
+        naming(lambda: map(handover.grid.block, sorted(missing))),
+        meter.listening(task.store.folder),
+    ):
+        steps = _steps(task, frozenset(missing))
+        run_blocks(task, steps, engine, on_result=on_result, progress=job)
+    return tiles
 
-        def count_voxels(item: Evaluate | Assemble, count: int) -> int:
-            if isinstance(item, Evaluate):
-                return meter.finish_block(item.index, count)
-            return 0 if missing else meter.finish()
 
-        job = Job(self.progress, wanted, "voxels", "segmenting", wanted - lacking, count_voxels)
-        with (
-            naming(lambda: map(handover.grid.block, sorted(missing))),
-            meter.listening(self.task.store.folder),
-        ):
-            run_blocks(
-                self.task,
-                self._steps(frozenset(missing)),
-                engine,
-                on_result=on_result,
-                progress=job,
-            )
-        return tiles
+def _steps(task: PredictTask, missing: frozenset[Zyx]) -> Iterator[Step[Evaluate | Block]]:
+    """Yield what is to be evaluated, in raster order, and each block after its last source."""
+    handover, store = task.handover, task.store
+    for source in handover.evaluators():
+        wanted = [t for t in handover.targets_of(source) if t in missing]
+        targets = tuple(t for t in wanted if not store.exists(source, t))
+        if targets:
+            item = Evaluate(handover.grid.block(source), targets)
+            yield Step(item, name=source, on_gpu=task.on_gpu)
+        for target in wanted:
+            sources = handover.sources(target)
+            if sources[-1] == source:
+                yield Step(handover.grid.block(target), after=tuple(sources))
 
-    def _steps(self, missing: frozenset[Zyx]) -> Iterator[Step[Evaluate | Assemble]]:
-        """Yield what is to be evaluated, in raster order, and each block after its last source."""
-        handover, store = self.task.handover, self.task.store
-        for source in handover.evaluators():
-            wanted = [t for t in handover.targets_of(source) if t in missing]
-            targets = tuple(t for t in wanted if not store.exists(source, t))
-            if targets:
-                item = Evaluate(handover.grid.block(source), targets)
-                yield Step(item, name=source, on_gpu=self.task.on_gpu)
-            for target in wanted:
-                sources = handover.sources(target)
-                if sources[-1] == source:
-                    yield Step(Assemble(handover.grid.block(target)), after=tuple(sources))
+
+LITTLE = 0.05
+"""Mean probability of a volume below which its polarity is looked at."""
+MUCH, MORE = 0.05, 5
+"""Part of the middle found in the inverted data, and how many times what is found as they are."""
+LOOKED_AT = (16, 128, 128)
+"""Network voxels of the middle that are looked at."""
+
+
+def hint_inverted(plan: PredictPlan) -> tuple[str, ...]:
+    """Say if a complete prediction holds little, and would hold much of inverted data."""
+    if plan.engine.elsewhere:
+        return ()
+    coarse = open_image(plan.mask.path).levels[-1]
+    if coarse[full_roi(coarse.shape)].mean() >= LITTLE * FULL_PROBABILITY:
+        return ()
+    tile = _cut_middle(plan)
+    if tile is None:
+        return ()
+    # a window maps inverted intensities to their negatives
+    plain, inverted = (_part_found(plan, seen) for seen in (tile, -tile))
+    if inverted < max(MUCH, MORE * plain):
+        return ()
+    other = "leave --invert out" if plan.options.invert else "give --invert"
+    hint = f"{plain:.0%} of the middle were found, but {inverted:.0%} if it is inverted"
+    return (f"{hint}: if membranes are bright, {other}",)
+
+
+def _cut_middle(plan: PredictPlan) -> Floats | None:
+    """Cut out what a tile in the middle sees; None where there is no tissue."""
+    form = find_architecture(plan.card.architecture).viewed(plan.choice.views)
+    indices = []
+    for size, margin, n in zip(
+        form.fit(LOOKED_AT), plan.margin, plan.image.levels[plan.level].shape, strict=True
+    ):
+        start = (n - size) // 2 - margin
+        indices.append(reflected(start, start + size + 2 * margin, n))
+    z, y, x = (slice(int(i.min()), int(i.max()) + 1) for i in indices)
+    return plan.known_look.read((z, y, x)).cut(indices)
+
+
+def _part_found(plan: PredictPlan, tile: Floats) -> float:
+    found = predictor_for(plan.choice)(np.ascontiguousarray(tile))
+    mask = found.reshape(-1, *found.shape[-3:])[0]
+    return float((mask >= plan.card.threshold).mean())

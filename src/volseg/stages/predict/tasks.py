@@ -15,10 +15,7 @@ from volseg.geometry.grid import Block, intersect, roi_shape, shift
 from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice
 from volseg.models.devices import choose_device, choose_precision
-from volseg.models.inference import (
-    Predictor,
-    build_predictor,
-)
+from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import Views, find_architecture
 from volseg.stages.predict.look import Context, Look, is_wanted
 from volseg.stages.predict.meter import tell_tile
@@ -55,22 +52,6 @@ class Evaluate:
     def __str__(self) -> str:
         """Name the block; some of what its tiles see lies around it."""
         return f"tiles of {self.block}"
-
-
-@dataclass(frozen=True)
-class Assemble:
-    """Add up what was handed to a block and write it."""
-
-    block: Block
-
-    @property
-    def index(self) -> Zyx:
-        """The block's position."""
-        return self.block.index
-
-    def __str__(self) -> str:
-        """Name the block."""
-        return str(self.block)
 
 
 @dataclass(frozen=True)
@@ -131,8 +112,13 @@ class PredictTask:
         """Tell whether tiles are evaluated on a GPU."""
         return self.choice.device != "cpu"
 
-    def __call__(self, item: Evaluate | Assemble) -> int:
-        """Do one item; return the number of tiles evaluated, or of voxels written."""
+    def __call__(self, item: Evaluate | Block) -> int:
+        """Evaluate tiles, or add up what was handed to a block and write it.
+
+        Returns
+        -------
+        the number of tiles evaluated, or of voxels written
+        """
         try:
             return self._evaluate(item) if isinstance(item, Evaluate) else self._assemble(item)
         except MemoryError as error:
@@ -243,9 +229,9 @@ class PredictTask:
         positions, _ = self._positions(axis, k)
         return int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
 
-    def _assemble(self, item: Assemble) -> int:
+    def _assemble(self, item: Block) -> int:
         """Sum what was handed over and write whole shards; outside the region stays zero."""
-        core, block = self.handover.core(item.index), self.handover.grid.block(item.index).core
+        core, block = self.handover.core(item.index), item.core
         totals = self._maps(np.zeros(self._stacked(block), np.uint16))
         for source in self.handover.sources(item.index):
             box = self.handover.region(source, item.index)

@@ -99,8 +99,7 @@ def first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[Zyx, 
     Returns
     -------
     voxel : (z, y, x)
-    count : int
-        Or None in place of both where the arrays are equal.
+    count : or None in place of both where the arrays are equal
 
     Examples
     --------

@@ -19,7 +19,7 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, StorageError, VolumeError
 from volseg.geometry.grid import describe
 from volseg.stages.predict.plan import FORMAT, PredictPlan
-from volseg.stages.predict.run import Prediction, build_task
+from volseg.stages.predict.run import build_task, run_task
 from volseg.stages.verify.findings import Finding, Skipped, first_difference, locate
 from volseg.stages.verify.images import Subject
 from volseg.stages.verify.plan import (
@@ -173,5 +173,5 @@ def _predict(plan: PredictPlan, scratch: Path, region: Roi) -> Any:
     arrays = [None, output] if plan.choice.centerline else [output]
     task = build_task(plan, arrays, HandoverStore(scratch / "handovers"))
     with Ledger.open(scratch / "ledger.jsonl", plan.mask.header) as ledger:
-        Prediction(task, ledger, NoProgress()).run(plan.engine)
+        run_task(task, ledger, plan.engine, NoProgress())
     return output[region]
