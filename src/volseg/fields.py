@@ -22,10 +22,8 @@ def read_fields(kind: type, table: Mapping[str, Any], where: str) -> dict[str, A
     ----------
     kind : type
         A dataclass.
-    table : mapping
-        As TOML or JSON give it: lists, not tuples.
-    where : str
-        What the table is called in messages.
+    table : as TOML or JSON give it: lists, not tuples
+    where : what the table is called in messages
 
     Raises
     ------

@@ -50,8 +50,7 @@ def centerline(mask: Mask, voxel_size: VoxelSize) -> tuple[float, int]:
     length : float, in the voxel size's unit
         Of the shortest tree through the centers of all centerline voxels that touch; a ring lacks
         the one step that would close it. An object that thins to one voxel has 0.
-    branches : int
-        Stretches between ends and forks of that tree.
+    branches : stretches between ends and forks of that tree
 
     Notes
     -----

@@ -39,8 +39,7 @@ class AttentionUNet(UShape):
 
     Parameters
     ----------
-    width : int
-        Channels at full resolution, an even number; doubled at each of 4 stages.
+    width : channels at full resolution, an even number; doubled at each of 4 stages
     dimensions : 2 or 3
         The published network is 3D.
 

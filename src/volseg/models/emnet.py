@@ -46,8 +46,7 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     Parameters
     ----------
     x : float, shape (n, c, z, y, x)
-    groups : int
-        A divisor of ``c``.
+    groups : a divisor of ``c``
 
     Returns
     -------
@@ -169,14 +168,12 @@ class EMNet(nn.Module):
 
     Parameters
     ----------
-    width : int
-        Base width f, a multiple of 8; the published network has 64.
+    width : base width f, a multiple of 8; the published network has 64
     norm : "batch" or "instance"
         Instance norm is the published form; a voxel's result then depends on the tile.
     align_corners : bool
         How trilinear up-sampling aligns; True makes the result depend on the tile's extent.
-    centerline : bool
-        Whether the auxiliary centerline decoder exists.
+    centerline : whether the auxiliary centerline decoder exists
 
     Raises
     ------

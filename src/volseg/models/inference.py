@@ -233,8 +233,7 @@ def build_predictor(
     weights : names and tensors
     device, precision
         See `volseg.models.devices`.
-    architecture : Architecture, optional
-        What the network is; without it, an EM-Net.
+    architecture : what the network is; without it, an EM-Net
     **asked
         ``tta``, ``rotations``, ``views`` and ``centerline`` of `Predictor`.
 

@@ -74,13 +74,10 @@ def check_sizes(
 
     Parameters
     ----------
-    title : str
-        The network's name, for the message.
+    title : the network's name, for the message
     found, multiple : as many integers as there are axes
-    offset : int
-        What must be left when a size is divided by its multiple.
-    least : int
-        The smallest size.
+    offset : what must be left when a size is divided by its multiple
+    least : the smallest size
 
     Raises
     ------
@@ -153,10 +150,8 @@ class UShape(nn.Module):
     widths : sequence of (int, int)
         Channels after the two convolutions of each level, the full resolution first.
     variant : Variant
-    inputs, outputs : int
-        Channels.
-    halving : bool
-        Whether up-sampling reduces the channels to those of the skip, or keeps them.
+    inputs, outputs : channels
+    halving : whether up-sampling reduces the channels to those of the skip, or keeps them
     """
 
     title = "U-Net"

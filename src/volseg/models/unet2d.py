@@ -7,14 +7,7 @@ norm the network has 31,030,593 parameters.
 
 from __future__ import annotations
 
-from volseg.models.parts import (
-    UShape,
-    Variant,
-    check_width,
-    doubled,
-    valid_margin,
-    valid_offset,
-)
+from volseg.models.parts import UShape, Variant, check_width, doubled, valid_margin, valid_offset
 
 STAGES = 4
 STRIDE = 2**STAGES
@@ -30,12 +23,9 @@ class UNet2d(UShape):
 
     Parameters
     ----------
-    width : int
-        Channels at full resolution, an even number; doubled at each of 4 stages.
-    norm : bool
-        Whether a batch norm stands before each ReLU; the published network has none.
-    padded : bool
-        False is the published form: no output depends on a made-up border.
+    width : channels at full resolution, an even number; doubled at each of 4 stages
+    norm : whether a batch norm stands before each ReLU; the published network has none
+    padded : False is the published form: no output depends on a made-up border
 
     Raises
     ------

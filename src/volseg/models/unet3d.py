@@ -24,10 +24,8 @@ class UNet3d(UShape):
 
     Parameters
     ----------
-    width : int
-        Channels of the first convolution, an even number; the published network has 32.
-    inputs, outputs : int
-        Channels of raw and of the logits.
+    width : channels of the first convolution, an even number; the published network has 32
+    inputs, outputs : channels of raw and of the logits
 
     Raises
     ------

@@ -70,8 +70,7 @@ def match(overlaps: Overlaps, threshold: float) -> Indices:
     Parameters
     ----------
     overlaps : Overlaps
-    threshold : float
-        IoU from which objects match, above 0 and up to 1.
+    threshold : IoU from which objects match, above 0 and up to 1
 
     Returns
     -------

@@ -33,10 +33,8 @@ def replacing(path: Path, *, durable: bool = True, parents: bool = True) -> Iter
     Parameters
     ----------
     path : Path
-    durable : bool
-        Whether it must survive a power cut; else only that it is whole or absent for readers.
-    parents : bool
-        Whether folders are made as needed, else a missing one is an error.
+    durable : whether it must survive a power cut; else only that it is whole or absent for readers
+    parents : whether folders are made as needed, else a missing one is an error
 
     Raises
     ------

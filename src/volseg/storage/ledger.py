@@ -131,8 +131,7 @@ class Ledger:
         path : Path
         header : JSON-like mapping
             Everything that decides the result.
-        anew : bool
-            Whether to begin one in any case, in place of what is on record.
+        anew : whether to begin one in any case, in place of what is on record
 
         Raises
         ------

@@ -54,10 +54,8 @@ def format_toml(table: Mapping[str, Any], prefix: str = "") -> str:
 
     Parameters
     ----------
-    table : mapping
-        Of text, numbers, truth values, sequences of them, mappings, and sequences of mappings.
-    prefix : str
-        Name of the table, with those it lies in.
+    table : of text, numbers, truth values, sequences of them, mappings, and sequences of mappings
+    prefix : name of the table, with those it lies in
 
     Examples
     --------

@@ -38,16 +38,11 @@ def is_complete(
 
     Parameters
     ----------
-    output : Path
-        An image whose attributes hold ``run``, the header it was made with, and ``complete``.
-    header : mapping
-        Everything that decides the result of the run at hand.
-    overwrite : bool
-        Whether another result may be replaced.
-    same_blocks : bool
-        Whether a complete one must have been made in the same blocks.
-    model : str
-        Name of the network, for messages.
+    output : an image whose attributes hold ``run``, the header it was made with, and ``complete``
+    header : everything that decides the result of the run at hand
+    overwrite : whether another result may be replaced
+    same_blocks : whether a complete one must have been made in the same blocks
+    model : name of the network, for messages
 
     Raises
     ------

@@ -11,13 +11,7 @@ from typing import Any
 from volseg.errors import ConflictError, ParameterError, VolumeError, command
 from volseg.geometry.pyramid import pyramid_factors, reduced_shape
 from volseg.storage.arrays import ArraySpec, StoredArray, create_array, fit_spec, open_array
-from volseg.storage.attributes import (
-    check_notes,
-    list_label,
-    read_node,
-    read_tissue,
-    write_group,
-)
+from volseg.storage.attributes import check_notes, list_label, read_node, read_tissue, write_group
 from volseg.storage.chunks import LZ4, ZSTD
 from volseg.storage.ledger import locked
 from volseg.storage.locations import remote_scratch
@@ -131,15 +125,11 @@ def create_image(
     Parameters
     ----------
     path : Path
-    spec : ArraySpec
-        Of level 0.
+    spec : of level 0
     voxel_size : nm (z, y, x), or None if unknown
-    label : bool
-        Whether it holds labels.
-    name : str, optional
-        The image's name, if not that of its folder.
-    attributes : mapping
-        What volseg notes beside the OME metadata.
+    label : whether it holds labels
+    name : the image's name, if not that of its folder
+    attributes : what volseg notes beside the OME metadata
 
     Raises
     ------
@@ -180,8 +170,7 @@ def open_image(path: Path) -> Image:
 
     Parameters
     ----------
-    path : Path
-        A group with `multiscales` metadata, or an array.
+    path : a group with `multiscales` metadata, or an array
 
     Raises
     ------

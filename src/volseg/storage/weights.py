@@ -222,12 +222,9 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
 
     Parameters
     ----------
-    path : Path
-        Of the safetensors file; the card stands beside it.
-    tensors : mapping
-        Stored as they are.
-    card : mapping
-        All fields of `Card` but ``sha256``.
+    path : of the safetensors file; the card stands beside it
+    tensors : stored as they are
+    card : all fields of `Card` but ``sha256``
 
     Raises
     ------

@@ -21,13 +21,7 @@ from volseg.stages.train.state import Run
 from volseg.storage.weights import Card, load_card, load_weights, save_weights, update_card
 from volseg.training.sampling import Source
 from volseg.training.selection import Predicted, Selection, match_components, select_objects
-from volseg.training.validation import (
-    CORES,
-    WINDOWS,
-    cut_windows,
-    predict_window,
-    whole_grid,
-)
+from volseg.training.validation import CORES, WINDOWS, cut_windows, predict_window, whole_grid
 from volseg.types import FULL_PROBABILITY, Roi, Zyx
 
 PATCH: Zyx = (32, 96, 96)
