@@ -155,6 +155,7 @@ def commands(folder, model):
         ["info", volume, "--json"],
         train,
         [*train, "--steps", "2", "--overwrite"],
+        ["preview", volume, "--model", trained, "--output", folder / "sheet.png"],
         ["models", "list"],
         ["models", "show", trained],
         ["models", "export", trained, "--format", "bioimageio", "--output", folder / "a.zip"],
