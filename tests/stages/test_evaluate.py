@@ -122,11 +122,12 @@ def test_a_mask_stands_for_its_components(tmp_path, monkeypatch, truth, predicte
     components = np.zeros_like(truth)
     components[box] = ndimage.label(mask[box], np.ones((3, 3, 3)))[0]
     add_labels(volume, "components", components)
+    before = set(volume.rglob("*"))
     found, want = run(volume, array.path, 2, roi=roi), run(volume, "components", roi=roi)
     assert scores(found) == scores(want)
     assert found.objects.truth == components.max()
     assert f"{components.max()} connected components" in found.notes[0]
-    assert not (volume / ".volseg").exists()
+    assert set(volume.rglob("*")) == before
 
 
 def test_a_predicted_mask_stands_for_its_components_too(tmp_path, truth, predicted):
