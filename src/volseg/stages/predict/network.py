@@ -21,7 +21,7 @@ from volseg.models.devices import (
 from volseg.models.registry import Views, check_centerline
 from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.look import Normalise
-from volseg.stages.predict.outputs import note_untaught
+from volseg.stages.predict.outputs import note_terms, note_untaught
 from volseg.stages.predict.tasks import NetworkChoice
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card, find_weights, load_card
@@ -140,7 +140,7 @@ def settle_network(
         check_centerline(card.architecture)
         notes += note_untaught(card)
     device, precision = find_device(options.device, options.precision, options.engine)
-    notes += _note_emulation(device, precision, options.engine)
+    notes += note_terms(card) + _note_emulation(device, precision, options.engine)
     averaged = options.tta, options.rotations, views
     choice = NetworkChoice(str(model), device, precision, *averaged, options.store_centerline)
     return options, choice, card, notes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import VolumeError
+from volseg.errors import VolumeError, command
 from volseg.storage.ledger import Ledger
 from volseg.storage.results import is_complete, is_told_of
 from volseg.storage.scratch import HandoverStore
@@ -129,6 +129,18 @@ def _holds_centerlines(path: Path) -> bool:
     except VolumeError:
         return False
     return isinstance(run, dict) and CENTERLINE.items() <= run.items()
+
+
+RESTRICTED = "NON-COMMERCIAL"
+"""Opening of the terms of weights that must not be used for everything."""
+
+
+def note_terms(card: Card) -> tuple[str, ...]:
+    """Tell of weights that are for non-commercial use only."""
+    if not str(card.training.get("terms", "")).startswith(RESTRICTED):
+        return ()
+    shown = command("models", "show", card.name)
+    return (f"the weights of {card.name} are for non-commercial use only, see `{shown}`",)
 
 
 def note_untaught(card: Card) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from volseg.voxels.background import count_constant, without_areas
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 
-MODELS = ("unet2d",)
+MODELS = ("unet2d", "unet2d-general")
 """Shipped models that are tried unless others are asked for."""
 ZOOMS = (1.0, 0.7, 1.4, 0.5, 2.0, 2.8, 4.0)
 """In the order in which they are tried."""
