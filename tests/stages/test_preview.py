@@ -20,8 +20,8 @@ from volseg.stages.preview import run as preview_run
 from volseg.stages.preview import trial as preview_trial
 from volseg.stages.preview.places import choose_places, look_around, window_about
 from volseg.stages.preview.run import PreviewOptions, place_sheet, preview
-from volseg.stages.preview.sheet import PANEL, SURE_COLOUR, outline
-from volseg.stages.preview.trial import Candidate, try_model
+from volseg.stages.preview.sheet import PANEL, SURE_COLOUR, map_onto, outline
+from volseg.stages.preview.trial import Candidate, View, try_model
 from volseg.storage.volumes import open_image
 from volseg.voxels.intensity import Tone
 
@@ -150,6 +150,23 @@ def test_an_empty_volume_and_a_network_of_volumes_are_refused(model, toy_model, 
     with pytest.raises(ParameterError, match="tries networks of slices"):
         preview(volume, options(str(toy_model), tmp_path), NoProgress())
     assert not (tmp_path / "s.png").exists()
+
+
+def test_what_a_trial_saw_lies_where_it_was(volume):
+    """A view of twice the tissue, and one of half of it, both with their left half found."""
+    z = slice(3, 4)
+    shown = (z, slice(50, 150), slice(100, 200))
+    left = np.zeros((64, 64), np.float32)
+    left[:, :32] = 1
+    wide = View((z, slice(0, 200), slice(50, 250)), left)
+    narrow = View((z, slice(75, 125), slice(125, 175)), left)
+    found, seen = map_onto(shown, wide)
+    assert seen.all()
+    np.testing.assert_allclose(found.mean(axis=0)[[0, 150, 170, -1]], [1, 1, 0, 0], atol=1e-3)
+    found, seen = map_onto(shown, narrow)
+    assert seen.mean() == pytest.approx(0.25, abs=0.01)
+    assert (found > 0.5).mean() == pytest.approx(0.125, abs=0.01)
+    assert found[~seen].max() == 0
 
 
 def test_outlines_surround_objects_and_nothing_else():

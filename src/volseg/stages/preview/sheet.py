@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from volseg.geometry.grid import roi_size
 from volseg.stages.preview.places import read_slice
-from volseg.stages.preview.trial import Trial, resize
+from volseg.stages.preview.trial import Trial, View, resize
 from volseg.storage.volumes import Image
-from volseg.types import Floats
+from volseg.types import Floats, Roi
 from volseg.voxels.intensity import Tone
 
 PANEL, GAP = 320, 6
@@ -25,36 +24,42 @@ SURE_MEAN = 0.8
 def compose_sheet(
     image: Image, tone: Tone, trials: Sequence[Trial], thresholds: Mapping[str, float]
 ) -> NDArray[np.uint8]:
-    """Draw raw, then the outlines of each trial, the same tissue in each row.
+    """Draw raw, then the outlines of each trial: the tissue that the first one saw in each row.
+
+    Tissue that another trial did not see is pale in its panel.
 
     Returns
     -------
     uint8, shape (y, x, 3)
     """
     rows = []
-    for row in range(len(trials[0].views)):
-        # windows about one voxel, moved into the volume, lie within one another
-        shown = min((trial.views[row].roi for trial in trials), key=roi_size)
+    for row, first in enumerate(trials[0].views):
+        shown = first.roi
         side = shown[1].stop - shown[1].start
         fine = [k for k, f in enumerate(image.factors) if side >= PANEL * max(f[1:])]
         grey = resize(tone(read_slice(image, max(fine, default=0), shown)), PANEL)[0]
         raw = np.repeat((np.clip(grey, -1, 1) * 127.5 + 127.5).astype(np.uint8)[..., None], 3, 2)
         panels = [raw]
         for trial in trials:
-            view = trial.views[row]
-            axes = zip(view.probabilities.shape, view.roi[1:], shown[1:], strict=True)
-            inside = [_part_of(*axis) for axis in axes]
-            part = view.probabilities[inside[0], inside[1]]
-            panels.append(outline(raw, resize(part[None], PANEL)[0], thresholds[trial.model]))
+            found, seen = map_onto(shown, trial.views[row])
+            panel = outline(raw, found, thresholds[trial.model])
+            panel[~seen] = 191 + panel[~seen] // 4
+            panels.append(panel)
         rows.append(_join(panels, 1))
     return _join(rows, 0)
 
 
-def _part_of(count: int, outer: slice, inner: slice) -> slice:
-    """Find the pixels of a part, along an axis of so many pixels that stand for the whole."""
-    scale = count / (outer.stop - outer.start)
-    first = round((inner.start - outer.start) * scale)
-    return slice(first, first + max(round((inner.stop - inner.start) * scale), 1))
+def map_onto(shown: Roi, view: View) -> tuple[Floats, NDArray[np.bool_]]:
+    """Map what a trial saw onto the pixels of a panel, and tell which of them it saw."""
+    positions = []
+    for count, outer, inner in zip(view.probabilities.shape, view.roi[1:], shown[1:], strict=True):
+        voxels = inner.start + (np.arange(PANEL) + 0.5) * (inner.stop - inner.start) / PANEL
+        positions.append((voxels - outer.start) * count / (outer.stop - outer.start) - 0.5)
+    at = np.stack(np.meshgrid(*positions, indexing="ij"))
+    ends = np.array(view.probabilities.shape).reshape(2, 1, 1) - 0.5
+    seen = np.all((at >= -0.5) & (at <= ends), axis=0)
+    found = ndimage.map_coordinates(view.probabilities, at, order=1, mode="nearest")
+    return np.where(seen, found, 0).astype(np.float32), seen
 
 
 def outline(raw: NDArray[np.uint8], probabilities: Floats, threshold: float) -> NDArray[np.uint8]:
