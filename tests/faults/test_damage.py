@@ -20,10 +20,13 @@ def test_flipped_bits_in_the_input_are_found_and_the_block_is_named(faults, chec
     flip(shard)
     status, report, errors = faults.run(faults.segment(volume))
     assert status == 1
-    assert "tiles of block 2,2,1 (16:20,64:70,32:60): StorageError" in errors
+    assert "StorageError" in errors
     assert str(shard) in errors
     assert "a checksum is wrong" in errors
-    assert {"index": [2, 2, 1], "roi": [[16, 20], [64, 70], [32, 60]]} in report["missing"]
+    # the pass over all voxels, which an unsurveyed volume needs, meets it before the network does
+    (named,) = report["missing"]
+    damaged = zip(named["roi"], [(16, 20), (64, 70), (32, 60)], strict=True)
+    assert all(a <= first and last <= b for (a, b), (first, last) in damaged)
     assert 0 < len(report["missing"]) < 18, "the others are done"
     shard.write_bytes(intact)
     status, report, errors = faults.run(faults.segment(volume))

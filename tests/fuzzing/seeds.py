@@ -165,19 +165,18 @@ def make_packages(folder: Path) -> None:
     import yaml
 
     from volseg.exchange import bioimageio
+    from volseg.models.registry import find_architecture
     from volseg.storage.weights import load_card, load_weights
 
     make_model(folder / "toy.safetensors")
     card = load_card(folder / "toy.safetensors")
     saved = io.BytesIO()
     torch.save(load_weights(folder / "toy.safetensors", card), saved)
-    one, many = (1, 16, 16), (0, 16, 16)
-    interface = bioimageio.Interface(2, one, many, (0, 0, 0), (0, 8, 8))
     # an import never opens a program, so any bytes do
     files = {bioimageio.STATE_DICT: saved.getvalue(), bioimageio.TORCHSCRIPT: b"program"}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    weights = bioimageio.describe_weights(card, hashes, "2.6", ("volseg", "build"))
-    description = bioimageio.describe_model(card, interface, weights)
+    form = find_architecture(card.architecture)
+    description = bioimageio.describe_model(card, form, form.multiple, hashes, ("volseg", "build"))
     (folder / "own").mkdir()
     text = yaml.safe_dump(json.loads(json.dumps(description)), sort_keys=False)
     (folder / "own" / "bioimageio.yaml").write_text(text)

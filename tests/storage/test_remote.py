@@ -191,7 +191,7 @@ def run(volseg, *arguments, status=0):
 
 def objects_below(place):
     remote = parse_location(place)
-    found = obstore.list(connect(remote.scheme, remote.root), f"{remote.key}/").collect()
+    found = obstore.list(connect(remote.scheme, remote.bucket), f"{remote.key}/").collect()
     names = [entry["path"].removeprefix(f"{remote.key}/") for entry in found]
     return {name: (remote / name).read_bytes() for name in names}
 

@@ -59,10 +59,10 @@ def advise(volume: Path, report: PreviewReport) -> str:
         views = () if report.views == "xy" else ("--views", report.views)
         return "next: " + command("segment", volume, "--model", best.model, *zoom, *views)
     where = "; ".join(f"z {z}, about y {y}, x {x}" for z, y, x in report.places)
-    labels = ("--labels", "labels.tif", "--output", "mine", "--from", best.model)
+    words = ("--labels", "labels.tif", "--from", best.model)
     return (
         f"no model is sure here: annotate slices at {where}, and train on them (docs/training.md): "
-        f"{command('train', volume, *labels)}"
+        f"{command('train', volume, '--output', 'mine', *words)}"
     )
 
 

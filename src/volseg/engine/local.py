@@ -90,7 +90,7 @@ class LocalScheduler:
             warnings.warn(
                 f"waiting for the blocks that run, for {CLOSE_SECONDS:g} s at most; interrupt it "
                 f"again to leave them",
-                stacklevel=2,
+                stacklevel=1,
             )
             self._blocks.join(CLOSE_SECONDS, hanging)
 
