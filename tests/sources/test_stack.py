@@ -169,6 +169,23 @@ def test_truncated_files(tmp_path, compression, kept):
         read_pages(path)
 
 
+def test_a_page_without_tags_is_damaged_and_not_one_of_another_kind(tmp_path):
+    """What stood at its offset is overwritten with zeros."""
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(
+        path, np.ones((5, 20, 30), np.uint16), photometric="minisblack", rowsperstrip=3
+    )
+    with tifffile.TiffFile(path) as tif:
+        pages = [page.offset for page in tif.pages]
+    content = bytearray(path.read_bytes())
+    # its number of tags and the next page's place stay
+    first, tags = pages[3] + 2, int.from_bytes(content[pages[3] : pages[3] + 2], "little")
+    content[first : first + 12 * tags] = bytes(12 * tags)
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"truncated or damaged: .*page 4"):
+        open_stack(path)
+
+
 def test_a_damaged_page_is_named(tmp_path):
     path = tmp_path / "s.tif"
     tifffile.imwrite(path, make_stack((6, 64, 64)), compression="zlib")

@@ -8,7 +8,7 @@ from typing import Any
 from volseg.api.opening import info
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
-from volseg.cli.wording import extent, voxels_of
+from volseg.cli.wording import counted, extent, voxels_of
 
 
 @with_options("volseg info vol.zarr")
@@ -43,7 +43,7 @@ def _origin(image: dict[str, Any]) -> str:
     '5 objects by emnet, threshold 0.5, 2026-11-29; '
     """
     count = image.get("objects")
-    parts = [] if count is None else [f"{count} object{'' if count == 1 else 's'}"]
+    parts = [] if count is None else [counted(count, "object")]
     if image.get("model"):
         parts.append(f"by {image['model']}")
     words = [" ".join(parts)] if parts else []

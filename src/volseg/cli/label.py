@@ -16,7 +16,7 @@ from volseg.cli.options import (
     with_options,
 )
 from volseg.cli.session import Session
-from volseg.cli.wording import duration
+from volseg.cli.wording import counted, duration
 from volseg.errors import command
 
 
@@ -35,6 +35,6 @@ def label_command(session: Session, volume: Path, **options: Any) -> None:
     note_scratch(session, volume)
     name, report = options["name"], label(volume, progress=session.progress(), **options)
     session.notes(report.notes)
-    text = f"{report.objects} objects in {volume / 'labels' / name}"
+    text = f"{counted(report.objects, 'object')} in {volume / 'labels' / name}"
     after = f"after {duration(report.seconds)}"
     session.result(report, f"{text}, {after}; next: {command('stats', volume, name=name)}")

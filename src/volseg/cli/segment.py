@@ -18,7 +18,7 @@ from volseg.cli.options import (
     with_options,
 )
 from volseg.cli.session import Session
-from volseg.cli.wording import duration, scaled
+from volseg.cli.wording import counted, duration, scaled
 from volseg.errors import command
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def segment_command(session: Session, volume: Path, dry_run: bool, **options: An
         session.note(f"repaired {mended}")
     session.notes(report.label.notes)
     name = options["name"]
-    found = f"{report.label.objects} objects in {volume / 'labels' / name}"
+    found = f"{counted(report.label.objects, 'object')} in {volume / 'labels' / name}"
     text = f"{found}, after {duration(report.seconds)}; next: {command('stats', volume, name=name)}"
     session.result(report, text)
 

@@ -12,7 +12,7 @@ from volseg.api.judging import verify
 from volseg.api.options import VerifyKeywords
 from volseg.cli.options import scratch_option, volume_argument, with_options
 from volseg.cli.session import WORK_FAILED, Session
-from volseg.cli.wording import duration, scaled
+from volseg.cli.wording import counted, duration, scaled
 
 if TYPE_CHECKING:
     from volseg.stages.verify.run import VerifyReport
@@ -43,7 +43,7 @@ def describe_report(volume: Path, report: VerifyReport) -> str:
     after = f"after {duration(report.seconds)}"
     again = len(report.sampled)
     if again:
-        looked += f", {again} block{'s' if again > 1 else ''} predicted again"
+        looked += f", {counted(again, 'block')} predicted again"
     if report.ok:
         lines = [f"{volume} is intact: {looked}, {after}"]
     else:

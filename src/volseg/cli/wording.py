@@ -36,6 +36,17 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def counted(number: int, thing: str) -> str:
+    """Write a number of things.
+
+    Examples
+    --------
+    >>> counted(1, "object"), counted(0, "object")
+    ('1 object', '0 objects')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def extent(numbers: Sequence[float]) -> str:
     """Write numbers along (z, y, x).
 

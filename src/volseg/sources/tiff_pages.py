@@ -196,6 +196,8 @@ def _truncated(path: Path, what: str) -> SourceError:
 def _check_equal(path: Path, number: int, page: tifffile.TiffPage, form: tifffile.TiffPage) -> None:
     if page.hash == form.hash:
         return
+    if page.dtype is None:
+        raise _truncated(path, f"the tags of page {number} say neither its size nor its type")
     ours, theirs = (page.shape, page.dtype), (form.shape, form.dtype)
     found = f"{page.shape} {page.dtype}" if ours != theirs else f"stored as {page.compression!r}"
     expected = f"{form.shape} {form.dtype}" if ours != theirs else f"{form.compression!r}"
