@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from volseg.training.augmentation import Placement
 from volseg.types import Roi, Zyx
+from volseg.voxels.blend import reflected
 
 ALIASING = 1.2
 """A level is taken a little before samples lie as far apart as its voxels, by this factor."""
@@ -85,7 +86,7 @@ class Tissue:
         box, factor = self.level(cut.level), voxels_of(cut.level, self.pooled)
         for axis, (low, high, s) in enumerate(zip(cut.low, cut.high, self.bounds, strict=True)):
             length = -(-(s.stop - s.start) // factor[axis])
-            index = reflect(np.arange(low, high), length) - self.start[axis] // factor[axis]
+            index = reflected(low, high, length) - self.start[axis] // factor[axis]
             box = box.index_select(1 + axis, torch.from_numpy(index).to(box.device))
         ends = [max(n - 1, 1) for n in box.shape[1:]]
         at = _coordinates(cut, box.device)
@@ -177,21 +178,7 @@ def needed(cut: Cut, bounds: Roi, pooled: Pooled) -> Roi:
     """Find the box of the source that a patch needs, whole voxels of its level."""
     factor, sides = voxels_of(cut.level, pooled).tolist(), []
     for s, f, low, high in zip(bounds, factor, cut.low, cut.high, strict=True):
-        index = reflect(np.arange(low, high), -(-(s.stop - s.start) // f))
+        index = reflected(low, high, -(-(s.stop - s.start) // f))
         stop = s.start + (int(index.max()) + 1) * f
         sides.append(slice(s.start + int(index.min()) * f, min(stop, s.stop)))
     return sides[0], sides[1], sides[2]
-
-
-def reflect(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Mirror positions beyond 0 .. length - 1 back into it.
-
-    Examples
-    --------
-    >>> reflect(np.arange(-2, 5), 3).tolist()
-    [2, 1, 0, 1, 2, 1, 0]
-    """
-    period = max(2 * (length - 1), 1)
-    inside = np.abs(index) % period
-    mirrored: NDArray[np.int64] = np.minimum(inside, period - inside)
-    return mirrored

@@ -18,8 +18,6 @@ CANDIDATES = 48
 """Windows that are looked at, to choose among."""
 SIDE = 192
 """Of such a window, in voxels of (y, x)."""
-BASES = 2, 3, 5
-"""Of the Halton sequence that spreads them over z, y and x."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,15 @@ def look_around(image: Image, seconds: float = math.inf) -> list[Window]:
     VolumeError
         If values are not finite.
     """
+    from scipy.stats.qmc import Halton  # heavy, and only this needs it
+
     begun, shape = time.monotonic(), image.levels[0].shape
+    spread = Halton(3, scramble=False)
+    spread.fast_forward(1)  # the first one is the corner
     found: list[Window] = []
     seen: set[str] = set()
-    for k in range(CANDIDATES):
-        z, y, x = (int(halton(k + 1, b) * n) for b, n in zip(BASES, shape, strict=True))
+    for point in spread.random(CANDIDATES):
+        z, y, x = (int(part * n) for part, n in zip(point, shape, strict=True))
         roi = window_about((z, y, x), (SIDE, SIDE), shape)
         if describe(roi) in seen or (found and time.monotonic() - begun > seconds):
             continue
@@ -111,22 +113,6 @@ def choose_places(windows: list[Window], count: int) -> list[Zyx]:
 
 def _distance(one: Zyx, other: Zyx, extent: NDArray[np.float64]) -> float:
     return float(np.linalg.norm((np.array(one) - np.array(other)) / extent))
-
-
-def halton(index: int, base: int) -> float:
-    """Return a number of the Halton sequence, in 0..1.
-
-    Examples
-    --------
-    >>> [halton(k, 2) for k in (1, 2, 3, 4)]
-    [0.5, 0.25, 0.75, 0.125]
-    """
-    value, part = 0.0, 1.0
-    while index:
-        part /= base
-        index, digit = divmod(index, base)
-        value += digit * part
-    return value
 
 
 def window_about(centre: Zyx, lengths: tuple[int, int], shape: Zyx) -> Roi:
