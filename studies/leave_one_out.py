@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("--name", default="unet2d-general")
     arguments = parser.parse_args()
     keep_freed_memory()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     report = train_on(
         arguments.data,
         [name for name in SETS if name != arguments.leave],

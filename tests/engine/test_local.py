@@ -237,6 +237,8 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks, same_workers
 from volseg.engine.steps import Step, build_graph
 
+# a shell without job control starts what runs in its background with SIGINT ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 local.SILENT_SECONDS, local.CLOSE_SECONDS = 0.1, float(sys.argv.pop())
 begun = threading.Event()
 
