@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
     from volseg.api.previewing import preview
     from volseg.api.training import train
+    from volseg.api.whole import run
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ __all__ = [
     "open",
     "predict_array",
     "preview",
+    "run",
     "segment",
     "stats",
     "train",
@@ -66,6 +68,7 @@ _PLACES = {
     "open": "opening",
     "predict_array": "arrays",
     "preview": "previewing",
+    "run": "whole",
     "segment": "making",
     "stats": "judging",
     "train": "training",

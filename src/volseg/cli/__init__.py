@@ -19,13 +19,16 @@ from volseg.cli.info import info_command
 from volseg.cli.label import label_command
 from volseg.cli.models import models_command
 from volseg.cli.preview import preview_command
+from volseg.cli.run import run_command
 from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
 from volseg.cli.train import train_command
 from volseg.cli.verify import verify_command
 
 EXAMPLE = """\b
-The main job:
+The main job, in one command and in three:
+  volseg run stack.tif --voxel-size 5,5,5
+\b
   volseg convert stack.tif vol.zarr --voxel-size 5,5,5
   volseg segment vol.zarr --model emnet
   volseg stats vol.zarr
@@ -71,6 +74,7 @@ def main() -> None:
 
 
 for _command in (
+    run_command,
     convert_command,
     info_command,
     preview_command,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from volseg.api.options import Network, Objects, Running
+from volseg.api.options import Measured, Network, Objects, Running
 from volseg.api.train_options import Data, Intensities, Learning, Length
 
 GROUPS = {
@@ -18,7 +18,7 @@ GROUPS = {
         *("architecture", "width", "start"),
     ),
     "Learning": (*Learning.__annotations__, *Intensities.__annotations__),
-    "Objects": (*Objects.__annotations__,),
+    "Objects": (*Objects.__annotations__, *Measured.__annotations__),
     "Running": (*Running.__annotations__, "block", "scratch", "dry_run"),
     "Resuming": ("overwrite", "repair"),
     "Output": ("as_json", "quiet", "verbose", "_click_default_help", "help"),

@@ -38,14 +38,15 @@ def stats_command(session: Session, volumes: tuple[Path, ...], **options: Any) -
     results = stats_of_all(volumes, progress=session.progress(), **options)
     for result in results:
         session.notes(result.notes)
-    session.result([_report(r) for r in results], describe_stats(results))
+    session.result([listed(r) for r in results], describe_stats(results))
     session.note(INTERVAL)
     session.note(
         f"one row per object: {', '.join(str(options['output'] or r.table) for r in results[:3])}"
     )
 
 
-def _report(result: VolumeStats) -> dict[str, Any]:
+def listed(result: VolumeStats) -> dict[str, Any]:
+    """List what ``--json`` prints of a volume."""
     known = dataclasses.asdict(result.summary).items()
     summary = {k: v for k, v in known if v is not None}
     return {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from volseg.engine.options import available_cores, check_workers
 from volseg.errors import ConflictError
@@ -15,8 +17,11 @@ from volseg.sources.stack import Stack
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.convert.target import check_target
 from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
+from volseg.storage.stores import is_zarr
+from volseg.storage.volumes import open_image
 from volseg.types import VoxelSize, Zyx
 
 
@@ -70,6 +75,7 @@ class ConvertPlan:
     Attributes
     ----------
     stack : whose files are open.
+    source : provenance of the stack.
     target : folder that is to be created.
     voxel_size, voxel_size_from : nm (z, y, x), None if unknown; and where it comes from.
     spec : of level 0.
@@ -79,6 +85,7 @@ class ConvertPlan:
     """
 
     stack: Stack
+    source: dict[str, Any]
     target: Path
     voxel_size: VoxelSize | None
     voxel_size_from: str | None
@@ -128,6 +135,12 @@ def plan_conversion(
         If the target's folder does not exist or cannot be written to.
     """
     check_target(target, overwrite=options.overwrite)
+    with _open(source, target, options) as plan:
+        yield plan
+
+
+@contextmanager
+def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator[ConvertPlan]:
     check_apart(source, target)
     stack = open_stack(source, options.channel)
     try:
@@ -136,6 +149,7 @@ def plan_conversion(
         size, origin, warnings = settle_voxel_size(stack.stated, options.voxel_size)
         yield ConvertPlan(
             stack=stack,
+            source=_describe(stack, options.channel),
             target=target,
             voxel_size=size,
             voxel_size_from=origin,
@@ -146,6 +160,50 @@ def plan_conversion(
         )
     finally:
         stack.close()
+
+
+def _describe(stack: Stack, channel: int | None) -> dict[str, Any]:
+    first, last = stack.files[0], stack.files[-1]
+    chosen = {} if channel is None else {"channel": channel}
+    if stack.array is not None:
+        return {"first": first.name, **stack.metadata, **chosen}
+    size = sum(f.stat().st_size for f in stack.files)
+    files = {"files": len(stack.files), "first": first.name, "last": last.name, "bytes": size}
+    return {**files, **stack.metadata, **chosen}
+
+
+def is_converted(source: str | Path, target: Path, options: ConvertOptions) -> bool:
+    """Tell whether a volume is what a conversion would write, by its provenance and its date.
+
+    Raises
+    ------
+    SourceError, VoxelSizeError
+        If the source cannot be read as one stack.
+    ConflictError
+        If something else is there, and may not be replaced.
+    """
+    if not is_zarr(target):
+        return False
+    noted = read_attributes(target).get("volseg", {})
+    if not noted.get("complete"):
+        return False
+    with _open(source, target, options) as plan:
+        image, stack = open_image(target), plan.stack
+        written = (target / "zarr.json").stat().st_mtime if as_remote(target) is None else math.inf
+        dates = [f.stat().st_mtime for f in stack.files if as_remote(f) is None]
+        differing = {
+            "its source": json.loads(json.dumps(plan.source)) != noted.get("source"),
+            "its shape": stack.shape != image.levels[0].shape,
+            "its voxel size": plan.voxel_size != image.voxel_size,
+            "the date of its source": max(dates, default=0) > written,
+        }
+    found = [what for what, differs in differing.items() if differs]
+    if found and not options.overwrite:
+        raise ConflictError(
+            f"{target} is not what {source} gives now: {', '.join(found)} differs; choose another "
+            f"VOLUME, or give --overwrite to replace it"
+        )
+    return not found
 
 
 def check_apart(source: str | Path, target: Path) -> None:

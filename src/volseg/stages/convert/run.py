@@ -53,7 +53,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         )
         noted = _write_levels(stack, image, plan.workers, progress)
         survey = read_survey(replace(image, attributes=noted))
-        provenance = {"source": _describe(stack), "voxel_size_from": plan.voxel_size_from}
+        provenance = {"source": plan.source, "voxel_size_from": plan.voxel_size_from}
         update_attributes(
             partial, {"version": __version__, "complete": True, **provenance, **noted}
         )
@@ -63,19 +63,6 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         seconds=time.monotonic() - begun,
         warnings=plan.report.warnings + advise(survey),
     )
-
-
-def _describe(stack: Stack) -> dict[str, Any]:
-    first, last = stack.files[0], stack.files[-1]
-    if stack.array is not None:
-        return {"first": first.name, **stack.metadata}
-    return {
-        "files": len(stack.files),
-        "first": first.name,
-        "last": last.name,
-        "bytes": sum(f.stat().st_size for f in stack.files),
-        **stack.metadata,
-    }
 
 
 @dataclass

@@ -1,0 +1,186 @@
+"""Do the whole job in one call: convert, segment, measure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from volseg.api.judging import stats_of_all
+from volseg.api.keywords import described, takes
+from volseg.api.making import convert, segment
+from volseg.api.options import (
+    ConvertKeywords,
+    Measured,
+    Network,
+    Objects,
+    Place,
+    Region,
+    Result,
+    SegmentKeywords,
+    SourceSize,
+    StatsKeywords,
+    Writing,
+)
+from volseg.api.running import build, place_of
+from volseg.errors import VolsegError, WorkError
+
+if TYPE_CHECKING:
+    from volseg.engine.progress import Progress
+    from volseg.stages.stats.run import VolumeStats
+
+
+@described
+class RunKeywords(SourceSize, Network, Objects, Result, Region, Measured, Writing, total=False):
+    """Options of `run`.
+
+    channel : Take this channel of a colour source.
+    mask : Look only where these labels are above 0; coarser ones are scaled.
+    """
+
+    channel: int | None
+    mask: Place | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stack of a run.
+
+    Attributes
+    ----------
+    source : stack
+    volume : its volume; the source itself if that is a Zarr image which needs no conversion
+    """
+
+    source: str
+    volume: Path
+
+    @property
+    def converts(self) -> bool:
+        """Tell whether the source has to be converted."""
+        return place_of(self.source) != self.volume
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Results of a run.
+
+    Attributes
+    ----------
+    jobs : stacks and their volumes
+    measured : one entry per volume
+    """
+
+    jobs: tuple[Job, ...]
+    measured: "tuple[VolumeStats, ...]"
+
+
+@takes(RunKeywords)
+def run(
+    source: Place,
+    volume: Place | None = None,
+    *,
+    on_note: Callable[[str], None] | None = None,
+    progress: "Progress | None" = None,
+    **options: Unpack[RunKeywords],
+) -> RunReport:
+    """Convert, segment and measure a stack, or each stack of a folder.
+
+    The same call resumes an interrupted run. If a stack of several fails, the others are finished
+    first.
+
+    Parameters
+    ----------
+    source : path
+        Stack as `convert` takes it, or a folder or glob of stacks. A Zarr image is segmented where
+        it is, unless ``volume`` is given.
+    volume : path, optional
+        Volume to create; for a folder of stacks the folder of their volumes. By default
+        ``stack.zarr`` beside ``stack.tif``, and the folder ``stacks-volseg`` beside ``stacks``.
+    on_note : callable, optional
+        Receives what should be known of a stack and its result.
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError
+        If something cannot be used, or a different volume or result exists.
+    WorkError
+        If blocks failed, or some of several stacks.
+    """
+    jobs = plan_jobs(str(source), volume, options.get("channel"))
+    tell, failed, done = on_note or _say_nothing, dict[str, VolsegError](), []
+    for job in jobs:
+        if len(jobs) > 1:
+            tell(f"{job.source}:")
+        try:
+            _segment(job, options, tell, progress)
+            done.append(job.volume)
+        except VolsegError as error:
+            if len(jobs) == 1:
+                raise
+            failed[job.source] = error
+            tell(f"failed: {error}")
+    measured = stats_of_all(done, progress=progress, **_only(options, StatsKeywords))
+    if failed:
+        whys = "".join(f"\n  {place}: {error}" for place, error in failed.items())
+        raise WorkError(f"{len(failed)} of {len(jobs)} stacks failed; the others are done:{whys}")
+    return RunReport(jobs, tuple(measured))
+
+
+def plan_jobs(source: str, volume: Place | None, channel: int | None = None) -> tuple[Job, ...]:
+    """Say which stacks there are, and which volume each becomes; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If there is no stack, or two would become one volume.
+    """
+    from volseg.sources.several import anchor_of, list_stacks, name_volumes
+    from volseg.storage.stores import is_zarr
+
+    stacks, anchor = list_stacks(source, channel), anchor_of(source)
+    target = None if volume is None else place_of(volume)
+    if stacks.folder:
+        home = target or anchor.with_name(f"{anchor.name}-volseg")
+        names = [home / name for name in name_volumes(stacks.places)]
+    else:
+        names = [target or anchor.with_name(name_volumes([str(anchor)])[0])]
+    jobs = []
+    for place, name in zip(stacks.places, names, strict=True):
+        own = target is None and is_zarr(place_of(place))
+        jobs.append(Job(place, place_of(place) if own else name))
+    return tuple(jobs)
+
+
+def _segment(
+    job: Job, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
+) -> None:
+    """Bring one stack as far as its objects."""
+    if job.converts:
+        _convert(job, options, tell, progress)
+    report = segment(job.volume, on_note=tell, progress=progress, **_only(options, SegmentKeywords))
+    for note in report.label.notes:
+        tell(note)
+
+
+def _convert(
+    job: Job, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
+) -> None:
+    from volseg.stages.convert.plan import ConvertOptions, is_converted
+
+    chosen = _only(options, ConvertKeywords)
+    if is_converted(job.source, job.volume, build(ConvertOptions, chosen)):
+        return
+    job.volume.parent.mkdir(exist_ok=True)
+    report = convert(job.source, job.volume, progress=progress, **chosen)
+    for warning in report.warnings:
+        tell(warning)
+
+
+def _say_nothing(_text: str) -> None:
+    """Take a note that nobody asked for."""
+
+
+def _only(options: Mapping[str, Any], group: type) -> dict[str, Any]:
+    """Choose the options that a verb takes."""
+    return {name: value for name, value in options.items() if name in group.__annotations__}

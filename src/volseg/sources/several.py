@@ -1,0 +1,112 @@
+"""Tell a folder of slices, which is one stack, from a folder of stacks."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.errors import SourceError
+from volseg.sources.open import open_stack
+from volseg.sources.slices import SUFFIXES, list_sequence, natural_key
+from volseg.storage.locations import parse_location
+from volseg.storage.remote import as_remote
+from volseg.storage.stores import is_zarr
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Stacks of one source.
+
+    Attributes
+    ----------
+    places : what `open_stack` takes, in natural order.
+    folder : whether the source is a folder or glob of stacks, even if there is only one.
+    """
+
+    places: tuple[str, ...]
+    folder: bool
+
+
+def list_stacks(source: str, channel: int | None = None) -> Stacks:
+    """List the stacks of a source.
+
+    A folder or glob of images is one stack if its first image has one page, else each image is a
+    stack. A folder without images is a folder of stacks: of Zarr images, and of folders of slices.
+
+    Parameters
+    ----------
+    source : file, folder, glob, or Zarr image
+    channel : which channel of a colour source
+
+    Raises
+    ------
+    SourceError
+        If there is none, or the first image cannot be read.
+    """
+    place = parse_location(source)
+    if as_remote(place) is not None or is_zarr(place) or place.is_file():
+        return Stacks((source,), folder=False)
+    found = _list_within(place) if place.is_dir() else [Path(p) for p in glob.glob(str(place))]
+    images = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+    if images:
+        first = min(images, key=natural_key)
+        if first.suffix.lower() == ".png" or _count_pages(first, channel) == 1:
+            return Stacks((source,), folder=False)
+    stacks = images + [p for p in found if p.is_dir() and (is_zarr(p) or _holds_images(p))]
+    if not stacks:
+        list_sequence(place)  # raises, and names what was found
+        raise SourceError(f"{source} holds no stack")
+    return Stacks(tuple(map(str, sorted(stacks, key=natural_key))), folder=True)
+
+
+def name_volumes(places: Sequence[str]) -> list[str]:
+    """Name a volume after each stack: its name without endings.
+
+    Raises
+    ------
+    SourceError
+        If two would have one name.
+
+    Examples
+    --------
+    >>> name_volumes(["data/a.ome.tif", "data/b"])
+    ['a.zarr', 'b.zarr']
+    """
+    names = [f"{_stem(parse_location(place).name)}.zarr" for place in places]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            other = places[names.index(name)]
+            raise SourceError(f"{other} and {places[k]} would both become {name}; rename one")
+    return names
+
+
+def anchor_of(source: str) -> Path:
+    """Find the place beside which results lie: the source, a glob's folder, or this folder."""
+    place = parse_location(source)
+    if as_remote(place) is not None:
+        return Path(place.name)
+    while glob.has_magic(str(place)) and not place.exists():
+        place = place.parent
+    return place
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem.removesuffix(".ome") if Path(name).suffix else name
+
+
+def _list_within(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if not p.name.startswith(".")]
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(p.suffix.lower() in SUFFIXES for p in _list_within(folder))
+
+
+def _count_pages(path: Path, channel: int | None) -> int:
+    stack = open_stack(path, channel)
+    try:
+        return stack.shape[0]
+    finally:
+        stack.close()

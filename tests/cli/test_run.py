@@ -1,0 +1,98 @@
+"""``volseg run``: the whole job in one command, again and again, for one stack and for several."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+
+def write_stack(path, seed=8):
+    raw = ndimage.gaussian_filter(np.random.default_rng(seed).random((20, 70, 60)), 2)
+    raw = ((raw - raw.min()) / np.ptp(raw) * 255).astype(np.uint8)
+    tifffile.imwrite(path, raw, photometric="minisblack")
+
+
+@pytest.fixture
+def whole(volseg, toy_model):
+    return lambda *words: volseg("run", *words, "--model", toy_model, "--voxel-size", "5")
+
+
+def test_one_stack_becomes_a_row_beside_it(whole, volseg, tmp_path):
+    write_stack(tmp_path / "a.tif")
+    done = whole(tmp_path / "a.tif", "--json", "-q")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)
+    assert row["volume"] == str(tmp_path / "a.zarr")
+    (alone,) = json.loads(volseg("stats", tmp_path / "a.zarr", "--json", "-q").stdout)
+    assert row["objects"] == alone["objects"] > 1
+    assert row["total_nm3"] == alone["total_nm3"]
+
+
+def test_again_it_does_nothing_anew(whole, tmp_path):
+    write_stack(tmp_path / "a.tif")
+    assert whole(tmp_path / "a.tif", tmp_path / "vol.zarr").exit_code == 0
+    files = [
+        p for p in (tmp_path / "vol.zarr").rglob("*") if p.is_file() and "tables" not in str(p)
+    ]
+    before = {p: p.stat().st_mtime_ns for p in files}
+    assert whole(tmp_path / "a.tif", tmp_path / "vol.zarr").exit_code == 0
+    assert {p: p.stat().st_mtime_ns for p in files} == before
+
+
+@pytest.mark.parametrize("change", ["another source", "a newer source", "another voxel size"])
+def test_a_volume_of_something_else_is_not_taken_for_this_one(whole, volseg, tmp_path, change):
+    source, volume = tmp_path / "a.tif", tmp_path / "a.zarr"
+    write_stack(source)
+    size = "6" if change == "another voxel size" else "5"
+    assert volseg("convert", source, volume, "--voxel-size", size).exit_code == 0
+    if change == "another source":
+        source = source.rename(tmp_path / "b.tif")
+    elif change == "a newer source":
+        later = (volume / "zarr.json").stat().st_mtime + 10
+        os.utime(source, (later, later))
+    refused = whole(source, volume)
+    assert refused.exit_code == 2
+    assert f"{volume} is not what {source} gives now" in refused.stderr
+    assert whole(source, volume, "--overwrite").exit_code == 0
+
+
+def test_a_folder_of_stacks_gives_a_row_each(whole, tmp_path):
+    (tmp_path / "stacks").mkdir()
+    for seed, name in enumerate(("a.tif", "b.tif")):
+        write_stack(tmp_path / "stacks" / name, seed)
+    told = whole(tmp_path / "stacks", "--dry-run")
+    assert told.stdout.splitlines()[:2] == [
+        f"{tmp_path}/stacks/{n}.tif -> {tmp_path}/stacks-volseg/{n}.zarr" for n in "ab"
+    ]
+    assert not (tmp_path / "stacks-volseg").exists()
+    done = whole(tmp_path / "stacks")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "volume",
+        *(f"{tmp_path}/stacks-volseg/{n}.zarr" for n in "ab"),
+    ]
+
+
+def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):
+    (tmp_path / "stacks").mkdir()
+    write_stack(tmp_path / "stacks" / "a.tif")
+    (tmp_path / "stacks" / "b.tif").write_bytes(b"no image")
+    done = whole(tmp_path / "stacks")
+    assert done.exit_code == 1
+    assert "1 of 2 stacks failed; the others are done" in done.stderr
+    assert "b.tif" in done.stderr
+    assert (tmp_path / "stacks-volseg" / "a.zarr" / "tables").is_dir()
+
+
+def test_a_volume_is_segmented_where_it_is(whole, volseg, tmp_path):
+    write_stack(tmp_path / "a.tif")
+    assert volseg("convert", tmp_path / "a.tif", tmp_path / "v.zarr", "-q").exit_code == 0
+    done = whole(tmp_path / "v.zarr")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "v.zarr" / "tables" / "mitochondria.parquet").is_file()
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tif", "v.zarr"}

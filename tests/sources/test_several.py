@@ -1,0 +1,67 @@
+"""A folder of slices is one stack, a folder of stacks is several."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from volseg.errors import SourceError
+from volseg.sources.several import anchor_of, list_stacks, name_volumes
+
+
+def write(path, pages=1):
+    path.parent.mkdir(exist_ok=True)
+    shape = (8, 8) if pages == 1 else (pages, 8, 8)
+    tifffile.imwrite(path, np.zeros(shape, np.uint8), photometric="minisblack")
+
+
+def test_a_file_is_one_stack(tmp_path):
+    write(tmp_path / "a.tif", 3)
+    found = list_stacks(str(tmp_path / "a.tif"))
+    assert (found.places, found.folder) == ((str(tmp_path / "a.tif"),), False)
+
+
+def test_slices_are_one_stack_whatever_lies_beside_them(tmp_path):
+    for k in (10, 9):
+        write(tmp_path / f"s{k}.tif")
+    write(tmp_path / "more" / "s1.tif")
+    for source in (tmp_path, tmp_path / "*.tif"):
+        found = list_stacks(str(source))
+        assert (found.places, found.folder) == ((str(source),), False)
+
+
+def test_files_of_several_pages_are_several_stacks(tmp_path):
+    for name, pages in (("b.tif", 4), ("a10.tif", 3), ("a9.tif", 2)):
+        write(tmp_path / name, pages)
+    for source in (tmp_path, tmp_path / "*.tif"):
+        found = list_stacks(str(source))
+        assert [p.rpartition("/")[2] for p in found.places] == ["a9.tif", "a10.tif", "b.tif"]
+        assert found.folder
+        assert anchor_of(str(source)) == tmp_path
+
+
+def test_a_folder_without_images_holds_folders_of_slices_and_zarr_images(tmp_path, volseg):
+    write(tmp_path / "slices" / "1.tif")
+    write(tmp_path / "slices" / "2.tif")
+    (tmp_path / "empty").mkdir()
+    assert volseg("convert", tmp_path / "slices", tmp_path / "vol.zarr", "-q").exit_code == 0
+    found = list_stacks(str(tmp_path))
+    assert [p.rpartition("/")[2] for p in found.places] == ["slices", "vol.zarr"]
+    assert found.folder
+
+
+def test_a_folder_of_nothing_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(SourceError, match="none of them TIFF or PNG"):
+        list_stacks(str(tmp_path))
+
+
+def test_two_stacks_of_one_name_are_refused():
+    assert name_volumes(["a.ome.tif", "b.tif", "c.zarr", "v1.2"])[:3] == [
+        "a.zarr",
+        "b.zarr",
+        "c.zarr",
+    ]
+    with pytest.raises(SourceError, match=r"would both become a\.zarr"):
+        name_volumes(["a.tif", "a.tiff"])
