@@ -13,8 +13,8 @@ import tifffile
 
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError, VoxelSizeError
+from volseg.sources.names import find_gaps, natural_key
 from volseg.sources.open import open_stack
-from volseg.sources.slices import find_gaps, natural_key
 from volseg.sources.stack import check_finite
 from volseg.sources.voxel_size import settle_voxel_size
 
@@ -126,3 +126,64 @@ def test_a_damaged_png_is_named(tmp_path):
     (tmp_path / "s2.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SourceError, match=r"s2\.png is damaged"):
         read_pages(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ETD_{:03}.tif", "InLens_{:03}.tif"),
+        ("raw_{:03}.tif", "raw_{:03}_mask.tif"),
+        ("ch0_z{:03}.tif", "ch1_z{:03}.tif"),
+        ("z{:03}_ch0.tif", "z{:03}_ch1.tif"),
+    ],
+)
+def test_slices_of_two_sequences_are_not_mixed(tmp_path, one, other):
+    raw = make_stack((6, 9, 11))
+    for n, plane in enumerate(raw):
+        tifffile.imwrite(tmp_path / one.format(n), plane)
+        tifffile.imwrite(tmp_path / other.format(n), 255 - plane)
+    with pytest.raises(SourceError, match=r"slices of several sequences: .*choose with a glob"):
+        read_pages(tmp_path)
+    glob = str(tmp_path / one.replace("{:03}", "???"))
+    np.testing.assert_array_equal(read_pages(glob), raw)
+    assert open_stack(glob).warnings == ()
+    assert "slices of several sequences" in open_stack(tmp_path / "*.tif").warnings[0]
+
+
+def test_a_lone_slice_of_another_name_is_not_mixed_in(tmp_path):
+    for name in ("s1", "s2", "s3", "overview"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", make_stack()[0])
+    with pytest.raises(SourceError, match=r"several sequences: overview\.tif, s\?\.tif"):
+        read_pages(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"z_{n:+d}".replace("+", "") for n in range(-6, 6)],
+        [f"z={n / 2:.2f}um" for n in range(-6, 6)],
+        [f"2026-11-{n + 10}_s{n}_x" for n in range(12)],
+        [f"s-{n}" for n in range(12)],
+    ],
+)
+def test_numbers_of_every_kind_are_in_order(tmp_path, names):
+    raw = make_stack((len(names), 9, 11))
+    for name, plane in zip(names, raw, strict=True):
+        tifffile.imwrite(tmp_path / f"{name}.tif", plane)
+    np.testing.assert_array_equal(read_pages(tmp_path), raw)
+    assert open_stack(tmp_path).warnings == ()
+
+
+def test_an_inverted_slice_among_others_is_named(tmp_path):
+    for n in range(3):
+        kind = "miniswhite" if n == 1 else "minisblack"
+        tifffile.imwrite(tmp_path / f"s{n}.tif", make_stack()[0], photometric=kind)
+    with pytest.raises(SourceError, match=r"s1\.tif is .*, 0 as white, s0\.tif is 17 x 13 uint8"):
+        read_pages(tmp_path)
+
+
+def test_what_is_told_of_a_file_is_told_of_a_folder(tmp_path):
+    for n in range(3):
+        tifffile.imwrite(tmp_path / f"s{n}.tif", make_stack()[0], photometric="miniswhite")
+    (told,) = open_stack(tmp_path).warnings
+    assert "0 is white" in told

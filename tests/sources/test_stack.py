@@ -119,20 +119,6 @@ def test_no_pages(tmp_path):
         read_pages(tmp_path / "s.tif")
 
 
-@pytest.mark.parametrize(
-    ("sound", "damaged"),
-    [(b"<Pixels ", b"<Pixels<"), (b'SizeZ="5"', b'SizeZ="?"'), (b'SizeT="1"', b'SizeT=" "')],
-)
-def test_a_damaged_description_is_an_error_that_names_the_file(tmp_path, sound, damaged):
-    path = tmp_path / "s.ome.tif"
-    tifffile.imwrite(path, make_stack(), metadata={"axes": "ZYX"})
-    content = path.read_bytes()
-    assert sound in content
-    path.write_bytes(content.replace(sound, damaged))
-    with pytest.raises(SourceError, match=r"s\.ome\.tif is damaged: what it says about itself"):
-        read_pages(path)
-
-
 def test_planes_that_are_described_but_missing(tmp_path):
     path = tmp_path / "s.ome.tif"
     tifffile.imwrite(path, make_stack(), metadata={"axes": "ZYX"})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from volseg.sources.open import open_stack
+from volseg.sources.stack import Selection
 
 
 def make_stack(shape=(5, 13, 17), dtype: str = "uint8") -> np.ndarray:
@@ -18,9 +19,9 @@ def make_stack(shape=(5, 13, 17), dtype: str = "uint8") -> np.ndarray:
     return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
 
 
-def read_pages(source: Any, channel: int | None = None) -> np.ndarray:
+def read_pages(source: Any, channel: int | None = None, **more: Any) -> np.ndarray:
     """Read a stack as a conversion does."""
-    stack = open_stack(source, channel)
+    stack = open_stack(source, Selection(channel, **more))
     try:
         read = np.empty(stack.shape, stack.dtype)
         for n, page in enumerate(read):

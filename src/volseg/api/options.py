@@ -161,13 +161,17 @@ class SourceSize(TypedDict, total=False):
 class ConvertKeywords(SourceSize, total=False):
     """Options of `convert`.
 
-    channel : Take this channel of a colour source.
+    channel : Take this channel of a source of several, counted from 0.
+    series : Take this image of a file of several, counted from 0.
+    axes : Name the axes of the source, slowest first, such as CZYX, where it does not say.
     workers : Threads that decode.  [default: one per core]
     overwrite : Replace a volume that exists.
     dry_run : Print what a run would do and take; compute nothing.
     """
 
     channel: int | None
+    series: int | None
+    axes: str | None
     workers: int | None
     overwrite: bool
     dry_run: bool

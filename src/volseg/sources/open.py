@@ -7,7 +7,7 @@ from pathlib import Path
 
 from volseg.errors import SourceError
 from volseg.sources.slices import list_sequence, open_sequence
-from volseg.sources.stack import ACCEPTED_TYPES, Stack
+from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
 from volseg.sources.tiff import open_tiff
 from volseg.sources.zarr_source import open_zarr
 from volseg.storage.locations import parse_location
@@ -16,15 +16,14 @@ from volseg.storage.stores import is_zarr
 
 
 def open_stack(
-    source: str | Path, channel: int | None = None, types: tuple[str, ...] = ACCEPTED_TYPES
+    source: str | Path, selection: Selection = WHOLE, types: tuple[str, ...] = ACCEPTED_TYPES
 ) -> Stack:
     """Open a TIFF stack, a folder or glob of single-slice TIFF or PNG files, or a Zarr image.
 
     Parameters
     ----------
     source : str or Path
-    channel : int, optional
-        Which channel of colour or multi-channel pages, from 0.
+    selection : of what the source holds
     types : names of types that pages may have
 
     Raises
@@ -34,12 +33,13 @@ def open_stack(
     """
     path = parse_location(str(source))
     if as_remote(path) is not None or is_zarr(path):
-        return open_zarr(path, channel, types)
+        return open_zarr(path, selection, types)
     if not path.exists() and not glob.has_magic(str(path)):
         raise SourceError(
             f"there is nothing at {path}; expected a TIFF stack, a folder or glob of TIFF or PNG "
             f"slices, or a Zarr image"
         )
     if path.is_file() and path.suffix.lower() != ".png":
-        return open_tiff(path, channel, types)
-    return open_sequence(list_sequence(path), channel, types)
+        return open_tiff(path, selection, types)
+    chosen = not path.is_dir()
+    return open_sequence(list_sequence(path), selection, types, chosen=chosen)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import itertools
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import ACCEPTED_TYPES, Stack, check_type, choose_channel
+from volseg.sources.names import find_gaps, find_sequences, natural_key
+from volseg.sources.stack import (
+    ACCEPTED_TYPES,
+    WHOLE,
+    Selection,
+    Stack,
+    check_type,
+    choose_channel,
+)
 from volseg.sources.tiff import open_tiff
 from volseg.sources.voxel_size import StatedSize, find_contradiction
 
 SUFFIXES = frozenset({".tif", ".tiff", ".png"})
-SHOWN_GAPS = 5
+SHOWN = 5
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
 """Samples per pixel of each PNG colour type; 3, a palette, is not read."""
@@ -34,18 +40,14 @@ class Slice:
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     samples: int = 1
+    photometric: str = "MINISBLACK"
     stated: tuple[StatedSize, ...] = ()
+    warnings: tuple[str, ...] = ()
 
-
-def natural_key(path: Path) -> list[Any]:
-    """Sort names as people number them.
-
-    Examples
-    --------
-    >>> [p.name for p in sorted([Path("s10.tif"), Path("s2.tif")], key=natural_key)]
-    ['s2.tif', 's10.tif']
-    """
-    return [int(t) if t.isdecimal() else t.lower() for t in re.split(r"(\d+)", str(path))]
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """Properties that all slices have in common."""
+        return self.shape, self.dtype, self.samples, self.photometric
 
 
 def list_sequence(source: str | Path) -> list[Path]:
@@ -78,50 +80,31 @@ def list_sequence(source: str | Path) -> list[Path]:
     return slices
 
 
-def find_gaps(names: Sequence[str]) -> list[str]:
-    """Find the numbers that a numbered sequence skips.
+def open_sequence(
+    files: Sequence[Path],
+    selection: Selection = WHOLE,
+    types: tuple[str, ...] = ACCEPTED_TYPES,
+    *,
+    chosen: bool = False,
+) -> Stack:
+    """Open single slices as one stack.
 
     Parameters
     ----------
-    names : in natural order
-
-    Examples
-    --------
-    >>> find_gaps(["s1", "s2", "s5", "s7"]), find_gaps(["a00", "a10", "a20"])
-    (['3-4', '6'], [])
-    """
-    split = [re.split(r"(\d+)", n) for n in names]
-    if len(names) < 3 or len({tuple(s[::2]) for s in split}) > 1:
-        return []
-    columns = list(zip(*(s[1::2] for s in split), strict=True))
-    varying = [c for c in columns if len({int(v) for v in c}) > 1]
-    if len(varying) != 1:
-        return []
-    numbers = [int(v) for v in varying[0]]
-    steps = [b - a for a, b in itertools.pairwise(numbers)]
-    step = max(min(steps), 1)
-    return [
-        f"{a + step}" if b - a == 2 * step else f"{a + step}-{b - step}"
-        for a, b in itertools.pairwise(numbers)
-        if b - a > step
-    ]
-
-
-def open_sequence(
-    files: Sequence[Path], channel: int | None = None, types: tuple[str, ...] = ACCEPTED_TYPES
-) -> Stack:
-    """Open single slices as one stack.
+    files, selection, types : see `volseg.sources.open.open_stack`
+    chosen : whether the user chose the files, so that names of several sequences are no error
 
     Raises
     ------
     SourceError
         If one cannot be read or differs from the first; the message names it.
     """
-    first = _inspect(files[0], channel, types)
+    warnings = _check_names(files, chosen=chosen)
+    first = _inspect(files[0], selection, types)
     stated = first.stated
     for file in files[1:]:
-        other = _inspect(file, channel, types)
-        if (other.shape, other.dtype, other.samples) != (first.shape, first.dtype, first.samples):
+        other = _inspect(file, selection, types)
+        if other.form != first.form:
             raise SourceError(
                 f"{file} is {_form(other)}, {files[0].name} is {_form(first)}: all slices must be "
                 f"equal; remove what does not belong to the stack, or choose with a glob"
@@ -129,16 +112,10 @@ def open_sequence(
         if stated is first.stated and find_contradiction((*stated, *other.stated)) is not None:
             # one slice without a size is enough to ask for it
             stated = (*_found_in(files[0], stated), *_found_in(file, other.stated))
-    sample = choose_channel(first.samples, channel, str(files[0]))
-    gaps = find_gaps([f.stem for f in files])
-    more = f" and {len(gaps) - SHOWN_GAPS} more" if len(gaps) > SHOWN_GAPS else ""
-    warning = (
-        f"the numbering of {files[0].parent} has gaps: {', '.join(gaps[:SHOWN_GAPS])}{more} "
-        f"missing; the slices around them are taken as neighbours"
-    )
+    sample = choose_channel(first.samples, selection.channel, str(files[0]))
 
     def read_page(z: int, out: NDArray[Any]) -> None:
-        _read(files[z], out, sample if files[z].suffix.lower() == ".png" else channel)
+        _read(files[z], out, selection, sample)
 
     metadata = {"format": f"{files[0].suffix[1:].upper()} sequence", "files": len(files)}
     return Stack(
@@ -149,8 +126,26 @@ def open_sequence(
         close=_nothing,
         stated=stated,
         metadata=metadata,
-        warnings=(warning,) if gaps else (),
+        warnings=(*first.warnings, *warnings),
     )
+
+
+def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
+    """Check that names are those of one sequence; return what the user should know."""
+    folder = files[0].parent
+    sequences = find_sequences([f.name for f in files])
+    if len(sequences) > 1:
+        more = f" and {len(sequences) - SHOWN} more" if len(sequences) > SHOWN else ""
+        found = f"{folder} holds slices of several sequences: {', '.join(sequences[:SHOWN])}{more}"
+        if not chosen:
+            raise SourceError(f"{found}; choose with a glob, such as '{folder / sequences[0]}'")
+        return [f"{found}; all are taken, one after the other in the order of their names"]
+    gaps = find_gaps([f.stem for f in files])
+    if not gaps:
+        return []
+    more = f" and {len(gaps) - SHOWN} more" if len(gaps) > SHOWN else ""
+    told = f"the numbering of {folder} has gaps: {', '.join(gaps[:SHOWN])}{more} missing"
+    return [f"{told}; the slices around them are taken as neighbours"]
 
 
 def _found_in(file: Path, stated: Sequence[StatedSize]) -> list[StatedSize]:
@@ -164,20 +159,22 @@ def _nothing() -> None:
 
 def _form(found: Slice) -> str:
     height, width = found.shape
-    return f"{width} x {height} {found.dtype} with {found.samples} channel(s)"
+    inverted = ", 0 as white" if found.photometric == "MINISWHITE" else ""
+    return f"{width} x {height} {found.dtype} with {found.samples} channel(s){inverted}"
 
 
-def _inspect(file: Path, channel: int | None, types: tuple[str, ...]) -> Slice:
+def _inspect(file: Path, selection: Selection, types: tuple[str, ...]) -> Slice:
     if file.suffix.lower() == ".png":
         return _inspect_png(file, types)
-    stack = open_tiff(file, channel, types)
+    stack = open_tiff(file, selection, types)
     stack.close()
     if stack.shape[0] != 1:
         raise SourceError(
             f"{file} holds {stack.shape[0]} pages; in a sequence each file is one slice: convert "
             f"multi-page files one by one"
         )
-    return Slice(stack.shape[1:], stack.dtype, 1, stack.stated)
+    photometric = stack.metadata["photometric"]
+    return Slice(stack.shape[1:], stack.dtype, 1, photometric, stack.stated, stack.warnings)
 
 
 def _inspect_png(file: Path, types: tuple[str, ...]) -> Slice:
@@ -197,9 +194,9 @@ def _inspect_png(file: Path, types: tuple[str, ...]) -> Slice:
     return Slice((height, width), check_type(f"uint{bits}", str(file), types), PNG_SAMPLES[colour])
 
 
-def _read(file: Path, out: NDArray[Any], channel: int | None) -> None:
+def _read(file: Path, out: NDArray[Any], selection: Selection, sample: int) -> None:
     if file.suffix.lower() != ".png":
-        stack = open_tiff(file, channel, (out.dtype.name,))
+        stack = open_tiff(file, selection, (out.dtype.name,))
         try:
             stack.read_page(0, out)
         finally:
@@ -207,7 +204,7 @@ def _read(file: Path, out: NDArray[Any], channel: int | None) -> None:
         return
     try:
         decoded = imagecodecs.png_decode(file.read_bytes())
-        out[...] = decoded if decoded.ndim == 2 else decoded[..., channel or 0]
+        out[...] = decoded if decoded.ndim == 2 else decoded[..., sample]
     except Exception as error:
         raise SourceError(
             f"{file} is damaged ({error}); fetch the file again: nothing was written"

@@ -19,6 +19,26 @@ ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Choices among what a source holds.
+
+    Attributes
+    ----------
+    channel : of colour or multi-channel pages, from 0.
+    series : which of the images in a file, from 0.
+    axes : names of the axes, slowest first, where the source names them wrongly or not at all.
+    """
+
+    channel: int | None = None
+    series: int | None = None
+    axes: str | None = None
+
+
+WHOLE = Selection()
+"""Selection of a source that holds nothing else."""
+
+
+@dataclass(frozen=True)
 class Stack:
     """A source: equal pages, one above the other.
 
@@ -79,7 +99,9 @@ def check_type(dtype: Any, where: str, types: tuple[str, ...]) -> np.dtype[Any]:
     return native
 
 
-def choose_channel(count: int, channel: int | None, where: str) -> int:
+def choose_channel(
+    count: int, channel: int | None, where: str, hint: str = "convert it to grey"
+) -> int:
     """Choose one of several channels.
 
     Raises
@@ -90,7 +112,7 @@ def choose_channel(count: int, channel: int | None, where: str) -> int:
     if channel is None and count > 1:
         raise SourceError(
             f"{where} has {count} channels, a volume has one: choose with --channel 0 to "
-            f"{count - 1}, or convert it to grey"
+            f"{count - 1}, or {hint}"
         )
     chosen = channel or 0
     if not 0 <= chosen < count:

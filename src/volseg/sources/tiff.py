@@ -5,36 +5,37 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
-import numpy as np
 import tifffile
 
 from volseg.errors import SourceError
-from volseg.sources.stack import ACCEPTED_TYPES, Stack, check_type, choose_channel
-from volseg.sources.tiff_pages import (
-    TiffPages,
-    complaints_of_tifffile,
-    is_contiguous,
-    lies_plain,
-    scan_pages,
+from volseg.sources.ome_xml import OmeImage, read_ome
+from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack, check_type
+from volseg.sources.tiff_images import (
+    UNDESCRIBED,
+    TiffImage,
+    left_over,
+    list_images,
+    miscounted,
 )
-from volseg.sources.voxel_size import (
-    StatedSize,
-    size_from_imagej,
-    size_from_ome,
-    size_from_resolution,
-)
+from volseg.sources.tiff_pages import TiffPlanes, complaints_of_tifffile, scan_pages
+from volseg.sources.tiff_selection import choose_image, select_planes
+from volseg.sources.voxel_size import StatedSize, size_from_imagej, size_from_resolution
 
 WHITE_IS_ZERO, PALETTE = 0, 3
+DAMAGED_XML = (
+    "the OME-XML of {} describes no image, or is damaged: its pages are taken as slices in the "
+    "order of the file, and its voxel size is unknown"
+)
 
 
 def open_tiff(
-    path: Path, channel: int | None = None, types: tuple[str, ...] = ACCEPTED_TYPES
+    path: Path, selection: Selection = WHOLE, types: tuple[str, ...] = ACCEPTED_TYPES
 ) -> Stack:
-    """Open a multi-page TIFF: plain, BigTIFF, OME-TIFF or ImageJ.
+    """Open a multi-page TIFF: plain, BigTIFF, OME-TIFF, ImageJ, or what else tifffile knows.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def open_tiff(
     """
     try:
         with complaints_of_tifffile() as complaints, tifffile.TiffFile(path) as tif:
-            return _open(path, tif, channel, types, complaints)
+            return _open(path, tif, selection, types, complaints)
     except tifffile.TiffFileError as error:
         raise SourceError(
             f"{path} is not a TIFF file ({error}); expected a TIFF stack, or a folder or glob of "
@@ -63,101 +64,76 @@ def open_tiff(
 def _open(
     path: Path,
     tif: tifffile.TiffFile,
-    channel: int | None,
+    selection: Selection,
     types: tuple[str, ...],
     complaints: list[str],
 ) -> Stack:
-    size = path.stat().st_size
-    pages, form = scan_pages(path, tif, complaints, size)
+    pages = scan_pages(path, tif, complaints, path.stat().st_size)
+    described = read_ome(tif.ome_metadata or "") if tif.is_ome else []
+    damaged = tif.is_ome and not described
+    if damaged:
+        tif.is_ome = False
+    images = list_images(path, tif, pages)
+    if described and images[0].kind in UNDESCRIBED:
+        images = [_place_planes(path, described, images[0], len(pages))]
+    image, warnings = choose_image(path, images, selection.series)
+    form = image.form
     if form.photometric == PALETTE:
         raise SourceError(f"{path} has palette colours; convert it to grey, for example in ImageJ")
-    if form.shaped[1] > 1:
-        raise SourceError(f"{path} stores volumes in its pages; save it as a stack of slices")
     dtype = check_type(form.dtype, str(path), types)
-    samples = form.samplesperpixel
-    order, described = _describe_planes(tif)
-    planes, channel_left = _select_planes(path, len(pages), described, order, channel, samples)
-    sample = choose_channel(samples, channel_left, f"each page of {path}")
-    nbytes = form.imagelength * form.imagewidth * dtype.itemsize
-    segments = tuple(pages[p] for p in planes)
-    plain = samples == 1 and lies_plain(form) and all(is_contiguous(s, nbytes) for s in segments)
-    if not plain:
-        _ = form.decode, form.jpegtables, form.jpegheader
-    shape = (len(segments), form.imagelength, form.imagewidth)
-    stated, noted = _stated_sizes(tif), _first_page(tif, form)
+    planes = select_planes(path, image, selection)
+    for used in {id(p.form): p.form for p in planes}.values():
+        # what decoding needs is read while tifffile has the file open
+        _ = used.decode, used.jpegtables, used.jpegheader
+    found = (*_stated_in_ome(image, images, described), *_stated_sizes(tif, image.page))
+    stated = tuple(s for s in found if any(s.axes))
+    if damaged:
+        warnings += (DAMAGED_XML.format(path),)
+    if form.photometric == WHITE_IS_ZERO:
+        warnings += (
+            f"{path} says that 0 is white; values are kept as they are, so bright stays dark",
+        )
+    warnings += left_over(path, pages)
     # last, since it would stay open if something above failed
-    reader = TiffPages(path, os.open(path, os.O_RDONLY), form, segments, sample, plain)
-    warnings = (
-        (f"{path} says that 0 is white; values are kept as they are, so bright stays dark",)
-        if form.photometric == WHITE_IS_ZERO
-        else ()
-    )
+    reader = TiffPlanes(path, os.open(path, os.O_RDONLY), planes)
+    shape = (len(planes), form.imagelength, form.imagewidth)
+    noted = _first_page(tif, image.page)
     return Stack((path,), shape, dtype, reader.read, reader.close, stated, noted, warnings)
 
 
-def _describe_planes(tif: tifffile.TiffFile) -> tuple[str, tuple[int, ...]]:
-    """Read the order of planes that OME-XML or ImageJ describe: axes, slowest first, and sizes."""
-    if tif.is_ome and tif.ome_metadata and "<!DOCTYPE" not in tif.ome_metadata:
-        root = ET.fromstring(tif.ome_metadata)
-        pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
-        if pixels is not None:
-            order = pixels.get("DimensionOrder", "XYZCT")[2:][::-1]
-            return order, tuple(int(pixels.get(f"Size{a}", "1")) for a in order)
-    imagej = tif.imagej_metadata
-    if imagej:
-        sizes = [int(imagej.get(k, 1)) for k in ("frames", "slices", "channels")]
-        return "TZC", tuple(sizes)
-    return "", ()
+def _place_planes(path: Path, described: list[OmeImage], image: TiffImage, held: int) -> TiffImage:
+    """Name the axes of pages that OME-XML describes without saying which page is which plane."""
+    only = described[0]
+    axes = "".join(a for a in only.order if only.sizes[a] > 1)
+    shape = tuple(only.sizes[a] for a in axes)
+    if len(described) > 1 or only.placed or not (math.prod(shape) == len(image.planes) == held):
+        planes = sum(math.prod(d.sizes[a] for a in d.order) for d in described)
+        raise miscounted(path, planes, held)
+    return replace(image, kind="ome", axes=axes, shape=shape)
 
 
-def _select_planes(
-    path: Path,
-    count: int,
-    sizes: tuple[int, ...],
-    order: str,
-    channel: int | None,
-    samples: int,
-) -> tuple[list[int], int | None]:
-    """Choose the pages of the volume; return the channel if it is still to be chosen.
-
-    Some programs call z "t" or "frames", which is clear if only one of them is long.
-    """
-    named = dict(zip(order, sizes, strict=True))
-    if samples > 1 and "C" in named:
-        named["C"] = 1
-    planes = math.prod(named.values())
-    if not named or (planes != count and planes == 1):
-        return list(range(count)), channel
-    if planes != count:
-        raise SourceError(
-            f"{path} describes {planes} planes but holds {count}: it is truncated, or part of a "
-            f"set of files; export it as one stack"
-        )
-    if named.get("T", 1) > 1 and named.get("Z", 1) > 1:
-        raise SourceError(
-            f"{path} is a time series of {named['T']} volumes; export one time point as a stack"
-        )
-    if named.get("C", 1) == 1:
-        return list(range(count)), channel
-    chosen = choose_channel(named["C"], channel, str(path))
-    index = np.arange(count).reshape(tuple(named.values()))
-    return np.take(index, chosen, axis=list(named).index("C")).ravel().tolist(), None
+def _stated_in_ome(
+    image: TiffImage, images: list[TiffImage], described: list[OmeImage]
+) -> list[StatedSize]:
+    """Find the voxel size of an image in OME-XML, which may describe others that are not here."""
+    if len(images) == len(described):
+        return [d.stated for i, d in zip(images, described, strict=True) if i is image]
+    size = image.form.imagelength, image.form.imagewidth
+    same = [d.stated for d in described if (d.sizes["Y"], d.sizes["X"]) == size]
+    return same[:1] if len({s.axes for s in same}) == 1 else []
 
 
-def _stated_sizes(tif: tifffile.TiffFile) -> tuple[StatedSize, ...]:
-    """Read the voxel size wherever the file states one; ImageJ's own is in its resolution tags."""
-    page = tif.pages.first
+def _stated_sizes(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[StatedSize, ...]:
+    """Read the voxel size that tags state; ImageJ's own is in its resolution tags."""
     ratios = [page.tags.valueof(name) for name in ("YResolution", "XResolution")]
     pairs = [r[0] / r[1] if r and r[1] else 0.0 for r in ratios]
     resolution = (pairs[0], pairs[1]) if all(pairs) else None
     if tif.imagej_metadata and not tif.is_ome:
-        found = [size_from_imagej(tif.imagej_metadata, resolution)]
+        found = size_from_imagej(tif.imagej_metadata, resolution)
     else:
         unit = int(page.tags.valueof("ResolutionUnit") or 2)
-        found = [size_from_resolution(unit, resolution)]
-    if tif.is_ome and tif.ome_metadata:
-        found.insert(0, size_from_ome(tif.ome_metadata))
-    return tuple(s for s in found if any(s.axes))
+        found = size_from_resolution(unit, resolution)
+    return (found,)
 
 
 def _first_page(tif: tifffile.TiffFile, form: tifffile.TiffPage) -> Mapping[str, Any]:
@@ -174,6 +150,7 @@ def _first_page(tif: tifffile.TiffFile, form: tifffile.TiffPage) -> Mapping[str,
     kind = "OME-TIFF" if tif.is_ome else "ImageJ" if tif.is_imagej else "TIFF"
     return {
         "format": kind,
+        "photometric": tifffile.PHOTOMETRIC(form.photometric).name,
         "compression": tifffile.COMPRESSION(form.compression).name.lower(),
         **texts,
     }

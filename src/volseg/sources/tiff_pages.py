@@ -1,4 +1,4 @@
-"""Pages of a TIFF file: positions, checks that all are equal, and contents."""
+"""Planes of a TIFF file: where they lie, whether they are complete, and what they hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,74 +20,90 @@ from volseg.errors import SourceError
 
 
 @dataclass(frozen=True)
-class Segments:
-    """Offsets and lengths of a page's strips or tiles in the file."""
+class Plane:
+    """Place of a plane in the file, and the way it is stored.
+
+    Attributes
+    ----------
+    offsets, lengths : of its strips or tiles.
+    form : a page that is stored in the same way.
+    sample : which sample of the pixels.
+    plain : whether it lies there as it is in memory, apart from byte order.
+    """
 
     offsets: tuple[int, ...]
     lengths: tuple[int, ...]
+    form: tifffile.TiffPage
+    sample: int = 0
+    plain: bool = False
+
+    @property
+    def separate(self) -> bool:
+        """Tell whether the samples are stored one after the other, and not pixel by pixel."""
+        return self.form.shaped[0] > 1
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of all samples, decoded."""
+        return math.prod(self.form.shaped) * np.dtype(self.form.dtype).itemsize
 
 
 @dataclass(frozen=True)
-class TiffPages:
-    """The pages of one open file; reads by position, so threads need no lock.
+class TiffPlanes:
+    """Planes of one open file; reads by position, so threads need no lock.
 
     Attributes
     ----------
     path, descriptor : the file.
-    form : the first page, which all others are like.
-    pages : where each lies.
-    sample : which sample of colour pages.
-    plain : whether a page lies there as it is in memory, apart from byte order.
+    planes : from the top.
     """
 
     path: Path
     descriptor: int
-    form: tifffile.TiffPage
-    pages: tuple[Segments, ...]
-    sample: int
-    plain: bool
+    planes: tuple[Plane, ...]
 
     def read(self, z: int, out: NDArray[Any]) -> None:
-        """Decode a page into an array of shape (y, x)."""
+        """Decode a plane into an array of shape (y, x)."""
+        plane = self.planes[z]
         try:
-            if self.plain:
-                self._copy(self.pages[z], out)
+            if plane.separate or plane.form.samplesperpixel == 1:
+                samples = out.reshape(*plane.form.shaped[2:4], 1)
             else:
-                self._decode(self.pages[z], out)
+                samples = np.empty(plane.form.shaped[2:], out.dtype)
+            (self._copy if plane.plain else self._decode)(plane, samples)
         except Exception as error:
             raise SourceError(
-                f"page {z + 1} of {len(self.pages)} in {self.path} is damaged ({error}); fetch the "
-                f"file again, or repair that page: nothing was written"
+                f"page {z + 1} of {len(self.planes)} in {self.path} is damaged ({error}); fetch "
+                f"the file again, or repair that page: nothing was written"
             ) from error
+        if samples.shape[2] > 1:
+            out[...] = samples[..., plane.sample]
 
-    def _copy(self, page: Segments, out: NDArray[Any]) -> None:
-        start, done = page.offsets[0], 0
+    def _copy(self, plane: Plane, out: NDArray[Any]) -> None:
+        start, done = plane.offsets[0], 0
         view = out.reshape(-1).view(np.uint8).data
         while done < len(view):
             count = os.preadv(self.descriptor, [view[done:]], start + done)
             if count == 0:
                 raise ValueError(f"{done} of {len(view)} bytes are there")
             done += count
-        if self.form.parent.byteorder != _NATIVE and out.itemsize > 1:
+        if plane.form.parent.byteorder != _NATIVE and out.itemsize > 1:
             out.byteswap(inplace=True)
 
-    def _decode(self, page: Segments, out: NDArray[Any]) -> None:
-        form = self.form
-        single = form.samplesperpixel == 1
-        target = out.reshape(form.shaped) if single else np.empty(form.shaped, out.dtype)
-        for index, (offset, length) in enumerate(zip(page.offsets, page.lengths, strict=True)):
+    def _decode(self, plane: Plane, out: NDArray[Any]) -> None:
+        form, first = plane.form, 0
+        if plane.separate:
+            first = plane.sample * len(plane.offsets)
+        for index, (offset, length) in enumerate(
+            zip(plane.offsets, plane.lengths, strict=True), first
+        ):
             encoded = os.pread(self.descriptor, length, offset) if length else None
-            decoded, (s, _, y, x, _), shape = form.decode(
+            decoded, (_, _, y, x, _), shape = form.decode(
                 encoded, index, jpegtables=form.jpegtables, jpegheader=form.jpegheader
             )
             height, width = min(shape[1], form.imagelength - y), min(shape[2], form.imagewidth - x)
-            box = target[s, 0, y : y + height, x : x + width]
+            box = out[y : y + height, x : x + width]
             box[...] = 0 if decoded is None else decoded[0, :height, :width]
-        if not single:
-            planar = form.planarconfig == tifffile.PLANARCONFIG.SEPARATE
-            out[...] = (
-                target[self.sample, 0, :, :, 0] if planar else target[0, 0, :, :, self.sample]
-            )
 
     def close(self) -> None:
         """Close the file."""
@@ -124,7 +140,19 @@ def complaints_of_tifffile() -> Iterator[list[str]]:
             logger.propagate = propagate
 
 
-def lies_plain(form: tifffile.TiffPage) -> bool:
+def select_sample(plane: Plane, sample: int) -> Plane:
+    """Select one sample of a page, and note whether it can be read without decoding."""
+    offsets, lengths = plane.offsets, plane.lengths
+    if plane.separate:
+        count = len(offsets) // plane.form.samplesperpixel
+        of_sample = slice(sample * count, (sample + 1) * count)
+        offsets, lengths = offsets[of_sample], lengths[of_sample]
+    size = plane.nbytes // (plane.form.samplesperpixel if plane.separate else 1)
+    plain = _lies_plain(plane.form) and _is_contiguous(offsets, lengths, size)
+    return replace(plane, offsets=offsets, lengths=lengths, sample=sample, plain=plain)
+
+
+def _lies_plain(form: tifffile.TiffPage) -> bool:
     """Tell whether pages lie in the file as in memory, apart from byte order."""
     whole = form.bitspersample == 8 * np.dtype(form.dtype).itemsize
     return bool(
@@ -132,100 +160,57 @@ def lies_plain(form: tifffile.TiffPage) -> bool:
     ) and (not form.is_tiled)
 
 
-def is_contiguous(page: Segments, nbytes: int) -> bool:
+def _is_contiguous(offsets: tuple[int, ...], lengths: tuple[int, ...], nbytes: int) -> bool:
     """Tell whether a page's strips follow each other and hold so many bytes."""
-    at = page.offsets[0] if page.offsets else 0
-    for offset, length in zip(page.offsets, page.lengths, strict=True):
+    at = offsets[0] if offsets else 0
+    for offset, length in zip(offsets, lengths, strict=True):
         if offset != at:
             return False
         at += length
-    return bool(page.offsets) and at - page.offsets[0] >= nbytes
+    return bool(offsets) and at - offsets[0] >= nbytes
 
 
-def scan_pages(
-    path: Path, tif: tifffile.TiffFile, complaints: list[str], size: int
-) -> tuple[list[Segments], tifffile.TiffPage]:
-    """Read where all pages lie, and check that they are equal and within the file.
+def scan_pages(path: Path, tif: tifffile.TiffFile, complaints: list[str], size: int) -> list[Plane]:
+    """Read where all pages lie, and check that they are within the file.
 
     Raises
     ------
     SourceError
         If they are not.
     """
-    pages: list[Segments] = []
+    pages: list[Plane] = []
     seen: set[int] = set()
     parts = 0
-    form: tifffile.TiffPage | None = None
+    forms: dict[tuple[Any, ...], tifffile.TiffPage] = {}
     try:
         for number, page in enumerate(tif.pages, 1):
-            # frames are pages without tags of their own; volseg asks tifffile for none
-            if not isinstance(page, tifffile.TiffPage):
-                raise SourceError(f"page {number} of {path} has no description of its own")
-            form = form or page
-            _check_equal(path, number, page, form)
+            # frames are pages that are stored as another one, such as those of LSM files
+            form: Any = page if isinstance(page, tifffile.TiffPage) else page.keyframe
             parts += len(page.dataoffsets)
             if page.offset in seen or parts > size:
                 # pages that follow each other in a circle, or share one endless list, never end
-                raise _truncated(path, f"page {number} repeats what came before")
+                raise truncated(path, f"page {number} repeats what came before")
             seen.add(page.offset)
-            where = Segments(tuple(page.dataoffsets), tuple(page.databytecounts))
-            end = max((a + b for a, b in zip(where.offsets, where.lengths, strict=True)), default=0)
-            if end > size or not where.offsets:
-                raise _truncated(path, f"page {number} ends at byte {end}, the file at {size}")
-            pages.append(where)
+            offsets, lengths = tuple(page.dataoffsets), tuple(page.databytecounts)
+            end = max((a + b for a, b in zip(offsets, lengths, strict=True)), default=0)
+            if end > size or not offsets:
+                raise truncated(path, f"page {number} ends at byte {end}, the file at {size}")
+            form = forms.setdefault((form.hash, form.jpegtables), form)
+            pages.append(Plane(offsets, lengths, form))
     except SourceError:
         raise
     except Exception as error:  # tifffile raises many kinds
-        raise _truncated(path, f"page {len(pages) + 1} is unreadable: {error}") from error
+        raise truncated(path, f"page {len(pages) + 1} is unreadable: {error}") from error
     broken = [c for c in complaints if "offset" in c or "corrupt" in c]
     if broken:
-        raise _truncated(path, f"{len(pages)} pages are readable, then: {broken[0]}")
-    if form is None or not pages:
+        raise truncated(path, f"{len(pages)} pages are readable, then: {broken[0]}")
+    if not pages:
         raise SourceError(f"{path} has no pages; expected at least one")
-    if math.prod(form.shaped) == 0:
-        raise SourceError(f"the pages of {path} are empty: {form.shape}; export the file again")
-    return _expand(path, tif, pages, form, size), form
+    return pages
 
 
-def _truncated(path: Path, what: str) -> SourceError:
+def truncated(path: Path, what: str) -> SourceError:
+    """Make the error of a file that is not complete."""
     return SourceError(
         f"{path} is truncated or damaged: {what}; fetch or export the file again, completely"
     )
-
-
-def _check_equal(path: Path, number: int, page: tifffile.TiffPage, form: tifffile.TiffPage) -> None:
-    if page.hash == form.hash:
-        return
-    if page.dtype is None:
-        raise _truncated(path, f"the tags of page {number} say neither its size nor its type")
-    ours, theirs = (page.shape, page.dtype), (form.shape, form.dtype)
-    found = f"{page.shape} {page.dtype}" if ours != theirs else f"stored as {page.compression!r}"
-    expected = f"{form.shape} {form.dtype}" if ours != theirs else f"{form.compression!r}"
-    raise SourceError(
-        f"page {number} of {path} is {found}, page 1 is {expected}: all pages must be equal; "
-        f"remove or split off what does not belong to the stack"
-    )
-
-
-def _expand(
-    path: Path,
-    tif: tifffile.TiffFile,
-    pages: list[Segments],
-    form: tifffile.TiffPage,
-    size: int,
-) -> list[Segments]:
-    """List the pages that ImageJ stores one after the other, without their positions."""
-    imagej = tif.imagej_metadata or {}
-    count = int(imagej.get("images", 1))
-    if len(pages) > 1 or count <= 1:
-        if imagej and len(pages) < count:
-            raise _truncated(path, f"ImageJ announces {count} images, {len(pages)} are there")
-        return pages
-    nbytes = math.prod(form.shaped) * np.dtype(form.dtype).itemsize
-    first = pages[0].offsets[0]
-    if first + count * nbytes > size:
-        raise _truncated(
-            path,
-            f"ImageJ announces {count} images, {max(size - first, 0) // nbytes} are complete",
-        )
-    return [Segments((first + k * nbytes,), (nbytes,)) for k in range(count)]

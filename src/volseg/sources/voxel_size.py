@@ -8,17 +8,38 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree as ET
 
 from volseg.errors import VoxelSizeError
-from volseg.storage.ome import NANOMETERS
+from volseg.storage.ome import NANOMETERS, POWERS
 from volseg.types import VoxelSize
 
 SAME = 0.01
 """Sizes that differ by no more than this share are the same: files round theirs."""
 
-SCREEN_RESOLUTIONS = frozenset({1, 72, 75, 96, 100, 120, 144, 150, 200, 300, 400, 600, 1200})
-"""Pixels per inch that programs write when they know nothing."""
+PLAUSIBLE = (0.01, 10_000.0)
+"""nm between which voxels are stated: else a program wrote what it does when it knows nothing, such
+as 72 or 240 pixels per inch, 10 per centimetre, or one."""
+
+OME_SYMBOLS = dict(
+    zip(
+        ("Ym", "Zm", "Em", "Pm", "Tm", "Gm", "Mm", "km", "hm", "dam", "m", "dm", "cm", "mm"),
+        POWERS.values(),
+        strict=False,
+    )
+) | {"\N{MICRO SIGN}m": -6, "nm": -9, "pm": -12, "fm": -15, "am": -18, "zm": -21, "ym": -24}
+"""Powers of ten of the metre; large letters matter."""
+OME_NANOMETERS = {symbol: float(f"1e{power + 9}") for symbol, power in OME_SYMBOLS.items()} | {
+    "thou": 2.54e4,
+    "li": 2.54e7 / 12,
+    "pt": 2.54e7 / 72,
+    "ft": 3.048e8,
+    "yd": 9.144e8,
+    "mi": 1.609344e12,
+    "ua": 1.495978707e20,
+    "ly": 9.4607304725808e24,
+    "pc": 3.0856775814913673e25,
+}
+"""nm per unit of length of OME-XML."""
 
 INCH, CENTIMETER = 2, 3
 
@@ -122,24 +143,15 @@ def unit_nanometers(name: str | None) -> float | None:
     return NANOMETERS.get(text.lower().removesuffix("s") if len(text) > 2 else text.lower())
 
 
-def size_from_ome(xml: str) -> StatedSize:
-    """Read the physical size of voxels from OME-XML; micrometres where no unit is given."""
-    # a document type could define entities that expand without bound: OME-XML has none
-    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        return StatedSize()
-    try:
-        root = ET.fromstring(xml)
-    except ET.ParseError:
-        return StatedSize()
-    pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
-    if pixels is None:
-        return StatedSize()
+def ome_nanometers(symbol: str) -> float | None:
+    """Find the nm in a unit of OME-XML, None where it is none of length.
 
-    def size(axis: str) -> float | None:
-        unit = unit_nanometers(pixels.get(f"PhysicalSize{axis}Unit", "um"))
-        return _positive(pixels.get(f"PhysicalSize{axis}"), unit)
-
-    return StatedSize((size("Z"), size("Y"), size("X")), "its OME-XML")
+    Examples
+    --------
+    >>> [ome_nanometers(unit) for unit in ("pm", "Pm", "Å", "micron", "pixel")]
+    [0.001, 1e+24, 0.1, 1000.0, None]
+    """
+    return OME_NANOMETERS.get(symbol) or unit_nanometers(symbol)
 
 
 def size_from_imagej(
@@ -159,16 +171,16 @@ def size_from_imagej(
         return unit_nanometers(str(metadata.get(key) or unit))
 
     # ImageJ marks stacks that run downwards by a negative spacing, and ignores the sign itself
-    z = _positive(str(metadata.get("spacing")).strip().removeprefix("-"), nanometers("zunit"))
+    z = positive(str(metadata.get("spacing")).strip().removeprefix("-"), nanometers("zunit"))
     if resolution is None:
         return StatedSize((z, None, None), origin)
-    y = _positive(_inverse(resolution[0]), nanometers("yunit"))
-    x = _positive(_inverse(resolution[1]), nanometers("unit"))
+    y = positive(_inverse(resolution[0]), nanometers("yunit"))
+    x = positive(_inverse(resolution[1]), nanometers("unit"))
     return StatedSize((z, y, x), origin)
 
 
 def size_from_resolution(unit: int, resolution: tuple[float, float] | None) -> StatedSize:
-    """Read the pixel size from TIFF resolution tags; screen resolutions are ignored.
+    """Read the pixel size from TIFF resolution tags.
 
     Parameters
     ----------
@@ -183,10 +195,7 @@ def size_from_resolution(unit: int, resolution: tuple[float, float] | None) -> S
     if resolution is None or unit not in (INCH, CENTIMETER):
         return StatedSize()
     nanometers = NANOMETERS["inch" if unit == INCH else "cm"]
-    per_inch = [r * NANOMETERS["inch"] / nanometers for r in resolution]
-    if any(abs(p - s) < 0.02 * s for p in per_inch for s in SCREEN_RESOLUTIONS):
-        return StatedSize()
-    y, x = (_positive(_inverse(r), nanometers) for r in resolution)
+    y, x = (positive(_inverse(r), nanometers) for r in resolution)
     return StatedSize((None, y, x), "its TIFF resolution tags")
 
 
@@ -194,9 +203,11 @@ def _inverse(value: float) -> float | None:
     return 1 / value if value > 0 else None
 
 
-def _positive(value: Any, unit: float | None) -> float | None:
+def positive(value: Any, unit: float | None) -> float | None:
+    """Convert a size to nm, with 9 digits; None where it is no size that voxels have."""
     try:
         size = float(value) * (unit or math.nan)
     except (TypeError, ValueError):
         return None
-    return float(f"{size:.9g}") if math.isfinite(size) and size > 0 else None
+    smallest, largest = PLAUSIBLE
+    return float(f"{size:.9g}") if smallest <= size <= largest else None

@@ -8,12 +8,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Stack, choose_channel
+from volseg.sources.stack import Selection, Stack, choose_channel
 from volseg.sources.voxel_size import StatedSize
 from volseg.storage.volumes import open_image
 
 
-def open_zarr(path: Path, channel: int | None, types: tuple[str, ...]) -> Stack:
+def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
     """Open the finest level of an image, or an array.
 
     Raises
@@ -30,7 +30,7 @@ def open_zarr(path: Path, channel: int | None, types: tuple[str, ...]) -> Stack:
             f"{path} holds {array.dtype}; expected {', '.join(types)}: write it again as one of "
             f"them"
         )
-    choose_channel(1, channel, str(path))
+    choose_channel(1, selection.channel, str(path))
 
     def read_page(z: int, out: NDArray[Any]) -> None:
         out[...] = array[z : z + 1][0]

@@ -9,26 +9,32 @@ from volseg.types import VoxelSize, Zyx
 
 OME_VERSION = "0.5"
 AXES = ("z", "y", "x")
-NANOMETERS = {
+POWERS = {
+    "yotta": 24, "zetta": 21, "exa": 18, "peta": 15, "tera": 12, "giga": 9, "mega": 6, "kilo": 3,
+    "hecto": 2, "deca": 1, "": 0, "deci": -1, "centi": -2, "milli": -3, "micro": -6, "nano": -9,
+    "pico": -12, "femto": -15, "atto": -18, "zepto": -21, "yocto": -24,
+}  # fmt: skip
+"""Powers of ten that stand before units of length."""
+NANOMETERS = {f"{name}meter": float(f"1e{power + 9}") for name, power in POWERS.items()} | {
     "angstrom": 0.1,
     "\N{LATIN SMALL LETTER A WITH RING ABOVE}": 0.1,
-    "picometer": 1e-3,
-    "nanometer": 1.0,
+    "pm": 1e-3,
     "nm": 1.0,
-    "micrometer": 1e3,
     "micron": 1e3,
     "um": 1e3,
     "\N{MICRO SIGN}m": 1e3,
     "\N{GREEK SMALL LETTER MU}m": 1e3,
-    "millimeter": 1e6,
     "mm": 1e6,
-    "centimeter": 1e7,
     "cm": 1e7,
-    "inch": 2.54e7,
-    "meter": 1e9,
     "m": 1e9,
+    "inch": 2.54e7,
+    "in": 2.54e7,
+    "foot": 3.048e8,
+    "yard": 9.144e8,
+    "mile": 1.609344e12,
+    "parsec": 3.0856775814913673e25,
 }
-"""nm per unit, for the names that OME-Zarr, OME-XML and ImageJ use."""
+"""nm per unit, in small letters, for the names that OME-Zarr and ImageJ use."""
 
 
 def ome_metadata(

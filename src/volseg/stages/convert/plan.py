@@ -13,7 +13,7 @@ from typing import Any
 from volseg.engine.options import available_cores, check_workers
 from volseg.errors import ConflictError
 from volseg.sources.open import open_stack
-from volseg.sources.stack import Stack
+from volseg.sources.stack import Selection, Stack
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.convert.target import check_target
 from volseg.storage.arrays import ArraySpec, fit_spec
@@ -32,18 +32,25 @@ class ConvertOptions:
     Attributes
     ----------
     voxel_size : nm (z, y, x); overrides what the file says.
-    channel : which channel of a colour source.
+    channel, series, axes : see `volseg.sources.stack.Selection`.
     workers : threads that decode; None is one per core.
     overwrite : replace a volume that is there already, once the new one is complete.
     """
 
     voxel_size: VoxelSize | None = None
     channel: int | None = None
+    series: int | None = None
+    axes: str | None = None
     workers: int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_workers(self.workers)
+
+    @property
+    def selection(self) -> Selection:
+        """Choices among what the source holds."""
+        return Selection(self.channel, self.series, self.axes)
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def plan_conversion(
 @contextmanager
 def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator[ConvertPlan]:
     check_apart(source, target)
-    stack = open_stack(source, options.channel)
+    stack = open_stack(source, options.selection)
     try:
         if stack.array is not None:
             check_apart(target, parse_location(str(source)))

@@ -1,0 +1,100 @@
+"""Names of slices: their order, what they leave out, and whether they are of one sequence."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+NUMBER = re.compile(r"((?<![^_=\s(,;/])-\d+(?:\.\d+)?|\d+)")
+"""A number in a name; a hyphen is a sign only after what separates words, as in z_-6."""
+
+
+def natural_key(path: Path) -> list[Any]:
+    """Sort names as people number them.
+
+    Examples
+    --------
+    >>> names = ["s10.tif", "s2.tif", "s-3.tif"]
+    >>> [p.name for p in sorted(map(Path, names), key=natural_key)]
+    ['s2.tif', 's10.tif', 's-3.tif']
+    >>> [p.name for p in sorted(map(Path, ["z_1", "z_0", "z_-1.2", "z_-1.5"]), key=natural_key)]
+    ['z_-1.5', 'z_-1.2', 'z_0', 'z_1']
+    """
+    key: list[Any] = []
+    for k, part in enumerate(NUMBER.split(str(path))):
+        if k % 2 == 0:
+            key.append(part.lower())
+        elif part.startswith("-"):
+            whole, *fraction = part[1:].split(".")
+            key += [-int(whole), *(x for digits in fraction for x in (".", -int(digits)))]
+        else:
+            key.append(int(part))
+    return key
+
+
+def find_gaps(names: Sequence[str]) -> list[str]:
+    """Find the numbers that a numbered sequence skips.
+
+    Parameters
+    ----------
+    names : in natural order
+
+    Examples
+    --------
+    >>> find_gaps(["s1", "s2", "s5", "s7"]), find_gaps(["a00", "a10", "a20"])
+    (['3-4', '6'], [])
+    """
+    split = [NUMBER.split(n) for n in names]
+    if len(names) < 3 or len({tuple(s[::2]) for s in split}) > 1:
+        return []
+    columns = list(zip(*(s[1::2] for s in split), strict=True))
+    varying = [c for c in columns if len(set(c)) > 1]
+    if len(varying) != 1 or any("." in v for v in varying[0]):
+        return []
+    numbers = [int(v) for v in varying[0]]
+    steps = [b - a for a, b in itertools.pairwise(numbers)]
+    step = max(min(steps), 1)
+    return [
+        f"{a + step}" if b - a == 2 * step else f"{a + step}-{b - step}"
+        for a, b in itertools.pairwise(numbers)
+        if b - a > step
+    ]
+
+
+def find_sequences(names: Sequence[str]) -> list[str]:
+    """Find the sequences that names are of, as globs; none or one if they are of one.
+
+    Names without any number in common are taken as one sequence in the order of the alphabet.
+
+    Examples
+    --------
+    >>> find_sequences(["ETD_0.tif", "ETD_1.tif", "InLens_0.tif", "InLens_1.tif"])
+    ['ETD_?.tif', 'InLens_?.tif']
+    >>> find_sequences(["c0_z8.tif", "c0_z10.tif", "c1_z8.tif", "c1_z10.tif"])
+    ['c0_z*.tif', 'c1_z*.tif']
+    >>> find_sequences(["s1_10h05.tif", "s2_10h05.tif"]), find_sequences(["a.tif", "b.tif"])
+    (['s?_10h05.tif'], [])
+    """
+    words: dict[str, list[list[str]]] = {}
+    for name in names:
+        parts = re.split(r"(-?\d+(?:\.\d+)*)", name)
+        words.setdefault("*".join(parts[::2]).lower(), []).append(parts)
+    if max(map(len, words.values()), default=0) < 2:
+        return []
+    found: list[str] = []
+    for split in words.values():
+        columns = list(zip(*(parts[1::2] for parts in split), strict=True))
+        varying = [k for k, column in enumerate(columns) if len(set(column)) > 1]
+        if not any(len(set(column)) == len(column) for column in columns):
+            # each number is in several names: the last that varies counts the slices of the others
+            varying = varying[-1:]
+        for k in varying:
+            widths = {len(value) for value in columns[k]}
+            wildcard = "?" * widths.pop() if len(widths) == 1 else "*"
+            for parts in split:
+                parts[2 * k + 1] = wildcard
+        found += dict.fromkeys("".join(parts) for parts in split)
+    return found

@@ -1,0 +1,134 @@
+"""Selections in a TIFF file: one of its images, and the planes of one channel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import SourceError
+from volseg.sources.stack import Selection, choose_channel
+from volseg.sources.tiff_images import UNDESCRIBED, TiffImage, content, unequal
+from volseg.sources.tiff_pages import Plane, select_sample
+
+SHOWN = 6
+"""Images of a file that a message lists."""
+SLICES = "ZTIQ"
+"""Axes that may be z: some programs call it time, an index, or nothing at all."""
+
+
+def choose_image(
+    path: Path, images: Sequence[TiffImage], chosen: int | None
+) -> tuple[TiffImage, tuple[str, ...]]:
+    """Choose one of a file's images; pages that are equal, and each an image of its own, are one.
+
+    Returns
+    -------
+    image, and what the user should know
+
+    Raises
+    ------
+    SourceError
+        If it is not clear which is meant, or the chosen one is not there.
+    """
+    last = len(images) - 1
+    if chosen is not None:
+        if not 0 <= chosen <= last:
+            raise SourceError(
+                f"--series is {chosen}, but {path} has {last + 1} image(s), counted from 0"
+            )
+        return images[chosen], ()
+    if last == 0:
+        return images[0], ()
+    flat = [image for image in images if not image.shape]
+    in_a_loop = len(flat) == len(images) and images[0].kind == "shaped"
+    if in_a_loop or all(image.kind in UNDESCRIBED for image in images):
+        return _join(path, images), ()
+    if len(flat) == last:
+        (image,) = (image for image in images if image.shape)
+        number = images.index(image)
+        left = f"left out {last} image(s) of one plane; --series chooses another"
+        return image, (f"{path}: took image {number}, {image}, and {left}",)
+    raise SourceError(f"{path} {_listed(images)}")
+
+
+def _join(path: Path, images: Sequence[TiffImage]) -> TiffImage:
+    """Make one stack of pages of which nothing else is said, however each is stored."""
+    first = images[0]
+    for image in images[1:]:
+        if (found := content(image.form)) != (expected := content(first.form)):
+            what = unequal(path, image.numbers[0], found, first.numbers[0], expected)
+            raise SourceError(f"{what}; the file {_listed(images)}")
+    pages = dict(sorted(p for i in images for p in zip(i.numbers, i.planes, strict=True)))
+    return replace(
+        first, axes="I", shape=(len(pages),), planes=tuple(pages.values()), numbers=tuple(pages)
+    )
+
+
+def _listed(images: Sequence[TiffImage]) -> str:
+    listed = "; ".join(f"{k}: {image}" for k, image in enumerate(images[:SHOWN]))
+    more = f"; and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
+    return f"holds {len(images)} images ({listed}{more}); choose with --series"
+
+
+def select_planes(path: Path, image: TiffImage, selection: Selection) -> tuple[Plane, ...]:
+    """Choose the planes of the volume by channel, and by axes that the user knows better.
+
+    Raises
+    ------
+    SourceError
+        If there is not one axis left that may be z, or the channel is still to be chosen.
+    """
+    samples = image.form.samplesperpixel
+    axes, shape = image.axes, image.shape
+    if samples > 1:
+        axes, shape = f"{axes}S", (*shape, samples)
+    if selection.axes is not None:
+        axes = _renamed(path, image, axes, shape, selection.axes)
+    index = np.arange(math.prod(shape)).reshape(shape)
+    channels = [k for k, axis in enumerate(axes) if axis in "CS"]
+    others = [k for k in range(len(axes)) if k not in channels]
+    if len(others) > 1 or any(axes[k] not in SLICES for k in others):
+        raise SourceError(_why_no_slices(path, image, axes, shape))
+    count = math.prod(shape[k] for k in channels)
+    hint = "say --axes ZYX if they are slices" if not others else "convert it to grey"
+    chosen = choose_channel(count, selection.channel, str(path), hint)
+    planes: NDArray[Any] = index.transpose([*others, *channels]).reshape(-1, count)[:, chosen]
+    return tuple(select_sample(image.planes[p // samples], p % samples) for p in planes.tolist())
+
+
+def _renamed(path: Path, image: TiffImage, axes: str, shape: tuple[int, ...], named: str) -> str:
+    """Take the user's names for axes, which are those of the planes and, last, Y and X."""
+    last = axes[len(image.axes) :] if image.form.shaped[0] == 1 else ""
+    known = f"{axes[: len(axes) - len(last)]}YX{last}"
+    letters = named.upper()
+    at = known.index("YX")
+    fits = len(letters) == len(known) and letters[at : at + 2] == "YX"
+    if not fits or set(letters) - set("ZCTYX") or len(set(letters)) < len(letters):
+        raise SourceError(
+            f"--axes is {named}, but {path} holds {_described(image, axes, shape)}, slowest "
+            f"first: name each by one of Z, C, T, Y and X, and Y and X where they are"
+        )
+    return letters[:at] + letters[at + 2 :]
+
+
+def _described(image: TiffImage, axes: str, shape: tuple[int, ...]) -> str:
+    parts = [f"{a} {n}" for a, n in zip(axes, shape, strict=True)]
+    inside = [f"Y {image.form.imagelength}", f"X {image.form.imagewidth}"]
+    at = len(image.axes) if image.form.shaped[0] == 1 else len(parts)
+    return ", ".join([*parts[:at], *inside, *parts[at:]])
+
+
+def _why_no_slices(path: Path, image: TiffImage, axes: str, shape: tuple[int, ...]) -> str:
+    sizes = dict(zip(axes, shape, strict=True))
+    if sizes.get("T", 1) > 1 and sizes.get("Z", 1) > 1:
+        return f"{path} is a time series of {sizes['T']} volumes; export one time point as a stack"
+    return (
+        f"{path} holds {_described(image, axes, shape)}, slowest first, and does not say which "
+        f"are slices: say so with --axes, such as CZYX for channels of slices"
+    )
