@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from volseg.api.making import convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
     from volseg.api.previewing import preview
+    from volseg.api.reporting import report
     from volseg.api.training import train
     from volseg.api.whole import run
 
@@ -49,6 +50,7 @@ __all__ = [
     "open",
     "predict_array",
     "preview",
+    "report",
     "run",
     "segment",
     "stats",
@@ -68,6 +70,7 @@ _PLACES = {
     "open": "opening",
     "predict_array": "arrays",
     "preview": "previewing",
+    "report": "reporting",
     "run": "whole",
     "segment": "making",
     "stats": "judging",

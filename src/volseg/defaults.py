@@ -29,3 +29,5 @@ IOU: Final = 0.5
 """Intersection over union from which two objects match."""
 SAMPLE: Final = 2
 """Blocks of each array of probabilities that `verify` predicts again."""
+SUSPECTS: Final = 40
+"""Objects that a report lists for proofreading."""

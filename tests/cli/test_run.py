@@ -10,6 +10,9 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+# loops are compiled first, which takes long on a busy machine
+pytestmark = pytest.mark.timeout(300)
+
 
 def write_stack(path, seed=8):
     raw = ndimage.gaussian_filter(np.random.default_rng(seed).random((20, 70, 60)), 2)
@@ -19,14 +22,17 @@ def write_stack(path, seed=8):
 
 @pytest.fixture
 def whole(volseg, toy_model):
-    return lambda *words: volseg("run", *words, "--model", toy_model, "--voxel-size", "5")
+    quick = ("--model", toy_model, "--voxel-size", "5", "--measure", "basic")
+    return lambda *words: volseg("run", *words, *quick)
 
 
 def test_one_stack_becomes_a_row_beside_it(whole, volseg, tmp_path):
     write_stack(tmp_path / "a.tif")
     done = whole(tmp_path / "a.tif", "--json", "-q")
     assert done.exit_code == 0, done.output
-    (row,) = json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    (row,) = found["volumes"]
+    assert found["report"]["path"] == str(tmp_path / "a-report.html")
     assert row["volume"] == str(tmp_path / "a.zarr")
     (alone,) = json.loads(volseg("stats", tmp_path / "a.zarr", "--json", "-q").stdout)
     assert row["objects"] == alone["objects"] > 1
@@ -72,10 +78,13 @@ def test_a_folder_of_stacks_gives_a_row_each(whole, tmp_path):
     assert not (tmp_path / "stacks-volseg").exists()
     done = whole(tmp_path / "stacks")
     assert done.exit_code == 0, done.output
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+    *table, last = done.stdout.splitlines()
+    assert [line.split()[0] for line in table] == [
         "volume",
         *(f"{tmp_path}/stacks-volseg/{n}.zarr" for n in "ab"),
     ]
+    assert last == f"report: {tmp_path}/stacks-volseg/report.html"
+    assert "2 volumes</h1>" in (tmp_path / "stacks-volseg" / "report.html").read_text()
 
 
 def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):
@@ -95,4 +104,12 @@ def test_a_volume_is_segmented_where_it_is(whole, volseg, tmp_path):
     done = whole(tmp_path / "v.zarr")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "v.zarr" / "tables" / "mitochondria.parquet").is_file()
-    assert {p.name for p in tmp_path.iterdir()} == {"a.tif", "v.zarr"}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tif", "v.zarr", "v-report.html"}
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(whole, tmp_path):
+    write_stack(tmp_path / "a.tif")
+    refused = whole(tmp_path / "a.tif", "--output", tmp_path / "missing" / "r.html")
+    assert refused.exit_code == 2
+    assert "there is no folder" in refused.stderr
+    assert not (tmp_path / "a.zarr").exists()

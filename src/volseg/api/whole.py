@@ -1,4 +1,4 @@
-"""Do the whole job in one call: convert, segment, measure."""
+"""Do the whole job in one call: convert, segment, measure, report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,22 +15,25 @@ from volseg.api.options import (
     Objects,
     Place,
     Region,
-    Result,
     SegmentKeywords,
     SourceSize,
     StatsKeywords,
     Writing,
 )
+from volseg.api.reporting import ReportKeywords, check_report, report
 from volseg.api.running import build, place_of
 from volseg.errors import VolsegError, WorkError
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
+    from volseg.stages.report.run import ReportResult
     from volseg.stages.stats.run import VolumeStats
 
 
 @described
-class RunKeywords(SourceSize, Network, Objects, Result, Region, Measured, Writing, total=False):
+class RunKeywords(
+    SourceSize, Network, Objects, Region, Measured, Writing, ReportKeywords, total=False
+):
     """Options of `run`.
 
     channel : Take this channel of a colour source.
@@ -68,10 +71,12 @@ class RunReport:
     ----------
     jobs : stacks and their volumes
     measured : one entry per volume
+    report : page about them
     """
 
     jobs: tuple[Job, ...]
     measured: "tuple[VolumeStats, ...]"
+    report: "ReportResult"
 
 
 @takes(RunKeywords)
@@ -83,7 +88,7 @@ def run(
     progress: "Progress | None" = None,
     **options: Unpack[RunKeywords],
 ) -> RunReport:
-    """Convert, segment and measure a stack, or each stack of a folder.
+    """Convert, segment and measure a stack, or each stack of a folder, and report on them.
 
     The same call resumes an interrupted run. If a stack of several fails, the others are finished
     first.
@@ -108,6 +113,9 @@ def run(
         If blocks failed, or some of several stacks.
     """
     jobs = plan_jobs(str(source), volume, options.get("channel"))
+    output = options.get("output")
+    if output is not None:
+        check_report(output)
     tell, failed, done = on_note or _say_nothing, dict[str, VolsegError](), []
     for job in jobs:
         if len(jobs) > 1:
@@ -120,11 +128,14 @@ def run(
                 raise
             failed[job.source] = error
             tell(f"failed: {error}")
-    measured = stats_of_all(done, progress=progress, **_only(options, StatsKeywords))
-    if failed:
+    chosen = _only(options, StatsKeywords)
+    chosen.pop("output", None)  # which is the page
+    measured = stats_of_all(done, progress=progress, **chosen)
+    page = report(done, progress=progress, **_only(options, ReportKeywords)) if done else None
+    if failed or page is None:
         whys = "".join(f"\n  {place}: {error}" for place, error in failed.items())
         raise WorkError(f"{len(failed)} of {len(jobs)} stacks failed; the others are done:{whys}")
-    return RunReport(jobs, tuple(measured))
+    return RunReport(jobs, tuple(measured), page)
 
 
 def plan_jobs(source: str, volume: Place | None, channel: int | None = None) -> tuple[Job, ...]:

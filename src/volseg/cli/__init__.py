@@ -19,6 +19,7 @@ from volseg.cli.info import info_command
 from volseg.cli.label import label_command
 from volseg.cli.models import models_command
 from volseg.cli.preview import preview_command
+from volseg.cli.report import report_command
 from volseg.cli.run import run_command
 from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
@@ -82,6 +83,7 @@ for _command in (
     label_command,
     stats_command,
     evaluate_command,
+    report_command,
     models_command,
     train_command,
     verify_command,

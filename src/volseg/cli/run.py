@@ -23,11 +23,12 @@ from volseg.cli.stats import describe_stats, listed
 def run_command(
     session: Session, source: str, volume: Path | None, dry_run: bool, **options: Any
 ) -> None:
-    """Convert, segment and measure SOURCE, a stack or a folder of stacks.
+    """Convert, segment, measure and report on SOURCE, a stack or a folder of stacks.
 
     SOURCE is what `volseg convert` takes. A folder or quoted glob is one stack if its first image
     has one page; if that has several pages, each file is a stack. A folder without images is a
-    folder of stacks: of Zarr images and of folders of slices. Prints one row per stack.
+    folder of stacks: of Zarr images and of folders of slices. Prints one row per stack, and writes
+    one report (see `volseg report`).
 
     VOLUME is the OME-Zarr folder to create, for a folder of stacks the folder of their volumes.
     [default: stack.zarr beside stack.tif; stacks-volseg beside stacks; a Zarr image is segmented
@@ -49,4 +50,5 @@ def run_command(
     )
     for result in report.measured:
         session.notes(result.notes)
-    session.result([listed(r) for r in report.measured], describe_stats(report.measured))
+    found = {"volumes": [listed(r) for r in report.measured], "report": report.report}
+    session.result(found, f"{describe_stats(report.measured)}\nreport: {report.report.path}")

@@ -104,6 +104,21 @@ def read_table(path: Path) -> pa.Table:
         raise StorageError(f"cannot read {path}: {error}") from error
 
 
+def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str], dict[str, str]]:
+    """Read columns, their units, and the notes of a table that `write_table` wrote as Parquet.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read.
+    """
+    table = read_table(path)
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    units = {f.name: f.metadata[b"unit"].decode() for f in table.schema if f.metadata}
+    notes = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    return columns, units, notes
+
+
 FILE = "evaluation.json"
 ERRORS = "errors.parquet"
 

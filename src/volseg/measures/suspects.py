@@ -1,0 +1,109 @@
+"""Rank objects for proofreading: those that are least like the others, or least sure. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.types import Doubles
+
+UNUSUAL = 3.0
+"""Robust z from which a value is unusual."""
+FEW = 8
+"""Objects from which their spread is known well enough to call one unusual."""
+SURE = 0.95
+"""Mean probability below which an object is doubtful."""
+CAP = 5.0
+"""Most that one reason counts, so that a single wild value does not rank above several reasons."""
+BORDER = 0.5
+FORMS = {
+    "voxels": ("large", "small"),
+    "sphericity": ("round", "far from round"),
+    "complexity_index": ("branched", "simple"),
+    "elongation": ("long", "short"),
+}
+"""Columns that are compared on a logarithmic scale, with what is said of high and low values."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An object to look at.
+
+    Attributes
+    ----------
+    row : in the table of objects
+    score : the higher, the sooner to look
+    reasons : in words, the strongest first
+    """
+
+    row: int
+    score: float
+    reasons: tuple[str, ...]
+
+
+def robust_z(values: NDArray[Any]) -> Doubles:
+    """Compare values with their median, in units of 1.4826 times the median absolute deviation.
+
+    Returns
+    -------
+    float64
+        0 for values that are not finite, and all 0 where more than half of the values are equal.
+
+    Notes
+    -----
+    F. R. Hampel, "The influence curve and its role in robust estimation", JASA 1974.
+
+    Examples
+    --------
+    >>> robust_z(np.array([1.0, 2.0, 3.0, 4.0, 50.0])).round(2).tolist()
+    [-1.35, -0.67, 0.0, 0.67, 31.7]
+    """
+    known = np.isfinite(values)
+    out = np.zeros(len(values))
+    if known.any():
+        apart = values[known] - np.median(values[known])
+        spread = 1.4826 * float(np.median(np.abs(apart)))
+        out[known] = apart / spread if spread > 0 else 0.0
+    return out
+
+
+def rank_suspects(columns: Mapping[str, NDArray[Any]], most: int) -> list[Suspect]:
+    """Rank the objects of a volume by how much speaks for looking at them.
+
+    Parameters
+    ----------
+    columns : of `volseg.measures.object_table.object_table`
+    most : length of the list
+
+    Returns
+    -------
+    Objects with at least one reason besides the border, then those at the border; of equal ones
+    the larger first.
+    """
+    voxels = columns["voxels"]
+    reasons: list[list[tuple[float, str]]] = [[] for _ in voxels]
+
+    def note(scores: NDArray[Any], words: str) -> None:
+        for row in np.flatnonzero(scores > 0):
+            reasons[row].append((min(float(scores[row]), CAP), words))
+
+    if "probability_mean" in columns:
+        note(10 * (SURE - columns["probability_mean"]), "low mean probability")
+    for name, (high, low) in FORMS.items() if len(voxels) >= FEW else ():
+        if name in columns:
+            with np.errstate(divide="ignore"):
+                z = robust_z(np.log(columns[name]))
+            note(z - UNUSUAL, f"unusually {high}")
+            note(-z - UNUSUAL, f"unusually {low}")
+    note(BORDER * columns["touches_border"], "touches the border")
+    found = [
+        Suspect(row, sum(score for score, _ in why), tuple(w for _, w in sorted(why, reverse=True)))
+        for row, why in enumerate(reasons)
+        if why
+    ]
+    found.sort(key=lambda s: (-s.score, -int(voxels[s.row])))
+    return found[:most]

@@ -1,0 +1,1 @@
+"""Report: one page about volumes and their objects, that needs no network."""

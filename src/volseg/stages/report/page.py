@@ -1,0 +1,96 @@
+"""Fill the page of a report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from volseg import __version__
+from volseg.measures.comparison import Comparison
+from volseg.measures.suspects import Suspect
+from volseg.stages.report.methods import Methods
+from volseg.stages.report.pictures import Planes
+from volseg.stages.report.plan import Subject
+from volseg.storage.files import replacing
+
+FORMS = Path(__file__).with_name("forms")
+
+
+@dataclass(frozen=True)
+class ShownSuspect:
+    """A suspect, as a page shows it."""
+
+    subject: Subject
+    suspect: Suspect
+    picture: str
+
+
+@dataclass(frozen=True)
+class ShownVolume:
+    """A volume, as a page shows it."""
+
+    subject: Subject
+    planes: list[Planes]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a page shows.
+
+    Attributes
+    ----------
+    volumes : in the order asked for
+    charts : SVG, one per measure
+    comparisons : of several volumes
+    suspects : the first to look at first
+    methods : in words
+    """
+
+    volumes: list[ShownVolume]
+    charts: list[str]
+    comparisons: list[Comparison]
+    suspects: list[ShownSuspect]
+    methods: Methods
+
+
+def write_page(path: Path, content: Content) -> int:
+    """Write a page; one that is there is replaced.
+
+    Returns
+    -------
+    Bytes written.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    loader = FileSystemLoader(FORMS)
+    forms = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)
+    forms.filters["number"] = write_number
+    form, now = forms.get_template("page.html"), datetime.now(UTC)
+    written = 0
+    with replacing(path, parents=False) as file:
+        for part in form.generate(content=content, version=__version__, now=now):
+            written += file.write(part.encode())
+    return written
+
+
+def write_number(value: Any, digits: int = 3) -> str:
+    """Write a number as people read it; one that is not known as a dash.
+
+    Examples
+    --------
+    >>> write_number(1234567.8), write_number(0.04567), write_number(None), write_number(12)
+    ('1,234,568', '0.0457', '–', '12')
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, int) or abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"

@@ -1,0 +1,148 @@
+"""Plan a report: open volumes, results and tables, and check that they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from volseg.defaults import SUSPECTS
+from volseg.errors import ParameterError, VolumeError, command
+from volseg.measures.summary import Summary, summarise
+from volseg.sources.labels import LabelSource, open_labels
+from volseg.storage.attributes import read_attributes
+from volseg.storage.locations import check_writable
+from volseg.storage.remote import as_remote
+from volseg.storage.tables import read_columns
+from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path, table_path
+from volseg.types import Roi
+
+REPORT = "report.html"
+"""Name of a report of several volumes."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Options of a report.
+
+    Attributes
+    ----------
+    output : file to write.
+    suspects : objects in the list for proofreading, of all volumes together.
+    """
+
+    output: Path
+    suspects: int = SUSPECTS
+
+    def __post_init__(self) -> None:
+        if self.output.suffix.lower() not in {".html", ".htm"}:
+            raise ParameterError(f"a report ends in .html, found {self.output.name!r}")
+        if self.suspects < 0:
+            raise ParameterError(f"suspects must not be negative, found {self.suspects}")
+        parent = self.output.resolve().parent
+        if not parent.is_dir():
+            raise ParameterError(f"there is no folder {parent} to write {self.output.name} in")
+        check_writable(parent)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A volume of a report.
+
+    Attributes
+    ----------
+    title : short and different from those of the others.
+    path, image : of the volume.
+    labels, probabilities : of the result; None if there are no probabilities.
+    region : that was segmented.
+    columns, units : one row per object.
+    summary : one row.
+    surface : method by which surfaces were measured.
+    """
+
+    title: str
+    path: Path
+    image: Image
+    labels: Image
+    probabilities: Image | None
+    region: Roi
+    columns: Mapping[str, NDArray[Any]]
+    units: Mapping[str, str]
+    summary: Summary
+    surface: str
+
+
+def plan_report(volumes: Sequence[Path], name: str) -> list[Subject]:
+    """Open what a report is about; read metadata and tables only.
+
+    Raises
+    ------
+    InputError
+        If labels or tables are missing, or a table is not of these labels.
+    """
+    titles = choose_titles(volumes)
+    return [_open(path, title, name) for path, title in zip(volumes, titles, strict=True)]
+
+
+def _open(path: Path, title: str, name: str) -> Subject:
+    source, table = open_labels(path, name), table_path(path, name)
+    measure = command("stats", path, name=name)
+    if not table.is_file():
+        raise VolumeError(f"{path} has no tables/{table.name}; run `{measure}` first")
+    columns, units, notes = read_columns(table)
+    if notes.get("labels") != (source.fingerprint or str(source.path)):
+        raise VolumeError(
+            f"{table} was measured on other labels than {source.path}; run `{measure}`"
+        )
+    image, labels = open_image(path), open_image(labels_path(path, name))
+    size = image.voxel_size or source.voxel_size
+    return Subject(
+        title,
+        path,
+        image,
+        labels,
+        _open_probabilities(path, name, source),
+        source.region,
+        columns,
+        units,
+        summarise(columns, source.region, size),
+        notes.get("surface", "none"),
+    )
+
+
+def _open_probabilities(path: Path, name: str, labels: LabelSource) -> Image | None:
+    place = probabilities_path(path, name)
+    if not place.exists() or read_attributes(place).get("volseg", {}).get("complete") is False:
+        return None
+    found = open_image(place)
+    fits = found.levels[0].shape == labels.shape and found.levels[0].dtype == "uint8"
+    return found if fits else None
+
+
+def choose_titles(volumes: Sequence[Path]) -> list[str]:
+    """Name volumes by as few of their last folders as tell them apart.
+
+    Examples
+    --------
+    >>> choose_titles([Path("a/x.zarr"), Path("b/x.zarr")]), choose_titles([Path("a/x.zarr")])
+    (['a/x', 'b/x'], ['x'])
+    """
+    depth = max(len(v.parts) for v in volumes)
+    titles: list[str] = []
+    for count in range(1, depth + 1):
+        titles = ["/".join((*v.parts[-count:-1], v.stem)) for v in volumes]
+        if len(set(titles)) == len(volumes):
+            return titles
+    return [f"{title} ({k + 1})" for k, title in enumerate(titles)]
+
+
+def default_output(volumes: Sequence[Path]) -> Path:
+    """Choose a file beside the first volume, or here if that is on object storage."""
+    first = volumes[0]
+    first = first.resolve() if as_remote(first) is None else Path(first.name)
+    if len(volumes) == 1:
+        return first.with_name(f"{first.stem}-report.html")
+    return first.with_name(REPORT)

@@ -1,0 +1,162 @@
+"""Read planes of a volume along all three axes, each voxel at most once, a few blocks at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.geometry.grid import Grid, roi_shape
+from volseg.storage.volumes import Image
+from volseg.types import Roi, Zyx
+
+BLOCK_VOXELS = 1 << 22
+Indices = NDArray[np.int64]
+
+
+class Readable(Protocol):
+    """Voxels that are read by boxes: a stored array, or labels of any kind."""
+
+    def __getitem__(self, roi: Roi) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Voxels to draw.
+
+    Attributes
+    ----------
+    read : gives boxes.
+    shape : (z, y, x).
+    chunk : what is read at once.
+    factors : voxels of level 0 that one of these stands for, (z, y, x).
+    """
+
+    read: Readable
+    shape: Zyx
+    chunk: Zyx
+    factors: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Planes to draw and pixels of them, in voxels of level 0.
+
+    Attributes
+    ----------
+    region : what is shown.
+    pixels : int64, centres of the pixels along z, y and x.
+    picks : int64, positions of the planes along z, y and x.
+    side : most pixels along an axis.
+    """
+
+    region: Roi
+    pixels: tuple[Indices, Indices, Indices]
+    picks: tuple[Indices, Indices, Indices]
+    side: int
+
+    @property
+    def shape(self) -> Zyx:
+        """Pixels along (z, y, x)."""
+        z, y, x = map(len, self.pixels)
+        return z, y, x
+
+
+def frame_of(image: Image, region: Roi, side: int, counts: Zyx) -> Frame:
+    """Choose pixels and planes that show a region of an image.
+
+    Parameters
+    ----------
+    image, region : region in voxels of level 0
+    side : most pixels along an axis
+    counts : planes along (z, y, x), if there are as many
+    """
+    level = choose_level(image, region, side)
+    pixels, picks = [], []
+    for s, factor, count in zip(region, image.factors[level], counts, strict=True):
+        length = s.stop - s.start
+        shown = min(max(round(length / factor), 1), side, length)
+        centres = s.start + (np.arange(shown) + 0.5) * length / shown
+        planes = s.start + (np.arange(min(count, length)) + 0.5) * length / min(count, length)
+        pixels.append(centres.astype(np.int64))
+        picks.append(planes.astype(np.int64))
+    return Frame(region, (pixels[0], pixels[1], pixels[2]), (picks[0], picks[1], picks[2]), side)
+
+
+def choose_level(image: Image, region: Roi, side: int) -> int:
+    """Choose the finest level in which a region is at most so many voxels long, or the coarsest."""
+    for k, factors in enumerate(image.factors):
+        lengths = (n / f for n, f in zip(roi_shape(region), factors, strict=True))
+        if max(lengths) <= side:
+            return k
+    return len(image.levels) - 1
+
+
+def source_of(image: Image, frame: Frame) -> Source:
+    """Choose the level of an image to draw from."""
+    level = choose_level(image, frame.region, frame.side)
+    array = image.levels[level]
+    return Source(array, array.shape, array.chunk, image.factors[level])
+
+
+def read_planes(source: Source, frame: Frame) -> list[NDArray[Any]]:
+    """Read the planes of a frame; pixels take the voxel in which their centre lies.
+
+    Returns
+    -------
+    Planes across z, y and x, each of shape (planes, rows, columns).
+    """
+    pixels = [_voxels(source, frame.pixels[a], a) for a in range(3)]
+    picks = [_voxels(source, frame.picks[a], a) for a in range(3)]
+    planes: list[NDArray[Any]] = []
+    for core in _boxes(source, pixels):
+        if not any(_within(picks[a], core[a]) for a in range(3)):
+            continue
+        block = source.read[core]
+        if not planes:
+            planes = [_empty(frame, a, block.dtype) for a in range(3)]
+        ranges = [
+            slice(*np.searchsorted(p, (s.start, s.stop)).tolist()) for p, s in _both(pixels, core)
+        ]
+        local = [p[r] - s.start for (p, s), r in zip(_both(pixels, core), ranges, strict=True)]
+        for axis in range(3):
+            others = [a for a in range(3) if a != axis]
+            rows, columns = (ranges[a] for a in others)
+            for k, at in enumerate(picks[axis]):
+                if core[axis].start <= at < core[axis].stop:
+                    plane = np.take(block, at - core[axis].start, axis=axis)
+                    planes[axis][k, rows, columns] = plane[np.ix_(*(local[a] for a in others))]
+    return planes
+
+
+def _both(pixels: Sequence[Indices], core: Roi) -> Iterator[tuple[Indices, slice]]:
+    return zip(pixels, core, strict=True)
+
+
+def _boxes(source: Source, pixels: Sequence[Indices]) -> Iterator[Roi]:
+    """Cut what holds pixels into boxes of whole chunks."""
+    z, y, x = (slice(int(p[0]), int(p[-1]) + 1) for p in pixels)
+    size = list(source.chunk)
+    for axis in (2, 1):  # few boxes, of whole rows of chunks
+        times = max(BLOCK_VOXELS // math.prod(size), 1)
+        size[axis] = min(size[axis] * times, -(-source.shape[axis] // size[axis]) * size[axis])
+    for block in Grid(source.shape, (size[0], size[1], size[2])).blocks((z, y, x)):
+        yield block.core
+
+
+def _voxels(source: Source, places: Indices, axis: int) -> Indices:
+    found = (places / source.factors[axis]).astype(np.int64)
+    return np.minimum(found, source.shape[axis] - 1)
+
+
+def _within(picks: Indices, side: slice) -> bool:
+    return bool(((picks >= side.start) & (picks < side.stop)).any())
+
+
+def _empty(frame: Frame, axis: int, dtype: Any) -> NDArray[Any]:
+    rows = [n for a, n in enumerate(frame.shape) if a != axis]
+    return np.zeros((len(frame.picks[axis]), *rows), dtype)

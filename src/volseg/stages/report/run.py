@@ -1,0 +1,96 @@
+"""Report: gather numbers and pictures of volumes, and write them as one page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.engine.progress import Progress
+from volseg.measures.comparison import compare_volumes
+from volseg.measures.suspects import rank_suspects
+from volseg.stages.report.charts import draw_distributions
+from volseg.stages.report.methods import describe_methods
+from volseg.stages.report.page import Content, ShownSuspect, ShownVolume, write_page
+from volseg.stages.report.pictures import draw_planes, draw_suspect
+from volseg.stages.report.plan import ReportOptions, Subject
+
+NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6
+MEASURES = (
+    ("volume_nm3", "voxels", "volume", NM3_PER_UM3, "µm³"),
+    ("surface_area_nm2", "surface_area", "surface", NM2_PER_UM2, "µm²"),
+    ("sphericity", "sphericity", "sphericity", 1.0, ""),
+    ("complexity_index", "complexity_index", "complexity index", 1.0, ""),
+)
+"""Columns with and without a voxel size, their name, what they are divided by, and the unit."""
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """Result of a report.
+
+    Attributes
+    ----------
+    path : of the page
+    nbytes : its size
+    suspects : objects listed for proofreading
+    seconds : of this call
+    """
+
+    path: Path
+    nbytes: int
+    suspects: int
+    seconds: float
+
+
+def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progress) -> ReportResult:
+    """Write a page about volumes, completely or not at all.
+
+    Raises
+    ------
+    StorageError
+        If voxels cannot be read, or the page cannot be written.
+    """
+    begun = time.monotonic()
+    progress.start(2 * len(subjects), "steps", "drawing")
+    volumes, suspects = [], []
+    try:
+        for subject in subjects:
+            planes, window = draw_planes(subject, len(subjects))
+            volumes.append(ShownVolume(subject, planes))
+            progress.advance(1)
+            ranked = rank_suspects(subject.columns, options.suspects)
+            suspects += [(subject, s, window) for s in ranked]
+            progress.advance(1)
+    finally:
+        progress.finish()
+    suspects.sort(key=lambda entry: -entry[1].score)
+    measures = gather_measures(subjects)
+    comparisons = compare_volumes({n: list(g.values()) for n, g in measures.items()})
+    content = Content(
+        volumes,
+        [draw_distributions(groups, name) for name, groups in measures.items()],
+        comparisons,
+        [ShownSuspect(s, w, draw_suspect(s, w, t)) for s, w, t in suspects[: options.suspects]],
+        describe_methods(
+            [(s.title, s.image, s.labels, s.probabilities) for s in subjects],
+            [s.surface for s in subjects],
+            [(c.test, c.effect) for c in comparisons],
+        ),
+    )
+    nbytes = write_page(options.output, content)
+    return ReportResult(options.output, nbytes, len(content.suspects), time.monotonic() - begun)
+
+
+def gather_measures(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
+    """Collect the measures that all volumes have in one unit, by name and volume."""
+    found = {}
+    for physical, plain, name, divisor, unit in MEASURES:
+        if all(physical in s.columns for s in subjects):
+            title = f"{name} ({unit})" if unit else name
+            found[title] = {s.title: s.columns[physical] / divisor for s in subjects}
+        elif all(plain in s.columns for s in subjects):
+            found[f"{name} (voxels)"] = {s.title: s.columns[plain] for s in subjects}
+    return found

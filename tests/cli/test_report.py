@@ -1,0 +1,150 @@
+"""``volseg report``: one page that holds all it shows, and asks for nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+# loops are compiled first, which takes long on a busy machine
+pytestmark = pytest.mark.timeout(300)
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, toy_model):
+    """A volume whose name is hostile, segmented and measured."""
+    from click.testing import CliRunner
+
+    from volseg.cli import main
+
+    folder = tmp_path_factory.mktemp("reported")
+    raw = ndimage.gaussian_filter(np.random.default_rng(8).random((20, 70, 60)), 2)
+    raw = ((raw - raw.min()) / np.ptp(raw) * 255).astype(np.uint8)
+    tifffile.imwrite(folder / "a.tif", raw, photometric="minisblack")
+    volume = folder / "<script>alert(1)<!--.zarr"
+    for words in (
+        ("convert", folder / "a.tif", volume, "--voxel-size", "5", "-q"),
+        ("segment", volume, "--model", toy_model, "-q"),
+        ("stats", volume, "-q"),
+    ):
+        done = CliRunner().invoke(main, [str(w) for w in words])
+        assert done.exit_code == 0, done.output
+    return volume
+
+
+@pytest.fixture
+def page(volseg, measured, tmp_path):
+    done = volseg("report", measured, "--output", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    return tmp_path / "r.html"
+
+
+class Reader(HTMLParser):
+    """Collects tags, and checks that they are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "input", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_asks_for_nothing(page):
+    text = page.read_text(encoding="utf-8")
+    read = Reader(text)
+    assert read.open == []
+    sources = [a["src"] for _, a in read.tags if "src" in a]
+    assert len(sources) > 9
+    assert all(s.startswith("data:image/") for s in sources)
+    assert [a for t, a in read.tags if t == "link"] == []
+    assert "alert(1)" not in [a.get("src") for _, a in read.tags]
+    assert len([t for t, _ in read.tags if t == "script"]) == 1
+    assert all(a.get("alt") for t, a in read.tags if t == "img")
+    assert re.search(r"SHA-256\s+[0-9a-f]{64}", text)
+    assert "Garwood" in text
+
+
+def test_the_numbers_are_those_of_stats(page, volseg, measured):
+    import json
+
+    (row,) = json.loads(volseg("stats", measured, "--json", "-q").stdout)
+    text = page.read_text(encoding="utf-8")
+    assert f"{row['objects']} (" in text
+    assert f"{row['objects_low']:.3g} – {row['objects_high']:.3g}" in text
+
+
+def test_several_volumes_are_compared(volseg, measured, tmp_path):
+    other = tmp_path / "other.zarr"
+    shutil.copytree(measured, other)
+    done = volseg("report", measured, other, "--output", tmp_path / "r.html", "--suspects", 3)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Mann-Whitney U" in text
+    assert "Holm" in text
+    assert text.count("<li><img") == 3
+
+
+def test_a_table_of_other_labels_is_refused(volseg, measured, tmp_path, toy_model):
+    other = tmp_path / "other.zarr"
+    shutil.copytree(measured, other)
+    table = (other / "tables" / "mitochondria.parquet").read_bytes()
+    words = ("--threshold", "0.6", "--overwrite", "-q")
+    assert volseg("label", other, *words).exit_code == 0
+    missing = volseg("report", other)
+    assert missing.exit_code == 2
+    assert "volseg stats" in missing.stderr
+    (other / "tables" / "mitochondria.parquet").write_bytes(table)
+    stale = volseg("report", other)
+    assert stale.exit_code == 2
+    assert "measured on other labels" in stale.stderr
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_in_a_browser_the_slider_moves_and_nothing_complains(page):
+    text = page.read_text(encoding="utf-8")
+    probe = """<script>
+    const slider = document.querySelector("figure input");
+    const image = document.querySelector("img.raw");
+    const before = image.src;
+    slider.value = 0;
+    slider.dispatchEvent(new Event("input"));
+    const box = document.querySelector("input[data-layer=objects]");
+    box.click();
+    document.title = ["probed", before !== image.src, document.querySelector("img.objects").hidden,
+      document.querySelector("output").textContent].join(" ");
+    </script></body>"""
+    page.write_text(text.replace("</body>", probe), encoding="utf-8")
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            "--v=0",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert "<title>probed true true 0</title>" in done.stdout
+    assert "CONSOLE" not in done.stderr
