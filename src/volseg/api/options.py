@@ -158,20 +158,28 @@ class SourceSize(TypedDict, total=False):
 
 
 @described
-class ConvertKeywords(SourceSize, total=False):
-    """Options of `convert`.
+class Reading(SourceSize, total=False):
+    """Choices among what a source holds; see ``docs/formats.md``.
 
     channel : Take this channel of a source of several, counted from 0.
     series : Take this image of a file of several, counted from 0.
     axes : Name the axes of the source, slowest first, such as CZYX, where it does not say.
-    workers : Threads that decode.  [default: one per core]
-    overwrite : Replace a volume that exists.
-    dry_run : Print what a run would do and take; compute nothing.
     """
 
     channel: int | None
     series: int | None
     axes: str | None
+
+
+@described
+class ConvertKeywords(Reading, total=False):
+    """Options of `convert`.
+
+    workers : Threads that decode.  [default: one per core]
+    overwrite : Replace a volume that exists.
+    dry_run : Print what a run would do and take; compute nothing.
+    """
+
     workers: int | None
     overwrite: bool
     dry_run: bool

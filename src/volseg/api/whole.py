@@ -14,9 +14,9 @@ from volseg.api.options import (
     Network,
     Objects,
     Place,
+    Reading,
     Region,
     SegmentKeywords,
-    SourceSize,
     StatsKeywords,
     Writing,
 )
@@ -32,15 +32,13 @@ if TYPE_CHECKING:
 
 @described
 class RunKeywords(
-    SourceSize, Network, Objects, Region, Measured, Writing, ReportKeywords, total=False
+    Reading, Network, Objects, Region, Measured, Writing, ReportKeywords, total=False
 ):
     """Options of `run`.
 
-    channel : Take this channel of a colour source.
     mask : Look only where these labels are above 0; coarser ones are scaled.
     """
 
-    channel: int | None
     mask: Place | None
 
 
@@ -112,7 +110,7 @@ def run(
     WorkError
         If blocks failed, or some of several stacks.
     """
-    jobs = plan_jobs(str(source), volume, options.get("channel"))
+    jobs = plan_jobs(str(source), volume, options)
     output = options.get("output")
     if output is not None:
         check_report(output)
@@ -138,7 +136,7 @@ def run(
     return RunReport(jobs, tuple(measured), page)
 
 
-def plan_jobs(source: str, volume: Place | None, channel: int | None = None) -> tuple[Job, ...]:
+def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job, ...]:
     """Say which stacks there are, and which volume each becomes; nothing is written.
 
     Raises
@@ -147,9 +145,11 @@ def plan_jobs(source: str, volume: Place | None, channel: int | None = None) -> 
         If there is no stack, or two would become one volume.
     """
     from volseg.sources.several import anchor_of, list_stacks, name_volumes
+    from volseg.sources.stack import Selection
     from volseg.storage.stores import is_zarr
 
-    stacks, anchor = list_stacks(source, channel), anchor_of(source)
+    selection = Selection(options.get("channel"), options.get("series"), options.get("axes"))
+    stacks, anchor = list_stacks(source, selection), anchor_of(source)
     target = None if volume is None else place_of(volume)
     if stacks.folder:
         home = target or anchor.with_name(f"{anchor.name}-volseg")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -37,7 +37,7 @@ def run_command(
     The same command resumes an interrupted run.
     """
     if dry_run:
-        jobs = plan_jobs(source, volume, options["channel"])
+        jobs = plan_jobs(source, volume, cast("RunKeywords", options))
         lines = [f"{job.source} -> {job.volume}" for job in jobs]
         session.result(jobs, "\n".join([*lines, "nothing was computed or written (--dry-run)"]))
         return

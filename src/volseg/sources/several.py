@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.errors import SourceError
+from volseg.sources.names import natural_key
 from volseg.sources.open import open_stack
-from volseg.sources.slices import SUFFIXES, list_sequence, natural_key
+from volseg.sources.slices import SUFFIXES, list_sequence
+from volseg.sources.stack import WHOLE, Selection
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
@@ -29,7 +31,7 @@ class Stacks:
     folder: bool
 
 
-def list_stacks(source: str, channel: int | None = None) -> Stacks:
+def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
     """List the stacks of a source.
 
     A folder or glob of images is one stack if its first image has one page, else each image is a
@@ -38,7 +40,7 @@ def list_stacks(source: str, channel: int | None = None) -> Stacks:
     Parameters
     ----------
     source : file, folder, glob, or Zarr image
-    channel : which channel of a colour source
+    selection : of what each source holds
 
     Raises
     ------
@@ -52,7 +54,7 @@ def list_stacks(source: str, channel: int | None = None) -> Stacks:
     images = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
     if images:
         first = min(images, key=natural_key)
-        if first.suffix.lower() == ".png" or _count_pages(first, channel) == 1:
+        if first.suffix.lower() == ".png" or _count_pages(first, selection) == 1:
             return Stacks((source,), folder=False)
     stacks = images + [p for p in found if p.is_dir() and (is_zarr(p) or _holds_images(p))]
     if not stacks:
@@ -104,8 +106,8 @@ def _holds_images(folder: Path) -> bool:
     return any(p.suffix.lower() in SUFFIXES for p in _list_within(folder))
 
 
-def _count_pages(path: Path, channel: int | None) -> int:
-    stack = open_stack(path, channel)
+def _count_pages(path: Path, selection: Selection) -> int:
+    stack = open_stack(path, selection)
     try:
         return stack.shape[0]
     finally:
