@@ -50,7 +50,7 @@ def main() -> None:
             convert(plan, NoProgress())
         plan = plan_prediction(volume, options)
         predictor = predictor_for(plan.choice)
-        tile = tuple(a.tile for a in plan.handover.lattice.axes)
+        tile = plan.handover.lattices[0].tile
         inputs = np.random.default_rng(1).uniform(-1, 1, tile).astype(np.float32)
         predictor(inputs)
         ratios, rates = [], []

@@ -139,7 +139,8 @@ def _region(roi: Any) -> str:
 
 
 def _tiles(lattice: Any) -> str:
-    return f"tiles of {_product([axis['tile'] for axis in lattice])}"
+    each = [lattice[n : n + 3] for n in range(0, len(lattice), 3)]
+    return f"tiles of {' and '.join(_product([a['tile'] for a in axes]) for axes in each)}"
 
 
 def _product(sides: Sequence[int]) -> str:

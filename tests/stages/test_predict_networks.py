@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from volseg.errors import ModelError, ParameterError
 from volseg.geometry.grid import parse_roi
 from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import find_architecture
-from volseg.stages.predict.lattice import CUBE, build_lattice
+from volseg.stages.predict.lattice import DEEP, STACK, build_lattices
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.storage.volumes import open_image, volume_tone
@@ -34,8 +36,8 @@ def write_network(folder, *form):
     return write_weights(folder, *form, preprocessing=PREPROCESSING | {"gamma": 0.7})
 
 
-def sliding_window(raw, model, volume, tile, overlap, **averaged):
-    """Slide a window over the whole volume in memory, each tile with its margin."""
+def sliding_window(raw, model, volume, lattices, **averaged):
+    """Slide windows over the whole volume in memory, each tile with its margin; average them."""
     card = load_card(model)
     form = find_architecture(card.architecture)
     predictor = build_predictor(
@@ -47,8 +49,38 @@ def sliding_window(raw, model, volume, tile, overlap, **averaged):
         **averaged,
     )
     tone = volume_tone(open_image(volume), card.preprocessing)
-    margin = form.viewed(averaged.get("views", "xy")).margin
-    return slide_window(predictor, tone(raw), tile, overlap, margin)
+    return np.mean([along_one_axis(predictor, tone(raw), lattice) for lattice in lattices], axis=0)
+
+
+def along_one_axis(predictor, toned, lattice):
+    """Slide a window over slices so far apart, and interpolate between them."""
+    normal, around = lattice.normal, 3
+    apart, rows = lattice.axes[normal].scale, [a for a in range(3) if a != lattice.normal]
+    overlap, stacked = [a.overlap for a in lattice.axes], toned
+    if apart != 1:
+        overlap[normal] = 0
+        more = int(around * apart)
+        widths = [(more * (a == normal),) * 2 for a in range(3)]
+        at = np.arange(-around + 1, toned.shape[normal] / apart + around - 1)
+        places = (at + 0.5) * apart - 0.5 + more
+        stacked = interpolate(np.pad(toned, widths, mode="reflect"), places, normal)
+    assert {lattice.axes[a].scale for a in rows} == {1}
+    evaluate = partial(predictor, axis=normal)
+    found = slide_window(evaluate, stacked, lattice.tile, tuple(overlap), lattice.margin)
+    if apart == 1:
+        return found
+    voxels = (np.arange(toned.shape[normal]) + 0.5) / apart - 0.5
+    return interpolate(found, voxels - at[0], normal)
+
+
+def interpolate(values, places, axis):
+    """Interpolate linearly between voxels along an axis."""
+    below = np.floor(places).astype(int)
+    form = [-1 if a == axis else 1 for a in range(3)]
+    weight = (places - below).reshape(form)
+    above = np.minimum(below + 1, values.shape[axis] - 1)
+    mixed = (1 - weight) * np.take(values, below, axis) + weight * np.take(values, above, axis)
+    return mixed.astype(np.float32)
 
 
 CASES = {
@@ -69,9 +101,9 @@ def test_equals_a_plain_sliding_window_for_any_blocks(case, raw, tmp_path):
     volume = write_raw(tmp_path / "vol.zarr", raw)
     predict(plan_prediction(volume, exact_options(model, **averaged)), NoProgress())
     found = read_map(volume)
-    lattice = plan_prediction(volume, exact_options(model, **averaged)).handover.lattice
-    fitted = tuple(a.tile for a in lattice.axes)
-    plain = sliding_window(raw, model, volume, fitted, overlap, **averaged)
+    (lattice,) = plan_prediction(volume, exact_options(model, **averaged)).handover.lattices
+    assert tuple(a.overlap for a in lattice.axes) == overlap
+    plain = sliding_window(raw, model, volume, [lattice], **averaged)
     assert plain.std() > 0.02, "a constant would prove nothing"
     assert abs(plain * 255 - found).max() < 0.5 + 8 * 255 / FULL
     predict(
@@ -81,18 +113,32 @@ def test_equals_a_plain_sliding_window_for_any_blocks(case, raw, tmp_path):
     np.testing.assert_array_equal(read_map(volume), found)
 
 
-def test_orthogonal_views_average_slices_along_all_axes(raw, tmp_path):
-    model = write_network(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16))
+@pytest.mark.parametrize(
+    ("name", "stack"), [("unet2d", STACK), ("unet2d-valid", STACK), ("unet2d", 8)]
+)
+def test_orthogonal_views_average_slices_along_all_axes_for_any_blocks(
+    name, stack, raw, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("volseg.stages.predict.lattice.STACK", stack)
+    form = ((8, 36, 36), (0, 4, 4)) if name == "unet2d-valid" else ((8, 48, 48), (0, 16, 16))
+    model = write_network(tmp_path, name, *form)
     volume = write_raw(tmp_path / "vol.zarr", raw)
     ortho = exact_options(model, views="ortho")
     predict(plan_prediction(volume, ortho), NoProgress())
-    lattice = plan_prediction(volume, ortho).handover.lattice
-    assert {a.overlap for a in lattice.axes} == {16}
-    fitted = tuple(a.tile for a in lattice.axes)
-    plain = sliding_window(raw, model, volume, fitted, (16, 16, 16), views="ortho")
-    assert abs(plain * 255 - read_map(volume)).max() < 0.5 + 8 * 255 / FULL
-    only = sliding_window(raw, model, volume, fitted, (16, 16, 16))
+    found = read_map(volume)
+    lattices = plan_prediction(volume, ortho).handover.lattices
+    assert [lattice.normal for lattice in lattices] == [0, 1, 2]
+    assert [lattice.axes[lattice.normal].scale for lattice in lattices] == [1, 4, 4]
+    assert (lattices[1].axes[1].count == 1) == (stack == STACK)
+    plain = sliding_window(raw, model, volume, lattices)
+    off = abs(plain * 255 - found)
+    # where tiles end, the last slice is held for half the way to the next one
+    assert off.max() < 0.5 + 8 * 255 / FULL if stack == STACK else np.mean(off < 1) > 0.8
+    only = sliding_window(raw, model, volume, lattices[:1])
     assert abs(only - plain).max() > 0.01
+    other = exact_options(model, (16, 64, 96), 2, views="ortho", overwrite=True)
+    predict(plan_prediction(volume, other), NoProgress())
+    np.testing.assert_array_equal(read_map(volume), found)
 
 
 @pytest.mark.parametrize("views", ["xy", "ortho"])
@@ -118,14 +164,17 @@ def test_a_region_is_cut_out_of_the_whole_and_takes_fewer_slices(
     assert 0 < sum(slices) < evaluated
 
 
-@pytest.mark.parametrize("name", ["unet2d", "unet2d-valid"])
-def test_tiles_for_all_views_are_cubes_on_the_networks_lattice(name, tmp_path):
-    overlap = (0, 68, 68) if name == "unet2d-valid" else (0, 64, 64)
-    tile = (8, 500, 500) if name == "unet2d-valid" else (8, 512, 512)
+@pytest.mark.parametrize(
+    ("name", "side", "overlap", "deep"),
+    [("unet2d", 512, 64, DEEP), ("unet2d-valid", 500, 68, DEEP + 4), ("unet2d", 512, 192, 384)],
+)
+def test_tiles_for_all_views_are_not_deep(name, side, overlap, deep, tmp_path):
+    tile, overlap = (8, side, side), (0, overlap, overlap)
     card = load_card(write_network(tmp_path, name, tile, overlap, 2))
-    form = find_architecture(name).viewed("ortho")
-    lattice = build_lattice((900, 900, 900), card, (1.0, 1.0, 1.0), form, "ortho")
-    assert {a.tile for a in lattice.axes} == {form.fit((CUBE, CUBE, CUBE))[0]}
+    lattices = build_lattices((900, 900, 900), card, (1.0, 1.0, 1.0), "ortho")
+    tiles = [lattice.tile for lattice in lattices]
+    assert tiles == [tile, (deep, STACK, side), (deep, side, STACK)]
+    assert [lattice.normal for lattice in lattices] == [0, 1, 2]
 
 
 def test_what_cannot_be_averaged_is_refused(raw, tmp_path):
@@ -158,5 +207,5 @@ def test_a_network_of_slices_takes_those_that_there_are(raw, tmp_path):
         predict(plan_prediction(volume, exact_options(model)), NoProgress())
     np.testing.assert_array_equal(read_map(cubic), read_map(thick))
     halves = write_raw(tmp_path / "halves.zarr", raw, voxel_size=(2.5, 2.5, 2.5))
-    axes = plan_prediction(halves, exact_options(model, views="ortho")).handover.lattice.axes
-    assert [a.scale for a in axes] == [2.0, 2.0, 2.0]
+    axes = plan_prediction(halves, exact_options(model, views="ortho")).handover.lattices[1].axes
+    assert [a.scale for a in axes] == [2.0, 8.0, 2.0]

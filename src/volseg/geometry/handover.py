@@ -3,18 +3,20 @@
 A block evaluates the tiles whose home lies in its core. Their shares reach into neighbours; the
 part that falls into one block's core is a *hand-over*. A block is complete when all of those for it
 are there.
-Everything factorises by axis, so nothing here grows with the number of blocks.
+Everything factorises by axis, so nothing here grows with the number of blocks. A run has a lattice
+of tiles for each axis that its network looks along.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from volseg.geometry.grid import Grid
-from volseg.geometry.lattice import Lattice
+from volseg.geometry.lattice import Lattice, Tile
 from volseg.types import Roi, Zyx
 
 
@@ -25,47 +27,13 @@ class Handover:
     Attributes
     ----------
     grid : the blocks.
-    lattice : the tiles.
+    lattices : the tiles.
     roi : the region that is wanted; shares beyond it are never computed.
     """
 
     grid: Grid
-    lattice: Lattice
+    lattices: tuple[Lattice, ...]
     roi: Roi
-
-    def _core(self, axis: int, index: int) -> slice:
-        """Find the wanted part of a block's core along one axis."""
-        start, size = index * self.grid.size[axis], self.grid.size[axis]
-        wanted = self.roi[axis]
-        return slice(max(start, wanted.start), min(start + size, wanted.stop))
-
-    def _axis_sources(self, axis: int, target: int) -> list[int]:
-        lattice, core = self.lattice.axes[axis], self._core(axis, target)
-        homes = (lattice.home(k) for k in lattice.reaching(core.start, core.stop))
-        return sorted({h // self.grid.size[axis] for h in homes})
-
-    def _axis_tiles(self, axis: int, source: int, target: int) -> list[int]:
-        lattice, core = self.lattice.axes[axis], self._core(axis, target)
-        size = self.grid.size[axis]
-        reaching = lattice.reaching(core.start, core.stop)
-        return [k for k in reaching if lattice.home(k) // size == source]
-
-    def _axis_targets(self, axis: int, source: int) -> list[int]:
-        wanted, size = self.roi[axis], self.grid.size[axis]
-        blocks = range(wanted.start // size, -(-wanted.stop // size))
-        near = range(max(source - self._reach(axis), blocks.start), blocks.stop)
-        found = []
-        for target in near:
-            if self._axis_tiles(axis, source, target):
-                found.append(target)
-            elif target > source + self._reach(axis):
-                break
-        return found
-
-    def _reach(self, axis: int) -> int:
-        """Bound how many blocks a tile can span."""
-        lattice = self.lattice.axes[axis]
-        return int(lattice.tile * lattice.scale) // self.grid.size[axis] + 2
 
     def targets(self) -> Iterator[Zyx]:
         """Yield the blocks that are wanted, in raster order."""
@@ -73,17 +41,27 @@ class Handover:
             yield block.index
 
     def sources(self, target: Zyx) -> list[Zyx]:
-        """List the blocks that hand something over to a block, itself included."""
-        return _product([self._axis_sources(a, t) for a, t in enumerate(target)])
+        """List the blocks that hand something over to a block, in raster order."""
+        return self._combine(
+            [self._axis_sources(lattice, a, t) for a, t in enumerate(target)]
+            for lattice in self.lattices
+        )
 
     def targets_of(self, source: Zyx) -> list[Zyx]:
-        """List the blocks that a block hands something over to, itself included."""
-        return _product([self._axis_targets(a, s) for a, s in enumerate(source)])
+        """List the blocks that a block hands something over to, in raster order."""
+        return self._combine(
+            [self._axis_targets(lattice, a, s) for a, s in enumerate(source)]
+            for lattice in self.lattices
+        )
 
-    def tiles(self, source: Zyx, target: Zyx) -> list[Zyx]:
+    def tiles(self, source: Zyx, target: Zyx) -> list[Tile]:
         """List the tiles of one block that have a share in another."""
-        pairs = enumerate(zip(source, target, strict=True))
-        return _product([self._axis_tiles(a, s, t) for a, (s, t) in pairs])
+        pairs = list(zip(source, target, strict=True))
+        found = []
+        for n, lattice in enumerate(self.lattices):
+            axes = [self._axis_tiles(lattice, a, s, t) for a, (s, t) in enumerate(pairs)]
+            found += [Tile(n, index) for index in _product(axes)]
+        return found
 
     def core(self, target: Zyx) -> Roi:
         """Find the wanted part of a block's core."""
@@ -91,38 +69,73 @@ class Handover:
         return z, y, x
 
     def region(self, source: Zyx, target: Zyx) -> Roi:
-        """Find the region that one block hands over to another."""
-        box = []
-        for axis, (s, t) in enumerate(zip(source, target, strict=True)):
-            core = self._core(axis, t)
-            spans = [self.lattice.axes[axis].support(k) for k in self._axis_tiles(axis, s, t)]
-            start, stop = min(a for a, _ in spans), max(b for _, b in spans)
-            box.append(slice(max(core.start, start), min(core.stop, stop)))
-        return box[0], box[1], box[2]
+        """Find the region that one block hands over to another: a box about all shares."""
+        supports = [self.support(tile) for tile in self.tiles(source, target)]
+        z, y, x = (
+            slice(
+                max(core.start, min(s[axis].start for s in supports)),
+                min(core.stop, max(s[axis].stop for s in supports)),
+            )
+            for axis, core in enumerate(self.core(target))
+        )
+        return z, y, x
 
-    def reaching(self) -> Iterator[Zyx]:
-        """Yield the tiles with a share in the region, in raster order."""
-        z, y, x = self._reaching()
-        yield from itertools.product(z, y, x)
+    def support(self, tile: Tile) -> Roi:
+        """Find the region of the volume in which a tile has a share."""
+        return self.lattices[tile.lattice].support(tile.position)
 
-    def count_tiles(self) -> int:
-        """Count the tiles with a share in the region."""
-        return math.prod(map(len, self._reaching()))
+    def reaching(self) -> Iterator[Tile]:
+        """Yield the tiles with a share in the region, lattice by lattice in raster order."""
+        for n, lattice in enumerate(self.lattices):
+            for z, y, x in itertools.product(*self._reaching(lattice)):
+                yield Tile(n, (z, y, x))
 
-    def _reaching(self) -> list[range]:
-        axes = zip(self.lattice.axes, self.roi, strict=True)
-        return [a.reaching(s.start, s.stop) for a, s in axes]
+    def count_tiles(self) -> list[int]:
+        """Count the tiles of each lattice with a share in the region."""
+        return [math.prod(map(len, self._reaching(lattice))) for lattice in self.lattices]
 
     def evaluators(self) -> Iterator[Zyx]:
         """Yield the blocks that evaluate at least one tile, in raster order."""
-        axes = []
-        for axis, wanted in enumerate(self.roi):
-            size = self.grid.size[axis]
-            lattice = self.lattice.axes[axis]
-            homes = (lattice.home(k) // size for k in lattice.reaching(wanted.start, wanted.stop))
-            axes.append(sorted(set(homes)))
-        z, y, x = axes
-        yield from itertools.product(z, y, x)
+        each = []
+        for lattice in self.lattices:
+            axes = zip(lattice.axes, self.grid.size, self._reaching(lattice), strict=True)
+            z, y, x = (sorted({a.home(k) // size for k in near}) for a, size, near in axes)
+            each.append(itertools.product(z, y, x))
+        yield from (block for block, _ in itertools.groupby(heapq.merge(*each)))
+
+    def _core(self, axis: int, index: int) -> slice:
+        """Find the wanted part of a block's core along one axis."""
+        start, size = index * self.grid.size[axis], self.grid.size[axis]
+        wanted = self.roi[axis]
+        return slice(max(start, wanted.start), min(start + size, wanted.stop))
+
+    def _reaching(self, lattice: Lattice) -> list[range]:
+        axes = zip(lattice.axes, self.roi, strict=True)
+        return [a.reaching(s.start, s.stop) for a, s in axes]
+
+    def _axis_sources(self, lattice: Lattice, axis: int, target: int) -> list[int]:
+        along, core = lattice.axes[axis], self._core(axis, target)
+        homes = (along.home(k) for k in along.reaching(core.start, core.stop))
+        return sorted({h // self.grid.size[axis] for h in homes})
+
+    def _axis_tiles(self, lattice: Lattice, axis: int, source: int, target: int) -> list[int]:
+        along, core = lattice.axes[axis], self._core(axis, target)
+        size = self.grid.size[axis]
+        reaching = along.reaching(core.start, core.stop)
+        return [k for k in reaching if along.home(k) // size == source]
+
+    def _axis_targets(self, lattice: Lattice, axis: int, source: int) -> list[int]:
+        along, wanted, size = lattice.axes[axis], self.roi[axis], self.grid.size[axis]
+        # blocks that a tile can span
+        reach = int(along.tile * along.scale) // size + 2
+        first, last = max(source - reach, wanted.start // size), source + reach
+        near = range(first, min(last, (wanted.stop - 1) // size) + 1)
+        return [t for t in near if self._axis_tiles(lattice, axis, source, t)]
+
+    @staticmethod
+    def _combine(each: Iterable[list[list[int]]]) -> list[Zyx]:
+        """Combine the blocks along each axis, and those of all lattices, in raster order."""
+        return sorted({index for axes in each for index in _product(axes)})
 
 
 def _product(axes: list[list[int]]) -> list[Zyx]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from volseg.errors import ParameterError
 from volseg.types import Roi, Zyx
@@ -80,11 +81,33 @@ class AxisLattice:
 
 @dataclass(frozen=True)
 class Lattice:
-    """The tiles of a volume: the product of three axes."""
+    """The tiles of a volume: the product of three axes.
+
+    Attributes
+    ----------
+    axes : along z, y and x.
+    margin : network voxels per side (z, y, x) by which a tile's input exceeds it.
+    normal : axis along which a network of slices looks; 0 where it sees volumes.
+    """
 
     axes: tuple[AxisLattice, AxisLattice, AxisLattice]
+    margin: Zyx = (0, 0, 0)
+    normal: int = 0
 
-    def support(self, tile: Zyx) -> Roi:
-        """Find the region of the volume in which a tile has a share."""
-        z, y, x = (slice(*a.support(k)) for a, k in zip(self.axes, tile, strict=True))
+    @property
+    def tile(self) -> Zyx:
+        """Size of a tile in network voxels."""
+        z, y, x = (axis.tile for axis in self.axes)
         return z, y, x
+
+    def support(self, index: Zyx) -> Roi:
+        """Find the region of the volume in which a tile has a share."""
+        z, y, x = (slice(*a.support(k)) for a, k in zip(self.axes, index, strict=True))
+        return z, y, x
+
+
+class Tile(NamedTuple):
+    """A tile of a run: its lattice among those of the run, and its position there."""
+
+    lattice: int
+    position: Zyx

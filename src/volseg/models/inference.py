@@ -1,4 +1,4 @@
-"""Evaluate tiles with a trained network: fast, on any device, averaged over flips and views."""
+"""Evaluate tiles with a trained network: fast, on any device, averaged over flips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from volseg.models.devices import computing_in
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.parts import Dimensions
-from volseg.models.registry import AXES, TURNED, Architecture, Views, find_architecture
+from volseg.models.registry import TURNED, Architecture, find_architecture, turned
 from volseg.types import Floats, Roi, Zyx
 
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -71,10 +71,10 @@ class Predictor:
     ----------
     network, device, precision : what evaluates, where, and in which type.
     dimensions : whether the network sees slices or volumes.
-    margin : voxels per side (z, y, x) by which an input exceeds its tile.
+    margin : voxels per side by which an input exceeds its tile: (z, y, x) of a volume; for slices
+        the first is along their normal.
     tta : average over all flips: 8 of a volume, 4 of a slice.
     rotations : with ``tta``, average over rotations by 90 degrees in (y, x), or in a slice, too.
-    views : which slices a 2D network sees; ``ortho`` averages over those along all three axes.
     centerline : also return what the network says of centerlines.
     batch : how many slices are evaluated at once; once made smaller, it stays so.
     """
@@ -86,7 +86,6 @@ class Predictor:
     margin: Zyx = (0, 0, 0)
     tta: bool = False
     rotations: bool = False
-    views: Views = "xy"
     centerline: bool = False
     batch: SliceBatch = field(default_factory=SliceBatch, compare=False)
 
@@ -97,7 +96,7 @@ class Predictor:
             raise ModelError(f"{type(self.network).__name__} here gives a mask, and no centerlines")
 
     @torch.inference_mode()
-    def __call__(self, tile: Floats, needed: Roi | None = None) -> Floats:
+    def __call__(self, tile: Floats, needed: Roi | None = None, axis: int = 0) -> Floats:
         """Map normalised raw to probabilities.
 
         Parameters
@@ -108,6 +107,7 @@ class Predictor:
             Networks of slices leave out batches of slices that do not reach into it, so the rest
             of what is returned means nothing. The batches that are evaluated are those of the
             whole tile, so not a bit in the region depends on this.
+        axis : along which a network of slices looks
 
         Returns
         -------
@@ -121,32 +121,33 @@ class Predictor:
         BlockError
             If one tile, or one slice of it, does not fit into memory.
         """
-        sizes = tuple(n - 2 * m for n, m in zip(tile.shape, self.margin, strict=True))
+        margin = turned(self.margin, axis)
+        sizes = tuple(n - 2 * m for n, m in zip(tile.shape, margin, strict=True))
         if min(sizes) < 1:
             raise ShapeError(
-                f"a tile's input must exceed its margins of {self.margin} voxels per side, found "
+                f"a tile's input must exceed its margins of {margin} voxels per side, found "
                 f"{tile.shape}"
             )
         maps = 2 if self.centerline else 1
-        total, looks = np.zeros((maps, *sizes), np.float32), self.looks()
+        total, looks = np.zeros((maps, *sizes), np.float32), self.looks(axis)
+        used = slice(0, sizes[axis]) if needed is None else needed[axis]
         for look in looks:
-            axis = look.axes[0]
-            used = slice(0, sizes[axis]) if needed is None else needed[axis]
-            self._add(look(tile), [look(m) for m in total], self.margin[axis], used)
+            self._add(look(tile), [look(m) for m in total], margin[axis], used)
         total /= len(looks)
         return total if self.centerline else total[0]
 
-    def looks(self) -> list[Look]:
+    def looks(self, axis: int = 0) -> list[Look]:
         """List the ways to look at a tile whose results are averaged."""
-        turned = [TURNED[axis] for axis in AXES[self.views]]
         if not self.tta:
-            return [Look(axes) for axes in turned]
+            return [Look(TURNED[axis])]
+        normal, rows, columns = TURNED[axis]
+        ways = [(normal, rows, columns)]
         if self.rotations:
             # a transposition and two flips make all rotations by 90 degrees
-            turned += [(a, c, b) for a, b, c in turned]
+            ways.append((normal, columns, rows))
         flipped = range(3 - self.dimensions, 3)
         flips = [f for n in range(self.dimensions + 1) for f in combinations(flipped, n)]
-        return [Look(axes, f) for axes in turned for f in flips]
+        return [Look(way, f) for way in ways for f in flips]
 
     def _add(self, tile: Floats, totals: list[Floats], margin: int, used: slice) -> None:
         """Evaluate one view of a tile, and add the result to one total for each map."""
@@ -188,9 +189,8 @@ class Predictor:
     def _advise(self, what: str, shape: tuple[int, ...]) -> str:
         size = " x ".join(map(str, shape))
         cpu = "give --device cpu, " if self.device.type != "cpu" else ""
-        views = "leave --views ortho out, " if self.views == "ortho" else ""
         return (
-            f"{what} of {size} voxels does not fit into the memory of {self.device}: {cpu}{views}"
+            f"{what} of {size} voxels does not fit into the memory of {self.device}: {cpu}"
             f"run fewer workers there, or end other programs; else give a smaller --tile, for the "
             f"whole volume. Tiles are not made smaller by themselves, because their size decides "
             f"the result"
@@ -211,7 +211,6 @@ class Asked(TypedDict, total=False):
 
     tta: bool
     rotations: bool
-    views: Views
     centerline: bool
 
 
@@ -235,7 +234,7 @@ def build_predictor(
         See `volseg.models.devices`.
     architecture : what the network is; without it, an EM-Net
     **asked
-        ``tta``, ``rotations``, ``views`` and ``centerline`` of `Predictor`.
+        ``tta``, ``rotations`` and ``centerline`` of `Predictor`.
 
     Raises
     ------
@@ -245,7 +244,7 @@ def build_predictor(
     ParameterError
         If the network cannot be averaged so.
     """
-    seen = (architecture or find_architecture("emnet")).viewed(asked.get("views", "xy"))
+    seen = architecture or find_architecture("emnet")
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:

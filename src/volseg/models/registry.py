@@ -107,25 +107,20 @@ class Architecture:
             f"overlap by half at most"
         )
 
-    def viewed(self, views: Views) -> Architecture:
-        """Return the rules that hold when slices are taken along these axes.
+    def viewed(self, axis: int) -> Architecture:
+        """Return the rules that hold when slices are taken along an axis.
 
         Raises
         ------
         ParameterError
-            If the views are unknown, or a 3D network is to see slices.
+            If a 3D network is to see slices.
         """
-        if views == "xy":
+        if axis == 0:
             return self
-        if views not in AXES:
-            raise ParameterError(f"views are one of {', '.join(AXES)}, found {views!r}")
         if self.dimensions == 3:
             raise ParameterError("views are for 2D networks; a 3D one sees all axes anyway")
         sizes = (self.stride, self.multiple, self.margin, self.offset)
-        if views == "ortho":
-            stride, multiple, margin, offset = ((v[1], v[1], v[2]) for v in sizes)
-        else:
-            stride, multiple, margin, offset = (turned(v, AXES[views][0]) for v in sizes)
+        stride, multiple, margin, offset = (turned(v, axis) for v in sizes)
         return replace(self, stride=stride, multiple=multiple, margin=margin, offset=offset)
 
 
@@ -176,6 +171,20 @@ def find_architecture(name: str) -> Architecture:
     except KeyError:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(f"no architecture is called {name!r}; there are: {known}") from None
+
+
+def axes_of(views: str) -> tuple[int, ...]:
+    """List the axes that are looked along.
+
+    Raises
+    ------
+    ParameterError
+        If the views are unknown.
+    """
+    for known, axes in AXES.items():
+        if known == views:
+            return axes
+    raise ParameterError(f"views are one of {', '.join(AXES)}, found {views!r}")
 
 
 def turned(sizes: Zyx, axis: int) -> Zyx:

@@ -64,7 +64,7 @@ def estimate(plan: SegmentPlan) -> SegmentEstimate:
         if (prediction.choice.device, plan.options.predict.precision) == ("cpu", "auto"):
             notes = (*notes, FASTER_ELSEWHERE)
     else:
-        seconds = prediction.tiles * _seconds_per_tile(prediction)
+        seconds = _seconds(prediction)
     maps, shape = len(prediction.outputs), prediction.handover.grid.shape
     return SegmentEstimate(
         blocks=sum(1 for _ in prediction.handover.targets()),
@@ -85,21 +85,31 @@ def _bytes_per_block(plan: PredictPlan) -> int:
     raw, grid, maps = plan.image.levels[plan.level], plan.handover.grid, len(plan.outputs)
     seen, added, written = 1, 1, 1
     for axis in range(3):
-        lattice, factor = plan.handover.lattice.axes[axis], plan.image.factors[plan.level][axis]
-        block, shape = grid.size[axis], grid.shape[axis]
-        reach = block + (lattice.tile + 2 * plan.margin[axis]) * lattice.scale
+        factor, block, shape = (
+            plan.image.factors[plan.level][axis],
+            grid.size[axis],
+            grid.shape[axis],
+        )
+        reach = block + max(
+            (lattice.tile[axis] + 2 * lattice.margin[axis]) * lattice.axes[axis].scale
+            for lattice in plan.handover.lattices
+        )
         seen *= min(math.ceil(reach / factor), raw.shape[axis])
         added *= min(math.ceil(reach), shape)
         written *= min(block, shape)
     return seen * (raw.dtype.itemsize + 4) + maps * (2 * added + 3 * written)
 
 
-def _seconds_per_tile(plan: PredictPlan) -> float:
-    predictor = predictor_for(plan.choice)
-    axes = zip(plan.handover.lattice.axes, plan.margin, strict=True)
-    z, y, x = (a.tile + 2 * m for a, m in axes)
-    tile = np.random.default_rng(0).uniform(-1, 1, (z, y, x)).astype(np.float32)
-    predictor(tile)
-    begun = time.monotonic()
-    predictor(tile)
-    return time.monotonic() - begun
+def _seconds(plan: PredictPlan) -> float:
+    """Evaluate a tile of each lattice, twice, and take all others to take as long as the second."""
+    predictor, counts = predictor_for(plan.choice), plan.handover.count_tiles()
+    seconds = 0.0
+    for lattice, count in zip(plan.handover.lattices, counts, strict=True):
+        z, y, x = (n + 2 * m for n, m in zip(lattice.tile, lattice.margin, strict=True))
+        tile = np.random.default_rng(0).uniform(-1, 1, (z, y, x)).astype(np.float32)
+        predictor(tile, axis=lattice.normal)
+        begun = time.monotonic()
+        predictor(tile, axis=lattice.normal)
+        seconds += count * (time.monotonic() - begun)
+    # a mask leaves tiles out
+    return seconds * plan.tiles / sum(counts)

@@ -6,13 +6,26 @@ import math
 
 from volseg.errors import ModelError, ParameterError
 from volseg.geometry.lattice import AxisLattice, Lattice
-from volseg.models.registry import AXES, TURNED, Architecture, Views, turned
+from volseg.models.registry import (
+    AXES,
+    TURNED,
+    Architecture,
+    Views,
+    axes_of,
+    find_architecture,
+    turned,
+)
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card
 from volseg.types import VoxelSize, Zyx
 
-CUBE = 256
-"""Least side of the tiles of a 2D network that looks along all three axes."""
+DEEP = 256
+"""Most network voxels along z of the tiles of a 2D network that looks along all three axes."""
+APART = 20
+"""Distance in nm of the slices along y and x that are averaged with all slices along z: nearer ones
+show nearly the same (decision 0056)."""
+STACK, SHARED = 32, 2
+"""Of these, how many one tile holds, and how many neighbouring tiles share."""
 EDGE = 32
 """Network voxels of reflected context that are enough for it where one tile holds an axis whole."""
 SAME_SCALE = 0.1
@@ -30,15 +43,16 @@ FINEST = 0.2
 
 
 def network_scales(
-    image: Image, card: Card, form: Architecture, zoom: float = 1.0
+    image: Image, card: Card, views: Views = "xy", zoom: float = 1.0
 ) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Find how many voxels of the volume make one of the network's, along each axis.
 
-    A network of slices takes those that there are, however thick.
+    A network of slices along z takes those that there are, however thick.
 
     Parameters
     ----------
-    image, card, form : the volume, and the model
+    image, card : the volume, and the model
+    views : which slices a 2D network sees
     zoom : voxels are taken as so many times as large as they are said to be
 
     Returns
@@ -57,7 +71,8 @@ def network_scales(
         )
     known = image.voxel_size or card.voxel_size
     ratios = [m / (v * zoom) for m, v in zip(card.voxel_size, known, strict=True)]
-    if form.dimensions == 2 and form.stride[0] == 1:
+    dimensions = find_architecture(card.architecture).dimensions
+    if dimensions == 2 and views == "xy":
         ratios[0] = 1.0
     scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)
     if max(max(r, 1 / r) for r in ratios) > 2:
@@ -66,7 +81,7 @@ def network_scales(
             f"the voxels measure {known} nm{taken}, the model was trained at "
             f"{card.voxel_size} nm: beyond a factor of 2, check the result closely"
         )
-    if form.dimensions == 3 and ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:]):
+    if dimensions == 3 and ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:]):
         notes.append(
             f"sections of {known[0]:g} nm are thick for a network of volumes; one of "
             f"slices, such as --model unet2d, found more in such data (docs/models/README.md)"
@@ -116,44 +131,71 @@ def choose_views(
     )
 
 
-def build_lattice(
+def build_lattices(
     shape: Zyx,
     card: Card,
     scales: tuple[float, ...],
-    form: Architecture,
     views: Views = "xy",
     asked: Zyx | None = None,
-) -> Lattice:
+) -> tuple[Lattice, ...]:
     """Lay tiles over a volume, no larger than the volume asks for.
 
     Parameters
     ----------
     shape : of the volume
-    card, form : of the model, and how its network may be tiled
+    card : of the model
     scales : level-0 voxels per network voxel, (z, y, x)
     views : which slices a 2D network sees
     asked : sizes to take in place of the model's
+
+    Returns
+    -------
+    one lattice for each axis that is looked along
 
     Raises
     ------
     ModelError
         If the card's tile does not lie on the network's lattice.
     ParameterError
-        If the one that is asked for does not.
+        If the one that is asked for does not, or the network does not look along these axes.
     """
-    tile, overlap = viewed_tile(card, form, views)
-    tile = asked or tile
-    if views == "ortho":
-        overlap = _thin_overlap(shape, scales, tile, overlap, form.stride)
-    if misfit := form.find_misfit(tile, overlap):
-        rules = f"tiles of {card.architecture} {misfit}; found"
-        if asked is not None:
-            raise ParameterError(f"{rules} --tile {asked}, which overlap by {overlap}")
-        raise ModelError(f"{rules} {tile} in the card, which overlap by {overlap}")
-    z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, scales, overlap, strict=True))
-    sizes = zip(shape, tile, form.fit((z, y, x)), overlap, scales, strict=True)
-    axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
-    return Lattice((axes[0], axes[1], axes[2]))
+    lattices = []
+    for axis in axes_of(views):
+        form = find_architecture(card.architecture).viewed(axis)
+        tile, overlap, spaced = turned(card.tile, axis), turned(card.overlap, axis), scales
+        if views == "ortho" and axis > 0:
+            tile, overlap, spaced = _sparse_slices(card, form, axis, scales)
+        tile = asked or tile
+        if views == "ortho":
+            overlap = _thin_overlap(shape, spaced, tile, overlap, form.stride)
+        if misfit := form.find_misfit(tile, overlap):
+            rules = f"tiles of {card.architecture} {misfit}; found"
+            if asked is not None:
+                raise ParameterError(f"{rules} --tile {asked}, which overlap by {overlap}")
+            raise ModelError(f"{rules} {tile} in the card, which overlap by {overlap}")
+        z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, spaced, overlap, strict=True))
+        sizes = zip(shape, tile, form.fit((z, y, x)), overlap, spaced, strict=True)
+        axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
+        lattices.append(Lattice((axes[0], axes[1], axes[2]), form.margin, axis))
+    return tuple(lattices)
+
+
+def _sparse_slices(
+    card: Card, form: Architecture, axis: int, scales: tuple[float, ...]
+) -> tuple[Zyx, Zyx, tuple[float, ...]]:
+    """Lay out the slices along y or x that are averaged with those along z.
+
+    Returns
+    -------
+    tile, overlap : Zyx
+    scales : level-0 voxels per voxel of a tile, which are slices along one axis
+    """
+    overlap = turned((SHARED, *card.overlap[1:]), axis)
+    z, y, x = turned((STACK, *card.tile[1:]), axis)
+    # what is deep waits in hand-overs for long: they take room on the disk
+    tile = form.fit((min(z, max(DEEP, 2 * overlap[0])), y, x))
+    apart = max(round(APART / card.voxel_size[axis]), 1)
+    return tile, overlap, tuple(s * apart if a == axis else s for a, s in enumerate(scales))
 
 
 def _thin_overlap(
@@ -164,13 +206,3 @@ def _thin_overlap(
     least = [(n / s, t, o, o - max(o - EDGE, 0) // step * step) for n, s, t, o, step in axes]
     z, y, x = (edge if math.ceil(n) + 2 * edge <= t else o for n, t, o, edge in least)
     return z, y, x
-
-
-def viewed_tile(card: Card, form: Architecture, views: Views) -> tuple[Zyx, Zyx]:
-    """Find tile and overlap: the card's, or cubes for slices along all three axes."""
-    if views != "ortho":
-        (axis,) = AXES[views]
-        return turned(card.tile, axis), turned(card.overlap, axis)
-    overlap = max(card.overlap[1:])
-    side = max(CUBE, 2 * overlap)
-    return form.fit((side, side, side)), (overlap, overlap, overlap)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.geometry.grid import grow, intersect, shift
 from volseg.geometry.handover import Handover
+from volseg.geometry.lattice import Tile
 from volseg.sources.masks import MaskSource
 from volseg.stages.intensities import check_counted
 from volseg.stages.survey import GROUP, read_survey
@@ -216,11 +217,11 @@ class Look:
         return found
 
 
-def is_wanted(handover: Handover, mask: MaskSource | None, tile: Zyx) -> bool:
+def is_wanted(handover: Handover, mask: MaskSource | None, tile: Tile) -> bool:
     """Tell whether a tile has a share in a mask, within the region that is wanted."""
     if mask is None:
         return True
-    box = intersect(handover.lattice.support(tile), handover.roi)
+    box = intersect(handover.support(tile), handover.roi)
     return box is not None and bool(mask[box].any())
 
 

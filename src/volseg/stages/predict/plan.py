@@ -11,9 +11,8 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_multiples
 from volseg.geometry.handover import Handover
-from volseg.models.registry import find_architecture
 from volseg.sources.masks import MaskSource, open_mask
-from volseg.stages.predict.lattice import build_lattice, nearest_level, network_scales
+from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
 from volseg.stages.predict.look import Look, is_wanted, look_at
 from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, centerline_of
@@ -22,7 +21,6 @@ from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
 from volseg.storage.weights import Card
-from volseg.types import Zyx
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
@@ -39,7 +37,6 @@ class PredictPlan:
     card : of the model.
     choice : which network evaluates tiles, and how.
     level : of the pyramid that the network reads.
-    margin : network voxels per side by which a tile's input exceeds it.
     look : how the network sees the volume; None until that has been looked at.
     mask_labels : outside of which nothing is looked for; None is everywhere.
     handover : blocks, tiles and region.
@@ -54,7 +51,6 @@ class PredictPlan:
     card: Card
     choice: NetworkChoice
     level: int
-    margin: Zyx
     look: Look | None
     mask_labels: MaskSource | None
     handover: Handover
@@ -105,7 +101,7 @@ class PredictPlan:
         """Number of tiles that an uninterrupted run evaluates, where all is tissue."""
         mask = self.mask_labels
         if mask is None:
-            return self.handover.count_tiles()
+            return sum(self.handover.count_tiles())
         return sum(is_wanted(self.handover, mask, tile) for tile in self.handover.reaching())
 
     @property
@@ -126,14 +122,13 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     _check_place(image)
     options, choice, card, chosen = settle_network(image, options)
     shape = image.levels[0].shape
-    form = find_architecture(card.architecture).viewed(choice.views)
-    scales, notes = network_scales(image, card, form, options.zoom)
+    scales, notes = network_scales(image, card, choice.views, options.zoom)
     spec = fit_spec(shape, "uint8")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
     handover = Handover(
         Grid(shape, whole_multiples(options.block or DEFAULT_BLOCK, spec.shard)),
-        build_lattice(shape, card, scales, form, choice.views, options.tile),
+        build_lattices(shape, card, scales, choice.views, options.tile),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
     level = nearest_level(image, scales)
@@ -154,7 +149,6 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         card=card,
         choice=choice,
         level=level,
-        margin=form.margin,
         look=look,
         mask_labels=mask,
         handover=handover,
@@ -173,7 +167,7 @@ def _describe_work(
     # without a zoom, runs are those of versions that had none
     zoomed = {} if zoom == 1 else {"zoom": zoom}
     return zoomed | {
-        "lattice": [asdict(a) for a in handover.lattice.axes],
+        "lattice": [asdict(a) for lattice in handover.lattices for a in lattice.axes],
         "roi": [[s.start, s.stop] for s in handover.roi],
         "block": handover.grid.size,
         "shard": spec.shard,

@@ -129,7 +129,6 @@ def build_task(
         handover=plan.handover,
         store=store,
         look=plan.known_look,
-        margin=plan.margin,
         choice=plan.choice,
         centerline=lines[0] if lines else None,
     )
@@ -167,7 +166,7 @@ def run_task(task: PredictTask, ledger: Ledger, engine: EngineOptions, progress:
         task.store.discard(handover.sources(item.index), item.index)
         missing.discard(item.index)
 
-    whole = handover.count_tiles()
+    whole = sum(handover.count_tiles())
     meter = TileMeter(progress, lacking, whole * lacking / max(wanted, 1))
 
     def count_voxels(item: Evaluate | Block, count: int) -> int:
@@ -229,10 +228,10 @@ def hint_inverted(plan: PredictPlan) -> tuple[str, ...]:
 
 def _cut_middle(plan: PredictPlan) -> Floats | None:
     """Cut out what a tile in the middle sees; None where there is no tissue."""
-    form = find_architecture(plan.card.architecture).viewed(plan.choice.views)
+    form = find_architecture(plan.card.architecture)
     indices = []
     for size, margin, n in zip(
-        form.fit(LOOKED_AT), plan.margin, plan.image.levels[plan.level].shape, strict=True
+        form.fit(LOOKED_AT), form.margin, plan.image.levels[plan.level].shape, strict=True
     ):
         start = (n - size) // 2 - margin
         indices.append(reflected(start, start + size + 2 * margin, n))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from volseg.errors import BlockError
 from volseg.geometry.grid import Block, intersect, roi_shape, shift
 from volseg.geometry.handover import Handover
-from volseg.geometry.lattice import AxisLattice
+from volseg.geometry.lattice import AxisLattice, Lattice, Tile
 from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import Views, find_architecture
@@ -86,7 +87,6 @@ class PredictTask:
     handover : blocks, tiles and region.
     store : where blocks exchange what they evaluated.
     look : what the network sees of it, and where there is tissue.
-    margin : network voxels per side by which a tile's input exceeds it.
     choice : which network evaluates tiles, and how.
     centerline : probabilities of centerlines, level 0; None if they are not wanted.
     """
@@ -97,7 +97,6 @@ class PredictTask:
     handover: Handover
     store: HandoverStore
     look: Look
-    margin: Zyx
     choice: NetworkChoice
     centerline: StoredArray | None = None
 
@@ -129,42 +128,66 @@ class PredictTask:
         regions = {t: self.handover.region(item.index, t) for t in item.targets}
         tiles = sorted({k for t in item.targets for k in self.handover.tiles(item.index, t)})
         shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in regions.items()}
-        wanted = [t for t in tiles if is_wanted(self.handover, self.look.mask, t)]
-        context = self._read(wanted) if wanted else None
-        predictor, evaluated = predictor_for(self.choice), 0
-        for tile in tiles:
-            inputs = self._tile_input(tile, context) if context and tile in wanted else None
-            if inputs is None:
-                tell_tile(self.store.folder, item.index)
-                continue
-            with _NETWORK:
-                probabilities = predictor(inputs, self._needed_of(tile, regions.values()))
-            if not np.isfinite(probabilities).all():
-                raise BlockError(f"the network returned values that are not finite in tile {tile}")
-            maps = probabilities.reshape(-1, *probabilities.shape[-3:])
-            support = self.handover.lattice.support(tile)
-            weighted = [self._weigh(tile, maps[k]) for k, _ in self.outputs]
-            for target, box in regions.items():
-                shared = intersect(support, box)
-                if shared is not None:
-                    own = shift(shared, [s.start for s in box])
-                    seen = shift(shared, [s.start for s in support])
-                    for total, added in zip(self._maps(shares[target]), weighted, strict=True):
-                        total[own] += added[seen]
-            evaluated += 1
-            tell_tile(self.store.folder, item.index)
+        evaluated = 0
+        # what tiles of one lattice see has much in common, what those of another do has little
+        for _, group in groupby(tiles, key=lambda tile: tile.lattice):
+            evaluated += self._evaluate_group(item, list(group), regions, shares)
         for target in item.targets:
             self.store.save(item.index, target, shares[target])
         return evaluated
 
-    def _needed_of(self, tile: Zyx, regions: Iterable[Roi]) -> Roi:
+    def _evaluate_group(
+        self,
+        item: Evaluate,
+        tiles: Sequence[Tile],
+        regions: Mapping[Zyx, Roi],
+        shares: Mapping[Zyx, Shares],
+    ) -> int:
+        """Evaluate tiles of one lattice, and add their shares; return how many were evaluated."""
+        wanted = [t for t in tiles if is_wanted(self.handover, self.look.mask, t)]
+        context = self._read(wanted) if wanted else None
+        evaluated = 0
+        for tile in tiles:
+            inputs = self._tile_input(tile, context) if context and tile in wanted else None
+            if inputs is not None:
+                self._add(tile, inputs, regions, shares)
+                evaluated += 1
+            tell_tile(self.store.folder, item.index)
+        return evaluated
+
+    def _add(
+        self, tile: Tile, inputs: Floats, regions: Mapping[Zyx, Roi], shares: Mapping[Zyx, Shares]
+    ) -> None:
+        """Evaluate a tile, and add its shares to what is handed over."""
+        predictor, normal = predictor_for(self.choice), self._lattice(tile).normal
+        with _NETWORK:
+            probabilities = predictor(inputs, self._needed_of(tile, regions.values()), normal)
+        if not np.isfinite(probabilities).all():
+            raise BlockError(
+                f"the network returned values that are not finite in tile {tile.position}"
+            )
+        maps = probabilities.reshape(-1, *probabilities.shape[-3:])
+        support = self.handover.support(tile)
+        weighted = [self._weigh(tile, maps[k]) for k, _ in self.outputs]
+        for target, box in regions.items():
+            shared = intersect(support, box)
+            if shared is not None:
+                own = shift(shared, [s.start for s in box])
+                seen = shift(shared, [s.start for s in support])
+                for total, added in zip(self._maps(shares[target]), weighted, strict=True):
+                    total[own] += added[seen]
+
+    def _lattice(self, tile: Tile) -> Lattice:
+        return self.handover.lattices[tile.lattice]
+
+    def _needed_of(self, tile: Tile, regions: Iterable[Roi]) -> Roi:
         """Find the network voxels of a tile that have a share in what is handed over."""
-        support, lattice = self.handover.lattice.support(tile), self.handover.lattice.axes
+        support, lattice = self.handover.support(tile), self._lattice(tile)
         shared = [s for box in regions if (s := intersect(support, box)) is not None]
         spans = []
-        for axis, k in enumerate(tile):
+        for axis, k in enumerate(tile.position):
             start, stop = min(s[axis].start for s in shared), max(s[axis].stop for s in shared)
-            weights = _blending(lattice[axis], k)[start - support[axis].start :]
+            weights = _blending(lattice.axes[axis], k)[start - support[axis].start :]
             used = np.flatnonzero(weights[: stop - start].any(axis=0))
             # at the very end of a tile its weight may round to 0
             spans.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1))
@@ -179,54 +202,52 @@ class PredictTask:
         """View a hand-over map by map, shape (maps, z, y, x)."""
         return stacked.reshape(len(self.outputs), -1, *stacked.shape[1:])
 
-    def _weigh(self, tile: Zyx, probabilities: Floats) -> Shares:
-        axes = zip(self.handover.lattice.axes, tile, strict=True)
+    def _weigh(self, tile: Tile, probabilities: Floats) -> Shares:
+        axes = zip(self._lattice(tile).axes, tile.position, strict=True)
         z, y, x = (_blending(a, k) for a, k in axes)
-        return to_shares(along_axes(probabilities, (z, y, x)))
+        weighted = along_axes(probabilities, (z, y, x))
+        return to_shares(weighted / np.float32(len(self.handover.lattices)))
 
-    def _positions(self, axis: int, k: int) -> tuple[np.ndarray, bool]:
-        """Find where tile k's network voxels lie in ``raw``; tell whether exactly on voxels."""
-        lattice = self.handover.lattice.axes[axis]
-        spacing = lattice.scale / self.factor[axis]
-        first = lattice.origin(k) - self.margin[axis]
-        network = np.arange(first, first + lattice.tile + 2 * self.margin[axis])
+    def _positions(self, tile: Tile, axis: int) -> tuple[np.ndarray, bool]:
+        """Find where a tile's network voxels lie in ``raw``; tell whether exactly on voxels."""
+        lattice, k = self._lattice(tile), tile.position[axis]
+        along, margin = lattice.axes[axis], lattice.margin[axis]
+        spacing = along.scale / self.factor[axis]
+        first = along.origin(k) - margin
+        network = np.arange(first, first + along.tile + 2 * margin)
         if spacing == 1:
             return network, True
         return (network + 0.5) * spacing - 0.5, False
 
-    def _read(self, tiles: Sequence[Zyx]) -> Context:
+    def _read(self, tiles: Sequence[Tile]) -> Context:
         """Read, once, what all tiles of a block see; reflection needs nothing from outside."""
         box = []
-        for axis in range(3):
-            n = self.raw.shape[axis]
-            needed = [self._needed(axis, k, n) for k in sorted({t[axis] for t in tiles})]
-            box.append(slice(min(a for a, _ in needed), max(b for _, b in needed)))
+        for axis, n in enumerate(self.raw.shape):
+            apart = {t.position[axis]: t for t in tiles}.values()
+            seen = [reflected(*self._span(tile, axis), n) for tile in apart]
+            box.append(slice(min(int(s.min()) for s in seen), max(int(s.max()) for s in seen) + 1))
         return self.look.read((box[0], box[1], box[2]))
 
-    def _needed(self, axis: int, k: int, length: int) -> tuple[int, int]:
-        seen = reflected(*self._span(axis, k), length)
-        return int(seen.min()), int(seen.max()) + 1
-
-    def _tile_input(self, tile: Zyx, context: Context) -> Floats | None:
+    def _tile_input(self, tile: Tile, context: Context) -> Floats | None:
         """Cut, reflect and, where the voxel sizes differ, resample one tile's input.
 
         Where there is no tissue, what is around is mirrored; None if there is none at all.
         """
-        spans = [self._span(axis, k) for axis, k in enumerate(tile)]
+        spans = [self._span(tile, axis) for axis in range(3)]
         axes = zip(spans, self.raw.shape, strict=True)
         values = context.cut([reflected(start, stop, n) for (start, stop), n in axes])
         if values is None:
             return None
-        for axis, k in enumerate(tile):
-            positions, exact = self._positions(axis, k)
+        for axis in range(3):
+            positions, exact = self._positions(tile, axis)
             if not exact:
                 matrix = interpolation_matrix(positions - spans[axis][0], values.shape[axis])
                 values = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis)), 0, axis)
         return values
 
-    def _span(self, axis: int, k: int) -> tuple[int, int]:
+    def _span(self, tile: Tile, axis: int) -> tuple[int, int]:
         """Find the voxels of ``raw`` that a tile sees along an axis, beyond its ends too."""
-        positions, _ = self._positions(axis, k)
+        positions, _ = self._positions(tile, axis)
         return int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
 
     def _assemble(self, item: Block) -> int:
@@ -275,6 +296,5 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
         architecture=architecture,
         tta=choice.tta,
         rotations=choice.rotations,
-        views=choice.views,
         centerline=choice.centerline,
     )

@@ -116,7 +116,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
             f"{volume} holds one value wherever it was looked at ({len(windows)} places): there is "
             f"no tissue to preview; is it the right file, and the right channel?"
         )
-    candidates = [_candidate(model, image, windows, options) for model in options.models]
+    candidates = [open_candidate(model, image, windows, options) for model in options.models]
     trials: list[Trial] = []
     wanted = list(product(options.zooms, candidates))
     progress.start(len(wanted), "trials", "trying models and scales")
@@ -171,9 +171,18 @@ def place_sheet(volume: Path, output: Path | None) -> Path:
     return sheet
 
 
-def _candidate(
+def open_candidate(
     model: str, image: Image, windows: Sequence[Window], options: PreviewOptions
 ) -> Candidate:
+    """Make a model ready to be tried on a volume.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be used.
+    ParameterError
+        If it is a network of volumes.
+    """
     card = load_card(model)
     form, device = find_architecture(card.architecture), choose_device(options.device)
     if form.dimensions != 2:

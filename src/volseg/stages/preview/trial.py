@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 
 from volseg.models.inference import Predictor
-from volseg.models.registry import find_architecture
 from volseg.stages.predict.lattice import nearest_level, network_scales
 from volseg.stages.preview.places import read_slice, window_about
 from volseg.storage.volumes import Image
@@ -104,8 +103,7 @@ def try_model(
     VolumeError
         If values are not finite.
     """
-    form = find_architecture(candidate.card.architecture)
-    scales, _ = network_scales(image, candidate.card, form, zoom)
+    scales, _ = network_scales(image, candidate.card, zoom=zoom)
     level, shape = nearest_level(image, scales), image.levels[0].shape
     room = min(n / s for n, s in zip(shape[1:], scales[1:], strict=True))
     tile = min(TILE, int(room) // 16 * 16)

@@ -13,7 +13,6 @@ import numpy as np
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, VolumeError
 from volseg.geometry.grid import Grid, intersect, whole_multiples
-from volseg.geometry.handover import Handover
 from volseg.models.devices import PRECISIONS, choose_device, choose_precision
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import CENTERLINE
@@ -100,8 +99,12 @@ def network_again(subject: Subject, model: str, engine: EngineOptions) -> Predic
 
 
 def recorded_tile(subject: Subject) -> Zyx:
-    """Read which tiles were evaluated; the volume may have made them smaller."""
-    z, y, x = (int(axis["tile"]) for axis in subject.run["lattice"])
+    """Read which tiles were evaluated; the volume may have made them smaller.
+
+    How many slices one holds of those along another axis does not change them.
+    """
+    sides = [int(axis["tile"]) for axis in subject.run["lattice"]]
+    z, y, x = (max(sides[axis::3]) for axis in range(3))
     return z, y, x
 
 
@@ -157,4 +160,4 @@ def choose_blocks(subject: Subject, count: int) -> list[Roi]:
 def replace_region(plan: PredictPlan, region: Roi) -> PredictPlan:
     """Restrict a plan to a region: only the tiles that reach into it are evaluated."""
     handover = plan.handover
-    return replace(plan, handover=Handover(handover.grid, handover.lattice, region))
+    return replace(plan, handover=replace(handover, roi=region))
