@@ -13,7 +13,7 @@ import tifffile
 import zarr
 from ome_zarr_models.v05.image import Image as OmeImage
 
-from toy_elsewhere import write_elsewhere
+from toy_elsewhere import ORIGIN, write_elsewhere
 from toy_stacks import make_stack
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
@@ -356,3 +356,16 @@ def test_a_volume_that_another_process_works_on_is_not_replaced(tmp_path):
     ledger.with_suffix(".lock").chmod(0o444)
     run(source, volume, overwrite=True)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_image_stays_in_its_place_and_units(tmp_path, version):
+    theirs = write_elsewhere(tmp_path / "else.zarr", make((8, 40, 30)), version)
+    run(theirs, tmp_path / "v.zarr")
+    space = open_image(tmp_path / "v.zarr").space
+    assert space == open_image(theirs).space
+    assert (space.origin, space.units) == (ORIGIN, ("micrometer",) * 3)
+    run(theirs, tmp_path / "w.zarr", voxel_size=(30.0, 4.0, 4.0))
+    corrected = open_image(tmp_path / "w.zarr").space
+    assert corrected.voxel_size == (30, 4, 4)
+    np.testing.assert_allclose(corrected.origin, np.multiply(ORIGIN, 1000))

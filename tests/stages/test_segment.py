@@ -11,7 +11,7 @@ import torch
 import zarr
 from scipy import ndimage
 
-from toy_elsewhere import write_elsewhere
+from toy_elsewhere import ORIGIN, write_elsewhere
 from toy_weights import card_content
 from volseg.cli.segment import describe_estimate
 from volseg.engine.clusters import ClusterOptions
@@ -321,6 +321,10 @@ def test_volumes_of_others_give_the_same(elsewhere, toy_model, reference):
     np.testing.assert_array_equal(read(probabilities_path(elsewhere, NAME)), reference[0])
     np.testing.assert_array_equal(read(labels_path(elsewhere, NAME)), reference[1])
     assert open_image(labels_path(elsewhere, NAME)).voxel_size == pytest.approx((5, 5, 5))
+    place = open_image(elsewhere).space
+    assert place.origin == ORIGIN
+    assert open_image(probabilities_path(elsewhere, NAME)).space == place
+    assert open_image(labels_path(elsewhere, NAME)).space == place
     after = attributes_of(elsewhere)
     assert set(after.pop("volseg")) == {"histogram", "fingerprint", "survey"}
     assert after == before

@@ -22,6 +22,7 @@ from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import update_attributes
 from volseg.storage.checkpoints import append_row, read_log, trim_log
 from volseg.storage.files import discard, write_file
+from volseg.storage.ome import Space
 from volseg.storage.results import NewImage, create_images
 from volseg.storage.volumes import create_image, open_image
 
@@ -84,7 +85,7 @@ def a_result(folder: Path, number: int) -> bool:
     write_file(table, b"rows of the old")
 
     def step() -> None:
-        new = NewImage(path, SPEC, None, {"complete": False, "run": {"a": 2}, "made": "2"})
+        new = NewImage(path, SPEC, Space(), {"complete": False, "run": {"a": 2}, "made": "2"})
         create_images([new], table)
 
     killed = killed_at(number, step)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.voxel_size import StatedSize
 from volseg.storage.arrays import StoredArray
+from volseg.storage.ome import Space
 from volseg.types import Zyx
 
 ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
@@ -53,6 +54,7 @@ class Stack:
     metadata : what the first page says about itself, for provenance.
     warnings : what the user should know.
     array : a Zarr source, which is quicker to read by chunks than by pages.
+    space : of a Zarr image, which the volume takes over.
     """
 
     files: tuple[Path, ...]
@@ -64,6 +66,7 @@ class Stack:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     array: StoredArray | None = None
+    space: Space = field(default_factory=Space)
 
 
 def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:

@@ -45,6 +45,7 @@ def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack
         stated=(stated,) if image.voxel_size else (),
         metadata={"format": "Zarr", "chunk": list(array.chunk)},
         array=array,
+        space=image.space,
     )
 
 

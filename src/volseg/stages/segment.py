@@ -177,8 +177,8 @@ def _find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
         source = found_on(open_probabilities(plan.image.path, mask.path.name))
     else:
         record = model_record(plan.card, plan.options.zoom)
-        size, shape, roi = plan.image.voxel_size, plan.spec.shape, mask.header["roi"]
-        source = Foundation(mask.path, shape, size, fingerprint(mask.header), record, roi)
+        space, shape, roi = plan.image.space, plan.spec.shape, mask.header["roi"]
+        source = Foundation(mask.path, shape, space, fingerprint(mask.header), record, roi)
     if options.split != "centerline":
         return source
     (line,) = lines

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from volseg.types import VoxelSize, Zyx
 
 OME_VERSION = "0.5"
 AXES = ("z", "y", "x")
+NANOMETER = "nanometer"
 POWERS = {
     "yotta": 24, "zetta": 21, "exa": 18, "peta": 15, "tera": 12, "giga": 9, "mega": 6, "kilo": 3,
     "hecto": 2, "deca": 1, "": 0, "deci": -1, "centi": -2, "milli": -3, "micro": -6, "nano": -9,
@@ -37,24 +40,81 @@ NANOMETERS = {f"{name}meter": float(f"1e{power + 9}") for name, power in POWERS.
 """nm per unit, in small letters, for the names that OME-Zarr and ImageJ use."""
 
 
-def ome_metadata(
-    name: str, factors: Sequence[Zyx], voxel_size: VoxelSize | None, *, label: bool
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Space:
+    """Place of an image: what is derived from it lies there, too.
+
+    Attributes
+    ----------
+    scale : size of voxels along (z, y, x), in their units.
+    origin : middle of the first voxel.
+    units : names of the units; None if they, or the scale, are not stated.
+    """
+
+    scale: VoxelSize = (1.0, 1.0, 1.0)
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    units: tuple[str, str, str] | None = None
+
+    @property
+    def voxel_size(self) -> VoxelSize | None:
+        """Size of voxels in nm, None if unknown."""
+        return None if self.units is None else self._nanometers(self.scale)
+
+    def _nanometers(self, lengths: tuple[float, float, float]) -> VoxelSize | None:
+        known = [NANOMETERS.get(unit.lower()) for unit in self.units or ()]
+        z, y, x = known or (None, None, None)
+        if z is None or y is None or x is None:
+            return None
+        return lengths[0] * z, lengths[1] * y, lengths[2] * x
+
+    def resized(self, voxel_size: VoxelSize) -> Space:
+        """Correct the size of voxels, nm; the origin stays, in voxels where its unit is unknown.
+
+        The units stay, too, if nothing is to be corrected.
+
+        Examples
+        --------
+        >>> Space((1, 1, 1), (2, 0, 0), ("micrometer",) * 3).resized((30, 5, 5)).origin
+        (2000.0, 0.0, 0.0)
+        >>> Space((2, 2, 2), (2, 0, 0)).resized((30, 5, 5)).origin
+        (30.0, 0.0, 0.0)
+        """
+        if voxel_size == self.voxel_size:
+            return self
+        z, y, x = self._nanometers(self.origin) or (
+            o / s * v for o, s, v in zip(self.origin, self.scale, voxel_size, strict=True)
+        )
+        return Space(voxel_size, (z, y, x), (NANOMETER,) * 3)
+
+
+def space_of(voxel_size: VoxelSize | None) -> Space:
+    """Place an image in its own corner, in nm if the size of its voxels is known."""
+    return Space() if voxel_size is None else Space(voxel_size, units=(NANOMETER,) * 3)
+
+
+def ome_metadata(name: str, factors: Sequence[Zyx], space: Space, *, label: bool) -> dict[str, Any]:
     """Describe a pyramid as OME-Zarr 0.5 does.
 
     The centre of a reduced voxel is the mean of the centres of those it stands for: half a voxel
     off, which the translation says. Without a known voxel size there is no unit.
     """
-    size = voxel_size or (1.0, 1.0, 1.0)
-    unit = {} if voxel_size is None else {"unit": "nanometer"}
+    axes: list[dict[str, str]] = [{"name": a, "type": "space"} for a in AXES]
+    for axis, unit in zip(axes, space.units or (), strict=False):
+        axis["unit"] = unit
     datasets = [
         {
             "path": str(k),
             "coordinateTransformations": [
-                {"type": "scale", "scale": [v * f for v, f in zip(size, factor, strict=True)]},
+                {
+                    "type": "scale",
+                    "scale": [v * f for v, f in zip(space.scale, factor, strict=True)],
+                },
                 {
                     "type": "translation",
-                    "translation": [v * (f - 1) / 2 for v, f in zip(size, factor, strict=True)],
+                    "translation": [
+                        o + v * (f - 1) / 2
+                        for o, v, f in zip(space.origin, space.scale, factor, strict=True)
+                    ],
                 },
             ],
         }
@@ -62,7 +122,7 @@ def ome_metadata(
     ]
     multiscale = {
         "name": name,
-        "axes": [{"name": a, "type": "space", **unit} for a in AXES],
+        "axes": axes,
         "datasets": datasets,
         "type": "mode" if label else "mean",
     }
@@ -70,3 +130,77 @@ def ome_metadata(
     if label:
         ome["image-label"] = {"source": {"image": "../../"}}
     return ome
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of a pyramid: its path in the image, and its place.
+
+    Attributes
+    ----------
+    path : of the array.
+    scale, origin : along (z, y, x), in the units of the image.
+    stated : whether the scale stands there.
+    """
+
+    path: str
+    scale: VoxelSize
+    origin: tuple[float, float, float]
+    stated: bool
+
+
+def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[str, Any]]]:
+    """Read the levels of an image, and its axes z, y and x, in any version up to 0.6.
+
+    Raises
+    ------
+    KeyError, TypeError, IndexError, AttributeError, ValueError
+        If they are not as OME-Zarr describes them, or of a kind that moves voxels otherwise.
+    """
+    datasets = multiscale["datasets"]
+    axes = multiscale.get("axes")
+    if axes is None:
+        systems = {s["name"]: s["axes"] for s in multiscale.get("coordinateSystems", [])}
+        output = (datasets[0].get("coordinateTransformations") or [{}])[-1].get("output")
+        axes = systems.get(output) or next(iter(systems.values()), [])
+    levels = []
+    for dataset in datasets:
+        steps = [
+            step
+            for entry in (dataset, multiscale)
+            for step in _steps(entry.get("coordinateTransformations", []))
+        ]
+        scale, origin = [1.0] * 3, [0.0] * 3
+        for kind, values in steps:
+            if kind == "scale":
+                if not all(math.isfinite(v) and v > 0 for v in values):
+                    raise ValueError(f"a scale is positive numbers, found {values}")
+                scale = [s * v for s, v in zip(scale, values, strict=True)]
+                origin = [o * v for o, v in zip(origin, values, strict=True)]
+            else:
+                if not all(map(math.isfinite, values)):
+                    raise ValueError(f"a translation is finite numbers, found {values}")
+                origin = [o + v for o, v in zip(origin, values, strict=True)]
+        stated = any(kind == "scale" for kind, _ in steps)
+        levels.append(Level(str(dataset["path"]), _three(scale), _three(origin), stated))
+    return levels, [a if isinstance(a, dict) else {"name": a} for a in axes][-3:]
+
+
+def _steps(transformations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float]]]:
+    """List scales and translations along (z, y, x), in the order in which they apply."""
+    for step in transformations:
+        kind = step["type"]
+        if kind == "sequence":
+            yield from _steps(step["transformations"])
+        elif kind in {"scale", "translation"}:
+            yield (
+                kind,
+                [float(v) for v in step[kind]][-3:],
+            )
+        elif kind != "identity":
+            raise ValueError(f"a transformation of type {kind!r}, expected scale and translation")
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    z, y, x = values
+    return z, y, x

@@ -15,10 +15,10 @@ from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.files import AWAY, beside, discard, left_behind, replace_folder
 from volseg.storage.ledger import MARK, Ledger
+from volseg.storage.ome import Space
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import create_image, open_image
-from volseg.types import VoxelSize
 
 NETWORK_FLAGS = ("device", "precision")
 """Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
@@ -175,7 +175,7 @@ class NewImage:
 
     path: Path
     spec: ArraySpec
-    voxel_size: VoxelSize | None
+    space: Space
     attributes: Mapping[str, Any]
     label: bool = False
 
@@ -184,7 +184,7 @@ class NewImage:
         create_image(
             place,
             self.spec,
-            self.voxel_size,
+            self.space,
             label=self.label,
             name=self.path.name,
             attributes=self.attributes,

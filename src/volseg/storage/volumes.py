@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from volseg.storage.attributes import check_notes, list_label, read_node, read_t
 from volseg.storage.chunks import LZ4, ZSTD
 from volseg.storage.ledger import locked
 from volseg.storage.locations import remote_scratch
-from volseg.storage.ome import AXES, NANOMETERS, OME_VERSION, ome_metadata
+from volseg.storage.ome import AXES, OME_VERSION, Space, ome_metadata, read_levels, space_of
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import Standing, is_zarr, what_stands_at
 from volseg.types import VoxelSize, Zyx
@@ -38,6 +37,7 @@ class Image:
     factors : level-0 voxels per voxel of each level, (z, y, x).
     voxel_size : nm (z, y, x) of level 0; None if unknown.
     attributes : what volseg noted: provenance, histogram, fingerprint.
+    space : scale, origin and units of level 0, as they are stated.
     """
 
     path: Path
@@ -45,6 +45,7 @@ class Image:
     factors: tuple[tuple[float, float, float], ...]
     voxel_size: VoxelSize | None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    space: Space = field(default_factory=Space)
 
 
 def check_name(name: str) -> str:
@@ -114,7 +115,7 @@ MATCHED = 2
 def create_image(
     path: Path,
     spec: ArraySpec,
-    voxel_size: VoxelSize | None,
+    voxel_size: VoxelSize | Space | None,
     *,
     label: bool = False,
     name: str | None = None,
@@ -126,7 +127,7 @@ def create_image(
     ----------
     path : Path
     spec : of level 0
-    voxel_size : nm (z, y, x), or None if unknown
+    voxel_size : nm (z, y, x), or None if unknown; or the space of what the image is derived from
     label : whether it holds labels
     name : the image's name, if not that of its folder
     attributes : what volseg notes beside the OME metadata
@@ -138,8 +139,9 @@ def create_image(
     StorageError
         If it cannot be created.
     """
-    factors = pyramid_factors(spec.shape, voxel_size)
-    ome = ome_metadata(name or path.name, factors, voxel_size, label=label)
+    space = voxel_size if isinstance(voxel_size, Space) else space_of(voxel_size)
+    factors = pyramid_factors(spec.shape, space.voxel_size)
+    ome = ome_metadata(name or path.name, factors, space, label=label)
     if (path / "zarr.json").is_file():
         raise ConflictError(f"{path} exists already")
     write_group(path, {"ome": ome, "volseg": dict(attributes)})
@@ -152,7 +154,8 @@ def create_image(
             fitted = _matching(spec, shape, factors[min(k, MATCHED)]) or fitted
         stored = replace(spec if k == 0 else fitted, compression=LZ4 if label else ZSTD)
         levels.append(create_array(path / str(k), stored))
-    return Image(path, tuple(levels), tuple(map(_floats, factors)), voxel_size, dict(attributes))
+    known = tuple(map(_floats, factors))
+    return Image(path, tuple(levels), known, space.voxel_size, dict(attributes), space)
 
 
 def _matching(fine: ArraySpec, shape: Zyx, factor: Zyx) -> ArraySpec | None:
@@ -213,39 +216,23 @@ def _why_no_image(path: Path) -> str:
 
 
 def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:
-    levels, scales = [], []
-    common = _scale_of(multiscale, 1)
-    for dataset in multiscale["datasets"]:
-        location = (path / str(dataset["path"])).resolve()
+    described, axes = read_levels(multiscale)
+    levels = []
+    for level in described:
+        location = (path / level.path).resolve()
         if not location.is_relative_to(path.resolve()):
-            raise VolumeError(f"{path} names a level outside itself: {dataset['path']!r}")
+            raise VolumeError(f"{path} names a level outside itself: {level.path!r}")
         levels.append(open_array(location))
-        own = _scale_of(dataset, len(common))
-        scales.append([a * b for a, b in zip(own[-3:], (common * 3)[-3:], strict=True)])
-    axes = [a if isinstance(a, dict) else {"name": a} for a in multiscale.get("axes", [])][-3:]
     if [a["name"] for a in axes] not in ([], list(AXES)):
         raise VolumeError(f"{path} has the axes {[a['name'] for a in axes]}, expected {list(AXES)}")
-    units = [str(a.get("unit", "")).lower() for a in axes]
-    size = None
-    stated = _states_scale(multiscale) or _states_scale(multiscale["datasets"][0])
-    if stated and units and all(u in NANOMETERS for u in units):
-        size = _floats([s * NANOMETERS[u] for s, u in zip(scales[0], units, strict=True)])
-    factors = [_floats([a / b for a, b in zip(s, scales[0], strict=True)]) for s in scales]
-    return Image(path, tuple(levels), tuple(factors), size, attributes)
-
-
-def _states_scale(entry: Mapping[str, Any]) -> bool:
-    return any(t["type"] == "scale" for t in entry.get("coordinateTransformations", []))
-
-
-def _scale_of(entry: Mapping[str, Any], rank: int) -> list[float]:
-    for transformation in entry.get("coordinateTransformations", []):
-        if transformation["type"] == "scale":
-            scale = [float(v) for v in transformation["scale"]]
-            if not all(math.isfinite(v) and v > 0 for v in scale):
-                raise ValueError(f"a scale is positive numbers, found {scale}")
-            return scale
-    return [1.0] * max(rank, 3)
+    first, units = described[0], [str(a.get("unit") or "") for a in axes]
+    named = (units[0], units[1], units[2]) if first.stated and units and all(units) else None
+    space = Space(first.scale, first.origin, named)
+    factors = [
+        _floats([a / b for a, b in zip(level.scale, first.scale, strict=True)])
+        for level in described
+    ]
+    return Image(path, tuple(levels), tuple(factors), space.voxel_size, attributes, space)
 
 
 def _floats(values: Sequence[float]) -> tuple[float, float, float]:

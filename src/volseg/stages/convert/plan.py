@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from volseg.stages.convert.target import check_target
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import parse_location
+from volseg.storage.ome import Space
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import open_image
@@ -84,7 +85,7 @@ class ConvertPlan:
     stack : whose files are open.
     source : provenance of the stack.
     target : folder that is to be created.
-    voxel_size, voxel_size_from : nm (z, y, x), None if unknown; and where it comes from.
+    space, voxel_size_from : scale, origin and units; and where the scale comes from.
     spec : of level 0.
     workers : threads that decode.
     overwrite : see `ConvertOptions`.
@@ -94,12 +95,17 @@ class ConvertPlan:
     stack: Stack
     source: dict[str, Any]
     target: Path
-    voxel_size: VoxelSize | None
+    space: Space
     voxel_size_from: str | None
     spec: ArraySpec
     workers: int
     overwrite: bool
     warnings: tuple[str, ...]
+
+    @property
+    def voxel_size(self) -> VoxelSize | None:
+        """Size of voxels in nm (z, y, x), None if unknown."""
+        return self.space.voxel_size
 
     @property
     def report(self) -> ConvertReport:
@@ -154,11 +160,12 @@ def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator
         if stack.array is not None:
             check_apart(target, parse_location(str(source)))
         size, origin, warnings = settle_voxel_size(stack.stated, options.voxel_size)
+        known = stack.space if size is None else stack.space.resized(size)
         yield ConvertPlan(
             stack=stack,
-            source=_describe(stack, options.channel),
+            source=_describe(stack, options.selection),
             target=target,
-            voxel_size=size,
+            space=known,
             voxel_size_from=origin,
             spec=fit_spec(stack.shape, stack.dtype.name),
             workers=options.workers or available_cores(),
@@ -169,9 +176,9 @@ def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator
         stack.close()
 
 
-def _describe(stack: Stack, channel: int | None) -> dict[str, Any]:
+def _describe(stack: Stack, selection: Selection) -> dict[str, Any]:
     first, last = stack.files[0], stack.files[-1]
-    chosen = {} if channel is None else {"channel": channel}
+    chosen = {name: value for name, value in asdict(selection).items() if value is not None}
     if stack.array is not None:
         return {"first": first.name, **stack.metadata, **chosen}
     size = sum(f.stat().st_size for f in stack.files)

@@ -49,7 +49,11 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
     with replacing(target, overwrite=plan.overwrite) as partial:
         unfinished = {"version": __version__, "complete": False}
         image = create_image(
-            partial, plan.spec, plan.voxel_size, name=target.name, attributes=unfinished
+            partial,
+            plan.spec,
+            plan.space,
+            name=target.name,
+            attributes=unfinished,
         )
         noted = _write_levels(stack, image, plan.workers, progress)
         survey = read_survey(replace(image, attributes=noted))

@@ -15,6 +15,7 @@ from volseg.geometry.grid import Grid, whole_multiples
 from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold, states_size
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import is_fraction
+from volseg.storage.ome import Space
 from volseg.storage.results import is_complete
 from volseg.storage.scratch import ComponentStore
 from volseg.storage.volumes import (
@@ -26,7 +27,7 @@ from volseg.storage.volumes import (
     slices_path,
     table_path,
 )
-from volseg.types import VoxelSize, Zyx
+from volseg.types import Zyx
 
 FORMAT = 2
 """Raised whenever the same parameters come to mean another result."""
@@ -60,7 +61,7 @@ class Foundation:
     ----------
     path : of the image.
     shape : voxels (z, y, x).
-    voxel_size : nm (z, y, x), None if unknown.
+    space : scale, origin and units.
     fingerprint : of everything that decided them.
     model : what is on record of the network.
     roi : start and stop along each axis of the region they were made for.
@@ -69,7 +70,7 @@ class Foundation:
 
     path: Path
     shape: Zyx
-    voxel_size: VoxelSize | None
+    space: Space
     fingerprint: str
     model: Mapping[str, Any]
     roi: Any
@@ -157,7 +158,7 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
     header = {
         "format": FORMAT,
         "probabilities": source.fingerprint,
-        **describe_rules(options, source.voxel_size, source.model),
+        **describe_rules(options, source.space.voxel_size, source.model),
         **({} if lines is None else {"centerlines": lines[1]}),
     }
     spec = fit_spec(source.shape, "uint32")
@@ -187,7 +188,7 @@ def found_on(image: Image) -> Foundation:
     return Foundation(
         image.path,
         image.levels[0].shape,
-        image.voxel_size,
+        image.space,
         noted["fingerprint"],
         noted["model"],
         noted["run"]["roi"],

@@ -271,5 +271,5 @@ class Labelling(Run):
             "roi": source.roi,
             "model": source.model,
         }
-        image = NewImage(self.plan.path, spec, source.voxel_size, attributes, label=True)
+        image = NewImage(self.plan.path, spec, source.space, attributes, label=True)
         create_images([image], *self.plan.tables)

@@ -97,7 +97,7 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
         NewImage(
             output.path,
             plan.spec,
-            plan.image.voxel_size,
+            plan.image.space,
             {**common, "run": output.header, "model": model},
         )
         for output in written
