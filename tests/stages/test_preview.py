@@ -19,7 +19,7 @@ from volseg.errors import ParameterError, StorageError, VolumeError
 from volseg.stages.preview import run as preview_run
 from volseg.stages.preview import trial as preview_trial
 from volseg.stages.preview.places import choose_places, look_around, window_about
-from volseg.stages.preview.run import PreviewOptions, place_sheet, preview
+from volseg.stages.preview.run import PreviewOptions, choose_trials, place_sheet, preview
 from volseg.stages.preview.sheet import PANEL, SURE_COLOUR, map_onto, outline
 from volseg.stages.preview.trial import Candidate, View, try_model
 from volseg.storage.volumes import open_image
@@ -103,6 +103,14 @@ def test_a_zoom_shows_tissue_as_if_its_voxels_were_so_large(volume, zoom):
     (view,) = trial.views
     side = view.roi[1].stop - view.roi[1].start
     assert len(view.probabilities) / side == pytest.approx(zoom, rel=0.05)
+
+
+def test_a_scale_that_shows_the_same_as_another_is_left_out(tmp_path):
+    """Voxels are never cut into more than five: 20 nm make 4 of the network's 5 nm, then 5."""
+    coarse = write_raw(tmp_path / "v.zarr", tissue(), voxel_size=(20.0, 20.0, 20.0))
+    own = candidate(lambda r: r)
+    found = choose_trials(open_image(coarse), (1.0, 0.5, 1.4, 2.0, 4.0), [own])
+    assert found == [(1.0, own), (0.5, own), (1.4, own)]
 
 
 def test_a_slice_too_small_for_a_scale_is_left_out(volume):

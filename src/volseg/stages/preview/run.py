@@ -15,7 +15,7 @@ from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
 from volseg.stages.intensities import check_counted
-from volseg.stages.predict.lattice import choose_views
+from volseg.stages.predict.lattice import choose_views, network_scales
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
 from volseg.stages.preview.trial import Candidate, Trial, try_model
@@ -118,7 +118,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         )
     candidates = [open_candidate(model, image, windows, options) for model in options.models]
     trials: list[Trial] = []
-    wanted = list(product(options.zooms, candidates))
+    wanted = choose_trials(image, options.zooms, candidates)
     progress.start(len(wanted), "trials", "trying models and scales")
     skipped = 0
     for zoom, candidate in wanted:
@@ -150,6 +150,22 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         skipped,
         time.monotonic() - begun,
     )
+
+
+def choose_trials(
+    image: Image, zooms: Sequence[float], candidates: Sequence[Candidate]
+) -> list[tuple[float, Candidate]]:
+    """List models and zooms, without those where a model would see the same as before.
+
+    Thick sections are never made finer than `FINEST`, so from some zoom on nothing changes.
+    """
+    wanted, seen = [], set()
+    for zoom, candidate in product(zooms, candidates):
+        scales, _ = network_scales(image, candidate.card, zoom=zoom)
+        if (candidate.model, scales) not in seen:
+            seen.add((candidate.model, scales))
+            wanted.append((zoom, candidate))
+    return wanted
 
 
 def place_sheet(volume: Path, output: Path | None) -> Path:
