@@ -17,7 +17,7 @@ from toy_predictions import exact_options, read_map
 from toy_volumes import write_raw
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.errors import ConflictError, VolumeError
+from volseg.errors import ConflictError, ParameterError, VolumeError
 from volseg.stages.estimate import estimate
 from volseg.stages.intensities import with_survey
 from volseg.stages.predict.plan import plan_prediction
@@ -230,3 +230,21 @@ def test_another_mask_makes_another_result(masked, tmp_path, toy_model):
     with pytest.raises(ConflictError, match="mask"):
         run(place, toy_model, mask=str(two))
     assert verify(place, VerifyOptions(sample=1, model=str(toy_model)), NoProgress()).failures == 0
+
+
+def test_a_declared_value_is_background_however_rare(tmp_path):
+    """Of a value that is clipped elsewhere, a small square counts only if the user says so."""
+    raw = smooth((6, 200, 200))
+    raw[np.random.default_rng(2).random(raw.shape) < 0.01] = 255
+    raw[3, 40:58, 60:78] = 255
+    source = tmp_path / "stack.tif"
+    tifffile.imwrite(source, raw, photometric="minisblack")
+    for declared, background in ((None, ()), (255, (255.0,))):
+        volume = tmp_path / f"{declared}.zarr"
+        volseg.convert(source, volume, fill_value=declared, voxel_size=(5.0, 5.0, 5.0))
+        assert read_survey(open_image(volume)).background == background
+    assert open_image(volume).attributes["source"]["fill_value"] == 255
+    for unheld in (256, 0.5, float("nan")):
+        with pytest.raises(ParameterError, match="no voxel of type uint8 holds"):
+            volseg.convert(source, tmp_path / "other.zarr", fill_value=unheld)
+    assert not (tmp_path / "other.zarr").exists()

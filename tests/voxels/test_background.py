@@ -72,6 +72,7 @@ def test_clipped_tissue_is_no_background():
     raw[np.random.default_rng(1).random(raw.shape) < 0.1] = 255
     areas = count_constant(raw)
     assert choose_background(areas, count_intensities(raw)[0], raw.dtype) == []
+    assert choose_background(areas, count_intensities(raw)[0], raw.dtype, 255) == [255.0]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

@@ -164,11 +164,13 @@ class Reading(SourceSize, total=False):
     channel : Take this channel of a source of several, counted from 0.
     series : Take this image of a file of several, counted from 0.
     axes : Name the axes of the source, slowest first, such as CZYX, where it does not say.
+    fill_value : Take areas of this value as missing data, however small they are.
     """
 
     channel: int | None
     series: int | None
     axes: str | None
+    fill_value: float | None
 
 
 @described

@@ -62,7 +62,11 @@ def describe_histogram(counts: NDArray[Any], values: NDArray[Any]) -> dict[str, 
 
 
 def describe_background(
-    areas: dict[float, int], counts: NDArray[Any], values: NDArray[Any], dtype: Any
+    areas: dict[float, int],
+    counts: NDArray[Any],
+    values: NDArray[Any],
+    dtype: Any,
+    declared: float | None = None,
 ) -> list[dict[str, Any]]:
     """Put background in the form in which it stands in a volume: its values, and how much there is.
 
@@ -74,7 +78,7 @@ def describe_background(
             "counted_as": values[code_of(value, dtype)].item(),
             "voxels": areas[value],
         }
-        for value in choose_background(areas, counts, dtype)
+        for value in choose_background(areas, counts, dtype, declared)
     ]
 
 

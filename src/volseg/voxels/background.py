@@ -110,7 +110,9 @@ def _runs(line: NDArray[Any]) -> list[float]:
     return [float(v) for v in line[starts[lengths >= SIDE]]]
 
 
-def choose_background(areas: dict[float, int], counts: NDArray[Any], dtype: Any) -> list[float]:
+def choose_background(
+    areas: dict[float, int], counts: NDArray[Any], dtype: Any, declared: float | None = None
+) -> list[float]:
     """Choose the values that are padding or missing data.
 
     A value that tissue is clipped to fills squares too, but most of its pixels lie elsewhere.
@@ -120,6 +122,7 @@ def choose_background(areas: dict[float, int], counts: NDArray[Any], dtype: Any)
     areas : pixels in squares of one value, by value
     counts : of each intensity of the volume, see `volseg.voxels.histogram`
     dtype : of the volume
+    declared : a value whose squares are background however few they are
 
     Examples
     --------
@@ -131,7 +134,8 @@ def choose_background(areas: dict[float, int], counts: NDArray[Any], dtype: Any)
     return [
         value
         for value, area in sorted(areas.items())
-        if area >= LEAST_SHARE * total and 2 * area >= counts[code_of(value, dtype)]
+        if value == declared
+        or (area >= LEAST_SHARE * total and 2 * area >= counts[code_of(value, dtype)])
     ]
 
 

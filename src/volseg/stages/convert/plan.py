@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.engine.options import available_cores, check_workers
-from volseg.errors import ConflictError
+from volseg.errors import ConflictError, ParameterError
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Selection, Stack
 from volseg.sources.voxel_size import settle_voxel_size
@@ -34,6 +36,7 @@ class ConvertOptions:
     ----------
     voxel_size : nm (z, y, x); overrides what the file says.
     channel, series, axes : see `volseg.sources.stack.Selection`.
+    fill_value : that stands for missing data; its areas are background however small they are.
     workers : threads that decode; None is one per core.
     overwrite : replace a volume that is there already, once the new one is complete.
     """
@@ -42,6 +45,7 @@ class ConvertOptions:
     channel: int | None = None
     series: int | None = None
     axes: str | None = None
+    fill_value: float | None = None
     workers: int | None = None
     overwrite: bool = False
 
@@ -84,6 +88,7 @@ class ConvertPlan:
     ----------
     stack : whose files are open.
     source : provenance of the stack.
+    fill_value : see `ConvertOptions`.
     target : folder that is to be created.
     space, voxel_size_from : scale, origin and units; and where the scale comes from.
     spec : of level 0.
@@ -94,6 +99,7 @@ class ConvertPlan:
 
     stack: Stack
     source: dict[str, Any]
+    fill_value: float | None
     target: Path
     space: Space
     voxel_size_from: str | None
@@ -163,7 +169,8 @@ def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator
         known = stack.space if size is None else stack.space.resized(size)
         yield ConvertPlan(
             stack=stack,
-            source=_describe(stack, options.selection),
+            source=_describe(stack, options),
+            fill_value=_check_value(options.fill_value, stack.dtype),
             target=target,
             space=known,
             voxel_size_from=origin,
@@ -176,9 +183,17 @@ def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator
         stack.close()
 
 
-def _describe(stack: Stack, selection: Selection) -> dict[str, Any]:
+def _check_value(value: float | None, dtype: np.dtype[Any]) -> float | None:
+    """Check that voxels of this type can hold a value."""
+    if value is not None and not (math.isfinite(value) and np.array(value).astype(dtype) == value):
+        raise ParameterError(f"no voxel of type {dtype} holds --fill-value {value:g}")
+    return value
+
+
+def _describe(stack: Stack, options: ConvertOptions) -> dict[str, Any]:
     first, last = stack.files[0], stack.files[-1]
-    chosen = {name: value for name, value in asdict(selection).items() if value is not None}
+    given = asdict(options.selection) | {"fill_value": options.fill_value}
+    chosen = {name: value for name, value in given.items() if value is not None}
     if stack.array is not None:
         return {"first": first.name, **stack.metadata, **chosen}
     size = sum(f.stat().st_size for f in stack.files)

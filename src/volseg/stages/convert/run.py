@@ -55,7 +55,8 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
             name=target.name,
             attributes=unfinished,
         )
-        noted = _write_levels(stack, image, plan.workers, progress)
+        notes = _write_levels(stack, image, plan.workers, progress)
+        noted = notes.describe(stack, plan.fill_value)
         survey = read_survey(replace(image, attributes=noted))
         provenance = {"source": plan.source, "voxel_size_from": plan.voxel_size_from}
         update_attributes(
@@ -81,7 +82,7 @@ class Notes:
             noted, *_ = [f.result() for f in working]
             self.parts.append(noted)
 
-    def describe(self, stack: Stack) -> dict[str, Any]:
+    def describe(self, stack: Stack, fill_value: float | None) -> dict[str, Any]:
         """Put it in the form in which it stands in the volume."""
         areas: dict[float, int] = {}
         checksums = hashlib.blake2b(digest_size=16)
@@ -96,13 +97,13 @@ class Notes:
             "histogram": describe_histogram(counts, values),
             "fingerprint": checksums.hexdigest(),
             "survey": {
-                "background": describe_background(areas, counts, values, stack.dtype),
+                "background": describe_background(areas, counts, values, stack.dtype, fill_value),
                 "slices": describe_slices(self.parts, stack.shape),
             },
         }
 
 
-def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) -> dict[str, Any]:
+def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) -> Notes:
     """Stream the stack through all levels; return what is noted of its voxels.
 
     Two slabs are held: while one is written, which is mostly waiting for the disk, the next one is
@@ -134,7 +135,7 @@ def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) 
             notes.add(before)
     finally:
         progress.finish()
-    return notes.describe(stack)
+    return notes
 
 
 def _allocate(stack: Stack, depth: int, count: int) -> list[NDArray[Any]]:
