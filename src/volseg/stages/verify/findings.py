@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import Grid, describe
 from volseg.storage.arrays import StoredArray
+from volseg.storage.files import discard
+from volseg.storage.remote import as_remote
+from volseg.storage.volumes import scratch_path
 from volseg.types import Roi, Zyx
 
 SHOWN = 5
@@ -84,46 +90,47 @@ class Findings:
             same.sort(key=lambda f: (f.block or (), f.voxel or ()))
             del same[SHOWN:]
 
-    def has(self, kind: str, array: str, level: int = 0) -> bool:
-        """Tell whether something of a kind was found in a level of an array."""
-        return (array, level, kind) in self.kept
-
     def listed(self) -> tuple[Finding, ...]:
         """List what was kept, in the order in which the kinds were first found."""
         return tuple(f for same in self.kept.values() for f in same)
 
 
-def first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[Zyx, int] | None:
-    """Find the first voxel in which two arrays differ, and count all.
-
-    Returns
-    -------
-    voxel : (z, y, x)
-    count : or None in place of both where the arrays are equal
-
-    Examples
-    --------
-    >>> first_difference(np.array([[[1, 2, 3]]]), np.array([[[1, 0, 0]]]))
-    ((0, 0, 1), 2)
-    """
-    differ = found != expected
-    count = int(np.count_nonzero(differ))
-    if not count:
-        return None
-    z, y, x = (int(n) for n in np.unravel_index(int(differ.argmax()), differ.shape))
-    return (z, y, x), count
-
-
-def locate(kind: str, array: str, level: int, stored: StoredArray, roi: Roi, voxel: Zyx) -> Finding:
-    """Say where a wrong voxel is; the message comes later.
+def find_first(
+    at: tuple[str, str, int],
+    stored: StoredArray,
+    roi: Roi,
+    wrong: NDArray[np.bool_],
+    say: Callable[[Zyx], str],
+) -> tuple[Finding, ...]:
+    """Find the first wrong voxel of a region, and count all.
 
     Parameters
     ----------
-    kind, array, level : see `Finding`
+    at : kind, array and level, see `Finding`
     stored : the level's array
     roi : what was looked at
-    voxel : relative to ``roi``
+    wrong : shape of ``roi``
+    say : what to say of a voxel, given relative to ``roi``
     """
-    z, y, x = (v + s.start for v, s in zip(voxel, roi, strict=True))
-    block = Grid(stored.shape, stored.shard).index_at((z, y, x))
-    return Finding(kind, array, "", level, block, describe(roi), (z, y, x))
+    count = int(np.count_nonzero(wrong))
+    if not count:
+        return ()
+    i, j, k = (int(n) for n in np.unravel_index(int(wrong.argmax()), wrong.shape))
+    voxel = roi[0].start + i, roi[1].start + j, roi[2].start + k
+    message = f"{say((i, j, k))}; voxels that differ in {describe(roi)}: {count}"
+    kind, array, level = at
+    block = Grid(stored.shape, stored.shard).index_at(voxel)
+    return (Finding(kind, array, message, level, block, describe(roi), voxel),)
+
+
+@contextmanager
+def scratch_for(volume: Path, name: str) -> Iterator[Path]:
+    """Lend a folder for what is made again: a temporary one if the volume cannot be written to."""
+    writable = as_remote(volume) is not None or os.access(volume, os.W_OK)
+    parent = scratch_path(volume) if writable else Path(tempfile.gettempdir())
+    folder = parent / f"verify-{name}-{os.getpid()}"
+    try:
+        discard(folder)
+        yield folder
+    finally:
+        discard(folder)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from volseg.differences import describe_difference
 from volseg.errors import VolumeError
-from volseg.geometry.grid import Grid
+from volseg.geometry.grid import Grid, full_roi, intersect
 from volseg.stages.verify.findings import Finding
 from volseg.stages.verify.tasks import describe_indices
 from volseg.storage.attributes import results_in
@@ -17,9 +17,12 @@ from volseg.storage.ledger import block_key
 from volseg.storage.results import fingerprint
 from volseg.storage.stores import parse_json
 from volseg.storage.volumes import Image, open_image, scratch_path
-from volseg.types import Roi, Zyx
+from volseg.types import Roi
 
 Kind = Literal["raw", "probabilities", "labels"]
+VERBS = {"probabilities": "predict", "labels": "label"}
+SOURCES = {"probabilities": "raw", "labels": "probabilities"}
+"""Kinds that others are made from, which are also the keys of their fingerprints on record."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ class Subject:
     def complete(self) -> bool:
         """Tell whether the run that made it came to its end."""
         return bool(self.image.attributes.get("complete", not self.run))
+
+    @property
+    def objects(self) -> int | None:
+        """Number of objects that the attributes promise; None if there is no such number."""
+        objects = self.image.attributes.get("objects")
+        return objects if type(objects) is int and objects >= 0 else None
 
 
 def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
@@ -109,8 +118,11 @@ def check_attributes(subjects: list[Subject]) -> Iterator[Finding]:
         if noted is not None and noted != fingerprint(subject.run):
             message = "its parameters have changed since they were written: their hash differs"
             yield Finding("metadata", subject.array, message)
-        key = "raw" if subject.kind == "probabilities" else "probabilities"
-        source = "raw" if subject.kind == "probabilities" else f"probabilities/{subject.name}"
+        if subject.kind == "labels" and subject.objects is None:
+            message = "its attributes do not say how many objects there are"
+            yield Finding("metadata", subject.array, message)
+        key = SOURCES[subject.kind]
+        source = key if key == "raw" else f"{key}/{subject.name}"
         if source in origins and subject.run.get(key) != origins[source]:
             message = f"it was made from another {source}; make it again with --overwrite"
             yield Finding("origin", subject.array, message)
@@ -124,9 +136,8 @@ def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
     volume : Path
     subject : probabilities or labels
     """
-    verb = {"probabilities": "predict", "labels": "label"}.get(subject.kind)
-    path = scratch_path(volume) / f"{verb}-{subject.name}.jsonl"
-    if verb is None or not subject.complete or not path.is_file():
+    path = scratch_path(volume) / f"{VERBS.get(subject.kind)}-{subject.name}.jsonl"
+    if not subject.complete or not path.is_file():
         return
     try:
         lines = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
@@ -137,7 +148,10 @@ def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
             message = f"{path.name} belongs to another run ({difference})"
             yield Finding("ledger", subject.array, message)
             return
-        missing = list(_missing(subject, header, keys))
+        z, y, x = header["block"]
+        roi = recorded_roi(subject) if subject.kind == "probabilities" else None
+        blocks = Grid(subject.image.levels[0].shape, (z, y, x)).blocks(roi)
+        missing = [b.index for b in blocks if block_key("written", b.index) not in keys]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         yield Finding("ledger", subject.array, f"{path.name} cannot be used: {error!r}")
         return
@@ -146,16 +160,16 @@ def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
         yield Finding("ledger", subject.array, message, 0, missing[0])
 
 
-def _missing(subject: Subject, header: Mapping[str, Any], keys: set[str]) -> Iterator[Zyx]:
-    """Yield the blocks of a run that its ledger does not know, in raster order."""
-    z, y, x = header["block"]
-    roi = recorded_roi(subject) if subject.kind == "probabilities" else None
-    for block in Grid(subject.image.levels[0].shape, (z, y, x)).blocks(roi):
-        if block_key("written", block.index) not in keys:
-            yield block.index
-
-
 def recorded_roi(subject: Subject) -> Roi:
-    """Read the region that probabilities were made for."""
+    """Read the region that probabilities were made for.
+
+    Raises
+    ------
+    ValueError
+        If it lies outside the volume.
+    """
     z, y, x = (slice(int(a), int(b)) for a, b in subject.run["roi"])
-    return z, y, x
+    roi = intersect((z, y, x), full_roi(subject.image.levels[0].shape))
+    if roi is None:
+        raise ValueError(f"the region {subject.run['roi']} lies outside the volume")
+    return roi

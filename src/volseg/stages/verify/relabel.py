@@ -1,120 +1,62 @@
-"""Verify labels whose objects cannot be found again block by block: label anew and compare.
+"""Verify labels: make them again by the rules on record, and compare every voxel.
 
-Filled holes and split objects depend on more than a block shows. Labels do not depend on blocks,
-so with the rules on record and other blocks every voxel must come out the same.
+Labels do not depend on blocks, so in other blocks the same ones must come out.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from volseg.differences import describe_difference
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import NoProgress
-from volseg.errors import StorageError, VolsegError
-from volseg.geometry.grid import Block, roi_size
-from volseg.stages.label.plan import LabelOptions, plan_labels
+from volseg.engine.progress import Progress
+from volseg.errors import VolsegError
+from volseg.stages.label.plan import LabelOptions, plan_labels, plan_labels_on
 from volseg.stages.label.run import label
-from volseg.stages.verify.findings import Finding, Skipped, first_difference, locate
+from volseg.stages.verify.findings import Skipped
 from volseg.stages.verify.images import Subject
 from volseg.storage.arrays import StoredArray
-from volseg.storage.files import discard
-from volseg.storage.remote import as_remote
-from volseg.storage.volumes import open_image, scratch_path
-from volseg.types import Zyx
+from volseg.storage.volumes import open_image
+from volseg.types import FULL_PROBABILITY, Zyx
 
 BLOCK: Zyx = (32, 512, 512)
 """Smaller than those that labels are made with."""
-RESULTS = {"labels", "tables", ".volseg"}
-"""Parts of a volume that labelling does not need."""
 
 
-@dataclass(frozen=True)
-class CompareLabels:
-    """Compare a block of labels with the same made anew.
-
-    Attributes
-    ----------
-    array : its name, see `Finding`.
-    labels, again : level 0 of both.
-    """
-
-    array: str
-    labels: StoredArray
-    again: StoredArray
-
-    def __call__(self, block: Block) -> tuple[Finding, ...]:
-        """Compare one block; what cannot be read is found elsewhere."""
-        try:
-            found = self.labels[block.core]
-        except StorageError:
-            return ()
-        expected = self.again[block.core]
-        differing = first_difference(found, expected)
-        if differing is None:
-            return ()
-        voxel, count = differing
-        finding = locate("label", self.array, 0, self.labels, block.core, voxel)
-        message = (
-            f"found label {found[voxel]}, labelled again {expected[voxel]}; voxels that differ in "
-            f"{finding.roi}: {count} of {roi_size(block.core)}"
-        )
-        return (replace(finding, message=message),)
-
-
-@contextmanager
-def relabelled(volume: Path, subject: Subject, engine: EngineOptions) -> Iterator[StoredArray]:
-    """Lend the labels of a volume made again, beside it.
+def relabel(
+    volume: Path, folder: Path, subject: Subject, engine: EngineOptions, progress: Progress
+) -> tuple[StoredArray, int]:
+    """Make the labels of a volume again in another folder; return them and count the objects.
 
     Parameters
     ----------
     volume : Path
+    folder : takes the place of the volume
     subject : complete labels
     engine : EngineOptions
+    progress : Progress
 
     Raises
     ------
     Skipped
         If they cannot be made here by the rules on record.
     """
-    if as_remote(volume) is not None or not os.access(volume, os.W_OK):
-        why = f"{volume} lies where labels cannot be made again to compare"
-        raise Skipped(f"{subject.array}: {why}")
-    folder = scratch_path(volume) / f"verify-labels-{subject.name}-{os.getpid()}"
-    try:
-        yield _relabel(volume, folder, subject, engine)
-    finally:
-        discard(folder)
-
-
-def _relabel(volume: Path, folder: Path, subject: Subject, engine: EngineOptions) -> StoredArray:
     try:
         options = recorded_options(subject.run, engine)
-        # the same volume, without its results
-        discard(folder)
-        folder.mkdir(parents=True)
-        for entry in volume.resolve().iterdir():
-            if entry.name not in RESULTS:
-                (folder / entry.name).symlink_to(entry)
-        plan = plan_labels(folder, subject.name, options)
+        plan = plan_labels(volume, subject.name, options)
         if plan.header != dict(subject.run):
             difference = describe_difference(subject.run, plan.header)
-            raise Skipped(f"{subject.array}: its rules are not known here ({difference})")
-        label(plan, NoProgress())
-        return open_image(plan.path).levels[0]
+            raise Skipped(f"its rules are not known here ({difference})")
+        again = plan_labels_on(folder, plan.source, options)
+        report = label(again, progress)
+        return open_image(again.path).levels[0], report.objects
     except (KeyError, TypeError, ValueError, ArithmeticError, OSError, VolsegError) as error:
-        message = " ".join(str(error).split())
-        raise Skipped(f"{subject.array}: it cannot be made again: {message}") from error
+        raise Skipped(f"it cannot be made again: {' '.join(str(error).split())}") from error
 
 
-def recorded_options(run: Any, engine: EngineOptions) -> LabelOptions:
+def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOptions:
     """Say by which rules labels were made.
 
     Raises
@@ -124,8 +66,8 @@ def recorded_options(run: Any, engine: EngineOptions) -> LabelOptions:
     """
     seed = run.get("seed_threshold_of_255")
     rules: dict[str, Any] = {
-        "threshold": int(run["threshold_of_255"]) / np.iinfo(np.uint8).max,
-        "seed_threshold": None if seed is None else int(seed) / np.iinfo(np.uint8).max,
+        "threshold": int(run["threshold_of_255"]) / FULL_PROBABILITY,
+        "seed_threshold": None if seed is None else int(seed) / FULL_PROBABILITY,
         "connectivity": run["connectivity"],
         "min_size": int(run["min_size"]),
         "min_probability": float(run.get("min_probability", 0)),

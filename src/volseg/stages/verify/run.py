@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from volseg.defaults import CONNECTIVITY, SAMPLE
+from volseg.defaults import SAMPLE
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
@@ -24,26 +19,15 @@ from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.stages.levels import step_factor
 from volseg.stages.verify.advice import advise
-from volseg.stages.verify.findings import Finding, Findings, Skipped
+from volseg.stages.verify.findings import Finding, Findings, Skipped, scratch_for
 from volseg.stages.verify.images import Subject, check_attributes, check_ledger, find_subjects
-from volseg.stages.verify.labels import CheckLabels, LabelsChecked
-from volseg.stages.verify.objects import (
-    ObjectCount,
-    RecordedRules,
-    promised_objects,
-    recorded_rules,
-)
-from volseg.stages.verify.relabel import CompareLabels, relabelled
+from volseg.stages.verify.relabel import relabel
 from volseg.stages.verify.sample import Sampled, recompute
-from volseg.stages.verify.tasks import CheckLevel, LevelChecked, check_intensities
+from volseg.stages.verify.tasks import CheckLevel, CompareLabels, LevelChecked, check_intensities
 from volseg.types import Zyx
 
 BLOCK: Zyx = (64, 512, 512)
-LABEL_FORMATS = {2}
-"""Formats of labels whose objects are numbered by their first voxels."""
 COUNTED = {"uint8", "uint16", "int16", "float32"}
-COUNTED_ONLY = RecordedRules(level=1, connectivity=CONNECTIVITY, min_size=0)
-"""Stands for rules that are not known: labels are then counted, and compared with nothing."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +111,8 @@ def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyRe
         for subject in subjects:
             run.findings.add(check_ledger(volume, subject))
             run.check_levels(subject)
-        if not options.quick:
-            run.check_results(subjects)
+        for subject in subjects:
+            run.check_result(subject)
     return VerifyReport(
         run.findings.total == 0,
         tuple(s.array for s in subjects),
@@ -157,127 +141,80 @@ class VerifyRun:
     def check_levels(self, subject: Subject) -> None:
         """Read all levels of an image, and compare each with the one before."""
         image, judged = subject.image, not self.options.quick and subject.complete
-        compared = judged
-        if judged and not subject.ours and len(image.levels) > 1:
-            compared = False
+        compared = judged and (subject.ours or len(image.levels) == 1)
+        if judged and not compared:
             self.skipped.append(f"{subject.array}: volseg did not make its pyramid")
         histogram = image.attributes.get("histogram") if judged else None
         for k, fine in enumerate(image.levels):
             last = k + 1 == len(image.levels)
-            factor = (1, 1, 1) if last else step_factor(image, k + 1)
             task = CheckLevel(
                 subject.array,
                 k,
                 fine,
                 image.levels[k + 1] if compared and not last else None,
-                factor,
-                subject.kind == "labels",
-                bool(histogram) and k == 0 and fine.dtype.name in COUNTED,
+                (1, 1, 1) if last else step_factor(image, k + 1),
+                label=subject.kind == "labels",
+                counted=bool(histogram) and k == 0 and fine.dtype.name in COUNTED,
+                objects=subject.objects if judged and subject.run and k == 0 else None,
             )
             counts = self._check_level(task)
-            if counts is not None:
+            if task.counted and counts is not None:
                 self.findings.add(check_intensities(fine, counts, histogram))
 
-    def _check_level(self, task: CheckLevel) -> NDArray[np.int64] | None:
-        """Check a level; return how often each intensity occurs, if all could be read."""
-        unit = [math.lcm(c, f) for c, f in zip(task.fine.chunk, task.factor, strict=True)]
-        total: list[NDArray[np.int64] | None] = []
+    def _check_level(self, task: CheckLevel) -> Any:
+        """Check a level; return how often each intensity occurs, None if not all can be read."""
+        z, y, x = (math.lcm(c, f) for c, f in zip(task.fine.chunk, task.factor, strict=True))
+        total: Any = 0
 
         def on_result(_: Block, found: LevelChecked) -> None:
+            nonlocal total
             self.voxels += found.voxels
             self.findings.add(found.findings)
-            counted = found.counts
-            before = total.pop() if total else np.int64(0)
-            total.append(None if counted is None or before is None else before + counted)
+            total = None if found.counts is None or total is None else total + found.counts
 
-        size = self._size((unit[0], unit[1], unit[2]))
-        self._run(task, Grid(task.fine.shape, size), on_result, f"{task.array}, level {task.level}")
-        return total[0] if task.counted else None
+        grid = Grid(task.fine.shape, whole_multiples(self.options.block, (z, y, x)))
+        self._run(task, grid, on_result, f"{task.array}, level {task.level}")
+        return total
 
-    def check_results(self, subjects: list[Subject]) -> None:
-        """Compare labels with probabilities, and probabilities with the network's."""
-        known = {s.array: s for s in subjects}
-        for subject in subjects:
-            if subject.kind == "labels" and subject.complete:
-                self._check_labels(subject, known.get(f"probabilities/{subject.name}"))
-        for subject in subjects:
-            if subject.kind == "probabilities" and subject.complete and self.options.sample:
-                self._predict_again(subject)
-
-    def _check_labels(self, subject: Subject, source: Subject | None) -> None:
-        labels, run = subject.image.levels[0], subject.run
-        rules = recorded_rules(run)
-        if rules is None:
-            if not run:
-                self.skipped.append(f"{subject.array}: no record says by which rules it was made")
-                return
-            with self._skipping():
-                self._label_again(subject)
-            source = None
-        objects = promised_objects(subject.image.attributes, math.prod(labels.shape))
-        if objects is None:
-            message = "its attributes do not say how many objects there are"
-            self.findings.add([Finding("metadata", subject.array, message)])
+    def check_result(self, subject: Subject) -> None:
+        """Compare a result with the same made again, unless nothing is to be compared."""
+        if self.options.quick or not subject.complete:
             return
-        compared = source is not None and source.complete
-        if rules and (not compared or self.findings.has("origin", subject.array, -1)):
-            self.skipped.append(f"{subject.array}: the probabilities it was made from are gone")
-            source = None
-        array = source.image.levels[0] if source is not None else None
-        task = CheckLabels(subject.array, labels, array, rules or COUNTED_ONLY)
-        count = ObjectCount(subject.array, labels.shape, objects)
-
-        undecided = []
-
-        def on_result(block: Block, found: LabelsChecked) -> None:
-            self.findings.add(found.findings)
-            count.add(found.tally)
-            undecided.extend([block] if found.undecided else [])
-
-        grid = Grid(labels.shape, self._size(labels.chunk))
-        self._run(task, grid, on_result, f"{subject.array}, objects")
-        if undecided:
-            self.skipped.append(
-                f"{subject.array}: what has no label but may be an object reaches too far to tell, "
-                f"in {len(undecided)} block(s), such as {undecided[0]}"
-            )
-        ordered = rules is not None and run.get("format") in LABEL_FORMATS
-        smallest = 0 if rules is None else rules.min_size
-        self.findings.add(count.findings(smallest, ordered=ordered))
+        try:
+            if subject.kind == "labels":
+                self._label_again(subject)
+            elif subject.kind == "probabilities" and self.options.sample:
+                self._predict_again(subject)
+        except Skipped as skipped:
+            self.skipped.append(f"{subject.array}: {skipped}")
 
     def _label_again(self, subject: Subject) -> None:
-        labels = subject.image.levels[0]
+        labels, engine = subject.image.levels[0], self.options.engine
+        if not subject.run:
+            raise Skipped("no record says by which rules it was made")
 
         def on_result(_: Block, found: tuple[Finding, ...]) -> None:
             self.findings.add(found)
 
-        grid = Grid(labels.shape, self._size(labels.chunk))
-        with relabelled(self.volume, subject, self.options.engine) as again:
+        with scratch_for(self.volume, subject.name) as folder:
+            again, objects = relabel(self.volume, folder, subject, engine, self.progress)
+            if subject.objects is not None and subject.objects != objects:
+                message = f"its attributes say {subject.objects} objects, expected {objects}"
+                self.findings.add([Finding("objects", subject.array, message)])
+            grid = Grid(labels.shape, whole_multiples(self.options.block, labels.chunk))
             task = CompareLabels(subject.array, labels, again)
             self._run(task, grid, on_result, f"{subject.array}, labelled again")
 
     def _predict_again(self, subject: Subject) -> None:
         if not subject.run:
-            self.skipped.append(f"{subject.array}: no record says which model made it")
-            return
+            raise Skipped("no record says which model made it")
         model, sample, engine = self.options.model, self.options.sample, self.options.engine
         elsewhere = self.options.elsewhere
-        with self._skipping():
-            sampled, findings = recompute(
-                self.volume, subject, model, sample, engine, elsewhere=elsewhere
-            )
-            self.sampled += sampled
-            self.findings.add(findings)
-
-    @contextmanager
-    def _skipping(self) -> Iterator[None]:
-        try:
-            yield
-        except Skipped as skipped:
-            self.skipped.append(str(skipped))
-
-    def _size(self, unit: Zyx) -> Zyx:
-        return whole_multiples(self.options.block, unit)
+        for found in recompute(self.volume, subject, model, sample, engine, elsewhere=elsewhere):
+            if isinstance(found, Finding):
+                self.findings.add([found])
+            else:
+                self.sampled.append(found)
 
     def _run(self, task: Any, grid: Grid, on_result: Any, title: str) -> None:
         voxels = math.prod(grid.shape)

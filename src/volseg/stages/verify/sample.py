@@ -6,7 +6,8 @@ on the same device. Elsewhere sums round differently; `ELSEWHERE` says what is a
 
 from __future__ import annotations
 
-import os
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,28 @@ import numpy as np
 from volseg.differences import describe_difference
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.errors import BlockError, StorageError, VolumeError
-from volseg.geometry.grid import describe
-from volseg.stages.predict.plan import FORMAT, PredictPlan
+from volseg.errors import BlockError, ParameterError, StorageError, VolumeError
+from volseg.geometry.grid import Grid, cut_blocks, describe, whole_multiples
+from volseg.models.devices import PRECISIONS, choose_device, choose_precision
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.outputs import CENTERLINE
+from volseg.stages.predict.plan import FORMAT, PredictPlan, plan_prediction
 from volseg.stages.predict.run import build_task, run_task
-from volseg.stages.verify.findings import Finding, Skipped, first_difference, locate
-from volseg.stages.verify.images import Subject
-from volseg.stages.verify.plan import (
-    choose_blocks,
-    describe_missing,
-    find_model,
-    network_again,
-    plan_again,
-    replace_region,
-)
+from volseg.stages.verify.findings import Finding, Skipped, find_first, scratch_for
+from volseg.stages.verify.images import Subject, recorded_roi
+from volseg.stages.verify.tasks import absent_shards
 from volseg.storage.arrays import create_array
-from volseg.storage.files import discard
 from volseg.storage.ledger import Ledger
-from volseg.storage.remote import as_remote
 from volseg.storage.scratch import HandoverStore
-from volseg.storage.volumes import scratch_path
+from volseg.storage.weights import load_card, shipped_models
 from volseg.types import Roi, Zyx
 
 FREE = ("block", "shard", "roi", "device", "precision")
 """Parameters of a run that may differ: they do not decide a voxel's value, or hardly."""
+REGION: Zyx = (64, 256, 256)
+"""Voxels of a sampled block, at most: a network takes seconds to minutes for more."""
+LOOKED_AT = 32
+"""Blocks that are looked at for each that is chosen: one that is absent is worth predicting."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def recompute(
     engine: EngineOptions,
     *,
     elsewhere: bool = False,
-) -> tuple[list[Sampled], list[Finding]]:
+) -> Iterator[Sampled | Finding]:
     """Predict some blocks of a volume again and compare with what it holds.
 
     Parameters
@@ -109,69 +108,157 @@ def recompute(
     ModelError, ParameterError
         If the model that was named cannot be used, or is another one.
     """
-    if subject.run.get("format") != FORMAT:
-        raise Skipped(f"{subject.array} was not made by this version of volseg predict")
-    if as_remote(volume) is None and not os.access(volume, os.W_OK):
-        raise Skipped(f"{volume} cannot be written to, and scratch goes there")
+    run = subject.run
+    if run.get("format") != FORMAT:
+        raise Skipped("it was not made by this version of volseg predict")
     try:
         named = find_model(subject.image.attributes["model"], model)
-        if named is None:
-            raise Skipped(describe_missing(subject))
-        options = network_again(subject, named, engine)
-        plan, same = plan_again(volume, subject, options)
-        theirs = {k: v for k, v in subject.run.items() if k not in FREE}
-        ours = {k: v for k, v in plan.outputs[-1].header.items() if k not in FREE}
+        plan = plan_again(volume, subject, named, engine)
+        header = plan.outputs[-1].header
+        theirs, ours = ({k: v for k, v in h.items() if k not in FREE} for h in (run, header))
+        same = all(header[key] == run[key] for key in ("device", "precision"))
         chosen = choose_blocks(subject, count)
     except (KeyError, TypeError, ValueError, VolumeError) as error:
-        message = f"its parameters cannot be used: {error!r}"
-        return [], [Finding("metadata", subject.array, message)]
+        yield Finding("metadata", subject.array, f"its parameters cannot be used: {error!r}")
+        return
     if theirs != ours:
         message = f"it was predicted from something else: {describe_difference(theirs, ours)}"
-        return [], [Finding("origin", subject.array, message)]
+        yield Finding("origin", subject.array, message)
+        return
     allowed = EXACT if same and not elsewhere else ELSEWHERE
-    again = [_compare(volume, subject, replace_region(plan, b), allowed) for b in chosen]
-    return [s for s, _ in again if s is not None], [f for _, f in again if f is not None]
+    for region in chosen:
+        yield from _compare(volume, subject, plan, region, allowed)
+
+
+def find_model(record: Mapping[str, Any], model: str | None) -> str:
+    """Find the model that is on record: the one that is named, or a shipped one.
+
+    Raises
+    ------
+    Skipped
+        If none is named, and none is shipped.
+    ModelError
+        If the model that is named cannot be used.
+    ParameterError
+        If it is another one.
+    """
+    wanted = record["sha256"]
+    if model is None:
+        shipped = (name for name in shipped_models() if load_card(name).sha256 == wanted)
+        model = next(shipped, None)
+        if model is None:
+            raise Skipped(
+                f"no block was predicted again, for the model {record['name']!r} with the sha256 "
+                f"{wanted[:12]}... does not come with volseg; name it with --model"
+            )
+    elif (found := load_card(model).sha256) != wanted:
+        raise ParameterError(
+            f"{model} is not the model that made the probabilities: its sha256 is "
+            f"{found[:12]}..., on record is {wanted[:12]}..."
+        )
+    return model
+
+
+def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions) -> PredictPlan:
+    """Plan the same prediction in other blocks, on a CPU if this machine lacks the GPU for it.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, VolumeError
+        If what is on record is no prediction, or the volume cannot be predicted from any more.
+    """
+    run, chunk = subject.run, subject.image.levels[0].chunk
+    device, precision = run["device"], run["precision"]
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision is called {precision!r}")
+    try:
+        choose_precision(precision, choose_device(device))
+    except ParameterError:
+        device = "cpu"
+    tta, rotations, views = run["averaged"]
+    # how many slices a tile holds of those along another axis does not change them
+    sides = [int(axis["tile"]) for axis in run["lattice"]]
+    tile = max(sides[0::3]), max(sides[1::3]), max(sides[2::3])
+    # half the blocks, or twice those of one chunk
+    z, y, x = run["block"]
+    half = whole_multiples((-(-z // 2), -(-y // 2), -(-x // 2)), chunk)
+    options = PredictOptions(
+        model,
+        subject.name,
+        tile=tile,
+        block=half if half != (z, y, x) else (2 * z, 2 * y, 2 * x),
+        shard=chunk,
+        device=device,
+        precision=precision,
+        tta=tta,
+        rotations=rotations,
+        views=views,
+        mask=run.get("mask", {}).get("labels"),
+        normalise=run.get("normalise", {}).get("by", "volume"),
+        invert=run.get("invert", False),
+        zoom=run.get("zoom", 1.0),
+        store_centerline=CENTERLINE.items() <= run.items(),
+        engine=engine,
+    )
+    try:
+        return plan_prediction(volume, options)
+    except ParameterError as error:
+        raise ValueError(str(error)) from error
+
+
+def choose_blocks(subject: Subject, count: int) -> list[Roi]:
+    """Choose blocks at random, no larger than those of the run; up to half of them were lost.
+
+    What is not there reads as 0, which a network hardly ever says of a whole block.
+    """
+    array = subject.image.levels[0]
+    z, y, x = (min(n, most) for n, most in zip(subject.run["block"], REGION, strict=True))
+    grid = Grid(array.shape, whole_multiples((z, y, x), array.chunk))
+    blocks = cut_blocks(grid, recorded_roi(subject))
+    looked_at = [b.core for b in random.sample(blocks, min(len(blocks), count * LOOKED_AT))]
+    lost = [roi for roi in looked_at if absent_shards(array, roi)][: -(-count // 2)]
+    return (lost + [roi for roi in looked_at if roi not in lost])[:count]
 
 
 def _compare(
-    volume: Path, subject: Subject, plan: PredictPlan, allowed: Tolerance
-) -> tuple[Sampled | None, Finding | None]:
+    volume: Path, subject: Subject, plan: PredictPlan, region: Roi, allowed: Tolerance
+) -> Iterator[Sampled | Finding]:
     """Predict a region in scratch and compare it."""
-    stored, region = subject.image.levels[0], plan.handover.roi
-    scratch = scratch_path(volume) / f"verify-{subject.name}-{os.getpid()}"
+    stored, at = subject.image.levels[0], describe(region)
+    handover = replace(plan.handover, roi=region)
     try:
         found = stored[region].astype(np.int16)
-        expected = _predict(plan, scratch, region).astype(np.int16)
+        with scratch_for(volume, subject.name) as folder:
+            expected = _predict(replace(plan, handover=handover), folder)[region].astype(np.int16)
     except (BlockError, StorageError) as error:
         message = f"it cannot be predicted again: {' '.join(str(error).split())}"
-        return None, Finding("probabilities", subject.array, message, 0, roi=describe(region))
-    finally:
-        discard(scratch)
+        yield Finding("probabilities", subject.array, message, 0, roi=at)
+        return
     off = np.abs(found - expected)
     largest, mean = int(off.max()), float(off.mean())
-    block, at = plan.handover.grid.size, describe(region)
-    sampled = Sampled(subject.array, at, block, largest, mean, allowed)
+    yield Sampled(subject.array, at, handover.grid.size, largest, mean, allowed)
     if largest <= allowed.largest and mean <= allowed.mean:
-        return sampled, None
-    threshold = allowed.largest if largest > allowed.largest else 0
-    differing = first_difference(off > threshold, np.zeros(off.shape, bool))
-    voxel, count = differing or ((0, 0, 0), 0)
-    finding = locate("probabilities", subject.array, 0, stored, region, voxel)
-    message = (
-        f"found {found[voxel]}, predicted again {expected[voxel]}; off by up to {largest} of 255, "
-        f"mean {mean:.2g}, allowed {allowed.largest}, mean {allowed.mean:g}; voxels that differ in "
-        f"{at}: {count}"
+        return
+    how = (
+        f"off by up to {largest} of 255, mean {mean:.2g}, allowed {allowed.largest}, mean "
+        f"{allowed.mean:g}"
     )
-    if largest <= ELSEWHERE.largest and mean <= ELSEWHERE.mean:
-        message += "; if another machine made them, --elsewhere allows for how it rounds"
-    return sampled, replace(finding, message=message)
+    rounded = largest <= ELSEWHERE.largest and mean <= ELSEWHERE.mean
+    hint = "; if another machine made them, --elsewhere allows for how it rounds" * rounded
+    (finding,) = find_first(
+        ("probabilities", subject.array, 0),
+        stored,
+        region,
+        off > (allowed.largest if largest > allowed.largest else 0),
+        lambda voxel: f"found {found[voxel]}, predicted again {expected[voxel]}; {how}",
+    )
+    yield replace(finding, message=finding.message + hint)
 
 
-def _predict(plan: PredictPlan, scratch: Path, region: Roi) -> Any:
-    discard(scratch)
-    output = create_array(scratch / "probabilities", plan.spec)
+def _predict(plan: PredictPlan, folder: Path) -> Any:
+    output = create_array(folder / "probabilities", plan.spec)
     arrays = [None, output] if plan.choice.centerline else [output]
-    task = build_task(plan, arrays, HandoverStore(scratch / "handovers"))
-    with Ledger.open(scratch / "ledger.jsonl", plan.mask.header) as ledger:
+    task = build_task(plan, arrays, HandoverStore(folder / "handovers"))
+    with Ledger.open(folder / "ledger.jsonl", plan.mask.header) as ledger:
         run_task(task, ledger, plan.engine, NoProgress())
-    return output[region]
+    return output

@@ -5,7 +5,7 @@ A block that cannot be read is a finding, not a failure of the run: all others a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import StorageError
 from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, roi_size
-from volseg.stages.verify.findings import Finding, first_difference, locate
+from volseg.stages.verify.findings import Finding, find_first
 from volseg.storage.arrays import StoredArray
 from volseg.storage.shard_reading import stores_chunks
 from volseg.types import Roi, Zyx
@@ -53,6 +53,7 @@ class CheckLevel:
     factor : voxels of ``fine`` per voxel of ``coarse``, (z, y, x).
     label : reduce as labels are.
     counted : count the intensities.
+    objects : the highest label; None where that is not known.
     """
 
     array: str
@@ -62,6 +63,7 @@ class CheckLevel:
     factor: Zyx
     label: bool
     counted: bool
+    objects: int | None = None
 
     def __call__(self, block: Block) -> LevelChecked:
         """Check one block."""
@@ -69,9 +71,21 @@ class CheckLevel:
             content = self.fine[block.core]
         except StorageError:
             return LevelChecked(0, tuple(self._damages(block.core)))
-        findings = () if self.coarse is None else self._compare(block.core, content, self.coarse)
+        findings = self._compare(block.core, content) + self._beyond(block.core, content)
         counts = count_intensities(content)[0] if self.counted else None
-        return LevelChecked(roi_size(block.core), tuple(findings), counts)
+        return LevelChecked(roi_size(block.core), findings, counts)
+
+    def _beyond(self, core: Roi, labels: NDArray[Any]) -> tuple[Finding, ...]:
+        """Find labels that are higher than the number of objects."""
+        if self.objects is None:
+            return ()
+        return find_first(
+            ("objects", self.array, self.level),
+            self.fine,
+            core,
+            labels > self.objects,
+            lambda voxel: f"found label {labels[voxel]}, expected {self.objects} objects",
+        )
 
     def _damages(self, core: Roi) -> list[Finding]:
         """Name each written block that cannot be read, and its chunks that are to blame."""
@@ -98,30 +112,58 @@ class CheckLevel:
             return str(error)
         return None
 
-    def _compare(self, core: Roi, content: NDArray[Any], coarse: StoredArray) -> list[Finding]:
+    def _compare(self, core: Roi, content: NDArray[Any]) -> tuple[Finding, ...]:
+        if self.coarse is None:
+            return ()
         z, y, x = (
             slice(s.start // f, -(-s.stop // f)) for s, f in zip(core, self.factor, strict=True)
         )
         try:
-            stored = coarse[z, y, x]
+            stored = self.coarse[z, y, x]
         except StorageError:
-            return []  # found when that level is read
+            return ()  # found when that level is read
         expected = (reduce_labels if self.label else reduce_mean)(content, self.factor)
-        differing = first_difference(stored, expected)
-        if differing is None:
-            return []
-        voxel, count = differing
-        finding = locate("pyramid", self.array, self.level + 1, coarse, (z, y, x), voxel)
-        message = (
-            f"found {stored[voxel]}, level {self.level} gives {expected[voxel]}; "
-            f"voxels that differ in {finding.roi}: {count}"
-        )
-        return [replace(finding, message=message + self._absences(core))]
+
+        def say(voxel: Zyx) -> str:
+            lacking = self._absences(core)
+            return f"found {stored[voxel]}, level {self.level} gives {expected[voxel]}{lacking}"
+
+        at = "pyramid", self.array, self.level + 1
+        return find_first(at, self.coarse, (z, y, x), stored != expected, say)
 
     def _absences(self, core: Roi) -> str:
         """Say which blocks are not there: allowed where all is 0, else the likely cause."""
         absent = absent_shards(self.fine, core)
         return f"; level {self.level} has no block {describe_indices(absent)}" if absent else ""
+
+
+@dataclass(frozen=True)
+class CompareLabels:
+    """Compare a block of labels with the same made anew.
+
+    Attributes
+    ----------
+    array : its name, see `Finding`.
+    labels, again : level 0 of both.
+    """
+
+    array: str
+    labels: StoredArray
+    again: StoredArray
+
+    def __call__(self, block: Block) -> tuple[Finding, ...]:
+        """Compare one block; what cannot be read is found elsewhere."""
+        try:
+            found = self.labels[block.core]
+        except StorageError:
+            return ()
+        expected = self.again[block.core]
+
+        def say(voxel: Zyx) -> str:
+            return f"found label {found[voxel]}, labelled again {expected[voxel]}"
+
+        at = "label", self.array, 0
+        return find_first(at, self.labels, block.core, found != expected, say)
 
 
 def absent_shards(array: StoredArray, roi: Roi) -> list[Zyx]:
