@@ -57,6 +57,8 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return _read_tuple(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if get_origin(hint) is Mapping and isinstance(value, dict):
+        return value
     if isinstance(value, str) and len(value) > LONGEST:
         raise ParameterError(
             f"{where} has {len(value)} characters, expected at most {LONGEST}: {value[:40]!r}..."

@@ -150,7 +150,7 @@ def _write(
         _check_tiles(card)
         folder.mkdir(parents=True, exist_ok=True)
         return ImportReport(output, save_weights(output, tensors, content))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, ParameterError) as error:
         if made and folder.exists():
             folder.rmdir()
         raise ModelError(f"the package's card is not valid: {error}") from error

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from volseg.errors import ModelError, ParameterError
+from volseg.fields import plain
 
 DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
 DESCRIPTION_BYTES = 1 << 20
@@ -221,7 +222,7 @@ def write_description(folder: Path, description: Mapping[str, Any]) -> None:
     ParameterError
         If PyYAML is not installed.
     """
-    text = _yaml().safe_dump(_plain(description), sort_keys=False, allow_unicode=True, width=100)
+    text = _yaml().safe_dump(plain(description), sort_keys=False, allow_unicode=True, width=100)
     (folder / DESCRIPTIONS[0]).write_text(text, encoding="utf-8")
 
 
@@ -230,13 +231,6 @@ def zip_folder(folder: Path, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.iterdir()):
             archive.write(file, file.name)
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists: YAML's safe form has no others."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _yaml() -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
-from volseg.storage.attributes import is_fraction
+from volseg.fields import read_fields
 from volseg.storage.files import drafting, replacing
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import parse_json
@@ -27,6 +29,18 @@ CARD_BYTES = 1 << 20
 
 OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0}
 """Entries that a card may leave out."""
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "width": (1, 1024),
+    "parameters": (1, math.inf),
+    "voxel_size": (1e-6, 1e9),
+    "tile": (1, 4096),
+    "overlap": (0, 4096),
+    "stride": (1, 4096),
+    "threshold": (sys.float_info.min, 1 - sys.float_info.epsilon),
+    "min_size": (0, 1 << 48),
+    "min_probability": (0, 1),
+}
+"""The least and the most that numbers of a card, or each of their axes, may be."""
 
 
 @dataclass(frozen=True)
@@ -113,54 +127,23 @@ def load_card(model: str | Path) -> Card:
         return _card(content)
     except OSError as error:
         raise ModelError(f"weights need a card beside them; cannot read {path}") from error
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, ParameterError) as error:
         raise ModelError(f"{path} is not a valid card: {error}") from error
 
 
 def _card(content: Any) -> Card:
-    names = {f.name for f in fields(Card)}
-    if not isinstance(content, dict) or {*content, *OPTIONAL} != names:
-        found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"expected the fields {sorted(names)}, found {found}")
-    c = {**OPTIONAL, **content}
-    card = Card(
-        name=str(c["name"]),
-        architecture=str(c["architecture"]),
-        width=_positive(c["width"], "width"),
-        parameters=_positive(c["parameters"], "parameters"),
-        sha256=str(c["sha256"]),
-        voxel_size=_triple(c["voxel_size"], "voxel_size", float),
-        preprocessing=_preprocessing(c["preprocessing"]),
-        tile=_triple(c["tile"], "tile", int),
-        overlap=_triple(c["overlap"], "overlap", int),
-        stride=_triple(c["stride"], "stride", int),
-        threshold=_fraction(c["threshold"], "threshold"),
-        min_size=_count(c["min_size"], "min_size"),
-        min_probability=_fraction(c["min_probability"], "min_probability"),
-        training=dict(c["training"]),
-        scores=dict(c["scores"]),
-    )
-    if card.threshold in {0, 1}:
-        raise ValueError(f"the threshold must lie between 0 and 1, found {card.threshold}")
-    if card.width > 1024 or max(card.tile) > 4096:
-        raise ValueError(f"implausible width {card.width} or tile {card.tile}")
+    given = {**OPTIONAL, **content} if isinstance(content, dict) else content
+    named = read_fields(Card, given, "card")
+    known = {f.name for f in fields(Card)} - set(named)
+    partial = {f.name for f in fields(Preprocessing)} - set(given.get("preprocessing", ()))
+    if lacking := sorted(known or partial):
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    card = Card(**named)
+    for name, (low, high) in BOUNDS.items():
+        found = getattr(card, name)
+        if not all(low <= v <= high for v in (found if isinstance(found, tuple) else (found,))):
+            raise ValueError(f"{name} must lie between {low:g} and {high:g}, found {found}")
     return card
-
-
-def _preprocessing(content: Any) -> Preprocessing:
-    names = [f.name for f in fields(Preprocessing)]
-    if not isinstance(content, dict) or set(content) != set(names):
-        raise ValueError(f"preprocessing has {', '.join(names)}, found {content!r}")
-    low, high = map(float, content["percentiles"])
-    try:
-        return Preprocessing(
-            (low, high),
-            float(content["gain"]),
-            float(content["gamma"]),
-            bool(content["equalise"]),
-        )
-    except ParameterError as error:
-        raise ValueError(str(error)) from error
 
 
 def smallest_object(card: Card) -> dict[str, Any]:
@@ -168,32 +151,6 @@ def smallest_object(card: Card) -> dict[str, Any]:
     if not card.min_size:
         return {}
     return {"min_size": card.min_size, "voxel_size": list(card.voxel_size)}
-
-
-def _count(value: Any, name: str) -> int:
-    if not isinstance(value, int) or not 0 <= value < 1 << 48:
-        raise ValueError(f"{name} must be a whole number of 0 or more, found {value!r}")
-    return value
-
-
-def _positive(value: Any, name: str) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, found {value!r}")
-    return value
-
-
-def _fraction(value: Any, name: str) -> float:
-    if not is_fraction(value):
-        raise ValueError(f"{name} must be a number from 0 to 1, found {value!r}")
-    return float(value)
-
-
-def _triple(value: Any, name: str, kind: type) -> tuple[Any, Any, Any]:
-    low = 0 if name == "overlap" else 1e-6
-    listed = isinstance(value, list) and len(value) == 3
-    if not listed or not all(low <= kind(v) < 1e9 for v in value):
-        raise ValueError(f"{name} must be three positive numbers (z, y, x), found {value!r}")
-    return kind(value[0]), kind(value[1]), kind(value[2])
 
 
 def load_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
