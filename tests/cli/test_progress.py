@@ -6,7 +6,6 @@ import io
 import time
 
 import pytest
-from rich.console import Console
 
 from volseg.cli import progress as progress_module
 from volseg.cli.progress import BarProgress, LineProgress, Meter
@@ -89,9 +88,17 @@ def test_a_short_job_writes_no_line():
     assert stream.getvalue() == ""
 
 
-def test_bar_shows_speed_and_time_left():
-    stream = io.StringIO()
-    progress = BarProgress(Console(file=stream, force_terminal=True, width=120))
+class Terminal(io.StringIO):
+    """Looks like a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_bar_shows_speed_and_time_left(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    progress = BarProgress(stream)
     progress.start(4000, "voxels", "segmenting")
     progress.advance(1000)
     progress.advance(1000)

@@ -8,10 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+import click
 
 from volseg.cli.wording import duration, scaled
 
@@ -118,31 +117,31 @@ class LineProgress:
 class BarProgress:
     """Reports in a bar that is redrawn in place."""
 
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
     meter: Meter = field(default_factory=lambda: Meter(0, ""))
-    bar: Progress | None = None
+    bar: Any = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, total: int, unit: str, title: str) -> None:
         """Begin a job of ``total`` units."""
         self.meter = Meter(total, unit)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[words]}"),
+        # as wide as the terminal: a line that is wrapped cannot be redrawn
+        self.bar = click.progressbar(
+            length=total,
+            label=title,
+            file=self.stream,
+            width=0,
+            show_eta=False,
+            item_show_func=lambda words: words,
         )
-        self.bar = Progress(*columns, console=self.console)
-        self.bar.add_task(title, total=total, words="")
-        self.bar.start()
+        self.bar.render_progress()
 
     def advance(self, n: int) -> None:
         """Count ``n`` more units as done."""
-        self.meter.advance(n, time.monotonic())
-        if self.bar is not None:
-            task = self.bar.task_ids[0]
-            self.bar.update(task, completed=self.meter.done, words=self.meter.describe())
+        with self.lock:
+            self.meter.advance(n, time.monotonic())
+            self.bar.update(n, self.meter.describe())
 
     def finish(self) -> None:
         """End the job, complete or not."""
-        if self.bar is not None:
-            self.bar.stop()
+        self.bar.render_finish()
