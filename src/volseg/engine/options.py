@@ -25,16 +25,10 @@ def check_workers(workers: int | None) -> None:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Options for running blocks.
+    """Options for running blocks; see `volseg.api.options.Running`.
 
-    Attributes
-    ----------
-    workers : parallel tasks in this process, where nothing else runs them; one per core by default.
-    scheduler : address of a running Dask scheduler to use in place of threads of this process.
-    cluster : a cluster to start in place of that; None for threads of this process.
-    block_seconds : how long a block may take before its worker is taken to hang.
-    dashboard : whether the cluster serves Dask's dashboard; its address, or that of the running
-        scheduler's, is told as a `volseg.errors.Notice`.
+    Without a scheduler or a cluster, threads of this process run them. The address of the
+    dashboard is told as a `volseg.errors.Notice`.
     """
 
     workers: int | None = None

@@ -30,15 +30,10 @@ from volseg.types import VoxelSize, Zyx
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Choices for a conversion.
+    """Choices for a conversion; see `volseg.api.options.ConvertKeywords`.
 
-    Attributes
-    ----------
-    voxel_size : nm (z, y, x); overrides what the file says.
-    channel, series, axes : see `volseg.sources.stack.Selection`.
-    fill_value : that stands for missing data; its areas are background however small they are.
-    workers : threads that decode; None is one per core.
-    overwrite : replace a volume that is there already, once the new one is complete.
+    What is overwritten stands until the new volume is complete. Areas of ``fill_value`` are
+    background however small they are.
     """
 
     voxel_size: VoxelSize | None = None

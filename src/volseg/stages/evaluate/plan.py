@@ -23,22 +23,9 @@ BLOCK_VOXELS = 1 << 23
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Prediction and truth to compare, and how.
+    """Prediction and truth to compare, and how; see `volseg.api.options.EvaluateKeywords`.
 
-    Attributes
-    ----------
-    truth : name of labels in the volume, or a path to labels, Zarr or TIFF.
-    name : of the prediction: labels, and probabilities if there are any.
-    labels : predicted labels from elsewhere, Zarr or TIFF, in place of the volume's.
-    roi : ``z0:z1,y0:y1,x0:x1``; None is all.
-    mask : like ``truth``; only voxels above 0 count.
-    iou : objects match from it on, above 0 and up to 1.
-    min_size : smaller objects are background, in truth and prediction, in the scores of objects
-        go; voxels, within what is evaluated. None takes the size below which the prediction's
-        objects were dropped when they were labelled.
-    ignore_border : objects that reach the border of what is evaluated are neither missed nor false.
-    instances : labels of one value only are one object, and not a mask.
-    engine : workers and scheduler.
+    ``min_size`` holds within what is evaluated, and for the scores of objects alone.
     """
 
     truth: str

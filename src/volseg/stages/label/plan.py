@@ -37,14 +37,9 @@ BLOCK: Zyx = (64, 1024, 1024)
 
 @dataclass(frozen=True)
 class LabelOptions(ObjectRules):
-    """Rules of what becomes an object, and how the work is done.
+    """Rules of what becomes an object, and how the work is done; see `volseg.api.options.Writing`.
 
-    Attributes
-    ----------
-    block : scheduled unit, rounded up to whole shards.
-    shard : of the result, which is one chunk then; None chooses.
-    engine : workers and scheduler.
-    overwrite : replace a different result.
+    A shard that is asked for, (z, y, x), is one chunk.
     """
 
     block: Zyx | None = None

@@ -22,21 +22,10 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectRules:
-    """Rules of what becomes an object.
+    """Rules of what becomes an object; see `volseg.api.options.Objects`.
 
-    Attributes
-    ----------
-    threshold : probability from which a voxel is foreground; None takes the model's.
-    seed_threshold : at least ``threshold``; an object needs one voxel of this probability. None
-        asks for none.
-    connectivity : 6, 18 or 26; which neighbours are one object.
-    min_size : objects of fewer voxels are dropped, measured whole. None takes the model's, unless
-        ``min_size_nm3`` is given.
-    min_size_nm3 : the same in nm³; of the two, the larger counts.
-    min_probability : objects of a lower mean probability are dropped; None takes the model's.
-    fill_holes : background that one object encloses becomes that object.
-    split : one of `METHODS`; how objects that touch are parted.
-    split_depth : for ``distance``; by how many voxels, of the finest axis, a neck is thinner.
+    Sizes are those of whole objects, and a size in nm³ takes the place of the model's. The
+    threshold of a seed is at least ``threshold``. ``split_depth`` counts voxels of the finest axis.
     """
 
     threshold: float | None = None

@@ -38,27 +38,14 @@ MOST_ZOOM = 20.0
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Choices for a prediction.
+    """Choices for a prediction; see `volseg.api.options.SegmentKeywords`.
 
     Attributes
     ----------
-    model : shipped name, or path of a safetensors file with its card; None chooses for the volume.
-    name : of the result.
-    roi : ``z0:z1,y0:y1,x0:x1``; None is the whole volume.
     tile : network voxels that are evaluated at once; None is the model's.
-    block : scheduled unit, rounded up to whole shards.
-    shard, chunk : of the result; None chooses.
+    shard : of the result, which is one chunk then; None chooses.
     device, precision : see `find_device`.
-    tta, rotations, views : what probabilities are averaged over, see
-        `volseg.models.inference.Predictor`. Without views, slices along z, or what suits the
-        volume where the model is chosen for it.
-    mask : labels in the volume, or elsewhere, outside of which nothing is looked for.
-    normalise : make brightness alike: of the ``volume`` as it is, of all ``slices``, or ``local``.
-    invert : show the network bright voxels dark and dark ones bright.
-    zoom : voxels are taken as so many times as large as they are said to be.
-    store_centerline : write what the network says of centerlines as well.
-    engine : workers and scheduler.
-    overwrite : replace a different result.
+    tta, rotations, views : see `volseg.models.inference.Predictor`.
     """
 
     model: str | None = None

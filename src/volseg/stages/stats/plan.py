@@ -34,17 +34,9 @@ SURFACES = ("crofton", "marching-cubes")
 
 @dataclass(frozen=True)
 class StatsOptions:
-    """Options of `stats`.
+    """Options of `stats`; see `volseg.api.options.StatsKeywords`.
 
-    Attributes
-    ----------
-    name : of the labels in the volume, and of the tables; of labels from elsewhere, their file's.
-    labels : labels from elsewhere, Zarr or TIFF, in place of the volume's.
-    engine : workers and scheduler.
-    measure : ``full``; ``shapes``, without intensities; or ``basic``, voxels, places and boxes
-        alone. Each is faster than the one before.
-    surface : ``crofton``, or ``marching-cubes``, object by object.
-    centerline : also length and branches of each object's centerline.
+    Of ``full``, ``shapes`` and ``basic`` measures, each is faster than the one before.
     """
 
     name: str | None = None

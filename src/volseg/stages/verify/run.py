@@ -32,16 +32,10 @@ COUNTED = {"uint8", "uint16", "int16", "float32"}
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """Choices for a verification.
+    """Choices for a verification; see `volseg.api.options.VerifyKeywords`.
 
-    Attributes
-    ----------
-    quick : read everything, compare nothing.
-    sample : blocks of each array of probabilities that are predicted again.
-    model : name or path of the model for that; None looks for the one that is on record.
-    elsewhere : allow for how another machine rounds, see `volseg.stages.verify.sample.ELSEWHERE`.
-    block : voxels per task, rounded up to whole chunks.
-    engine : workers and scheduler.
+    ``elsewhere`` allows for `volseg.stages.verify.sample.ELSEWHERE`; ``block`` is rounded up to
+    whole chunks.
     """
 
     quick: bool = False
