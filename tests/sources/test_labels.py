@@ -7,6 +7,7 @@ import pytest
 import tifffile
 import zarr
 
+from volseg.errors import SourceError
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import open_label_path
 
@@ -25,3 +26,41 @@ def test_a_mask_of_type_bool_is_read_as_0_and_1(tmp_path, form):
     source = open_label_path(path)
     assert source[full_roi(SHAPE)].dtype == np.uint8
     np.testing.assert_array_equal(source[full_roi(SHAPE)], mask)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [("float32", 1 << 24), ("float64", 1 << 53), ("uint64", (1 << 53) + 1)]
+)
+@pytest.mark.parametrize("form", ["tif", "zarr", "folder"])
+def test_whole_numbers_of_any_type_are_labels(tmp_path, form, dtype, largest):
+    labels = np.random.default_rng(1).integers(0, 1000, SHAPE).astype(dtype)
+    labels[3, 4, 5] = largest
+    path = tmp_path / f"labels.{form}"
+    if form == "zarr":
+        zarr.create_array(path, data=labels, chunks=(2, 8, 8))
+    elif form == "tif":
+        tifffile.imwrite(path, labels, photometric="minisblack")
+    else:
+        path.mkdir()
+        for z, plane in enumerate(labels):
+            tifffile.imwrite(path / f"s{z}.tif", plane)
+    source = open_label_path(path)
+    box = (slice(2, 5), slice(1, 12), slice(3, 19))
+    assert source[box].dtype.kind == "u"
+    np.testing.assert_array_equal(source[box], labels[box].astype(np.uint64))
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"), [(0.5, "holds 0.5"), (-1, "negative"), (np.nan, "finite"), (3e7, "above")]
+)
+@pytest.mark.parametrize("form", ["tif", "zarr"])
+def test_what_is_no_label_is_named(tmp_path, form, odd, why):
+    values = np.zeros(SHAPE, np.float32)
+    values[2, 3, 4] = odd
+    path = tmp_path / f"labels.{form}"
+    if form == "zarr":
+        zarr.create_array(path, data=values)
+    else:
+        tifffile.imwrite(path, values, photometric="minisblack")
+    with pytest.raises(SourceError, match=why):
+        open_label_path(path)[full_roi(SHAPE)]

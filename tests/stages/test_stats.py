@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import imagecodecs
 import numpy as np
 import pyarrow.parquet
 import pytest
 import tifffile
+import zarr
+from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from volseg.engine.options import EngineOptions
@@ -116,6 +119,58 @@ def test_labels_from_elsewhere(tmp_path, labels, dtype):
             np.testing.assert_array_equal(found.columns[name], column)
 
 
+@pytest.mark.parametrize("form", ["bool.tif", "255.tif", "1.zarr", "float.tif", "255.png"])
+def test_the_objects_of_a_mask_are_its_components(tmp_path, form):
+    """Whatever says foreground, and in whatever blocks it is read."""
+    mask = np.random.default_rng(5).random(SHAPE) < 0.02
+    expected, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    kind, suffix = form.split(".")
+    written = (
+        mask
+        if kind == "bool"
+        else mask * {"255": np.uint8(255), "1": np.uint8(1)}.get(kind, np.float32(1))
+    )
+    path, volume = tmp_path / form, write_volume(tmp_path / "v.zarr", np.zeros(SHAPE, np.uint8))
+    if suffix == "zarr":
+        zarr.create_array(path, data=written, chunks=(8, 16, 16))
+    elif suffix == "tif":
+        tifffile.imwrite(path, written, compression="zlib", photometric="minisblack")
+    else:
+        path.mkdir()
+        for z, plane in enumerate(written):
+            (path / f"m{z}.png").write_bytes(imagecodecs.png_encode(plane))
+    found = measure(volume, labels=path, name="m")
+    sizes = np.sort(np.bincount(expected.ravel())[1:])
+    np.testing.assert_array_equal(np.sort(found.columns["voxels"]), sizes)
+    assert found.summary.objects == count > 100
+    assert f"its {count} connected components (26 neighbours) as objects" in found.notes[0]
+    assert not list(volume.glob(".volseg/stats*"))
+    assert measure(volume, labels=path, name="m", instances=True).summary.objects == 1
+
+
+def test_labels_of_voxels_of_another_size_are_told_of(tmp_path, labels):
+    volume = write_volume(tmp_path / "v.zarr", labels)
+    for z, told in ((50, 0), (60, 1)):
+        metadata = {"unit": "nm", "spacing": z, "axes": "ZYX"}
+        form = {"imagej": True, "resolution": (1 / 4, 1 / 5), "metadata": metadata}
+        tifffile.imwrite(tmp_path / "l.tif", labels.astype(np.uint16), **form)
+        notes = [n for n in measure(volume, labels=tmp_path / "l.tif").notes if "measure" in n]
+        assert len(notes) == told
+    assert "voxels measure 60,5,4 nm (z,y,x), " in notes[0]
+    assert notes[0].endswith("50,5,4 nm, which is taken")
+
+
+def test_few_voxels_have_no_sphericity_and_it_says_why(tmp_path):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3, 5, 5] = 1
+    labels[2:18, 20:36, 20:36] = 2
+    found = measure(write_volume(tmp_path / "v.zarr", labels, voxel_size=(5.0, 5.0, 5.0)))
+    for name in ("sphericity", "complexity_index"):
+        assert np.isnan(found.columns[name]).tolist() == [True, False]
+    assert found.columns["sphericity"][1] < 1
+    assert "1 object(s) have too few voxels for sphericity" in found.notes[0]
+
+
 def test_labels_from_elsewhere_never_take_the_table_of_others(tmp_path, labels):
     volume = write_volume(tmp_path / "vol.zarr", labels)
     own = measure(volume).table.read_bytes()
@@ -155,8 +210,8 @@ def test_what_does_not_fit_is_refused(tmp_path, labels):
     tifffile.imwrite(tmp_path / "small.tif", labels[:, :9])
     with pytest.raises(ShapeError, match=r"\(20, 9, 70\).*\(20, 60, 70\)"):
         measure(volume, labels=tmp_path / "small.tif")
-    floats = create_array(tmp_path / "f.zarr", ArraySpec(SHAPE, "float32", (8, 8, 8), (8, 8, 8)))
-    with pytest.raises(VolumeError, match="float32; labels are whole numbers"):
+    floats = create_array(tmp_path / "f.zarr", ArraySpec(SHAPE, "float16", (8, 8, 8), (8, 8, 8)))
+    with pytest.raises(VolumeError, match="float16; labels are whole numbers"):
         measure(volume, labels=floats.path)
 
 

@@ -240,11 +240,13 @@ class StatsKeywords(Measured, Running, total=False):
         the --labels file]
     labels : Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
     output : Also write one row per object to this .csv or .parquet file.
+    instances : Take labels of one value as one object, not as a mask.
     """
 
     name: str | None
     labels: Place | None
     output: Place | None
+    instances: bool
 
 
 @described

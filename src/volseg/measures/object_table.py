@@ -217,8 +217,10 @@ def _add_shapes(table: Table, moments: Moments, surfaces: Column) -> None:
     volumes = moments.voxels * math.prod(spacing)
     lengths, orientations = principal_axes(moments, spacing)
     table.add_size("surface_area", surfaces, 2)
-    table.add("sphericity", sphericities(volumes, surfaces))
-    table.add("complexity_index", complexity_indices(volumes, surfaces))
+    sphericity = sphericities(volumes, surfaces)
+    table.add("sphericity", sphericity)
+    complexity = complexity_indices(volumes, surfaces)
+    table.add("complexity_index", np.where(np.isnan(sphericity), np.nan, complexity))
     table.add_size("equivalent_diameter", equivalent_diameters(volumes))
     for name, column in zip(AXIS_NAMES, lengths.T, strict=True):
         table.add_size(name, column)

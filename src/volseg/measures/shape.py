@@ -107,11 +107,23 @@ def equivalent_diameters(volumes: Lengths) -> Lengths:
 def sphericities(volumes: Lengths, surfaces: Lengths) -> Lengths:
     """Compare the surface of a ball of the same volume with an object's; a ball has 1.
 
+    Nothing has more: it is NaN where too few voxels make the surface too small for the volume.
+
+    Examples
+    --------
+    >>> sphericities(np.ones(3), np.array([9.672, 4.83, 3.0])).round(3)
+    array([0.5, 1. , nan])
+
     Notes
     -----
     H. Wadell, "Volume, shape, and roundness of quartz particles", J. Geology 1935.
     """
-    return ratio(math.pi ** (1 / 3) * (6 * volumes) ** (2 / 3), surfaces)
+    found = ratio(math.pi ** (1 / 3) * (6 * volumes) ** (2 / 3), surfaces)
+    return np.where(found > ROUNDEST, np.nan, np.minimum(found, 1))
+
+
+ROUNDEST = 1.02
+"""Sphericity up to which more than 1 is the error of a surface that is measured on voxels."""
 
 
 def complexity_indices(volumes: Lengths, surfaces: Lengths) -> Lengths:

@@ -1,7 +1,8 @@
-"""Labels of any origin: in a volume, in a Zarr array or image of their own, or in a label TIFF."""
+"""Labels of any origin: in a volume, in an array, an image or a file of their own, or in slices."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import VolumeError, command
+from volseg.errors import SourceError, VolumeError, command
 from volseg.geometry.grid import full_roi, roi_shape
+from volseg.sources.voxel_size import AxisSizes, StatedSize, find_contradiction, write_sizes
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels
 from volseg.storage.locations import parse_location
+from volseg.storage.remote import as_remote
+from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
 
 if TYPE_CHECKING:
     from volseg.sources.stack import Stack
 
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-LABEL_TYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+WHOLE_NUMBERS = {"float32": (1 << 24, np.uint32), "float64": (1 << 53, np.uint64)}
+"""Numbers up to which a type tells whole ones apart, and a type for them."""
+LABEL_TYPES = (
+    *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *WHOLE_NUMBERS,
+)
 TIFF_SLAB = 16
 
 
@@ -38,8 +46,9 @@ class LabelSource:
     block : a shape that is cheap to read.
     region : what was looked at; all, where nothing else is known.
     voxel_size : nm (z, y, x), if the labels state it.
+    stated : the same, where files state a part of it, too.
     fingerprint : of labels that volseg made.
-    array : None for TIFF.
+    array : None where they are read by pages: files, and numbers of no whole type.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
     """
 
@@ -51,6 +60,15 @@ class LabelSource:
     fingerprint: str | None
     array: StoredArray | None
     min_size: int = 0
+    stated: AxisSizes = (None, None, None)
+
+    def is_mask(self, labels: NDArray[Any]) -> bool:
+        """Tell a mask, whose objects are its components, by the labels that were found in it.
+
+        It has one value only, and volseg did not find it; a converted mask has a fingerprint, too.
+        """
+        own = self.fingerprint is not None and self.path.parent.name == "labels"
+        return not own and len(np.unique(labels[labels > 0])) == 1
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
         """Read a box.
@@ -64,16 +82,61 @@ class LabelSource:
             return self.array[roi]
         stack = _opened(self.path)
         z, y, x = roi
+        if stack.array is not None:
+            return _as_labels(stack.array[roi], self.path)
         out = np.empty(roi_shape(roi), stack.dtype)
         page = np.empty(stack.shape[1:], stack.dtype)
         for k in range(z.start, z.stop):
             stack.read_page(k, page)
             out[k - z.start] = page[y, x]
-        return out.view(np.uint8) if out.dtype == np.bool_ else out
+        return _as_labels(out, self.path)
+
+    def describe_other_size(self, volume: Path, voxel_size: VoxelSize | None) -> list[str]:
+        """Say that the size of the labels' voxels is not that of the volume, if so."""
+        ours = StatedSize(voxel_size or (None, None, None), str(volume))
+        theirs = StatedSize(self.voxel_size or self.stated, str(self.path))
+        if find_contradiction((ours, theirs)) is None:
+            return []
+        said = f"{self.path} says that its voxels measure {write_sizes(theirs.axes)} nm (z,y,x)"
+        return [f"{said}, {volume} {write_sizes(ours.axes)} nm, which is taken"]
+
+
+def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Take whole numbers of any type as labels.
+
+    Raises
+    ------
+    SourceError
+        If they are not whole, or too large to be told apart.
+    """
+    if values.dtype == np.bool_:
+        return values.view(np.uint8)
+    if values.dtype.kind != "f":
+        return values
+    largest, whole = WHOLE_NUMBERS[values.dtype.name]
+    if not (np.isfinite(values) & (values >= 0) & (values <= largest)).all():
+        raise SourceError(
+            f"{path} holds {values.dtype} of which some are negative, not finite or above "
+            f"{largest}; labels are whole numbers"
+        )
+    labels = values.astype(whole)
+    if not np.array_equal(labels, values):
+        odd = values[labels != values][0]
+        raise SourceError(
+            f"{path} holds {odd:g}, and labels are whole numbers; probabilities become labels with "
+            f"a threshold"
+        )
+    return labels
+
+
+def _opened(path: Path) -> Stack:
+    """Open once per process, and again when the file is another."""
+    found = path.stat() if path.exists() else None
+    return _open_stamped(path, found and (found.st_ino, found.st_mtime_ns, found.st_size))
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path) -> Stack:
+def _open_stamped(path: Path, _: Any) -> Stack:
     # a volume's own labels need no reader of other formats
     from volseg.sources.open import open_stack
 
@@ -91,7 +154,7 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
     elsewhere = parse_location(labels)
     if elsewhere.name == labels and (volume / "labels" / labels).exists():
         return open_labels(volume, labels)
-    if not elsewhere.exists():
+    if not elsewhere.exists() and not glob.has_magic(labels):
         if elsewhere.name != labels:
             raise VolumeError(f"there is nothing at {elsewhere}")
         open_image(volume)
@@ -125,19 +188,20 @@ def _listed(volume: Path) -> str:
 
 
 def open_label_path(path: Path) -> LabelSource:
-    """Open a Zarr array or image of any integer type or bool, or a label TIFF.
+    """Open labels of any type: Zarr array or image, TIFF, or a folder or glob of slices.
 
     Raises
     ------
     VolumeError, SourceError
-        If it cannot be read, holds no integers, or is incomplete.
+        If it cannot be read, holds no whole numbers, or is incomplete.
     """
-    if path.is_file() or path.suffix.lower() in TIFF_SUFFIXES:
-        stack = _opened(path)
-        block = (TIFF_SLAB, stack.shape[1], stack.shape[2])
-        return LabelSource(path, stack.shape, block, full_roi(stack.shape), None, None, None)
+    local = as_remote(path) is None and (path.exists() or glob.has_magic(str(path)))
+    if local and not is_zarr(path):
+        return _by_pages(path)
     image = open_image(path)
     array, noted = image.levels[0], image.attributes
+    if array.dtype.name in WHOLE_NUMBERS:
+        return _by_pages(path)
     if array.dtype.kind not in "ui":
         raise VolumeError(f"{path} holds {array.dtype}; labels are whole numbers")
     if noted.get("complete") is False:
@@ -156,6 +220,14 @@ def open_label_path(path: Path) -> LabelSource:
         array,
         _smallest(noted),
     )
+
+
+def _by_pages(path: Path) -> LabelSource:
+    stack = _opened(path)
+    block, axes = (TIFF_SLAB, stack.shape[1], stack.shape[2]), [s.axes for s in stack.stated]
+    z, y, x = (next((s[k] for s in axes if s[k] is not None), None) for k in range(3))
+    region = full_roi(stack.shape)
+    return LabelSource(path, stack.shape, block, region, None, None, None, stated=(z, y, x))
 
 
 def _smallest(noted: Mapping[str, Any]) -> int:

@@ -89,22 +89,22 @@ def settle_voxel_size(
             raise VoxelSizeError(f"a voxel size is three positive numbers in nm, found {given}")
         differing = [s for s in stated if not _agree(s.axes, given)]
         warnings = tuple(
-            f"--voxel-size {_write(given)} nm overrides {_write(s.axes)} nm in {s.origin}"
+            f"--voxel-size {write_sizes(given)} nm overrides {write_sizes(s.axes)} nm in {s.origin}"
             for s in differing
         )
         return given, "--voxel-size", warnings
     if contradiction := find_contradiction(stated):
         one, other = contradiction
         raise VoxelSizeError(
-            f"the source contradicts itself: {one.origin} says {_write(one.axes)} nm (z,y,x), "
-            f"{other.origin} {_write(other.axes)} nm; decide with --voxel-size Z,Y,X"
+            f"the source contradicts itself: {one.origin} says {write_sizes(one.axes)} nm (z,y,x), "
+            f"{other.origin} {write_sizes(other.axes)} nm; decide with --voxel-size Z,Y,X"
         )
     parts = [[s.axes[k] for s in stated if s.axes[k] is not None] for k in range(3)]
     z, y, x = (part[0] if part else None for part in parts)
     if z is not None and y is not None and x is not None:
         return (z, y, x), " and ".join(s.origin for s in stated), ()
     if any(parts):
-        found = _write((z, y, x))
+        found = write_sizes((z, y, x))
         return None, None, (f"the source says only {found} nm (z,y,x) of its voxels' size",)
     return None, None, ()
 
@@ -125,7 +125,8 @@ def _agree(ours: AxisSizes, theirs: AxisSizes) -> bool:
     return all(a is None or b is None or abs(a - b) <= SAME * b for a, b in pairs)
 
 
-def _write(sizes: AxisSizes) -> str:
+def write_sizes(sizes: AxisSizes) -> str:
+    """Write sizes of voxels, as far as they are known."""
     return ",".join("unknown" if v is None else f"{v:g}" for v in sizes)
 
 

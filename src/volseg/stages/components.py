@@ -5,23 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from volseg.defaults import CONNECTIVITY
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
-from volseg.geometry.grid import Block, Grid, cut_blocks, intersect
+from volseg.geometry.grid import Block, Grid, intersect
 from volseg.objects.components import (
     EARLIER,
     Components,
     Pairs,
     find_components,
     find_seeded,
-    render,
     sum_levels,
     touching,
 )
@@ -174,63 +169,3 @@ def number_components(
 
     run_blocks(task, offsets, engine, on_result=on_result, batch=JOINED)
     return number_objects(whole, pairs, min_size, min_probability)
-
-
-@dataclass(frozen=True)
-class MaskObjects:
-    """The numbered components of a mask; rendered anew for each block.
-
-    Attributes
-    ----------
-    objects : how many there are.
-    offsets : where the numbers of each block's components begin.
-    """
-
-    store: ComponentStore
-    objects: int
-    offsets: dict[Zyx, int]
-
-    def __call__(self, block: Block) -> NDArray[Any]:
-        """Write the labels of one block out."""
-        components, start = self.store.load(block.index), self.offsets[block.index]
-        numbers = self.store.load_numbers(start, start + len(components.sizes))
-        return render(components, numbers, block.core)
-
-
-def number_mask(
-    mask: LabelSource,
-    grid: Grid,
-    region: Roi,
-    store: ComponentStore,
-    engine: EngineOptions,
-    progress: Progress,
-) -> MaskObjects:
-    """Find the 26-connected components of a mask within a region.
-
-    Parameters
-    ----------
-    mask : what is above 0 is foreground
-    grid : of the whole volume
-    region : that is looked at
-    store : an empty folder for scratch
-    engine, progress : how it is run, and who is told
-
-    Raises
-    ------
-    BlockError
-        If blocks could not be read, or scratch not be written.
-    """
-    blocks = cut_blocks(grid, region)
-    counts = {block.index: 0 for block in blocks}
-
-    def on_found(block: Block, count: int) -> None:
-        counts[block.index] = count
-
-    job = Job(progress, len(blocks), "blocks", "finding the mask's objects")
-    find = LabelBlock(mask, 1, CONNECTIVITY, store)
-    run_blocks(find, blocks, engine, on_result=on_found, progress=job)
-    offsets, components = begin_at(counts)
-    join = JoinBlock(grid, store, CONNECTIVITY, Evidence(), region)
-    numbering = number_components(join, offsets, components, engine)
-    store.save_numbers(numbering.numbers)
-    return MaskObjects(store, numbering.objects, offsets)

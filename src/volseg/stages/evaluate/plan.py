@@ -104,6 +104,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
                 f"{source.path} has the shape {source.shape}, {volume} {shape}; what is compared "
                 f"must have the volume's own size"
             )
+        notes += source.describe_other_size(volume, image.voxel_size)
     return EvaluatePlan(
         volume=volume,
         options=options,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +35,10 @@ from volseg.scores.overlap import (
     foreground_scores,
     variation_of_information,
 )
-from volseg.sources.labels import LabelSource
-from volseg.stages.components import number_mask
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
+from volseg.stages.mask_objects import lend_scratch, number_mask, taken_as_mask
 from volseg.storage.arrays import StoredArray
-from volseg.storage.files import discard
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, VoxelSize
 
@@ -162,30 +157,20 @@ def compare(
     masks = [
         side
         for side, labels in values.items()
-        if not (plan.options.instances or _is_own(sources[side]))
-        and len(np.unique(labels[labels > 0])) == 1
+        if not plan.options.instances and sources[side].is_mask(labels)
     ]
     if not masks:
         return table, histogram
-    with _scratch(plan.scratch) as folder:
+    with lend_scratch(plan.scratch, "evaluate") as folder:
         for side in masks:
             source, store = sources[side], ComponentStore(folder / side)
             found = number_mask(
                 source, plan.grid, plan.region, store, plan.options.engine, progress
             )
             sides[side] = found
-            notes.append(
-                f"{source.path} has one value only, so it is taken as a mask and its "
-                f"{found.objects} connected components (26 neighbours) as objects; --instances "
-                f"takes them as one object"
-            )
+            notes.append(taken_as_mask(source, found.objects))
         table, _ = _count(plan, sides, None, progress)
     return table, histogram
-
-
-def _is_own(source: LabelSource) -> bool:
-    """Tell whether volseg found these objects; a converted mask has a fingerprint as well."""
-    return source.fingerprint is not None and source.path.parent.name == "labels"
 
 
 def _count(
@@ -207,15 +192,3 @@ def _count(
     blocks = cut_blocks(plan.grid, plan.region)
     run_blocks(task, blocks, plan.options.engine, on_result=on_result, progress=job)
     return merge_tables(kept), histogram
-
-
-@contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
-    """Lend a folder for scratch in the volume, where all workers reach it, and remove it."""
-    folder = place / f"evaluate-{socket.gethostname()}-{os.getpid()}"
-    try:
-        yield folder
-    finally:
-        discard(folder)
-        with suppress(OSError):  # others use it too
-            folder.parent.rmdir()

@@ -45,6 +45,7 @@ class StatsOptions:
     measure: str = MEASURE
     surface: str = SURFACE
     centerline: bool = False
+    instances: bool = False
 
     def __post_init__(self) -> None:
         for what, found, known in (
@@ -81,6 +82,7 @@ class StatsPlan:
     surface : how surfaces are measured; ``none`` where they are not.
     table, slices : where rows go, one per object and one per slice.
     engine : workers and scheduler.
+    instances : see `StatsOptions`.
     notes : what the user should know.
     """
 
@@ -92,6 +94,7 @@ class StatsPlan:
     table: Path
     slices: Path
     engine: EngineOptions
+    instances: bool
     notes: tuple[str, ...]
 
 
@@ -106,6 +109,7 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
     image, source, name = _open_measured(volume, options)
     size = image.voxel_size or source.voxel_size
     task, notes = _choose_sums(image, source, name, options)
+    notes += source.describe_other_size(volume, image.voxel_size)
     single = MeasureObject(
         source,
         size or (1.0, 1.0, 1.0),
@@ -121,6 +125,7 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         table=table_path(volume, name),
         slices=slices_path(volume, name),
         engine=options.engine,
+        instances=options.instances,
         notes=tuple(notes),
     )
 

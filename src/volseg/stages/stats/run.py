@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from volseg.measures.object_table import ObjectSums, SingleObjects, merge_sums, 
 from volseg.measures.shape import too_large
 from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments
+from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.tasks import (
     LARGEST_BOX,
@@ -34,6 +35,7 @@ from volseg.stages.stats.tasks import (
 )
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import check_table_path, write_table
+from volseg.storage.volumes import scratch_path
 
 MERGE_EVERY = 64
 """Blocks whose sums are kept apart before they are added up."""
@@ -75,10 +77,7 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
     begun = time.monotonic()
     source, size = plan.task.source, plan.voxel_size
     with same_workers(plan.engine):
-        sums, areas = measure(plan.task, plan.engine, progress)
-        singles = None
-        if plan.single is not None:
-            singles = measure_singly(plan.single, sums.moments, plan.engine, progress)
+        sums, areas, singles, told = _measure_all(plan, progress)
     columns, units = object_table(sums, source.region, size, singles, plan.task.scale)
     slices, slice_units = slice_table(columns, areas, source.region, size)
     provenance = {
@@ -97,8 +96,27 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         plan.table,
         plan.slices,
         time.monotonic() - begun,
-        plan.notes + tuple(_notes_on(sums, singles, plan)),
+        (*plan.notes, *told, *_notes_on(sums, singles, plan, columns)),
     )
+
+
+def _measure_all(
+    plan: StatsPlan, progress: Progress
+) -> tuple[ObjectSums, NDArray[np.int64], SingleObjects | None, list[str]]:
+    """Measure all objects; those of a mask are its components, which are found first."""
+    sums, areas = measure(plan.task, plan.engine, progress)
+    source, told = plan.task.source, list[str]()
+    with ExitStack() as stack:
+        single = plan.single
+        if not plan.instances and source.is_mask(sums.moments.labels):
+            folder = stack.enter_context(lend_scratch(scratch_path(plan.volume), "stats"))
+            objects, count = store_objects(source, folder, plan.engine, progress)
+            told.append(taken_as_mask(source, count))
+            sums, areas = measure(replace(plan.task, source=objects), plan.engine, progress)
+            single = None if single is None else replace(single, source=objects)
+        if single is None:
+            return sums, areas, None, told
+        return sums, areas, measure_singly(single, sums.moments, plan.engine, progress), told
 
 
 @contextmanager
@@ -171,13 +189,25 @@ def measure_singly(
     )
 
 
-def _notes_on(sums: ObjectSums, singles: SingleObjects | None, plan: StatsPlan) -> list[str]:
+def _notes_on(
+    sums: ObjectSums,
+    singles: SingleObjects | None,
+    plan: StatsPlan,
+    columns: Mapping[str, NDArray[Any]],
+) -> list[str]:
     notes = []
     if plan.voxel_size is None:
         notes.append(
             f"the voxel size of {plan.volume} is unknown, so sizes are in voxels, and shapes are "
             f"those of cubic voxels; convert it again with --voxel-size to get nm"
         )
+    if "sphericity" in columns:
+        (surfaces,) = (c for n, c in columns.items() if n.startswith("surface_area"))
+        if count := int((np.isnan(columns["sphericity"]) & np.isfinite(surfaces)).sum()):
+            notes.append(
+                f"{count} object(s) have too few voxels for sphericity and complexity index, which "
+                f"are empty there"
+            )
     if plan.task.shapes and (count := int(too_large(sums.moments).sum())):
         notes.append(f"{count} object(s) are too large for principal axes, which are empty there")
     boxes = (sums.moments.stops - sums.moments.starts).prod(axis=1)

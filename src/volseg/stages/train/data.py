@@ -87,6 +87,7 @@ def open_training_data(
     _check_shares(pairs)
     opened = [open_pair(pair, pair.voxel_size or voxel_size) for pair in pairs]
     size, notes = _agree_on_size(opened, voxel_size, config.resample_to)
+    notes += tuple(note for annotated in opened for note in annotated.notes)
     hold_out = not any(pair.held_out for pair in pairs)
     training: list[Source] = []
     validation: list[Source] = []

@@ -47,6 +47,7 @@ class Annotated:
     fingerprint : of raw, if known.
     names : of the raw and of the labels, without the folders they are in.
     image : carries the histogram of raw.
+    notes : what the user should know.
     """
 
     pair: Pair
@@ -58,6 +59,7 @@ class Annotated:
     fingerprint: str | None
     names: tuple[str, str]
     image: Image
+    notes: tuple[str, ...] = ()
 
     def tone(self, preprocessing: Preprocessing) -> Tone:
         """Fit a preprocessing to these images."""
@@ -83,12 +85,13 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
     InputError
         If they cannot be read or do not fit each other.
     """
+    told: tuple[str, ...] = ()
     if _is_volume(pair.raw):
         image = open_image(pair.raw)
         raw: Readable = image.levels[0]
         shape, found = image.levels[0].shape, find_labels(pair.raw, pair.labels)
     else:
-        raw, image = _read_stack(pair.raw, voxel_size)
+        raw, image, told = _read_stack(pair.raw, voxel_size)
         z, y, x = raw.shape
         shape, found = (z, y, x), open_label_path(parse_path(pair.labels))
     if found.shape != shape:
@@ -106,6 +109,7 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
         image.attributes.get("fingerprint"),
         (pair.raw.name, found.path.name),
         image,
+        (*told, *found.describe_other_size(pair.raw, voxel_size or image.voxel_size)),
     )
 
 
@@ -114,11 +118,13 @@ def _is_volume(path: Path) -> bool:
     return not path.exists() or is_zarr(path)
 
 
-def _read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any], Image]:
+def _read_stack(
+    path: Path, voxel_size: VoxelSize | None
+) -> tuple[NDArray[Any], Image, tuple[str, ...]]:
     """Read a stack into memory, and note what is noted of a volume: histogram and background."""
     stack = open_stack(path)
     try:
-        size, _, _ = settle_voxel_size(stack.stated, voxel_size)
+        size, _, told = settle_voxel_size(stack.stated, voxel_size)
         raw, areas = np.empty(stack.shape, stack.dtype), Counter[float]()
         for z in range(stack.shape[0]):
             stack.read_page(z, raw[z])
@@ -132,7 +138,7 @@ def _read_stack(path: Path, voxel_size: VoxelSize | None) -> tuple[NDArray[Any],
         "survey": {"background": describe_background(areas, counts, values, raw.dtype)},
         "fingerprint": hashlib.sha256(raw.tobytes()).hexdigest(),
     }
-    return raw, Image(path, (), (), size, noted)
+    return raw, Image(path, (), (), size, noted), (*stack.warnings, *told)
 
 
 def _in_memory(labels: LabelSource) -> NDArray[np.uint8]:

@@ -1,0 +1,153 @@
+"""Find the objects of a mask, which are its connected components, whatever command takes it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from volseg.defaults import CONNECTIVITY
+from volseg.engine.options import EngineOptions
+from volseg.engine.progress import Job, Progress
+from volseg.engine.run import run_blocks
+from volseg.geometry.grid import Block, Grid, cut_blocks, full_roi
+from volseg.objects.components import render
+from volseg.objects.joining import label_type
+from volseg.sources.labels import LabelSource
+from volseg.stages.components import Evidence, JoinBlock, LabelBlock, begin_at, number_components
+from volseg.storage.arrays import StoredArray, create_array, fit_spec
+from volseg.storage.chunks import LZ4
+from volseg.storage.files import discard
+from volseg.storage.scratch import ComponentStore
+from volseg.types import Roi, Zyx
+
+SLAB = 1 << 23
+"""Voxels of a mask's pages that are read together."""
+
+
+@dataclass(frozen=True)
+class MaskObjects:
+    """The numbered components of a mask; rendered anew for each block.
+
+    Attributes
+    ----------
+    objects : how many there are.
+    offsets : where the numbers of each block's components begin.
+    """
+
+    store: ComponentStore
+    objects: int
+    offsets: dict[Zyx, int]
+
+    def __call__(self, block: Block) -> NDArray[Any]:
+        """Write the labels of one block out."""
+        components, start = self.store.load(block.index), self.offsets[block.index]
+        numbers = self.store.load_numbers(start, start + len(components.sizes))
+        return render(components, numbers, block.core)
+
+
+def number_mask(
+    mask: LabelSource,
+    grid: Grid,
+    region: Roi,
+    store: ComponentStore,
+    engine: EngineOptions,
+    progress: Progress,
+) -> MaskObjects:
+    """Find the 26-connected components of a mask within a region.
+
+    Parameters
+    ----------
+    mask : what is above 0 is foreground
+    grid : of the whole volume
+    region : that is looked at
+    store : an empty folder for scratch
+    engine, progress : how it is run, and who is told
+
+    Raises
+    ------
+    BlockError
+        If blocks could not be read, or scratch not be written.
+    """
+    blocks = cut_blocks(grid, region)
+    counts = {block.index: 0 for block in blocks}
+
+    def on_found(block: Block, count: int) -> None:
+        counts[block.index] = count
+
+    job = Job(progress, len(blocks), "blocks", "finding the mask's objects")
+    find = LabelBlock(mask, 1, CONNECTIVITY, store)
+    run_blocks(find, blocks, engine, on_result=on_found, progress=job)
+    offsets, components = begin_at(counts)
+    join = JoinBlock(grid, store, CONNECTIVITY, Evidence(), region)
+    numbering = number_components(join, offsets, components, engine)
+    store.save_numbers(numbering.numbers)
+    return MaskObjects(store, numbering.objects, offsets)
+
+
+@dataclass(frozen=True)
+class WriteObjects:
+    """Write the numbered components of a mask."""
+
+    objects: MaskObjects
+    array: StoredArray
+
+    def __call__(self, block: Block) -> None:
+        """Write one block."""
+        self.array.write(block.core, self.objects(block).astype(self.array.dtype, copy=False))
+
+
+def store_objects(
+    mask: LabelSource, folder: Path, engine: EngineOptions, progress: Progress
+) -> tuple[LabelSource, int]:
+    """Write the 26-connected components of a mask as labels, into an empty folder for scratch.
+
+    Returns
+    -------
+    labels, and the number of objects
+
+    Raises
+    ------
+    BlockError
+        If blocks could not be read, or scratch not be written.
+    """
+    spec = fit_spec(mask.shape, "uint8")
+    if mask.array is None:  # whole pages, as they are read
+        _, y, x = mask.shape
+        depth = min(max(SLAB // (y * x), 1), spec.chunk[0])
+        spec = fit_spec(mask.shape, "uint8", (depth, *spec.chunk[1:]), (depth, y, x))
+    grid = Grid(mask.shape, spec.shard)
+    store = ComponentStore(folder / "components")
+    found = number_mask(mask, grid, full_roi(mask.shape), store, engine, progress)
+    dtype = label_type(found.objects).name
+    array = create_array(folder / "objects", replace(spec, dtype=dtype, compression=LZ4))
+    blocks = list(grid.blocks())
+    job = Job(progress, len(blocks), "blocks", "writing the mask's objects")
+    run_blocks(WriteObjects(found, array), blocks, engine, progress=job)
+    return replace(mask, array=array, block=array.shard), found.objects
+
+
+def taken_as_mask(mask: LabelSource, objects: int) -> str:
+    """Say that labels of one value were taken as a mask."""
+    return (
+        f"{mask.path} has one value only, so it is taken as a mask and its {objects} connected "
+        f"components (26 neighbours) as objects; --instances takes them as one object"
+    )
+
+
+@contextmanager
+def lend_scratch(place: Path, verb: str) -> Iterator[Path]:
+    """Lend a folder for scratch in the volume, where all workers reach it, and remove it."""
+    folder = place / f"{verb}-{socket.gethostname()}-{os.getpid()}"
+    try:
+        yield folder
+    finally:
+        discard(folder)
+        with suppress(OSError):  # others use it too
+            folder.parent.rmdir()
