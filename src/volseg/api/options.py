@@ -174,15 +174,13 @@ class Reading(SourceSize, total=False):
 
 
 @described
-class ConvertKeywords(Reading, total=False):
+class ConvertKeywords(Reading, Threads, total=False):
     """Options of `convert`.
 
-    workers : Threads that decode.  [default: one per core]
     overwrite : Replace a volume that exists.
     dry_run : Print what a run would do and take; compute nothing.
     """
 
-    workers: int | None
     overwrite: bool
     dry_run: bool
 
@@ -236,8 +234,7 @@ class MeasureArrayKeywords(Measured, Threads, total=False):
 class StatsKeywords(Measured, Running, total=False):
     """Options of `stats`.
 
-    name : Name of the labels in VOLUME, and of the tables.  [default: mitochondria, or the name of
-        the --labels file]
+    name : Name of labels in VOLUME, and of tables.  [default: mitochondria, or the --labels file's]
     labels : Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
     output : Also write one row per object to this .csv or .parquet file.
     instances : Take labels of one value as one object, not as a mask.
