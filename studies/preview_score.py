@@ -4,8 +4,8 @@ r"""Compare what a preview says of models and scales with what they are worth on
         --models unet2d runs/without-vnc/unet2d-general.safetensors
 
 ``annotated`` is that of leave_one_out.py. The models are tried at each scale of a preview on its
-three places, and on twelve with the annotation. Prints one JSON object for each model and scale:
-the preview's terms, and the Jaccard index of voxels at the card's threshold and the best one.
+places, and on twelve with the annotation. Prints one JSON object for each model and scale, as a
+preview ranks them: its terms, and the Jaccard index of voxels at a threshold of 0.5.
 """
 
 from __future__ import annotations
@@ -23,27 +23,24 @@ from volseg.engine.progress import NoProgress
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.preview.places import choose_places, look_around
-from volseg.stages.preview.run import PreviewOptions, open_candidate
-from volseg.stages.preview.trial import Trial, resize, try_model
+from volseg.stages.preview.run import PreviewOptions, choose_trials, open_candidate
+from volseg.stages.preview.trial import FOUND, Trial, rank, resize, try_model
 from volseg.storage.volumes import open_image
 
-PLACES = 12
+CHECKED = 12
 """Places that are compared with the annotation."""
-LEVELS = np.linspace(0.05, 0.95, 19)
-"""Thresholds among which the best one is."""
 
 
-def jaccard(trial: Trial, labels: np.ndarray, levels: np.ndarray) -> list[float]:
-    """Compare with labels at the places of a trial, in its own voxels; one index per threshold."""
-    both, either = np.zeros(len(levels)), np.zeros(len(levels))
+def jaccard(trial: Trial, labels: np.ndarray) -> float:
+    """Compare with labels at the places of a trial, in its own voxels."""
+    both = either = 0
     for view in trial.views:
         truth = (labels[view.roi] > 0).astype(np.float32)
-        seen = resize(truth, len(view.probabilities))[0] >= 0.5
-        for k, level in enumerate(levels):
-            found = view.probabilities >= level
-            both[k] += (found & seen).sum()
-            either[k] += (found | seen).sum()
-    return [float(index) for index in both / np.maximum(either, 1)]
+        seen = resize(truth, len(view.probabilities))[0] >= FOUND
+        found = view.probabilities >= FOUND
+        both += int((found & seen).sum())
+        either += int((found | seen).sum())
+    return both / max(either, 1)
 
 
 def main() -> None:
@@ -71,26 +68,22 @@ def main() -> None:
         image = open_image(volume)
         windows = look_around(image)
         candidates = [open_candidate(m, image, windows, options) for m in options.models]
-        for zoom in options.zooms:
-            for candidate in candidates:
-                trial = try_model(candidate, image, choose_places(windows, options.places), zoom)
-                checked = try_model(candidate, image, choose_places(windows, PLACES), zoom)
-                if trial is None or checked is None:
-                    continue
-                (index,) = jaccard(checked, labels, np.array([candidate.card.threshold]))
-                row = {
-                    "set": arguments.set,
-                    "model": candidate.card.name,
-                    "zoom": zoom,
-                    "certainty": trial.certainty,
-                    "agreement": trial.agreement,
-                    "found": trial.found,
-                    "score": trial.score,
-                    "Jaccard": index,
-                    "Jaccard at the best threshold": max(jaccard(checked, labels, LEVELS)),
-                }
-                rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
-                print(json.dumps(rounded), flush=True)
+        trials, worth = [], {}
+        for zoom, candidate in choose_trials(image, options.zooms, candidates):
+            trial = try_model(candidate, image, choose_places(windows, options.places), zoom)
+            checked = try_model(candidate, image, choose_places(windows, CHECKED), zoom)
+            if trial is not None and checked is not None:
+                trials.append(trial)
+                worth[trial.model, zoom] = jaccard(checked, labels)
+        for trial in rank(trials):
+            row = {
+                "score": round(trial.score, 3),
+                "agreement": round(trial.agreement, 3),
+                "found": round(trial.found, 3),
+                "certainty": round(trial.certainty, 3),
+                "Jaccard": round(worth[trial.model, trial.zoom], 3),
+            }
+            print(json.dumps({"model": trial.model, "zoom": trial.zoom, **row}), flush=True)
 
 
 if __name__ == "__main__":

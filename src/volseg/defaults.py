@@ -18,7 +18,7 @@ SPLIT: Final = "none"
 SPLIT_DEPTH: Final = 2.0
 """Voxels, of the finest axis, by which a neck is thinner than what it joins."""
 
-PLACES: Final = 3
+PLACES: Final = 8
 SECONDS: Final = 45.0
 """Of a preview."""
 

@@ -97,7 +97,7 @@ def test_without_a_model_it_is_the_one_that_suits(
     volseg, stack, tmp_path, monkeypatch, size, more, said
 ):
     # a tile of a real network takes a minute where bfloat16 is not in hardware
-    monkeypatch.setattr(estimate, "_seconds_per_tile", lambda *_: 1.0)
+    monkeypatch.setattr(estimate, "_seconds", lambda *_: 1.0)
     volume = tmp_path / "vol.zarr"
     assert volseg("convert", stack, volume, "--voxel-size", size).exit_code == 0
     planned = volseg("segment", volume, "--dry-run", "--device", "cpu", *more)

@@ -145,9 +145,9 @@ def test_each_tile_is_evaluated_exactly_once(raw, model, tmp_path, monkeypatch):
     def counting(*arguments):
         predictor = original(*arguments)
 
-        def call(tile, needed):
+        def call(tile, needed, axis):
             calls.append(hash(tile.tobytes()))
-            return predictor(tile, needed)
+            return predictor(tile, needed, axis)
 
         return call
 
@@ -233,7 +233,7 @@ def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
 
 def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        predict_block, "predictor_for", lambda *_: lambda tile, _: np.full_like(tile, np.nan)
+        predict_block, "predictor_for", lambda *_: lambda tile, *_: np.full_like(tile, np.nan)
     )
     with pytest.raises(BlockError, match="not finite"):
         predict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,8 @@ from volseg.stages.preview import run as preview_run
 from volseg.stages.preview import trial as preview_trial
 from volseg.stages.preview.places import choose_places, look_around, window_about
 from volseg.stages.preview.run import PreviewOptions, choose_trials, place_sheet, preview
-from volseg.stages.preview.sheet import PANEL, SURE_COLOUR, map_onto, outline
-from volseg.stages.preview.trial import Candidate, View, try_model
+from volseg.stages.preview.sheet import PANEL, ROWS, SURE_COLOUR, outline
+from volseg.stages.preview.trial import Candidate, View, map_onto, measure_overlap, rank, try_model
 from volseg.storage.volumes import open_image
 from volseg.voxels.intensity import Tone
 
@@ -66,33 +67,50 @@ def candidate(predict):
     return Candidate("own", card, predict, Tone((0.0, 255.0)))
 
 
-def test_who_is_certain_and_agrees_with_itself_scores_one(volume):
+def test_a_trial_tells_what_is_found_and_how_surely(volume):
     trial = try_model(candidate(lambda r: (r < 0).astype(np.float32)), open_image(volume),
                       [(4, 130, 150), (8, 100, 140)], 1.0)  # fmt: skip
     assert trial.certainty == pytest.approx(1)
-    assert trial.agreement == pytest.approx(1)
     assert 0.3 < trial.found < 0.7
     assert [v.roi[0] for v in trial.views] == [slice(4, 5), slice(8, 9)]
 
 
-def test_who_depends_on_how_tissue_lies_does_not_agree_with_itself(volume):
-    """Whatever is called foreground: here the left half of what is shown."""
-
-    def left(raw):
-        found = np.zeros_like(raw)
-        found[..., : raw.shape[-1] // 2] = 1
-        return found
-
-    trial = try_model(candidate(left), open_image(volume), [(4, 130, 150)], 1.0)
-    assert trial.certainty == pytest.approx(1)
-    assert trial.agreement == pytest.approx(1 / 3, abs=0.05)
+def test_trials_that_agree_and_find_much_come_first(volume):
+    """One finds the dark, at two scales; one finds the bright; one half of the dark."""
+    finders = {
+        "dark": lambda r: (r < 0).astype(np.float32),
+        "bright": lambda r: (r > 0).astype(np.float32),
+        "half": lambda r: ((r < 0) & (np.arange(r.shape[1]) % 8 < 4)[:, None]).astype(np.float32),
+    }
+    image, places = open_image(volume), [(4, 130, 150), (8, 100, 140)]
+    asked = (("dark", 1.0), ("bright", 1.0), ("half", 1.0), ("dark", 0.7))
+    trials = [
+        replace(try_model(candidate(finders[name]), image, places, zoom), model=name)
+        for name, zoom in asked
+    ]
+    ranked = rank(trials)
+    assert [t.model for t in ranked] == ["dark", "dark", "half", "bright"]
+    at = {(t.model, t.zoom): t for t in ranked}
+    scales = measure_overlap(at["dark", 1.0], at["dark", 0.7])
+    assert 0.7 < scales < 1
+    halves = measure_overlap(at["dark", 1.0], at["half", 1.0])
+    assert halves == pytest.approx(0.5, abs=0.05)
+    opposite = measure_overlap(at["dark", 1.0], at["bright", 1.0])
+    assert opposite < 0.1  # at outlines, where both are interpolated
+    mean = (scales + halves + opposite) / 3
+    assert at["dark", 1.0].agreement == pytest.approx(mean, abs=1e-9)
+    again = rank(list(reversed(trials)))
+    assert [(t.model, t.zoom) for t in again] == [(t.model, t.zoom) for t in ranked]
+    assert rank(trials[:1]) == trials[:1]
+    # the same agreement with each other, but one finds less
+    few, many = rank([at["half", 1.0], at["dark", 1.0]])[::-1]
+    assert (few.model, few.agreement) == ("half", many.agreement)
 
 
 def test_doubt_costs_certainty(volume):
     trial = try_model(candidate(lambda r: np.full_like(r, 0.5)), open_image(volume),
                       [(4, 130, 150)], 1.0)  # fmt: skip
     assert trial.certainty == pytest.approx(0)
-    assert trial.agreement == pytest.approx(1)
 
 
 @pytest.mark.parametrize("zoom", [0.5, 1.0, 2.0])
@@ -119,7 +137,7 @@ def test_a_slice_too_small_for_a_scale_is_left_out(volume):
 
 def options(model, tmp_path, **changes):
     return PreviewOptions(**{"models": (model,), "zooms": (1.0, 0.7), "output": tmp_path / "s.png",
-                             "seconds": 1e6, **changes})  # fmt: skip
+                             "seconds": 1e6, "places": 6, **changes})  # fmt: skip
 
 
 def test_it_ranks_draws_and_writes_nothing_into_the_volume(volume, model, tmp_path):
@@ -132,7 +150,8 @@ def test_it_ranks_draws_and_writes_nothing_into_the_volume(volume, model, tmp_pa
     assert report.skipped == 0
     sheet = imagecodecs.png_decode(report.sheet.read_bytes())
     # a row for each place; raw and two trials
-    assert sheet.shape[0] // PANEL == len(report.places) == 3
+    assert len(report.places) == 6
+    assert sheet.shape[0] // PANEL == ROWS
     assert sheet.shape[1] // PANEL == 3
     again = preview(volume, options(model, tmp_path), NoProgress())
     assert [t.score for t in again.trials] == scores
@@ -168,10 +187,10 @@ def test_what_a_trial_saw_lies_where_it_was(volume):
     left[:, :32] = 1
     wide = View((z, slice(0, 200), slice(50, 250)), left)
     narrow = View((z, slice(75, 125), slice(125, 175)), left)
-    found, seen = map_onto(shown, wide)
+    found, seen = map_onto(shown, wide, PANEL)
     assert seen.all()
     np.testing.assert_allclose(found.mean(axis=0)[[0, 150, 170, -1]], [1, 1, 0, 0], atol=1e-3)
-    found, seen = map_onto(shown, narrow)
+    found, seen = map_onto(shown, narrow, PANEL)
     assert seen.mean() == pytest.approx(0.25, abs=0.01)
     assert (found > 0.5).mean() == pytest.approx(0.125, abs=0.01)
     assert found[~seen].max() == 0

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def preview_command(session: Session, volume: Path, **options: Any) -> None:
     """Try models and scales on a few places of VOLUME, in less than a minute.
 
-    Draws a contact sheet: raw, then the outlines that the surest trials found, each row one place.
-    Ranks models and scales by how sure they are and how well they agree with themselves, and prints
-    the command to run. Writes nothing into VOLUME.
+    Draws a contact sheet: raw, then the outlines that the best trials found, each row one place.
+    Ranks models and scales by how well they agree with one another, and prints the command to run.
+    Writes nothing into VOLUME.
     """
     report = preview(volume, progress=session.progress(), **options)
     session.result(listed(report), describe_report(volume, report))

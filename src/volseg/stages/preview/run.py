@@ -18,7 +18,7 @@ from volseg.stages.intensities import check_counted
 from volseg.stages.predict.lattice import choose_views, network_scales
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
-from volseg.stages.preview.trial import Candidate, Trial, try_model
+from volseg.stages.preview.trial import Candidate, Trial, rank, try_model
 from volseg.storage.locations import check_writable
 from volseg.storage.plots import save_pixels
 from volseg.storage.remote import as_remote
@@ -33,8 +33,8 @@ MODELS = ("unet2d", "unet2d-general")
 """Shipped models that are tried unless others are asked for."""
 ZOOMS = (1.0, 0.7, 1.4, 0.5, 2.0, 2.8, 4.0)
 """In the order in which they are tried."""
-SURE = 0.6
-"""Score from which a model is worth a try; below, annotating is better advice (docs/preview.md)."""
+SURE, AGREED = 0.6, 0.25
+"""Certainty and agreement from which a model is worth a try; below, annotating is better advice."""
 SHOWN = 4
 """Trials in the contact sheet."""
 
@@ -76,7 +76,7 @@ class PreviewReport:
 
     Attributes
     ----------
-    trials : models at scales, the surest first.
+    trials : models at scales, the one with the highest score first.
     places : centres, (z, y, x), in voxels.
     sheet : the PNG file.
     sure : whether the best trial is worth a try on the whole volume.
@@ -134,7 +134,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
             f"large for every model and scale; is the voxel size right, "
             f"{image.voxel_size or 'unknown'} nm?"
         )
-    ranked = sorted(trials, key=lambda trial: -trial.score)
+    ranked = rank(trials)
     best = ranked[0]
     views, _ = choose_views(
         image.levels[0].shape, image.voxel_size, load_card(best.model), best.zoom
@@ -145,7 +145,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         tuple(ranked),
         tuple(places),
         sheet,
-        best.score >= SURE,
+        best.certainty >= SURE and best.agreement >= AGREED,
         views,
         skipped,
         time.monotonic() - begun,

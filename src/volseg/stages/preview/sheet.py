@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volseg.stages.preview.places import read_slice
-from volseg.stages.preview.trial import Trial, View, resize
+from volseg.stages.preview.trial import Trial, map_onto, resize
 from volseg.storage.volumes import Image
-from volseg.types import Floats, Roi
+from volseg.types import Floats
 from volseg.voxels.intensity import Tone
 
 PANEL, GAP = 320, 6
 """Pixels of a panel's side, and between panels."""
+ROWS = 4
+"""Places that are drawn, at most."""
 SURE_COLOUR, DOUBTFUL_COLOUR = (255, 140, 0), (90, 170, 255)
 """Of outlines: objects with a mean probability from `SURE_MEAN` on, and others."""
 SURE_MEAN = 0.8
@@ -33,7 +35,7 @@ def compose_sheet(
     uint8, shape (y, x, 3)
     """
     rows = []
-    for row, first in enumerate(trials[0].views):
+    for row, first in enumerate(trials[0].views[:ROWS]):
         shown = first.roi
         side = shown[1].stop - shown[1].start
         fine = [k for k, f in enumerate(image.factors) if side >= PANEL * max(f[1:])]
@@ -41,25 +43,12 @@ def compose_sheet(
         raw = np.repeat((np.clip(grey, -1, 1) * 127.5 + 127.5).astype(np.uint8)[..., None], 3, 2)
         panels = [raw]
         for trial in trials:
-            found, seen = map_onto(shown, trial.views[row])
+            found, seen = map_onto(shown, trial.views[row], PANEL)
             panel = outline(raw, found, thresholds[trial.model])
             panel[~seen] = 191 + panel[~seen] // 4
             panels.append(panel)
         rows.append(_join(panels, 1))
     return _join(rows, 0)
-
-
-def map_onto(shown: Roi, view: View) -> tuple[Floats, NDArray[np.bool_]]:
-    """Map what a trial saw onto the pixels of a panel, and tell which of them it saw."""
-    positions = []
-    for count, outer, inner in zip(view.probabilities.shape, view.roi[1:], shown[1:], strict=True):
-        voxels = inner.start + (np.arange(PANEL) + 0.5) * (inner.stop - inner.start) / PANEL
-        positions.append((voxels - outer.start) * count / (outer.stop - outer.start) - 0.5)
-    at = np.stack(np.meshgrid(*positions, indexing="ij"))
-    ends = np.array(view.probabilities.shape).reshape(2, 1, 1) - 0.5
-    seen = np.all((at >= -0.5) & (at <= ends), axis=0)
-    found = ndimage.map_coordinates(view.probabilities, at, order=1, mode="nearest")
-    return np.where(seen, found, 0).astype(np.float32), seen
 
 
 def outline(raw: NDArray[np.uint8], probabilities: Floats, threshold: float) -> NDArray[np.uint8]:

@@ -1,14 +1,18 @@
-"""Try one model at one scale on the places of a volume, and score how sure it is."""
+"""Try models at scales on the places of a volume, and score how they agree with one another."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch.nn import functional
 
+from volseg.geometry.grid import intersect
 from volseg.models.inference import Predictor
 from volseg.stages.predict.lattice import nearest_level, network_scales
 from volseg.stages.preview.places import read_slice, window_about
@@ -20,9 +24,13 @@ from volseg.voxels.intensity import Tone
 TILE = 256
 """Side of what is evaluated at each place, in voxels of the network."""
 EDGE = TILE // 8
-"""Left out of the scores on every side: there is too little context."""
+"""Left out on every side of what counts as found: there is too little context."""
 FOUND = 0.5
 """Probability from which a voxel counts as found, for the scores."""
+LITTLE = 0.2
+"""Power of the part that is found by which trials that find little are ranked lower."""
+SIDE = 96
+"""Points a side at which two trials are compared, of what both saw of a place."""
 MOST_READ = 1 << 24
 """Voxels of a window beyond which a scale is not tried, so that none takes long or much memory."""
 LEAST = 64
@@ -70,22 +78,22 @@ class Trial:
     model : shipped name or path.
     zoom : voxels are taken as so many times as large as they are said to be.
     certainty : 1 less the part of the probability that lies in doubtful voxels, 0..1.
-    agreement : overlap of what is found with what is found in the same places turned, 0..1.
     found : part of the area that is foreground.
     views : of each place.
+    agreement : mean overlap with what each other trial finds in the same places, 0..1.
     """
 
     model: str
     zoom: float
     certainty: float
-    agreement: float
     found: float
     views: tuple[View, ...]
+    agreement: float = 1.0
 
     @property
     def score(self) -> float:
-        """Return the confidence that trials are ranked by: certainty times agreement."""
-        return self.certainty * self.agreement
+        """Return what trials are ranked by: agreement, less for those that find little."""
+        return float(self.agreement * self.found**LITTLE)
 
 
 def try_model(
@@ -111,31 +119,75 @@ def try_model(
     read = y * x / np.prod(image.factors[level][1:])
     if tile < LEAST or read > MOST_READ:
         return None
-    views, doubts, sums, overlaps, joined, areas = [], [], [], [], [], []
+    views, doubts, sums, areas = [], [], [], []
     for centre in places:
         roi = window_about(centre, (y, x), shape)
         seen = resize(candidate.tone(read_slice(image, level, roi)), tile)
         found = candidate.predictor(seen)[0]
-        # turned about the diagonal and one side: membranes run the other way, and so does noise
-        again = candidate.predictor(np.ascontiguousarray(seen.transpose(0, 2, 1)[:, ::-1]))
-        turned = again[:, ::-1].transpose(0, 2, 1)[0]
         views.append(View(roi, found))
         edge = min(EDGE, tile // 4)
-        p, q = (v[edge:-edge, edge:-edge] for v in (found, turned))
+        p = found[edge:-edge, edge:-edge]
         doubts.append(np.minimum(p, 1 - p).sum())
         sums.append(p.sum())
-        overlaps.append(np.minimum(p, q).sum())
-        joined.append(np.maximum(p, q).sum())
         areas.append((p >= FOUND).mean())
     total = max(float(np.sum(sums)), 1e-6)
     return Trial(
         candidate.model,
         zoom,
         max(1 - float(np.sum(doubts)) / total, 0.0),
-        float(np.sum(overlaps)) / max(float(np.sum(joined)), 1e-6),
         float(np.mean(areas)),
         tuple(views),
     )
+
+
+def rank(trials: Sequence[Trial]) -> list[Trial]:
+    """Compare trials on the same places with one another; the one with the highest score first.
+
+    Nobody knows the truth, but networks that learned from other data, and see the tissue at other
+    scales, are wrong in different ways.
+    """
+    overlaps: list[list[float]] = [[] for _ in trials]
+    for i, j in combinations(range(len(trials)), 2):
+        overlap = measure_overlap(trials[i], trials[j])
+        overlaps[i].append(overlap)
+        overlaps[j].append(overlap)
+    compared = [
+        replace(trial, agreement=float(np.mean(found))) if found else trial
+        for trial, found in zip(trials, overlaps, strict=True)
+    ]
+    return sorted(compared, key=lambda trial: -trial.score)
+
+
+def measure_overlap(one: Trial, other: Trial) -> float:
+    """Measure the overlap of probabilities in what both trials saw: intersection over union."""
+    both = either = 0.0
+    for a, b in zip(one.views, other.views, strict=True):
+        shown = intersect(a.roi, b.roi)
+        if shown is not None:
+            p, q = (map_onto(shown, view, SIDE)[0] for view in (a, b))
+            both += float(np.minimum(p, q).sum())
+            either += float(np.maximum(p, q).sum())
+    return both / max(either, 1e-6)
+
+
+def map_onto(shown: Roi, view: View, side: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Map what a trial saw onto the pixels of a square, and tell which of them it saw.
+
+    Parameters
+    ----------
+    shown : what the square shows, one slice of the volume
+    view : of a trial
+    side : of the square, in pixels
+    """
+    positions = []
+    for count, outer, inner in zip(view.probabilities.shape, view.roi[1:], shown[1:], strict=True):
+        voxels = inner.start + (np.arange(side) + 0.5) * (inner.stop - inner.start) / side
+        positions.append((voxels - outer.start) * count / (outer.stop - outer.start) - 0.5)
+    at = np.stack(np.meshgrid(*positions, indexing="ij"))
+    ends = np.array(view.probabilities.shape).reshape(2, 1, 1) - 0.5
+    seen = np.all((at >= -0.5) & (at <= ends), axis=0)
+    found = ndimage.map_coordinates(view.probabilities, at, order=1, mode="nearest")
+    return np.where(seen, found, 0).astype(np.float32), seen
 
 
 def resize(raw: Floats, side: int) -> Floats:
