@@ -272,3 +272,19 @@ def test_an_inverted_page_among_others_is_named(tmp_path):
             writer.write(plane, photometric=kind, metadata=None, contiguous=False)
     with pytest.raises(SourceError, match=r"page 4 of .* is .*MINISWHITE.*, page 1 is"):
         read_pages(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize("scale", [257, 256])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_palette_of_greys_is_read_as_grey(tmp_path, inverted, scale):
+    greys = np.arange(256, dtype=np.uint16)[:: -1 if inverted else 1]
+    form = {"photometric": "palette", "colormap": np.stack([greys * scale] * 3)}
+    tifffile.imwrite(tmp_path / "s.tif", RAW, metadata=None, **form)
+    np.testing.assert_array_equal(read_pages(tmp_path / "s.tif"), OTHER if inverted else RAW)
+
+
+def test_a_palette_of_colours_is_refused(tmp_path):
+    colours = np.random.default_rng(1).integers(0, 1 << 16, (3, 256), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "s.tif", RAW, photometric="palette", colormap=colours)
+    with pytest.raises(SourceError, match="has palette colours"):
+        read_pages(tmp_path / "s.tif")

@@ -120,3 +120,45 @@ def test_damaged_ome_xml_describes_nothing(text):
 def test_entities_that_expand_without_bound_are_not_expanded():
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa">]><Pixels PhysicalSizeX="&a;"/>'
     assert read_ome(bomb) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (34682, b"[Scan]\r\nPixelWidth=4e-009\r\nPixelHeight=6e-009\r\n[Stage]\r\n", (6, 4)),
+        (34680, b"[EScan]\r\nPixelWidth=4e-009\r\nPixelHeight=6e-009\r\n", (6, 4)),
+        (34118, b"\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 5.500 nm\r\n", (5.5, 5.5)),
+        (
+            34118,
+            "\r\nAP_PIXEL_SIZE\r\nPixel Size = 0.0055 \u00b5m\r\n".encode("cp1252"),
+            (5.5, 5.5),
+        ),
+        (50431, b"\0\1[MAIN]\r\nPixelSizeX=4e-9\r\nPixelSizeY=6e-9\r\n", (6, 4)),
+    ],
+)
+def test_microscopes_say_how_large_pixels_are(tmp_path, code, text, expected):
+    tags = [(code, 7 if code == 50431 else 2, len(text), text, True)]
+    tifffile.imwrite(
+        tmp_path / "s.tif", RAW, photometric="minisblack", metadata=None, extratags=tags
+    )
+    size, _, warnings = size_of(tmp_path / "s.tif")
+    assert size is None
+    y, x = expected
+    assert f"says only unknown,{y:g},{x:g} nm (z,y,x)" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("dpi", "unit"), [(240, "INCH"), (10, "CENTIMETER"), (1, "CENTIMETER"), (72, "INCH")]
+)
+def test_defaults_of_programs_do_not_contradict_ome_xml(tmp_path, dpi, unit):
+    sizes = {f"PhysicalSize{axis}": 5000 for axis in "ZYX"}
+    sizes |= {f"PhysicalSize{axis}Unit": "pm" for axis in "ZYX"}
+    form = {"resolution": (dpi, dpi), "resolutionunit": unit, "metadata": {"axes": "ZYX", **sizes}}
+    tifffile.imwrite(tmp_path / "s.ome.tif", RAW, **form)
+    assert size_of(tmp_path / "s.ome.tif")[0] == (5, 5, 5)
+
+
+def test_imagej_at_72_pixels_per_inch_knows_no_size(tmp_path):
+    form = {"resolution": (72, 72), "metadata": {"unit": "inch", "spacing": 1 / 72, "axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "s.tif", RAW, imagej=True, **form)
+    assert size_of(tmp_path / "s.tif") == (None, None, ())

@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.ome_xml import OmeImage, read_ome
+from volseg.sources.sem import size_from_sem
 from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack, check_type
 from volseg.sources.tiff_images import (
     UNDESCRIBED,
@@ -78,14 +81,17 @@ def _open(
         images = [_place_planes(path, described, images[0], len(pages))]
     image, warnings = choose_image(path, images, selection.series)
     form = image.form
-    if form.photometric == PALETTE:
-        raise SourceError(f"{path} has palette colours; convert it to grey, for example in ImageJ")
+    greys = _greys_of_palette(path, image.page) if form.photometric == PALETTE else None
     dtype = check_type(form.dtype, str(path), types)
     planes = select_planes(path, image, selection)
     for used in {id(p.form): p.form for p in planes}.values():
         # what decoding needs is read while tifffile has the file open
         _ = used.decode, used.jpegtables, used.jpegheader
-    found = (*_stated_in_ome(image, images, described), *_stated_sizes(tif, image.page))
+    found = (
+        *_stated_in_ome(image, images, described),
+        size_from_sem(image.page),
+        *_stated_sizes(tif, image.page),
+    )
     stated = tuple(s for s in found if any(s.axes))
     if damaged:
         warnings += (DAMAGED_XML.format(path),)
@@ -95,10 +101,25 @@ def _open(
         )
     warnings += left_over(path, pages)
     # last, since it would stay open if something above failed
-    reader = TiffPlanes(path, os.open(path, os.O_RDONLY), planes)
+    reader = TiffPlanes(path, os.open(path, os.O_RDONLY), planes, greys)
     shape = (len(planes), form.imagelength, form.imagewidth)
     noted = _first_page(tif, image.page)
     return Stack((path,), shape, dtype, reader.read, reader.close, stated, noted, warnings)
+
+
+def _greys_of_palette(path: Path, page: tifffile.TiffPage) -> NDArray[np.uint8] | None:
+    """Find the grey of each value of a palette; None where it is the value itself.
+
+    Raises
+    ------
+    SourceError
+        If it has colours.
+    """
+    colours = np.asarray(page.tags.valueof("ColorMap"))
+    if colours.shape != (3, 256) or (colours != colours[0]).any():
+        raise SourceError(f"{path} has palette colours; convert it to grey, for example in ImageJ")
+    greys = (colours[0] >> 8).astype(np.uint8)
+    return None if np.array_equal(greys, np.arange(256)) else greys
 
 
 def _place_planes(path: Path, described: list[OmeImage], image: TiffImage, held: int) -> TiffImage:

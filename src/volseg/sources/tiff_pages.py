@@ -56,11 +56,13 @@ class TiffPlanes:
     ----------
     path, descriptor : the file.
     planes : from the top.
+    greys : what values of a palette stand for, if not for themselves.
     """
 
     path: Path
     descriptor: int
     planes: tuple[Plane, ...]
+    greys: NDArray[np.uint8] | None = None
 
     def read(self, z: int, out: NDArray[Any]) -> None:
         """Decode a plane into an array of shape (y, x)."""
@@ -78,6 +80,8 @@ class TiffPlanes:
             ) from error
         if samples.shape[2] > 1:
             out[...] = samples[..., plane.sample]
+        if self.greys is not None:
+            out[...] = self.greys[out]
 
     def _copy(self, plane: Plane, out: NDArray[Any]) -> None:
         start, done = plane.offsets[0], 0
