@@ -33,15 +33,15 @@ def test_a_torn_last_line_counts_as_not_written(tmp_path, kept):
     opened(path, HEADER).record("0-0-1", {"a": [1, 2, 3]})
     path.write_bytes(path.read_bytes()[: len(whole) + kept])
     ledger = opened(path, HEADER)
-    assert ledger.done() == {"0-0-0"}
+    assert set(ledger.records) == {"0-0-0"}
     ledger.record("0-0-2")
-    assert opened(path, HEADER).done() == {"0-0-0", "0-0-2"}
+    assert set(opened(path, HEADER).records) == {"0-0-0", "0-0-2"}
 
 
 def test_a_torn_header_begins_anew(tmp_path):
     path = tmp_path / "ledger.jsonl"
     path.write_text('{"model": "a')
-    assert opened(path, HEADER).done() == set()
+    assert not opened(path, HEADER).records
 
 
 def test_another_header_is_refused_and_the_difference_shown(tmp_path):
@@ -58,5 +58,5 @@ def test_a_ledger_keeps_its_mark_even_if_it_begins_anew(tmp_path):
     ledger.restart()
     assert ledger.records == {MARK: mark}
     again = opened(tmp_path / "ledger.jsonl", HEADER)
-    assert (again.mark, again.done()) == (mark, {MARK})
+    assert (again.mark, set(again.records)) == (mark, {MARK})
     assert opened(tmp_path / "other.jsonl", HEADER).mark != mark

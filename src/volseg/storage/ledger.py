@@ -212,10 +212,6 @@ class Ledger:
         _write_records(self.path, self.header, records)
         self.records = records
 
-    def done(self) -> set[str]:
-        """Return the keys of the finished items."""
-        return set(self.records)
-
 
 def _complete_lines(path: Path) -> list[Any]:
     if not path.exists():

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from volseg.storage.files import replacing
 from volseg.types import Floats, Mask
 
-PANEL_INCHES = 4.0
+INCHES = 4.0
+"""Side of a panel."""
 DOTS_PER_INCH = 150
 
 
@@ -54,13 +55,11 @@ def draw_panels(path: Path, panels: list[Panel]) -> None:
     StorageError
         If the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(PANEL_INCHES * len(panels), PANEL_INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
-    for k, panel in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), k + 1)
+    figure = Figure(figsize=(INCHES * len(panels), INCHES), layout="constrained")
+    drawn = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(drawn, panels, strict=True):
         axes.plot(panel.x, panel.y, marker=".", markersize=3)
         if panel.mark is not None:
             x, y, text = panel.mark
@@ -69,8 +68,7 @@ def draw_panels(path: Path, panels: list[Panel]) -> None:
         axes.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.grid(visible=True, alpha=0.3)
-    with replacing(path, parents=False) as file:
-        figure.savefig(file, dpi=DOTS_PER_INCH, format="png")
+    _save(figure, path, parents=False)
 
 
 CURVES: tuple[tuple[str, dict[str, str], str], ...] = (
@@ -79,7 +77,6 @@ CURVES: tuple[tuple[str, dict[str, str], str], ...] = (
     ("learning rate", {"learning_rate": "at the end of the row"}, "log"),
 )
 """Panels: title, columns of the log with their legends, scale."""
-INCHES = 4.0
 
 
 @dataclass(frozen=True)
@@ -161,9 +158,9 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
     return np.where(mask[..., None], (grey + tint) / 2, grey)
 
 
-def _save(figure: Any, path: Path) -> None:
-    with replacing(path, durable=False) as file:
-        figure.savefig(file, format="png", dpi=100)
+def _save(figure: Any, path: Path, *, parents: bool = True) -> None:
+    with replacing(path, durable=False, parents=parents) as file:
+        figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
 
 
 def save_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:

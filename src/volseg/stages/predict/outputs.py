@@ -101,7 +101,7 @@ def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
     """
     pending = [o for o in written if not o.stands()]
     told_of = [is_told_of(o.path, ledger) for o in pending]
-    return CREATED in ledger.done() and all(told_of)
+    return CREATED in ledger.records and all(told_of)
 
 
 def ledger_header(written: tuple[Output, ...]) -> dict[str, Any]:

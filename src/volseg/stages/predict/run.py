@@ -151,7 +151,7 @@ def model_record(card: Card, zoom: float) -> dict[str, Any]:
 
 def run_task(task: PredictTask, ledger: Ledger, engine: EngineOptions, progress: Progress) -> int:
     """Evaluate and write what a ledger does not have on record; return the tiles evaluated."""
-    handover, done = task.handover, ledger.done()
+    handover, done = task.handover, ledger.records
     missing = {t for t in handover.targets() if block_key("written", t) not in done}
     lacking = sum(roi_size(handover.core(t)) for t in missing)
     wanted = roi_size(handover.roi)
