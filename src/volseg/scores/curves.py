@@ -121,7 +121,7 @@ def score_curves(histogram: NDArray[np.int64]) -> Curves:
     steps = -np.diff(recall, append=0.0)
     beyond = np.append(recall, 0.0)
     roc_area = float((-np.diff(fpr, append=0.0) * (beyond[1:] + beyond[:-1]) / 2).sum())
-    best = _middle_of_best(jaccard)
+    best = middle_of_best(jaccard)
     return Curves(
         thresholds=np.arange(LEVELS) / (LEVELS - 1),
         precision=precision,
@@ -135,7 +135,10 @@ def score_curves(histogram: NDArray[np.int64]) -> Curves:
     )
 
 
-def _middle_of_best(jaccard: NDArray[np.float64]) -> int:
-    # level 0 makes everything foreground; labelling takes no such threshold
+def middle_of_best(jaccard: NDArray[np.float64]) -> int:
+    """Find the best of the thresholds above 0; the middle one, the safest, where several are.
+
+    Level 0 makes everything foreground, and labelling takes no such threshold.
+    """
     best = np.flatnonzero(jaccard[1:] == jaccard[1:].max()) + 1
     return int(best[len(best) // 2])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.registry import Architecture
+from volseg.scores.curves import LEVELS, count_probabilities, middle_of_best, score_curves
 from volseg.training.augmentation import Placement
 from volseg.training.network import feed
 from volseg.training.sampling import Source, read_tissue
@@ -25,7 +26,6 @@ CONTEXTS: dict[int, Zyx] = {2: (0, 32, 32), 3: (4, 16, 16)}
 """Context around that part on every side."""
 WINDOWS = 48
 """At most this many windows of a source are looked at, spread over it evenly."""
-LEVELS = 256
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,7 @@ def count_window(
 ) -> NDArray[np.int64]:
     """Count a window's voxels by probability, shape (2, 256): background and foreground."""
     probabilities, truth = predict_window(network, source, window, form, precision)
-    level = (probabilities * 255).round().astype(np.uint8)
-    counts = [np.bincount(level[truth == side], minlength=LEVELS) for side in (False, True)]
-    return np.stack(counts)
+    return count_probabilities((probabilities * 255).round().astype(np.uint8), truth)
 
 
 def validate(
@@ -223,9 +221,7 @@ def best_threshold(histogram: NDArray[np.int64]) -> Validation:
     >>> best.jaccard, round(best.threshold * 255)
     (0.75, 31)
     """
-    above = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
-    jaccard = above[1] / np.maximum(histogram[1].sum() + above[0], 1)
-    # All thresholds between two occupied levels do the same: the middle one is the safest.
-    best = np.flatnonzero(jaccard[1:255] == jaccard[1:255].max()) + 1
-    middle = int(best[len(best) // 2])
+    # a card's threshold is below 1
+    jaccard = score_curves(histogram).jaccard[:-1]
+    middle = middle_of_best(jaccard)
     return Validation(float(jaccard[middle]), middle / 255, cross_entropy(histogram))
