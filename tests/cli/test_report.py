@@ -12,6 +12,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+from volseg.stages.report.surfaces import can_mesh
+
 # loops are compiled first, which takes long on a busy machine
 pytestmark = pytest.mark.timeout(300)
 
@@ -73,7 +75,7 @@ def test_the_page_is_whole_and_asks_for_nothing(page):
     assert all(s.startswith("data:image/") for s in sources)
     assert [a for t, a in read.tags if t == "link"] == []
     assert "alert(1)" not in [a.get("src") for _, a in read.tags]
-    assert len([t for t, _ in read.tags if t == "script"]) == 1
+    assert len([t for t, _ in read.tags if t == "script"]) == (2 if can_mesh() else 1)
     assert all(a.get("alt") for t, a in read.tags if t == "img")
     assert re.search(r"SHA-256\s+[0-9a-f]{64}", text)
     assert "Garwood" in text
@@ -112,6 +114,25 @@ def test_a_table_of_other_labels_is_refused(volseg, measured, tmp_path, toy_mode
     stale = volseg("report", other)
     assert stale.exit_code == 2
     assert "measured on other labels" in stale.stderr
+
+
+def test_against_a_truth(volseg, measured, tmp_path):
+    import zarr
+
+    labels = zarr.open_array(measured / "labels" / "mitochondria" / "0", mode="r")[...]
+    truth = np.where(labels == 1, 0, labels).astype(np.uint16)
+    truth[:5, :5, :5] = truth.max() + 1
+    tifffile.imwrite(tmp_path / "truth.tif", truth)
+    words = ("--truth", tmp_path / "truth.tif", "--output", tmp_path / "r.html")
+    done = volseg("report", measured, *words)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "missed / false</th><td>1 / 1</td>" in text.replace("\n", "")
+    assert 'img class="truth"' in text
+    assert "Precision and recall of voxels" in text
+    twice = volseg("report", measured, *words, "--truth", "mitochondria")
+    assert twice.exit_code == 2
+    assert "--truth is given once" in twice.stderr
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")

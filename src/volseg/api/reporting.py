@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
+from volseg.api.judging import evaluate
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Result
 from volseg.api.running import file_of, place_of, shown
-from volseg.api.training import several
+from volseg.api.training import one_each, several
 from volseg.defaults import NAME, SUSPECTS
 from volseg.errors import ParameterError
 
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 class ReportKeywords(Result, total=False):
     """Options of `report`.
 
+    truth : Score each VOLUME, and mark missed and false objects, by labels of this name in it, or
+        by a Zarr array, image or label TIFF; give it once, or once for each VOLUME.
     output : Write this HTML file.  [default: VOLUME-report.html, or report.html beside the first of
         several]
     suspects : List at most this many objects for proofreading.
     """
 
+    truth: Place | Sequence[Place]
     output: Place | None
     suspects: int
 
@@ -58,7 +62,13 @@ def report(
     output = options.get("output")
     target = plan.default_output(places) if output is None else file_of(output)
     chosen = plan.ReportOptions(target, suspects=options.get("suspects", SUSPECTS))
-    subjects = plan.plan_report(places, options.get("name", NAME))
+    name = options.get("name", NAME)
+    truths = one_each(several(options.get("truth", ())), len(places), "--truth")
+    scores = [
+        None if truth is None else evaluate(volume, truth=truth, name=name, progress=progress)
+        for volume, truth in zip(places, truths, strict=True)
+    ]
+    subjects = plan.plan_report(places, name, scores)
     return run.report(subjects, chosen, shown(progress))
 
 

@@ -16,6 +16,7 @@ from volseg.measures.suspects import Suspect
 from volseg.stages.report.methods import Methods
 from volseg.stages.report.pictures import Planes
 from volseg.stages.report.plan import Subject
+from volseg.stages.report.surfaces import Surfaces
 from volseg.storage.files import replacing
 
 FORMS = Path(__file__).with_name("forms")
@@ -32,10 +33,12 @@ class ShownSuspect:
 
 @dataclass(frozen=True)
 class ShownVolume:
-    """A volume, as a page shows it."""
+    """A volume, as a page shows it; ``curve`` is SVG, of a volume with a truth."""
 
     subject: Subject
     planes: list[Planes]
+    curve: str | None
+    surfaces: Surfaces | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Content:
     comparisons : of several volumes
     suspects : the first to look at first
     methods : in words
+    viewer : script that draws surfaces; None if there are none
     """
 
     volumes: list[ShownVolume]
@@ -56,6 +60,7 @@ class Content:
     comparisons: list[Comparison]
     suspects: list[ShownSuspect]
     methods: Methods
+    viewer: str | None
 
 
 def write_page(path: Path, content: Content) -> int:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.measures.suspects import Suspect
+from volseg.sources.labels import open_label_path
 from volseg.stages.report.drawing import (
     ORANGE,
     draw_objects,
     draw_probabilities,
+    draw_truth,
     encode_greys,
     encode_picture,
     grey,
@@ -21,7 +23,15 @@ from volseg.stages.report.drawing import (
     window_of,
 )
 from volseg.stages.report.plan import Subject
-from volseg.stages.report.planes import choose_level, frame_of, read_planes, source_of
+from volseg.stages.report.planes import (
+    Frame,
+    Source,
+    choose_level,
+    frame_of,
+    read_planes,
+    source_of,
+)
+from volseg.stages.report.truth import find_false, find_missed
 from volseg.types import Roi, VoxelSize
 
 SIDE, PLANES = 640, (24, 12, 12)
@@ -74,8 +84,7 @@ def draw_planes(subject: Subject, volumes: int) -> tuple[list[Planes], tuple[flo
         found = read_planes(source_of(subject.probabilities, frame), frame)
         for layer, planes in zip(layers, found, strict=True):
             layer["probabilities"] = [draw_probabilities(p) for p in planes]
-    for layer, planes in zip(layers, labels, strict=True):
-        layer["objects"] = [draw_objects(p, None) for p in planes]
+    _add_objects(subject, layers, labels, frame)
     lengths = lengths_of(subject.region, subject.summary.voxel_size)
     return [
         Planes(
@@ -88,6 +97,28 @@ def draw_planes(subject: Subject, volumes: int) -> tuple[list[Planes], tuple[flo
         )
         for axis, down, across in ((0, 1, 2), (1, 0, 2), (2, 0, 1))
     ], window
+
+
+def _add_objects(
+    subject: Subject,
+    layers: Sequence[dict[str, list[str]]],
+    labels: Sequence[NDArray[Any]],
+    frame: Frame,
+) -> None:
+    """Add what was found and, where there is a truth, what is wrong with it."""
+    if subject.evaluation is None:
+        for layer, planes in zip(layers, labels, strict=True):
+            layer["objects"] = [draw_objects(p, None) for p in planes]
+        return
+    source = open_label_path(subject.evaluation.truth)
+    truth = read_planes(Source(source, source.shape, source.block, (1.0, 1.0, 1.0)), frame)
+    missed = find_missed(subject.evaluation, source, truth, frame)
+    false = find_false(subject.evaluation, labels)
+    for axis, layer in enumerate(layers):
+        found = zip(labels[axis], false[axis], strict=True)
+        layer["objects"] = [draw_objects(p, wrong) for p, wrong in found]
+        expected = zip(truth[axis], missed[axis], strict=True)
+        layer["truth"] = [draw_truth(p, wrong) for p, wrong in expected]
 
 
 def lengths_of(region: Roi, voxel_size: VoxelSize | None) -> list[float]:

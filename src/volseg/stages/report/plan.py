@@ -13,6 +13,7 @@ from volseg.defaults import SUSPECTS
 from volseg.errors import ParameterError, VolumeError, command
 from volseg.measures.summary import Summary, summarise
 from volseg.sources.labels import LabelSource, open_labels
+from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
@@ -61,6 +62,7 @@ class Subject:
     columns, units : one row per object.
     summary : one row.
     surface : method by which surfaces were measured.
+    evaluation : against the truth; None without one.
     """
 
     title: str
@@ -73,10 +75,19 @@ class Subject:
     units: Mapping[str, str]
     summary: Summary
     surface: str
+    evaluation: Evaluation | None
 
 
-def plan_report(volumes: Sequence[Path], name: str) -> list[Subject]:
+def plan_report(
+    volumes: Sequence[Path], name: str, evaluations: Sequence[Evaluation | None]
+) -> list[Subject]:
     """Open what a report is about; read metadata and tables only.
+
+    Parameters
+    ----------
+    volumes : that `stats` has measured
+    name : of the results
+    evaluations : of each volume, None where there is no truth
 
     Raises
     ------
@@ -84,10 +95,13 @@ def plan_report(volumes: Sequence[Path], name: str) -> list[Subject]:
         If labels or tables are missing, or a table is not of these labels.
     """
     titles = choose_titles(volumes)
-    return [_open(path, title, name) for path, title in zip(volumes, titles, strict=True)]
+    return [
+        _open(path, title, name, evaluation)
+        for path, title, evaluation in zip(volumes, titles, evaluations, strict=True)
+    ]
 
 
-def _open(path: Path, title: str, name: str) -> Subject:
+def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> Subject:
     source, table = open_labels(path, name), table_path(path, name)
     measure = command("stats", path, name=name)
     if not table.is_file():
@@ -110,6 +124,7 @@ def _open(path: Path, title: str, name: str) -> Subject:
         units,
         summarise(columns, source.region, size),
         notes.get("surface", "none"),
+        evaluation,
     )
 
 

@@ -11,11 +11,12 @@ from typing import Any
 from volseg.engine.progress import Progress
 from volseg.measures.comparison import compare_volumes
 from volseg.measures.suspects import rank_suspects
-from volseg.stages.report.charts import draw_distributions
+from volseg.stages.report.charts import draw_curve, draw_distributions
 from volseg.stages.report.methods import describe_methods
 from volseg.stages.report.page import Content, ShownSuspect, ShownVolume, write_page
 from volseg.stages.report.pictures import draw_planes, draw_suspect
 from volseg.stages.report.plan import ReportOptions, Subject
+from volseg.stages.report.surfaces import can_mesh, make_surfaces, viewer_script
 
 NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6
 MEASURES = (
@@ -25,6 +26,8 @@ MEASURES = (
     ("complexity_index", "complexity_index", "complexity index", 1.0, ""),
 )
 """Columns with and without a voxel size, their name, what they are divided by, and the unit."""
+MESHED = 8
+"""Volumes that are shown in 3D: browsers draw few such views at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progre
     """
     begun = time.monotonic()
     progress.start(2 * len(subjects), "steps", "drawing")
-    volumes, suspects = [], []
+    meshes = can_mesh()
+    volumes, suspects = list[ShownVolume](), []
     try:
         for subject in subjects:
             planes, window = draw_planes(subject, len(subjects))
-            volumes.append(ShownVolume(subject, planes))
             progress.advance(1)
+            few = len(subjects) if len(volumes) < MESHED else 0
+            surfaces = make_surfaces(subject, min(few, MESHED)) if meshes and few else None
+            volumes.append(ShownVolume(subject, planes, _draw_scores(subject), surfaces))
             ranked = rank_suspects(subject.columns, options.suspects)
             suspects += [(subject, s, window) for s in ranked]
             progress.advance(1)
@@ -79,9 +85,20 @@ def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progre
             [s.surface for s in subjects],
             [(c.test, c.effect) for c in comparisons],
         ),
+        viewer_script() if any(v.surfaces for v in volumes) else None,
     )
     nbytes = write_page(options.output, content)
     return ReportResult(options.output, nbytes, len(content.suspects), time.monotonic() - begun)
+
+
+def _draw_scores(subject: Subject) -> str | None:
+    """Draw precision over recall, with the threshold of the labels marked."""
+    if subject.evaluation is None or subject.evaluation.curves is None:
+        return None
+    curves, found = subject.evaluation.curves, subject.evaluation.foreground
+    words = f"area {curves.pr_area:.3f}; the objects have precision {found.precision:.3f} and "
+    words += f"recall {found.recall:.3f}"
+    return draw_curve(curves.recall, curves.precision, (found.recall, found.precision), words)
 
 
 def gather_measures(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
