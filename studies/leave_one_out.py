@@ -3,10 +3,11 @@
     python studies/leave_one_out.py --data annotated --leave vnc --output runs/without-vnc
 
 ``annotated`` holds lucchi_pp/, vnc/, ncmir/ and cardiac/, each with raw and label TIFFs; they are
-not part of the project (docs/models/unet2d.md says whose they are). ``--leave none`` trains on all
+not part of the project (docs/models/README.md says whose they are). ``--leave none`` trains on all
 four: that is how the generalist is made. Training stops and resumes as ``volseg train`` does: the
 same command goes on. Scores are printed as one JSON object per data set, for the whole of the set
-that was left out, and for what the others held out. Data that `pack_data.py` packed do as well.
+that was left out, and for what the others held out, by rules that owe nothing to any of them: a
+threshold of 0.5, and no object dropped. Data that `pack_data.py` packed do as well.
 """
 
 from __future__ import annotations
@@ -185,13 +186,14 @@ def print_scores(model: Path, data: Path, left: str, scratch: Path, device: str 
 def score(
     places: tuple[Path, Path], size: VoxelSize, prediction: PredictOptions
 ) -> dict[str, float]:
-    """Segment slices along z with the card's own rules, and compare with the labels."""
+    """Segment slices along z, and compare with the labels."""
     raw, labels = places
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
         with plan_conversion(str(raw), volume, ConvertOptions(voxel_size=size)) as plan:
             convert(plan, NoProgress())
-        segment(plan_segmentation(volume, SegmentOptions(prediction)), NoProgress())
+        rules = SegmentOptions(predict=prediction, threshold=0.5, min_size=0, min_probability=0)
+        segment(plan_segmentation(volume, rules), NoProgress())
         compared = EvaluateOptions(str(labels), roi=prediction.roi)
         found = evaluate(plan_evaluation(volume, compared), NoProgress())
     return {
