@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from volseg.voxels.compilation import compiled
 
 LANES = 4
 """Histograms that neighbours are counted in by turns: no count waits for the one before it."""
+
+_few = [1 << 23]
+"""Codes that are still counted without numba in this process."""
 
 
 def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -61,7 +65,13 @@ def intensity_codes(raw: NDArray[Any]) -> NDArray[Any]:
 
 
 def count_codes(codes: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Count how often each code occurs; other threads run meanwhile, unlike in `numpy.bincount`."""
+    """Count how often each code occurs; other threads run meanwhile, unlike in `numpy.bincount`.
+
+    The first few of a process are counted by that all the same, as it takes longer to load numba.
+    """
+    if "numba" not in sys.modules and len(codes) <= _few[0]:
+        _few[0] -= len(codes)
+        return np.bincount(codes, minlength=1 << 8 * codes.itemsize)
     counts = np.zeros((LANES, 1 << 8 * codes.itemsize), np.int64)
     _count(codes, counts)
     total: NDArray[np.int64] = counts.sum(axis=0)
