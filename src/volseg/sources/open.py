@@ -6,6 +6,8 @@ import glob
 from pathlib import Path
 
 from volseg.errors import SourceError
+from volseg.sources.mrc import SUFFIXES as MRC_SUFFIXES
+from volseg.sources.mrc import open_mrc
 from volseg.sources.slices import list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
 from volseg.sources.tiff import open_tiff
@@ -39,6 +41,8 @@ def open_stack(
             f"there is nothing at {path}; expected a TIFF stack, a folder or glob of TIFF or PNG "
             f"slices, or a Zarr image"
         )
+    if path.is_file() and path.suffix.lower() in MRC_SUFFIXES:
+        return open_mrc(path, selection, types)
     if path.is_file() and path.suffix.lower() != ".png":
         return open_tiff(path, selection, types)
     chosen = not path.is_dir()
