@@ -36,7 +36,7 @@ from volseg.types import Roi, VoxelSize
 
 SIDE, PLANES = 640, (24, 12, 12)
 """Most pixels along an axis, and planes across z, y and x, where there are one or two volumes."""
-BUDGET = 9 << 20
+BUDGET = 6 << 20
 """Characters of the raw planes of all volumes."""
 AXES = "zyx"
 THUMBNAIL, SURROUNDINGS = 144, 1.8

@@ -31,8 +31,9 @@ class Surfaces:
 
     Attributes
     ----------
-    vertices, faces, labels : base64 of uint16 (n, 3), uint32 (m, 3) and uint32 (n)
-        Places as fractions of the region in 65535ths, corners of triangles, and objects.
+    vertices, faces : base64 of uint16 (n, 3) and uint32 (m, 3)
+        Places as fractions of the region in 65535ths, and corners of triangles.
+    labels, counts : of each object, and of its vertices, which follow each other
     origin, lengths : of the region, (z, y, x), in ``unit``
     unit : µm, or voxels
     shown, objects : how many objects have a mesh, of how many
@@ -41,7 +42,8 @@ class Surfaces:
 
     vertices: str
     faces: str
-    labels: str
+    labels: list[int]
+    counts: list[int]
     origin: list[float]
     lengths: list[float]
     unit: str
@@ -78,11 +80,11 @@ def make_surfaces(subject: Subject, volumes: int) -> Surfaces | None:
     places = (vertices + start + 0.5) * factors - origin
     ends = np.cumsum([0, *(len(v) for _, v, _ in meshes)])
     faces = np.concatenate([f + e for (_, _, f), e in zip(meshes, ends, strict=False)])
-    names = np.repeat([k for k, _, _ in meshes], np.diff(ends))
     return Surfaces(
         _encode(np.clip(np.rint(places / lengths * STEPS), 0, STEPS).astype("<u2")),
         _encode(faces.astype("<u4")),
-        _encode(names.astype("<u4")),
+        [k for k, _, _ in meshes],
+        np.diff(ends).tolist(),
         (origin * scale).tolist(),
         (lengths * scale).tolist(),
         unit,

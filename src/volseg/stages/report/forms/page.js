@@ -24,9 +24,9 @@ const PALETTE = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00
 const decode = (text, Kind) => new Kind(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
 
 function drawSpace(place) {
-  const { vertices, faces, labels, origin, lengths, unit } = SURFACES[place.dataset.space];
+  const { vertices, faces, labels, counts, origin, lengths, unit } = SURFACES[place.dataset.space];
   const flat = decode(vertices, Uint16Array), corners = decode(faces, Uint32Array);
-  const names = decode(labels, Uint32Array), count = names.length;
+  const names = labels.flatMap((label, k) => Array(counts[k]).fill(label)), count = names.length;
   const [z, y, x] = [0, 1, 2].map(axis => Float32Array.from({ length: count },
     (_, k) => origin[axis] + flat[3 * k + axis] / 65535 * lengths[axis]));
   const [i, j, k] = [0, 1, 2].map(c => Uint32Array.from({ length: corners.length / 3 },
@@ -37,17 +37,18 @@ function drawSpace(place) {
     range: flipped ? [origin[n] + lengths[n], origin[n]] : [origin[n], origin[n] + lengths[n]],
   });
   const ratio = n => lengths[n] / Math.max(...lengths);
+  const away = 1 + .4 * (ratio(0) + ratio(1) + ratio(2) - 2);
   Plotly.newPlot(place, [{
     type: "mesh3d", x, y, z, i, j, k, intensity: Float32Array.from(names, n => n % 7 + .5),
     cmin: 0, cmax: 7, colorscale: colours, showscale: false, flatshading: false,
     lighting: { ambient: .7, diffuse: .5, specular: .1, roughness: .7, fresnel: .1 },
-    text: Array.from(names, n => `object ${n}`), hovertemplate: "%{text}<extra></extra>",
+    text: names.map(n => `object ${n}`), hovertemplate: "%{text}<extra></extra>",
   }], {
     margin: { l: 0, r: 0, t: 0, b: 0 },
     scene: {
       aspectmode: "manual", aspectratio: { x: ratio(2), y: ratio(1), z: ratio(0) },
       xaxis: axis("x", 2), yaxis: axis("y", 1, true), zaxis: axis("z", 0, true),
-      camera: { eye: { x: -.8, y: -1.1, z: .8 } },
+      camera: { eye: { x: -.8 * away, y: -1.1 * away, z: .8 * away } },
     },
   }, { responsive: true, displaylogo: false }).then(() => { place.dataset.drawn = count; });
 }
