@@ -81,23 +81,21 @@ def estimate(plan: SegmentPlan) -> SegmentEstimate:
 
 
 def _bytes_per_block(plan: PredictPlan) -> int:
-    """Say what a task holds: all that its tiles see, what they add up to, and what is written."""
+    """Say what a task holds: what tiles see together, what they add up to, and what is written."""
     raw, grid, maps = plan.image.levels[plan.level], plan.handover.grid, len(plan.outputs)
-    seen, added, written = 1, 1, 1
-    for axis in range(3):
-        factor, block, shape = (
-            plan.image.factors[plan.level][axis],
-            grid.size[axis],
-            grid.shape[axis],
-        )
-        reach = block + max(
-            (lattice.tile[axis] + 2 * lattice.margin[axis]) * lattice.axes[axis].scale
-            for lattice in plan.handover.lattices
-        )
-        seen *= min(math.ceil(reach / factor), raw.shape[axis])
-        added *= min(math.ceil(reach), shape)
-        written *= min(block, shape)
-    return seen * (raw.dtype.itemsize + 4) + maps * (2 * added + 3 * written)
+    factors, reaches, most = plan.image.factors[plan.level], [], 0
+    for lattice in plan.handover.lattices:
+        axes = zip(lattice.tile, lattice.margin, lattice.axes, strict=True)
+        tile = [(n + 2 * margin) * along.scale for n, margin, along in axes]
+        reaches.append([size + n for size, n in zip(grid.size, tile, strict=True)])
+        # slices along y or x are read tile by tile
+        seen = [tile[a] if 0 < a == lattice.normal else reaches[-1][a] for a in range(3)]
+        sides = zip(seen, factors, raw.shape, strict=True)
+        most = max(most, math.prod(min(math.ceil(n / f), length) for n, f, length in sides))
+    hull = [math.ceil(max(reach[axis] for reach in reaches)) for axis in range(3)]
+    added = math.prod(map(min, hull, grid.shape))
+    written = math.prod(map(min, grid.size, grid.shape))
+    return most * (raw.dtype.itemsize + 4) + maps * (2 * added + 3 * written)
 
 
 def _seconds(plan: PredictPlan) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -33,6 +34,9 @@ from volseg.voxels.blend import (
     to_probabilities,
     to_shares,
 )
+
+Regions: TypeAlias = Mapping[Zyx, Roi]
+Handed: TypeAlias = Mapping[Zyx, Shares]
 
 _NETWORK = threading.Lock()
 """One tile at a time per process: a network uses all cores, or the whole GPU, by itself."""
@@ -126,24 +130,19 @@ class PredictTask:
 
     def _evaluate(self, item: Evaluate) -> int:
         regions = {t: self.handover.region(item.index, t) for t in item.targets}
-        tiles = sorted({k for t in item.targets for k in self.handover.tiles(item.index, t)})
+        tiles = {k for t in item.targets for k in self.handover.tiles(item.index, t)}
         shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in regions.items()}
         evaluated = 0
-        # what tiles of one lattice see has much in common, what those of another do has little
-        for _, group in groupby(tiles, key=lambda tile: tile.lattice):
-            evaluated += self._evaluate_group(item, list(group), regions, shares)
+        for _, layer in groupby(sorted(tiles, key=self._layer), key=self._layer):
+            evaluated += self._evaluate_layer(list(layer), item, regions, shares)
         for target in item.targets:
             self.store.save(item.index, target, shares[target])
         return evaluated
 
-    def _evaluate_group(
-        self,
-        item: Evaluate,
-        tiles: Sequence[Tile],
-        regions: Mapping[Zyx, Roi],
-        shares: Mapping[Zyx, Shares],
+    def _evaluate_layer(
+        self, tiles: Sequence[Tile], item: Evaluate, regions: Regions, shares: Handed
     ) -> int:
-        """Evaluate tiles of one lattice, and add their shares; return how many were evaluated."""
+        """Evaluate tiles of one layer, and add their shares; return how many were evaluated."""
         wanted = [t for t in tiles if is_wanted(self.handover, self.look.mask, t)]
         context = self._read(wanted) if wanted else None
         evaluated = 0
@@ -155,17 +154,13 @@ class PredictTask:
             tell_tile(self.store.folder, item.index)
         return evaluated
 
-    def _add(
-        self, tile: Tile, inputs: Floats, regions: Mapping[Zyx, Roi], shares: Mapping[Zyx, Shares]
-    ) -> None:
+    def _add(self, tile: Tile, inputs: Floats, regions: Regions, shares: Handed) -> None:
         """Evaluate a tile, and add its shares to what is handed over."""
         predictor, normal = predictor_for(self.choice), self._lattice(tile).normal
         with _NETWORK:
             probabilities = predictor(inputs, self._needed_of(tile, regions.values()), normal)
         if not np.isfinite(probabilities).all():
-            raise BlockError(
-                f"the network returned values that are not finite in tile {tile.position}"
-            )
+            raise BlockError(f"the network returned values that are not finite in {tile}")
         maps = probabilities.reshape(-1, *probabilities.shape[-3:])
         support = self.handover.support(tile)
         weighted = [self._weigh(tile, maps[k]) for k, _ in self.outputs]
@@ -179,6 +174,11 @@ class PredictTask:
 
     def _lattice(self, tile: Tile) -> Lattice:
         return self.handover.lattices[tile.lattice]
+
+    def _layer(self, tile: Tile) -> tuple[int, int]:
+        """Tell what is read together: all of a lattice; of one of deep slices, tile by tile."""
+        normal = self._lattice(tile).normal
+        return tile.lattice, tile.position[normal] if normal else 0
 
     def _needed_of(self, tile: Tile, regions: Iterable[Roi]) -> Roi:
         """Find the network voxels of a tile that have a share in what is handed over."""
