@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError, VolumeError, command
 from volseg.geometry.grid import full_roi, roi_shape
+from volseg.sources.hdf5 import split_dataset
 from volseg.sources.voxel_size import AxisSizes, StatedSize, find_contradiction, write_sizes
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels
@@ -131,7 +132,8 @@ def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
 
 def _opened(path: Path) -> Stack:
     """Open once per process, and again when the file is another."""
-    found = path.stat() if path.exists() else None
+    file, _ = split_dataset(path)
+    found = file.stat() if file.exists() else None
     return _open_stamped(path, found and (found.st_ino, found.st_mtime_ns, found.st_size))
 
 
@@ -154,7 +156,7 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
     elsewhere = parse_location(labels)
     if elsewhere.name == labels and (volume / "labels" / labels).exists():
         return open_labels(volume, labels)
-    if not elsewhere.exists() and not glob.has_magic(labels):
+    if not _stands(elsewhere):
         if elsewhere.name != labels:
             raise VolumeError(f"there is nothing at {elsewhere}")
         open_image(volume)
@@ -182,6 +184,10 @@ def open_labels(volume: Path, name: str) -> LabelSource:
     return open_label_path(path)
 
 
+def _stands(path: Path) -> bool:
+    return split_dataset(path)[0].exists() or glob.has_magic(str(path))
+
+
 def _listed(volume: Path) -> str:
     listed = listed_labels(volume)
     return f"; it has {', '.join(listed)}" if listed else ""
@@ -195,8 +201,7 @@ def open_label_path(path: Path) -> LabelSource:
     VolumeError, SourceError
         If it cannot be read, holds no whole numbers, or is incomplete.
     """
-    local = as_remote(path) is None and (path.exists() or glob.has_magic(str(path)))
-    if local and not is_zarr(path):
+    if as_remote(path) is None and _stands(path) and not is_zarr(path):
         return _by_pages(path)
     image = open_image(path)
     array, noted = image.levels[0], image.attributes

@@ -1,4 +1,4 @@
-"""Open a source of any form as one stack: TIFF, single slices, or Zarr."""
+"""Open a source of any form as one stack: TIFF, single slices, MRC, HDF5 or Zarr."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import glob
 from pathlib import Path
 
 from volseg.errors import SourceError
+from volseg.sources.hdf5 import is_hdf5, open_hdf5, split_dataset
 from volseg.sources.mrc import SUFFIXES as MRC_SUFFIXES
 from volseg.sources.mrc import open_mrc
 from volseg.sources.slices import list_sequence, open_sequence
@@ -20,7 +21,7 @@ from volseg.storage.stores import is_zarr
 def open_stack(
     source: str | Path, selection: Selection = WHOLE, types: tuple[str, ...] = ACCEPTED_TYPES
 ) -> Stack:
-    """Open a TIFF stack, a folder or glob of single-slice TIFF or PNG files, or a Zarr image.
+    """Open a TIFF stack, a folder or glob of TIFF or PNG slices, an MRC or HDF5 file, or Zarr.
 
     Parameters
     ----------
@@ -36,6 +37,11 @@ def open_stack(
     path = parse_location(str(source))
     if as_remote(path) is not None or is_zarr(path):
         return open_zarr(path, selection, types)
+    path, dataset = split_dataset(path)
+    if is_hdf5(path):
+        return open_hdf5(path, dataset, selection, types)
+    if dataset is not None:
+        raise SourceError(f"{path} is no HDF5 file; only there a name follows a colon: {dataset}")
     if not path.exists() and not glob.has_magic(str(path)):
         raise SourceError(
             f"there is nothing at {path}; expected a TIFF stack, a folder or glob of TIFF or PNG "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.errors import SourceError
+from volseg.sources.hdf5 import split_dataset
 from volseg.sources.names import natural_key
 from volseg.sources.open import open_stack
 from volseg.sources.slices import SUFFIXES, list_sequence
@@ -48,7 +49,7 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
         If there is none, or the first image cannot be read.
     """
     place = parse_location(source)
-    if as_remote(place) is not None or is_zarr(place) or place.is_file():
+    if as_remote(place) is not None or is_zarr(place) or split_dataset(place)[0].is_file():
         return Stacks((source,), folder=False)
     found = _list_within(place) if place.is_dir() else [Path(p) for p in glob.glob(str(place))]
     images = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
@@ -89,6 +90,7 @@ def anchor_of(source: str) -> Path:
     place = parse_location(source)
     if as_remote(place) is not None:
         return Path(place.name)
+    place, _ = split_dataset(place)
     while glob.has_magic(str(place)) and not place.exists():
         place = place.parent
     return place

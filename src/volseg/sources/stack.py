@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.voxel_size import StatedSize
-from volseg.storage.arrays import StoredArray
 from volseg.storage.ome import Space
-from volseg.types import Zyx
+from volseg.types import Roi, Zyx
 
 ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
 
@@ -39,6 +38,17 @@ WHOLE = Selection()
 """Selection of a source that holds nothing else."""
 
 
+class Boxes(Protocol):
+    """An array of (z, y, x) that is read box by box, from any thread."""
+
+    @property
+    def chunk(self) -> Zyx:
+        """A shape that is cheap to read."""
+
+    def __getitem__(self, roi: Roi, /) -> NDArray[Any]:
+        """Read a box."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """A source: equal pages, one above the other.
@@ -53,7 +63,7 @@ class Stack:
     stated : what the source says about its voxel size, wherever it says something.
     metadata : what the first page says about itself, for provenance.
     warnings : what the user should know.
-    array : a Zarr source, which is quicker to read by chunks than by pages.
+    array : a source that is quicker to read by chunks than by pages.
     space : of a Zarr image, which the volume takes over.
     """
 
@@ -65,7 +75,7 @@ class Stack:
     stated: tuple[StatedSize, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    array: StoredArray | None = None
+    array: Boxes | None = None
     space: Space = field(default_factory=Space)
 
 
