@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.stack import Selection, Stack, choose_channel
 from volseg.sources.voxel_size import StatedSize
-from volseg.storage.volumes import open_image
+from volseg.storage.volumes import inner_images, open_image
 
 
 def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
-    """Open the finest level of an image, or an array.
+    """Open the finest level of an image, or an array; of bioformats2raw's images the chosen one.
 
     Raises
     ------
@@ -23,6 +23,7 @@ def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack
     SourceError
         If it is of a type that a volume cannot hold.
     """
+    given, path, noted = path, *_choose_inner(path, selection.series)
     image = open_image(path)
     array = image.levels[0]
     if array.dtype.name not in types:
@@ -37,16 +38,34 @@ def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack
 
     stated = StatedSize(image.voxel_size or (None, None, None), "OME-Zarr metadata")
     return Stack(
-        files=(path,),
+        files=(given,),
         shape=array.shape,
         dtype=array.dtype,
         read_page=read_page,
         close=_nothing,
         stated=(stated,) if image.voxel_size else (),
-        metadata={"format": "Zarr", "chunk": list(array.chunk)},
+        metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
         array=array,
         space=image.space,
     )
+
+
+def _choose_inner(path: Path, series: int | None) -> tuple[Path, dict[str, str]]:
+    """Choose one of the images in a group, if they lie in it; and note which."""
+    inner = inner_images(path)
+    if not inner:
+        return path, {}
+    if series is None and len(inner) > 1:
+        raise SourceError(
+            f"{path} holds {len(inner)} images ({path / inner[0]} to {inner[-1]}): choose with "
+            f"--series 0 to {inner[-1]}"
+        )
+    if not 0 <= (series or 0) < len(inner):
+        raise SourceError(
+            f"--series is {series}, but {path} has {len(inner)} image(s), counted from 0"
+        )
+    chosen = inner[series or 0]
+    return path / chosen, {"image": chosen}
 
 
 def _nothing() -> None:

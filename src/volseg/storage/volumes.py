@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -200,6 +201,15 @@ def open_image(path: Path) -> Image:
         ) from error
 
 
+def inner_images(path: Path) -> list[str]:
+    """List the images that lie in a group by their numbers, as bioformats2raw lays them out."""
+    array, attributes = read_node(path)
+    ome = attributes.get("ome", attributes)
+    if array or not isinstance(ome, dict) or "bioformats2raw.layout" not in ome:
+        return []
+    return list(itertools.takewhile(lambda name: is_zarr(path / name), map(str, itertools.count())))
+
+
 def _why_no_image(path: Path) -> str:
     standing = what_stands_at(path)
     if standing is Standing.NOTHING:
@@ -208,6 +218,11 @@ def _why_no_image(path: Path) -> str:
         return (
             f"{path} is a file, a volume is a folder: make one with "
             f"`{command('convert', path, path.with_suffix('.zarr'))}`"
+        )
+    if inner := inner_images(path):
+        return (
+            f"{path} holds {len(inner)} image(s), as bioformats2raw writes them; name one: "
+            f"{path / inner[0]}"
         )
     return (
         f"{path} is no OME-Zarr image: it has no multiscales metadata; name an image or array "
