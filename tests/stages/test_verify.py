@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from toy_volumes import write_raw
+from toy_weights import write_weights
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.engine.run import same_workers
@@ -104,6 +105,30 @@ def test_an_intact_volume_passes_whatever_the_blocks(intact, toy_model, block):
     assert len(report.sampled) == 2
     assert {(s.array, s.largest, s.allowed) for s in report.sampled} == {(PROBABILITIES, 0, EXACT)}
     assert not [p for p in (intact / ".volseg").iterdir() if p.name.startswith("verify")]
+
+
+@pytest.mark.parametrize("tile", [None, (48, 48, 48)])
+def test_slices_along_all_axes_are_predicted_again_on_their_own_lattices(tile, tmp_path):
+    path = tmp_path / "vol.zarr"
+    raw = np.random.default_rng(3).integers(1, 256, (40, 70, 60), dtype=np.uint8)
+    write_raw(path, raw, SHARD, chunk=(8, 16, 16), complete=True)
+    model = write_weights(tmp_path, "unet2d", (8, 64, 64), (0, 16, 16))
+    options = PredictOptions(
+        str(model),
+        views="ortho",
+        tile=tile,
+        block=SHARD,
+        shard=SHARD,
+        device="cpu",
+        precision="float32",
+        engine=ENGINE,
+    )
+    plan = plan_prediction(path, options)
+    assert len({lattice.tile for lattice in plan.handover.lattices}) > 1
+    predict(plan, NoProgress())
+    report = check(path, sample=1, model=str(model))
+    assert report.ok, report.findings
+    assert [(s.largest, s.allowed) for s in report.sampled] == [(0, EXACT)]
 
 
 def test_nothing_is_changed(volume):

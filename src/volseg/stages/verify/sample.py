@@ -176,16 +176,12 @@ def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions
     except ParameterError:
         device = "cpu"
     tta, rotations, views = run["averaged"]
-    # how many slices a tile holds of those along another axis does not change them
-    sides = [int(axis["tile"]) for axis in run["lattice"]]
-    tile = max(sides[0::3]), max(sides[1::3]), max(sides[2::3])
     # half the blocks, or twice those of one chunk
     z, y, x = run["block"]
     half = whole_multiples((-(-z // 2), -(-y // 2), -(-x // 2)), chunk)
     options = PredictOptions(
         model,
         subject.name,
-        tile=tile,
         block=half if half != (z, y, x) else (2 * z, 2 * y, 2 * x),
         shard=chunk,
         device=device,
@@ -200,8 +196,14 @@ def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions
         store_centerline=CENTERLINE.items() <= run.items(),
         engine=engine,
     )
+    sides = [int(axis["tile"]) for axis in run["lattice"]]
     try:
-        return plan_prediction(volume, options)
+        plan = plan_prediction(volume, options)
+        if plan.mask.header["lattice"] == run["lattice"]:
+            return plan
+        # not the model's tiles: those that were asked for are the largest of all views
+        asked = max(sides[0::3]), max(sides[1::3]), max(sides[2::3])
+        return plan_prediction(volume, replace(options, tile=asked))
     except ParameterError as error:
         raise ValueError(str(error)) from error
 
