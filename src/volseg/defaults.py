@@ -21,6 +21,8 @@ SPLIT_DEPTH: Final = 2.0
 PLACES: Final = 8
 SECONDS: Final = 45.0
 """Of a preview."""
+PREVIEW: Final = "-preview.png"
+"""Ending of the name of its contact sheet."""
 
 MEASURE: Final = "full"
 SURFACE: Final = "crofton"

@@ -91,17 +91,32 @@ def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):
     (tmp_path / "stacks").mkdir()
     write_stack(tmp_path / "stacks" / "a.tif")
     (tmp_path / "stacks" / "b.tif").write_bytes(b"no image")
-    done = whole(tmp_path / "stacks")
+    write_stack(tmp_path / "truth.tif", 3)
+    truths = ("--truth", tmp_path / "truth.tif", "--truth", tmp_path / "missing.tif")
+    refused = whole(tmp_path / "stacks", *truths, "--truth", "third")
+    assert (refused.exit_code, "found 3" in refused.stderr) == (2, True)
+    done = whole(tmp_path / "stacks", *truths)
     assert done.exit_code == 1
     assert "1 of 2 stacks failed; the others are done" in done.stderr
     assert "b.tif" in done.stderr
     assert (tmp_path / "stacks-volseg" / "a.zarr" / "tables").is_dir()
+    assert "Against the truth" in (tmp_path / "stacks-volseg" / "a-report.html").read_text()
 
 
-def test_a_volume_is_segmented_where_it_is(whole, volseg, tmp_path):
+def test_a_volume_in_a_folder_that_is_missing_is_refused(whole, tmp_path):
+    write_stack(tmp_path / "a.tif")
+    refused = whole(tmp_path / "a.tif", tmp_path / "x" / "y" / "vol.zarr")
+    assert refused.exit_code == 2
+    assert f"there is no folder {tmp_path / 'x' / 'y'} to write vol.zarr in" in refused.stderr
+
+
+def test_a_volume_is_segmented_where_it_is(whole, volseg, toy_model, tmp_path):
     write_stack(tmp_path / "a.tif")
     assert volseg("convert", tmp_path / "a.tif", tmp_path / "v.zarr", "-q").exit_code == 0
-    done = whole(tmp_path / "v.zarr")
+    refused = whole(tmp_path / "v.zarr")
+    assert refused.exit_code == 2
+    assert f"--voxel-size cannot change {tmp_path / 'v.zarr'}" in refused.stderr
+    done = volseg("run", tmp_path / "v.zarr", "--model", toy_model, "--measure", "basic")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "v.zarr" / "tables" / "mitochondria.parquet").is_file()
     assert {p.name for p in tmp_path.iterdir()} == {"a.tif", "v.zarr", "v-report.html"}

@@ -41,11 +41,19 @@ def test_files_of_several_pages_are_several_stacks(tmp_path):
         assert anchor_of(str(source)) == tmp_path
 
 
+def test_a_glob_in_this_folder_lies_in_it(tmp_path, monkeypatch):
+    write(tmp_path / "a.tif", 3)
+    monkeypatch.chdir(tmp_path)
+    assert list_stacks("*.tif").places == ("a.tif",)
+    assert anchor_of("*.tif") == tmp_path
+
+
 def test_a_folder_without_images_holds_folders_of_slices_and_zarr_images(tmp_path, volseg):
     write(tmp_path / "slices" / "1.tif")
     write(tmp_path / "slices" / "2.tif")
     (tmp_path / "empty").mkdir()
     assert volseg("convert", tmp_path / "slices", tmp_path / "vol.zarr", "-q").exit_code == 0
+    (tmp_path / "vol-preview.png").touch()
     found = list_stacks(str(tmp_path))
     assert [p.rpartition("/")[2] for p in found.places] == ["slices", "vol.zarr"]
     assert found.folder

@@ -1,6 +1,7 @@
 """Do the whole job in one call: convert, segment, measure, report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -22,7 +23,8 @@ from volseg.api.options import (
 )
 from volseg.api.reporting import ReportKeywords, check_report, report
 from volseg.api.running import build, place_of
-from volseg.errors import VolsegError, WorkError
+from volseg.api.training import one_each, several
+from volseg.errors import ParameterError, VolsegError, WorkError
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -95,7 +97,7 @@ def run(
     ----------
     source : path
         Stack as `convert` takes it, or a folder or glob of stacks. A Zarr image is segmented where
-        it is, unless ``volume`` is given.
+        it is, and options of conversion for it are refused, unless ``volume`` is given.
     volume : path, optional
         Volume to create; for a folder of stacks the folder of their volumes. By default
         ``stack.zarr`` beside ``stack.tif``, and the folder ``stacks-volseg`` beside ``stacks``.
@@ -111,9 +113,11 @@ def run(
         If blocks failed, or some of several stacks.
     """
     jobs = plan_jobs(str(source), volume, options)
+    _check_used(jobs, options)
     output = options.get("output")
     if output is not None:
         check_report(output)
+    truths = one_each(several(options.get("truth", ())), len(jobs), "--truth")
     tell, failed, done = on_note or _say_nothing, dict[str, VolsegError](), []
     for job in jobs:
         if len(jobs) > 1:
@@ -129,7 +133,11 @@ def run(
     chosen = _only(options, StatsKeywords)
     chosen.pop("output", None)  # which is the page
     measured = stats_of_all(done, progress=progress, **chosen)
-    page = report(done, progress=progress, **_only(options, ReportKeywords)) if done else None
+    shown = _only(options, ReportKeywords)
+    if options.get("truth"):  # those of the stacks that did not fail
+        pairs = zip(jobs, truths, strict=True)
+        shown["truth"] = [truth for job, truth in pairs if job.source not in failed]
+    page = report(done, progress=progress, **shown) if done else None
     if failed or page is None:
         whys = "".join(f"\n  {place}: {error}" for place, error in failed.items())
         raise WorkError(f"{len(failed)} of {len(jobs)} stacks failed; the others are done:{whys}")
@@ -163,6 +171,24 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job,
     return tuple(jobs)
 
 
+def _check_used(jobs: Sequence[Job], options: RunKeywords) -> None:
+    """Refuse options of conversion for what is not converted, so that none is silently ignored.
+
+    Raises
+    ------
+    ParameterError
+        If there are such.
+    """
+    given = [name for name in Reading.__annotations__ if options.get(name) is not None]
+    kept = [job.source for job in jobs if not job.converts]
+    if given and kept:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ParameterError(
+            f"{flags} cannot change {kept[0]}, a Zarr image that is segmented where it is; leave "
+            f"it out, or give a VOLUME to convert to"
+        )
+
+
 def _segment(
     job: Job, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
 ) -> None:
@@ -182,7 +208,8 @@ def _convert(
     chosen = _only(options, ConvertKeywords)
     if is_converted(job.source, job.volume, build(ConvertOptions, chosen)):
         return
-    job.volume.parent.mkdir(exist_ok=True)
+    with suppress(OSError):  # the conversion says what is wrong with the folder
+        job.volume.parent.mkdir(exist_ok=True)
     report = convert(job.source, job.volume, progress=progress, **chosen)
     for warning in report.warnings:
         tell(warning)

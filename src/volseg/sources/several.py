@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volseg.defaults import PREVIEW
 from volseg.errors import SourceError
 from volseg.sources.hdf5 import split_dataset
 from volseg.sources.names import natural_key
@@ -53,6 +54,8 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
         return Stacks((source,), folder=False)
     found = _list_within(place) if place.is_dir() else [Path(p) for p in glob.glob(str(place))]
     images = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+    if any(is_zarr(p) for p in found if p.is_dir()):  # what a preview drew beside it is no slice
+        images = [p for p in images if not p.name.endswith(PREVIEW)]
     if images:
         first = min(images, key=natural_key)
         if first.suffix.lower() == ".png" or _count_pages(first, selection) == 1:
@@ -93,7 +96,7 @@ def anchor_of(source: str) -> Path:
     place, _ = split_dataset(place)
     while glob.has_magic(str(place)) and not place.exists():
         place = place.parent
-    return place
+    return place if place.name else place.resolve()
 
 
 def _stem(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from volseg.defaults import DEVICE, PLACES, PRECISION, SECONDS
+from volseg.defaults import DEVICE, PLACES, PRECISION, PREVIEW, SECONDS
 from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, StorageError, VolumeError
 from volseg.models.devices import choose_device, choose_precision
@@ -179,7 +179,7 @@ def place_sheet(volume: Path, output: Path | None) -> Path:
         If nothing can be written there.
     """
     beside = volume.name if as_remote(volume) is not None else volume.resolve()
-    sheet = output or Path(beside).with_name(f"{Path(beside).stem}-preview.png")
+    sheet = output or Path(beside).with_name(f"{Path(beside).stem}{PREVIEW}")
     if sheet.is_dir() or not sheet.resolve().parent.is_dir():
         why = "it is a folder" if sheet.is_dir() else f"{sheet.parent} is no folder"
         raise StorageError(f"cannot write the contact sheet {sheet}: {why}; give another --output")
