@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import imagecodecs
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError
 from volseg.sources.open import open_stack
+from volseg.sources.stack import Selection
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
@@ -231,3 +235,22 @@ def test_pages_are_read_by_many_threads_at_once(tmp_path):
         list(pool.map(lambda n: stack.read_page(n, read[n]), range(40)))
     stack.close()
     np.testing.assert_array_equal(read, raw)
+
+
+@pytest.mark.parametrize("kind", ["mrc", "png", "zarr"])
+def test_choices_that_a_source_does_not_offer_are_not_ignored(tmp_path, kind):
+    raw = make_stack((3, 9, 11))
+    source = tmp_path / f"s.{kind}"
+    if kind == "mrc":
+        mrcfile.write(source, raw.view(np.int8))
+    elif kind == "png":
+        source = tmp_path
+        for k, page in enumerate(raw):
+            (source / f"{k}.png").write_bytes(imagecodecs.png_encode(page))
+    else:
+        zarr.create_array(source, data=raw)
+    assert open_stack(source, Selection(series=0, axes="zyx")).shape == raw.shape
+    with pytest.raises(SourceError, match="--series is 1, but"):
+        open_stack(source, Selection(series=1))
+    with pytest.raises(SourceError, match=r"--axes is CZYX, but .* has the axes ZYX"):
+        open_stack(source, Selection(axes="CZYX"))

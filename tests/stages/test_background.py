@@ -248,3 +248,14 @@ def test_a_declared_value_is_background_however_rare(tmp_path):
         with pytest.raises(ParameterError, match="no voxel of type uint8 holds"):
             volseg.convert(source, tmp_path / "other.zarr", fill_value=unheld)
     assert not (tmp_path / "other.zarr").exists()
+
+
+def test_a_declared_value_is_rounded_as_voxels_are(tmp_path):
+    raw = smooth((6, 200, 200)).astype(np.float32)
+    raw[3, 40:58, 60:78] = 0.1
+    source, volume = tmp_path / "stack.tif", tmp_path / "vol.zarr"
+    tifffile.imwrite(source, raw, photometric="minisblack")
+    volseg.convert(source, volume, fill_value=0.1, voxel_size=(5.0, 5.0, 5.0))
+    assert read_survey(open_image(volume)).background == (float(np.float32(0.1)),)
+    with pytest.raises(ParameterError, match="no voxel of type float32 holds"):
+        volseg.convert(source, tmp_path / "other.zarr", fill_value=1e300)

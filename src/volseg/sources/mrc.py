@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Selection, Stack, check_type, choose_channel
+from volseg.sources.stack import Selection, Stack, check_single, check_type, choose_channel
 from volseg.sources.voxel_size import StatedSize, positive
 
 SUFFIXES = frozenset({".mrc", ".rec", ".st", ".map", ".mrcs"})
@@ -37,6 +37,7 @@ def open_mrc(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
             f"{path} is an MRC file, which needs mrcfile: pip install 'volseg[formats]'"
         ) from error
     choose_channel(1, selection.channel, str(path))
+    check_single(selection, str(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong shows in what follows
         try:

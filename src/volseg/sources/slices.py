@@ -20,6 +20,7 @@ from volseg.sources.stack import (
     WHOLE,
     Selection,
     Stack,
+    check_single,
     check_type,
     choose_channel,
 )
@@ -165,6 +166,7 @@ def _form(found: Slice) -> str:
 
 def _inspect(file: Path, selection: Selection, types: tuple[str, ...]) -> Slice:
     if file.suffix.lower() == ".png":
+        check_single(selection, str(file))
         return _inspect_png(file, types)
     stack = open_tiff(file, selection, types)
     stack.close()

@@ -112,6 +112,20 @@ def check_type(dtype: Any, where: str, types: tuple[str, ...]) -> np.dtype[Any]:
     return native
 
 
+def check_single(selection: Selection, where: str) -> None:
+    """Refuse choices that a source of one image, with the axes z, y and x, does not offer.
+
+    Raises
+    ------
+    SourceError
+        If another image or other axes are asked for.
+    """
+    if selection.series:
+        raise SourceError(f"--series is {selection.series}, but {where} has only image 0")
+    if selection.axes is not None and selection.axes.upper() != "ZYX":
+        raise SourceError(f"--axes is {selection.axes}, but {where} has the axes ZYX")
+
+
 def choose_channel(
     count: int, channel: int | None, where: str, hint: str = "convert it to grey"
 ) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Selection, Stack, choose_channel
+from volseg.sources.stack import Selection, Stack, check_single, choose_channel
 from volseg.sources.voxel_size import StatedSize
 from volseg.storage.volumes import inner_images, open_image
 
@@ -32,6 +32,7 @@ def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack
             f"them"
         )
     choose_channel(1, selection.channel, str(path))
+    check_single(selection, str(path))
 
     def read_page(z: int, out: NDArray[Any]) -> None:
         out[...] = array[z : z + 1][0]

@@ -179,10 +179,14 @@ def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator
 
 
 def _check_value(value: float | None, dtype: np.dtype[Any]) -> float | None:
-    """Check that voxels of this type can hold a value."""
-    if value is not None and not (math.isfinite(value) and np.array(value).astype(dtype) == value):
+    """Check that voxels of this type can hold a value, and round it as they do."""
+    if value is None:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        held = float(np.array(value).astype(dtype))
+    if not math.isfinite(held) or (dtype.kind != "f" and held != value):
         raise ParameterError(f"no voxel of type {dtype} holds --fill-value {value:g}")
-    return value
+    return held
 
 
 def _describe(stack: Stack, options: ConvertOptions) -> dict[str, Any]:

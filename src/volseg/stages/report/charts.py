@@ -107,7 +107,7 @@ def _draw_row(name: str, values: NDArray[Any], edges: Doubles, row: int) -> list
     low, high, floor = edges[0], edges[-1], ROW * (row + 1) - 4
     counts, _ = np.histogram(values, edges)
     scale = (ROW - 12) / max(counts.max(), 1)
-    label = name if len(name) <= 18 else f"{name[:17]}…"
+    label = name if len(name) <= 18 else f"{name[:7]}…{name[-10:]}"  # names often differ last
     parts = [
         f'<text x="{LEFT - 8}" y="{floor - 14}" text-anchor="end">{escape(label)}</text>',
         f'<text x="{LEFT - 8}" y="{floor - 1}" text-anchor="end" class="faint">',

@@ -93,9 +93,11 @@ def write_number(value: Any, digits: int = 3) -> str:
     --------
     >>> write_number(1234567.8), write_number(0.04567), write_number(None), write_number(12)
     ('1,234,568', '0.0457', '–', '12')
+    >>> write_number(999.4), write_number(999.6)
+    ('999', '1,000')
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    if isinstance(value, int) or abs(value) >= 10**digits:
+    if isinstance(value, int) or abs(value) >= 10**digits - 0.5:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"

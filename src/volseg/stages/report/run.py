@@ -83,7 +83,7 @@ def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progre
         describe_methods(
             [(s.title, s.image, s.labels, s.probabilities) for s in subjects],
             [s.surface for s in subjects],
-            [(c.test, c.effect) for c in comparisons],
+            [(c.test, c.effect) for c in comparisons if c.effect != "none"],
         ),
         viewer_script() if any(v.surfaces for v in volumes) else None,
     )
