@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -21,6 +22,7 @@ from volseg.stages.label.run import label
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
+from volseg.stages.verify import relabel
 from volseg.stages.verify import sample as verify_sample
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.stages.verify.sample import ELSEWHERE, EXACT
@@ -452,6 +454,15 @@ def test_dropped_for_their_mean_probability_is_no_damage_but_removed_is(volume, 
     stored.write(full_roi(SHAPE), np.where(removed, 0, labels).astype(labels.dtype))
     findings = only(check(volume, block=block), "label", LABELS)
     assert all("found label 0" in f.message and removed[f.voxel] for f in findings)
+
+
+def test_labels_that_fail_to_be_made_again_are_not_called_good(volume, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(relabel, "label", full)
+    (finding,) = only(check(volume), "incomplete", LABELS)
+    assert "No space left" in finding.message
 
 
 def test_rules_that_are_not_known_are_not_judged(volume):

@@ -42,6 +42,8 @@ def relabel(
     ------
     Skipped
         If they cannot be made here by the rules on record.
+    WorkError
+        If they should have been, and were not.
     """
     try:
         options = recorded_options(subject.run, engine)
@@ -50,10 +52,10 @@ def relabel(
             difference = describe_difference(subject.run, plan.header)
             raise Skipped(f"its rules are not known here ({difference})")
         again = plan_labels_on(folder, plan.source, options)
-        report = label(again, progress)
-        return open_image(again.path).levels[0], report.objects
     except (KeyError, TypeError, ValueError, ArithmeticError, OSError, VolsegError) as error:
         raise Skipped(f"it cannot be made again: {' '.join(str(error).split())}") from error
+    report = label(again, progress)
+    return open_image(again.path).levels[0], report.objects
 
 
 def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOptions:

@@ -15,7 +15,7 @@ from volseg.defaults import SAMPLE
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, WorkError
 from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.stages.levels import step_factor
 from volseg.stages.verify.advice import advise
@@ -191,7 +191,14 @@ class VerifyRun:
             self.findings.add(found)
 
         with scratch_for(self.volume, subject.name) as folder:
-            again, objects = relabel(self.volume, folder, subject, engine, self.progress)
+            try:
+                again, objects = relabel(self.volume, folder, subject, engine, self.progress)
+            except (OSError, WorkError) as error:
+                message = f"it could not be made again: {' '.join(str(error).split())}"
+                if any(f.array == f"probabilities/{subject.name}" for f in self.findings.listed()):
+                    raise Skipped(message) from error
+                self.findings.add([Finding("incomplete", subject.array, message)])
+                return
             if subject.objects is not None and subject.objects != objects:
                 message = f"its attributes say {subject.objects} objects, expected {objects}"
                 self.findings.add([Finding("objects", subject.array, message)])
