@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from volseg.api.previewing import preview
     from volseg.api.reporting import report
     from volseg.api.training import train
+    from volseg.api.viewing import view
     from volseg.api.whole import run
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "stats",
     "train",
     "verify",
+    "view",
 ]
 
 _PLACES = {
@@ -76,6 +78,7 @@ _PLACES = {
     "stats": "judging",
     "train": "training",
     "verify": "judging",
+    "view": "viewing",
 }
 
 

@@ -11,13 +11,14 @@ import click
 import pytest
 
 import volseg
-from volseg.api import judging, making, training
+from volseg.api import judging, making, training, viewing
 from volseg.cli import main
 from volseg.stages.evaluate.plan import EvaluateOptions
 from volseg.stages.label.plan import LabelOptions
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.stats.plan import StatsOptions
 from volseg.stages.verify.run import VerifyOptions
+from volseg.stages.view.plan import ViewOptions
 
 OF_COMMANDS = {"as_json", "quiet", "verbose", "scratch"}
 OF_FUNCTIONS = {"progress", "on_note", "on_row"}
@@ -29,6 +30,7 @@ VERBS = {
     "evaluate": judging.evaluate,
     "train": training.train,
     "verify": judging.verify,
+    "view": viewing.view,
 }
 STAGES = {
     "segment": PredictOptions,
@@ -36,6 +38,7 @@ STAGES = {
     "stats": StatsOptions,
     "evaluate": EvaluateOptions,
     "verify": VerifyOptions,
+    "view": ViewOptions,
 }
 
 

@@ -25,6 +25,7 @@ from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
 from volseg.cli.train import train_command
 from volseg.cli.verify import verify_command
+from volseg.cli.view import view_command
 
 EXAMPLE = """\b
 The main job, in one command and in three:
@@ -84,6 +85,7 @@ for _command in (
     stats_command,
     evaluate_command,
     report_command,
+    view_command,
     models_command,
     train_command,
     verify_command,

@@ -165,6 +165,7 @@ METAVARS = {
     "min_size": "VOXELS",
     "architecture": "NAME",
     "sample": "N",
+    "at": "OBJECT",
 }
 """Placeholders of values in help, where the type does not tell."""
 RESULT = {"overwrite": "--overwrite/--resume", "min_size": "", "min_size_nm3": ""}

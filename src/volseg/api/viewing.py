@@ -1,0 +1,58 @@
+"""Look at a volume and its results in a browser."""
+
+from typing import TYPE_CHECKING, Unpack
+
+from volseg.api.keywords import described, takes
+from volseg.api.options import Place, Result
+from volseg.api.running import build, place_of
+from volseg.errors import ParameterError
+
+if TYPE_CHECKING:
+    from volseg.stages.view.serve import Served
+
+
+@described
+class ViewKeywords(Result, total=False):
+    """Options of `view`.
+
+    at : Look at this object, a label of the table.
+    truth : Show labels of this name in VOLUME too, or a Zarr array, image or label TIFF.
+    """
+
+    at: int | None
+    truth: Place | None
+
+
+@takes(ViewKeywords)
+def view(volume: Place, **options: Unpack[ViewKeywords]) -> "Served":
+    """Serve a volume to neuroglancer in a browser on this machine, until ``.stop()`` is called.
+
+    Voxels are read where they are looked at.
+
+    Parameters
+    ----------
+    volume : path
+        OME-Zarr volume or Zarr array.
+
+    Returns
+    -------
+    Served
+        ``.url`` opens the viewer.
+
+    Raises
+    ------
+    InputError
+        If the volume cannot be read, there is no such object, or neuroglancer is not installed.
+    """
+    from volseg.stages.view.plan import ViewOptions, plan_view
+
+    truth = options.get("truth")
+    settings = build(ViewOptions, options, truth=None if truth is None else str(truth))
+    scene = plan_view(place_of(volume), settings)
+    try:
+        from volseg.stages.view.serve import Served
+    except ImportError as error:
+        raise ParameterError(
+            f"volseg view needs neuroglancer ({error}): pip install 'volseg[view]'"
+        ) from error
+    return Served(scene)

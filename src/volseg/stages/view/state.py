@@ -1,0 +1,123 @@
+"""Compose the state of neuroglancer: layers, units, and where it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.stages.view.plan import Objects, Scene
+
+NM = 1e-9
+PANEL = 400
+"""Pixels of a panel's side, which should show all that is to be seen."""
+RAW = "#uicontrol invlerp normalized\nvoid main() { emitGrayscale(normalized()); }\n"
+PROBABILITIES = """#uicontrol vec3 colour color(default="#e69f00")
+void main() {
+  float p = toNormalized(getDataValue());
+  emitRGBA(vec4(colour, p));
+}
+"""
+FOUND, TRUTH = "#0072b2", "#f0e442"
+"""Colours are those of Okabe and Ito, which colour-blind people tell apart."""
+MOST_MESHES = 200
+"""Objects that the 3D view shows from the start, if there are no more."""
+MEASURES = (
+    *("voxels", "volume_nm3", "surface_area", "surface_area_nm2", "sphericity"),
+    *("complexity_index", "elongation", "probability_mean"),
+)
+"""Columns of the table that the viewer lists, filters and sorts by."""
+MOST_LISTED = 500_000
+"""Objects up to which the viewer gets their table, which it reads in one piece."""
+
+
+def compose_state(scene: Scene, sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Compose the viewer's state.
+
+    Parameters
+    ----------
+    scene : what is shown
+    sources : of each layer: a URL, several, or an object of neuroglancer
+
+    Returns
+    -------
+    dict
+        As neuroglancer takes it; JSON-like, if the sources are.
+    """
+    size = scene.voxel_size or (1.0, 1.0, 1.0)
+    scale, unit = (1.0, "") if scene.voxel_size is None else (NM, "m")
+    # neuroglancer's first two axes span the upper left panel: x to the right, y down
+    dimensions = {a: [s * scale, unit] for a, s in zip("xyz", size[::-1], strict=True)}
+    seen = max(e * s / min(size) for e, s in zip(scene.extent, size, strict=True))
+    layers = [_layer(name, scene, sources[name]) for name in scene.layers]
+    state: dict[str, Any] = {
+        "dimensions": dimensions,
+        "position": list(scene.centre[::-1]),
+        "crossSectionScale": seen / PANEL,
+        "projectionScale": 1.5 * seen,
+        "layers": layers,
+        "layout": "4panel",
+    }
+    if "objects" in scene.layers:
+        state["selectedLayer"] = {"layer": "objects", "visible": True}
+    return state
+
+
+def _layer(name: str, scene: Scene, source: Any) -> dict[str, Any]:
+    if name == "raw":
+        controls = {"normalized": {"range": list(scene.contrast)}}
+        own: dict[str, Any] = {"type": "image", "shader": RAW, "shaderControls": controls}
+    elif name == "probabilities":
+        own = {"type": "image", "shader": PROBABILITIES, "opacity": 0.6, "visible": False}
+    else:
+        own = {"type": "segmentation", "selectedAlpha": 0.35, "tab": "segments"}
+        if name == "truth":
+            own["segmentDefaultColor"] = TRUTH
+        else:
+            own |= _objects(scene)
+    return {"name": name, "source": source, **own}
+
+
+def _objects(scene: Scene) -> dict[str, Any]:
+    """Choose objects, which the 3D view then shows, and a colour if the truth has one too."""
+    own: dict[str, Any] = {"segmentDefaultColor": FOUND} if "truth" in scene.layers else {}
+    if scene.chosen is not None:
+        # the others stay visible, but paler
+        return own | {"segments": [str(scene.chosen)], "notSelectedAlpha": 0.15}
+    if scene.objects is not None and len(scene.objects.columns["label"]) <= MOST_MESHES:
+        own["segments"] = [str(label) for label in scene.objects.columns["label"]]
+    return own
+
+
+def compose_properties(objects: Objects) -> dict[str, Any]:
+    """Write the table of objects as the segment properties that neuroglancer reads.
+
+    Examples
+    --------
+    >>> table = Objects({"label": np.array([3]), "voxels": np.array([8])}, {"voxels": "voxel"})
+    >>> compose_properties(table)["inline"]["properties"][0]["values"]
+    [8.0]
+    """
+    properties = [
+        {
+            "id": name,
+            "type": "number",
+            "data_type": "float32",
+            "description": objects.units.get(name, ""),
+            "values": _numbers(objects.columns[name]),
+        }
+        for name in MEASURES
+        if name in objects.columns
+    ]
+    ids = [str(label) for label in objects.columns["label"]]
+    return {
+        "@type": "neuroglancer_segment_properties",
+        "inline": {"ids": ids, "properties": properties},
+    }
+
+
+def _numbers(values: NDArray[Any]) -> Sequence[float | str]:
+    """List numbers; JSON has none for NaN, and a text becomes one in the viewer."""
+    return [float(v) if np.isfinite(v) else "NaN" for v in values.astype(np.float32)]
