@@ -150,6 +150,11 @@ def commands(folder, model):
         ["segment", volume, "--model", model, "--workers", "1"],
         ["label", volume, "--threshold", "0.4", "--overwrite", "--workers", "1"],
         ["stats", volume, "--output", folder / "objects.csv", "--workers", "1"],
+        ["report", volume, *truth, "--output", folder / "page.html"],
+        [
+            *("run", folder / "raw.tif", folder / "whole.zarr", "--voxel-size", "5,5,5"),
+            *("--model", model, "--workers", "1"),
+        ],
         ["evaluate", volume, *truth, "--output", folder / "scores", "--workers", "1"],
         ["verify", volume, "--model", model, "--workers", "1"],
         ["info", volume, "--json"],
