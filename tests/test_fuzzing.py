@@ -2,7 +2,7 @@
 
 Each group of kinds is attacked in a process of its own, see ``fuzzing/attack.py``: a crash or a
 hang there is a failure here, which names the mutation. ``VOLSEG_SOAK=N`` runs 2 N times as many,
-10,200 with 50; ``VOLSEG_FUZZ_FIRST`` begins with another one, so that one can be repeated.
+12,200 with 50; ``VOLSEG_FUZZ_FIRST`` begins with another one, so that one can be repeated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ATTACK = Path(__file__).parent / "fuzzing" / "attack.py"
 SOAK = int(os.environ.get("VOLSEG_SOAK", "0"))
 FIRST = int(os.environ.get("VOLSEG_FUZZ_FIRST", "0"))
 GROUPS = {
-    "images": ("tiff", "slices"),
+    "images": ("tiff", "hdf5", "slices"),
     "volumes": ("zarr", "zarr-v2", "chunks", "ledgers"),
     "models": ("cards", "weights", "descriptions", "packages", "states"),
     "training": ("recipes", "checkpoints"),

@@ -41,6 +41,7 @@ def images() -> dict[str, Kind]:
 
     return {
         "tiff": Kind(s.make_tiff, {"*.tif": m.change_tiff}, [["convert", "FILE", "OUT/vol.zarr"]]),
+        "hdf5": Kind(s.make_hdf5, {"*.h5": m.any_bytes}, [["convert", "FILE", "OUT/vol.zarr"]]),
         "slices": Kind(
             s.make_slices,
             {"*/*.png": m.change_png, "*/*.tif": m.change_tiff},

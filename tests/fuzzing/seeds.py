@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import imagecodecs
 import numpy as np
 import tifffile
@@ -66,6 +67,20 @@ def make_tiff(folder: Path) -> None:
     colour = np.stack([small] * 3, axis=-1)
     tifffile.imwrite(folder / "colour.tif", colour, photometric="rgb")
     tifffile.imwrite(folder / "planar.tif", np.moveaxis(colour, -1, 1), photometric="rgb")
+
+
+def make_hdf5(folder: Path) -> None:
+    """Write HDF5 files of one dataset, in the layouts and versions that programs write."""
+    layouts = {
+        "contiguous": {},
+        "chunked": {"chunks": (2, 16, 16), "compression": "gzip", "shuffle": True},
+        "checked": {"chunks": (1, 32, 40), "fletcher32": True},
+    }
+    for name, form in layouts.items():
+        for version in ("earliest", "latest"):
+            with h5py.File(folder / f"{name}-{version}.h5", "w", libver=version) as file:
+                made = file.create_dataset("volumes/raw", data=raw((3, 32, 40)), **form)
+                made.attrs["element_size_um"] = (0.03, 0.004, 0.004)
 
 
 def make_slices(folder: Path) -> None:
