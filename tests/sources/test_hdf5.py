@@ -112,6 +112,8 @@ def test_axes_of_length_one_need_no_name(tmp_path):
         look(path, axes="TZYX")
     with pytest.raises(SourceError, match="name each by one of"):
         look(path, axes="ZZYX")
+    with pytest.raises(SourceError, match="--series is 1"):
+        look(path, axes="CZYX", channel=0, series=1)
 
 
 def test_imaris_pads_what_it_stores(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError, command
 from volseg.sources.hdf5_words import choose_boxes, count_voxels, name_axes, state_size
-from volseg.sources.stack import Selection, Stack, check_type, choose_channel
+from volseg.sources.stack import Selection, Stack, check_single, check_type, choose_channel
 from volseg.storage.arrays import LONGEST_AXIS
 from volseg.types import Roi, Zyx
 
@@ -177,6 +177,7 @@ def _as_stack(
     h5py: Any, path: Path, dataset: Any, selection: Selection, types: tuple[str, ...]
 ) -> Stack:
     where, dtype = f"{path}:{dataset.name}", dataset.dtype
+    check_single(replace(selection, axes=None), where)
     told = [*_check_stored(h5py, where, dataset)]
     if dtype.kind == "i" and dtype.itemsize == 2 and VIEWER.fullmatch(dataset.name):
         dtype = np.dtype(np.uint16)

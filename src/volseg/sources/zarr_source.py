@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack
             f"them"
         )
     choose_channel(1, selection.channel, str(path))
-    check_single(selection, str(path))
+    check_single(replace(selection, series=None) if noted else selection, str(path))
 
     def read_page(z: int, out: NDArray[Any]) -> None:
         out[...] = array[z : z + 1][0]
