@@ -173,7 +173,8 @@ def test_no_command_unpickles_what_it_is_given(watch, volseg, toy_model, tmp_pat
     torch.set_num_threads(1)
     write_sources(tmp_path)
     calls = commands(tmp_path, toy_model)
-    assert {c[0] for c in calls} == set(main.commands)
+    # which serves until it is interrupted; it reads what report reads
+    assert {c[0] for c in calls} | {"view"} == set(main.commands)
     for call in calls:
         done = volseg(*call)
         assert done.exit_code in (0, 1), done.output  # of 1, verify tells: another threshold
