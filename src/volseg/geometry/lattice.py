@@ -111,3 +111,7 @@ class Tile(NamedTuple):
 
     lattice: int
     position: Zyx
+
+    def __str__(self) -> str:
+        """Name the tile in messages."""
+        return "tile " + ",".join(map(str, self.position))
