@@ -103,6 +103,25 @@ def test_a_channel_is_chosen(tmp_path):
         read_pages(tmp_path / "c.tif", 5)
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_damaged_tiff_is_called_damaged_in_plain_words(bigtiff, tmp_path):
+    raw = np.random.default_rng(1).integers(0, 99, (6, 40, 40), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "whole.tif", raw, photometric="minisblack", bigtiff=bigtiff)
+    content = (tmp_path / "whole.tif").read_bytes()
+    first = 16 if bigtiff else 8  # where the first list of tags begins
+    harmed = {
+        "overwritten": content[:first] + b"\xff" * 200 + content[first + 200 :],
+        "cut": content[: len(content) * 2 // 3],
+    }
+    words = "begins as a TIFF file|its pages can be found|its first page can|page [0-9]+ ends"
+    for name, bad in harmed.items():
+        (tmp_path / f"{name}.tif").write_bytes(bad)
+        with pytest.raises(SourceError, match=rf"damaged: .*({words})") as raised:
+            read_pages(tmp_path / f"{name}.tif")
+        assert "tifffile" not in str(raised.value)
+        assert "fetch or export the file again" in str(raised.value)
+
+
 def test_not_an_image(tmp_path):
     (tmp_path / "s.tif").write_text("this is text")
     with pytest.raises(SourceError, match=r"s\.tif is not a TIFF file"):

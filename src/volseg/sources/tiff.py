@@ -24,11 +24,13 @@ from volseg.sources.tiff_images import (
     list_images,
     miscounted,
 )
-from volseg.sources.tiff_pages import TiffPlanes, complaints_of_tifffile, scan_pages
+from volseg.sources.tiff_pages import TiffPlanes, complaints_of_tifffile, scan_pages, truncated
 from volseg.sources.tiff_selection import choose_image, select_planes
 from volseg.sources.voxel_size import StatedSize, size_from_imagej, size_from_resolution
 
 WHITE_IS_ZERO, PALETTE = 0, 3
+BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF, little and big endian."""
 DAMAGED_XML = (
     "the OME-XML of {} describes no image, or is damaged: its pages are taken as slices in the "
     "order of the file, and its voxel size is unknown"
@@ -49,9 +51,12 @@ def open_tiff(
         with complaints_of_tifffile() as complaints, tifffile.TiffFile(path) as tif:
             return _open(path, tif, selection, types, complaints)
     except tifffile.TiffFileError as error:
+        with path.open("rb") as file:
+            if file.read(4) in BEGINNINGS:
+                raise truncated(path, "it begins as a TIFF file, but holds no page list") from error
         raise SourceError(
-            f"{path} is not a TIFF file ({error}); expected a TIFF stack, or a folder or glob of "
-            f"TIFF or PNG slices"
+            f"{path} is not a TIFF file; expected a TIFF stack, or a folder or glob of TIFF or PNG "
+            f"slices"
         ) from error
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error

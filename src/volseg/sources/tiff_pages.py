@@ -207,7 +207,9 @@ def scan_pages(path: Path, tif: tifffile.TiffFile, complaints: list[str], size: 
         raise truncated(path, f"page {len(pages) + 1} is unreadable: {error}") from error
     broken = [c for c in complaints if "offset" in c or "corrupt" in c]
     if broken:
-        raise truncated(path, f"{len(pages)} pages are readable, then: {broken[0]}")
+        few = {0: "none of its pages", 1: "only its first page"}
+        found = few.get(len(pages), f"only its first {len(pages)} pages")
+        raise truncated(path, f"{found} can be found")
     if not pages:
         raise SourceError(f"{path} has no pages; expected at least one")
     return pages
