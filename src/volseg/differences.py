@@ -176,6 +176,8 @@ PHRASES: dict[str, Phrase] = {
     "threshold_of_255": ("with", _probability("a threshold")),
     "seed_threshold_of_255": ("with", _probability("a seed threshold")),
     "min_size": ("with", "a smallest size of {} voxels".format),
+    "max_volume_um3": ("with", "a largest volume of {:g} µm³".format),
+    "max_section_um2": ("with", "a largest section of {:g} µm²".format),
     "min_probability": ("with", "a lowest mean probability of {:g}".format),
     "connectivity": ("with", "{} neighbours".format),
     "fill_holes": ("with", lambda _: "filled holes"),
@@ -184,6 +186,8 @@ PHRASES: dict[str, Phrase] = {
 }
 NAMES = {
     "seed_threshold_of_255": "seed threshold",
+    "max_volume_um3": "largest volume",
+    "max_section_um2": "largest section",
     "min_probability": "lowest mean probability",
     "fill_holes": "filled holes",
     "split": "split",

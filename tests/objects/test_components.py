@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,15 +16,16 @@ from volseg.objects.components import (
     EARLIER,
     find_components,
     find_seeded,
+    measure_sections,
     render,
     sum_levels,
     touching,
 )
-from volseg.objects.joining import Candidates, number_objects
+from volseg.objects.joining import Candidates, Limits, number_objects
 
 
 def label_blockwise(
-    mask, size, min_size=0, connectivity=26, *, level=1, seed_level=None, least=None
+    mask, size, min_size=0, connectivity=26, *, level=1, seed_level=None, least=None, section=None
 ):
     """Run both passes over the blocks of an array in memory."""
     grid = Grid(mask.shape, size)
@@ -37,6 +40,7 @@ def label_blockwise(
         )
     if least is not None:
         totals = np.concatenate([sum_levels(found[b.index], mask[b.core]) for b in grid.blocks()])
+    largest, slices = None, []
     counts = [len(c.sizes) for c in found.values()]
     offsets = dict(zip(found, np.cumsum([0, *counts]), strict=False))
     pairs = [
@@ -49,8 +53,13 @@ def label_blockwise(
     sizes, firsts = (
         np.concatenate([getattr(c, kind) for c in found.values()]) for kind in ("sizes", "firsts")
     )
-    candidates = Candidates(sizes, firsts, seeded, totals)
-    numbering = number_objects(candidates, pairs, min_size, (least or 0) / 255)
+    if section is not None:
+        measured = {i: measure_sections(c, c.planes, grid.block(i).core) for i, c in found.items()}
+        largest = np.concatenate([sections for sections, _ in measured.values()])
+        slices = [rows + np.array([offsets[i], 0, 0]) for i, (_, rows) in measured.items()]
+    candidates = Candidates(sizes, firsts, seeded, totals, largest)
+    limits = Limits(min_size, math.inf, section or math.inf, (least or 0) / 255)
+    numbering = number_objects(candidates, pairs, limits, slices)
     labels = np.empty(mask.shape, np.uint32)
     for block in grid.blocks():
         start = offsets[block.index]
@@ -190,3 +199,22 @@ def test_objects_of_a_low_mean_are_dropped_whole(shape, size, level, min_level, 
     means = [float(volume[found == k].astype(float).mean()) for k in range(1, count + 1)]
     kept = np.isin(found, 1 + np.flatnonzero(np.array(means) >= min_level))
     np.testing.assert_array_equal(labels, label_whole(kept)[0])
+
+
+@given(
+    shape=sides,
+    size=sides,
+    density=st.floats(0, 1),
+    connectivity=st.sampled_from([6, 18, 26]),
+    most=st.integers(1, 30),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_objects_of_a_large_section_are_dropped_whole(
+    shape, size, density, connectivity, most, seed
+):
+    mask = np.random.default_rng(seed).random(shape) < density
+    labels, _ = label_blockwise(mask, size, connectivity=connectivity, section=most)
+    found, count = label_whole(mask, connectivity=connectivity)
+    sections = [np.bincount(plane.ravel(), minlength=count + 1) for plane in found]
+    kept = (np.max(sections, axis=0) <= most)[found] & (found > 0)
+    np.testing.assert_array_equal(labels, label_whole(kept, connectivity=connectivity)[0])

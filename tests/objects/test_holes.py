@@ -19,7 +19,7 @@ from volseg.objects.holes import (
     reaching_border,
     touched_within,
 )
-from volseg.objects.joining import Candidates, number_objects
+from volseg.objects.joining import Candidates, Limits, number_objects
 
 
 def structure(connectivity):
@@ -57,7 +57,7 @@ def fill_blockwise(mask, size, connectivity, min_size=0):
         for i, j, s in steps
     ]
     sizes, firsts = (np.concatenate([getattr(c, k) for c in found.values()]) for k in FIELDS)
-    numbering = number_objects(Candidates(sizes, firsts), pairs, min_size)
+    numbering = number_objects(Candidates(sizes, firsts), pairs, Limits(min_size))
     number = {i: numbering.numbers[start[i] :][: len(found[i].sizes)] for i in found}
     holes = {
         i: find_background(found[i], number[i], c, mask.shape, connectivity)

@@ -235,6 +235,44 @@ def test_the_smallest_size_may_be_a_volume(tmp_path, probabilities):
     assert "min_size_nm3" not in run
 
 
+@pytest.mark.parametrize("block", [(8, 32, 32), (16, 64, 32), None])
+def test_what_is_larger_than_asked_is_dropped_and_counted(tmp_path, probabilities, block):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    found = expected(probabilities)
+    every = range(found.max() + 1)
+    sizes = np.bincount(found.ravel())
+    sections = np.max([np.bincount(p.ravel(), minlength=len(every)) for p in found], axis=0)
+    most, widest = int(np.quantile(sizes[1:], 0.8)), int(np.quantile(sections[1:], 0.6))
+    large, wide = sizes > most, (sizes <= most) & (sections > widest)
+    assert large[1:].any()
+    assert wide[1:].any()
+    # of voxels of 5 nm
+    rules = {"max_volume_um3": most * 125e-9, "max_section_um2": widest * 25e-6}
+    report = label(plan_labels(volume, NAME, options(block, min_size=2, **rules)), NoProgress())
+    gone = (large | wide)[found]
+    np.testing.assert_array_equal(read(volume), expected(np.where(gone, 0, probabilities), 128, 2))
+    noted = open_image(labels_path(volume, NAME)).attributes
+    assert noted["run"] | rules == noted["run"]
+    assert noted["above_max_volume"] == large[1:].sum()
+    assert noted["above_max_section"] == wide[1:].sum()
+    first, second = report.notes
+    assert f"they are larger than {rules['max_volume_um3']} µm³: {large[1:].sum()};" in first
+    assert f"--max-section {rules['max_section_um2']} --min-probability 0" in first
+    assert "--max-volume" not in first.partition("`")[2]
+    assert f"larger than {rules['max_section_um2']} µm²: {wide[1:].sum()};" in second
+    with pytest.raises(ConflictError, match="largest volume"):
+        label(plan_labels(volume, NAME, options(block, min_size=2)), NoProgress())
+
+
+@pytest.mark.parametrize("rule", ["max_volume_um3", "max_section_um2"])
+def test_a_largest_size_needs_a_known_voxel_size(tmp_path, probabilities, rule):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, voxel_size=None)
+    with pytest.raises(ParameterError, match="voxel size is unknown, so a largest"):
+        plan_labels(volume, NAME, options(**{rule: 1}))
+    with pytest.raises(ParameterError, match=r"above 0 µm.*found 0"):
+        options(**{rule: 0})
+
+
 def test_a_volume_needs_a_known_voxel_size(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities, voxel_size=None)
     with pytest.raises(ParameterError, match="voxel size is unknown, so 3701 nm³"):

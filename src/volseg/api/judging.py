@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
+from volseg.api.judge_options import EvaluateKeywords, VerifyKeywords
 from volseg.api.keywords import takes
-from volseg.api.options import EvaluateKeywords, Place, StatsKeywords, VerifyKeywords
+from volseg.api.options import Place, StatsKeywords
 from volseg.api.running import build, file_of, optional_place, place_of, shown
 from volseg.errors import ParameterError
 

@@ -11,7 +11,7 @@ its value (decision 0053).
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, Literal, Required, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from volseg.api.keywords import described
 from volseg.types import VoxelSize, Zyx
@@ -57,6 +57,8 @@ class Objects(TypedDict, total=False):
     connectivity : Join neighbours over faces (6), also edges (18), also corners (26).
     min_size : Drop objects of fewer voxels.  [default: the model's]
     min_size_nm3 : Drop objects of fewer nm³; of both sizes the larger counts.
+    max_volume_um3 : Drop objects of more µm³, and tell how many.
+    max_section_um2 : Drop objects of which a section in one slice has more µm², and tell how many.
     min_probability : Drop objects whose mean probability is lower.  [default: the model's]
     fill_holes : Add enclosed background to its object.
     split : Separate touching objects by a watershed from maxima of the distance to their surface,
@@ -69,6 +71,8 @@ class Objects(TypedDict, total=False):
     connectivity: Literal[6, 18, 26]
     min_size: int | None
     min_size_nm3: float
+    max_volume_um3: float | None
+    max_section_um2: float | None
     min_probability: float | None
     fill_holes: bool
     split: Literal["none", "distance", "centerline", "kmeans"]
@@ -244,57 +248,3 @@ class StatsKeywords(Measured, Running, total=False):
     labels: Place | None
     output: Place | None
     instances: bool
-
-
-@described
-class Matching(TypedDict, total=False):
-    """Comparison of objects.
-
-    iou : Match objects of at least this intersection over union.
-    min_size : Ignore smaller objects, in voxels, in truth and prediction.  [default: the --min-size
-        that the labels were made with]
-    ignore_border : Count objects at the border of the region neither as missed nor as false.
-    instances : Take labels of one value as one object, not as a mask.
-    """
-
-    iou: float
-    min_size: int | None
-    ignore_border: bool
-    instances: bool
-
-
-class CompareArraysKeywords(Matching, Threads, total=False):
-    """Options of `compare_arrays`."""
-
-
-@described
-class EvaluateKeywords(Result, Region, Matching, Running, total=False):
-    """Options of `evaluate`.
-
-    truth : Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF.
-        The objects of a mask are its connected components.
-    labels : Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
-    mask : Count only voxels above 0 in these labels, a name or a path.
-    output : Write evaluation.json, errors.parquet and curves.png to this folder.
-    """
-
-    truth: Required[Place]
-    labels: Place | None
-    mask: Place | None
-    output: Place | None
-
-
-@described
-class VerifyKeywords(Running, total=False):
-    """Options of `verify`.
-
-    quick : Read everything, compare nothing.
-    sample : Predict N blocks of each array of probabilities again.
-    model : Use this model, if it is not a shipped one.
-    elsewhere : Allow for the rounding of another machine that made the probabilities.
-    """
-
-    quick: bool
-    sample: int
-    model: str | None
-    elsewhere: bool

@@ -163,12 +163,20 @@ METAVARS = {
     "block_timeout": "SECONDS",
     "split_depth": "VOXELS",
     "min_size": "VOXELS",
+    "max_volume_um3": "UM3",
+    "max_section_um2": "UM2",
     "architecture": "NAME",
     "sample": "N",
     "at": "OBJECT",
 }
 """Placeholders of values in help, where the type does not tell."""
-RESULT = {"overwrite": "--overwrite/--resume", "min_size": "", "min_size_nm3": ""}
+RESULT = {
+    "overwrite": "--overwrite/--resume",
+    "min_size": "",
+    "min_size_nm3": "",
+    "max_volume_um3": "--max-volume",
+    "max_section_um2": "--max-section",
+}
 """Flags of commands that make a result, which take both sizes by `min_size_option`."""
 
 

@@ -165,6 +165,40 @@ def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64
     return totals
 
 
+def measure_sections(
+    components: Components, planes: Planes, core: Roi
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Measure the sections of the components of a block in its slices.
+
+    Parameters
+    ----------
+    components : Components
+    planes : of the block
+    core : where it lies
+
+    Returns
+    -------
+    largest : int64, shape (components,)
+        Voxels of the largest section of each.
+    open : int64, shape (n, 3)
+        Of components at the block's border, of which an object may have several: the component,
+        counted from 0, each slice of the volume that it reaches, and its voxels there.
+    """
+    depth, height, _ = roi_shape(core)
+    runs, count = components.runs, len(components.sizes)
+    z = np.repeat(np.arange(depth), np.diff(runs.rows[::height]))
+    keys, at = np.unique((components.values - np.int64(1)) * depth + z, return_inverse=True)
+    voxels = np.zeros(len(keys), np.int64)
+    np.add.at(voxels, at, runs.stops.astype(np.int64) - runs.starts)
+    component, largest = keys // depth, np.zeros(count, np.int64)
+    np.maximum.at(largest, component, voxels)
+    at_border = np.zeros(count + 1, bool)
+    for plane in planes.values():
+        at_border[plane] = True
+    rows = np.stack([component, keys % depth + core[0].start, voxels], axis=1)
+    return largest, rows[at_border[component + 1]]
+
+
 def mean_probabilities(totals: NDArray[np.int64], voxels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Compute the mean probability of each object from its sum of levels of 255."""
     means: NDArray[np.float64] = totals / (voxels * FULL_PROBABILITY)

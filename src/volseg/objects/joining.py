@@ -7,8 +7,9 @@ neither depends on how the volume was cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +31,22 @@ class Candidates:
         Which hold a seed; None where none is needed.
     totals : int64, shape (components,)
         Sums of levels, see `volseg.objects.components.sum_levels`; None where they are not needed.
+    sections : int64, shape (components,)
+        Largest sections, see `volseg.objects.components.measure_sections`; None likewise.
     """
 
     sizes: NDArray[np.int64]
     firsts: NDArray[np.int64]
     seeded: NDArray[np.bool_] | None = None
     totals: NDArray[np.int64] | None = None
+    sections: NDArray[np.int64] | None = None
 
     @classmethod
-    def room(cls, components: int, *, seeded: bool, totals: bool) -> Candidates:
+    def room(cls, components: int, *, seeded: bool, totals: bool, sections: bool) -> Candidates:
         """Make room for so many components."""
-        sizes, firsts = np.zeros((2, components), np.int64)
+        sizes, firsts, total, section = np.zeros((4, components), np.int64)
         marks = np.zeros(components, bool) if seeded else None
-        return cls(sizes, firsts, marks, np.zeros(components, np.int64) if totals else None)
+        return cls(sizes, firsts, marks, total if totals else None, section if sections else None)
 
     def put(self, start: int, part: Candidates) -> None:
         """Copy the properties of one block's components into their place.
@@ -61,6 +65,26 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Limits of what is kept as an object, in voxels; `math.inf` where there is none.
+
+    Attributes
+    ----------
+    min_size, max_size : voxels
+    max_section : voxels of the largest section in one slice
+    min_probability : mean over the voxels
+    """
+
+    min_size: int = 0
+    max_size: float = math.inf
+    max_section: float = math.inf
+    min_probability: float = 0
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
 class Numbering:
     """The objects of a volume.
 
@@ -69,18 +93,22 @@ class Numbering:
     numbers : uint32, or uint64 where there are more objects, shape (components,)
         The object of each component of all blocks; 0 for those that are dropped.
     objects : how many there are.
-    faint : how many more there would be, had their mean probability not been too low.
+    dropped : how many were large enough, and were dropped by each further limit; one that
+        exceeds several counts for the first of them.
     """
 
     numbers: Labels
     objects: int
-    faint: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 def number_objects(
-    found: Candidates, pairs: Sequence[Pairs], min_size: int = 0, min_probability: float = 0
+    found: Candidates,
+    pairs: Sequence[Pairs],
+    limits: Limits = NO_LIMITS,
+    slices: Sequence[NDArray[np.int64]] = (),
 ) -> Numbering:
-    """Join components to objects, drop what is too small or faint, number the rest by first voxel.
+    """Join components to objects, drop those beyond limits, number the rest by first voxel.
 
     Parameters
     ----------
@@ -88,8 +116,10 @@ def number_objects(
         Objects without a component that is marked as seeded are dropped, if any could be marked.
     pairs : arrays of shape (pairs, 2)
         Components, counted over all blocks, that touch.
-    min_size : objects of fewer voxels are dropped
-    min_probability : objects of a lower mean probability are dropped
+    limits : objects beyond are dropped
+    slices : int64, shapes (n, 3)
+        Components, slices that they reach, and their voxels there: those whose sections may
+        continue in other components.
     """
     count = len(found.sizes)
     if count == 0:
@@ -98,17 +128,36 @@ def number_objects(
     size, first = np.zeros(whole, np.int64), np.full(whole, np.iinfo(np.int64).max)
     np.add.at(size, group, found.sizes)
     np.minimum.at(first, group, found.firsts)
-    wanted = size >= min_size
+    wanted = size >= limits.min_size
     if found.seeded is not None:
         wanted &= np.bincount(group[found.seeded], minlength=whole) > 0
-    faint = np.zeros(whole, bool)
+    beyond = {"max_size": size > limits.max_size}
+    if found.sections is not None:
+        beyond["max_section"] = _sections(found.sections, group, slices) > limits.max_section
     if found.totals is not None:
         total = np.zeros(whole, np.int64)
         np.add.at(total, group, found.totals)
-        faint = wanted & (mean_probabilities(total, size) < min_probability)
-        wanted &= ~faint
+        beyond["min_probability"] = mean_probabilities(total, size) < limits.min_probability
+    dropped = {}
+    for limit, is_beyond in beyond.items():
+        dropped[limit] = int((wanted & is_beyond).sum())
+        wanted &= ~is_beyond
     number = rank_firsts(first, wanted)
-    return Numbering(number[group], int(wanted.sum()), int(faint.sum()))
+    return Numbering(number[group], int(wanted.sum()), dropped)
+
+
+def _sections(
+    largest: NDArray[np.int64], group: NDArray[np.int64], slices: Sequence[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Find the largest section of each object, which may be that of several components."""
+    section = np.zeros(group.max() + 1, np.int64)
+    np.maximum.at(section, group, largest)
+    component, z, voxels = np.concatenate([np.zeros((0, 3), np.int64), *slices]).T
+    both, at = np.unique(np.stack([group[component], z]), axis=1, return_inverse=True)
+    summed = np.zeros(both.shape[1], np.int64)
+    np.add.at(summed, at, voxels)
+    np.maximum.at(section, both[0], summed)
+    return section
 
 
 def rank_firsts(firsts: NDArray[np.int64], kept: NDArray[np.bool_]) -> Labels:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks
@@ -17,10 +18,11 @@ from volseg.objects.components import (
     Pairs,
     find_components,
     find_seeded,
+    measure_sections,
     sum_levels,
     touching,
 )
-from volseg.objects.joining import Candidates, Numbering, number_objects
+from volseg.objects.joining import NO_LIMITS, Candidates, Limits, Numbering, number_objects
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore
@@ -61,10 +63,12 @@ class Joined:
     ----------
     components : of the block.
     pairs : those that touch, with each neighbour before it.
+    slices : see `volseg.objects.components.measure_sections`.
     """
 
     components: Candidates
     pairs: list[tuple[Zyx, Pairs]]
+    slices: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,27 @@ class Evidence:
     probabilities : what the components were found in; None where neither is needed.
     seed : level of a seed; None where none is needed.
     totals : whether levels are summed.
+    sections : whether sections are measured.
     """
 
     probabilities: StoredArray | None = None
     seed: int | None = None
     totals: bool = False
+    sections: bool = False
+
+    def room(self, components: int) -> Candidates:
+        """Make room for so many components."""
+        seeded = self.seed is not None
+        return Candidates.room(
+            components, seeded=seeded, totals=self.totals, sections=self.sections
+        )
 
     def of(self, kept: Components, core: Roi) -> Candidates:
         """Measure the components of one block."""
         if self.probabilities is None or (self.seed is None and not self.totals):
             return Candidates(kept.sizes, kept.firsts)
         if len(kept.sizes) == 0:
-            return Candidates.room(0, seeded=self.seed is not None, totals=self.totals)
+            return self.room(0)
         volume = self.probabilities[core]
         return Candidates(
             kept.sizes,
@@ -123,7 +136,12 @@ class JoinBlock:
             if self.region is None or intersect(self.grid.block(other).core, self.region):
                 there = self.store.load_planes(other)
                 pairs.append((other, touching(here, there, step, self.connectivity)))
-        return Joined(self.evidence.of(kept, self.grid.block(index).core), pairs)
+        core = self.grid.block(index).core
+        found = self.evidence.of(kept, core)
+        if not self.evidence.sections:
+            return Joined(found, pairs)
+        largest, slices = measure_sections(kept, here, core)
+        return Joined(replace(found, sections=largest), pairs, slices)
 
 
 def before(grid: Grid, index: Zyx) -> list[tuple[Zyx, Zyx]]:
@@ -143,9 +161,7 @@ def number_components(
     offsets: Mapping[Zyx, int],
     components: int,
     engine: EngineOptions,
-    *,
-    min_size: int = 0,
-    min_probability: float = 0,
+    limits: Limits = NO_LIMITS,
 ) -> Numbering:
     """Join the components of all blocks across their borders, and number the objects.
 
@@ -154,18 +170,19 @@ def number_components(
     task : that joins a block
     offsets, components : see `begin_at`
     engine : EngineOptions
-    min_size, min_probability : objects below are dropped
+    limits : objects beyond are dropped
     """
-    evidence = task.evidence
-    seeded, totals = evidence.seed is not None, evidence.totals
-    whole = Candidates.room(components, seeded=seeded, totals=totals)
+    whole = task.evidence.room(components)
     pairs: list[Pairs] = []
+    slices: list[NDArray[np.int64]] = []
 
     def on_result(index: Zyx, found: Joined) -> None:
         start = offsets[index]
         whole.put(start, found.components)
         for other, local in found.pairs:
             pairs.append(local + np.array([start, offsets[other]]))
+        if found.slices is not None:
+            slices.append(found.slices + np.array([start, 0, 0]))
 
     run_blocks(task, offsets, engine, on_result=on_result, batch=JOINED)
-    return number_objects(whole, pairs, min_size, min_probability)
+    return number_objects(whole, pairs, limits, slices)

@@ -28,6 +28,8 @@ NOTED: Mapping[str, type | tuple[type, ...]] = {
     "survey": dict,
     "objects": int,
     "too_large_to_split": int,
+    "above_max_volume": int,
+    "above_max_section": int,
     "below_min_probability": int,
     "roi": list,
 }

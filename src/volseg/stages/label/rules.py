@@ -11,6 +11,7 @@ from typing import Any
 from volseg.defaults import CONNECTIVITY, SPLIT, SPLIT_DEPTH
 from volseg.errors import ParameterError
 from volseg.objects.components import DIFFERING
+from volseg.objects.joining import Limits
 from volseg.objects.splitting import METHODS
 from volseg.types import FULL_PROBABILITY, VoxelSize
 
@@ -18,6 +19,27 @@ SPLIT_LIMIT = 1 << 23
 """Voxels of the largest bounding box that is split; each takes some 85 bytes in a worker."""
 ROUNDING = 1e-6
 """By how much a quotient may pass a whole number and still mean it."""
+DROPPED = {
+    "max_volume_um3": (
+        "--max-volume",
+        "max_size",
+        "above_max_volume",
+        "they are larger than {} µm³",
+    ),
+    "max_section_um2": (
+        "--max-section",
+        "max_section",
+        "above_max_section",
+        "a section of them is larger than {} µm²",
+    ),
+    "min_probability": (
+        "--min-probability",
+        "min_probability",
+        "below_min_probability",
+        "their mean probability is below {}",
+    ),
+}
+"""Rules whose losses are counted: flag, limit, attribute of the count, and reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +55,8 @@ class ObjectRules:
     connectivity: int = CONNECTIVITY
     min_size: int | None = None
     min_size_nm3: float = 0
+    max_volume_um3: float | None = None
+    max_section_um2: float | None = None
     min_probability: float | None = None
     fill_holes: bool = False
     split: str = SPLIT
@@ -52,6 +76,9 @@ class ObjectRules:
             raise ParameterError(
                 f"min_size_nm3 must be a volume of 0 nm³ or more, found {self.min_size_nm3}"
             )
+        for unit, most in (("µm³", self.max_volume_um3), ("µm²", self.max_section_um2)):
+            if most is not None and not 0 < most < math.inf:
+                raise ParameterError(f"a largest size is above 0 {unit}, found {most}")
         if self.min_probability is not None and not 0 <= self.min_probability <= 1:
             raise ParameterError(
                 f"the lowest mean probability must lie between 0 and 1, found "
@@ -93,6 +120,7 @@ def describe_rules(
         "min_size": fewest_voxels(rules, voxel_size, model),
         "connectivity": rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
+        **_largest_sizes(rules, voxel_size),
         **_lowest_mean(rules, threshold, model),
         **({"fill_holes": True} if rules.fill_holes else {}),
         **_plan_split(rules, voxel_size),
@@ -123,6 +151,40 @@ def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int
             f"{seed_threshold:g}; give a higher --seed-threshold or a lower --threshold"
         )
     return {"seed_threshold_of_255": level_of(seed_threshold)}
+
+
+def _largest_sizes(rules: ObjectRules, voxel_size: VoxelSize | None) -> dict[str, float]:
+    sizes = {"max_volume_um3": rules.max_volume_um3, "max_section_um2": rules.max_section_um2}
+    asked = {name: float(size) for name, size in sizes.items() if size is not None}
+    if asked and voxel_size is None:
+        raise ParameterError(
+            "the voxel size is unknown, so a largest volume or section is no number of voxels; "
+            "convert again with --voxel-size, or leave out --max-volume and --max-section"
+        )
+    return asked
+
+
+def limits_of(run: Mapping[str, Any], voxel_size: VoxelSize | None) -> Limits:
+    """Read the limits of objects from what a run has on record.
+
+    Examples
+    --------
+    >>> limits_of({"min_size": 9, "max_section_um2": 0.5}, (50, 10, 10))
+    Limits(min_size=9, max_size=inf, max_section=5000, min_probability=0)
+    """
+
+    def most(name: str, axes: slice) -> float:
+        if name not in run or voxel_size is None:
+            return math.inf
+        voxel = math.prod(side / 1000 for side in list(voxel_size)[axes])
+        return math.floor(float(run[name]) / voxel + ROUNDING)
+
+    return Limits(
+        int(run["min_size"]),
+        most("max_volume_um3", slice(3)),
+        most("max_section_um2", slice(1, 3)),
+        run.get("min_probability", 0),
+    )
 
 
 def _lowest_mean(

@@ -18,7 +18,7 @@ from volseg.objects.joining import label_type
 from volseg.stages.components import Evidence, JoinBlock, LabelBlock, begin_at, number_components
 from volseg.stages.label.holes import HOLES, HoleFilling
 from volseg.stages.label.plan import Foundation, LabelPlan
-from volseg.stages.label.rules import level_of
+from volseg.stages.label.rules import DROPPED, level_of, limits_of
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import Layer, Numbered, Run, WriteBlock, coarse_levels
 from volseg.stages.levels import build_pyramid
@@ -67,16 +67,17 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
             f"{large} objects were not split, because their bounding boxes hold more than "
             f"{run.get('split_limit')} voxels"
         )
-    if faint := found.get("below_min_probability"):
-        notes.append(
-            f"objects dropped because their mean probability is below "
-            f"{run.get('min_probability')}: {faint}; to keep them: `{_keep_faint(output, run)}`"
-        )
+    notes += [
+        f"objects dropped because {why.format(run.get(rule))}: {count}; to keep them: "
+        f"`{_keep_dropped(output, run, rule)}`"
+        for rule, (*_, noted, why) in DROPPED.items()
+        if (count := found.get(noted))
+    ]
     return LabelReport(int(objects), plan.threshold, seconds, tuple(notes))
 
 
-def _keep_faint(output: Path, run: Mapping[str, Any]) -> str:
-    """Write the command that finds objects by the same rules, but for the lowest mean."""
+def _keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
+    """Write the command that finds objects by the same rules, but for one."""
     flags: list[object] = ["--threshold", _probability(run["threshold_of_255"])]
     if "seed_threshold_of_255" in run:
         flags += ["--seed-threshold", _probability(run["seed_threshold_of_255"])]
@@ -84,7 +85,11 @@ def _keep_faint(output: Path, run: Mapping[str, Any]) -> str:
     flags += ["--fill-holes"] if run.get("fill_holes") else []
     for flag in ("split", "split_depth"):
         flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
-    flags += ["--min-probability", 0, "--overwrite"]
+    # without the flag, the model's would hold
+    kept = {"min_probability": 0, **{name: run[name] for name in run if name != rule}}
+    for name, (flag, *_) in DROPPED.items():
+        flags += [flag, kept[name]] if name in kept else []
+    flags.append("--overwrite")
     return command("label", output.parents[1], *flags, name=output.name)
 
 
@@ -190,20 +195,20 @@ class Labelling(Run):
     def _number_all(self, offsets: dict[Zyx, int], components: int) -> dict[str, int]:
         """Find all numbers; return what is counted: objects, and those that rules did not keep."""
         header, store = self.ledger.header, self.plan.store
-        least = header.get("min_probability")
+        limits = limits_of(header, self.plan.source.space.voxel_size)
         seed = header.get("seed_threshold_of_255")
-        evidence = Evidence(self.probabilities, seed, least is not None)
+        sections = "max_section_um2" in header
+        evidence = Evidence(self.probabilities, seed, "min_probability" in header, sections)
         numbering = number_components(
             JoinBlock(self.plan.grid, store, self.connectivity, evidence),
             offsets,
             components,
             self.plan.engine,
-            min_size=int(header["min_size"]),
-            min_probability=least or 0,
+            limits,
         )
         counted = {"objects": numbering.objects}
-        if least is not None:
-            counted["below_min_probability"] = numbering.faint
+        for rule, (_, limit, noted, _) in DROPPED.items():
+            counted |= {noted: numbering.dropped.get(limit, 0)} if rule in header else {}
         store.save_numbers(numbering.numbers)
         filling = HoleFilling(self)
         if "fill_holes" in header:

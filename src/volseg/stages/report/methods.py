@@ -51,8 +51,16 @@ VIEWS = {"xy": "z", "xz": "y", "yz": "x", "ortho": "z, y and x, averaged"}
 RULES = {
     "seed_threshold_of_255": "kept only with a voxel of at least probability {:.2f}",
     "min_size": "dropped below {} voxels",
+    "max_volume_um3": "dropped above {:g} µm³",
+    "max_section_um2": "dropped with a section in a slice above {:g} µm²",
     "min_probability": "dropped below a mean probability of {:.2f}",
 }
+DROPPED = {
+    "above_max_volume": "larger",
+    "above_max_section": "of a larger section",
+    "below_min_probability": "of a lower mean probability",
+}
+"""Counts in the attributes of labels, and how the objects were."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +179,9 @@ def _describe_rules(labels: Image) -> str:
     text += f"; objects were {', and '.join(told)}" if told else ""
     text += "; enclosed background was filled" if run.get("fill_holes") else ""
     text += f"; touching objects were split ({run['split']})" if run.get("split") else ""
-    dropped = labels.attributes.get("below_min_probability")
-    text += f"; {dropped} were of a lower mean probability" if dropped else ""
+    for noted, words in DROPPED.items():
+        dropped = labels.attributes.get(noted)
+        text += f"; {dropped} were {words}" if dropped else ""
     return f"{text}."
 
 

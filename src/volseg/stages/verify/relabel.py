@@ -72,6 +72,8 @@ def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOpti
         "seed_threshold": None if seed is None else int(seed) / FULL_PROBABILITY,
         "connectivity": run["connectivity"],
         "min_size": int(run["min_size"]),
+        "max_volume_um3": run.get("max_volume_um3"),
+        "max_section_um2": run.get("max_section_um2"),
         "min_probability": float(run.get("min_probability", 0)),
         "fill_holes": bool(run.get("fill_holes", False)),
         "split": run.get("split", "none"),

@@ -1,0 +1,60 @@
+"""Options of `evaluate` and `verify`; see `volseg.api.options`."""
+
+from typing import Required, TypedDict
+
+from volseg.api.keywords import described
+from volseg.api.options import Place, Region, Result, Running, Threads
+
+
+@described
+class Matching(TypedDict, total=False):
+    """Comparison of objects.
+
+    iou : Match objects of at least this intersection over union.
+    min_size : Ignore smaller objects, in voxels, in truth and prediction.  [default: the --min-size
+        that the labels were made with]
+    ignore_border : Count objects at the border of the region neither as missed nor as false.
+    instances : Take labels of one value as one object, not as a mask.
+    """
+
+    iou: float
+    min_size: int | None
+    ignore_border: bool
+    instances: bool
+
+
+class CompareArraysKeywords(Matching, Threads, total=False):
+    """Options of `compare_arrays`."""
+
+
+@described
+class EvaluateKeywords(Result, Region, Matching, Running, total=False):
+    """Options of `evaluate`.
+
+    truth : Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF.
+        The objects of a mask are its connected components.
+    labels : Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
+    mask : Count only voxels above 0 in these labels, a name or a path.
+    output : Write evaluation.json, errors.parquet and curves.png to this folder.
+    """
+
+    truth: Required[Place]
+    labels: Place | None
+    mask: Place | None
+    output: Place | None
+
+
+@described
+class VerifyKeywords(Running, total=False):
+    """Options of `verify`.
+
+    quick : Read everything, compare nothing.
+    sample : Predict N blocks of each array of probabilities again.
+    model : Use this model, if it is not a shipped one.
+    elsewhere : Allow for the rounding of another machine that made the probabilities.
+    """
+
+    quick: bool
+    sample: int
+    model: str | None
+    elsewhere: bool
