@@ -149,6 +149,7 @@ def commands(folder, model):
         ["segment", volume, "--model", model, "--dry-run"],
         ["segment", volume, "--model", model, "--workers", "1"],
         ["label", volume, "--threshold", "0.4", "--overwrite", "--workers", "1"],
+        ["label", volume, "--probabilities", folder / "labels.tif", "--name", "theirs"],
         ["stats", volume, "--output", folder / "objects.csv", "--workers", "1"],
         ["report", volume, *truth, "--output", folder / "page.html"],
         [

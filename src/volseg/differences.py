@@ -36,6 +36,9 @@ def tell_apart(theirs: Any, ours: Mapping[str, Any], models: tuple[str, str]) ->
     """
     if not isinstance(theirs, Mapping):
         return "is there, and no record says how it was made"
+    if "imported" in theirs or "imported" in ours:
+        before, after = map(_origin, (theirs, ours), models)
+        return f"was {before}; you ask for what is {after}"
     keys = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
     pairs: list[tuple[str, str, str]] = []
     if "zoom" in keys:
@@ -77,6 +80,13 @@ def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> s
         for run in (theirs, ours)
     )
     return f"was begun with {before}; you ask for {after}"
+
+
+def _origin(run: Mapping[str, Any], model: str) -> str:
+    """Say where probabilities are from; a file of one name may have another content."""
+    how = "read from" if "imported" in run else "predicted with"
+    content = f" ({str(run['imported'])[:12]})" if "imported" in run else ""
+    return f"{how} {model or 'something that is not on record'}{content}"
 
 
 def _short(value: Any) -> str:

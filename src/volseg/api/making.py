@@ -1,14 +1,21 @@
 """Make results: a volume of a stack, probabilities and objects of a volume."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
-from volseg.api.keywords import takes
-from volseg.api.options import ConvertKeywords, LabelKeywords, Objects, Place, SegmentKeywords
+from volseg.api.keywords import described, takes
+from volseg.api.options import (
+    ConvertKeywords,
+    Objects,
+    Place,
+    Result,
+    SegmentKeywords,
+    Writing,
+)
 from volseg.api.running import build, divide, place_of, shown
 from volseg.defaults import NAME
+from volseg.errors import ParameterError
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -23,9 +30,9 @@ def convert(
     source: Place,
     volume: Place,
     *,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
     **options: Unpack[ConvertKeywords],
-) -> ConvertReport:
+) -> "ConvertReport":
     """Convert a stack of images to an OME-Zarr volume.
 
     Parameters
@@ -57,9 +64,9 @@ def segment(
     volume: Place,
     *,
     on_note: Callable[[str], None] | None = None,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
     **options: Unpack[SegmentKeywords],
-) -> SegmentReport:
+) -> "SegmentReport":
     """Predict the probabilities of a volume and find its objects.
 
     Writes ``probabilities/<name>`` and ``labels/<name>`` into the volume. The same call resumes an
@@ -91,14 +98,14 @@ def segment(
     return report
 
 
-def estimate(volume: Place, **options: Unpack[SegmentKeywords]) -> SegmentEstimate:
+def estimate(volume: Place, **options: Unpack[SegmentKeywords]) -> "SegmentEstimate":
     """Estimate the time, memory and disk that `segment` takes with these options; write nothing."""
     from volseg.stages import estimate as stage
 
     return stage.estimate(_plan(volume, options))
 
 
-def _plan(volume: Place, options: SegmentKeywords) -> SegmentPlan:
+def _plan(volume: Place, options: SegmentKeywords) -> "SegmentPlan":
     from volseg.stages.predict.network import PredictOptions
     from volseg.stages.segment import SegmentOptions, plan_segmentation
 
@@ -108,10 +115,25 @@ def _plan(volume: Place, options: SegmentKeywords) -> SegmentPlan:
     return plan_segmentation(place_of(volume), chosen)
 
 
+@described
+class LabelKeywords(Objects, Result, Writing, total=False):
+    """Options of `label`.
+
+    probabilities : Take probabilities or a mask of another program, in any form that `convert`
+        reads, and keep them as probabilities/NAME.
+    channel : Take this channel of --probabilities, counted from 0.
+    axes : Name the axes of --probabilities, slowest first, such as ZYXC, where they do not say.
+    """
+
+    probabilities: Place | None
+    channel: int | None
+    axes: str | None
+
+
 @takes(LabelKeywords)
 def label(
-    volume: Place, *, progress: Progress | None = None, **options: Unpack[LabelKeywords]
-) -> LabelReport:
+    volume: Place, *, progress: "Progress | None" = None, **options: Unpack[LabelKeywords]
+) -> "LabelReport":
     """Find the objects in probabilities that `segment` wrote, by other rules.
 
     Writes ``labels/<name>`` into the volume.
@@ -128,8 +150,26 @@ def label(
     BlockError
         If blocks failed.
     """
+    from volseg.sources.stack import WHOLE, Selection
     from volseg.stages.label import plan, run
 
-    name = options.pop("name", NAME)
-    chosen = build(plan.LabelOptions, options)
-    return run.label(plan.plan_labels(place_of(volume), name, chosen), shown(progress))
+    place, name = place_of(volume), options.pop("name", NAME)
+    foreign = options.pop("probabilities", None)
+    selected = Selection(options.pop("channel", None), axes=options.pop("axes", None))
+    chosen, told = build(plan.LabelOptions, options), tuple[str, ...]()
+    if foreign is None:
+        if selected != WHOLE:
+            raise ParameterError("--channel and --axes say what of --probabilities is meant")
+        planned = plan.plan_labels(place, name, chosen)
+    elif chosen.split == "centerline":
+        raise ParameterError("--probabilities come without centerlines; use --split distance")
+    else:
+        from volseg.stages import adopt
+
+        taken = adopt.AdoptOptions(name, selected, chosen.engine, chosen.overwrite)
+        adopted = adopt.plan_adoption(place, place_of(foreign), taken, shown(progress))
+        planned, told = plan.plan_labels_on(place, adopted.foundation, chosen), adopted.notes
+        planned.stands()  # before anything is written
+        adopt.adopt(adopted, shown(progress))
+    report = run.label(planned, shown(progress))
+    return replace(report, notes=told + report.notes)

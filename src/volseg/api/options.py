@@ -208,10 +208,6 @@ class PredictArrayKeywords(Network, Threads, total=False):
     """Options of `predict_array`."""
 
 
-class LabelKeywords(Objects, Result, Writing, total=False):
-    """Options of `label`."""
-
-
 class LabelArrayKeywords(Objects, Threads, total=False):
     """Options of `label_array`."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from volseg.api.making import label
-from volseg.api.options import LabelKeywords
+from volseg.api.making import LabelKeywords, label
 from volseg.cli.options import (
     RESULT,
     min_size_option,
@@ -29,8 +28,9 @@ from volseg.errors import command
 def label_command(session: Session, volume: Path, **options: Any) -> None:
     """Find the objects in VOLUME/probabilities/NAME by other rules, without predicting again.
 
-    `volseg segment` includes this step. Writes VOLUME/labels/NAME; --overwrite replaces objects
-    found by different rules.
+    `volseg segment` includes this step. With --probabilities, those of another program take the
+    place of a prediction. Writes VOLUME/labels/NAME; --overwrite replaces objects found by
+    different rules.
     """
     note_scratch(session, volume)
     name, report = options["name"], label(volume, progress=session.progress(), **options)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, VolumeError, command
-from volseg.geometry.grid import full_roi, roi_shape
+from volseg.geometry.grid import full_roi
 from volseg.sources.hdf5 import split_dataset
-from volseg.sources.voxel_size import AxisSizes, StatedSize, find_contradiction, write_sizes
+from volseg.sources.stack import WHOLE, Stack, read_box
+from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels
 from volseg.storage.locations import parse_location
@@ -23,9 +23,6 @@ from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
-
-if TYPE_CHECKING:
-    from volseg.sources.stack import Stack
 
 WHOLE_NUMBERS = {"float32": (1 << 24, np.uint32), "float64": (1 << 53, np.uint64)}
 """Numbers up to which a type tells whole ones apart, and a type for them."""
@@ -81,25 +78,12 @@ class LabelSource:
         """
         if self.array is not None:
             return self.array[roi]
-        stack = _opened(self.path)
-        z, y, x = roi
-        if stack.array is not None:
-            return _as_labels(stack.array[roi], self.path)
-        out = np.empty(roi_shape(roi), stack.dtype)
-        page = np.empty(stack.shape[1:], stack.dtype)
-        for k in range(z.start, z.stop):
-            stack.read_page(k, page)
-            out[k - z.start] = page[y, x]
-        return _as_labels(out, self.path)
+        return _as_labels(read_box(_opened(self.path), roi), self.path)
 
     def describe_other_size(self, volume: Path, voxel_size: VoxelSize | None) -> list[str]:
         """Say that the size of the labels' voxels is not that of the volume, if so."""
-        ours = StatedSize(voxel_size or (None, None, None), str(volume))
-        theirs = StatedSize(self.voxel_size or self.stated, str(self.path))
-        if find_contradiction((ours, theirs)) is None:
-            return []
-        said = f"{self.path} says that its voxels measure {write_sizes(theirs.axes)} nm (z,y,x)"
-        return [f"{said}, {volume} {write_sizes(ours.axes)} nm, which is taken"]
+        theirs = self.voxel_size or self.stated
+        return tell_other_size(self.path, theirs, volume, voxel_size)
 
 
 def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -131,18 +115,10 @@ def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
 
 
 def _opened(path: Path) -> Stack:
-    """Open once per process, and again when the file is another."""
-    file, _ = split_dataset(path)
-    found = file.stat() if file.exists() else None
-    return _open_stamped(path, found and (found.st_ino, found.st_mtime_ns, found.st_size))
-
-
-@lru_cache(maxsize=4)
-def _open_stamped(path: Path, _: Any) -> Stack:
     # a volume's own labels need no reader of other formats
-    from volseg.sources.open import open_stack
+    from volseg.sources.open import reopen
 
-    return open_stack(path, types=LABEL_TYPES)
+    return reopen(path, WHOLE, LABEL_TYPES)
 
 
 def find_labels(volume: Path, labels: str) -> LabelSource:
@@ -229,10 +205,8 @@ def open_label_path(path: Path) -> LabelSource:
 
 def _by_pages(path: Path) -> LabelSource:
     stack = _opened(path)
-    block, axes = (TIFF_SLAB, stack.shape[1], stack.shape[2]), [s.axes for s in stack.stated]
-    z, y, x = (next((s[k] for s in axes if s[k] is not None), None) for k in range(3))
-    region = full_roi(stack.shape)
-    return LabelSource(path, stack.shape, block, region, None, None, None, stated=(z, y, x))
+    block, region = (TIFF_SLAB, stack.shape[1], stack.shape[2]), full_roi(stack.shape)
+    return LabelSource(path, stack.shape, block, region, None, None, None, stated=stack.axis_sizes)
 
 
 def _smallest(noted: Mapping[str, Any]) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from volseg.errors import SourceError
 from volseg.sources.hdf5 import is_hdf5, open_hdf5, split_dataset
@@ -53,3 +55,22 @@ def open_stack(
         return open_tiff(path, selection, types)
     chosen = not path.is_dir()
     return open_sequence(list_sequence(path), selection, types, chosen=chosen)
+
+
+def reopen(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
+    """Open a stack once per process, and again when the file is another.
+
+    Raises
+    ------
+    SourceError, VolumeError
+        See `open_stack`.
+    """
+    file, _ = split_dataset(path)
+    found = file.stat() if file.exists() else None
+    stamp = found and (found.st_ino, found.st_mtime_ns, found.st_size)
+    return _open_stamped(path, selection, types, stamp)
+
+
+@lru_cache(maxsize=4)
+def _open_stamped(path: Path, selection: Selection, types: tuple[str, ...], _: Any) -> Stack:
+    return open_stack(path, selection, types)

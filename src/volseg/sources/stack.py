@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.voxel_size import StatedSize
+from volseg.geometry.grid import roi_shape
+from volseg.sources.voxel_size import AxisSizes, StatedSize
 from volseg.storage.ome import Space
 from volseg.types import Roi, Zyx
 
@@ -77,6 +78,32 @@ class Stack:
     warnings: tuple[str, ...] = ()
     array: Boxes | None = None
     space: Space = field(default_factory=Space)
+
+    @property
+    def axis_sizes(self) -> AxisSizes:
+        """Sizes of voxels in nm (z, y, x), each as it is first stated."""
+        axes = [s.axes for s in self.stated]
+        z, y, x = (next((s[k] for s in axes if s[k] is not None), None) for k in range(3))
+        return z, y, x
+
+
+def read_box(stack: Stack, roi: Roi) -> NDArray[Any]:
+    """Read a box of a stack, from any thread.
+
+    Raises
+    ------
+    SourceError
+        If it is damaged.
+    """
+    if stack.array is not None:
+        return stack.array[roi]
+    z, y, x = roi
+    out = np.empty(roi_shape(roi), stack.dtype)
+    page = np.empty(stack.shape[1:], stack.dtype)
+    for k in range(z.start, z.stop):
+        stack.read_page(k, page)
+        out[k - z.start] = page[y, x]
+    return out
 
 
 def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:

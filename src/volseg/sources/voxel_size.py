@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from volseg.errors import VoxelSizeError
@@ -123,6 +124,17 @@ def find_contradiction(stated: Sequence[StatedSize]) -> tuple[StatedSize, Stated
 def _agree(ours: AxisSizes, theirs: AxisSizes) -> bool:
     pairs = zip(ours, theirs, strict=True)
     return all(a is None or b is None or abs(a - b) <= SAME * b for a, b in pairs)
+
+
+def tell_other_size(
+    path: Path, stated: AxisSizes, volume: Path, voxel_size: VoxelSize | None
+) -> list[str]:
+    """Say that what belongs to a volume has voxels of another size, if so."""
+    ours = StatedSize(voxel_size or (None, None, None))
+    if find_contradiction((ours, StatedSize(stated))) is None:
+        return []
+    said = f"{path} says that its voxels measure {write_sizes(stated)} nm (z,y,x)"
+    return [f"{said}, {volume} {write_sizes(ours.axes)} nm, which is taken"]
 
 
 def write_sizes(sizes: AxisSizes) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.differences import tell_apart
-from volseg.errors import ConflictError, VolumeError
+from volseg.errors import ConflictError, VolumeError, command
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.files import AWAY, beside, discard, left_behind, replace_folder
@@ -18,7 +18,7 @@ from volseg.storage.ledger import MARK, Ledger
 from volseg.storage.ome import Space
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
-from volseg.storage.volumes import create_image, open_image
+from volseg.storage.volumes import Image, create_image, open_image
 
 NETWORK_FLAGS = ("device", "precision")
 """Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
@@ -167,6 +167,26 @@ def finish(output: Path, ledger: Ledger, header: Mapping[str, Any]) -> None:
             f"{output} was removed or begun anew while it was written; give the command again"
         )
     update_attributes(output, {"complete": True, "fingerprint": fingerprint(header)}, MARK)
+
+
+def check_place(image: Image) -> None:
+    """Check that results have a place beside what they are made from.
+
+    Raises
+    ------
+    VolumeError
+        If the image is a result itself, or a plain array.
+    """
+    path = image.path
+    if "run" in image.attributes:
+        raise VolumeError(f"{path} is a result of volseg; name the volume that it was made from")
+    if image.levels[0].path == path:
+        raise VolumeError(
+            f"{path} is a plain Zarr array, which has no place for results and no voxel size; make "
+            f"a volume of it: `"
+            + command("convert", path, "VOLUME.zarr", "--voxel-size", "Z,Y,X")
+            + "`"
+        )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from volseg.stages.predict.outputs import Output, centerline_of
 from volseg.stages.predict.tasks import NetworkChoice
 from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.results import check_place
 from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
 from volseg.storage.weights import Card
 
@@ -119,7 +120,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         If the volume, the model or an option cannot be used.
     """
     image = open_image(volume)
-    _check_place(image)
+    check_place(image)
     options, choice, card, chosen = settle_network(image, options)
     shape = image.levels[0].shape
     scales, notes = network_scales(image, card, choice.views, options.zoom)
@@ -206,17 +207,3 @@ def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
     outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)
     notes = plan.notes + advise(read_survey(image))
     return replace(plan, image=image, look=look, outputs=outputs, notes=notes)
-
-
-def _check_place(image: Image) -> None:
-    """Check that results have a place beside what they are made from."""
-    path = image.path
-    if "run" in image.attributes:
-        raise VolumeError(f"{path} is a result of volseg; name the volume that it was made from")
-    if image.levels[0].path == path:
-        raise VolumeError(
-            f"{path} is a plain Zarr array, which has no place for results and no voxel size; make "
-            f"a volume of it: `"
-            + command("convert", path, "VOLUME.zarr", "--voxel-size", "Z,Y,X")
-            + "`"
-        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volseg import __version__
+from volseg.sources.probabilities import RULES as TAKEN
 from volseg.storage.volumes import Image
 from volseg.types import FULL_PROBABILITY
 
@@ -138,6 +139,9 @@ def _describe_network(labels: Image, probabilities: Image | None, cite: _Citatio
     model = labels.attributes.get("model")
     if not isinstance(model, Mapping):
         return "The objects were not made by a network of volseg; their origin is not on record."
+    if isinstance(model.get("imported"), Mapping):
+        read_as = TAKEN.get(model["imported"].get("rule"), "probabilities")
+        return f"Another program made “{model.get('name')}”, which was taken as {read_as}."
     form = str(model.get("architecture", ""))
     network = next((kind for kind in NETWORKS if form.startswith(kind)), form)
     run: Mapping[str, Any] = (

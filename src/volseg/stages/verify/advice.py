@@ -38,6 +38,10 @@ def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject
             looks[subject.name] = averaging_flags(subject.run["averaged"])
             looks[subject.name] += [] if zoom is None else ["--zoom", str(zoom)]
         model = subject.image.attributes.get("model")
+        if subject.array in damaged and "imported" in subject.run:
+            again = command("label", volume, "--probabilities", "FILE", "--overwrite")
+            advice.append(f"{subject.name}: `{again}`")
+            continue
         if subject.array in damaged and subject.run and isinstance(model, dict):
             models.setdefault(subject.name.removesuffix("-centerline"), str(model.get("name")))
     advice += [

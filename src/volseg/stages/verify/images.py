@@ -123,6 +123,8 @@ def check_attributes(subjects: list[Subject]) -> Iterator[Finding]:
             yield Finding("metadata", subject.array, message)
         key = SOURCES[subject.kind]
         source = key if key == "raw" else f"{key}/{subject.name}"
+        if "imported" in subject.run:
+            continue
         if source in origins and subject.run.get(key) != origins[source]:
             message = f"it was made from another {source}; make it again with --overwrite"
             yield Finding("origin", subject.array, message)

@@ -109,6 +109,8 @@ def recompute(
         If the model that was named cannot be used, or is another one.
     """
     run = subject.run
+    if "imported" in run:
+        raise Skipped("another program made it, so that nothing is predicted again")
     if run.get("format") != FORMAT:
         raise Skipped("it was not made by this version of volseg predict")
     try:
