@@ -69,7 +69,7 @@ def test_a_file_of_several_lists_them(tmp_path, volseg):
     done = volseg("convert", path, tmp_path / "v.zarr")
     assert done.exit_code == 2
     assert "/volumes/raw 9 x 70 x 33 uint8" in done.stderr
-    assert f"volseg convert {path}:/volumes/labels VOLUME.zarr" in done.stderr
+    assert f"name one after a colon, as in {path}:/volumes/labels" in done.stderr
     assert "plane" not in done.stderr
     with pytest.raises(SourceError, match=r"has no /nothing; it holds 2 dataset"):
         look(f"{path}:/nothing")

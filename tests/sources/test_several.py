@@ -61,7 +61,7 @@ def test_a_folder_without_images_holds_folders_of_slices_and_zarr_images(tmp_pat
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(SourceError, match="none of them TIFF or PNG"):
+    with pytest.raises(SourceError, match="none of them of a kind that is read"):
         list_stacks(str(tmp_path))
 
 

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagecodecs
+import mrcfile
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 
@@ -15,7 +17,7 @@ from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError, VoxelSizeError
 from volseg.sources.names import find_gaps, natural_key
 from volseg.sources.open import open_stack
-from volseg.sources.stack import check_finite
+from volseg.sources.stack import Selection, check_finite
 from volseg.sources.voxel_size import settle_voxel_size
 
 
@@ -40,11 +42,89 @@ def test_a_channel_of_png_slices(tmp_path):
         read_pages(tmp_path)
 
 
-def test_a_sequence_of_stacks_is_refused(tmp_path):
-    for n in range(2):
-        tifffile.imwrite(tmp_path / f"s{n}.tif", make_stack())
-    with pytest.raises(SourceError, match=r"s0\.tif holds 5 pages; in a sequence each file is one"):
+@pytest.mark.parametrize("form", ["tif", "ome.tif", "mrc"])
+def test_files_of_several_pages_are_joined_along_z(tmp_path, form):
+    raw = make_stack((12, 9, 11), "int16")
+    for n, part in enumerate((raw[:5], raw[5:6], raw[6:])):
+        path = tmp_path / f"part{n + 9}.{form}"
+        if form == "mrc":
+            mrcfile.new(path, data=part[None][0]).close()
+        else:
+            tifffile.imwrite(path, part, photometric="minisblack", metadata={"axes": "ZYX"})
+    for source in (tmp_path, tmp_path / "part*"):
+        np.testing.assert_array_equal(read_pages(source), raw)
+        (told,) = open_stack(source).warnings
+        assert "3 files of 12 pages are joined along z, from part9" in told
+
+
+def test_stacks_whose_names_do_not_belong_together_are_joined_only_on_request(tmp_path):
+    raw = make_stack((6, 9, 11))
+    tifffile.imwrite(tmp_path / "control.tif", raw[:3], photometric="minisblack")
+    tifffile.imwrite(tmp_path / "treated.tif", raw[3:], photometric="minisblack")
+    with pytest.raises(SourceError, match="names do not say that they belong together"):
         read_pages(tmp_path)
+    np.testing.assert_array_equal(read_pages(tmp_path / "*.tif"), raw)
+
+
+def test_colours_that_are_greys_are_read_as_grey(tmp_path):
+    raw = make_stack((4, 9, 11))
+    modes = {"RGB": 3, "RGBA": 4, "LA": 2, "P": 0}
+    for plane, (mode, count) in zip(raw, modes.items(), strict=True):
+        if mode == "P":
+            grey = PIL.Image.fromarray(plane)
+            picture = grey.quantize(256, dither=PIL.Image.Dither.NONE).convert("P")
+            plane[...] = np.asarray(picture.convert("L"))
+        else:
+            samples = [plane] * count if count == 3 else [plane] * (count - 1) + [plane * 0 + 200]
+            picture = PIL.Image.fromarray(np.stack(samples, -1), mode)
+        picture.save(tmp_path / f"s{list(modes).index(mode)}.png")
+    np.testing.assert_array_equal(read_pages(tmp_path), raw)
+    see_through = PIL.Image.fromarray(np.stack([raw[0]] * 3 + [raw[1]], -1), "RGBA")
+    see_through.save(tmp_path / "s3.png")
+    with pytest.raises(SourceError, match=r"s3\.png has 4 channels, a volume has one"):
+        read_pages(tmp_path)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_png_of_few_bits(tmp_path, bits):
+    raw = make_stack((9, 11)) >> (8 - bits)
+    palette = PIL.Image.fromarray(raw, "L").convert("P")
+    palette.putpalette([v for k in range(256) for v in (7 * k % 256,) * 3])
+    palette.save(tmp_path / "s.png", bits=bits)
+    np.testing.assert_array_equal(read_pages(tmp_path / "s.png")[0], raw * 7)
+
+
+def test_jpeg_slices_are_read_and_told_of(tmp_path):
+    smooth = np.indices((3, 32, 40)).sum(0).astype(np.uint8)
+    for n, plane in enumerate(smooth):
+        picture = PIL.Image.fromarray(plane)
+        (picture.convert("RGB") if n % 2 else picture).save(tmp_path / f"s{n}.jpg", quality=95)
+        expected = np.asarray(PIL.Image.open(tmp_path / f"s{n}.jpg").convert("L"))
+        smooth[n] = expected
+    np.testing.assert_array_equal(read_pages(tmp_path), smooth)
+    assert "is a JPEG file" in open_stack(tmp_path).warnings[0]
+    tifffile.imwrite(tmp_path / "s.tif", smooth[0])  # beside which a JPEG file is an overview
+    assert open_stack(tmp_path).shape == (1, 32, 40)
+
+
+@pytest.mark.parametrize("form", [".tif", ".png"])
+def test_slices_of_other_sizes_are_padded_or_cropped_on_request(tmp_path, form):
+    raw = make_stack((3, 20, 22)) | 1
+    parts = [raw[0, :18, :22], raw[1, :20, :20], raw[2, :19, :21]]
+    for n, part in enumerate(parts):
+        if form == ".tif":
+            tifffile.imwrite(tmp_path / f"s{n}.tif", part)
+        else:
+            PIL.Image.fromarray(part).save(tmp_path / f"s{n}.png")
+    with pytest.raises(SourceError, match=r"s1.* is 20 x 20 .*, s0.* is 22 x 18 .*--crop or --pad"):
+        read_pages(tmp_path)
+    np.testing.assert_array_equal(read_pages(tmp_path, fit="crop"), raw[:, :18, :20])
+    padded = np.zeros((3, 20, 22), np.uint8)
+    for k, part in enumerate(parts):
+        padded[k, : part.shape[0], : part.shape[1]] = part
+    np.testing.assert_array_equal(read_pages(tmp_path, fit="pad"), padded)
+    told = open_stack(tmp_path, Selection(fit="pad")).warnings[-1]
+    assert "20 to 22 x 18 to 20 pixels, and are padded with 0" in told
 
 
 def test_gaps_in_the_numbering_are_named(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import imagecodecs
 import mrcfile
 import numpy as np
@@ -82,10 +83,23 @@ def test_a_pyramid_within_the_file_is_not_part_of_the_stack(tmp_path):
     assert (read_pages(tmp_path / "s.ome.tif") == raw).all()
 
 
-def test_several_volumes_in_a_file_are_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "s.ome.tif", make_stack((2, 4, 9, 11)), metadata={"axes": "TZYX"})
-    with pytest.raises(SourceError, match="time series of 2 volumes; export one time point"):
-        read_pages(tmp_path / "s.ome.tif")
+@pytest.mark.parametrize(
+    ("axes", "form"), [("TZYX", {}), ("TZCYX", {"imagej": True}), ("TCZYX", {}), ("CTZYX", {})]
+)
+def test_one_time_of_a_series_is_chosen(tmp_path, axes, form):
+    sizes = {"T": 3, "Z": 4, "C": 2, "Y": 9, "X": 11}
+    series = make_stack([sizes[axis] for axis in axes])
+    tifffile.imwrite(tmp_path / "s.ome.tif", series, metadata={"axes": axes}, **form)
+    channel = 1 if "C" in axes else None
+    expected = np.take(series, 2, axes.index("T"))
+    if channel is not None:
+        expected = np.take(expected, 1, axes.replace("T", "").index("C"))
+    read = read_pages(tmp_path / "s.ome.tif", channel, time=2)
+    np.testing.assert_array_equal(read, expected)
+    with pytest.raises(SourceError, match="time series of 3 volumes: choose with --time 0 to 2"):
+        read_pages(tmp_path / "s.ome.tif", channel)
+    with pytest.raises(SourceError, match=r"--time is 3, but .* has 3, counted from 0"):
+        read_pages(tmp_path / "s.ome.tif", channel, time=3)
 
 
 def test_a_channel_is_chosen(tmp_path):
@@ -130,7 +144,7 @@ def test_not_an_image(tmp_path):
     with pytest.raises(SourceError, match=r"s\.png is not a PNG"):
         read_pages(tmp_path / "s.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match="found nothing; expected a TIFF stack"):
+    with pytest.raises(SourceError, match="found nothing; expected a stack"):
         read_pages(tmp_path / "empty")
     with pytest.raises(SourceError, match="found nothing"):
         read_pages(tmp_path / "nothing*.tif")
@@ -221,9 +235,48 @@ def test_mixed_shapes_and_types(tmp_path):
         read_pages(folder)
 
 
+CONVERTED = {
+    "bool": lambda raw: raw.astype("uint8"),
+    "int8": lambda raw: (raw.astype(int) + 128).astype("uint8"),
+    "float16": lambda raw: raw.astype("float32"),
+    "float64": lambda raw: raw.astype("float32"),
+    "int32": lambda raw: raw.astype("float32"),
+    "uint32": lambda raw: raw.astype("float32"),
+    "int64": lambda raw: raw.astype("float32"),
+}
+
+
+@pytest.mark.parametrize("form", ["tif", "h5", "zarr", "folder"])
+@pytest.mark.parametrize("dtype", CONVERTED)
+def test_other_types_are_converted_and_it_is_told(tmp_path, dtype, form):
+    raw = (make_stack((5, 9, 11), "int16") / (300 if dtype == "int8" else 1)).astype(dtype)
+    path = tmp_path / f"s.{form}"
+    if form == "zarr":
+        zarr.save_array(path, raw)
+    elif form == "h5":
+        with h5py.File(path, "w") as file:
+            file["raw"] = raw
+    elif form == "tif":
+        tifffile.imwrite(path, raw, photometric="minisblack")
+    else:
+        path.mkdir()
+        for k, plane in enumerate(raw):
+            tifffile.imwrite(path / f"{k}.tif", plane, photometric="minisblack")
+    stack = open_stack(path)
+    read = read_pages(path)
+    expected = CONVERTED[dtype](raw)
+    np.testing.assert_array_equal(read, expected)
+    assert stack.dtype == expected.dtype
+    if stack.array is not None:
+        np.testing.assert_array_equal(stack.array[1:3, 2:5, 0:11], expected[1:3, 2:5])
+    if (form, dtype) != ("zarr", "bool"):  # which was 0 and 1 to begin with
+        assert stack.warnings[-1].startswith(f"{path} holds {dtype}, converted to {stack.dtype}")
+    stack.close()
+
+
 def test_unsupported_types(tmp_path):
-    tifffile.imwrite(tmp_path / "s.tif", np.zeros((5, 9, 11), "float64"))
-    with pytest.raises(SourceError, match="holds float64; expected uint8"):
+    tifffile.imwrite(tmp_path / "s.tif", np.zeros((5, 9, 11), "complex64"))
+    with pytest.raises(SourceError, match="holds complex64; expected uint8"):
         read_pages(tmp_path / "s.tif")
 
 

@@ -288,3 +288,21 @@ def test_a_palette_of_colours_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "s.tif", RAW, photometric="palette", colormap=colours)
     with pytest.raises(SourceError, match="has palette colours"):
         read_pages(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize("form", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
+@pytest.mark.parametrize("planar", ["separate", "contig"])
+@pytest.mark.parametrize("samples", [3, 4])
+def test_colours_that_are_greys_are_read_as_grey(tmp_path, samples, planar, form):
+    opaque = np.full_like(RAW, 255)
+    axis = 1 if planar == "separate" else 3
+    colours = np.stack([RAW, RAW, RAW, opaque][:samples], axis)
+    more = {"extrasamples": ["unassalpha"]} if samples == 4 else {}
+    options = {"photometric": "rgb", "planarconfig": planar, **form, **more}
+    tifffile.imwrite(tmp_path / "s.tif", colours, **options)
+    np.testing.assert_array_equal(read_pages(tmp_path / "s.tif"), RAW)
+    colours[(5, 2) if planar == "separate" else (5, slice(None), slice(None), 2)] ^= 1
+    tifffile.imwrite(tmp_path / "s.tif", colours, **options)
+    with pytest.raises(SourceError, match=f"has {samples} channels"):
+        read_pages(tmp_path / "s.tif")
+    np.testing.assert_array_equal(read_pages(tmp_path / "s.tif", 0), RAW)

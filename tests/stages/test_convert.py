@@ -117,6 +117,19 @@ def test_values_that_are_not_finite_are_named(tmp_path):
     assert nothing_but(tmp_path, "s.tif")
 
 
+@pytest.mark.parametrize("form", ["tif", "zarr"])
+def test_values_that_are_not_finite_become_the_fill_value_and_are_counted(tmp_path, form):
+    raw = make(dtype="float32") + 1
+    expected = raw.copy()
+    raw[3, 4, 5], raw[40, 2:4, 1] = np.nan, np.inf
+    expected[3, 4, 5] = expected[40, 2:4, 1] = -2
+    path = tmp_path / f"s.{form}"
+    zarr.save_array(path, raw) if form == "zarr" else tifffile.imwrite(path, raw)
+    report = run(path, tmp_path / "v.zarr", fill_value=-2)
+    np.testing.assert_array_equal(read(open_image(tmp_path / "v.zarr").levels[0]), expected)
+    assert "3 voxels were not finite (NaN), and are -2 now" in report.warnings
+
+
 def test_pages_too_large_for_memory_are_said_to_be(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "s.tif", make())
 
@@ -301,10 +314,9 @@ def test_arrays_are_converted_whatever_their_chunks(tmp_path, chunks):
     np.testing.assert_array_equal(read(open_image(tmp_path / "v.zarr").levels[0]), make())
 
 
-def test_arrays_that_no_volume_can_hold_are_refused(tmp_path):
+def test_arrays_of_other_types_are_converted_and_of_odd_values_refused(tmp_path):
     zarr.create_array(tmp_path / "a", data=make(dtype="uint16").astype(float))
-    with pytest.raises(SourceError, match="holds float64; expected uint8"):
-        run(tmp_path / "a", tmp_path / "v.zarr")
+    assert "converted to float32" in run(tmp_path / "a", tmp_path / "w.zarr").warnings[0]
     values = np.zeros((70, 4, 4), np.float32)
     values[66, 2, 1] = np.nan
     zarr.create_array(tmp_path / "b", data=values)

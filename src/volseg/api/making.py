@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
+from volseg.api.convert_options import ConvertKeywords
 from volseg.api.keywords import described, takes
 from volseg.api.options import (
-    ConvertKeywords,
     Objects,
     Place,
     Result,

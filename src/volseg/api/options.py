@@ -162,34 +162,6 @@ class SourceSize(TypedDict, total=False):
 
 
 @described
-class Reading(SourceSize, total=False):
-    """Choices among what a source holds; see ``docs/formats.md``.
-
-    channel : Take this channel of a source of several, counted from 0.
-    series : Take this image of a file of several, counted from 0.
-    axes : Name the axes of the source, slowest first, such as CZYX, where it does not say.
-    fill_value : Take areas of this value as missing data, however small they are.
-    """
-
-    channel: int | None
-    series: int | None
-    axes: str | None
-    fill_value: float | None
-
-
-@described
-class ConvertKeywords(Reading, Threads, total=False):
-    """Options of `convert`.
-
-    overwrite : Replace a volume that exists.
-    dry_run : Print what a run would do and take; compute nothing.
-    """
-
-    overwrite: bool
-    dry_run: bool
-
-
-@described
 class SegmentKeywords(Network, Objects, Result, Region, Writing, total=False):
     """Options of `segment`.
 

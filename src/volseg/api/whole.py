@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from volseg.api.convert_options import ConvertKeywords, Reading
 from volseg.api.judging import stats_of_all
 from volseg.api.keywords import described, takes
 from volseg.api.making import convert, segment
 from volseg.api.options import (
-    ConvertKeywords,
     Measured,
     Network,
     Objects,
     Place,
-    Reading,
     Region,
     SegmentKeywords,
     StatsKeywords,
@@ -153,10 +152,10 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job,
         If there is no stack, or two would become one volume.
     """
     from volseg.sources.several import anchor_of, list_stacks, name_volumes
-    from volseg.sources.stack import Selection
+    from volseg.stages.convert.plan import ConvertOptions
     from volseg.storage.stores import is_zarr
 
-    selection = Selection(options.get("channel"), options.get("series"), options.get("axes"))
+    selection = build(ConvertOptions, _only(options, Reading)).selection
     stacks, anchor = list_stacks(source, selection), anchor_of(source)
     target = None if volume is None else place_of(volume)
     if stacks.folder:
@@ -179,7 +178,8 @@ def _check_used(jobs: Sequence[Job], options: RunKeywords) -> None:
     ParameterError
         If there are such.
     """
-    given = [name for name in Reading.__annotations__ if options.get(name) is not None]
+    chosen = {name: options.get(name) for name in Reading.__annotations__}
+    given = [name for name, value in chosen.items() if value is not None and value is not False]
     kept = [job.source for job in jobs if not job.converts]
     if given and kept:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)

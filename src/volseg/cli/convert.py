@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.api.convert_options import ConvertKeywords
 from volseg.api.making import convert
-from volseg.api.options import ConvertKeywords
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import duration, extent, scaled, voxels_of
@@ -30,9 +30,9 @@ def convert_command(session: Session, source: str, volume: Path, **options: Any)
     """Convert SOURCE, a stack of images, to VOLUME, an OME-Zarr folder.
 
     SOURCE is a TIFF file with many pages (also BigTIFF, OME-TIFF, ImageJ), or a folder or a quoted
-    glob of single slices (TIFF or PNG), or a Zarr array or OME-Zarr image, also by its URL, or an
-    MRC file or HDF5 dataset (file.h5:/path). The voxel size comes from the file, or from
-    --voxel-size.
+    glob of files that are one stack (TIFF, PNG, JPEG slices), or a Zarr array or OME-Zarr image,
+    also by its URL, or an MRC file or HDF5 dataset (file.h5:/path); docs/formats.md lists all. The
+    voxel size comes from the file, or from --voxel-size.
     """
     report = convert(source, volume, progress=session.progress(), **options)
     for warning in report.warnings:

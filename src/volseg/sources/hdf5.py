@@ -5,25 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError, command
-from volseg.sources.hdf5_words import choose_boxes, count_voxels, name_axes, state_size
-from volseg.sources.stack import Selection, Stack, check_single, check_type, choose_channel
-from volseg.storage.arrays import LONGEST_AXIS
-from volseg.types import Roi, Zyx
+from volseg.errors import SourceError
+from volseg.sources.axes import FAULTS, choose_axes
+from volseg.sources.hdf5_words import count_voxels, state_size, stated_axes
+from volseg.sources.stack import Selection, Stack, check_single
 
-SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".he5", ".ilp", ".ims"})
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SHOWN = 12
 """Datasets of a file that a message lists."""
-FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError)
-"""Errors of h5py where a file is damaged."""
 KINDS = "uifb"
 """Kinds of types that are numbers."""
 VIEWER = re.compile(r"/t\d{5}/s\d{2,}/\d+/cells")
@@ -46,76 +41,16 @@ def split_dataset(path: Path) -> tuple[Path, str | None]:
     return path, None
 
 
-def is_hdf5(path: Path) -> bool:
-    """Tell an HDF5 file by its name or its first bytes."""
-    if not path.is_file():
-        return False
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    try:
-        with path.open("rb") as opened:
-            return opened.read(len(SIGNATURE)) == SIGNATURE
-    except OSError:  # which readers of other formats tell of
-        return False
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset as boxes of (z, y, x).
-
-    Attributes
-    ----------
-    where : file and name, for messages.
-    stored : dataset of h5py.
-    axes : their letters, slowest first; all but Z, Y, X and C are of length one.
-    channel : that is read.
-    chunk : a shape that is cheap to read, (z, y, x).
-    dtype : in this machine's order.
-    """
-
-    where: str
-    stored: Any
-    axes: str
-    channel: int
-    chunk: Zyx
-    dtype: np.dtype[Any]
-
-    def __getitem__(self, roi: Roi) -> NDArray[Any]:
-        """Read a box.
-
-        Raises
-        ------
-        SourceError
-            If it is damaged.
-        """
-        at: dict[str, slice | int] = dict(zip("ZYX", roi, strict=True)) | {"C": self.channel}
-        try:
-            found = self.stored[tuple(at.get(axis, 0) for axis in self.axes)]
-        except FAULTS as error:
-            raise SourceError(
-                f"{self.where} is damaged or truncated at z {roi[0].start}; fetch or export it "
-                f"again, completely"
-            ) from error
-        kept = [axis for axis in self.axes if axis in "ZYX"]
-        read = np.transpose(found, [kept.index(axis) for axis in "ZYX"])
-        # of the same size: another type only for what is stored as though it had a sign
-        return read.astype(read.dtype.newbyteorder("="), copy=False).view(self.dtype)
-
-
-def open_hdf5(path: Path, name: str | None, selection: Selection, types: tuple[str, ...]) -> Stack:
+def open_hdf5(path: Path, selection: Selection, name: str | None = None) -> Stack:
     """Open a dataset of an HDF5 file, or the only one that may be a volume.
 
     Raises
     ------
     SourceError
-        If h5py is not installed, the file is damaged, or it is not clear what is meant.
+        If the file is damaged, or it is not clear what is meant.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise SourceError(
-            f"{path} is an HDF5 file, which needs h5py: pip install 'volseg[formats]'"
-        ) from error
+    import h5py
+
     try:
         file = h5py.File(path, "r")
     except FAULTS as error:
@@ -125,7 +60,7 @@ def open_hdf5(path: Path, name: str | None, selection: Selection, types: tuple[s
         ) from error
     try:
         dataset = _choose(h5py, path, file, name)
-        return _as_stack(h5py, path, dataset, selection, types)
+        return _as_stack(h5py, path, dataset, selection)
     except FAULTS as error:
         file.close()
         raise SourceError(f"{path} is damaged; fetch or export it again, completely") from error
@@ -169,47 +104,41 @@ def _listed(h5py: Any, path: Path, group: Any) -> str:
         return "holds no dataset of numbers with three axes or more"
     shown = [f"{d.name} {' x '.join(map(str, d.shape))} {d.dtype}" for d in volumes[:SHOWN]]
     more = f"; and {len(volumes) - SHOWN} more" if len(volumes) > SHOWN else ""
-    example = command("convert", f"{path}:{volumes[0].name}", "VOLUME.zarr")
-    return f"holds {len(volumes)} dataset(s) ({'; '.join(shown)}{more}); name one: `{example}`"
+    listed = f"{len(volumes)} dataset(s) ({'; '.join(shown)}{more})"
+    return f"holds {listed}; name one after a colon, as in {path}:{volumes[0].name}"
 
 
-def _as_stack(
-    h5py: Any, path: Path, dataset: Any, selection: Selection, types: tuple[str, ...]
-) -> Stack:
+def _as_stack(h5py: Any, path: Path, dataset: Any, selection: Selection) -> Stack:
     where, dtype = f"{path}:{dataset.name}", dataset.dtype
-    check_single(replace(selection, axes=None), where)
+    check_single(replace(selection, axes=None, time=None), where)
     told = [*_check_stored(h5py, where, dataset)]
     if dtype.kind == "i" and dtype.itemsize == 2 and VIEWER.fullmatch(dataset.name):
         dtype = np.dtype(np.uint16)
         told.append(f"{where} is read as uint16, which BigDataViewer stores as int16")
-    axes, lengths = name_axes(where, dataset, selection.axes), count_voxels(dataset)
-    sizes = dict(zip(axes, lengths, strict=True))
-    if sizes.get("T", 1) > 1:
-        raise SourceError(f"{where} is a time series of {sizes['T']}; export one time point")
-    channel = choose_channel(sizes.get("C", 1), selection.channel, where)
-    shape = (sizes["Z"], sizes["Y"], sizes["X"])
-    chunk = choose_boxes(axes, dataset.chunks, shape)
-    array = Dataset(where, dataset, axes, channel, chunk, check_type(dtype, where, types))
 
-    def read_page(z: int, out: NDArray[Any]) -> None:
-        out[...] = array[slice(z, z + 1), slice(0, shape[1]), slice(0, shape[2])][0]
+    def read(at: tuple[slice | int, ...]) -> NDArray[Any]:
+        found = np.asarray(dataset[at])
+        # of the same size: another type only for what is stored as though it had a sign
+        return found.view(dtype.newbyteorder(found.dtype.byteorder))
 
-    stated = state_size(dataset, shape)
+    array = choose_axes(
+        where, read, count_voxels(dataset), stated_axes(dataset), selection, dataset.chunks
+    )
+    stated = state_size(dataset, array.shape)
     if not stated and np.shape(given := dataset.attrs.get("resolution")) == (3,):
         sizes_given = ",".join(f"{float(v):g}" for v in given)
         told.append(
             f"{where} has a resolution of {sizes_given} without a unit; if that is nm along z, y "
             f"and x, as in CREMI's files, give --voxel-size {sizes_given}"
         )
-    noted = {"format": "HDF5", "dataset": dataset.name, "bytes": path.stat().st_size}
     return Stack(
         (path,),
-        shape,
-        array.dtype,
-        read_page,
+        array.shape,
+        dtype.newbyteorder("="),
+        array.read_page,
         dataset.file.close,
         stated,
-        noted,
+        {"format": "HDF5", "dataset": dataset.name, "bytes": path.stat().st_size},
         tuple(told),
         array,
     )
@@ -222,7 +151,7 @@ def _check_stored(h5py: Any, where: str, dataset: Any) -> Iterator[str]:
     """
     if dataset.dtype.kind not in KINDS:
         raise SourceError(f"{where} holds {dataset.dtype}; expected numbers")
-    if math.prod(dataset.shape or (0,)) == 0 or max(dataset.shape, default=0) > LONGEST_AXIS:
+    if math.prod(dataset.shape or (0,)) == 0:
         raise SourceError(f"{where} has the shape {dataset.shape}, which no volume has")
     created = dataset.id.get_create_plist()
     for k in range(created.get_nfilters()):

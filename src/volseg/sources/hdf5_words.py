@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from volseg.errors import SourceError
 from volseg.sources.voxel_size import AxisSizes, StatedSize, positive, unit_nanometers
 from volseg.types import Zyx
 
 MICROMETER = 1e3
 """nm."""
-ROWS = 64
-"""Rows of voxels that are read at a time, or more."""
 
 
 def count_voxels(dataset: Any) -> tuple[int, ...]:
@@ -33,36 +30,7 @@ def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def name_axes(where: str, dataset: Any, given: str | None) -> str:
-    """Name the axes: as the user or the file does, else z, y, x beside axes of length one.
-
-    Raises
-    ------
-    SourceError
-        If nobody says which are z, y and x.
-    """
-    shape = tuple(dataset.shape)
-    named = given or _stated_axes(dataset)
-    if named is None:
-        before = next((k for k, n in enumerate(shape[:-3]) if n > 1), len(shape) - 3)
-        after = len(shape) - 3 - before
-        if before < 0 or any(n > 1 for n in shape[len(shape) - after :]):
-            raise SourceError(
-                f"{where} has the shape {shape}, and does not say which axes are z, y and x: say "
-                f"so with --axes, such as CZYX"
-            )
-        return f"{'1' * before}ZYX{'1' * after}"
-    letters = named.upper()
-    known = len(letters) == len(shape) and len(set(letters)) == len(letters)
-    if not known or not set("ZYX") <= set(letters) <= set("ZYXCT"):
-        raise SourceError(
-            f"{where} has the shape {shape}, and axes {named}: name each by one of Z, Y, X, C and "
-            f"T with --axes, slowest first"
-        )
-    return letters
-
-
-def _stated_axes(dataset: Any) -> str | None:
+def stated_axes(dataset: Any) -> str | None:
     """Read names of axes, as vigra and ilastik or HDF5 itself keep them."""
     try:
         tags = json.loads(_text(dataset.attrs["axistags"]))["axes"]
@@ -70,16 +38,6 @@ def _stated_axes(dataset: Any) -> str | None:
     except (KeyError, TypeError, ValueError):
         labels = [str(d.label) for d in dataset.dims]
     return "".join(labels) if all(len(label) == 1 for label in labels) else None
-
-
-def choose_boxes(axes: str, chunks: tuple[int, ...] | None, shape: Zyx) -> Zyx:
-    """Choose boxes to read: whole chunks, not too narrow, or pages of what has no chunks."""
-    _, y, x = shape
-    if chunks is None:
-        # slices along a fast axis would be gathered voxel by voxel
-        return (1, y, x) if axes.index("Z") < min(axes.index("Y"), axes.index("X")) else shape
-    sizes = dict(zip(axes, chunks, strict=True))
-    return sizes["Z"], sizes["Y"] * -(-ROWS // sizes["Y"]), sizes["X"]
 
 
 def state_size(dataset: Any, shape: Zyx) -> tuple[StatedSize, ...]:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Selection, Stack, check_single, check_type, choose_channel
+from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
 from volseg.sources.voxel_size import StatedSize, positive
 
-SUFFIXES = frozenset({".mrc", ".rec", ".st", ".map", ".mrcs"})
 ANGSTROM = 0.1
 """nm."""
 NO_SIZE = (1.0, 1.0, 1.0)
@@ -22,20 +21,16 @@ IMOD = 1146047817
 """Stamp of IMOD's programs, after which flags say whether bytes are signed."""
 
 
-def open_mrc(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
+def open_mrc(path: Path, selection: Selection) -> Stack:
     """Open an MRC file; its pages are read from where they lie.
 
     Raises
     ------
     SourceError
-        If mrcfile is not installed, or the file is damaged, or of a kind that is not read.
+        If the file is damaged, or of a kind that is not read.
     """
-    try:
-        import mrcfile
-    except ImportError as error:
-        raise SourceError(
-            f"{path} is an MRC file, which needs mrcfile: pip install 'volseg[formats]'"
-        ) from error
+    import mrcfile
+
     choose_channel(1, selection.channel, str(path))
     check_single(selection, str(path))
     with warnings.catch_warnings():
@@ -54,25 +49,18 @@ def open_mrc(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
             f"one volume, and 3, 2, 1 for z, y, x"
         )
     pages = pages.reshape(-1, *pages.shape[-2:])
-    told: tuple[str, ...] = ()
-    shift = pages.dtype == np.int8 and "int8" not in types
     if pages.dtype == np.int8 and _has_unsigned_bytes(header):
-        pages, shift = pages.view(np.uint8), False
-    elif shift:
-        told = (f"{path} holds signed bytes; 128 is added, so that -128 becomes 0",)
-    dtype = check_type(np.uint8 if shift else pages.dtype, str(path), types)
+        pages = pages.view(np.uint8)
 
     def read_page(z: int, out: NDArray[Any]) -> None:
-        out[...] = pages[z].view(np.uint8) ^ 128 if shift else pages[z]
+        out[...] = pages[z]
 
     shape = (pages.shape[0], pages.shape[1], pages.shape[2])
     stated = _stated_size(header, shape[0])
     noted = {"format": "MRC", "mode": int(header.mode)}
-    return Stack((path,), shape, dtype, read_page, _nothing, stated, noted, told)
-
-
-def _nothing() -> None:
-    """Close nothing: pages are mapped, and let go with them."""
+    dtype = pages.dtype.newbyteorder("=")
+    # pages are mapped, and let go with them
+    return Stack((path,), shape, dtype, read_page, close_nothing, stated, noted)
 
 
 def _has_unsigned_bytes(header: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Open a source of any form as one stack: TIFF, single slices, MRC, HDF5 or Zarr."""
+"""Open a source of any form as one stack: a file, files of slices, or Zarr."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.errors import SourceError
-from volseg.sources.hdf5 import is_hdf5, open_hdf5, split_dataset
-from volseg.sources.mrc import SUFFIXES as MRC_SUFFIXES
-from volseg.sources.mrc import open_mrc
+from volseg.sources.conversion import as_volume_type
+from volseg.sources.hdf5 import split_dataset
+from volseg.sources.readers import open_file
 from volseg.sources.slices import list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
-from volseg.sources.tiff import open_tiff
 from volseg.sources.zarr_source import open_zarr
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
@@ -23,38 +24,41 @@ from volseg.storage.stores import is_zarr
 def open_stack(
     source: str | Path, selection: Selection = WHOLE, types: tuple[str, ...] = ACCEPTED_TYPES
 ) -> Stack:
-    """Open a TIFF stack, a folder or glob of TIFF or PNG slices, an MRC or HDF5 file, or Zarr.
+    """Open a file of any kind, a folder or glob of files that are one stack, or Zarr.
 
     Parameters
     ----------
     source : str or Path
     selection : of what the source holds
-    types : names of types that pages may have
+    types : names of types that are taken as they are; others are converted
 
     Raises
     ------
     SourceError, VolumeError
         If it cannot be read as equal grey pages; names file, page and remedy.
     """
-    path = parse_location(str(source))
+    stack = _open(parse_location(str(source)), selection)
+    try:
+        if stack.colours:
+            stack.read_page(0, np.empty(stack.shape[1:], stack.dtype))
+        return as_volume_type(stack, types)
+    except BaseException:
+        stack.close()
+        raise
+
+
+def _open(path: Path, selection: Selection) -> Stack:
     if as_remote(path) is not None or is_zarr(path):
-        return open_zarr(path, selection, types)
+        return open_zarr(path, selection)
     path, dataset = split_dataset(path)
-    if is_hdf5(path):
-        return open_hdf5(path, dataset, selection, types)
-    if dataset is not None:
-        raise SourceError(f"{path} is no HDF5 file; only there a name follows a colon: {dataset}")
+    if path.is_file():
+        return open_file(path, selection, dataset)
     if not path.exists() and not glob.has_magic(str(path)):
         raise SourceError(
-            f"there is nothing at {path}; expected a TIFF stack, a folder or glob of TIFF or PNG "
-            f"slices, or a Zarr image"
+            f"there is nothing at {path}; expected a stack, a folder or glob of slices (TIFF, PNG, "
+            f"JPEG), or a Zarr image"
         )
-    if path.is_file() and path.suffix.lower() in MRC_SUFFIXES:
-        return open_mrc(path, selection, types)
-    if path.is_file() and path.suffix.lower() != ".png":
-        return open_tiff(path, selection, types)
-    chosen = not path.is_dir()
-    return open_sequence(list_sequence(path), selection, types, chosen=chosen)
+    return open_sequence(list_sequence(path), selection, chosen=not path.is_dir())
 
 
 def reopen(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:

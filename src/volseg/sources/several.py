@@ -12,7 +12,7 @@ from volseg.errors import SourceError
 from volseg.sources.hdf5 import split_dataset
 from volseg.sources.names import natural_key
 from volseg.sources.open import open_stack
-from volseg.sources.slices import SUFFIXES, list_sequence
+from volseg.sources.slices import list_images, list_sequence
 from volseg.sources.stack import WHOLE, Selection
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
@@ -53,12 +53,12 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
     if as_remote(place) is not None or is_zarr(place) or split_dataset(place)[0].is_file():
         return Stacks((source,), folder=False)
     found = _list_within(place) if place.is_dir() else [Path(p) for p in glob.glob(str(place))]
-    images = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+    images = list_images(found)
     if any(is_zarr(p) for p in found if p.is_dir()):  # what a preview drew beside it is no slice
         images = [p for p in images if not p.name.endswith(PREVIEW)]
     if images:
-        first = min(images, key=natural_key)
-        if first.suffix.lower() == ".png" or _count_pages(first, selection) == 1:
+        pages, files = _look_into(images[0], selection)
+        if pages == 1 or files > 1:
             return Stacks((source,), folder=False)
     stacks = images + [p for p in found if p.is_dir() and (is_zarr(p) or _holds_images(p))]
     if not stacks:
@@ -108,12 +108,13 @@ def _list_within(folder: Path) -> list[Path]:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(p.suffix.lower() in SUFFIXES for p in _list_within(folder))
+    return bool(list_images(_list_within(folder)))
 
 
-def _count_pages(path: Path, selection: Selection) -> int:
+def _look_into(path: Path, selection: Selection) -> tuple[int, int]:
+    """Count the pages of a stack, and its files."""
     stack = open_stack(path, selection)
     try:
-        return stack.shape[0]
+        return stack.shape[0], len(stack.files)
     finally:
         stack.close()

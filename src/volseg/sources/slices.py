@@ -1,63 +1,49 @@
-"""Folders and globs of single slices, TIFF or PNG, in natural order."""
+"""Files of one stack, one slice each or several, in natural order."""
 
 from __future__ import annotations
 
+import bisect
 import glob
-import struct
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.names import find_gaps, find_sequences, natural_key
-from volseg.sources.stack import (
-    ACCEPTED_TYPES,
-    WHOLE,
-    Selection,
-    Stack,
-    check_single,
-    check_type,
-    choose_channel,
-)
-from volseg.sources.tiff import open_tiff
+from volseg.sources.readers import PICTURES, find_reader, open_file
+from volseg.sources.stack import WHOLE, Selection, Stack
 from volseg.sources.voxel_size import StatedSize, find_contradiction
 
-SUFFIXES = frozenset({".tif", ".tiff", ".png"})
 SHOWN = 5
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
-"""Samples per pixel of each PNG colour type; 3, a palette, is not read."""
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Properties of one slice, read from its file."""
+def list_images(found: Sequence[Path]) -> list[Path]:
+    """List the files that a folder consists of, in natural order.
 
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    samples: int = 1
-    photometric: str = "MINISBLACK"
-    stated: tuple[StatedSize, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def form(self) -> tuple[Any, ...]:
-        """Properties that all slices have in common."""
-        return self.shape, self.dtype, self.samples, self.photometric
+    TIFF and PNG files if there are any, else those of JPEG, which may be overviews of others; or
+    else what other readers know by its name.
+    """
+    ranks: dict[int, list[Path]] = {}
+    for path in found:
+        reader = find_reader(path.name)
+        if reader is not None and path.is_file():
+            rank = PICTURES.get(reader.kind, len(PICTURES))
+            ranks.setdefault(rank, []).append(path)
+    return sorted(ranks[min(ranks)], key=natural_key) if ranks else []
 
 
 def list_sequence(source: str | Path) -> list[Path]:
-    """List the slices of a folder, a glob or a single file, in natural order.
+    """List the files of a folder, a glob or a single file, in natural order.
 
     Raises
     ------
     SourceError
-        If there are none, or TIFF and PNG are mixed.
+        If there are none, or those of several kinds are mixed.
     """
     path = Path(source)
     if path.is_file():
@@ -66,33 +52,47 @@ def list_sequence(source: str | Path) -> list[Path]:
         found = [p for p in path.iterdir() if not p.name.startswith(".")]
     else:
         found = [Path(p) for p in glob.glob(str(source))]
-    slices = sorted((p for p in found if p.suffix.lower() in SUFFIXES), key=natural_key)
-    if not slices:
-        what = f"{len(found)} files, none of them TIFF or PNG" if found else "nothing"
+    images = list_images(found)
+    if not images:
+        what = f"{len(found)} files, none of them of a kind that is read" if found else "nothing"
         raise SourceError(
-            f"{source}: found {what}; expected a TIFF stack, a folder or glob of TIFF or PNG "
-            f"slices, or a Zarr image"
+            f"{source}: found {what}; expected a stack, a folder or glob of slices (TIFF, PNG, "
+            f"JPEG), or a Zarr image; see docs/formats.md"
         )
-    if len({p.suffix.lower() == ".png" for p in slices}) > 1:
+    kinds = {reader.kind: p for p in images if (reader := find_reader(p.name))}
+    if len(kinds) > 1:
         raise SourceError(
-            f"{source} mixes TIFF and PNG files: choose with a glob, such as "
-            f"'{path if path.is_dir() else path.parent}/*.png'"
+            f"{source} mixes {' and '.join(sorted(kinds, reverse=True))} files: choose with a "
+            f"glob, such as '{images[0].parent}/*{images[0].suffix}'"
         )
-    return slices
+    return images
+
+
+@dataclass
+class _Part:
+    """A file of a sequence.
+
+    Attributes
+    ----------
+    shape : of its pages, (z, y, x).
+    form : what all files have in common.
+    stack : of a file of several pages, which stays open.
+    """
+
+    file: Path
+    shape: tuple[int, int, int]
+    form: tuple[Any, ...]
+    stack: Stack | None
 
 
 def open_sequence(
-    files: Sequence[Path],
-    selection: Selection = WHOLE,
-    types: tuple[str, ...] = ACCEPTED_TYPES,
-    *,
-    chosen: bool = False,
+    files: Sequence[Path], selection: Selection = WHOLE, *, chosen: bool = False
 ) -> Stack:
-    """Open single slices as one stack.
+    """Open files, of one page each or of several, as one stack.
 
     Parameters
     ----------
-    files, selection, types : see `volseg.sources.open.open_stack`
+    files, selection : see `volseg.sources.open.open_stack`
     chosen : whether the user chose the files, so that names of several sequences are no error
 
     Raises
@@ -100,35 +100,113 @@ def open_sequence(
     SourceError
         If one cannot be read or differs from the first; the message names it.
     """
-    warnings = _check_names(files, chosen=chosen)
-    first = _inspect(files[0], selection, types)
-    stated = first.stated
-    for file in files[1:]:
-        other = _inspect(file, selection, types)
-        if other.form != first.form:
-            raise SourceError(
-                f"{file} is {_form(other)}, {files[0].name} is {_form(first)}: all slices must be "
-                f"equal; remove what does not belong to the stack, or choose with a glob"
-            )
-        if stated is first.stated and find_contradiction((*stated, *other.stated)) is not None:
-            # one slice without a size is enough to ask for it
-            stated = (*_found_in(files[0], stated), *_found_in(file, other.stated))
-    sample = choose_channel(first.samples, selection.channel, str(files[0]))
+    first = open_file(files[0], selection)
+    if len(first.files) > 1 and set(first.files) >= set(files):
+        return first  # which knows its other files
+    parts, stated = [_as_part(files[0], first)], first.stated
+    try:
+        warnings = _check_names(files, chosen=chosen)
+        for file in files[1:]:
+            stack = open_file(file, selection)
+            parts.append(_as_part(file, stack))
+            _check_equal(parts[0], parts[-1], selection)
+            if stated is first.stated and find_contradiction((*stated, *stack.stated)) is not None:
+                # one slice without a size is enough to ask for it
+                stated = (*_found_in(files[0], stated), *_found_in(file, stack.stated))
+        if any(part.stack for part in parts):
+            warnings.append(_check_joined(files, parts, chosen=chosen))
+    except BaseException:
+        _close(parts)
+        raise
+    return _join(first, parts, selection, stated, (*first.warnings, *warnings))
+
+
+def _as_part(file: Path, stack: Stack) -> _Part:
+    inverted = stack.metadata.get("photometric") == "MINISWHITE"
+    several = stack.shape[0] > 1
+    if not several:
+        stack.close()
+    return _Part(file, stack.shape, (stack.dtype, inverted), stack if several else None)
+
+
+def _check_equal(first: _Part, other: _Part, selection: Selection) -> None:
+    same = other.shape[1:] == first.shape[1:] or selection.fit is not None
+    if not same or other.form != first.form:
+        hint = "" if same else ", or give --crop or --pad if their upper left corners are the same"
+        raise SourceError(
+            f"{other.file} is {_form(other)}, {first.file.name} is {_form(first)}: all slices must "
+            f"be equal; remove what does not belong to the stack, choose with a glob{hint}"
+        )
+
+
+def _form(part: _Part) -> str:
+    (_, height, width), (dtype, inverted) = part.shape, part.form
+    return f"{width} x {height} {dtype}{', 0 as white' if inverted else ''}"
+
+
+def _check_joined(files: Sequence[Path], parts: Sequence[_Part], *, chosen: bool) -> str:
+    """Say that files of several pages are joined, which the user or their names must ask for."""
+    if not chosen and not find_sequences([f.name for f in files]):
+        raise SourceError(
+            f"{files[0].parent} holds files of several pages, whose names do not say that they "
+            f"belong together: name one, or join them with a quoted glob"
+        )
+    return (
+        f"{len(files)} files of {sum(p.shape[0] for p in parts)} pages are joined along z, from "
+        f"{files[0].name} to {files[-1].name}"
+    )
+
+
+def _join(
+    first: Stack,
+    parts: Sequence[_Part],
+    selection: Selection,
+    stated: tuple[StatedSize, ...],
+    warnings: tuple[str, ...],
+) -> Stack:
+    begins = list(itertools.accumulate((p.shape[0] for p in parts), initial=0))
+    rows, columns = zip(*(p.shape[1:] for p in parts), strict=True)
+    choose = max if selection.fit == "pad" else min
+    height, width = choose(rows), choose(columns)
 
     def read_page(z: int, out: NDArray[Any]) -> None:
-        _read(files[z], out, selection, sample)
+        k = bisect.bisect_right(begins, z) - 1
+        part = parts[k]
+        page = out if part.shape[1:] == out.shape else np.zeros(part.shape[1:], first.dtype)
+        stack = part.stack or open_file(part.file, selection)
+        try:
+            stack.read_page(z - begins[k], page)
+        finally:
+            if part.stack is None:
+                stack.close()
+        if page is not out:
+            out[...] = 0
+            out[: page.shape[0], : page.shape[1]] = page[: out.shape[0], : out.shape[1]]
 
-    metadata = {"format": f"{files[0].suffix[1:].upper()} sequence", "files": len(files)}
-    return Stack(
-        files=tuple(files),
-        shape=(len(files), *first.shape),
-        dtype=first.dtype,
+    if len(set(rows)) > 1 or len(set(columns)) > 1:
+        how = "padded with 0 to the largest" if selection.fit == "pad" else "cut to the smallest"
+        sizes = f"{min(columns)} to {max(columns)} x {min(rows)} to {max(rows)} pixels"
+        warnings += (f"slices measure {sizes}, and are {how} at the right and below",)
+    return replace(
+        first,
+        files=tuple(p.file for p in parts),
+        shape=(begins[-1], height, width),
         read_page=read_page,
-        close=_nothing,
+        close=lambda: _close(parts),
         stated=stated,
-        metadata=metadata,
-        warnings=(*first.warnings, *warnings),
+        metadata={
+            "format": f"{parts[0].file.suffix[1:].upper()} sequence",
+            "files": len(parts),
+        },
+        warnings=warnings,
+        array=None,
     )
+
+
+def _close(parts: Sequence[_Part]) -> None:
+    for part in parts:
+        if part.stack is not None:
+            part.stack.close()
 
 
 def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
@@ -152,62 +230,3 @@ def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
 def _found_in(file: Path, stated: Sequence[StatedSize]) -> list[StatedSize]:
     """Name the file that states a size."""
     return [StatedSize(s.axes, f"{s.origin} ({file.name})") for s in stated]
-
-
-def _nothing() -> None:
-    """Close nothing: files are open only while they are read."""
-
-
-def _form(found: Slice) -> str:
-    height, width = found.shape
-    inverted = ", 0 as white" if found.photometric == "MINISWHITE" else ""
-    return f"{width} x {height} {found.dtype} with {found.samples} channel(s){inverted}"
-
-
-def _inspect(file: Path, selection: Selection, types: tuple[str, ...]) -> Slice:
-    if file.suffix.lower() == ".png":
-        check_single(selection, str(file))
-        return _inspect_png(file, types)
-    stack = open_tiff(file, selection, types)
-    stack.close()
-    if stack.shape[0] != 1:
-        raise SourceError(
-            f"{file} holds {stack.shape[0]} pages; in a sequence each file is one slice: convert "
-            f"multi-page files one by one"
-        )
-    photometric = stack.metadata["photometric"]
-    return Slice(stack.shape[1:], stack.dtype, 1, photometric, stack.stated, stack.warnings)
-
-
-def _inspect_png(file: Path, types: tuple[str, ...]) -> Slice:
-    try:
-        with file.open("rb") as stream:
-            header = stream.read(26)
-    except OSError as error:
-        raise SourceError(f"cannot read {file}: {error.strerror}") from error
-    if len(header) < 26 or header[:8] != PNG_SIGNATURE:
-        raise SourceError(f"{file} is not a PNG file: its first bytes are {header[:8]!r}")
-    width, height, bits, colour = struct.unpack(">IIBB", header[16:26])
-    if bits not in (8, 16) or colour not in PNG_SAMPLES:
-        raise SourceError(
-            f"{file} has {bits} bits per sample and colour type {colour}; expected 8 or 16 bits, "
-            f"no palette: convert it to grey"
-        )
-    return Slice((height, width), check_type(f"uint{bits}", str(file), types), PNG_SAMPLES[colour])
-
-
-def _read(file: Path, out: NDArray[Any], selection: Selection, sample: int) -> None:
-    if file.suffix.lower() != ".png":
-        stack = open_tiff(file, selection, (out.dtype.name,))
-        try:
-            stack.read_page(0, out)
-        finally:
-            stack.close()
-        return
-    try:
-        decoded = imagecodecs.png_decode(file.read_bytes())
-        out[...] = decoded if decoded.ndim == 2 else decoded[..., sample]
-    except Exception as error:
-        raise SourceError(
-            f"{file} is damaged ({error}); fetch the file again: nothing was written"
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,17 @@ class Selection:
     Attributes
     ----------
     channel : of colour or multi-channel pages, from 0.
+    time : which of the volumes of a time series, from 0.
     series : which of the images in a file, from 0.
     axes : names of the axes, slowest first, where the source names them wrongly or not at all.
+    fit : slices of other sizes than the first to the largest or smallest, at their corner.
     """
 
     channel: int | None = None
+    time: int | None = None
     series: int | None = None
     axes: str | None = None
+    fit: Literal["pad", "crop"] | None = None
 
 
 WHOLE = Selection()
@@ -66,6 +70,7 @@ class Stack:
     warnings : what the user should know.
     array : a source that is quicker to read by chunks than by pages.
     space : of a Zarr image, which the volume takes over.
+    colours : whether pages have colours that reading shows to be greys, or refuses.
     """
 
     files: tuple[Path, ...]
@@ -78,6 +83,14 @@ class Stack:
     warnings: tuple[str, ...] = ()
     array: Boxes | None = None
     space: Space = field(default_factory=Space)
+    colours: bool = False
+
+    def name_page(self, z: int) -> str:
+        """Name a page for messages, by its file or by its number from 1."""
+        if len(self.files) == self.shape[0] > 1:
+            return str(self.files[z])
+        single = len(self.files) == 1
+        return f"{self.files[0] if single else self.files[0].parent}: page {z + 1}"
 
     @property
     def axis_sizes(self) -> AxisSizes:
@@ -116,27 +129,10 @@ def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
     """
     if page.dtype.kind == "f" and not (finite := np.isfinite(page)).all():
         z += 0 if page.ndim == 2 else int(np.argmin(finite.all(axis=(1, 2))))
-        single = len(stack.files) == 1
-        where = f"{stack.files[0]}: page {z + 1}" if single else stack.files[z]
-        raise SourceError(f"{where} holds values that are not finite; replace them first")
-
-
-def check_type(dtype: Any, where: str, types: tuple[str, ...]) -> np.dtype[Any]:
-    """Check that a volume can hold the pages' type.
-
-    Raises
-    ------
-    SourceError
-        If they do not.
-    """
-    if dtype is None or np.dtype(dtype).name not in types:
-        found = "an unknown type" if dtype is None else np.dtype(dtype).name
         raise SourceError(
-            f"{where} holds {found}; expected {', '.join(types)}: convert its pages to one of "
-            f"them, for example in ImageJ with Image > Type"
+            f"{stack.name_page(z)} holds values that are not finite (NaN); replace them by some "
+            f"value with --fill-value, such as 0"
         )
-    native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
-    return native
 
 
 def check_single(selection: Selection, where: str) -> None:
@@ -145,12 +141,17 @@ def check_single(selection: Selection, where: str) -> None:
     Raises
     ------
     SourceError
-        If another image or other axes are asked for.
+        If another image, another time or other axes are asked for.
     """
     if selection.series:
         raise SourceError(f"--series is {selection.series}, but {where} has only image 0")
     if selection.axes is not None and selection.axes.upper() != "ZYX":
         raise SourceError(f"--axes is {selection.axes}, but {where} has the axes ZYX")
+    choose_time(1, selection.time, where)
+
+
+def close_nothing() -> None:
+    """Close nothing: no file is held open."""
 
 
 def choose_channel(
@@ -172,3 +173,20 @@ def choose_channel(
     if not 0 <= chosen < count:
         raise SourceError(f"--channel is {chosen}, but {where} has {count}, counted from 0")
     return chosen
+
+
+def choose_time(count: int, time: int | None, where: str) -> int:
+    """Choose one of the volumes of a time series.
+
+    Raises
+    ------
+    SourceError
+        If there are several and none is chosen, or the chosen one is not there.
+    """
+    if time is None and count > 1:
+        raise SourceError(
+            f"{where} is a time series of {count} volumes: choose with --time 0 to {count - 1}"
+        )
+    if not 0 <= (time or 0) < count:
+        raise SourceError(f"--time is {time}, but {where} has {count}, counted from 0")
+    return time or 0

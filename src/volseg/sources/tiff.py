@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.ome_xml import OmeImage, read_ome
 from volseg.sources.sem import size_from_sem
-from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack, check_type
+from volseg.sources.stack import WHOLE, Selection, Stack
 from volseg.sources.tiff_images import (
     UNDESCRIBED,
     TiffImage,
@@ -37,9 +37,7 @@ DAMAGED_XML = (
 )
 
 
-def open_tiff(
-    path: Path, selection: Selection = WHOLE, types: tuple[str, ...] = ACCEPTED_TYPES
-) -> Stack:
+def open_tiff(path: Path, selection: Selection = WHOLE) -> Stack:
     """Open a multi-page TIFF: plain, BigTIFF, OME-TIFF, ImageJ, or what else tifffile knows.
 
     Raises
@@ -49,14 +47,14 @@ def open_tiff(
     """
     try:
         with complaints_of_tifffile() as complaints, tifffile.TiffFile(path) as tif:
-            return _open(path, tif, selection, types, complaints)
+            return _open(path, tif, selection, complaints)
     except tifffile.TiffFileError as error:
         with path.open("rb") as file:
             if file.read(4) in BEGINNINGS:
                 raise truncated(path, "it begins as a TIFF file, but holds no page list") from error
         raise SourceError(
-            f"{path} is not a TIFF file; expected a TIFF stack, or a folder or glob of TIFF or PNG "
-            f"slices"
+            f"{path} is not a TIFF file, nor of another kind that is known by its first bytes; "
+            f"docs/formats.md lists what is read"
         ) from error
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
@@ -64,8 +62,8 @@ def open_tiff(
         raise
     except Exception as error:  # its description is free text: tags, XML and numbers of any kind
         raise SourceError(
-            f"{path} is damaged: what it says about itself cannot be read ({error}); export the "
-            f"file again, for example from ImageJ"
+            f"{path} is damaged: what it says about itself cannot be read; export the file again, "
+            f"for example from ImageJ"
         ) from error
 
 
@@ -73,7 +71,6 @@ def _open(
     path: Path,
     tif: tifffile.TiffFile,
     selection: Selection,
-    types: tuple[str, ...],
     complaints: list[str],
 ) -> Stack:
     pages = scan_pages(path, tif, complaints, path.stat().st_size)
@@ -87,8 +84,7 @@ def _open(
     image, warnings = choose_image(path, images, selection.series)
     form = image.form
     greys = _greys_of_palette(path, image.page) if form.photometric == PALETTE else None
-    dtype = check_type(form.dtype, str(path), types)
-    planes = select_planes(path, image, selection)
+    planes, hint = select_planes(path, image, selection)
     for used in {id(p.form): p.form for p in planes}.values():
         # what decoding needs is read while tifffile has the file open
         _ = used.decode, used.jpegtables, used.jpegheader
@@ -106,10 +102,18 @@ def _open(
         )
     warnings += left_over(path, pages)
     # last, since it would stay open if something above failed
-    reader = TiffPlanes(path, os.open(path, os.O_RDONLY), planes, greys)
-    shape = (len(planes), form.imagelength, form.imagewidth)
-    noted = _first_page(tif, image.page)
-    return Stack((path,), shape, dtype, reader.read, reader.close, stated, noted, warnings)
+    reader = TiffPlanes(path, os.open(path, os.O_RDONLY), planes, greys, hint)
+    return Stack(
+        (path,),
+        (len(planes), form.imagelength, form.imagewidth),
+        np.dtype(form.dtype).newbyteorder("="),
+        reader.read,
+        reader.close,
+        stated,
+        _first_page(tif, image.page),
+        warnings,
+        colours=hint is not None,
+    )
 
 
 def _greys_of_palette(path: Path, page: tifffile.TiffPage) -> NDArray[np.uint8] | None:

@@ -17,6 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
+from volseg.sources.greys import pick_grey
 
 
 @dataclass(frozen=True)
@@ -57,31 +58,45 @@ class TiffPlanes:
     path, descriptor : the file.
     planes : from the top.
     greys : what values of a palette stand for, if not for themselves.
+    hint : what to do if colours that are to be greys are none; None where a channel is chosen.
     """
 
     path: Path
     descriptor: int
     planes: tuple[Plane, ...]
     greys: NDArray[np.uint8] | None = None
+    hint: str | None = None
 
     def read(self, z: int, out: NDArray[Any]) -> None:
         """Decode a plane into an array of shape (y, x)."""
         plane = self.planes[z]
+        count = plane.form.samplesperpixel
         try:
-            if plane.separate or plane.form.samplesperpixel == 1:
-                samples = out.reshape(*plane.form.shaped[2:4], 1)
+            if self.hint is not None and plane.separate:
+                parts = [np.empty(out.shape, out.dtype) for _ in range(count)]
+                for sample, part in enumerate(parts):
+                    self._fill(select_sample(plane, sample), part[..., None])
+                samples = np.stack(parts, axis=2)
+            elif plane.separate or count == 1:
+                samples = out[..., None]
+                self._fill(plane, samples)
             else:
-                samples = np.empty(plane.form.shaped[2:], out.dtype)
-            (self._copy if plane.plain else self._decode)(plane, samples)
+                samples = np.empty((*out.shape, count), out.dtype)
+                self._fill(plane, samples)
         except Exception as error:
             raise SourceError(
-                f"page {z + 1} of {len(self.planes)} in {self.path} is damaged ({error}); fetch "
-                f"the file again, or repair that page: nothing was written"
+                f"page {z + 1} of {len(self.planes)} in {self.path} is damaged; fetch the file "
+                f"again, or repair that page: nothing was written"
             ) from error
-        if samples.shape[2] > 1:
+        if self.hint is not None:
+            out[...] = pick_grey(samples, None, str(self.path), self.hint)
+        elif samples.shape[2] > 1:
             out[...] = samples[..., plane.sample]
         if self.greys is not None:
             out[...] = self.greys[out]
+
+    def _fill(self, plane: Plane, samples: NDArray[Any]) -> None:
+        (self._copy if plane.plain else self._decode)(plane, samples)
 
     def _copy(self, plane: Plane, out: NDArray[Any]) -> None:
         start, done = plane.offsets[0], 0
@@ -204,7 +219,7 @@ def scan_pages(path: Path, tif: tifffile.TiffFile, complaints: list[str], size: 
     except SourceError:
         raise
     except Exception as error:  # tifffile raises many kinds
-        raise truncated(path, f"page {len(pages) + 1} is unreadable: {error}") from error
+        raise truncated(path, f"the tags of page {len(pages) + 1} cannot be read") from error
     broken = [c for c in complaints if "offset" in c or "corrupt" in c]
     if broken:
         few = {0: "none of its pages", 1: "only its first page"}

@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Selection, choose_channel
+from volseg.sources.stack import Selection, choose_channel, choose_time
 from volseg.sources.tiff_images import UNDESCRIBED, TiffImage, content, unequal
 from volseg.sources.tiff_pages import Plane, select_sample
 
@@ -76,8 +74,14 @@ def _listed(images: Sequence[TiffImage]) -> str:
     return f"holds {len(images)} images ({listed}{more}); choose with --series"
 
 
-def select_planes(path: Path, image: TiffImage, selection: Selection) -> tuple[Plane, ...]:
-    """Choose the planes of the volume by channel, and by axes that the user knows better.
+def select_planes(
+    path: Path, image: TiffImage, selection: Selection
+) -> tuple[tuple[Plane, ...], str | None]:
+    """Choose the planes of the volume by channel and time, and by axes that the user knows better.
+
+    Returns
+    -------
+    planes, and what to do if their colours are not greys; None where they need not be
 
     Raises
     ------
@@ -91,15 +95,25 @@ def select_planes(path: Path, image: TiffImage, selection: Selection) -> tuple[P
     if selection.axes is not None:
         axes = _renamed(path, image, axes, shape, selection.axes)
     index = np.arange(math.prod(shape)).reshape(shape)
+    sizes = dict(zip(axes, shape, strict=True))
+    if "Z" in sizes and "T" in sizes:
+        time = choose_time(sizes["T"], selection.time, str(path))
+        index = np.take(index, [time], axes.index("T"))
+    elif selection.time is not None:
+        choose_time(1, selection.time, str(path))
     channels = [k for k, axis in enumerate(axes) if axis in "CS"]
     others = [k for k in range(len(axes)) if k not in channels]
-    if len(others) > 1 or any(axes[k] not in SLICES for k in others):
+    odd = [k for k in others if index.shape[k] > 1]
+    if len(odd) > 1 or any(axes[k] not in SLICES for k in odd):
         raise SourceError(_why_no_slices(path, image, axes, shape))
     count = math.prod(shape[k] for k in channels)
     hint = "say --axes ZYX if they are slices" if not others else "convert it to grey"
-    chosen = choose_channel(count, selection.channel, str(path), hint)
-    planes: NDArray[Any] = index.transpose([*others, *channels]).reshape(-1, count)[:, chosen]
-    return tuple(select_sample(image.planes[p // samples], p % samples) for p in planes.tolist())
+    colours = selection.channel is None and 1 < samples == count
+    chosen = 0 if colours else choose_channel(count, selection.channel, str(path), hint)
+    flat = index.transpose([*others, *channels]).reshape(-1, count)[:, chosen].tolist()
+    if colours:
+        return tuple(image.planes[p // samples] for p in flat), hint
+    return tuple(select_sample(image.planes[p // samples], p % samples) for p in flat), None
 
 
 def _renamed(path: Path, image: TiffImage, axes: str, shape: tuple[int, ...], named: str) -> str:
@@ -125,9 +139,6 @@ def _described(image: TiffImage, axes: str, shape: tuple[int, ...]) -> str:
 
 
 def _why_no_slices(path: Path, image: TiffImage, axes: str, shape: tuple[int, ...]) -> str:
-    sizes = dict(zip(axes, shape, strict=True))
-    if sizes.get("T", 1) > 1 and sizes.get("Z", 1) > 1:
-        return f"{path} is a time series of {sizes['T']} volumes; export one time point as a stack"
     return (
         f"{path} holds {_described(image, axes, shape)}, slowest first, and does not say which "
         f"are slices: say so with --axes, such as CZYX for channels of slices"

@@ -9,12 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Selection, Stack, check_single, choose_channel
+from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
 from volseg.sources.voxel_size import StatedSize
 from volseg.storage.volumes import inner_images, open_image
 
 
-def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
+def open_zarr(path: Path, selection: Selection) -> Stack:
     """Open the finest level of an image, or an array; of bioformats2raw's images the chosen one.
 
     Raises
@@ -22,16 +22,11 @@ def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack
     VolumeError
         If there is none that can be opened.
     SourceError
-        If it is of a type that a volume cannot hold.
+        If it is not clear which image is meant.
     """
     given, path, noted = path, *_choose_inner(path, selection.series)
     image = open_image(path)
     array = image.levels[0]
-    if array.dtype.name not in types:
-        raise SourceError(
-            f"{path} holds {array.dtype}; expected {', '.join(types)}: write it again as one of "
-            f"them"
-        )
     choose_channel(1, selection.channel, str(path))
     check_single(replace(selection, series=None) if noted else selection, str(path))
 
@@ -44,7 +39,7 @@ def open_zarr(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack
         shape=array.shape,
         dtype=array.dtype,
         read_page=read_page,
-        close=_nothing,
+        close=close_nothing,
         stated=(stated,) if image.voxel_size else (),
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
         array=array,
@@ -68,7 +63,3 @@ def _choose_inner(path: Path, series: int | None) -> tuple[Path, dict[str, str]]
         )
     chosen = inner[series or 0]
     return path / chosen, {"image": chosen}
-
-
-def _nothing() -> None:
-    """Close nothing: arrays hold no open file."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from volseg.stages.survey import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, results_in, written_at
+from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image
 from volseg.types import FULL_PROBABILITY
@@ -29,9 +30,13 @@ def info(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    VolumeError
-        If there is no usable volume.
+    VolumeError, SourceError
+        If there is no usable volume; of files it says whether they can be converted to one.
     """
+    if as_remote(path) is None and path.is_file() and not is_zarr(path):
+        from volseg.sources.readers import recognise
+
+        recognise(path)
     image = open_image(path)
     described = _describe(image)
     survey = read_survey(image)

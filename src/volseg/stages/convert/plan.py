@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,27 +30,33 @@ from volseg.types import VoxelSize, Zyx
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Choices for a conversion; see `volseg.api.options.ConvertKeywords`.
+    """Choices for a conversion; see `volseg.api.convert_options.ConvertKeywords`.
 
     What is overwritten stands until the new volume is complete. Areas of ``fill_value`` are
-    background however small they are.
+    background however small they are, and voxels that are not finite become it.
     """
 
     voxel_size: VoxelSize | None = None
     channel: int | None = None
+    time: int | None = None
     series: int | None = None
     axes: str | None = None
+    pad: bool = False
+    crop: bool = False
     fill_value: float | None = None
     workers: int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_workers(self.workers)
+        if self.pad and self.crop:
+            raise ParameterError("--pad and --crop exclude each other")
 
     @property
     def selection(self) -> Selection:
         """Choices among what the source holds."""
-        return Selection(self.channel, self.series, self.axes)
+        fit: Literal["pad", "crop"] | None = "pad" if self.pad else "crop" if self.crop else None
+        return Selection(self.channel, self.time, self.series, self.axes, fit)
 
 
 @dataclass(frozen=True)

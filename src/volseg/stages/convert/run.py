@@ -55,7 +55,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
             name=target.name,
             attributes=unfinished,
         )
-        notes = _write_levels(stack, image, plan.workers, progress)
+        notes = _write_levels(plan, image, progress)
         noted = notes.describe(stack, plan.fill_value)
         survey = read_survey(replace(image, attributes=noted))
         provenance = {"source": plan.source, "voxel_size_from": plan.voxel_size_from}
@@ -66,15 +66,27 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         plan.report,
         levels=len(image.levels),
         seconds=time.monotonic() - begun,
-        warnings=plan.report.warnings + advise(survey),
+        warnings=(*plan.report.warnings, *notes.tell_filled(plan.fill_value), *advise(survey)),
     )
 
 
 @dataclass
 class Notes:
-    """Notes on the voxels, slab by slab."""
+    """Notes on the voxels, slab by slab.
+
+    Attributes
+    ----------
+    filled : voxels that were not finite.
+    """
 
     parts: list[SliceNotes] = field(default_factory=list)
+    filled: int = 0
+
+    def tell_filled(self, value: float | None) -> tuple[str, ...]:
+        """Say how many voxels were not finite."""
+        if not self.filled:
+            return ()
+        return (f"{self.filled} voxels were not finite (NaN), and are {value:g} now",)
 
     def add(self, working: list[Future[Any]]) -> None:
         """Wait for a slab, if there is one, and add what was found in it."""
@@ -103,12 +115,13 @@ class Notes:
         }
 
 
-def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) -> Notes:
+def _write_levels(plan: ConvertPlan, image: Image, progress: Progress) -> Notes:
     """Stream the stack through all levels; return what is noted of its voxels.
 
     Two slabs are held: while one is written, which is mostly waiting for the disk, the next one is
     decoded, counted, summed up and reduced. Each level is written by one thread, in order.
     """
+    stack = plan.stack
     depth, planes = image.levels[0].shard[0], stack.shape[0]
     writer, notes = LevelWriter(image, 0), Notes()
     before: list[Future[Any]] = []
@@ -116,14 +129,14 @@ def _write_levels(stack: Stack, image: Image, workers: int, progress: Progress) 
     progress.start(int(np.prod(stack.shape)), "voxels", "converting")
     try:
         with (
-            ThreadPoolExecutor(workers) as readers,
+            ThreadPoolExecutor(plan.workers) as readers,
             ThreadPoolExecutor(1) as noting,
             ThreadPoolExecutor(1) as reducing,
             ThreadPoolExecutor(1) as writing,
         ):
             for number, start in enumerate(range(0, planes, depth)):
                 slab = slabs[number % 2][: planes - start]
-                _decode(stack, start, slab, readers)
+                notes.filled += _decode(plan, start, slab, readers)
                 working: list[Future[Any]] = [
                     noting.submit(note_slices, slab),
                     reducing.submit(writer.pass_on, slab),
@@ -153,21 +166,31 @@ def _allocate(stack: Stack, depth: int, count: int) -> list[NDArray[Any]]:
         ) from error
 
 
-def _decode(stack: Stack, start: int, slab: NDArray[Any], readers: ThreadPoolExecutor) -> None:
-    """Read planes side by side into a slab, or what is stored in chunks row of chunks by row."""
+def _decode(plan: ConvertPlan, start: int, slab: NDArray[Any], readers: ThreadPoolExecutor) -> int:
+    """Read planes side by side into a slab, or what is stored in chunks row of chunks by row.
+
+    Returns
+    -------
+    number of voxels that were not finite, and are filled
+    """
+    stack = plan.stack
     chunk = (1, *stack.shape[1:]) if stack.array is None else stack.array.chunk
     _, y, x = full_roi(stack.shape)
     region = slice(start, start + len(slab)), y, x
 
-    def fill(block: Block) -> None:
+    def fill(block: Block) -> int:
         box = intersect(block.core, region) or block.core
         part = slab[shift(box, (start, 0, 0))]
         if stack.array is None:
             stack.read_page(box[0].start, part[0])
         else:
             part[...] = stack.array[box]
-        check_finite(stack, box[0].start, part)
+        if plan.fill_value is None or part.dtype.kind != "f":
+            check_finite(stack, box[0].start, part)
+            return 0
+        odd = ~np.isfinite(part)
+        part[odd] = plan.fill_value
+        return int(np.count_nonzero(odd))
 
     rows = Grid(stack.shape, (chunk[0], chunk[1], stack.shape[2])).blocks(region)
-    for future in [readers.submit(fill, block) for block in rows]:
-        future.result()
+    return sum([future.result() for future in [readers.submit(fill, block) for block in rows]])

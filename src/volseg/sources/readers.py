@@ -1,0 +1,194 @@
+"""The readers of files: by which bytes and names each knows its own, and what it takes from them.
+
+`docs/formats.md` shows this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from volseg.errors import SourceError
+from volseg.sources.foreign import name_foreign
+from volseg.sources.hdf5 import open_hdf5
+from volseg.sources.mrc import open_mrc
+from volseg.sources.pictures import PNG_BEGINNING, open_jpeg, open_png
+from volseg.sources.stack import Selection, Stack
+from volseg.sources.tiff import BEGINNINGS as TIFF_BEGINNINGS
+from volseg.sources.tiff import open_tiff
+
+HEAD = 512
+"""Bytes by which a file is recognised."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of file.
+
+    Attributes
+    ----------
+    kind : its name, for people.
+    open : opens a file.
+    suffixes : of names, in small letters.
+    beginnings : bytes, and where they stand in every file of this kind.
+    package : that reads it, if volseg itself does not bring it; of the extra ``formats``.
+    forms : rows of the table, between empty lines: what is read | voxel size | limits.
+    """
+
+    kind: str
+    open: Callable[[Path, Selection], Stack]
+    suffixes: tuple[str, ...]
+    beginnings: tuple[tuple[int, bytes], ...]
+    package: str | None
+    forms: str
+
+
+READERS = (
+    Reader(
+        "TIFF",
+        open_tiff,
+        (".tif", ".tiff", ".stk", ".lsm", ".btf", ".tf8"),
+        tuple((0, start) for start in TIFF_BEGINNINGS),
+        None,
+        """
+        TIFF, BigTIFF | resolution tags: y and x only | any compression that tifffile decodes; pages
+        may differ in how they are stored, not in size, type or meaning of 0; palettes of greys, and
+        colours that are greys (R = G = B, as opaque everywhere), are read as grey
+
+        TIFF of FEI or Thermo Fisher, Zeiss (SmartSEM) and TESCAN microscopes | `PixelWidth` and
+        `PixelHeight`, `Image Pixel Size`, `PixelSizeX` and `PixelSizeY`: y and x only |
+
+        ImageJ TIFF | `unit`, `spacing`, resolution tags | large stacks, too, which have one page
+
+        OME-TIFF | physical sizes, in any unit of length | planes in the order that `TiffData`
+        gives; one file, not a set of files
+
+        TIFF of tifffile, MetaMorph (STK), Zeiss LSM and others that tifffile describes | resolution
+        tags | one page that stands for many planes is read whole
+        """,
+    ),
+    Reader(
+        "PNG",
+        open_png,
+        (".png",),
+        ((0, PNG_BEGINNING),),
+        None,
+        "PNG slices | none | 1 to 16 bits, grey, or colours and palettes that are greys",
+    ),
+    Reader(
+        "JPEG",
+        open_jpeg,
+        (".jpg", ".jpeg"),
+        ((0, b"\xff\xd8\xff"),),
+        None,
+        "JPEG slices | none | 8 bits; told, as they are only about what the microscope saw",
+    ),
+    Reader(
+        "MRC",
+        open_mrc,
+        (".mrc", ".rec", ".st", ".map", ".mrcs"),
+        ((208, b"MAP "), (208, b"MAP\0")),
+        "mrcfile",
+        """
+        MRC | cell and intervals; 1 Å along all axes counts as unknown | IMOD's unsigned bytes are
+        read as they are; axes in the order x, y, z only
+        """,
+    ),
+    Reader(
+        "HDF5",
+        open_hdf5,
+        (".h5", ".hdf5", ".hdf", ".he5", ".ilp", ".ims"),
+        ((0, b"\x89HDF\r\n\x1a\n"),),
+        "h5py",
+        """
+        HDF5 (`file.h5:/path/to/dataset`, or `file.h5` if it holds one volume) |
+        `element_size_um` (ImageJ, ilastik), `DataSetInfo` of Imaris | axes as `axistags` or
+        dimension labels name them, else z, y, x; Imaris without its padding; int16 of BigDataViewer
+        is read as uint16, with a warning, and its size, which stands in its XML, is unknown; a
+        `resolution` without unit (CREMI) is told and not taken; chunks that were never written are
+        told
+        """,
+    ),
+)
+PICTURES = {"TIFF": 0, "PNG": 0, "JPEG": 1}
+"""Kinds of slices, by what comes first in a folder that holds several."""
+
+
+def find_reader(name: str) -> Reader | None:
+    """Find the reader of files of such a name, None if there is none.
+
+    Examples
+    --------
+    >>> [getattr(find_reader(name), "kind", None) for name in ("a.TIF", "b.rec", "c.txt")]
+    ['TIFF', 'MRC', None]
+    """
+    return next((r for r in READERS if name.lower().endswith(r.suffixes)), None)
+
+
+def recognise(path: Path) -> Reader:
+    """Find the reader of a file, by its first bytes or else by its name.
+
+    Raises
+    ------
+    SourceError
+        If there is none, or a package for it is not installed, or the file cannot be read at all.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    for reader in READERS:
+        if any(head[at : at + len(start)] == start for at, start in reader.beginnings):
+            return _check_package(reader, path)
+    found = find_reader(path.name)
+    # files of other kinds may begin with anything
+    certain = found is None or (found.beginnings and all(at == 0 for at, _ in found.beginnings))
+    if certain and (foreign := name_foreign(head)) is not None:
+        raise SourceError(f"{path} is {foreign}")
+    if found is None:
+        raise SourceError(
+            f"{path} is of no kind that is known by its name or its first bytes; docs/formats.md "
+            f"lists what is read"
+        )
+    return _check_package(found, path)
+
+
+def _check_package(reader: Reader, path: Path) -> Reader:
+    if reader.package is not None and find_spec(reader.package) is None:
+        raise SourceError(
+            f"{path} is a file of the kind {reader.kind}, which needs {reader.package}: pip "
+            f"install 'volseg[formats]'"
+        )
+    return reader
+
+
+def open_file(path: Path, selection: Selection, dataset: str | None = None) -> Stack:
+    """Open a file, or an HDF5 dataset in it, by the reader that knows it.
+
+    Raises
+    ------
+    SourceError
+        If none does, a package for it is not installed, or it cannot be read.
+    """
+    reader = recognise(path)
+    if dataset is None:
+        return reader.open(path, selection)
+    if reader.kind != "HDF5":
+        raise SourceError(f"{path} is no HDF5 file; only there a name follows a colon: {dataset}")
+    return open_hdf5(path, selection, dataset)
+
+
+def table_of_formats() -> str:
+    """Write the table of what is read, for the documents."""
+    rows = ["| source | names | voxel size from | notes |", "|---|---|---|---|"]
+    for reader in READERS:
+        names = ", ".join(f"`{suffix}`" for suffix in reader.suffixes)
+        for form in reader.forms.strip().split("\n\n"):
+            source, size, notes = (" ".join(part.split()) for part in form.split("|"))
+            needed = f"{source}; `pip install 'volseg[formats]'`" if reader.package else source
+            rows.append(f"| {needed} | {names} | {size} | {notes} |".replace("|  |", "| |"))
+            names = ""
+    return "\n".join(rows)
