@@ -63,7 +63,7 @@ READERS = (
         ImageJ TIFF | `unit`, `spacing`, resolution tags | large stacks, too, which have one page
 
         OME-TIFF | physical sizes, in any unit of length | planes in the order that `TiffData`
-        gives; one file, not a set of files
+        gives; of a set of files (also with a `.companion.ome`) all are read, whichever is named
 
         TIFF of tifffile, MetaMorph (STK), Zeiss LSM and others that tifffile describes | resolution
         tags | one page that stands for many planes is read whole

@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
+from volseg.sources.ome_set import find_description, find_files, list_set
 from volseg.sources.ome_xml import OmeImage, read_ome
 from volseg.sources.sem import size_from_sem
 from volseg.sources.stack import WHOLE, Selection, Stack
@@ -74,11 +75,17 @@ def _open(
     complaints: list[str],
 ) -> Stack:
     pages = scan_pages(path, tif, complaints, path.stat().st_size)
-    described = read_ome(tif.ome_metadata or "") if tif.is_ome else []
+    xml = find_description(path, tif.ome_metadata or "") if tif.is_ome else ""
+    described = read_ome(xml)
     damaged = tif.is_ome and not described
     if damaged:
         tif.is_ome = False
-    images = list_images(path, tif, pages)
+    files = find_files(path, xml, described)
+    several = bool(files)
+    if several:
+        images = list_set(path, pages, described, files, complaints)
+    else:
+        images = list_images(path, tif, pages)
     if described and images[0].kind in UNDESCRIBED:
         images = [_place_planes(path, described, images[0], len(pages))]
     image, warnings = choose_image(path, images, selection.series)
@@ -90,8 +97,7 @@ def _open(
         _ = used.decode, used.jpegtables, used.jpegheader
     found = (
         *_stated_in_ome(image, images, described),
-        size_from_sem(image.page),
-        *_stated_sizes(tif, image.page),
+        *(() if several else (size_from_sem(image.page), *_stated_sizes(tif, image.page))),
     )
     stated = tuple(s for s in found if any(s.axes))
     if damaged:
@@ -100,17 +106,18 @@ def _open(
         warnings += (
             f"{path} says that 0 is white; values are kept as they are, so bright stays dark",
         )
-    warnings += left_over(path, pages)
+    warnings += () if several else left_over(path, pages)
     # last, since it would stay open if something above failed
-    reader = TiffPlanes(path, os.open(path, os.O_RDONLY), planes, greys, hint)
+    reader = TiffPlanes(path, None if several else os.open(path, os.O_RDONLY), planes, greys, hint)
     return Stack(
-        (path,),
+        # those of the planes first
+        tuple(dict.fromkeys([*(p.path or path for p in planes), *files.values()])),
         (len(planes), form.imagelength, form.imagewidth),
         np.dtype(form.dtype).newbyteorder("="),
         reader.read,
         reader.close,
         stated,
-        _first_page(tif, image.page),
+        _first_page(tif, tif.pages.first if several else image.page),
         warnings,
         colours=hint is not None,
     )
@@ -136,7 +143,7 @@ def _place_planes(path: Path, described: list[OmeImage], image: TiffImage, held:
     only = described[0]
     axes = "".join(a for a in only.order if only.sizes[a] > 1)
     shape = tuple(only.sizes[a] for a in axes)
-    if len(described) > 1 or only.placed or not (math.prod(shape) == len(image.planes) == held):
+    if len(described) > 1 or only.places or not (math.prod(shape) == len(image.planes) == held):
         planes = sum(math.prod(d.sizes[a] for a in d.order) for d in described)
         raise miscounted(path, planes, held)
     return replace(image, kind="ome", axes=axes, shape=shape)

@@ -30,6 +30,7 @@ class Plane:
     form : a page that is stored in the same way.
     sample : which sample of the pixels.
     plain : whether it lies there as it is in memory, apart from byte order.
+    path : of the file, in a set of several.
     """
 
     offsets: tuple[int, ...]
@@ -37,6 +38,7 @@ class Plane:
     form: tifffile.TiffPage
     sample: int = 0
     plain: bool = False
+    path: Path | None = None
 
     @property
     def separate(self) -> bool:
@@ -51,18 +53,18 @@ class Plane:
 
 @dataclass(frozen=True)
 class TiffPlanes:
-    """Planes of one open file; reads by position, so threads need no lock.
+    """Planes of one open file, or of several; reads by position, so threads need no lock.
 
     Attributes
     ----------
-    path, descriptor : the file.
+    path, descriptor : the file; None for a set of files, each of which is open while it is read.
     planes : from the top.
     greys : what values of a palette stand for, if not for themselves.
     hint : what to do if colours that are to be greys are none; None where a channel is chosen.
     """
 
     path: Path
-    descriptor: int
+    descriptor: int | None
     planes: tuple[Plane, ...]
     greys: NDArray[np.uint8] | None = None
     hint: str | None = None
@@ -96,27 +98,34 @@ class TiffPlanes:
             out[...] = self.greys[out]
 
     def _fill(self, plane: Plane, samples: NDArray[Any]) -> None:
-        (self._copy if plane.plain else self._decode)(plane, samples)
+        descriptor = self.descriptor
+        if descriptor is None:
+            descriptor = os.open(plane.path or self.path, os.O_RDONLY)
+        try:
+            (self._copy if plane.plain else self._decode)(descriptor, plane, samples)
+        finally:
+            if self.descriptor is None:
+                os.close(descriptor)
 
-    def _copy(self, plane: Plane, out: NDArray[Any]) -> None:
+    def _copy(self, descriptor: int, plane: Plane, out: NDArray[Any]) -> None:
         start, done = plane.offsets[0], 0
         view = out.reshape(-1).view(np.uint8).data
         while done < len(view):
-            count = os.preadv(self.descriptor, [view[done:]], start + done)
+            count = os.preadv(descriptor, [view[done:]], start + done)
             if count == 0:
                 raise ValueError(f"{done} of {len(view)} bytes are there")
             done += count
         if plane.form.parent.byteorder != _NATIVE and out.itemsize > 1:
             out.byteswap(inplace=True)
 
-    def _decode(self, plane: Plane, out: NDArray[Any]) -> None:
+    def _decode(self, descriptor: int, plane: Plane, out: NDArray[Any]) -> None:
         form, first = plane.form, 0
         if plane.separate:
             first = plane.sample * len(plane.offsets)
         for index, (offset, length) in enumerate(
             zip(plane.offsets, plane.lengths, strict=True), first
         ):
-            encoded = os.pread(self.descriptor, length, offset) if length else None
+            encoded = os.pread(descriptor, length, offset) if length else None
             decoded, (_, _, y, x, _), shape = form.decode(
                 encoded, index, jpegtables=form.jpegtables, jpegheader=form.jpegheader
             )
@@ -126,7 +135,8 @@ class TiffPlanes:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self.descriptor)
+        if self.descriptor is not None:
+            os.close(self.descriptor)
 
 
 _NATIVE = "<" if np.little_endian else ">"
