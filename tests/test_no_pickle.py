@@ -133,6 +133,7 @@ def write_sources(folder):
     raw = ((smooth - smooth.min()) / np.ptp(smooth) * 255).astype(np.uint8)
     tifffile.imwrite(folder / "raw.tif", raw)
     tifffile.imwrite(folder / "labels.tif", (raw > 150).astype(np.uint8))
+    (folder / "corrections.json").write_text('{"add": [{"path": "labels.tif"}]}')
     (folder / "mine.toml").write_text(
         '[recipe]\narchitecture = "unet2d"\nwidth = 2\npatch = [1, 32, 32]\nsteps = 1\n'
         f'[[data]]\nraw = "{folder / "vol.zarr"}"\nlabels = "{folder / "labels.tif"}"\n'
@@ -151,6 +152,7 @@ def commands(folder, model):
         ["label", volume, "--threshold", "0.4", "--overwrite", "--workers", "1"],
         ["label", volume, "--probabilities", folder / "labels.tif", "--name", "theirs"],
         ["stats", volume, "--output", folder / "objects.csv", "--workers", "1"],
+        ["apply", volume, "--corrections", folder / "corrections.json", "--workers", "1"],
         ["report", volume, *truth, "--output", folder / "page.html"],
         [
             *("run", folder / "raw.tif", folder / "whole.zarr", "--voxel-size", "5,5,5"),

@@ -6,6 +6,7 @@ How the data flows, each arrow a stage of the same name in `volseg.stages`::
     vol.zarr  ── predict ──> probabilities/NAME  the network over a lattice of overlapping tiles
               ── label ────> labels/NAME         threshold, connected components, global ids
               ── stats ────> tables/NAME.parquet one row per object, a summary per volume
+              ── apply ────> labels/NAME-...     corrections made by hand
     vol.zarr + truth ── train ──> weights        safetensors and a JSON card
 
 ``segment`` is ``predict`` and ``label`` with their pyramids. Every stage works block by block:
@@ -24,6 +25,7 @@ from volseg.errors import InputError, VolsegError, WorkError
 if TYPE_CHECKING:
     from volseg.api.arrays import compare_arrays, label_array, measure_array, predict_array
     from volseg.api.blocks import map_blocks
+    from volseg.api.correcting import apply
     from volseg.api.judging import evaluate, stats, verify
     from volseg.api.making import convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
@@ -41,6 +43,7 @@ __all__ = [
     "Volume",
     "WorkError",
     "__version__",
+    "apply",
     "compare_arrays",
     "convert",
     "evaluate",
@@ -62,6 +65,7 @@ __all__ = [
 
 _PLACES = {
     "Volume": "opening",
+    "apply": "correcting",
     "compare_arrays": "arrays",
     "convert": "making",
     "evaluate": "judging",

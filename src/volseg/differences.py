@@ -163,6 +163,8 @@ def _probability(what: str) -> Callable[[Any], str]:
 
 CHANGED = {
     "raw": ("other voxels", "those that the volume holds now"),
+    "labels": ("other objects", "those that are there now"),
+    "corrections": ("other corrections", "these"),
     "centerlines": ("other centerlines", "objects split by those that are there now"),
     "format": ("another version of volseg", "what this version makes"),
 }

@@ -11,8 +11,9 @@ import click
 import pytest
 
 import volseg
-from volseg.api import judging, making, training, viewing
+from volseg.api import correcting, judging, making, training, viewing
 from volseg.cli import main
+from volseg.stages.apply.plan import ApplyOptions
 from volseg.stages.evaluate.plan import EvaluateOptions
 from volseg.stages.label.plan import LabelOptions
 from volseg.stages.predict.network import PredictOptions
@@ -26,6 +27,7 @@ VERBS = {
     "convert": making.convert,
     "segment": making.segment,
     "label": making.label,
+    "apply": correcting.apply,
     "stats": judging.stats,
     "evaluate": judging.evaluate,
     "train": training.train,
@@ -35,6 +37,7 @@ VERBS = {
 STAGES = {
     "segment": PredictOptions,
     "label": LabelOptions,
+    "apply": ApplyOptions,
     "stats": StatsOptions,
     "evaluate": EvaluateOptions,
     "verify": VerifyOptions,

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from volseg import __version__
+from volseg.cli.apply import apply_command
 from volseg.cli.convert import convert_command
 from volseg.cli.evaluate import evaluate_command
 from volseg.cli.info import info_command
@@ -86,6 +87,7 @@ for _command in (
     evaluate_command,
     report_command,
     view_command,
+    apply_command,
     models_command,
     train_command,
     verify_command,

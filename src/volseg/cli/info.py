@@ -46,6 +46,8 @@ def _origin(image: dict[str, Any]) -> str:
     parts = [] if count is None else [counted(count, "object")]
     if image.get("model"):
         parts.append(f"by {image['model']}")
+    if image.get("corrected_from"):
+        parts.append(f"corrected from {image['corrected_from']}")
     words = [" ".join(parts)] if parts else []
     if "threshold" in image:
         words.append(f"threshold {image['threshold']:g}")

@@ -158,6 +158,7 @@ READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 METAVARS = {
     **dict.fromkeys(("roi", "validation"), "Z0:Z1,Y0:Y1,X0:X1"),
     **dict.fromkeys(("model", "start", "truth", "mask"), "NAME|PATH"),
+    "corrections": "FILE",
     **dict.fromkeys(("labels", "output", "config", "cluster_config"), "PATH"),
     "scheduler": "ADDRESS",
     "block_timeout": "SECONDS",

@@ -7,8 +7,8 @@ any order; only the finished sums become lengths, areas and ratios.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from volseg.measures.shape import (
     sphericities,
     standard_deviations,
 )
-from volseg.measures.sums import Moments, Values, merge
+from volseg.measures.sums import Moments, Values, choose, merge
 from volseg.measures.surface import Crossings, surface_areas
 from volseg.objects.components import mean_probabilities
 from volseg.types import Roi, VoxelSize
@@ -109,6 +109,12 @@ def merge_sums(parts: Sequence[ObjectSums]) -> ObjectSums:
     )
 
 
+def choose_sums(found: ObjectSums, labels: Sequence[int]) -> ObjectSums:
+    """Keep the sums of some objects."""
+    parts = {f.name: getattr(found, f.name) for f in fields(found)}
+    return replace(found, **{n: choose(p, labels) for n, p in parts.items() if p is not None})
+
+
 @dataclass(frozen=True)
 class Table:
     """Columns of a table with one row per object.
@@ -189,6 +195,46 @@ def object_table(
     if sums.probability is not None:
         table.add("probability_mean", mean_probabilities(sums.probability.total, voxels))
     return table.columns, table.units
+
+
+def replace_rows(
+    before: Mapping[str, Column],
+    gone: Sequence[int],
+    after: Mapping[str, Column] | None,
+    voxel_size: VoxelSize | None,
+) -> dict[str, Column]:
+    """Replace the rows of some objects, and find the nearest neighbours of all anew.
+
+    Parameters
+    ----------
+    before, after : of `object_table`, with the same columns; None for no new rows
+    gone : labels of the rows that are left out
+    voxel_size : nm (z, y, x)
+    """
+    kept = ~np.isin(before["label"], np.asarray(gone, before["label"].dtype))
+    joined = {
+        name: column[kept] if after is None else np.concatenate([column[kept], after[name]])
+        for name, column in before.items()
+    }
+    order = np.argsort(joined["label"], kind="stable")
+    columns = {name: column[order] for name, column in joined.items()}
+    unit = "nearest_neighbour" if voxel_size is None else "nearest_neighbour_nm"
+    if unit in columns:
+        columns[unit] = nearest_neighbours(read_moments(columns), voxel_size or (1.0, 1.0, 1.0))
+    return columns
+
+
+def read_moments(columns: Mapping[str, Column]) -> Moments:
+    """Read voxels, places and boxes of objects back from their table."""
+    voxels = columns["voxels"]
+    # quotients of whole numbers: these come back exactly, up to 2**51
+    sums = [np.rint(columns[f"centroid_{axis}"] * voxels).astype(np.int64) for axis in AXES]
+    starts, stops = (
+        np.stack([columns[f"bbox_{axis}_{end}"] for axis in AXES], axis=1)
+        for end in ("start", "stop")
+    )
+    nothing = np.zeros((len(voxels), 0), np.int64)
+    return Moments(columns["label"], voxels, np.stack(sums, axis=1), starts, stops, nothing)
 
 
 def _add_places(table: Table, moments: Moments, region: Roi) -> None:

@@ -66,6 +66,13 @@ def group(rows: Sums) -> Sums:
     return grouped
 
 
+def choose(rows: Sums, labels: Sequence[int]) -> Sums:
+    """Keep the rows of some labels."""
+    kept = np.isin(rows.labels, np.asarray(labels, rows.labels.dtype))
+    chosen: Sums = type(rows)(**{f.name: getattr(rows, f.name)[kept] for f in fields(rows)})
+    return chosen
+
+
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 """The axes of the six second moments."""
 

@@ -85,15 +85,15 @@ class Splitter:
             seeds = ndimage.label(np.pad(mask & centerline, 1), np.ones((3, 3, 3)))[0]
         else:
             seeds = distance_seeds(distance, self.depth)
-        pieces = self._flood(distance, seeds)
+        pieces = self.flood(distance, seeds)
         small = np.bincount(pieces.ravel(), minlength=seeds.max() + 1) < self.smallest
         if small[1:].any():
             small[0] = True
             renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
-            pieces = self._flood(distance, renumbered[seeds])
+            pieces = self.flood(distance, renumbered[seeds])
         return np.ascontiguousarray(pieces[1:-1, 1:-1, 1:-1])
 
-    def _flood(self, distance: NDArray[np.float32], seeds: Pieces) -> Pieces:
+    def flood(self, distance: NDArray[np.float32], seeds: Pieces) -> Pieces:
         """Give each voxel to a seed; all to one piece where there are fewer than two."""
         from scipy import ndimage
         from skimage.segmentation import watershed

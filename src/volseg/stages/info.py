@@ -75,4 +75,7 @@ def _origin(path: Path, noted: Mapping[str, Any]) -> dict[str, Any]:
         found["model"] = model.get("name")
     if isinstance(level := run.get("threshold_of_255"), int):
         found["threshold"] = round(level / FULL_PROBABILITY, 2)
+    corrections = noted.get("corrections")
+    if isinstance(corrections, dict):
+        found["corrected_from"] = corrections.get("parent")
     return found | ({"objects": noted["objects"]} if "objects" in noted else {})

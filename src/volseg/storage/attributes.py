@@ -27,6 +27,8 @@ NOTED: Mapping[str, type | tuple[type, ...]] = {
     "histogram": dict,
     "survey": dict,
     "objects": int,
+    "highest": int,
+    "corrections": dict,
     "too_large_to_split": int,
     "above_max_volume": int,
     "above_max_section": int,
@@ -229,6 +231,14 @@ def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
     ending = ".parquet" if kind == "tables" else ""
     known = [volume / kind / f"{name}{ending}" for name in listed_labels(volume)]
     return [path for path in known if path.exists()]
+
+
+def uncorrected(volume: Path, name: str) -> str:
+    """Name the result that labels were made of by corrections; their own name where by none."""
+    noted = read_attributes(volume / "labels" / name).get("volseg")
+    corrections = noted.get("corrections") if isinstance(noted, dict) else None
+    origin = corrections.get("uncorrected") if isinstance(corrections, dict) else None
+    return origin if isinstance(origin, str) else name
 
 
 def list_label(volume: Path, name: str, version: str) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -149,6 +149,32 @@ def write_file(
     """
     with replacing(path, durable=durable, parents=parents) as file:
         file.writelines(parts)
+
+
+def take_over(source: Path, folder: Path, names: Iterable[str]) -> None:
+    """Give files of one folder a name in another too, durably, or copy them where that fails.
+
+    Only for files that are replaced, and never changed in place.
+
+    Raises
+    ------
+    StorageError
+        If that cannot be done.
+    """
+    remote = as_remote(source) is not None or as_remote(folder) is not None
+    make_folder(folder)
+    for name in names:
+        try:
+            if not remote:
+                os.link(source / name, folder / name)
+        except FileExistsError:
+            continue  # by the same command, that was killed
+        except OSError:  # a file system without links, or another one
+            write_file(folder / name, (source / name).read_bytes())
+        if remote:
+            write_file(folder / name, (source / name).read_bytes())
+    if not remote:
+        _sync_folder(folder)
 
 
 def remove_file(path: Path) -> None:

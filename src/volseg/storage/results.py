@@ -33,6 +33,7 @@ def is_complete(
     overwrite: bool,
     same_blocks: bool = False,
     model: str = "",
+    flag: str = "--name",
 ) -> bool:
     """Tell whether this very result is already there.
 
@@ -42,7 +43,7 @@ def is_complete(
     header : everything that decides the result of the run at hand
     overwrite : whether another result may be replaced
     same_blocks : whether a complete one must have been made in the same blocks
-    model : name of the network, for messages
+    model, flag : name of the network, and flag that names the result, for messages
 
     Raises
     ------
@@ -52,7 +53,7 @@ def is_complete(
     found = _noted(output)
     if found is None:
         if not overwrite:
-            _check_remnant(output, header)
+            _check_remnant(output, header, flag)
         return False
     if found.get("run") == header:
         return bool(found.get("complete"))
@@ -70,8 +71,8 @@ def is_complete(
         theirs, ours = _result(theirs), _result(ours)
     raise ConflictError(
         f"{output} {tell_apart(theirs, ours, (_model_of(found), model))}; "
-        f"{_same_flags(found.get('run'), header)}choose another --name, or give --overwrite to "
-        f"replace it"
+        f"{_same_flags(found.get('run'), header)}choose another {flag}, or give --overwrite "
+        f"to replace it"
     )
 
 
@@ -126,7 +127,7 @@ def _noted(output: Path) -> Mapping[str, Any] | None:
         return None
 
 
-def _check_remnant(output: Path, header: Mapping[str, Any]) -> None:
+def _check_remnant(output: Path, header: Mapping[str, Any], flag: str) -> None:
     """Refuse what cannot be opened, unless a killed run of this header has left it.
 
     Such a run leaves an image without all of its arrays, or a folder without any metadata.
@@ -141,7 +142,7 @@ def _check_remnant(output: Path, header: Mapping[str, Any]) -> None:
     except VolumeError as error:
         raise ConflictError(
             f"{output} is in the way and not of this run ({error}); move it, choose another "
-            f"--name, or give --overwrite to replace it"
+            f"{flag}, or give --overwrite to replace it"
         ) from error
 
 

@@ -15,6 +15,7 @@ from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
+from volseg.storage.attributes import uncorrected
 from volseg.storage.volumes import open_image, probabilities_path, scratch_path
 from volseg.types import Roi, VoxelSize, Zyx
 
@@ -151,7 +152,7 @@ def _choose_region(
 
 
 def _open_probabilities(volume: Path, name: str, notes: list[str]) -> StoredArray | None:
-    path = probabilities_path(volume, name)
+    path = probabilities_path(volume, uncorrected(volume, name))
     if not path.exists():
         return None
     try:

@@ -168,6 +168,14 @@ _FLAT = ("unet2d", "unet2d-plain", "unet2d-valid", "attention-unet")
 
 
 def _describe_rules(labels: Image) -> str:
+    corrections = labels.attributes.get("corrections")
+    if isinstance(corrections, Mapping):
+        done = corrections.get("operations", {})
+        counts = [f"{len(done[kind])} × {kind}" for kind in done]
+        return (
+            f"The objects “{corrections.get('parent')}” were then corrected by hand "
+            f"({', '.join(counts)})."
+        )
     run = labels.attributes.get("run")
     if not isinstance(run, Mapping) or "threshold_of_255" not in run:
         return ""

@@ -14,7 +14,7 @@ from volseg.errors import ParameterError, VolumeError, command
 from volseg.measures.summary import Summary, summarise
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
-from volseg.storage.attributes import read_attributes
+from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
@@ -129,7 +129,7 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
 
 
 def _open_probabilities(path: Path, name: str, labels: LabelSource) -> Image | None:
-    place = probabilities_path(path, name)
+    place = probabilities_path(path, uncorrected(path, name))
     if not place.exists() or read_attributes(place).get("volseg", {}).get("complete") is False:
         return None
     found = open_image(place)

@@ -16,7 +16,7 @@ from volseg.measures.object_table import Scale
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
-from volseg.storage.attributes import read_histogram
+from volseg.storage.attributes import read_histogram, uncorrected
 from volseg.storage.locations import check_writable
 from volseg.storage.volumes import (
     Image,
@@ -176,7 +176,7 @@ def _choose_sums(
                 f"intensity columns; `{command('convert', image.path, 'VOLUME.zarr')}` makes a "
                 f"volume that has them"
             )
-    path = probabilities_path(image.path, name)
+    path = probabilities_path(image.path, uncorrected(image.path, name))
     if path.exists():
         found = open_image(path)
         fits = found.levels[0].shape == source.shape and found.levels[0].dtype == np.uint8

@@ -70,6 +70,21 @@ class Subject:
         objects = self.image.attributes.get("objects")
         return objects if type(objects) is int and objects >= 0 else None
 
+    @property
+    def highest(self) -> int | None:
+        """Highest label that the attributes allow: corrections leave gaps between labels."""
+        highest = self.image.attributes.get("highest")
+        return highest if type(highest) is int else self.objects
+
+    @property
+    def source(self) -> str:
+        """Name of the array that it was made from, which its run has the fingerprint of."""
+        parent = (self.image.attributes.get("corrections") or {}).get("parent")
+        if parent is not None:
+            return f"labels/{parent}"
+        kind = SOURCES[self.kind]
+        return kind if kind == "raw" else f"{kind}/{self.name}"
+
 
 def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
     """Open the volume and all results in it.
@@ -121,11 +136,10 @@ def check_attributes(subjects: list[Subject]) -> Iterator[Finding]:
         if subject.kind == "labels" and subject.objects is None:
             message = "its attributes do not say how many objects there are"
             yield Finding("metadata", subject.array, message)
-        key = SOURCES[subject.kind]
-        source = key if key == "raw" else f"{key}/{subject.name}"
         if "imported" in subject.run:
             continue
-        if source in origins and subject.run.get(key) != origins[source]:
+        source = subject.source
+        if source in origins and subject.run.get(source.partition("/")[0]) != origins[source]:
             message = f"it was made from another {source}; make it again with --overwrite"
             yield Finding("origin", subject.array, message)
 

@@ -13,6 +13,8 @@ from volseg.differences import describe_difference
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.errors import VolsegError
+from volseg.stages.apply.plan import ApplyOptions, plan_apply
+from volseg.stages.apply.run import apply
 from volseg.stages.label.plan import LabelOptions, plan_labels, plan_labels_on
 from volseg.stages.label.run import label
 from volseg.stages.verify.findings import Skipped
@@ -45,6 +47,8 @@ def relabel(
     WorkError
         If they should have been, and were not.
     """
+    if "corrections" in subject.image.attributes:
+        return _correct_again(volume, folder, subject, engine, progress)
     try:
         options = recorded_options(subject.run, engine)
         plan = plan_labels(volume, subject.name, options)
@@ -56,6 +60,23 @@ def relabel(
         raise Skipped(f"it cannot be made again: {' '.join(str(error).split())}") from error
     report = label(again, progress)
     return open_image(again.path).levels[0], report.objects
+
+
+def _correct_again(
+    volume: Path, folder: Path, subject: Subject, engine: EngineOptions, progress: Progress
+) -> tuple[StoredArray, int]:
+    """Correct labels again, as `relabel` makes others."""
+    noted = subject.image.attributes["corrections"]
+    try:
+        options = ApplyOptions(noted["operations"], noted["parent"], subject.name, engine)
+        plan = plan_apply(volume, options, folder)
+        if plan.header != dict(subject.run):
+            difference = describe_difference(subject.run, plan.header)
+            raise Skipped(f"it was made of other labels, or by other paintings ({difference})")
+    except (KeyError, TypeError, ValueError, OSError, VolsegError) as error:
+        raise Skipped(f"it cannot be corrected again: {' '.join(str(error).split())}") from error
+    report = apply(plan, progress)
+    return open_image(plan.path).levels[0], report.objects
 
 
 def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOptions:

@@ -149,7 +149,7 @@ class VerifyRun:
                 (1, 1, 1) if last else step_factor(image, k + 1),
                 label=subject.kind == "labels",
                 counted=bool(histogram) and k == 0 and fine.dtype.name in COUNTED,
-                objects=subject.objects if judged and subject.run and k == 0 else None,
+                highest=subject.highest if judged and subject.run and k == 0 else None,
             )
             counts = self._check_level(task)
             if task.counted and counts is not None:

@@ -53,7 +53,7 @@ class CheckLevel:
     factor : voxels of ``fine`` per voxel of ``coarse``, (z, y, x).
     label : reduce as labels are.
     counted : count the intensities.
-    objects : the highest label; None where that is not known.
+    highest : the highest label; None where that is not known.
     """
 
     array: str
@@ -63,7 +63,7 @@ class CheckLevel:
     factor: Zyx
     label: bool
     counted: bool
-    objects: int | None = None
+    highest: int | None = None
 
     def __call__(self, block: Block) -> LevelChecked:
         """Check one block."""
@@ -76,15 +76,15 @@ class CheckLevel:
         return LevelChecked(roi_size(block.core), findings, counts)
 
     def _beyond(self, core: Roi, labels: NDArray[Any]) -> tuple[Finding, ...]:
-        """Find labels that are higher than the number of objects."""
-        if self.objects is None:
+        """Find labels that are higher than any object's."""
+        if self.highest is None:
             return ()
         return find_first(
             ("objects", self.array, self.level),
             self.fine,
             core,
-            labels > self.objects,
-            lambda voxel: f"found label {labels[voxel]}, expected {self.objects} objects",
+            labels > self.highest,
+            lambda voxel: f"found label {labels[voxel]}, expected {self.highest} at most",
         )
 
     def _damages(self, core: Roi) -> list[Finding]:

@@ -14,7 +14,7 @@ from volseg.defaults import NAME
 from volseg.errors import ParameterError, ShapeError, VolumeError, command
 from volseg.sources.labels import find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
-from volseg.storage.attributes import read_attributes
+from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import (
     Image,
@@ -112,7 +112,7 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
     notes: list[str] = []
     image = open_image(volume)
     layers = {"raw": pyramid_of(image)}
-    probabilities = probabilities_path(volume, options.name)
+    probabilities = probabilities_path(volume, uncorrected(volume, options.name))
     if _is_shown(probabilities, notes):
         layers["probabilities"] = pyramid_of(open_image(probabilities))
     objects = None

@@ -1,0 +1,202 @@
+"""Corrections of objects that somebody made by hand, as JSON or a mapping of the same form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from volseg.errors import ParameterError
+from volseg.storage.locations import parse_location
+from volseg.storage.remote import as_remote
+from volseg.storage.stores import parse_json
+from volseg.types import Zyx
+
+MOST_BYTES = 64 << 20
+"""Of a file of corrections, which is read into memory whole."""
+Target: TypeAlias = int | Zyx
+"""An object: its label, or a voxel (z, y, x) that it holds."""
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Split:
+    """An object that becomes several, one for each seed; each seed is a voxel of it."""
+
+    object: Target
+    seeds: tuple[Zyx, ...]
+
+
+@dataclass(frozen=True)
+class Painting:
+    """Labels of a region that are put over those that stand.
+
+    Attributes
+    ----------
+    path : of a Zarr array or image, a TIFF, or whatever else labels are read from.
+    origin : of the region in the volume.
+    object : all that is painted becomes a part of this one; None for new objects.
+    instances : take labels of one value as one object, not as a mask.
+    """
+
+    path: Path
+    origin: Zyx = (0, 0, 0)
+    object: Target | None = None
+    instances: bool = False
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Operations on the objects of one result; all labels and voxels are those before them.
+
+    Attributes
+    ----------
+    fingerprint : of that result; None if it is not stated.
+    delete : objects that become background.
+    merge : objects of each group become one.
+    split, add : see `Split` and `Painting`; paintings come last, each over those before it.
+    """
+
+    fingerprint: str | None = None
+    delete: tuple[Target, ...] = ()
+    merge: tuple[tuple[Target, ...], ...] = ()
+    split: tuple[Split, ...] = ()
+    add: tuple[Painting, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Write the operations as they are read, for the record; places are absolute."""
+        add = [
+            {
+                "path": str(p.path if as_remote(p.path) is not None else p.path.absolute()),
+                "origin": list(p.origin),
+                **({} if p.object is None else {"object": _plain(p.object)}),
+                **({"instances": True} if p.instances else {}),
+            }
+            for p in self.add
+        ]
+        split = [
+            {"object": _plain(s.object), "seeds": [list(seed) for seed in s.seeds]}
+            for s in self.split
+        ]
+        delete, merge = [*map(_plain, self.delete)], [[*map(_plain, g)] for g in self.merge]
+        written = {"delete": delete, "merge": merge, "split": split, "add": add}
+        return {kind: entries for kind, entries in written.items() if entries}
+
+
+def _plain(target: Target) -> int | list[int]:
+    return target if isinstance(target, int) else list(target)
+
+
+def read_corrections(given: Path | Mapping[str, Any]) -> Corrections:
+    """Read corrections from a JSON file, or a mapping of the same form.
+
+    Paths in a file are relative to its folder.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be read, or is of another form; the message names the entry.
+
+    Examples
+    --------
+    >>> read_corrections({"delete": [3], "merge": [[4, [0, 20, 30]]]}).merge
+    ((4, (0, 20, 30)),)
+    """
+    if isinstance(given, Mapping):
+        return _Reader("corrections", Path()).read(given)
+    try:
+        if given.stat().st_size > MOST_BYTES:
+            raise ParameterError(f"{given} has more than {MOST_BYTES} bytes: no corrections")
+        content = parse_json(given.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParameterError(f"there is no file {given}") from error
+    except OSError as error:
+        raise ParameterError(f"cannot read {given}: {error.strerror}") from error
+    except ValueError as error:
+        raise ParameterError(f"{given} cannot be read as JSON: {error}") from error
+    return _Reader(str(given), given.parent).read(content)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads entries, and names those that are of another form."""
+
+    name: str
+    folder: Path
+
+    def read(self, content: Any) -> Corrections:
+        kinds: dict[str, Callable[[str, Any], Any]]
+        kinds = {"delete": self._target, "merge": self._group, "split": self._split}
+        kinds["add"] = self._painting
+        found = self._table("", content, {"fingerprint", *kinds})
+        stated = found.get("fingerprint")
+        if stated is not None and not isinstance(stated, str):
+            raise self._wrong("fingerprint", "that of the result, a text", stated)
+        operations = {k: self._list(k, found[k], read) for k, read in kinds.items() if k in found}
+        if not any(operations.values()):
+            raise ParameterError(f"{self.name} holds no corrections: {', '.join(kinds)}")
+        return Corrections(stated, **operations)
+
+    def _split(self, at: str, value: Any) -> Split:
+        found = self._table(at, value, {"object", "seeds"}, {"object", "seeds"})
+        seeds = self._list(f"{at}.seeds", found["seeds"], self._voxel)
+        if len(seeds) < 2:
+            raise self._wrong(f"{at}.seeds", "two voxels or more", found["seeds"])
+        return Split(self._target(f"{at}.object", found["object"]), seeds)
+
+    def _painting(self, at: str, value: Any) -> Painting:
+        found = self._table(at, value, {"path", "origin", "object", "instances"}, {"path"})
+        path, instances = found["path"], found.get("instances", False)
+        if not isinstance(path, str):
+            raise self._wrong(f"{at}.path", "the path of labels", path)
+        if not isinstance(instances, bool):
+            raise self._wrong(f"{at}.instances", "true or false", instances)
+        place, target = parse_location(path), found.get("object")
+        return Painting(
+            place if as_remote(place) is not None else self.folder / place,
+            self._voxel(f"{at}.origin", found.get("origin", [0, 0, 0])),
+            None if target is None else self._target(f"{at}.object", target),
+            instances,
+        )
+
+    def _group(self, at: str, value: Any) -> tuple[Target, ...]:
+        found = self._list(at, value, self._target)
+        if len(found) < 2:
+            raise self._wrong(at, "two objects or more", value)
+        return found
+
+    def _target(self, at: str, value: Any) -> Target:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return self._voxel(at, value)
+        raise self._wrong(at, "a label above 0, or a voxel [z, y, x]", value)
+
+    def _voxel(self, at: str, value: Any) -> Zyx:
+        """Read a voxel; of positions between the centres of voxels, the nearest."""
+        listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3
+        numbers = listed and all(type(v) in (int, float) and abs(v) < 2**53 for v in value)
+        if not numbers:
+            raise self._wrong(at, "a voxel [z, y, x]", value)
+        z, y, x = (math.floor(v + 0.5) for v in value)
+        return z, y, x
+
+    def _list(self, at: str, value: Any, read: Callable[[str, Any], Value]) -> tuple[Value, ...]:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise self._wrong(at, "a list", value)
+        return tuple(read(f"{at}[{k}]", entry) for k, entry in enumerate(value))
+
+    def _table(
+        self, at: str, value: Any, known: set[str], needed: Iterable[str] = ()
+    ) -> Mapping[str, Any]:
+        keys = ", ".join(sorted(known))
+        if not isinstance(value, Mapping) or not set(needed) <= set(value) <= known:
+            raise self._wrong(at or "all of it", f"an object with some of {keys}", value)
+        return value
+
+    def _wrong(self, at: str, expected: str, found: Any) -> ParameterError:
+        shown = repr(found)
+        shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+        return ParameterError(f"{self.name}: {at}: expected {expected}, found {shown}")

@@ -1,0 +1,1 @@
+"""Apply: corrections of objects, made by hand, become a new result."""

@@ -1,0 +1,259 @@
+"""Plan corrections of objects: of which result, by which operations, and where the outcome goes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.defaults import NAME
+from volseg.engine.options import EngineOptions
+from volseg.errors import ParameterError
+from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
+from volseg.sources.corrections import Corrections, Painting, read_corrections
+from volseg.sources.labels import LabelSource, open_label_path, open_labels
+from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.attributes import uncorrected
+from volseg.storage.locations import check_writable
+from volseg.storage.results import is_complete
+from volseg.storage.volumes import (
+    Image,
+    check_name,
+    labels_path,
+    open_image,
+    scratch_path,
+    slices_path,
+    table_path,
+)
+from volseg.types import Roi, VoxelSize, Zyx
+
+FORMAT = 1
+"""Raised whenever the same corrections come to mean another result."""
+ENDING = "-corrected"
+SLAB = 1 << 23
+"""Voxels of a painting that are looked at together."""
+
+
+@dataclass(frozen=True)
+class ApplyOptions:
+    """Options of `apply`; see `volseg.api.options.ApplyKeywords`."""
+
+    corrections: Path | Mapping[str, Any]
+    name: str = NAME
+    output_name: str | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    overwrite: bool = False
+
+    @property
+    def output(self) -> str:
+        """The name of the outcome."""
+        return f"{self.name}{ENDING}" if self.output_name is None else self.output_name
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A painting that has been looked at.
+
+    Attributes
+    ----------
+    painting : as it was asked for.
+    labels : of the region.
+    box : of the region, in the volume.
+    values : that are above 0, ascending.
+    blocks : of the volume, in which something is painted.
+    fingerprint : of all its voxels.
+    """
+
+    painting: Painting
+    labels: LabelSource
+    box: Roi
+    values: tuple[int, ...]
+    blocks: frozenset[Zyx]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ApplyPlan:
+    """Corrections: everything that decides the outcome, and where it goes.
+
+    Attributes
+    ----------
+    volume : that the corrected labels lie in.
+    name, path : of the outcome.
+    source, image : the labels that are corrected.
+    corrections, painted : what is done to them.
+    spacing : lengths of a voxel's sides, the finest 1.
+    header : everything that decides the outcome, JSON-like.
+    spec : of level 0; the type may still change with the number of objects.
+    grid : the written units of the outcome.
+    ledger, scratch : paths of the run.
+    tables : of objects and slices, of the labels and of the outcome.
+    engine, overwrite : see `ApplyOptions`.
+    """
+
+    volume: Path
+    name: str
+    path: Path
+    source: LabelSource
+    image: Image
+    corrections: Corrections
+    painted: tuple[Painted, ...]
+    spacing: VoxelSize
+    header: dict[str, Any]
+    spec: ArraySpec
+    grid: Grid
+    ledger: Path
+    scratch: Path
+    tables: tuple[tuple[Path, Path], tuple[Path, Path]]
+    engine: EngineOptions
+    overwrite: bool
+
+    @property
+    def ledger_header(self) -> dict[str, Any]:
+        """Collect what a run must not change before it is complete."""
+        return {**self.header, "block": self.grid.size}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Describe the corrections, for the record."""
+        return {
+            "parent": self.source.path.name,
+            "uncorrected": uncorrected(self.source.path.parents[1], self.source.path.name),
+            "operations": self.corrections.describe(),
+        }
+
+    def stands(self) -> bool:
+        """Tell whether this very outcome is already there.
+
+        Raises
+        ------
+        ConflictError
+            If another result is, and may not be replaced.
+        """
+        return is_complete(self.path, self.header, overwrite=self.overwrite, flag="--output-name")
+
+
+def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -> ApplyPlan:
+    """Read corrections and open what they are about; of voxels only those that are painted.
+
+    Parameters
+    ----------
+    volume : Path
+    options : ApplyOptions
+    place : takes the place of the volume for what is written
+
+    Raises
+    ------
+    InputError
+        If labels or paintings cannot be used, or the corrections are those of another result.
+    """
+    place = volume if place is None else place
+    name = check_name(options.output)
+    if name == options.name:
+        raise ParameterError(f"labels/{name} stay as they are; give another --output-name")
+    check_writable(place)
+    corrections = read_corrections(options.corrections)
+    source = open_labels(volume, options.name)
+    image, known = open_image(source.path), source.fingerprint or str(source.path)
+    if corrections.fingerprint not in (None, known):
+        raise ParameterError(
+            f"these corrections are of a result with the fingerprint {corrections.fingerprint}, "
+            f"labels/{options.name} has {known}: its labels are others; correct it anew, or give "
+            f"the --name of the result that was corrected"
+        )
+    if corrections.split and importlib.util.find_spec("skimage") is None:
+        raise ParameterError(
+            "splitting needs scikit-image, which is not there; run `pip install 'volseg[measure]'`"
+        )
+    spec = _spec_like(image)
+    grid = Grid(spec.shape, spec.shard)
+    painted = tuple(_look_at(painting, grid, source.region) for painting in corrections.add)
+    size = image.voxel_size or open_image(volume).voxel_size or (1.0, 1.0, 1.0)
+    z, y, x = (side / min(size) for side in size)
+    header = {
+        "format": FORMAT,
+        "labels": known,
+        "corrections": _hash(corrections, painted),
+        **({"min_size": source.min_size} if source.min_size else {}),
+        **({"split_spacing": [z, y, x]} if corrections.split else {}),
+    }
+    scratch = scratch_path(place)
+    return ApplyPlan(
+        volume=place,
+        name=name,
+        path=labels_path(place, name),
+        source=source,
+        image=image,
+        corrections=corrections,
+        painted=painted,
+        spacing=(z, y, x),
+        header=header,
+        spec=spec,
+        grid=grid,
+        ledger=scratch / f"apply-{name}.jsonl",
+        scratch=scratch / f"apply-{name}",
+        tables=(_tables(volume, options.name), _tables(place, name)),
+        engine=options.engine,
+        overwrite=options.overwrite,
+    )
+
+
+def _spec_like(image: Image) -> ArraySpec:
+    """Choose the form of labels of volseg's own, so that what is untouched can be taken over."""
+    first = image.levels[0]
+    if first.compression is None:
+        return fit_spec(first.shape, "uint32")
+    return ArraySpec(first.shape, first.dtype.name, first.chunk, first.shard)
+
+
+def _tables(volume: Path, name: str) -> tuple[Path, Path]:
+    return table_path(volume, name), slices_path(volume, name)
+
+
+def _look_at(painting: Painting, grid: Grid, region: Roi) -> Painted:
+    """Find all values of a painting, and where in the volume they are."""
+    labels = open_label_path(painting.path)
+    z, y, x = (slice(o, o + n) for o, n in zip(painting.origin, labels.shape, strict=True))
+    box, whole = (z, y, x), full_roi(grid.shape)
+    if intersect(box, whole) != box:
+        raise ParameterError(
+            f"{painting.path} would cover {describe(box)}, the volume is {describe(whole)}; give "
+            f"its origin in the volume, (z, y, x)"
+        )
+    values, blocks, told = set[int](), set[Zyx](), hashlib.sha256()
+    rows = max(SLAB // (labels.shape[1] * labels.shape[2]), 1)
+    for first in range(0, labels.shape[0], rows):
+        slab = slice(first, min(first + rows, labels.shape[0]))
+        found = np.maximum(labels[(slab, *full_roi(labels.shape)[1:])], 0).astype("<u8")
+        told.update(found.tobytes())
+        values |= set(np.unique(found).tolist())
+        seen = (slice(z.start + slab.start, z.start + slab.stop), y, x)
+        inside = intersect(seen, region)
+        here = found[shift(inside, [s.start for s in seen])] if inside else found[:0]
+        if np.count_nonzero(here) < np.count_nonzero(found):
+            raise ParameterError(
+                f"{painting.path} is painted outside of {describe(region)}, which is all that was "
+                f"segmented and is counted"
+            )
+        for block in grid.blocks(seen):
+            part = intersect(block.core, seen)
+            if part and found[shift(part, [s.start for s in seen])].any():
+                blocks.add(block.index)
+    if not blocks:
+        raise ParameterError(f"{painting.path} is 0 everywhere: nothing is painted in it")
+    chosen = tuple(sorted(values - {0}))
+    return Painted(painting, labels, box, chosen, frozenset(blocks), told.hexdigest())
+
+
+def _hash(corrections: Corrections, painted: Sequence[Painted]) -> str:
+    """Hash operations and voxels, wherever the paintings lie."""
+    told = corrections.describe()
+    for entry, found in zip(told.get("add", ()), painted, strict=True):
+        entry["path"] = found.fingerprint
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,355 @@
+"""Corrections: the outcome is that of correcting the whole array, whatever is in which block."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+import volseg
+from toy_volumes import write_raw
+from volseg.errors import ConflictError, ParameterError
+from volseg.geometry.grid import full_roi
+from volseg.objects.seeding import split_from_seeds
+from volseg.sources.corrections import read_corrections
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.results import fingerprint
+from volseg.storage.tables import read_columns
+from volseg.storage.volumes import create_image, open_image, register_label
+from volseg.voxels.downsample import reduce_labels, reduce_mean
+
+SHAPE, SHARD = (20, 70, 60), (8, 32, 32)
+NAME, OUT = "mitochondria", "mitochondria-corrected"
+
+
+def write_volume(path: Path, seed: int = 0, size=(10.0, 5.0, 5.0)) -> tuple[Path, np.ndarray]:
+    """Write a volume with probabilities, and labels of blobs that cross its blocks."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.random(SHAPE), 2.5)
+    found, count = ndimage.label(smooth > np.quantile(smooth, 0.75), np.ones((3, 3, 3)))
+    labels = found.astype(np.uint32)
+    raw = rng.integers(0, 256, SHAPE, dtype=np.uint8)
+    write_raw(path, raw, SHARD, size)
+    chunk = tuple(n // 2 for n in SHARD)
+    for kind, array, noted in (
+        ("probabilities", raw, {"run": {"raw": "test", "roi": [[0, n] for n in SHAPE]}}),
+        ("labels", labels, {"run": {}, "objects": count, "model": {"name": "toy"}}),
+    ):
+        spec = ArraySpec(SHAPE, array.dtype.name, chunk, SHARD)
+        noted |= {"complete": True, "fingerprint": fingerprint(noted["run"])}
+        image = create_image(
+            path / kind / NAME, spec, size, label=kind == "labels", attributes=noted
+        )
+        image.levels[0].write(full_roi(SHAPE), array)
+        for k, level in enumerate(image.levels[1:], 1):
+            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
+            reduce = reduce_labels if kind == "labels" else reduce_mean
+            coarse = reduce(image.levels[k - 1][full_roi(SHAPE)], tuple(factor.tolist()))
+            level.write(full_roi(level.shape), coarse)
+    register_label(path, NAME)
+    return path, labels
+
+
+def draw_corrections(rng, labels, folder: Path) -> dict:
+    """Draw operations that go together."""
+    objects = rng.permutation(np.unique(labels[labels > 0])).tolist()
+
+    def some(most):
+        return [objects.pop() for _ in range(min(rng.integers(0, most + 1), len(objects)))]
+
+    def voxel_of(label):
+        return rng.choice(np.argwhere(labels == label)).tolist()
+
+    asked = {"delete": [o if rng.random() < 0.5 else voxel_of(o) for o in some(3)]}
+    groups = [some(3) for _ in range(2)]
+    asked["merge"] = [group for group in groups if len(group) > 1]
+    asked["split"] = []
+    for label in some(2):
+        voxels = np.argwhere(labels == label)
+        count = min(len(voxels), int(rng.integers(2, 4)))
+        if count > 1:
+            seeds = rng.choice(voxels, count, replace=False).tolist()
+            asked["split"].append({"object": label, "seeds": seeds})
+    asked["add"] = []
+    for k in range(rng.integers(0, 3)):
+        size = rng.integers(3, [12, 40, 40])
+        painted = ndimage.zoom(rng.integers(0, 3, (2, 2, 2)), size / 2, order=0).astype(np.uint16)
+        if not painted.any():
+            continue
+        tifffile.imwrite(folder / f"{k}.tif", painted, photometric="minisblack")
+        origin = rng.integers(0, np.array(SHAPE) - painted.shape + 1).tolist()
+        more = {"object": objects[0]} if objects and rng.random() < 0.4 else {}
+        asked["add"].append({"path": f"{k}.tif", "origin": origin, **more})
+    if not any(asked.values()):
+        asked["delete"] = [int(labels.max())]
+    return asked
+
+
+def correct_whole(labels, asked, folder: Path, spacing) -> np.ndarray:
+    """Correct an array as a whole, by the words of the documentation."""
+    out, fresh = labels.copy(), int(labels.max())
+
+    def named(target):
+        return target if isinstance(target, int) else int(labels[tuple(target)])
+
+    for target in asked["delete"]:
+        out[labels == named(target)] = 0
+    for group in asked["merge"]:
+        out[np.isin(labels, group)] = min(group)
+    for split in asked["split"]:
+        mask = labels == split["object"]
+        (box,) = ndimage.find_objects(mask.astype(int))
+        seeds = [tuple(np.subtract(s, [b.start for b in box])) for s in split["seeds"]]
+        pieces = split_from_seeds(mask[box], seeds, spacing)
+        for piece in range(2, len(seeds) + 1):
+            fresh += 1
+            out[box][pieces == piece] = fresh
+    for entry in asked["add"]:
+        painted = tifffile.imread(folder / entry["path"])
+        box = tuple(slice(o, o + n) for o, n in zip(entry["origin"], painted.shape, strict=True))
+        if "object" in entry:
+            target = next((min(g) for g in asked["merge"] if entry["object"] in g), entry["object"])
+            out[box][painted > 0] = target
+            continue
+        values = np.unique(painted[painted > 0])
+        if len(values) == 1:
+            painted, count = ndimage.label(painted, np.ones((3, 3, 3)))
+            values = range(1, count + 1)
+        for value in values:
+            fresh += 1
+            out[box][painted == value] = fresh
+    return out
+
+
+def read(volume: Path, name: str = OUT) -> list[np.ndarray]:
+    return [level[full_roi(level.shape)] for level in open_image(volume / "labels" / name).levels]
+
+
+@pytest.mark.parametrize(("seed", "measured"), [*((n, n % 3 > 0) for n in range(12))])
+def test_equals_correcting_the_whole_array(tmp_path, seed, measured):
+    folder = tmp_path
+    volume, labels = write_volume(folder / "vol.zarr", seed % 7)
+    if measured:
+        volseg.stats(volume, workers=1)
+    asked = draw_corrections(np.random.default_rng(seed), labels, folder)
+    (folder / "asked.json").write_text(json.dumps(asked))
+    report = volseg.apply(volume, corrections=folder / "asked.json", workers=1)
+    whole = correct_whole(labels, asked, folder, (2, 1, 1))
+    found = read(volume)
+    np.testing.assert_array_equal(found[0], whole)
+    assert report.objects == len(np.unique(whole[whole > 0]))
+    factors = open_image(volume / "labels" / OUT).factors
+    for k in range(1, len(found)):
+        step = tuple(np.divide(factors[k], factors[k - 1]).astype(int).tolist())
+        np.testing.assert_array_equal(found[k], reduce_labels(found[k - 1], step))
+    if not measured:
+        assert report.table is None
+        return
+    kept = [read_columns(volume / "tables" / f"{OUT}{end}.parquet") for end in ("", "-slices")]
+    volseg.stats(volume, name=OUT, workers=1)
+    for (columns, units, noted), end in zip(kept, ("", "-slices"), strict=True):
+        again, same_units, same_notes = read_columns(volume / "tables" / f"{OUT}{end}.parquet")
+        assert (units, noted, list(columns)) == (same_units, same_notes, list(again))
+        for name, column in again.items():
+            # a product of matrices rounds its last digit by how many rows they have
+            np.testing.assert_allclose(columns[name], column, rtol=1e-14, err_msg=name)
+            assert columns[name].dtype == column.dtype, name
+    assert "probability_mean" in kept[0][0]
+
+
+@pytest.fixture
+def volume(tmp_path) -> Path:
+    return write_volume(tmp_path / "vol.zarr")[0]
+
+
+def shards(path: Path) -> dict[str, os.stat_result]:
+    return {str(p.relative_to(path)): p.stat() for p in path.glob("*/c/*/*/*")}
+
+
+def test_what_is_untouched_is_the_same_file_and_nothing_of_the_parent_changes(volume):
+    before = shards(volume / "labels" / NAME)
+    (label,) = np.unique(read(volume, NAME)[0][:1, :1, -30:])[-1:]
+    report = volseg.apply(volume, corrections={"delete": [int(label)]})
+    after = shards(volume / "labels" / OUT)
+    own = [name for name, found in after.items() if found.st_ino != before[name].st_ino]
+    assert 0 < sum(name.startswith("0/") for name in own) == report.blocks < len(before) / 3
+    now = shards(volume / "labels" / NAME)
+    assert {n: (f.st_ino, f.st_mtime_ns) for n, f in now.items()} == {
+        n: (f.st_ino, f.st_mtime_ns) for n, f in before.items()
+    }
+    assert not (volume / ".volseg" / f"apply-{OUT}").exists()
+
+
+def test_the_same_again_computes_nothing_and_others_are_refused(volume, monkeypatch):
+    asked = {"delete": [2], "merge": [[3, 4]]}
+    first = volseg.apply(volume, corrections=asked)
+    monkeypatch.setattr("volseg.stages.apply.run.resolve", None)
+    again = volseg.apply(volume, corrections=asked)
+    assert (again.objects, again.fingerprint, again.blocks) == (
+        first.objects,
+        first.fingerprint,
+        0,
+    )
+    monkeypatch.undo()
+    with pytest.raises(ConflictError, match=r"other corrections.*another --output-name"):
+        volseg.apply(volume, corrections={"delete": [3]})
+    whole = read(volume)[0]
+    assert {2, 4}.isdisjoint(np.unique(whole))
+    volseg.apply(volume, corrections={"delete": [3]}, overwrite=True)
+    assert {2, 4} <= {*np.unique(read(volume)[0]).tolist()}
+
+
+def test_provenance_and_a_chain_of_corrections(volume):
+    volseg.apply(volume, corrections={"delete": [2]})
+    second = volseg.apply(volume, name=OUT, output_name="mine", corrections={"merge": [[3, 4]]})
+    noted = open_image(volume / "labels" / "mine").attributes
+    assert noted["fingerprint"] == second.fingerprint
+    assert noted["corrections"] == {
+        "parent": OUT,
+        "uncorrected": NAME,
+        "operations": {"merge": [[3, 4]]},
+    }
+    assert noted["run"]["labels"] == open_image(volume / "labels" / OUT).attributes["fingerprint"]
+    assert noted["model"] == {"name": "toy"}
+    assert volseg.verify(volume, sample=0).ok
+    assert volseg.open(volume).labels["mine"][:].max() == read(volume, NAME)[0].max()
+
+
+def test_a_changed_parent_is_found_by_verify_and_refused_by_apply(volume):
+    from volseg.storage.attributes import update_attributes
+
+    volseg.apply(volume, corrections={"delete": [2]})
+    with_splits = {
+        "split": [{"object": 3, "seeds": np.argwhere(read(volume)[0] == 3)[:2].tolist()}]
+    }
+    volseg.apply(volume, corrections=with_splits, output_name="split")
+    assert volseg.verify(volume, sample=0).findings == ()
+    update_attributes(volume / "labels" / NAME, {"fingerprint": "another"})
+    kinds = {(f.kind, f.array) for f in volseg.verify(volume, sample=0).findings}
+    assert kinds == {("origin", f"labels/{OUT}"), ("origin", "labels/split")}
+    with pytest.raises(ConflictError, match="other objects"):
+        volseg.apply(volume, corrections={"delete": [2]})
+    with pytest.raises(ParameterError, match="fingerprint mine, labels/mitochondria has another"):
+        volseg.apply(volume, corrections={"delete": [2], "fingerprint": "mine"})
+
+
+def test_verify_finds_a_voxel_that_was_changed(volume):
+    volseg.apply(volume, corrections={"delete": [2]})
+    image = open_image(volume / "labels" / OUT)
+    level, core = image.levels[0], tuple(slice(0, n) for n in SHARD)
+    block = level[core]
+    block[0, 0, 0] ^= 1
+    level.write(core, block)
+    found = volseg.verify(volume, sample=0).findings
+    assert {f.kind for f in found} >= {"label"}
+    assert {f.array for f in found} == {f"labels/{OUT}"}
+
+
+WRONG = [
+    ({"delete": [999]}, r"delete\[0\]: there is no object 999"),
+    ({"delete": [[0, 0, 0]]}, r"delete\[0\]: there is no object at \[0, 0, 0\]"),
+    ({"delete": [[0, 0, 60]]}, r"\[0, 0, 60\] lies outside 0:20,0:70,0:60"),
+    ({"merge": [[1, 998]]}, r"merge\[0\]\[1\]: there is no object 998"),
+    ({"merge": [[1, 1]]}, r"merge\[0\]: \[1, 1\] are all of object 1"),
+    ({"delete": [1], "merge": [[1, 2]]}, "delete and merge both name object 1"),
+    ({"delete": [1], "add": [{"path": "p.tif", "object": 1}]}, "delete and add.0. both name"),
+    ({"split": [{"object": 1, "seeds": [[0, 0, 0], "TWO"]}]}, r"\[0, 0, 0\] is background, not ob"),
+    ({"split": [{"object": 2, "seeds": ["TWO", "TWO"]}]}, "is named 2 times"),
+    ({"split": [{"object": 1, "seeds": ["TWO", "ONE"]}]}, "is object 2, not object 1"),
+    ({"add": [{"path": "p.tif", "origin": [19, 0, 0]}]}, "would cover 19:21,0:3,0:3"),
+    ({"add": [{"path": "zeros.tif"}]}, "0 everywhere"),
+    ({"add": [{"path": "missing.tif"}]}, "missing.tif"),
+    ({}, "holds no corrections"),
+    ({"deleted": [1]}, "all of it: expected an object with some of add, delete"),
+    ({"delete": 1}, "delete: expected a list, found 1"),
+    ({"delete": [0]}, "expected a label above 0"),
+    ({"delete": [True]}, "expected a label above 0"),
+    ({"merge": [[1]]}, "expected two objects or more"),
+    ({"split": [{"object": 1, "seeds": ["ONE"]}]}, "expected two voxels or more"),
+    ({"split": [{"object": 1}]}, r"split\[0\]: expected an object with some of object, seeds"),
+    ({"add": [{"path": 3}]}, "the path of labels, found 3"),
+    ({"delete": [[1, 2, float("nan")]]}, r"a voxel \[z, y, x\]"),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), WRONG, ids=[m[:30] for _, m in WRONG])
+def test_what_cannot_be_meant_is_refused_and_nothing_is_written(volseg_, volume, asked, message):
+    labels, folder = read(volume, NAME)[0], volume.parent
+    tifffile.imwrite(folder / "p.tif", np.full((2, 3, 3), 7, np.uint8), photometric="minisblack")
+    tifffile.imwrite(folder / "zeros.tif", np.zeros((2, 3, 3), np.uint8), photometric="minisblack")
+    text = json.dumps(asked)
+    for word, label in (("ONE", 1), ("TWO", 2)):
+        text = text.replace(f'"{word}"', json.dumps(np.argwhere(labels == label)[0].tolist()))
+    (folder / "asked.json").write_text(text)
+    done = volseg_("apply", volume, "--corrections", folder / "asked.json", "--json")
+    assert done.exit_code == 2, done.output
+    with pytest.raises(volseg.InputError, match=message):
+        volseg.apply(volume, corrections=folder / "asked.json")
+    assert not (volume / "labels" / OUT).exists()
+    volseg.apply(volume, corrections={"delete": [1]})  # nothing is left in the way
+
+
+@pytest.fixture
+def volseg_(volseg):
+    return volseg
+
+
+def test_seeds_between_voxels_are_those_of_the_nearest():
+    asked = read_corrections({"delete": [[0.4, 1.5, 2]]})
+    assert asked.delete == ((0, 2, 2),)
+
+
+def test_labels_that_others_wrote_are_corrected_in_all_blocks(volume):
+    import zarr
+
+    labels = read(volume, NAME)[0].astype(np.uint16)
+    array = zarr.create_array(
+        volume / "labels" / "foreign", shape=SHAPE, dtype="u2", chunks=(7, 20, 60)
+    )
+    array[:] = labels
+    report = volseg.apply(volume, name="foreign", corrections={"delete": [2]})
+    np.testing.assert_array_equal(read(volume, "foreign-corrected")[0], labels * (labels != 2))
+    assert report.objects == labels.max() - 1
+
+
+def test_a_killed_run_goes_on(volume, monkeypatch):
+    from volseg.stages.apply import run
+
+    labels = read(volume, NAME)[0]
+    seeds = np.argwhere(labels == 5)[[0, -1]].tolist()
+    asked = {"delete": [1, 2, 3], "split": [{"object": 5, "seeds": seeds}]}
+    whole = correct_whole(labels, {"merge": [], "add": [], **asked}, volume, (2, 1, 1))
+    steps = ["_create", "_write_blocks", "_write_coarse"]
+    for step in steps:
+        stop = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+        with monkeypatch.context() as patched:
+            patched.setattr(run.Correcting, step, stop)
+            with pytest.raises(KeyboardInterrupt):
+                volseg.apply(volume, corrections=asked, workers=1)
+        assert open_image(volume / "labels" / NAME).attributes.get("complete") is not False
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            volseg.apply(volume, corrections=asked, workers=1)
+    assert volseg.apply(volume, corrections=asked).objects == len(np.unique(whole)) - 1
+    np.testing.assert_array_equal(read(volume)[0], whole)
+
+
+def test_other_verbs_take_the_corrected_result(volume, tmp_path):
+    volseg.apply(volume, corrections={"delete": [1]})
+    measured = volseg.stats(volume, name=OUT)
+    assert "probability_mean" in measured.columns
+    found = volseg.evaluate(volume, name=OUT, truth=NAME)
+    assert (found.objects.matched, found.curves is None) == (measured.summary.objects, False)
+    page = volseg.report(volume, name=OUT, output=tmp_path / "page.html")
+    text = page.path.read_text()
+    assert "were then corrected by hand (1 × delete)" in text
+    from volseg.stages.view.plan import ViewOptions, plan_view
+
+    assert "probabilities" in plan_view(volume, ViewOptions(name=OUT, at=2)).layers
+    assert volseg.api.opening.info(volume)["labels"][OUT]["corrected_from"] == NAME
