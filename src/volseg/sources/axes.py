@@ -131,9 +131,11 @@ def name_axes(where: str, shape: Sequence[int], named: str | None) -> str:
                 f"x: say so with --axes, such as CZYX"
             )
         return f"{'1' * before}ZYX{'1' * after}"
-    letters = named.upper()
-    known = len(letters) == len(shape) and len(set(letters)) == len(letters)
-    if not known or not set("YX") <= set(letters) <= set("ZYXCT"):
+    # what has one voxel only needs no name
+    pairs = zip(named.upper(), shape, strict=False)
+    letters = "".join("1" if n == 1 and axis not in "ZYX" else axis for axis, n in pairs)
+    known = len(named) == len(shape) and all(letters.count(a) == 1 for a in set(letters) - {"1"})
+    if not known or not set("YX") <= set(letters) <= set("ZYXCT1"):
         raise SourceError(
             f"{where} has the shape {tuple(shape)}, and axes {named}: name each by one of Z, Y, X, "
             f"C and T with --axes, slowest first"

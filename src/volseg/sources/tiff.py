@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.ome_set import find_description, find_files, list_set
-from volseg.sources.ome_xml import OmeImage, read_ome
+from volseg.sources.ome_xml import OmeImage, Place, read_ome
 from volseg.sources.sem import size_from_sem
 from volseg.sources.stack import WHOLE, Selection, Stack
 from volseg.sources.tiff_images import (
@@ -75,13 +75,10 @@ def _open(
     complaints: list[str],
 ) -> Stack:
     pages = scan_pages(path, tif, complaints, path.stat().st_size)
-    xml = find_description(path, tif.ome_metadata or "") if tif.is_ome else ""
-    described = read_ome(xml)
-    damaged = tif.is_ome and not described
+    described, files = _read_description(path, tif)
+    damaged, several = tif.is_ome and not described, bool(files)
     if damaged:
         tif.is_ome = False
-    files = find_files(path, xml, described)
-    several = bool(files)
     if several:
         images = list_set(path, pages, described, files, complaints)
     else:
@@ -121,6 +118,15 @@ def _open(
         warnings,
         colours=hint is not None,
     )
+
+
+def _read_description(
+    path: Path, tif: tifffile.TiffFile
+) -> tuple[list[OmeImage], dict[Place, Path]]:
+    """Read what OME-XML says, if there is any, and find the files of a set."""
+    xml = find_description(path, tif.ome_metadata or "") if tif.is_ome else ""
+    described = read_ome(xml)
+    return described, find_files(path, xml, described)
 
 
 def _greys_of_palette(path: Path, page: tifffile.TiffPage) -> NDArray[np.uint8] | None:

@@ -6,11 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
+from volseg.sources.axes import choose_axes
+from volseg.sources.stack import (
+    Selection,
+    Stack,
+    check_single,
+    choose_channel,
+    choose_time,
+    close_nothing,
+)
 from volseg.sources.voxel_size import StatedSize
+from volseg.storage.named import NamedImage, open_named
 from volseg.storage.volumes import inner_images, open_image
 
 
@@ -22,13 +32,18 @@ def open_zarr(path: Path, selection: Selection) -> Stack:
     VolumeError
         If there is none that can be opened.
     SourceError
-        If it is not clear which image is meant.
+        If it is not clear which image, channel or time is meant.
     """
     given, path, noted = path, *_choose_inner(path, selection.series)
+    known = replace(selection, axes=None, time=None)
+    check_single(replace(known, series=None) if noted else known, str(path))
+    named = open_named(path)
+    if named is not None and (not named.plain or selection.axes is not None):
+        return _open_named(given, path, named, noted, selection)
     image = open_image(path)
     array = image.levels[0]
     choose_channel(1, selection.channel, str(path))
-    check_single(replace(selection, series=None) if noted else selection, str(path))
+    choose_time(1, selection.time, str(path))
 
     def read_page(z: int, out: NDArray[Any]) -> None:
         out[...] = array[z : z + 1][0]
@@ -41,6 +56,30 @@ def open_zarr(path: Path, selection: Selection) -> Stack:
         read_page=read_page,
         close=close_nothing,
         stated=(stated,) if image.voxel_size else (),
+        metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
+        array=array,
+        space=image.space,
+    )
+
+
+def _open_named(
+    given: Path, path: Path, image: NamedImage, noted: dict[str, str], selection: Selection
+) -> Stack:
+    """Open an image of channels, of times, or of axes in another order."""
+    stored = image.array
+
+    def read(at: tuple[slice | int, ...]) -> NDArray[Any]:
+        return np.asarray(stored[at])
+
+    array = choose_axes(str(path), read, stored.shape, image.axes, selection, stored.chunks)
+    stated = StatedSize(image.sizes, "OME-Zarr metadata")
+    return Stack(
+        files=(given,),
+        shape=array.shape,
+        dtype=np.dtype(stored.dtype).newbyteorder("="),
+        read_page=array.read_page,
+        close=close_nothing,
+        stated=(stated,) if any(stated.axes) else (),
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
         array=array,
         space=image.space,

@@ -182,29 +182,15 @@ def open_array(path: Path) -> StoredArray:
     VolumeError
         If there is none, or it has another number of axes or another type.
     """
-    try:
-        store, compression = _opened(path, find_stamp(path))
-        dtype, shape = _seen_as(store.dtype), store.shape
-        chunk, shard = store.chunks, store.shards or store.chunks
-    except FileNotFoundError:
-        raise VolumeError(f"there is no Zarr array at {path}") from None
-    except Exception as error:
-        why = reason(path, error)
-        raise VolumeError(f"{path} is not a Zarr array that can be read: {why}") from error
+    store, compression = open_axes(path)
+    dtype, shape = _seen_as(store.dtype), store.shape
+    chunk, shard = store.chunks, store.shards or store.chunks
     leading = len(shape) - 3
     if leading < 0 or any(n != 1 for n in shape[:leading]):
         raise VolumeError(
             f"{path} has the shape {shape}; expected three axes (z, y, x), after any axes of "
             f"length one"
         )
-    if dtype.kind not in "uif":
-        raise VolumeError(f"{path} holds {dtype}; expected numbers")
-    if math.prod(shape) == 0:
-        raise VolumeError(f"{path} is empty: its shape is {shape}")
-    _check_claims(path, shape, chunk, shard, dtype.itemsize)
-    if isinstance(store.store, HeldZipStore):
-        store.store.most = 2 * math.prod(shard) * dtype.itemsize + HeldZipStore.most
-        compression = None  # a shard is a file, and there is none
     return StoredArray(
         path,
         _zyx(shape[leading:]),
@@ -214,6 +200,34 @@ def open_array(path: Path) -> StoredArray:
         leading,
         None if leading else compression,
     )
+
+
+def open_axes(path: Path) -> tuple[zarr.Array[Any], str | None]:
+    """Open an array of any axes, to read, and name the compression of volseg's own.
+
+    Raises
+    ------
+    VolumeError
+        If there is none, or it holds no numbers.
+    """
+    try:
+        store, compression = _opened(path, find_stamp(path))
+        dtype, shape = _seen_as(store.dtype), store.shape
+        chunk, shard = store.chunks, store.shards or store.chunks
+    except FileNotFoundError:
+        raise VolumeError(f"there is no Zarr array at {path}") from None
+    except Exception as error:
+        why = reason(path, error)
+        raise VolumeError(f"{path} is not a Zarr array that can be read: {why}") from error
+    if dtype.kind not in "uif":
+        raise VolumeError(f"{path} holds {dtype}; expected numbers")
+    if math.prod(shape) == 0:
+        raise VolumeError(f"{path} is empty: its shape is {shape}")
+    _check_claims(path, shape, chunk, shard, dtype.itemsize)
+    if isinstance(store.store, HeldZipStore):
+        store.store.most = 2 * math.prod(shard) * dtype.itemsize + HeldZipStore.most
+        compression = None  # a shard is a file, and there is none
+    return store, compression
 
 
 def _seen_as(dtype: np.dtype[Any]) -> np.dtype[Any]:

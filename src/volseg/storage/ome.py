@@ -150,7 +150,10 @@ class Level:
 
 
 def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[str, Any]]]:
-    """Read the levels of an image, and its axes z, y and x, in any version up to 0.6.
+    """Read the levels of an image, and its axes, in any version up to 0.6.
+
+    Scales and origins are those along the axes z, y and x by their names, else along the last
+    three; along an axis that is not there they are 1 and 0.
 
     Raises
     ------
@@ -163,12 +166,16 @@ def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[s
         systems = {s["name"]: s["axes"] for s in multiscale.get("coordinateSystems", [])}
         output = (datasets[0].get("coordinateTransformations") or [{}])[-1].get("output")
         axes = systems.get(output) or next(iter(systems.values()), [])
+    named = [a if isinstance(a, dict) else {"name": a} for a in axes]
+    names = [a["name"] for a in named]
+    known = {"y", "x"} <= set(names)
+    at = [names.index(a) if a in names else None for a in AXES] if known else [-3, -2, -1]
     levels = []
     for dataset in datasets:
         steps = [
             step
             for entry in (dataset, multiscale)
-            for step in _steps(entry.get("coordinateTransformations", []))
+            for step in _steps(entry.get("coordinateTransformations", []), at)
         ]
         scale, origin = [1.0] * 3, [0.0] * 3
         for kind, values in steps:
@@ -183,20 +190,20 @@ def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[s
                 origin = [o + v for o, v in zip(origin, values, strict=True)]
         stated = any(kind == "scale" for kind, _ in steps)
         levels.append(Level(str(dataset["path"]), _three(scale), _three(origin), stated))
-    return levels, [a if isinstance(a, dict) else {"name": a} for a in axes][-3:]
+    return levels, named
 
 
-def _steps(transformations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float]]]:
+def _steps(
+    transformations: Sequence[Mapping[str, Any]], at: Sequence[int | None]
+) -> Iterator[tuple[str, list[float]]]:
     """List scales and translations along (z, y, x), in the order in which they apply."""
     for step in transformations:
         kind = step["type"]
         if kind == "sequence":
-            yield from _steps(step["transformations"])
+            yield from _steps(step["transformations"], at)
         elif kind in {"scale", "translation"}:
-            yield (
-                kind,
-                [float(v) for v in step[kind]][-3:],
-            )
+            values, absent = [float(v) for v in step[kind]], float(kind == "scale")
+            yield kind, [absent if k is None else values[k] for k in at]
         elif kind != "identity":
             raise ValueError(f"a transformation of type {kind!r}, expected scale and translation")
 

@@ -238,8 +238,12 @@ def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[s
         if not location.is_relative_to(path.resolve()):
             raise VolumeError(f"{path} names a level outside itself: {level.path!r}")
         levels.append(open_array(location))
+    axes = axes[-3:]
     if [a["name"] for a in axes] not in ([], list(AXES)):
-        raise VolumeError(f"{path} has the axes {[a['name'] for a in axes]}, expected {list(AXES)}")
+        raise VolumeError(
+            f"{path} has the axes {[a['name'] for a in axes]}, expected {list(AXES)}: convert it "
+            f"with `{command('convert', path, 'VOLUME.zarr')}`"
+        )
     first, units = described[0], [str(a.get("unit") or "") for a in axes]
     named = (units[0], units[1], units[2]) if first.stated and units and all(units) else None
     space = Space(first.scale, first.origin, named)
