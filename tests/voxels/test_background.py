@@ -117,6 +117,26 @@ def test_slices_next_to_constant_are_missing_too():
     assert np.flatnonzero(find_missing(columns(raw))).tolist() == [4]
 
 
+@pytest.mark.parametrize("shape", [(3, 1000, 2), (3, 2, 1000), (2, 1, 1)])
+def test_slices_too_narrow_for_a_thumbnail_have_no_shift(shape):
+    raw = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    assert (note_slices(raw).likeness == 0).all()
+
+
+def test_cells_are_as_bright_as_their_sampled_pixels():
+    raw = np.random.default_rng(0).integers(0, 256, (1, 300, 419), np.uint8)
+    padded = raw.copy()
+    padded[:, :, :40] = 7
+    for stack, first in ((raw, 0), (padded, 40)):
+        low, high = (note_slices(stack).quantiles[0, k] for k in (1, 5))
+        cells = note_slices(stack).cells
+        assert cells.shape == (1, 2, 3, 2)
+        samples = stack[0, 150::8, 0:139:8][:, -(-first // 8) :].astype(float)
+        ordered = np.sort(samples.reshape(-1))
+        expected = [ordered[len(ordered) * q // 100] for q in (5, 95)]
+        np.testing.assert_allclose(cells[0, 1, 0], (np.array(expected) - low) / (high - low))
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_evening_undoes_what_dims_slices(local):
     raw = tissue((32, 600, 560), dtype="float32")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from skimage import exposure
 
 from volseg.errors import ParameterError
+from volseg.voxels import histogram
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import (
     MOST_KNOTS,
@@ -21,7 +24,15 @@ from volseg.voxels.intensity import (
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
 @pytest.mark.parametrize("size", [0, 1, 1003, 40000])
 @pytest.mark.parametrize("share", [1, 2, 8])
-def test_integers_are_counted_exactly(dtype, size, share):
+@pytest.mark.parametrize("loaded", [True, False])
+def test_integers_are_counted_exactly(monkeypatch, dtype, size, share, loaded):
+    import numba
+
+    if loaded:
+        monkeypatch.setitem(sys.modules, "numba", numba)
+    else:
+        monkeypatch.delitem(sys.modules, "numba")
+        monkeypatch.setattr(histogram, "PIECE", 1000)
     limits = np.iinfo(dtype)
     rng = np.random.default_rng(size)
     raw = rng.integers(limits.min // share, limits.max // share, size, dtype, endpoint=True)

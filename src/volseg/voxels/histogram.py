@@ -13,8 +13,11 @@ from volseg.voxels.compilation import compiled
 LANES = 4
 """Histograms that neighbours are counted in by turns: no count waits for the one before it."""
 
-_few = [1 << 23]
-"""Codes that are still counted without numba in this process."""
+PIECE = 1 << 20
+"""Codes that numpy counts at once: it makes 8 bytes of each, and holds Python's lock."""
+
+_few = [1 << 29]
+"""Codes that are still counted without numba in this process; loading it takes as long."""
 
 
 def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -65,17 +68,28 @@ def intensity_codes(raw: NDArray[Any]) -> NDArray[Any]:
 
 
 def count_codes(codes: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Count how often each code occurs; other threads run meanwhile, unlike in `numpy.bincount`.
-
-    The first few of a process are counted by that all the same, as it takes longer to load numba.
-    """
+    """Count how often each code occurs, by numba once that is worth loading."""
     if "numba" not in sys.modules and len(codes) <= _few[0]:
         _few[0] -= len(codes)
-        return np.bincount(codes, minlength=1 << 8 * codes.itemsize)
+        return _count_in_numpy(codes)
     counts = np.zeros((LANES, 1 << 8 * codes.itemsize), np.int64)
     _count(codes, counts)
     total: NDArray[np.int64] = counts.sum(axis=0)
     return total
+
+
+def _count_in_numpy(codes: NDArray[Any]) -> NDArray[np.int64]:
+    """Count codes, those of one byte in pairs: there are half as many of them."""
+    size = 1 << 8 * codes.itemsize
+    if codes.itemsize == 1:
+        odd, pairs = codes[len(codes) // 2 * 2 :], codes[: len(codes) // 2 * 2].view(np.uint16)
+        counted = _count_in_numpy(pairs).reshape(size, size)
+        both: NDArray[np.int64] = counted.sum(axis=0) + counted.sum(axis=1)
+        return both + np.bincount(odd, minlength=size)
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(codes), PIECE):
+        counts += np.bincount(codes[start : start + PIECE], minlength=size)
+    return counts
 
 
 @compiled

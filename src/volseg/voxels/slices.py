@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ SAMPLED = 8
 """Every eighth row tells how sharp a slice is, and every eighth pixel how bright a cell."""
 FEWEST = 64
 """Pixels that tell how bright a cell is."""
+
+_Transform = tuple[NDArray[np.complex128], float]
+"""Spectrum of a thumbnail, and its energy."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def note_slices(raw: NDArray[Any]) -> SliceNotes:
     likeness, checksums = np.zeros((len(raw), 4)), np.zeros(len(raw), np.uint32)
     (totals, values), areas = count_intensities(raw[:0]), dict[float, int]()
     thumbnails: list[Floats] = []
+    transform: _Transform | None = None
     for k, plane in enumerate(np.ascontiguousarray(raw)):
         counts, _ = count_intensities(plane)
         totals, found = totals + counts, count_constant(plane)
@@ -78,8 +84,9 @@ def note_slices(raw: NDArray[Any]) -> SliceNotes:
         columns.append((quantiles, _sharpness(plane, found), part, cells))
         checksums[k] = zlib.crc32(plane.data)
         thumbnails.append(_thumbnail(plane, found, quantiles[MIDDLE]))
-        if k:
-            likeness[k] = compare_thumbnails(thumbnails[-2], thumbnails[-1], plane.shape)
+        before, transform = transform, _transform(thumbnails[-1])
+        if before:
+            likeness[k] = _compare(before, transform, thumbnails[-1].shape, _factor(plane.shape))
     quantile, sharpness, constant, cell = (np.array(c) for c in zip(*columns, strict=True))
     ends = thumbnails[0], thumbnails[-1]
     return SliceNotes(
@@ -108,20 +115,32 @@ def _sharpness(plane: NDArray[Any], areas: dict[float, int]) -> float:
 
 def _cells(plane: NDArray[Any], areas: dict[float, int], quantiles: Doubles) -> Doubles:
     low, high = quantiles[LOW], quantiles[HIGH]
-    counts = [min(max(n // CELL, 1), MOST_CELLS) for n in plane.shape]
+    rows, columns = (_sample_cells(n) for n in plane.shape)
+    counts = [sum(len(cells) for cells, _ in axis) for axis in (rows, columns)]
     found = np.tile([0.0, 1.0], (*counts, 1))
     if counts == [1, 1] or high <= low:
         return found
-    edges = [np.linspace(0, n, c + 1).astype(int) for n, c in zip(plane.shape, counts, strict=True)]
-    for i, j in np.ndindex(*counts):
-        cell = plane[edges[0][i] : edges[0][i + 1] : SAMPLED, edges[1][j] : edges[1][j + 1]]
-        cell = cell[:, ::SAMPLED]
-        tissue = cell[~_is_constant(cell, areas)] if areas else cell.reshape(-1)
-        if len(tissue) >= FEWEST:
-            ordered = np.sort(tissue)
-            at = [len(ordered) * QUANTILES[k] // 100 for k in (LOW, HIGH)]
-            found[i, j] = (ordered[at].astype(np.float64) - low) / (high - low)
+    kind: Any = "stable" if plane.itemsize < 4 else "quicksort"  # the faster one
+    for (i, y), (j, x) in product(rows, columns):
+        pixels = plane[y.reshape(-1, 1), x.reshape(-1)].reshape(*y.shape, *x.shape)
+        values = np.moveaxis(pixels, 2, 1).reshape(len(i), len(j), -1)
+        # all at once, unless something is left out of each
+        for k in np.ndindex(len(i), len(j)) if areas else [()]:
+            tissue = values[k][~_is_constant(values[k], areas)] if areas else values
+            if tissue.shape[-1] >= FEWEST:
+                at = [tissue.shape[-1] * QUANTILES[q] // 100 for q in (LOW, HIGH)]
+                ends = np.sort(tissue, kind=kind)[..., at].astype(np.float64)
+                found[(i[k[0]], j[k[1]]) if k else np.ix_(i, j)] = (ends - low) / (high - low)
     return found
+
+
+@lru_cache
+def _sample_cells(length: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Divide an axis into cells: numbers and sampled positions of those with as many samples."""
+    edges = np.linspace(0, length, min(max(length // CELL, 1), MOST_CELLS) + 1).astype(np.intp)
+    samples = -(-np.diff(edges) // SAMPLED)
+    alike = [(n, np.flatnonzero(samples == n)) for n in np.unique(samples)]
+    return [(k, edges[k, np.newaxis] + SAMPLED * np.arange(n)) for n, k in alike]
 
 
 def _thumbnail(plane: NDArray[Any], areas: dict[float, int], middle: float) -> Floats:
@@ -145,18 +164,33 @@ def _factor(shape: tuple[int, ...]) -> int:
 
 def compare_thumbnails(before: Floats, after: Floats, shape: tuple[int, ...]) -> list[float]:
     """Compare two slices by their thumbnails: a row of `SliceNotes.likeness`."""
-    one, two = _windowed(before), _windowed(after)
-    strength = np.sqrt((one**2).sum() * (two**2).sum())
+    return _compare(_transform(before), _transform(after), before.shape, _factor(shape))
+
+
+def _compare(
+    before: _Transform, after: _Transform, size: tuple[int, ...], factor: int
+) -> list[float]:
+    (one, energy), (two, other) = before, after
+    strength = np.sqrt(energy * other)
     if strength == 0:
         return [0.0, 0.0, 0.0, 0.0]
-    found = np.fft.irfft2(np.fft.rfft2(one).conj() * np.fft.rfft2(two), one.shape) / strength
+    found = np.fft.irfft2(one.conj() * two, size) / strength
     peak = np.unravel_index(found.argmax(), found.shape)
     shift = [p if p <= n // 2 else p - n for p, n in zip(peak, found.shape, strict=True)]
-    factor = _factor(shape)
     return [float(found[0, 0]), float(found.max()), *(float(factor * int(s)) for s in shift)]
 
 
-def _windowed(thumbnail: Floats) -> Doubles:
-    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in thumbnail.shape))
-    mean = (thumbnail * window).sum() / window.sum()
-    return np.asarray((thumbnail - mean) * window, np.float64)
+def _transform(thumbnail: Floats) -> _Transform:
+    """Transform what a thumbnail differs from its mean, less and less towards its border."""
+    if thumbnail.size == 0:  # of slices that are much longer than wide
+        return np.zeros((0, 0), np.complex128), 0.0
+    window, total = _window(thumbnail.shape)
+    mean = (thumbnail * window).sum() / total
+    windowed = (thumbnail - mean) * window
+    return np.fft.rfft2(windowed), (windowed**2).sum()
+
+
+@lru_cache
+def _window(shape: tuple[int, ...]) -> tuple[Doubles, float]:
+    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in shape))
+    return window, window.sum()
