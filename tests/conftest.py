@@ -17,6 +17,10 @@ from volseg.engine.steps import Failure
 
 ROOT = Path(__file__).parents[1]
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # set before torch is loaded: threads of workers that share the cores spin while they wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # no test fails on a time: machines differ, and are busy
 settings.register_profile("volseg", deadline=None)
 settings.load_profile("volseg")
