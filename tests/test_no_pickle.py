@@ -13,6 +13,7 @@ import marshal
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -140,6 +141,12 @@ def write_sources(folder):
     )
 
 
+EXPORTS = {
+    "labels": ("tif", "h5", "zarr", "precomputed", "glb", "ply", "stl"),
+    "table": ("csv", *(["xlsx"] if find_spec("xlsxwriter") else [])),
+}
+
+
 def commands(folder, model):
     """List a call of every command; each reads what a user gives."""
     volume, run, trained = folder / "vol.zarr", folder / "run", folder / "run" / "run.safetensors"
@@ -153,6 +160,11 @@ def commands(folder, model):
         ["label", volume, "--probabilities", folder / "labels.tif", "--name", "theirs"],
         ["stats", volume, "--output", folder / "objects.csv", "--workers", "1"],
         ["apply", volume, "--corrections", folder / "corrections.json", "--workers", "1"],
+        *(
+            ["export", volume, what, "--output", folder / f"a.{ending}"]
+            for what, endings in EXPORTS.items()
+            for ending in endings
+        ),
         ["report", volume, *truth, "--output", folder / "page.html"],
         [
             *("run", folder / "raw.tif", folder / "whole.zarr", "--voxel-size", "5,5,5"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from volseg.api.arrays import compare_arrays, label_array, measure_array, predict_array
     from volseg.api.blocks import map_blocks
     from volseg.api.correcting import apply
+    from volseg.api.exporting import export
     from volseg.api.judging import evaluate, stats, verify
     from volseg.api.making import convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
@@ -47,6 +48,7 @@ __all__ = [
     "compare_arrays",
     "convert",
     "evaluate",
+    "export",
     "label",
     "label_array",
     "map_blocks",
@@ -69,6 +71,7 @@ _PLACES = {
     "compare_arrays": "arrays",
     "convert": "making",
     "evaluate": "judging",
+    "export": "exporting",
     "label": "making",
     "label_array": "arrays",
     "map_blocks": "blocks",

@@ -33,3 +33,6 @@ SAMPLE: Final = 2
 """Blocks of each array of probabilities that `verify` predicts again."""
 SUSPECTS: Final = 40
 """Objects that a report lists for proofreading."""
+
+LEVEL: Final = 0
+"""Of the pyramid that `export` writes: the finest."""

@@ -143,7 +143,7 @@ def test_without_voxel_size_sizes_are_in_voxels_and_it_says_why(volseg, tmp_path
         (["segment", "nowhere.zarr"], "there is nothing at nowhere.zarr"),
         (["stats", "nowhere.zarr"], "there is nothing at nowhere.zarr"),
         (["label", "nowhere.zarr"], "no probabilities/mitochondria"),
-        (["stats", "nowhere.zarr", "--output", "x.xlsx"], ".parquet or .csv"),
+        (["stats", "nowhere.zarr", "--output", "x.xlsx"], ".parquet, .csv or .tsv"),
     ],
 )
 def test_bad_input_is_named_with_exit_status_2(volseg, arguments, message):

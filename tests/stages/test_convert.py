@@ -20,8 +20,8 @@ from volseg.errors import ConflictError, InputError, SourceError, StorageError
 from volseg.geometry.grid import full_roi
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
-from volseg.stages.convert.target import replacing
 from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.targets import replacing
 from volseg.storage.volumes import open_image
 from volseg.voxels.downsample import reduce_mean
 

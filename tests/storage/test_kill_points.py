@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from volseg.errors import ConflictError, StorageError
-from volseg.stages.convert.target import check_target, replacing
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import update_attributes
 from volseg.storage.checkpoints import append_row, read_log, trim_log
 from volseg.storage.files import discard, write_file
 from volseg.storage.ome import Space
 from volseg.storage.results import NewImage, create_images
+from volseg.storage.targets import check_target, replacing
 from volseg.storage.volumes import create_image, open_image
 
 CHANGES = ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync", "open")

@@ -208,7 +208,7 @@ class StatsKeywords(Measured, Running, total=False):
 
     name : Name of labels in VOLUME, and of tables.  [default: mitochondria, or the --labels file's]
     labels : Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
-    output : Also write one row per object to this .csv or .parquet file.
+    output : Also write one row per object to this .csv, .tsv or .parquet file.
     instances : Take labels of one value as one object, not as a mask.
     """
 

@@ -16,6 +16,7 @@ from volseg import __version__
 from volseg.cli.apply import apply_command
 from volseg.cli.convert import convert_command
 from volseg.cli.evaluate import evaluate_command
+from volseg.cli.export import export_command
 from volseg.cli.info import info_command
 from volseg.cli.label import label_command
 from volseg.cli.models import models_command
@@ -88,6 +89,7 @@ for _command in (
     report_command,
     view_command,
     apply_command,
+    export_command,
     models_command,
     train_command,
     verify_command,

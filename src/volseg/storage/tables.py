@@ -21,7 +21,11 @@ from volseg.storage.remote import as_remote
 if TYPE_CHECKING:  # statistics have no use for scores, nor for their compiled loops
     from volseg.scores.mistakes import ObjectErrors, WrongObjects
 
-FORMATS = (".parquet", ".csv")
+FORMATS = (".parquet", ".csv", ".tsv")
+
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+"""Of columns, in tables of text."""
 
 
 def check_table_path(path: Path) -> None:
@@ -33,7 +37,9 @@ def check_table_path(path: Path) -> None:
         If its suffix names no format, or its folder is missing.
     """
     if path.suffix.lower() not in FORMATS:
-        raise ParameterError(f"a table ends in {' or '.join(FORMATS)}, found {path.name!r}")
+        raise ParameterError(
+            f"a table ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, found {path.name!r}"
+        )
     check_writable(path)
     if as_remote(path) is None and not path.resolve().parent.is_dir():
         raise ParameterError(f"there is no folder {path.resolve().parent} to write {path.name} in")
@@ -49,9 +55,9 @@ def write_table(
 
     Parameters
     ----------
-    path : ends in ``.parquet`` or ``.csv``
+    path : ends in ``.parquet``, ``.csv`` or ``.tsv``
     columns : by name, all of one length
-    units : of columns; Parquet keeps them as each field's ``unit``, CSV has no place for them
+    units : of columns; Parquet keeps them as each field's ``unit``, text has no place for them
     notes : Parquet keeps them as the table's metadata
 
     Raises
@@ -84,8 +90,9 @@ def _arrow(column: NDArray[Any]) -> pa.Array:
 
 
 def _encode(table: pa.Table, suffix: str, target: Any) -> None:
-    if suffix.lower() == ".csv":
-        csv.write_csv(table, target)
+    if suffix.lower() in SEPARATORS:
+        separator = SEPARATORS[suffix.lower()]
+        csv.write_csv(table, target, csv.WriteOptions(delimiter=separator))
     else:
         parquet.write_table(table, target, compression="zstd")
 

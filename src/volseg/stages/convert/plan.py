@@ -17,13 +17,13 @@ from volseg.errors import ConflictError, ParameterError
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Selection, Stack
 from volseg.sources.voxel_size import settle_voxel_size
-from volseg.stages.convert.target import check_target
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import parse_location
 from volseg.storage.ome import Space
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
+from volseg.storage.targets import check_apart, check_target
 from volseg.storage.volumes import open_image
 from volseg.types import VoxelSize, Zyx
 
@@ -238,17 +238,3 @@ def is_converted(source: str | Path, target: Path, options: ConvertOptions) -> b
             f"VOLUME, or give --overwrite to replace it"
         )
     return not found
-
-
-def check_apart(source: str | Path, target: Path) -> None:
-    """Refuse to replace what is to be read, or a part of it.
-
-    Raises
-    ------
-    ConflictError
-        If the first lies in the second.
-    """
-    place = parse_location(str(source))
-    both = (as_remote(place) is None) == (as_remote(target) is None)
-    if both and place.resolve().is_relative_to(target.resolve()):
-        raise ConflictError(f"{source} lies in {target}; a volume is written elsewhere")

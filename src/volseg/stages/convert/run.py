@@ -20,7 +20,6 @@ from volseg.geometry.grid import Block, Grid, full_roi, intersect, shift
 from volseg.sources.stack import Stack, check_finite
 from volseg.stages.convert.level_writer import LevelWriter
 from volseg.stages.convert.plan import ConvertPlan, ConvertReport
-from volseg.stages.convert.target import replacing
 from volseg.stages.survey import (
     advise,
     describe_background,
@@ -29,6 +28,7 @@ from volseg.stages.survey import (
     read_survey,
 )
 from volseg.storage.attributes import update_attributes
+from volseg.storage.targets import replacing
 from volseg.storage.volumes import Image, create_image
 from volseg.voxels.slices import SliceNotes, note_slices
 

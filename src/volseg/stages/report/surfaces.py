@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import roi_shape
+from volseg.measures.single_object import mesh
 from volseg.stages.report.plan import Subject
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Labels, Mask
@@ -146,30 +147,6 @@ def _mesh_all(labels: Labels, triangles: int) -> list[tuple[int, Doubles, NDArra
             break
         meshes.append((int(names[k]), vertices + [s.start for s in box], faces))
     return meshes
-
-
-def mesh(inside: Mask) -> tuple[Doubles, NDArray[np.int64]]:
-    """Lay triangles around an object that is smoothed a little.
-
-    Returns
-    -------
-    vertices : float64, shape (n, 3)
-        In voxels of the box, (z, y, x).
-    faces : int64, shape (m, 3)
-
-    Notes
-    -----
-    T. Lewiner et al., J. Graphics Tools 2003, as in scikit-image.
-    """
-    from scipy import ndimage
-    from skimage.measure import marching_cubes
-
-    padded = np.pad(inside, 2).astype(np.float32)
-    smooth = ndimage.gaussian_filter(padded, 0.6)
-    # thin objects fade where they are smoothed, and still get a surface
-    level = min(0.5, float(smooth.max()) / 2)
-    vertices, faces, _, _ = marching_cubes(smooth, level)
-    return vertices.astype(np.float64) - 2, faces.astype(np.int64)
 
 
 def _encode(values: NDArray[Any]) -> str:

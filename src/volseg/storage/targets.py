@@ -1,10 +1,10 @@
-"""A new volume: it gets its name when it is complete, or leaves nothing behind."""
+"""A new folder: it gets its name when it is complete, or leaves nothing behind."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from volseg.errors import ConflictError, InputError, StorageError, VolsegError
 from volseg.storage.attributes import read_attributes
 from volseg.storage.files import AWAY, beside, left_behind, move, replace_folder
 from volseg.storage.ledger import idle
-from volseg.storage.locations import remote_scratch
+from volseg.storage.locations import parse_location, remote_scratch
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.volumes import scratch_path
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a target before any work is done.
+def check_target(
+    target: Path, *, overwrite: bool, known: Callable[[Path], object] = read_attributes
+) -> None:
+    """Refuse a target before any work is done; what is not ``known`` is never replaced.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
-    if not target.is_dir() or not read_attributes(target):
+    if not target.is_dir() or not known(target):
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
     with idle(scratch_path(target)):
         pass
@@ -65,6 +67,20 @@ def _is_unfinished(target: Path) -> bool:
     """Tell what a killed conversion left, which on object storage stands at the target itself."""
     noted = read_attributes(target).get("volseg", {})
     return isinstance(noted, dict) and noted.get("complete") is False
+
+
+def check_apart(source: str | Path, target: Path) -> None:
+    """Refuse to replace what is to be read, or a part of it.
+
+    Raises
+    ------
+    ConflictError
+        If the first lies in the second.
+    """
+    place = parse_location(str(source))
+    both = (as_remote(place) is None) == (as_remote(target) is None)
+    if both and place.resolve().is_relative_to(target.resolve()):
+        raise ConflictError(f"{source} lies in {target}; a volume is written elsewhere")
 
 
 @contextmanager
@@ -98,8 +114,8 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
                 replace_folder(target, partial)
         else:
             raise ConflictError(
-                f"{target} was made by another process in the meantime, and stays; convert "
-                f"again with --overwrite to replace it"
+                f"{target} was made by another process in the meantime, and stays; give the "
+                f"command again with --overwrite to replace it"
             )
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error

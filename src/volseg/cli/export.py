@@ -1,0 +1,36 @@
+"""``volseg export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from volseg.api.exporting import ExportKeywords, export
+from volseg.cli.options import volume_argument, with_options
+from volseg.cli.session import Session
+from volseg.cli.wording import counted, duration, extent, voxels_of
+
+WHAT = ("labels", "probabilities", "raw", "table", "slices")
+
+
+@with_options(
+    "volseg export vol.zarr labels --output mitochondria.tif", ExportKeywords, objects="--object"
+)
+@volume_argument
+@click.argument("what", type=click.Choice(WHAT), default="labels")
+def export_command(session: Session, volume: Path, what: Any, **options: Any) -> None:
+    """Write labels, probabilities, raw voxels or tables of VOLUME for other programs.
+
+    The ending of --output names the form: .tif (ImageJ), .ome.tif, .h5, .zarr (OME-Zarr 0.4) or
+    .precomputed (neuroglancer); .glb, .ply and .stl hold surfaces of the objects; .csv, .tsv and
+    .xlsx hold the tables of objects and slices.
+    """
+    done = export(volume, what, progress=session.progress(), **options)
+    session.notes(done.notes)
+    if done.shape is None:
+        said = counted(done.rows or 0, "object" if done.form == "mesh" else "row")
+    else:
+        said = f"{extent(done.shape)} {done.dtype}, {voxels_of(done.voxel_size)}"
+    session.result(done, f"{done.output}: {said}, after {duration(done.seconds)}")

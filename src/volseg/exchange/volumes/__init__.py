@@ -1,0 +1,1 @@
+"""Volumes and results for other programs, a file per form."""

@@ -1,0 +1,129 @@
+"""A part of a stored array, as it is handed on: read block by block, in another type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.engine.progress import Progress
+from volseg.geometry.grid import Block, roi_shape
+from volseg.storage.arrays import StoredArray
+from volseg.storage.ome import Space
+from volseg.storage.volumes import Image
+from volseg.types import Roi, Zyx
+
+SLAB_BYTES = 1 << 28
+"""Of planes that are read together, at most, as far as one plane allows."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Voxels that are handed on.
+
+    Attributes
+    ----------
+    array : that they are stored in.
+    roi : which of them.
+    space : of the first voxel of ``roi``, and of all that follow.
+    dtype : that they are written as.
+    label : they are labels.
+    """
+
+    array: StoredArray
+    roi: Roi
+    space: Space
+    dtype: np.dtype[Any]
+    label: bool
+
+    @property
+    def shape(self) -> Zyx:
+        """Voxels along (z, y, x)."""
+        return roi_shape(self.roi)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all voxels, as they are written."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def origin_nm(self) -> tuple[float, float, float]:
+        """Middle of the first voxel; in voxels where their size is unknown."""
+        scale = self.space.scale
+        sizes = self.space.voxel_size or (1.0, 1.0, 1.0)
+        z, y, x = (o / s * n for o, s, n in zip(self.space.origin, scale, sizes, strict=True))
+        return z, y, x
+
+    def read(self, box: Roi) -> NDArray[Any]:
+        """Read a box, given from the first voxel on."""
+        z, y, x = (
+            slice(s.start + o.start, s.stop + o.start) for s, o in zip(box, self.roi, strict=True)
+        )
+        return self.array[z, y, x].astype(self.dtype, copy=False)
+
+    def slabs(self, progress: Progress, title: str) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Read all, some planes at a time, the next ones meanwhile.
+
+        Yields
+        ------
+        the number of the first plane, and planes
+        """
+        depth, height, width = self.shape
+        plane = height * width * self.array.dtype.itemsize
+        layer = max(min(self.array.chunk[0], SLAB_BYTES // plane), 1)
+        # whole layers of chunks, wherever the region begins
+        first = layer - self.roi[0].start % layer
+        starts = [0, *range(first, depth, layer)]
+
+        def read(k: int) -> NDArray[Any]:
+            stop = starts[k + 1] if k + 1 < len(starts) else depth
+            return self.read((slice(starts[k], stop), slice(0, height), slice(0, width)))
+
+        progress.start(math.prod(self.shape), "voxels", title)
+        try:
+            with ThreadPoolExecutor(1) as reader:
+                coming = reader.submit(read, 0)
+                for k, start in enumerate(starts):
+                    slab = coming.result()
+                    if k + 1 < len(starts):
+                        coming = reader.submit(read, k + 1)
+                    yield start, slab
+                    progress.advance(slab.size)
+        finally:
+            progress.finish()
+
+    def planes(self, progress: Progress, title: str) -> Iterator[NDArray[Any]]:
+        """Read plane by plane."""
+        for _, slab in self.slabs(progress, title):
+            yield from slab
+
+
+def space_at(image: Image, level: int, roi: Roi) -> Space:
+    """Find where a region of a level lies.
+
+    The middle of a reduced voxel is that of the voxels that it stands for.
+    """
+    fine, factor = image.space, image.factors[level]
+    sizes = [s * f for s, f in zip(fine.scale, factor, strict=True)]
+    corner = [o - s / 2 for o, s in zip(fine.origin, fine.scale, strict=True)]
+    middles = [
+        c + size * (part.start + 0.5) for c, size, part in zip(corner, sizes, roi, strict=True)
+    ]
+    (z, y, x), (oz, oy, ox) = sizes, middles
+    return Space((z, y, x), (oz, oy, ox), fine.units)
+
+
+@dataclass(frozen=True)
+class HighestLabel:
+    """Find the highest label in a block."""
+
+    array: StoredArray
+
+    def __call__(self, block: Block) -> int:
+        """Read one block."""
+        return int(self.array[block.core].max())

@@ -1,0 +1,171 @@
+"""Surfaces of objects in nm, one at a time, of large ones from a coarser level."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from volseg.engine.progress import Progress
+from volseg.errors import ConflictError, ParameterError, VolumeError, command
+from volseg.exchange.volumes.cut import Cut, space_at
+from volseg.exchange.volumes.mesh_files import WRITERS, Mesh
+from volseg.exchange.volumes.plan import EACH, ExportPlan, check_file
+from volseg.geometry.grid import full_roi, intersect, roi_size
+from volseg.measures.single_object import mesh
+from volseg.storage.tables import read_columns
+from volseg.storage.volumes import Image
+from volseg.types import Doubles, Roi
+
+LARGEST_BOX = 1 << 25
+"""Voxels of an object's box; of a larger one the mesh is made from a coarser level."""
+
+
+@dataclass(frozen=True)
+class Boxed:
+    """An object, and its box in voxels of level 0."""
+
+    label: int
+    box: Roi
+
+
+def write_meshes(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[int, tuple[str, ...]]:
+    """Write the meshes of all objects, or of those that are asked for.
+
+    Returns
+    -------
+    the number of meshes, and what the user should know
+
+    Raises
+    ------
+    InputError
+        If there is no table of these objects, or one that is asked for is not in it.
+    StorageError
+        If a file cannot be written.
+    """
+    if importlib.util.find_spec("skimage") is None:
+        raise ParameterError("meshes need scikit-image: pip install 'volseg[measure]'")
+    image, options, written = plan.image, plan.options, list[int]()
+    if image is None:
+        raise ParameterError("meshes are of labels")
+    chosen = [
+        (found, choose_level(image, found.box, options.level))
+        for found in find_objects(plan, image, cut)
+    ]
+    each = EACH in options.output.name
+    for found, _ in chosen if each else ():
+        check_file(_place(options.output, found.label), overwrite=options.overwrite)
+    write = WRITERS[options.output.suffix.lower()]
+
+    def meshes() -> Iterator[Mesh]:
+        progress.start(len(chosen), "objects", "meshing")
+        try:
+            for found, level in chosen:
+                made = make_mesh(image, found, level)
+                progress.advance(1)
+                if made is not None:
+                    written.append(found.label)
+                    yield made
+        finally:
+            progress.finish()
+
+    if each:
+        for made in meshes():
+            write(_place(options.output, made.label), iter([made]))
+    else:
+        write(options.output, meshes())
+    return len(written), tuple(_notes_on(chosen, len(written), options.level))
+
+
+def _notes_on(chosen: list[tuple[Boxed, int]], written: int, finest: int) -> Iterator[str]:
+    if large := sum(level > finest for _, level in chosen):
+        yield f"{large} object(s) are very large, so their surface is that of a coarser level"
+    if lost := len(chosen) - written:
+        yield f"{lost} object(s) have no voxel at this level or in this region"
+
+
+def _place(output: Path, label: int) -> Path:
+    return output.with_name(output.name.replace(EACH, str(label)))
+
+
+def find_objects(plan: ExportPlan, image: Image, cut: Cut) -> list[Boxed]:
+    """List objects with their boxes, as `stats` found them.
+
+    Raises
+    ------
+    InputError
+        If there is no table, it is of other labels, or lacks an object that is asked for.
+    """
+    again = command("stats", plan.volume, name=plan.options.name)
+    if plan.table is None:
+        raise VolumeError(f"meshes need the boxes of objects; run `{again}` first")
+    columns, _, notes = read_columns(plan.table)
+    if notes.get("labels") not in (image.attributes.get("fingerprint"), str(image.path)):
+        raise ConflictError(f"{plan.table} is of other labels than are there now; run `{again}`")
+    wanted, region = set(plan.options.objects), _at_level_0(image, plan.options.level, cut.roi)
+    unknown = wanted - set(columns["label"].tolist())
+    if unknown:
+        raise ParameterError(f"there is no object {min(unknown)} in {plan.table}")
+    found = []
+    for k, label in enumerate(columns["label"].tolist()):
+        if wanted and label not in wanted:
+            continue
+        z, y, x = (
+            slice(int(columns[f"bbox_{axis}_start"][k]), int(columns[f"bbox_{axis}_stop"][k]))
+            for axis in "zyx"
+        )
+        box = intersect((z, y, x), region)
+        if box is not None:
+            found.append(Boxed(label, box))
+    return found
+
+
+def _at_level_0(image: Image, level: int, roi: Roi) -> Roi:
+    shape, factors = image.levels[0].shape, image.factors[level]
+    z, y, x = (
+        slice(int(s.start * f), min(int(np.ceil(s.stop * f)), n))
+        for s, f, n in zip(roi, factors, shape, strict=True)
+    )
+    return z, y, x
+
+
+def choose_level(image: Image, box: Roi, finest: int) -> int:
+    """Choose the finest level at which a box can be meshed in little memory."""
+    last = len(image.levels) - 1
+    levels = range(finest, last + 1)
+    fitting = (k for k in levels if roi_size(_at_level(image, k, box)) <= LARGEST_BOX)
+    return next(fitting, last)
+
+
+def _at_level(image: Image, level: int, box: Roi) -> Roi:
+    z, y, x = (
+        slice(int(s.start / f), min(int(np.ceil(s.stop / f)), n))
+        for s, f, n in zip(box, image.factors[level], image.levels[level].shape, strict=True)
+    )
+    return z, y, x
+
+
+def make_mesh(image: Image, found: Boxed, level: int) -> Mesh | None:
+    """Lay triangles around an object; None if it has no voxel at this level.
+
+    Vertices are (x, y, z) in nm, or in voxels of level 0 where their size is unknown.
+    """
+    array = image.levels[level]
+    box = intersect(_at_level(image, level, found.box), full_roi(array.shape))
+    inside = None if box is None else array[box] == found.label
+    if box is None or inside is None or not inside.any():
+        return None
+    vertices, faces = mesh(inside)
+    size, origin = _nanometers(image, level)
+    corner = origin + np.array([s.start for s in box]) * size
+    return Mesh(found.label, (vertices * size)[:, ::-1], faces, corner[::-1])
+
+
+def _nanometers(image: Image, level: int) -> tuple[Doubles, Doubles]:
+    """Find the size of a level's voxels and the middle of the first, in nm or voxels of level 0."""
+    space = space_at(image, level, full_roi(image.levels[level].shape))
+    unit = np.divide(image.voxel_size or (1.0, 1.0, 1.0), image.space.scale)
+    return np.multiply(space.scale, unit), np.multiply(space.origin, unit)

@@ -1,0 +1,110 @@
+"""Export: hand voxels, surfaces or tables of a volume on to other programs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.engine.progress import Progress
+from volseg.engine.run import same_workers
+from volseg.exchange.volumes.plan import ExportPlan
+from volseg.types import VoxelSize, Zyx
+
+
+@dataclass(frozen=True)
+class VolumeExport:
+    """Result of an export.
+
+    Attributes
+    ----------
+    output : file or folder.
+    what, form : what is in it, and in which form.
+    shape, dtype, voxel_size : of voxels, (z, y, x), nm; None for tables and meshes.
+    rows : of a table, or objects that were meshed; None for voxels.
+    notes : what the user should know.
+    """
+
+    output: Path
+    what: str
+    form: str
+    shape: Zyx | None
+    dtype: str | None
+    voxel_size: VoxelSize | None
+    rows: int | None
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
+    """Write what was planned, completely or not at all.
+
+    Raises
+    ------
+    InputError
+        If a library is missing, or the form cannot hold it.
+    WorkError
+        If voxels cannot be read, or the output cannot be written.
+    """
+    begun, options, cut = time.monotonic(), plan.options, plan.cut
+    notes, rows = plan.notes, None
+    if cut is None or plan.form == "mesh":
+        with same_workers(options.engine):
+            rows, told = _write_rows(plan, progress)
+        notes += told
+    else:
+        with same_workers(options.engine):
+            notes += _write_voxels(plan, progress)
+    voxels = cut if rows is None else None
+    return VolumeExport(
+        options.output,
+        options.what,
+        plan.form,
+        None if voxels is None else voxels.shape,
+        None if voxels is None else voxels.dtype.name,
+        None if cut is None else cut.space.voxel_size,
+        rows,
+        time.monotonic() - begun,
+        notes,
+    )
+
+
+def _write_rows(plan: ExportPlan, progress: Progress) -> tuple[int, tuple[str, ...]]:
+    if plan.cut is not None:
+        from volseg.exchange.volumes.meshes import write_meshes
+
+        return write_meshes(plan, plan.cut, progress)
+    from volseg.exchange.volumes.sheets import write_sheet
+
+    title = "objects" if plan.options.what == "table" else "slices"
+    return write_sheet(plan.table or Path(), plan.options.output, title), ()
+
+
+def _write_voxels(plan: ExportPlan, progress: Progress) -> tuple[str, ...]:
+    cut = plan.cut_of(plan.options.level)
+    if plan.form in ("tiff", "ome-tiff"):
+        from volseg.exchange.volumes.tiff import is_imagej, write_tiff
+
+        write_tiff(plan, cut, progress)
+        large = plan.form == "tiff" and not is_imagej(cut, plan.form)
+        return (NO_IMAGEJ,) if large else ()
+    if plan.form == "hdf5":
+        from volseg.exchange.volumes.hdf5 import write_hdf5
+
+        write_hdf5(plan, cut, progress)
+        return ()
+    if plan.form == "ome-zarr":
+        from volseg.exchange.volumes.zarr_v2 import write_zarr
+
+        write_zarr(plan, cut, progress)
+        return ()
+    from volseg.exchange.volumes.precomputed import write_precomputed
+
+    return write_precomputed(plan, cut, progress)
+
+
+NO_IMAGEJ = (
+    "it is more than ImageJ's own form holds, so it is OME-TIFF, in the form of BigTIFF beyond 4 "
+    "GB; Fiji opens it by Bio-Formats"
+)
+"""Said of a stack that is too large, or of a type that ImageJ has not."""

@@ -1,0 +1,73 @@
+"""Tables for people and spreadsheets: CSV, TSV, and Excel with a sheet of units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.errors import ParameterError
+from volseg.storage.files import drafting
+from volseg.storage.tables import read_columns, write_table
+
+MOST_ROWS = (1 << 20) - 1
+"""Of a sheet of Excel, below its head."""
+
+
+def write_sheet(table: Path, path: Path, title: str) -> int:
+    """Write a table of Parquet in the form that the suffix names; return its rows.
+
+    Raises
+    ------
+    ParameterError
+        If XlsxWriter is not installed, or the table is too long for a sheet.
+    StorageError
+        If it cannot be read or written.
+    """
+    columns, units, notes = read_columns(table)
+    rows = len(next(iter(columns.values())))
+    if path.suffix.lower() != ".xlsx":
+        write_table(path, columns, units, notes)
+        return rows
+    if rows > MOST_ROWS:
+        raise ParameterError(
+            f"{table} has {rows} rows, a sheet of Excel {MOST_ROWS} at most; write .csv or .tsv"
+        )
+    _write_excel(path, title, columns, units, notes)
+    return rows
+
+
+def _write_excel(
+    path: Path,
+    title: str,
+    columns: Mapping[str, Any],
+    units: Mapping[str, str],
+    notes: Mapping[str, str],
+) -> None:
+    try:
+        import xlsxwriter
+    except ImportError as error:
+        raise ParameterError(
+            f"{path.name} needs XlsxWriter: pip install 'volseg[formats]'; .csv and .tsv do not"
+        ) from error
+    with (
+        drafting(path, parents=False) as draft,
+        draft.open("wb") as file,
+        xlsxwriter.Workbook(file, {"constant_memory": True, "in_memory": False}) as book,
+    ):
+        bold, sheet = book.add_format({"bold": True}), book.add_worksheet(title)
+        sheet.freeze_panes(1, 1)
+        sheet.write_row(0, 0, columns, bold)
+        for k, row in enumerate(zip(*columns.values(), strict=True), 1):
+            for column, value in enumerate(row):
+                found = value.item() if isinstance(value, np.generic) else value
+                if found == found:  # what is not a number stays empty
+                    sheet.write(k, column, found)
+        told = book.add_worksheet("units")
+        told.write_row(0, 0, ("column", "unit"), bold)
+        for k, name in enumerate(columns, 1):
+            told.write_row(k, 0, (name, units.get(name, "")))
+        for k, (key, value) in enumerate(notes.items(), len(columns) + 2):
+            told.write_row(k, 0, (key, str(value)))

@@ -1,0 +1,100 @@
+"""OME-Zarr 0.4, which is Zarr v2 with a file per chunk, for readers that know no later one."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+from numcodecs import Blosc
+
+from volseg import __version__
+from volseg.engine.progress import Job, Progress, core_voxels
+from volseg.engine.run import run_blocks
+from volseg.exchange.volumes.cut import Cut
+from volseg.exchange.volumes.plan import ExportPlan
+from volseg.geometry.grid import Block, Grid, whole_multiples
+from volseg.storage.ome import ome_metadata
+from volseg.storage.targets import replacing
+from volseg.types import Zyx
+
+OME_VERSION = "0.4"
+CHUNK: Zyx = (64, 128, 128)
+BLOCK: Zyx = (64, 512, 512)
+
+
+@dataclass(frozen=True)
+class CopyBlock:
+    """Copy one block into an array of Zarr v2."""
+
+    cut: Cut
+    target: Path
+
+    def __call__(self, block: Block) -> None:
+        """Write one block, whole chunks."""
+        array = zarr.open_array(str(self.target), mode="r+", zarr_format=2)
+        array[block.core] = self.cut.read(block.core)
+
+
+def write_zarr(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
+    """Write all levels; a folder that is there stands until this one is complete.
+
+    Raises
+    ------
+    BlockError
+        If blocks failed.
+    StorageError
+        If it cannot be written.
+    """
+    options = plan.options
+    with replacing(options.output, overwrite=options.overwrite) as place:
+        zarr.create_group(str(place), zarr_format=2, attributes=_describe(plan, cut))
+        for number, level in enumerate(plan.levels):
+            copied = plan.cut_of(level)
+            _create(place / str(number), copied)
+            grid = Grid(copied.shape, whole_multiples(BLOCK, CHUNK))
+            job = Job(
+                progress,
+                math.prod(copied.shape),
+                "voxels",
+                f"writing level {number}",
+                size=core_voxels,
+            )
+            task = CopyBlock(copied, place / str(number))
+            run_blocks(task, grid.blocks(), options.engine, progress=job)
+        if hasattr(os, "sync"):  # before it takes the place of another
+            os.sync()
+
+
+def _create(path: Path, cut: Cut) -> None:
+    z, y, x = (min(c, n) for c, n in zip(CHUNK, cut.shape, strict=True))
+    zarr.create_array(
+        str(path),
+        shape=cut.shape,
+        dtype=cut.dtype,
+        chunks=(z, y, x),
+        compressors=Blosc("zstd", 5, Blosc.SHUFFLE),
+        fill_value=0,
+        zarr_format=2,
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )
+
+
+def _describe(plan: ExportPlan, cut: Cut) -> dict[str, Any]:
+    """Describe the levels as OME-Zarr 0.4 does; labels stand for themselves, without an image."""
+    scales = [plan.cut_of(level).space.scale for level in plan.levels]
+    factors = [_ratios(scale, cut.space.scale) for scale in scales]
+    described = ome_metadata(plan.options.output.stem, factors, cut.space, label=cut.label)
+    (multiscale,) = described["multiscales"]
+    attributes: dict[str, Any] = {"multiscales": [{"version": OME_VERSION, **multiscale}]}
+    if cut.label:
+        attributes["image-label"] = {"version": OME_VERSION}
+    return attributes | {"_creator": {"name": "volseg", "version": __version__}}
+
+
+def _ratios(coarse: tuple[float, ...], fine: tuple[float, ...]) -> Zyx:
+    z, y, x = (a / b for a, b in zip(coarse, fine, strict=True))
+    return round(z), round(y), round(x)

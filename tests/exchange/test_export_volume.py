@@ -1,0 +1,459 @@
+"""Exports are read back by programs that volseg has no part in, value by value."""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from scipy import ndimage
+
+import volseg as front
+from toy_volumes import write_raw
+from volseg.errors import BlockError, ConflictError, ParameterError, StorageError
+from volseg.exchange.volumes import plan as plans
+from volseg.exchange.volumes import tiff, zarr_v2
+from volseg.geometry.grid import full_roi
+from volseg.storage.arrays import fit_spec
+from volseg.storage.ome import Space
+from volseg.storage.volumes import create_image, labels_path, open_image, register_label
+from volseg.voxels.downsample import reduce_labels
+
+SHAPE = (44, 150, 170)
+SIZE, ORIGIN = (30.0, 5.0, 4.6), (600.0, 50.0, 92.0)
+SPACE = Space(SIZE, ORIGIN, ("nanometer",) * 3)
+BALLS = {1: (10, 40, 50), 2: (30, 100, 120), 3: (22, 75, 20)}
+RADII = (6, 22, 18)
+
+
+def draw_labels():
+    """Draw ellipsoids, as large in voxels as `RADII`."""
+    z, y, x = np.indices(SHAPE)
+    labels = np.zeros(SHAPE, np.uint32)
+    for label, at in BALLS.items():
+        near = sum(((p - a) / r) ** 2 for p, a, r in zip((z, y, x), at, RADII, strict=True))
+        labels[near <= 1] = label
+    return labels
+
+
+def write_labels(volume, name, labels, space=SPACE, **noted):
+    path = labels_path(volume, name)
+    noted = {"complete": True, "fingerprint": name, "objects": int(labels.max()), **noted}
+    spec = fit_spec(labels.shape, labels.dtype.name)
+    image = create_image(path, spec, space, label=True, attributes=noted)
+    for k, level in enumerate(image.levels):
+        if k:
+            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
+            labels = reduce_labels(labels, tuple(factor.tolist()))
+        level.write(full_roi(level.shape), labels)
+    register_label(volume, name)
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    rng = np.random.default_rng(1)
+    raw = (ndimage.gaussian_filter(rng.random(SHAPE), 2) * 500).astype(np.uint8)
+    path = write_raw(tmp_path_factory.mktemp("vol") / "vol.zarr", raw, (32, 64, 64), SPACE)
+    write_labels(path, "mitochondria", draw_labels())
+    front.stats(path)
+    return path
+
+
+def stored(volume, *place):
+    return open_image(volume.joinpath(*place)).levels[0][full_roi(SHAPE)]
+
+
+@pytest.mark.parametrize("what", ["raw", "labels"])
+def test_imagej_reads_values_sizes_and_place(what, volseg, volume, tmp_path):
+    path = tmp_path / "out.tif"
+    done = volseg("export", volume, what, "--output", path)
+    assert done.exit_code == 0, done.output
+    expected = stored(volume, *(() if what == "raw" else ("labels", "mitochondria")))
+    with tifffile.TiffFile(path) as file:
+        assert file.is_imagej
+        assert not file.is_bigtiff
+        np.testing.assert_array_equal(file.asarray(), expected)
+        assert file.series[0].axes == "ZYX"
+        assert file.pages[0].dtype == ("uint8" if what == "raw" else "uint16")
+        words, page = file.imagej_metadata, file.pages[0]
+        assert (words["unit"], words["spacing"], words["images"]) == ("nm", 30, 44)
+        found = [words[f"{axis}origin"] for axis in "zyx"]
+        np.testing.assert_allclose(found, np.divide(ORIGIN, SIZE) * -1)
+        y, x = (page.tags[name].value for name in ("YResolution", "XResolution"))
+        np.testing.assert_allclose((y[1] / y[0], x[1] / x[0]), SIZE[1:], rtol=1e-8)
+
+
+def test_volseg_reads_what_it_writes(volseg, volume, tmp_path):
+    for name in ("a.tif", "a.ome.tif", "a.h5", "a.zarr"):
+        front.export(volume, "raw", output=tmp_path / name)
+        front.convert(tmp_path / name, tmp_path / f"back-{name}.zarr")
+        back = front.open(tmp_path / f"back-{name}.zarr")
+        np.testing.assert_array_equal(back.raw[...], stored(volume))
+        np.testing.assert_allclose(back.voxel_size, SIZE, rtol=1e-6)
+
+
+def test_ome_tiff(volume, tmp_path):
+    path = tmp_path / "out.ome.tif"
+    front.export(volume, output=path, dtype="uint32")
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome
+        np.testing.assert_array_equal(file.asarray(), draw_labels())
+        assert file.pages[0].dtype == "uint32"
+        pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert [pixels[f"PhysicalSize{axis}"] for axis in "ZYX"] == list(SIZE)
+    assert pixels["PhysicalSizeXUnit"] == "nm"
+    third = pixels["Plane"][2]
+    assert [third[f"Position{axis}"] for axis in "ZYX"] == [660, 50, 92]
+
+
+def test_what_imagej_cannot_hold(volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiff, "CLASSIC", 1000)
+    done = front.export(volume, output=tmp_path / "large.tif")
+    assert "Fiji opens it by Bio-Formats" in done.notes[-1]
+    with tifffile.TiffFile(tmp_path / "large.tif") as file:
+        assert (file.is_bigtiff, file.is_ome, file.is_imagej) == (True, True, False)
+        np.testing.assert_array_equal(file.asarray(), draw_labels())
+
+
+@pytest.mark.parametrize(
+    ("highest", "kind", "imagej"),
+    [(65535, "uint16", True), (65536, "float32", True), ((1 << 24) + 1, "uint32", False)],
+)
+def test_all_labels_are_told_apart(highest, kind, imagej, volume, tmp_path):
+    labels = np.zeros((4, 40, 40), np.uint32)
+    labels[1, 2, 3], labels[2, 3, 4] = highest - 1, highest
+    other = write_raw(tmp_path / "v.zarr", np.zeros(labels.shape, np.uint8))
+    write_labels(other, "mitochondria", labels)
+    done = front.export(other, output=tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert (file.pages[0].dtype, bool(file.is_imagej)) == (kind, imagej)
+        np.testing.assert_array_equal(file.asarray().astype(np.uint32), labels)
+    assert any("float32" in note for note in done.notes) == (kind == "float32")
+    if kind == "float32":
+        with pytest.raises(ParameterError, match="tells those up to 65535 apart"):
+            front.export(other, output=tmp_path / "b.tif", dtype="uint16")
+
+
+def test_a_region_and_a_level(volume, tmp_path):
+    front.export(volume, output=tmp_path / "a.tif", roi="5:20,30:80,:")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), draw_labels()[5:20, 30:80])
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.imagej_metadata["zorigin"] == pytest.approx(-(600 + 5 * 30) / 30)
+    front.export(volume, "raw", output=tmp_path / "b.tif", level=1)
+    image = open_image(volume)
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "b.tif"), image.levels[1][full_roi(image.levels[1].shape)]
+    )
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        words, page = file.imagej_metadata, file.pages[0]
+        step = np.multiply(SIZE, image.factors[1])
+        assert words["spacing"] == step[0]
+        over, under = page.tags["XResolution"].value
+        assert under / over == pytest.approx(step[2])
+        # the middle of a voxel is that of those which it stands for
+        middle = ORIGIN[2] + SIZE[2] * (image.factors[1][2] - 1) / 2
+        assert words["xorigin"] == pytest.approx(-middle / step[2])
+
+
+def test_hdf5(volume, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    front.export(volume, output=tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5") as file:
+        dataset = file["labels"]
+        np.testing.assert_array_equal(dataset[...], draw_labels())
+        assert dataset.dtype == np.uint32
+        np.testing.assert_allclose(dataset.attrs["element_size_um"], np.divide(SIZE, 1000))
+        np.testing.assert_allclose(dataset.attrs["origin_nm"], ORIGIN)
+        assert [d.label for d in dataset.dims] == ["z", "y", "x"]
+
+
+@pytest.mark.parametrize("what", ["raw", "labels"])
+def test_ome_zarr_of_version_0_4(what, volume, tmp_path):
+    front.export(volume, what, output=tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r", zarr_format=2)
+    assert not (tmp_path / "a.zarr" / "zarr.json").exists()
+    (multiscale,) = group.attrs["multiscales"]
+    assert multiscale["version"] == "0.4"
+    assert [a["unit"] for a in multiscale["axes"]] == ["nanometer"] * 3
+    source = open_image(volume if what == "raw" else labels_path(volume, "mitochondria"))
+    assert len(multiscale["datasets"]) == len(source.levels) > 1
+    for dataset, level, factor in zip(
+        multiscale["datasets"], source.levels, source.factors, strict=True
+    ):
+        np.testing.assert_array_equal(group[dataset["path"]][...], level[full_roi(level.shape)])
+        scale, shift = dataset["coordinateTransformations"]
+        np.testing.assert_allclose(scale["scale"], np.multiply(SIZE, factor))
+        expected = ORIGIN + np.multiply(SIZE, np.subtract(factor, 1)) / 2
+        np.testing.assert_allclose(shift["translation"], expected)
+    assert ("image-label" in group.attrs) == (what == "labels")
+    back = open_image(tmp_path / "a.zarr")
+    assert (back.space, back.factors) == (source.space, source.factors)
+
+
+def test_a_model_of_the_specification_accepts_it(volume, tmp_path):
+    models = pytest.importorskip("ome_zarr_models.v04")
+    front.export(volume, output=tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r", zarr_format=2)
+    assert models.Image.from_zarr(group).attributes.multiscales[0].datasets[0].path == "0"
+
+
+def decode_segments(content, shape):
+    """Decode neuroglancer's compressed segmentation of uint32, from its description."""
+    words = np.frombuffer(content, "<u4")
+    words = words[words[0] :]
+    grid = [-(-n // 8) for n in shape]
+    out = np.zeros(shape, np.uint32)
+    for k in range(int(np.prod(grid))):
+        bx, by, bz = k % grid[0], k // grid[0] % grid[1], k // (grid[0] * grid[1])
+        table, bits = int(words[2 * k] & 0xFFFFFF), int(words[2 * k] >> 24)
+        values = int(words[2 * k + 1])
+        for z, y, x in np.ndindex(8, 8, 8):
+            at = (x + bx * 8, y + by * 8, z + bz * 8)
+            if any(a >= n for a, n in zip(at, shape, strict=True)):
+                continue
+            bit = (x + 8 * (y + 8 * z)) * bits
+            word = int(words[values + bit // 32]) if bits else 0
+            out[at] = words[table + ((word >> bit % 32) & ((1 << bits) - 1))]
+    return out
+
+
+def test_precomputed(volume, tmp_path):
+    pytest.importorskip("tensorstore")
+    place = tmp_path / "a.precomputed"
+    front.export(volume, output=place)
+    info = json.loads((place / "info").read_text())
+    assert (info["type"], info["data_type"], info["num_channels"]) == ("segmentation", "uint32", 1)
+    image = open_image(labels_path(volume, "mitochondria"))
+    assert len(info["scales"]) == len(image.levels)
+    first = info["scales"][0]
+    assert (first["resolution"], first["size"]) == ([4.6, 5, 30], [170, 150, 44])
+    assert first["voxel_offset"] == [20, 10, 20]
+    file = place / first["key"] / "20-84_74-138_20-64"
+    # x from 0, y from 64, z from 0 of the volume
+    found = decode_segments(file.read_bytes(), (64, 64, 44)).transpose(2, 1, 0)
+    np.testing.assert_array_equal(found, draw_labels()[:44, 64:128, :64])
+    properties = json.loads((place / info["segment_properties"] / "info").read_text())
+    assert properties["@type"] == "neuroglancer_segment_properties"
+    assert properties["inline"]["ids"] == ["1", "2", "3"]
+    listed = {p["id"]: p for p in properties["inline"]["properties"]}
+    assert listed["voxels"]["values"] == np.bincount(draw_labels().ravel())[1:].tolist()
+    assert listed["volume_nm3"]["description"] == "nm^3"
+
+
+def test_precomputed_images_lie_where_the_volume_does(volume, tmp_path):
+    pytest.importorskip("tensorstore")
+    front.export(volume, "raw", output=tmp_path / "a.precomputed", roi="10:30,:,20:90")
+    info = json.loads((tmp_path / "a.precomputed" / "info").read_text())
+    (scale,) = info["scales"]
+    assert scale["voxel_offset"] == [20 + 20, 10, 20 + 10]
+    content = (tmp_path / "a.precomputed" / scale["key"] / "40-104_10-74_30-50").read_bytes()
+    found = np.frombuffer(content, np.uint8).reshape(20, 64, 64)
+    np.testing.assert_array_equal(found, stored(volume)[10:30, :64, 20:84])
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_tables_of_text(suffix, separator, volume, tmp_path):
+    front.export(volume, "table", output=tmp_path / f"a.{suffix}")
+    with (tmp_path / f"a.{suffix}").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter=separator))
+    assert [int(row["label"]) for row in rows] == [1, 2, 3]
+    assert [int(row["voxels"]) for row in rows] == np.bincount(draw_labels().ravel())[1:].tolist()
+
+
+@pytest.mark.parametrize("what", ["table", "slices"])
+def test_a_workbook(what, volume, tmp_path):
+    pytest.importorskip("xlsxwriter")
+    openpyxl = pytest.importorskip("openpyxl")
+    front.export(volume, what, output=tmp_path / "a.xlsx")
+    book = openpyxl.load_workbook(tmp_path / "a.xlsx")
+    head, *rows = book["objects" if what == "table" else "slices"].iter_rows(values_only=True)
+    name = "mitochondria" if what == "table" else "mitochondria-slices"
+    table = front.open(volume).tables[name]
+    assert list(head) == table.column_names
+    for column, values in zip(head, zip(*rows, strict=True), strict=True):
+        expected = [None if v != v else v for v in table.column(column).to_pylist()]
+        assert list(values) == pytest.approx(expected)
+    units = dict(row[:2] for row in book["units"].iter_rows(values_only=True))
+    assert units["volume_nm3" if what == "table" else "z"] in ("nm^3", "voxel")
+
+
+def test_a_table_is_too_long_for_a_sheet(volume, tmp_path, monkeypatch):
+    from volseg.exchange.volumes import sheets
+
+    monkeypatch.setattr(sheets, "MOST_ROWS", 2)
+    with pytest.raises(ParameterError, match=r"has 3 rows, a sheet of Excel 2"):
+        front.export(volume, "table", output=tmp_path / "a.xlsx")
+
+
+def read_stl(path):
+    content = path.read_bytes()
+    (count,) = struct.unpack("<I", content[80:84])
+    kind = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("none", "<u2")])
+    assert len(content) == 84 + 50 * count
+    return np.frombuffer(content[84:], kind)
+
+
+def signed_volume(corners):
+    corners = corners.astype(float)
+    return float(np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6
+
+
+def true_volume():
+    return 4 / 3 * np.pi * np.prod(np.multiply(RADII, SIZE))
+
+
+def test_stl(volume, tmp_path):
+    done = front.export(volume, output=tmp_path / "{label}.stl")
+    assert done.rows == 3
+    for label, at in BALLS.items():
+        triangles = read_stl(tmp_path / f"{label}.stl")
+        assert signed_volume(triangles["corners"]) == pytest.approx(true_volume(), rel=0.04)
+        middle = (ORIGIN + np.multiply(at, SIZE))[::-1]
+        found = triangles["corners"].reshape(-1, 3)
+        np.testing.assert_allclose((found.min(axis=0) + found.max(axis=0)) / 2, middle, atol=4)
+        outward = (triangles["corners"].mean(axis=1) - middle) * triangles["normal"]
+        assert (outward.sum(axis=1) > 0).mean() > 0.99
+
+
+def test_ply_and_glb_are_read_by_trimesh(volume, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    front.export(volume, output=tmp_path / "a.ply", objects=[1, 3])
+    whole = trimesh.load(tmp_path / "a.ply", process=False)
+    assert whole.volume == pytest.approx(2 * true_volume(), rel=0.04)
+    assert whole.is_watertight
+    front.export(volume, output=tmp_path / "a.glb")
+    scene = trimesh.load(tmp_path / "a.glb")
+    assert sorted(scene.geometry) == ["1", "2", "3"]
+    for label, at in BALLS.items():
+        (name,) = scene.graph.geometry_nodes[str(label)]
+        place, _ = scene.graph[name]
+        mesh = scene.geometry[str(label)].copy().apply_transform(place)
+        assert mesh.volume == pytest.approx(true_volume(), rel=0.04)
+        np.testing.assert_allclose(
+            mesh.bounds.mean(axis=0), (ORIGIN + np.multiply(at, SIZE))[::-1], atol=4
+        )
+
+
+def test_ply_bears_labels(volume, tmp_path):
+    front.export(volume, output=tmp_path / "a.ply")
+    content = (tmp_path / "a.ply").read_bytes()
+    head, body = content.split(b"end_header\n", 1)
+    count = int(head.split(b"element vertex ")[1].split()[0])
+    kind = np.dtype([("place", "<f4", 3), ("label", "<u4")])
+    vertices = np.frombuffer(body[: count * kind.itemsize], kind)
+    for label, at in BALLS.items():
+        own = vertices["place"][vertices["label"] == label]
+        middle = (ORIGIN + np.multiply(at, SIZE))[::-1]
+        np.testing.assert_allclose((own.min(axis=0) + own.max(axis=0)) / 2, middle, atol=4)
+
+
+def test_a_large_object_is_meshed_from_a_coarser_level(volume, tmp_path, monkeypatch):
+    from volseg.exchange.volumes import meshes
+
+    monkeypatch.setattr(meshes, "LARGEST_BOX", 10_000)
+    done = front.export(volume, output=tmp_path / "1.stl", objects=[1])
+    assert "a coarser level" in done.notes[0]
+    triangles = read_stl(tmp_path / "1.stl")
+    assert signed_volume(triangles["corners"]) == pytest.approx(true_volume(), rel=0.15)
+    found = triangles["corners"].reshape(-1, 3)
+    middle = (ORIGIN + np.multiply(BALLS[1], SIZE))[::-1]
+    np.testing.assert_allclose((found.min(axis=0) + found.max(axis=0)) / 2, middle, atol=12)
+
+
+def test_volumes_of_unknown_voxel_size_state_none(tmp_path):
+    path = write_raw(tmp_path / "v.zarr", np.zeros((4, 40, 40), np.uint8), voxel_size=None)
+    done = front.export(path, "raw", output=tmp_path / "a.tif")
+    assert "voxel size of" in done.notes[0]
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert "unit" not in file.imagej_metadata
+        assert "spacing" not in file.imagej_metadata
+    front.export(path, "raw", output=tmp_path / "a.zarr")
+    (multiscale,) = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["multiscales"]
+    assert "unit" not in multiscale["axes"][0]
+    with pytest.raises(ParameterError, match="precomputed volumes are in nm"):
+        front.export(path, "raw", output=tmp_path / "a.precomputed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["raw", "--output", "a.png"], "go to a path that ends in .ome.tif"),
+        (["raw", "--output", "a.glb"], "raw go to a path"),
+        (["table", "--output", "a.tif"], "ends in .csv, .tsv, .xlsx"),
+        (["labels", "--output", "a.tif", "--name", "no"], "has no labels/no"),
+        (["probabilities", "--output", "a.tif"], "there is nothing in probabilities"),
+        (["labels", "--output", "no/a.tif"], "there is no folder"),
+        (["labels", "--output", "a.tif", "--level", "9"], "has the levels 0 to"),
+        (["labels", "--output", "a.tif", "--roi", "0:99,:,:"], "leaves the volume"),
+        (["raw", "--output", "a.tif", "--dtype", "uint16"], "--dtype is for labels"),
+        (["labels", "--output", "a.tif", "--object", "1"], "objects of meshes"),
+        (["labels", "--output", "{label}.tif"], "is for meshes"),
+        (["labels", "--output", "a.stl", "--object", "7"], "there is no object 7"),
+        (["table", "--output", "a.csv", "--level", "1"], "a table is written whole"),
+    ],
+)
+def test_wrong_usage_is_named(arguments, said, volseg, volume, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = volseg("export", volume, *arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.h5", "a.zarr", "a.precomputed", "a.ply", "a.csv"])
+def test_what_stands_there_stays_until_its_successor_stands(
+    name, volseg, volume, tmp_path, monkeypatch
+):
+    what = "table" if name == "a.csv" else "labels"
+    front.export(volume, what, output=tmp_path / name)
+
+    def content():
+        files = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+        return {p: p.read_bytes() for p in files}
+
+    before = content()
+    with pytest.raises(ConflictError, match="exists already"):
+        front.export(volume, what, output=tmp_path / name)
+
+    def fail(*_args, **_more):
+        raise StorageError("the disk is away")
+
+    from volseg.exchange.volumes import cut, mesh_files, sheets
+
+    monkeypatch.setattr(cut.Cut, "read", fail)
+    monkeypatch.setattr(mesh_files.np, "empty", fail) if name == "a.ply" else None
+    monkeypatch.setattr(sheets, "write_table", fail)
+    with pytest.raises((StorageError, BlockError), match="the disk is away"):
+        front.export(volume, what, output=tmp_path / name, overwrite=True)
+    monkeypatch.undo()
+    assert content() == before
+    front.export(volume, what, output=tmp_path / name, overwrite=True)
+    assert set(content()) == set(before)
+
+
+def test_the_volume_itself_is_never_replaced(volume, tmp_path):
+    for place in (volume, volume / "labels" / "other.zarr"):
+        with pytest.raises(ConflictError, match=" lies in "):
+            front.export(volume, output=place, overwrite=True)
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "notes.txt").write_text("mine")
+    with pytest.raises(ConflictError, match="is not replaced"):
+        front.export(volume, output=tmp_path / "mine.zarr", overwrite=True)
+
+
+def test_slabs_are_those_of_chunks_wherever_the_region_begins(volume, monkeypatch):
+    from volseg.engine.progress import NoProgress
+
+    options = plans.ExportOptions(volume.parent / "x.tif", "raw", roi="7:44,3:40,:")
+    cut = plans.plan_export(volume, options).cut
+    slabs = list(cut.slabs(NoProgress(), ""))
+    assert [start for start, _ in slabs] == [0, 9, 25]
+    np.testing.assert_array_equal(np.concatenate([s for _, s in slabs]), stored(volume)[7:, 3:40])
+
+
+def test_chunks_of_version_2_have_one_writer():
+    assert all(b % c == 0 for b, c in zip(zarr_v2.BLOCK, zarr_v2.CHUNK, strict=True))
