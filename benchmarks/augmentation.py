@@ -88,7 +88,7 @@ def with_volseg(source: Source, work: str) -> Draw:
 
     def draw(seed: int) -> object:
         rng = np.random.default_rng(seed)
-        drawn = draw_patch(source, rng, PATCH, options, foreground_share=1.0)
+        drawn = draw_patch(source, rng, PATCH, options, shares=(1.0, 0.0))
         raw = apply_looks(drawn.channels[RAW][None, None], [drawn.look])
         return raw, target_of(drawn.channels)
 

@@ -48,7 +48,9 @@ from volseg.training.loader import draw_batch, load_batches
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPE = (30, 64, 64)
-TINY = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
+TINY = TrainConfig(
+    width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1, hard_share=0.4, hard_every=4
+)
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +151,9 @@ train_loop.CHECKPOINT_SECONDS = 0.0
 class Slow(NoProgress):
     def advance(self, n):
         time.sleep(0.3)
-config = TrainConfig(width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1)
+config = TrainConfig(
+    width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1, hard_share=0.4, hard_every=4
+)
 options = TrainOptions(output=Path(sys.argv[2]), config=config, workers=1)
 train([Pair(Path(sys.argv[1]), "balls")], options, Slow())
 """
@@ -257,6 +261,10 @@ def test_the_card_says_what_the_network_is_and_what_it_learned_from(volume, undi
     best = max(read_log(undisturbed), key=lambda r: float(r["jaccard"]))
     assert card.threshold == float(best["threshold"])
     assert card.scores["validation Jaccard"] == float(best["jaccard"])
+    precision, recall = (card.scores[f"validation {k}"] for k in ("precision", "recall"))
+    assert card.scores["validation Jaccard"] == pytest.approx(
+        1 / (1 / precision + 1 / recall - 1), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("architecture", ["emnet-paper", "emnet-single"])

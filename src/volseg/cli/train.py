@@ -50,12 +50,20 @@ def describe_row(row: Mapping[str, float]) -> str:
     Examples
     --------
     >>> row = {"step": 250, "minutes": 6.2, "loss": 0.51, "jaccard": 0.618, "threshold": 0.4}
-    >>> describe_row(row)
-    'step 250, 6.2 min: loss 0.510, validation Jaccard 0.618 at threshold 0.40'
-    """
+    >>> describe_row({**row, "precision": 0.7, "recall": 0.84})
+    'step 250, 6.2 min: loss 0.510, validation Jaccard 0.618 (precision 0.70, recall 0.84) at threshold 0.40'
+    """  # noqa: E501
     return (
-        f"step {row['step']}, {row['minutes']} min: loss {row['loss']:.3f}, validation Jaccard "
-        f"{row['jaccard']:.3f} at threshold {row['threshold']:.2f}"
+        f"step {row['step']}, {row['minutes']} min: loss {row['loss']:.3f}, "
+        f"{describe_overlap(row)} at threshold {row['threshold']:.2f}"
+    )
+
+
+def describe_overlap(row: Mapping[str, float]) -> str:
+    """Describe how well the held-out voxels were found."""
+    return (
+        f"validation Jaccard {row['jaccard']:.3f} (precision {row['precision']:.2f}, "
+        f"recall {row['recall']:.2f})"
     )
 
 
@@ -64,8 +72,8 @@ def describe_report(report: TrainReport) -> str:
     best = report.best
     end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
     return (
-        f"validation Jaccard {best['jaccard']:.3f} at step {best['step']} of {report.step}{end}, "
-        f"after {duration(60 * report.minutes)}; {describe_objects(report.objects)}; next: "
+        f"{describe_overlap(best)} at step {best['step']} of {report.step}{end}, after "
+        f"{duration(60 * report.minutes)}; {describe_objects(report.objects)}; next: "
         + command("segment", "VOLUME", "--model", report.weights)
     )
 

@@ -74,6 +74,7 @@ def draw_panels(path: Path, panels: list[Panel]) -> None:
 CURVES: tuple[tuple[str, dict[str, str], str], ...] = (
     ("loss", {"loss": "training", "cross_entropy": "validation cross-entropy"}, "linear"),
     ("overlap", {"jaccard": "validation Jaccard", "dice": "validation Dice"}, "linear"),
+    ("errors", {"precision": "validation precision", "recall": "validation recall"}, "linear"),
     ("learning rate", {"learning_rate": "at the end of the row"}, "log"),
 )
 """Panels: title, columns of the log with their legends, scale."""

@@ -54,6 +54,9 @@ class Augmentation:
         Chance that a strip of rows or columns is missing.
     intensity_probability : float
         Chance of each of the intensity changes.
+    sheath_probability, granule_probability, region_probability, edge_probability : float
+        Chance that something is painted which is no mitochondrion, each: a band as of myelin, dark
+        discs, a wide dark region, the edge of the resin; see `volseg.training.distractors`.
     """
 
     zoom: tuple[float, float] = (0.7, 1.4)
@@ -76,6 +79,10 @@ class Augmentation:
     coarse: float = 0.0
     strip_probability: float = 0.0
     intensity_probability: float = 0.5
+    sheath_probability: float = 0.0
+    granule_probability: float = 0.0
+    region_probability: float = 0.0
+    edge_probability: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class TrainConfig:
         that the network learns to live with what inference will use; 1 never does.
     balance, centerline_weight, cross_entropy_weight : see `volseg.training.losses.emnet_loss`.
     foreground_share : part of the patches centred on the foreground.
+    hard_share : part of the patches centred where the network is wrong on its training data.
+    hard_every : steps after which those places are looked for again.
     fraction : part of the slices, or of the images, that is trained on.
     validate_every : steps between validations.
     seed : with the step's number, the only seed of random numbers.
@@ -72,6 +74,8 @@ class TrainConfig:
     centerline_weight: float = 1.0
     cross_entropy_weight: float = 0.5
     foreground_share: float = 0.6
+    hard_share: float = 0.0
+    hard_every: int = 100
     fraction: float = 1.0
     validate_every: int = 250
     seed: int = 0
@@ -86,7 +90,8 @@ class TrainConfig:
                 f"a run ends after steps, minutes or epochs: give exactly one of them, found "
                 f"{' and '.join(given) or 'none'}"
             )
-        for name in ("width", "batch", "learning_rate", "decay_epochs", "validate_every"):
+        positive = ("width", "batch", "learning_rate", "decay_epochs", "validate_every")
+        for name in (*positive, "hard_every"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be positive, found {getattr(self, name)}")
         for name in given:
@@ -113,7 +118,8 @@ class TrainConfig:
             raise ParameterError(f"seed lies between 0 and 2**63, found {self.seed}")
 
     def _check_parts(self) -> None:
-        for name in ("warmup", "freeze_norms_after", "foreground_share", "ema", "decay", "balance"):
+        parts = ("warmup", "freeze_norms_after", "foreground_share", "hard_share", "ema")
+        for name in (*parts, "decay", "balance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ParameterError(f"{name} is a part of 1, found {getattr(self, name)}")
         if not 0 < self.fraction <= 1:

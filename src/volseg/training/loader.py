@@ -54,7 +54,7 @@ def draw_batch(
             rng,
             config.patch,
             config.augmentation,
-            foreground_share=config.foreground_share,
+            shares=(config.foreground_share, config.hard_share),
             device=device,
         )
         drawn.append(patch)

@@ -14,6 +14,7 @@ from torch import Tensor
 from volseg.errors import ShapeError
 from volseg.geometry.grid import roi_shape
 from volseg.training.augmentation import Augmentation, Frame, draw_placement
+from volseg.training.distractors import draw_distractors, paint
 from volseg.training.looks import Look, draw_look
 from volseg.training.tissue import MASK, UNKNOWN, Pooled, Tissue, locate, needed
 from volseg.types import Roi, Zyx
@@ -64,6 +65,8 @@ class Source:
         How often it is drawn from, against the others; its annotated voxels by default.
     tissue : Tissue, optional
         All of the roi, where it is held in memory; see `hold`.
+    hard : int64, shape (k, 3), optional
+        Voxels that the network took for what they are not; see `volseg.training.hard_examples`.
     """
 
     raw: Readable
@@ -78,6 +81,7 @@ class Source:
     depth: float = 1.0
     weight: float | None = None
     tissue: Tissue | None = None
+    hard: NDArray[np.int64] | None = None
 
     @property
     def annotated(self) -> int:
@@ -147,10 +151,17 @@ def iterate_slices(
 
 
 def draw_centre(
-    source: Source, rng: np.random.Generator, foreground_share: float, centre_crop: float = 0.0
+    source: Source,
+    rng: np.random.Generator,
+    foreground_share: float,
+    centre_crop: float = 0.0,
+    hard_share: float = 0.0,
 ) -> tuple[float, float, float]:
-    """Draw a patch's centre: the roi's own, a foreground voxel, or any voxel of the roi."""
-    if centre_crop and rng.random() < centre_crop:
+    """Draw a patch's centre: a hard example, the roi's own, a foreground voxel, or any voxel."""
+    wrong = source.hard
+    if wrong is not None and len(wrong) and rng.random() < hard_share:
+        z, y, x = wrong[rng.integers(len(wrong))]
+    elif centre_crop and rng.random() < centre_crop:
         z, y, x = ((s.start + s.stop - 1) / 2 for s in source.roi)
         if source.planar or source.slices is not None:
             every = np.arange(source.roi[0].start, source.roi[0].stop)
@@ -227,7 +238,7 @@ def draw_patch(
     shape: Zyx,
     options: Augmentation,
     *,
-    foreground_share: float = 0.6,
+    shares: tuple[float, float] = (0.6, 0.0),
     device: torch.device = CPU,
 ) -> Drawn:
     """Draw one training example.
@@ -239,8 +250,8 @@ def draw_patch(
         The only source of random numbers.
     shape : (z, y, x)
     options : Augmentation
-    foreground_share : float
-        Part of the patches that are centred on the foreground.
+    shares : (foreground, hard examples)
+        Parts of the patches that are centred on the foreground, and on hard examples.
     device : that a source which is not held is read onto.
 
     Raises
@@ -248,17 +259,18 @@ def draw_patch(
     ShapeError
         If raw and labels differ in shape.
     """
-    centre = draw_centre(source, rng, foreground_share, options.centre_crop)
+    centre = draw_centre(source, rng, shares[0], options.centre_crop, shares[1])
     placement = draw_placement(rng, options, shape, centre, source.frame)
     if source.planar:  # a slice has no neighbours that show what is missing, or what is thick
         options = replace(options, fault_probability=0.0, section_probability=0.0)
     look = draw_look(rng, options, shape[0])
+    painted = draw_distractors(rng, options, shape)
     cut = locate(placement, shape, source.roi, source.pooled)
     tissue = source.tissue
     if tissue is None:
         box = needed(cut, source.roi, source.pooled)
         tissue = read_tissue(source, box, source.roi, device)
-    return Drawn(tissue.cut(cut), look)
+    return Drawn(paint(tissue.cut(cut), painted), look)
 
 
 def target_of(channels: Tensor) -> Tensor:

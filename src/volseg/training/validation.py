@@ -36,11 +36,14 @@ class Validation:
     ----------
     jaccard, threshold : the best Jaccard index over all thresholds, and that one, in 0..1.
     cross_entropy : mean over the voxels, in nats; probabilities are known to 1 in 255.
+    precision, recall : of voxels at that threshold; recall is 0 without foreground.
     """
 
     jaccard: float
     threshold: float
     cross_entropy: float
+    precision: float
+    recall: float
 
 
 def validation_windows(
@@ -222,6 +225,12 @@ def best_threshold(histogram: NDArray[np.int64]) -> Validation:
     (0.75, 31)
     """
     # a card's threshold is below 1
-    jaccard = score_curves(histogram).jaccard[:-1]
-    middle = middle_of_best(jaccard)
-    return Validation(float(jaccard[middle]), middle / 255, cross_entropy(histogram))
+    curves = score_curves(histogram)
+    middle = middle_of_best(curves.jaccard[:-1])
+    return Validation(
+        jaccard=float(curves.jaccard[middle]),
+        threshold=middle / 255,
+        cross_entropy=cross_entropy(histogram),
+        precision=float(curves.precision[middle]),
+        recall=float(np.nan_to_num(curves.recall[middle])),
+    )

@@ -84,6 +84,8 @@ class Export:
             },
             "scores": {
                 "validation Jaccard": best["jaccard"],
+                "validation precision": best["precision"],
+                "validation recall": best["recall"],
                 "measured on": f"{describe_held_out(self.data.description)}, held out, at the best "
                 f"threshold and the best of the run's validations",
             },

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from volseg.geometry.grid import roi_size
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import append_row, save_checkpoint
 from volseg.training.config import learning_rate
+from volseg.training.hard_examples import find_hard_examples
 from volseg.training.loader import Batch, load_batches
 from volseg.training.losses import EMNET, emnet_loss, find_loss
 from volseg.training.network import as_input, as_patches, crop, learns_centerlines
@@ -125,6 +126,8 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
         "cross_entropy": round(result.cross_entropy, 6),
         "jaccard": round(result.jaccard, 6),
         "dice": round(2 * result.jaccard / (1 + result.jaccard), 6),
+        "precision": round(result.precision, 6),
+        "recall": round(result.recall, 6),
         "threshold": round(result.threshold, 6),
     }
     run.losses.clear()
@@ -176,13 +179,7 @@ def train_steps(
         If the log or a checkpoint cannot be written.
     """
     training, validation = sources
-    device, lines = next(run.network.parameters()).device, learns_centerlines(run.config)
-    # what cuts patches has not run on other devices
-    made_on = device if device.type == "cuda" else CPU
-    training = hold_sources(training, made_on)
-    batches = load_batches(
-        training, run.config, run.step, workers, centerline=lines, device=made_on
-    )
+    batches = draw_batches(run, training, workers)
     saved = clock = time.monotonic()
     with contextlib.closing(batches):
         while not run.finished:
@@ -204,6 +201,31 @@ def train_steps(
                 save_checkpoint(folder / CHECKPOINT, run.checkpoint(configuration))
                 saved = clock
             events.on_step(run)
+
+
+def draw_batches(run: Run, sources: Sequence[Source], workers: int) -> Generator[Batch, None, None]:
+    """Yield the batch of each step; look for hard examples now and then, if wanted.
+
+    A resumed run draws the same: hard examples are kept in its checkpoint.
+    """
+    config, device = run.config, next(run.network.parameters()).device
+    # what cuts patches has not run on other devices
+    made_on = device if device.type == "cuda" else CPU
+    sources = hold_sources(sources, made_on)
+    lines = learns_centerlines(config)
+    while True:
+        if config.hard_share:
+            if run.step % config.hard_every == 0:
+                seed = config.seed, run.step
+                run.hard = find_hard_examples(run.averaged, sources, run.form, run.precision, seed)
+            pairs = zip(sources, run.hard, strict=True)
+            sources = [replace(source, hard=wrong) for source, wrong in pairs]
+        batches = load_batches(sources, config, run.step, workers, centerline=lines, device=made_on)
+        with contextlib.closing(batches):
+            for batch in batches:
+                yield batch
+                if config.hard_share and run.step % config.hard_every == 0:
+                    break
 
 
 def hold_sources(sources: Sequence[Source], device: torch.device) -> list[Source]:

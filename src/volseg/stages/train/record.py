@@ -66,7 +66,7 @@ class Record:
 
     def _tell_tensorboard(self, run: Run, row: Mapping[str, float], sample: Sample) -> None:
         try:
-            for name in ("loss", "cross_entropy", "jaccard", "dice", "learning_rate"):
+            for name in sorted(set(row) - {"step", "epoch", "minutes", "threshold"}):
                 self.writer.add_scalar(name, row[name], run.step)
             found = sample.probabilities >= row["threshold"]
             for name, mask in (("labels", sample.truth), ("found", found)):

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError
@@ -46,6 +48,7 @@ class Run:
     losses : of the steps since the last row of the log.
     best : row of the log with the best validation so far.
     stale : validations since the best one.
+    hard : where the network was wrong when it was last looked at, for each training source.
     """
 
     config: TrainConfig
@@ -60,6 +63,7 @@ class Run:
     losses: list[float] = field(default_factory=list)
     best: Mapping[str, float] | None = None
     stale: int = 0
+    hard: list[NDArray[np.int64]] = field(default_factory=list)
 
     @property
     def steps(self) -> int | None:
@@ -102,6 +106,7 @@ class Run:
             **prefixed("network", self.network.state_dict()),
             **prefixed("averaged", self.averaged.state_dict()),
             **prefixed("optimizer", optimizer_tensors(self.optimizer)),
+            **prefixed("hard", {str(k): torch.from_numpy(m) for k, m in enumerate(self.hard)}),
         }
         return Checkpoint(
             self.step,
@@ -164,6 +169,8 @@ def start_run(
             restore_optimizer(optimizer, unprefixed("optimizer", saved.tensors))
         except (RuntimeError, ValueError, IndexError) as error:
             raise ModelError(f"the checkpoint does not fit its configuration: {error}") from error
+        kept = unprefixed("hard", saved.tensors)
+        run.hard = [kept[str(k)].numpy() for k in range(len(kept))]
         run.step, run.seconds = saved.step, saved.seconds
         run.losses, run.best, run.stale = list(saved.losses), saved.best, saved.stale
         if run.finished and run.best is None:
