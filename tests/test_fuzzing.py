@@ -2,7 +2,7 @@
 
 Each group of kinds is attacked in a process of its own, see ``fuzzing/attack.py``: a crash or a
 hang there is a failure here, which names the mutation. ``VOLSEG_SOAK=N`` runs 2 N times as many,
-12,200 with 50; ``VOLSEG_FUZZ_FIRST`` begins with another one, so that one can be repeated.
+21,800 with 50; ``VOLSEG_FUZZ_FIRST`` begins with another one, so that one can be repeated.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ ATTACK = Path(__file__).parent / "fuzzing" / "attack.py"
 SOAK = int(os.environ.get("VOLSEG_SOAK", "0"))
 FIRST = int(os.environ.get("VOLSEG_FUZZ_FIRST", "0"))
 GROUPS = {
-    "images": ("tiff", "hdf5", "slices"),
+    "images": ("tiff", "hdf5", "slices", "jpeg", "ome-sets"),
+    "mapped": ("mrc", "dm", "nifti", "nrrd"),
+    "folders": ("n5", "precomputed", "zarr-axes"),
     "volumes": ("zarr", "zarr-v2", "chunks", "ledgers"),
     "models": ("cards", "weights", "descriptions", "packages", "states"),
     "training": ("recipes", "checkpoints"),
 }
-EACH = {"images": 40, "volumes": 8, "models": 12, "training": 16}
+EACH = {"images": 40, "mapped": 16, "folders": 16, "volumes": 8, "models": 12, "training": 16}
 """Mutations of each kind in a group: as many as take a few seconds."""
 
 

@@ -42,6 +42,29 @@ def images() -> dict[str, Kind]:
     return {
         "tiff": Kind(s.make_tiff, {"*.tif": m.change_tiff}, [["convert", "FILE", "OUT/vol.zarr"]]),
         "hdf5": Kind(s.make_hdf5, {"*.h5": m.any_bytes}, [["convert", "FILE", "OUT/vol.zarr"]]),
+        "mrc": Kind(s.make_mrc, {"*.mrc": m.any_bytes}, [["convert", "FILE", "OUT/vol.zarr"]]),
+        "dm": Kind(s.make_dm, {"*.dm?": m.any_bytes}, [["convert", "FILE", "OUT/vol.zarr"]]),
+        "nifti": Kind(s.make_nifti, {"*.nii*": m.any_bytes}, [["convert", "FILE", "OUT/vol.zarr"]]),
+        "nrrd": Kind(s.make_nrrd, {"*.n???": m.any_bytes}, [["convert", "FILE", "OUT/vol.zarr"]]),
+        "jpeg": Kind(s.make_jpeg, {"*.jpg": m.any_bytes}, [["convert", "FILE", "OUT/vol.zarr"]]),
+        "ome-sets": Kind(
+            s.make_ome_set, {"set/*": m.change_tiff}, [["convert", "FILE", "OUT/vol.zarr"]]
+        ),
+        "n5": Kind(
+            s.make_n5,
+            {"n5/*.json": m.change_json, "n5/0/*/*": m.any_bytes},
+            [["convert", "IN/n5", "OUT/vol.zarr"]],
+        ),
+        "precomputed": Kind(
+            s.make_precomputed,
+            {"seg/info": m.change_json, "seg/4*/*": m.any_bytes},
+            [["convert", "IN/seg", "OUT/vol.zarr"]],
+        ),
+        "zarr-axes": Kind(
+            s.make_axes,
+            {"axes/zarr.json": m.change_json, "axes/0/zarr.json": m.change_json},
+            [["convert", "IN/axes", "OUT/vol.zarr", "--channel", "1"]],
+        ),
         "slices": Kind(
             s.make_slices,
             {"*/*.png": m.change_png, "*/*.tif": m.change_tiff},

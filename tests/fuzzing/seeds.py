@@ -12,10 +12,13 @@ from typing import Any
 
 import h5py
 import imagecodecs
+import mrcfile
 import numpy as np
 import tifffile
+import zarr
 from click.testing import CliRunner
 
+import toy_formats
 from volseg.cli import main
 
 SHAPE = (12, 40, 36)
@@ -81,6 +84,80 @@ def make_hdf5(folder: Path) -> None:
             with h5py.File(folder / f"{name}-{version}.h5", "w", libver=version) as file:
                 made = file.create_dataset("volumes/raw", data=raw((3, 32, 40)), **form)
                 made.attrs["element_size_um"] = (0.03, 0.004, 0.004)
+
+
+def make_mrc(folder: Path) -> None:
+    """Write MRC files of several types."""
+    for dtype in ("int8", "int16", "uint16", "float32"):
+        with mrcfile.new(folder / f"{dtype}.mrc", data=raw((3, 32, 40), dtype)) as made:
+            made.voxel_size = (40, 40, 300)
+
+
+def make_dm(folder: Path) -> None:
+    """Write files as DigitalMicrograph does."""
+    for version in (3, 4):
+        toy_formats.write_dm(folder / f"stack.dm{version}", raw((3, 32, 40), "uint16"), version)
+        toy_formats.write_dm(folder / f"slice.dm{version}", raw((3, 32, 40))[0], version)
+
+
+def make_nifti(folder: Path) -> None:
+    """Write NIfTI files of both versions, packed and not."""
+    for name in ("a.nii", "a.nii.gz"):
+        toy_formats.write_nifti(folder / name, raw((3, 32, 40), "int16"))
+    toy_formats.write_nifti(folder / "b.nii", raw((3, 32, 40)), second=True, order=">", slope=2.0)
+
+
+def make_nrrd(folder: Path) -> None:
+    """Write NRRD files, packed and with voxels beside them."""
+    size = ("spacings: 5 4 30", 'units: "nm" "nm" "nm"')
+    toy_formats.write_nrrd(folder / "a.nrrd", raw((3, 32, 40), "uint16"), *size)
+    toy_formats.write_nrrd(folder / "b.nrrd", raw((3, 32, 40)), packed=True)
+    toy_formats.write_nrrd(folder / "c.nhdr", raw((3, 32, 40)), *size, data="c.raw")
+
+
+def make_jpeg(folder: Path) -> None:
+    """Write JPEG pictures of greys and of colours that are greys."""
+    page = raw((3, 32, 40))[0]
+    (folder / "grey.jpg").write_bytes(imagecodecs.jpeg8_encode(page, level=90))
+    colours = np.stack([page] * 3, -1)
+    (folder / "colour.jpg").write_bytes(imagecodecs.jpeg8_encode(colours, level=90))
+
+
+def make_ome_set(folder: Path) -> None:
+    """Write a set of three OME-TIFF files, of which each describes all."""
+    (folder / "set").mkdir()
+    planes = raw((3, 10, 12))
+    places = "".join(
+        f'<TiffData FirstZ="{k}" IFD="0" PlaneCount="1"><UUID FileName="z{k}.ome.tif">urn:uuid:{k}'
+        f"</UUID></TiffData>"
+        for k in range(3)
+    )
+    for k, plane in enumerate(planes):
+        xml = OME_XML.replace("<OME ", f'<OME UUID="urn:uuid:{k}" ').replace("<TiffData/>", places)
+        tifffile.imwrite(folder / "set" / f"z{k}.ome.tif", plane, description=xml, metadata=None)
+
+
+def make_n5(folder: Path) -> None:
+    """Write an N5 dataset."""
+    noted = {"pixelResolution": {"unit": "nm", "dimensions": [5, 4, 30]}, "axes": ["x", "y", "z"]}
+    toy_formats.write_n5(folder / "n5", raw((3, 32, 40), "uint16"), block=(16, 16, 2), **noted)
+
+
+def make_precomputed(folder: Path) -> None:
+    """Write a precomputed volume."""
+    toy_formats.write_precomputed(folder / "seg", raw((3, 32, 40)), (5, 6, 7), (16, 16, 2))
+
+
+def make_axes(folder: Path) -> None:
+    """Write an OME-Zarr image of two channels and axes in another order."""
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": a, "type": "space", "unit": "nanometer"} for a in "xyz"]
+    scale = [{"type": "scale", "scale": [1, 5, 4, 30]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    image = zarr.create_group(folder / "axes", attributes={"ome": ome})
+    voxels = np.stack([raw((3, 32, 40)).T] * 2)
+    image.create_array("0", data=voxels, chunks=(1, 16, 16, 2))
 
 
 def make_slices(folder: Path) -> None:

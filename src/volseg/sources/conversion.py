@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,28 +44,40 @@ def as_volume_type(stack: Stack, types: tuple[str, ...]) -> Stack:
             f"{where} holds {found}; expected {', '.join(types)}: convert its pages to one of "
             f"them, for example in ImageJ with Image > Type"
         )
-    dtype, array = np.dtype(name), stack.array
+    dtype = np.dtype(name)
+    told = f"{where} holds {found}, converted to {name}, {how}"
+    return change_values(stack, dtype, lambda values: _convert(values, dtype), told)
+
+
+def change_values(
+    stack: Stack,
+    dtype: np.dtype[Any],
+    change: Callable[[NDArray[Any]], NDArray[Any]],
+    warning: str,
+) -> Stack:
+    """Change all values of a stack as they are read, and tell so."""
+    array = stack.array
 
     def read_page(z: int, out: NDArray[Any]) -> None:
         page = np.empty(out.shape, stack.dtype)
         stack.read_page(z, page)
-        out[...] = _convert(page, dtype)
+        out[...] = change(page)
 
     return replace(
         stack,
         dtype=dtype,
         read_page=read_page,
-        array=None if array is None else _Converted(array, dtype),
-        warnings=(*stack.warnings, f"{where} holds {found}, converted to {name}, {how}"),
+        array=None if array is None else _Changed(array, change),
+        warnings=(*stack.warnings, warning),
     )
 
 
 @dataclass(frozen=True)
-class _Converted:
-    """Boxes of another type."""
+class _Changed:
+    """Boxes of other values."""
 
     array: Boxes
-    dtype: np.dtype[Any]
+    change: Callable[[NDArray[Any]], NDArray[Any]]
 
     @property
     def chunk(self) -> Zyx:
@@ -72,7 +85,7 @@ class _Converted:
         return self.array.chunk
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
-        return _convert(self.array[roi], self.dtype)
+        return self.change(self.array[roi])
 
 
 def _convert(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -12,8 +12,8 @@ import numpy as np
 from volseg.errors import SourceError
 from volseg.sources.conversion import as_volume_type
 from volseg.sources.hdf5 import split_dataset
-from volseg.sources.readers import open_file
-from volseg.sources.slices import list_sequence, open_sequence
+from volseg.sources.readers import find_folder, open_file
+from volseg.sources.slices import list_images, list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
 from volseg.sources.zarr_source import open_zarr
 from volseg.storage.locations import parse_location
@@ -58,6 +58,10 @@ def _open(path: Path, selection: Selection) -> Stack:
             f"there is nothing at {path}; expected a stack, a folder or glob of slices (TIFF, PNG, "
             f"JPEG), or a Zarr image"
         )
+    if path.is_dir() and not list_images(list(path.iterdir())):
+        reader = find_folder(path)
+        if reader is not None:
+            return reader.open(path, selection)
     return open_sequence(list_sequence(path), selection, chosen=not path.is_dir())
 
 

@@ -11,9 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from volseg.errors import SourceError
+from volseg.sources.blocks import open_n5, open_precomputed
+from volseg.sources.dm import open_dm
 from volseg.sources.foreign import name_foreign
 from volseg.sources.hdf5 import open_hdf5
 from volseg.sources.mrc import open_mrc
+from volseg.sources.nifti import BEGINNINGS as NIFTI_BEGINNINGS
+from volseg.sources.nifti import open_nifti
+from volseg.sources.nrrd import open_nrrd
 from volseg.sources.pictures import PNG_BEGINNING, open_jpeg, open_png
 from volseg.sources.stack import Selection, Stack
 from volseg.sources.tiff import BEGINNINGS as TIFF_BEGINNINGS
@@ -34,6 +39,7 @@ class Reader:
     suffixes : of names, in small letters.
     beginnings : bytes, and where they stand in every file of this kind.
     package : that reads it, if volseg itself does not bring it; of the extra ``formats``.
+    marker : a file in each folder of this kind.
     forms : rows of the table, between empty lines: what is read | voxel size | limits.
     """
 
@@ -43,6 +49,7 @@ class Reader:
     beginnings: tuple[tuple[int, bytes], ...]
     package: str | None
     forms: str
+    marker: str | None = None
 
 
 READERS = (
@@ -59,6 +66,8 @@ READERS = (
 
         TIFF of FEI or Thermo Fisher, Zeiss (SmartSEM) and TESCAN microscopes | `PixelWidth` and
         `PixelHeight`, `Image Pixel Size`, `PixelSizeX` and `PixelSizeY`: y and x only |
+
+        TIFF of Gatan's DigitalMicrograph | tags 65009 to 65011, in the units of 65003 to 65005 |
 
         ImageJ TIFF | `unit`, `spacing`, resolution tags | large stacks, too, which have one page
 
@@ -111,6 +120,66 @@ READERS = (
         told
         """,
     ),
+    Reader(
+        "DigitalMicrograph",
+        open_dm,
+        (".dm3", ".dm4"),
+        (),
+        None,
+        """
+        DigitalMicrograph of Gatan, such as 3View's | its calibrations | the small picture in it is
+        left out; a folder of files of one slice is a stack
+        """,
+    ),
+    Reader(
+        "NIfTI",
+        open_nifti,
+        (".nii", ".nii.gz"),
+        NIFTI_BEGINNINGS,
+        None,
+        """
+        NIfTI-1 and 2, also `.hdr` with `.img` | `pixdim` with `xyzt_units` | voxels as they lie in
+        the file, wherever its axes point; values that are scaled become float32, with a warning;
+        `.nii.gz` is unpacked to a temporary file first
+        """,
+    ),
+    Reader(
+        "NRRD",
+        open_nrrd,
+        (".nrrd", ".nhdr"),
+        ((0, b"NRRD000"),),
+        None,
+        """
+        NRRD, also with one file of voxels beside it; raw or gzip | `space directions` with `space
+        units`, or `spacings` with `units`; without a unit it is told and not taken | voxels as they
+        lie in the file, wherever its axes point
+        """,
+    ),
+    Reader(
+        "N5",
+        open_n5,
+        (),
+        (),
+        "tensorstore",
+        """
+        N5 dataset, or a group of `s0`, `s1` ... | `pixelResolution`, `transform`, `resolution` with
+        `units`; a `resolution` without a unit is told and not taken | axes x, y, z, or as `axes`
+        names them
+        """,
+        "attributes.json",
+    ),
+    Reader(
+        "precomputed",
+        open_precomputed,
+        (),
+        (),
+        "tensorstore",
+        """
+        precomputed volume of neuroglancer, in a folder | `resolution` of its finest scale | with
+        its place
+        """,
+        "info",
+    ),
 )
 PICTURES = {"TIFF": 0, "PNG": 0, "JPEG": 1}
 """Kinds of slices, by what comes first in a folder that holds several."""
@@ -125,6 +194,18 @@ def find_reader(name: str) -> Reader | None:
     ['TIFF', 'MRC', None]
     """
     return next((r for r in READERS if name.lower().endswith(r.suffixes)), None)
+
+
+def find_folder(path: Path) -> Reader | None:
+    """Find the reader of a folder that is one volume, None if there is none.
+
+    Raises
+    ------
+    SourceError
+        If a package for it is not installed.
+    """
+    found = next((r for r in READERS if r.marker and (path / r.marker).is_file()), None)
+    return None if found is None else _check_package(found, path)
 
 
 def recognise(path: Path) -> Reader:
@@ -159,8 +240,8 @@ def recognise(path: Path) -> Reader:
 def _check_package(reader: Reader, path: Path) -> Reader:
     if reader.package is not None and find_spec(reader.package) is None:
         raise SourceError(
-            f"{path} is a file of the kind {reader.kind}, which needs {reader.package}: pip "
-            f"install 'volseg[formats]'"
+            f"{path} is of the kind {reader.kind}, which needs {reader.package}: pip install "
+            f"'volseg[formats]'"
         )
     return reader
 
@@ -186,6 +267,8 @@ def table_of_formats() -> str:
     rows = ["| source | names | voxel size from | notes |", "|---|---|---|---|"]
     for reader in READERS:
         names = ", ".join(f"`{suffix}`" for suffix in reader.suffixes)
+        if reader.marker is not None:
+            names = f"a folder with `{reader.marker}`"
         for form in reader.forms.strip().split("\n\n"):
             source, size, notes = (" ".join(part.split()) for part in form.split("|"))
             needed = f"{source}; `pip install 'volseg[formats]'`" if reader.package else source

@@ -15,15 +15,23 @@ PIXEL_SIZE = re.compile(rb"PixelSize([XY])=([-+.\deE]+)")
 METRE = 1e9
 """nm."""
 FEI, ZEISS, TESCAN = (34682, 34680), 34118, 50431
+GATAN_UNITS, GATAN_SCALES = (65005, 65004, 65003), (65011, 65010, 65009)
+"""Tags of DigitalMicrograph along z, y and x."""
 
 
 def size_from_sem(page: tifffile.TiffPage) -> StatedSize:
-    """Read the pixel size that FEI, Thermo Fisher, Zeiss or TESCAN note; z is never stated."""
+    """Read the size that FEI, Thermo Fisher, Zeiss, TESCAN or Gatan note; z only by the last."""
     for read, codes in ((_fei, FEI), (_zeiss, (ZEISS,)), (_tescan, (TESCAN,))):
         for code in codes:
             if any(axes := read(page.tags.valueof(code))):
                 return StatedSize(axes, "its microscope's metadata")
-    return StatedSize()
+    pairs = zip(GATAN_SCALES, GATAN_UNITS, strict=True)
+    z, y, x = (_calibrated(page.tags.valueof(s), page.tags.valueof(u)) for s, u in pairs)
+    return StatedSize((z, y, x), "its tags of DigitalMicrograph")
+
+
+def _calibrated(scale: Any, unit: Any) -> float | None:
+    return positive(scale, unit_nanometers(unit if isinstance(unit, str) else None))
 
 
 def _fei(noted: Any) -> AxisSizes:

@@ -12,6 +12,7 @@ from volseg.errors import SourceError
 from volseg.sources.hdf5 import split_dataset
 from volseg.sources.names import natural_key
 from volseg.sources.open import open_stack
+from volseg.sources.readers import find_folder
 from volseg.sources.slices import list_images, list_sequence
 from volseg.sources.stack import WHOLE, Selection
 from volseg.storage.locations import parse_location
@@ -60,6 +61,8 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
         pages, files = _look_into(images[0], selection)
         if pages == 1 or files > 1:
             return Stacks((source,), folder=False)
+    if not images and place.is_dir() and find_folder(place) is not None:
+        return Stacks((source,), folder=False)
     stacks = images + [p for p in found if p.is_dir() and (is_zarr(p) or _holds_images(p))]
     if not stacks:
         list_sequence(place)  # raises, and names what was found

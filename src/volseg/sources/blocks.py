@@ -1,0 +1,167 @@
+"""N5 datasets and precomputed volumes of neuroglancer: folders of blocks; by tensorstore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import SourceError, VolumeError
+from volseg.sources.axes import choose_axes
+from volseg.sources.stack import Selection, Stack, check_single, close_nothing
+from volseg.sources.voxel_size import AxisSizes, StatedSize, positive, unit_nanometers
+from volseg.storage.ome import NANOMETER, Space
+from volseg.storage.stores import read_json
+
+N5, PRECOMPUTED = "attributes.json", "info"
+SHOWN = 12
+"""Datasets of a container that a message lists."""
+LARGEST = 1 << 31
+"""Voxels of a block, which is decoded in one piece."""
+
+
+def open_n5(path: Path, selection: Selection) -> Stack:
+    """Open a dataset of N5, or the finest of a group that holds levels s0, s1 and so on.
+
+    Raises
+    ------
+    SourceError
+        If it is damaged, or no dataset.
+    """
+    noted, above = _read(path / N5), {}
+    if "dimensions" not in noted and (path / "s0" / N5).is_file():
+        path, above, noted = path / "s0", noted, _read(path / "s0" / N5)
+    if "dimensions" not in noted:
+        inner = sorted(p.parent for p in path.glob("**/" + N5) if "dimensions" in _read(p))
+        more = f" and {len(inner) - SHOWN} more" if len(inner) > SHOWN else ""
+        listed = ", ".join(map(str, inner[:SHOWN]))
+        raise SourceError(
+            f"{path} is a group of N5; name a dataset in it: {listed}{more}"
+            if inner
+            else f"{path} is a group of N5 without datasets"
+        )
+    names, sizes, told = _state_n5(path, noted, above)
+    block = noted.get("blockSize")
+    stored = _open(path, {"driver": "n5"}, block if isinstance(block, list) else [])
+    stack = _as_stack(path, stored, names, selection, StatedSize(sizes, "its N5 attributes"))
+    return replace(stack, metadata={"format": "N5"}, warnings=told)
+
+
+def open_precomputed(path: Path, selection: Selection) -> Stack:
+    """Open the finest scale of a precomputed volume.
+
+    Raises
+    ------
+    SourceError
+        If it is damaged.
+    """
+    try:
+        first = _read(path / PRECOMPUTED)["scales"][0]
+        chunk = first["chunk_sizes"][0]
+        x, y, z = (positive(v, 1.0) for v in first["resolution"])
+        offset = [float(v) for v in first.get("voxel_offset", (0, 0, 0))]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise SourceError(f"{path / PRECOMPUTED} is damaged: it describes no scale") from error
+    stored = _open(path, {"driver": "neuroglancer_precomputed", "scale_index": 0}, chunk)
+    stated = StatedSize((z, y, x), "its info file")
+    stack = _as_stack(path, stored, "XYZC", selection, stated)
+    space = Space()
+    if x and y and z and len(offset) == 3:
+        moved = (offset[2] * z, offset[1] * y, offset[0] * x)
+        space = Space((z, y, x), moved, (NANOMETER,) * 3)
+    return replace(stack, metadata={"format": "precomputed"}, space=space)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = read_json(file)
+    except VolumeError as error:
+        raise SourceError(f"{file} is damaged: it is not JSON") from error
+    if found is None or not isinstance(found[0], dict):
+        raise SourceError(f"{file} is damaged, or not there: it describes nothing")
+    return found[0]
+
+
+def _open(path: Path, driver: Mapping[str, Any], block: Any) -> Any:
+    import tensorstore
+
+    sizes = [n for n in block if type(n) is int] if isinstance(block, list) else []
+    if not sizes or min(sizes) < 1 or np.prod(sizes, dtype=object) > LARGEST:
+        raise SourceError(f"{path} is damaged: its blocks are said to measure {block}")
+    spec = {**driver, "kvstore": {"driver": "file", "path": f"{path.resolve()}/"}}
+    try:
+        return tensorstore.open(spec, read=True, write=False).result()
+    except (ValueError, OSError, RuntimeError, TypeError, NotImplementedError) as error:
+        raise SourceError(
+            f"{path} is damaged, or of a kind that tensorstore does not read; write it again, for "
+            f"example as OME-Zarr"
+        ) from error
+
+
+def _as_stack(
+    path: Path, stored: Any, axes: str | None, selection: Selection, stated: StatedSize
+) -> Stack:
+    check_single(replace(selection, axes=None, time=None), str(path))
+    shape, first = tuple(stored.shape), stored.domain.inclusive_min
+
+    def read(at: tuple[slice | int, ...]) -> NDArray[Any]:
+        moved = tuple(
+            slice(k.start + low, k.stop + low) if isinstance(k, slice) else k + low
+            for k, low in zip(at, first, strict=True)
+        )
+        return np.asarray(stored[moved].read().result())
+
+    chunks = stored.chunk_layout.read_chunk.shape
+    array = choose_axes(str(path), read, shape, axes, selection, chunks)
+    return Stack(
+        (path,),
+        array.shape,
+        np.dtype(stored.dtype.numpy_dtype),
+        array.read_page,
+        close_nothing,
+        (stated,) if any(stated.axes) else (),
+        array=array,
+    )
+
+
+def _state_n5(
+    path: Path, noted: Mapping[str, Any], above: Mapping[str, Any]
+) -> tuple[str | None, AxisSizes, tuple[str, ...]]:
+    """Read the letters of axes, the size of voxels along (z, y, x), and what is to be told.
+
+    Programs note it as ``pixelResolution`` (N5 of Fiji), ``transform`` (CellMap) or ``resolution``
+    with ``units``; a ``resolution`` alone has no unit.
+    """
+    count = len(noted["dimensions"]) if isinstance(noted["dimensions"], list) else 0
+    named = noted.get("axes") or above.get("axes")
+    axes = "".join(map(str, named)).upper() if isinstance(named, list) else None
+    axes = axes if axes and len(axes) == count else "XYZ" if count == 3 else None
+    known = {**above, **noted}
+    pixels, transform = known.get("pixelResolution"), known.get("transform")
+    sizes: list[Any] = []
+    units: list[Any] = []
+    order = axes or ""
+    if isinstance(transform, dict):
+        sizes, units = transform.get("scale") or [], transform.get("units") or []
+        order = "".join(map(str, transform.get("axes") or [])).upper()
+    elif isinstance(pixels, dict):
+        sizes = pixels.get("dimensions") or []
+        units = [pixels.get("unit")] * len(sizes)
+    elif isinstance(known.get("resolution"), list):
+        sizes, units = known["resolution"], known.get("units") or []
+        order = axes or "XYZ"
+    if len(sizes) != len(order) or not isinstance(units, list):
+        return axes, (None, None, None), ()
+    units = units if len(units) == len(sizes) else [None] * len(sizes)
+    at = [order.find(axis) for axis in "ZYX"]
+    nm = [unit_nanometers(str(unit)) if unit else None for unit in units]
+    z, y, x = (None if k < 0 else positive(sizes[k], nm[k]) for k in at)
+    if sizes and not any((z, y, x)) and not any(units):
+        listed = ",".join(str(sizes[k]) for k in at if k >= 0)
+        told = f"{path} has a resolution of {listed} (z,y,x) without a unit"
+        return axes, (z, y, x), (f"{told}; if that is nm, give --voxel-size {listed}",)
+    return axes, (z, y, x), ()

@@ -1,0 +1,105 @@
+"""NIfTI-1 and NIfTI-2 volumes (.nii, .nii.gz, .hdr with .img).
+
+Headers as https://nifti.nimh.nih.gov describes them. Voxels are read as they lie in the file: where
+their axes point in a body is not.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import SourceError
+from volseg.sources.conversion import change_values
+from volseg.sources.mapped import map_voxels, stack_of_voxels
+from volseg.sources.stack import Selection, Stack, check_single
+from volseg.sources.voxel_size import StatedSize, positive
+
+BEGINNINGS = ((344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0\r\n\x1a\n"), (4, b"ni2\0\r\n\x1a\n"))
+LONGEST = 540
+TYPES = dict(
+    zip(
+        (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280),
+        ("u1", "i2", "i4", "f4", "f8", "i1", "u2", "u4", "i8", "u8"),
+        strict=True,
+    )
+)
+UNITS = {1: 1e9, 2: 1e6, 3: 1e3}
+"""nm per unit of length."""
+AXES = "XYZTC"
+
+
+def open_nifti(path: Path, selection: Selection) -> Stack:
+    """Open a NIfTI file.
+
+    Raises
+    ------
+    SourceError
+        If it is damaged, or holds what is no number.
+    """
+    check_single(replace(selection, axes=None, time=None), str(path))
+    packed = path.name.lower().endswith(".gz")
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            header = file.read(LONGEST)
+        order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
+        (length,) = struct.unpack_from(f"{order}i", header)
+        second = length == LONGEST
+        kinds = ("8q", 16, "h", 12, "8d", 104, "q2d", 168, "i", 500)
+        if not second:
+            kinds = ("8h", 40, "h", 70, "8f", 76, "3f", 108, "B", 123)
+        dim, (code,), pixdim, (offset, slope, shift), (units,) = (
+            struct.unpack_from(order + form, header, at)
+            for form, at in zip(kinds[::2], kinds[1::2], strict=True)
+        )
+        start = int(offset)
+    except (OSError, EOFError, struct.error, zlib.error, ValueError, OverflowError) as error:
+        raise SourceError(f"{path} is damaged, or no NIfTI file; fetch it again") from error
+    if length not in (348, LONGEST) or not 1 <= dim[0] <= 7:
+        raise SourceError(f"{path} is damaged, or no NIfTI file: its header has {length} bytes")
+    if code not in TYPES:
+        raise SourceError(
+            f"{path} holds voxels of NIfTI's type {code}, which are no single numbers; save it as "
+            f"one of grey values"
+        )
+    paired = (header[4:6] if second else header[344:346]) == b"ni"
+    if not paired:
+        start = max(start, length + 4)
+    shape = tuple(int(n) for n in dim[1 : dim[0] + 1])
+    held = path.with_suffix(".img") if paired else path
+    dtype = np.dtype(order + TYPES[code])
+    voxels = _map(held, start, dtype, shape[::-1], packed=packed)
+    z, y, x = (positive(abs(pixdim[k]), UNITS.get(units & 7)) for k in (3, 2, 1))
+    axes = AXES[: len(shape)][::-1] if len(shape) <= len(AXES) else None
+    stated = StatedSize((z, y, x), "its NIfTI header")
+    stack = stack_of_voxels(path, voxels, axes, selection, stated, "NIfTI")
+    if slope == 0 or (slope, shift) == (1, 0):
+        return stack
+    if not np.isfinite([slope, shift]).all():
+        raise SourceError(f"{path} is damaged: it scales values by {slope:g} and {shift:g}")
+
+    def scale(values: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(values * np.float64(slope) + shift, np.float32)
+
+    told = f"{path} says that values are to be multiplied by {slope:g}, and {shift:g} to be added"
+    return change_values(stack, np.dtype(np.float32), scale, told)
+
+
+def _map(
+    path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...], *, packed: bool
+) -> NDArray[Any]:
+    """Map voxels; what is packed includes the header, which is cut off after unpacking."""
+    if not packed:
+        return map_voxels(path, start, dtype, shape)
+    if start % dtype.itemsize:
+        raise SourceError(f"{path} is damaged: its voxels begin at byte {start}")
+    count = int(np.prod(shape, dtype=object)) + start // dtype.itemsize
+    whole = map_voxels(path, 0, dtype, (count,), packed=True)
+    return whole[start // dtype.itemsize :].reshape(shape)
