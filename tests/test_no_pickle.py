@@ -173,6 +173,7 @@ def commands(folder, model):
         ["evaluate", volume, *truth, "--output", folder / "scores", "--workers", "1"],
         ["verify", volume, "--model", model, "--workers", "1"],
         ["info", volume, "--json"],
+        ["info", volume, "--explore", "--output", folder / "look.png"],
         train,
         [*train, "--steps", "2", "--overwrite"],
         ["preview", volume, "--model", trained, "--output", folder / "sheet.png"],

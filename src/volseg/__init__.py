@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from volseg.api.arrays import compare_arrays, label_array, measure_array, predict_array
     from volseg.api.blocks import map_blocks
     from volseg.api.correcting import apply
+    from volseg.api.exploring import explore
     from volseg.api.exporting import export
     from volseg.api.judging import evaluate, stats, verify
     from volseg.api.making import convert, label, segment
@@ -48,6 +49,7 @@ __all__ = [
     "compare_arrays",
     "convert",
     "evaluate",
+    "explore",
     "export",
     "label",
     "label_array",
@@ -72,6 +74,7 @@ _PLACES = {
     "convert": "making",
     "evaluate": "judging",
     "export": "exporting",
+    "explore": "exploring",
     "label": "making",
     "label_array": "arrays",
     "map_blocks": "blocks",

@@ -5,18 +5,62 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
+
+from volseg.api.exploring import ExploreKeywords, explore
 from volseg.api.opening import info
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import counted, extent, voxels_of
 
 
-@with_options("volseg info vol.zarr")
+@with_options("volseg info vol.zarr", ExploreKeywords)
 @volume_argument
-def info_command(session: Session, volume: Path) -> None:
-    """Describe VOLUME and the results in it."""
+@click.option("--explore", "exploring", is_flag=True, help="Look at voxels; draw a figure.")
+def info_command(session: Session, volume: Path, exploring: bool, **options: Any) -> None:
+    """Describe VOLUME and the results in it.
+
+    With --explore: three views, intensities inside and outside of the objects, correlation of
+    slices by their distance, mean sizes of objects.
+    """
+    if exploring:
+        found = explore(volume, progress=session.progress(), **options)
+        session.notes(found["notes"])
+        session.result(found, "\n".join(_explored(found)))
+        return
+    if options["output"] is not None:
+        raise click.UsageError("--output is the figure of --explore; give both")
     found = info(volume)
     session.result(found, "\n".join(_lines(volume, found)))
+
+
+def _explored(found: dict[str, Any]) -> list[str]:
+    """Describe an exploration in a few lines."""
+    counted, unit = found["intensities"], "voxels" if found["voxel_size"] is None else "nm"
+    lines = []
+    for part in ("inside", "outside"):
+        if counted.get(part, {}).get("voxels"):
+            mean, sd = counted[part]["mean"], counted[part]["sd"]
+            lines.append(f"intensities {part} objects: mean {mean:.4g}, sd {sd:.3g}")
+    if counted["overlap"] is not None:
+        lines.append(f"overlap of both: {counted['overlap']:.0%}, so much no threshold tells apart")
+    if counted["saturated"] is not None:
+        low, high = counted["saturated"]
+        lines.append(f"saturated: {low:.2%} black, {high:.2%} white")
+    for axis in "zyx":
+        this = found["correlation"][axis]
+        length = this["decay"] if unit == "voxels" else this["decay_nm"]
+        reach = f"at {length:.4g} {unit}" if length is not None else "beyond what was looked at"
+        lines.append(f"correlation of slices along {axis} falls to 1/e {reach}")
+    if (objects := found["objects"]) and objects["objects"]:
+        side, edge = objects["square_side_voxels"], objects["cube_side_voxels"]
+        area, volume = f"{objects['mean_area_voxels']:.0f} pixels", ""
+        if objects["mean_um3"] is not None:
+            area = f"{objects['mean_area_nm2']:,.0f} nm²"
+            volume = f"{objects['mean_nm3']:,.0f} nm³ ({objects['mean_um3']:.4g} µm³), "
+        lines.append(f"mean area of an object in a slice: {area}, a square of {side:.0f} pixels")
+        lines.append(f"mean volume: {volume}a cube of {edge:.0f} voxels a side")
+    return [*lines, *([f"figure: {found['figure']}"] if found["figure"] else [])]
 
 
 def _lines(volume: Path, found: dict[str, Any]) -> list[str]:

@@ -68,7 +68,7 @@ def draw_panels(path: Path, panels: list[Panel]) -> None:
         axes.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.grid(visible=True, alpha=0.3)
-    _save(figure, path, parents=False)
+    save_figure(figure, path, parents=False)
 
 
 CURVES: tuple[tuple[str, dict[str, str], str], ...] = (
@@ -107,7 +107,7 @@ def save_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
                 panel.plot(*zip(*drawn, strict=True), label=legend, marker=".")
         panel.set(title=title, xlabel="step", yscale=scale)
         panel.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_sample(path: Path, sample: Sample, threshold: float) -> None:
@@ -132,7 +132,7 @@ def save_sample(path: Path, sample: Sample, threshold: float) -> None:
     panels[1].set_title("probabilities")
     for panel in panels:
         panel.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
@@ -159,7 +159,14 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
     return np.where(mask[..., None], (grey + tint) / 2, grey)
 
 
-def _save(figure: Any, path: Path, *, parents: bool = True) -> None:
+def save_figure(figure: Any, path: Path, *, parents: bool = True) -> None:
+    """Write a figure as a PNG file; one that is there is replaced.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
     with replacing(path, durable=False, parents=parents) as file:
         figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
 

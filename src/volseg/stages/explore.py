@@ -1,0 +1,272 @@
+"""Explore: what a volume looks like, how its slices are alike, and how large its objects are.
+
+After C. Malec, "Segmenting Microscopy Images" (2019), exploratory analysis. Of any volume no more
+is read than three planes of a coarse level, 27 boxes and one larger box of the finest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.defaults import NAME
+from volseg.engine.progress import Progress
+from volseg.errors import ParameterError, command
+from volseg.geometry.grid import describe, full_roi, roi_shape, roi_size
+from volseg.measures.correlation import (
+    NOISE,
+    correlate_slices,
+    decay_length,
+    fisher_interval,
+    independent_samples,
+)
+from volseg.measures.summary import summarise
+from volseg.sources.labels import LabelSource, open_labels
+from volseg.stages.report.planes import Frame, frame_of, read_planes, source_of
+from volseg.storage.exploration import Exploration, can_draw, draw_exploration
+from volseg.storage.locations import check_writable
+from volseg.storage.remote import as_remote
+from volseg.storage.tables import read_columns
+from volseg.storage.volumes import Image, labels_path, open_image, table_path
+from volseg.types import Roi, VoxelSize, Zyx
+
+AXES = "zyx"
+SIDE = 640
+"""Most pixels of a view."""
+SAMPLE: Zyx = (64, 128, 128)
+"""Of each of the boxes in which intensities are counted."""
+WHOLE = 1 << 25
+"""Voxels of a volume up to which all are counted."""
+BOX = 384
+"""Side of the box whose slices are correlated, at most."""
+BINS = 256
+ENDING = "-explore.png"
+
+
+@dataclass(frozen=True)
+class ExploreOptions:
+    """Options of an exploration: the result whose objects are looked at, and the figure."""
+
+    name: str = NAME
+    output: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.output is not None and self.output.suffix.lower() != ".png":
+            raise ParameterError(f"the figure ends in .png, found {self.output.name!r}")
+
+
+def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[str, Any]:
+    """Explore a volume, and draw what is found.
+
+    Returns
+    -------
+    dict
+        JSON-like; numbers that are not known are None.
+
+    Raises
+    ------
+    InputError
+        If the volume or the labels cannot be used.
+    """
+    image, notes = open_image(volume), list[str]()
+    figure = _figure_path(volume, options, notes)
+    labels = None
+    if labels_path(volume, options.name).exists():
+        labels = open_labels(volume, options.name)
+    else:
+        notes.append(f"{volume} has no labels/{options.name}, so nothing is said of objects")
+    region = full_roi(image.levels[0].shape) if labels is None else labels.region
+    size = image.voxel_size
+    progress.start(5, "steps", "exploring")
+    try:
+        frame = frame_of(image, region, SIDE, (1, 1, 1))
+        raw = read_planes(source_of(image, frame), frame)
+        shown = _read_labels(volume, options.name, frame) if labels is not None else None
+        progress.advance(1)
+        counted = count_intensities(image, labels, region)
+        progress.advance(1)
+        box = _middle(region)
+        correlated = correlate_axes(image.levels[0][box], size, progress)
+    finally:
+        progress.finish()
+    found = {
+        "volume": str(volume),
+        "name": options.name,
+        "voxel_size": None if size is None else list(size),
+        "views": {a: int(p[0]) for a, p in zip(AXES, frame.picks, strict=True)},
+        "intensities": counted,
+        "correlation": {"box": describe(box), "level": 0, **correlated},
+        "objects": _describe_objects(volume, options.name, labels, size, notes),
+        "figure": None if figure is None else str(figure),
+        "notes": notes,
+    }
+    if figure is not None:
+        extent = [n * s for n, s in zip(roi_shape(region), size or (1, 1, 1), strict=True)]
+        planes = [p[0] for p in raw]
+        seen = None if shown is None else [p[0] for p in shown]
+        draw_exploration(figure, Exploration(planes, seen, extent, size is not None, found))
+    return found
+
+
+def _figure_path(volume: Path, options: ExploreOptions, notes: list[str]) -> Path | None:
+    if not can_draw():
+        if options.output is not None:
+            raise ParameterError("the figure needs matplotlib: pip install 'volseg[measure]'")
+        notes.append("no figure without matplotlib: pip install 'volseg[measure]'")
+        return None
+    if options.output is None:
+        beside = Path(volume.name) if as_remote(volume) is not None else volume.resolve()
+        return beside.with_name(beside.stem + ENDING)
+    check_writable(options.output.resolve().parent)
+    return options.output
+
+
+def _read_labels(volume: Path, name: str, frame: Frame) -> list[NDArray[Any]]:
+    labels = open_image(labels_path(volume, name))
+    return read_planes(source_of(labels, frame), frame)
+
+
+def _middle(region: Roi) -> Roi:
+    """Cut the middle of a region, no longer than `BOX`."""
+    z, y, x = (
+        slice(first, first + n)
+        for s, n in ((s, min(s.stop - s.start, BOX)) for s in region)
+        for first in ((s.start + s.stop - n) // 2,)
+    )
+    return z, y, x
+
+
+def choose_samples(region: Roi) -> list[Roi]:
+    """Choose boxes, evenly spread over a region; all of it, if that is small.
+
+    Examples
+    --------
+    >>> len(choose_samples((slice(0, 900), slice(0, 900), slice(0, 900))))
+    27
+    """
+    if roi_size(region) <= WHOLE:
+        return [region]
+    sides: list[list[slice]] = []
+    for s, n in zip(region, SAMPLE, strict=True):
+        length = min(n, s.stop - s.start)
+        room = s.stop - s.start - length
+        starts = sorted({s.start + round(room * share) for share in (1 / 6, 1 / 2, 5 / 6)})
+        sides.append([slice(start, start + length) for start in starts])
+    return [(z, y, x) for z in sides[0] for y in sides[1] for x in sides[2]]
+
+
+def count_intensities(image: Image, labels: LabelSource | None, region: Roi) -> dict[str, Any]:
+    """Count intensities inside and outside of objects, in boxes spread over a region."""
+    boxes, raw = choose_samples(region), image.levels[0]
+    inside: list[NDArray[Any]] = []
+    outside: list[NDArray[Any]] = []
+    for box in boxes:
+        values = raw[box]
+        known = np.isfinite(values)
+        objects = np.zeros(values.shape, bool) if labels is None else labels[box] > 0
+        inside.append(values[known & objects])
+        outside.append(values[known & ~objects])
+    parts = {"inside": np.concatenate(inside), "outside": np.concatenate(outside)}
+    both = np.concatenate([*parts.values()])
+    whole = {"boxes": [describe(b) for b in boxes], "voxels": int(both.size)}
+    if not both.size:
+        return {**whole, "edges": [], "saturated": None, "overlap": None}
+    low, high = float(both.min()), float(both.max())
+    step = 1 if raw.dtype.kind in "ui" and high - low < BINS else (high - low) / BINS or 1
+    edges = np.arange(low - (step / 2 if step == 1 else 0), high + step, step)
+    saturated = None
+    if raw.dtype.kind in "ui":
+        limits = np.iinfo(raw.dtype)
+        saturated = [float((both == end).mean()) for end in (limits.min, limits.max)]
+    shares = {n: np.histogram(v, edges)[0] / max(v.size, 1) for n, v in parts.items()}
+    known = all(v.size for v in parts.values())
+    return {
+        **whole,
+        "edges": edges.tolist(),
+        **{n: _describe_part(parts[n], share) for n, share in shares.items()},
+        "saturated": saturated,
+        "overlap": float(np.minimum(*shares.values()).sum()) if known else None,
+    }
+
+
+def _describe_part(values: NDArray[Any], shares: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        "voxels": int(values.size),
+        "mean": float(values.mean(dtype=np.float64)) if values.size else None,
+        "sd": float(values.std(dtype=np.float64)) if values.size else None,
+        "shares": shares.tolist(),
+    }
+
+
+def correlate_axes(
+    box: NDArray[Any], voxel_size: VoxelSize | None, progress: Progress
+) -> dict[str, Any]:
+    """Correlate slices along each axis, with intervals from the independent parts of a slice."""
+    found = []
+    for axis in range(3):
+        found.append(correlate_slices(box, axis))
+        progress.advance(1)
+    lengths = [decay_length(c.distances, c.plain) for c in found]
+    described = {}
+    for axis, (name, this) in enumerate(zip(AXES, found, strict=True)):
+        others = [k for k in range(3) if k != axis]
+        samples = independent_samples([box.shape[k] for k in others], [lengths[k] for k in others])
+        low, high = fisher_interval(this.plain, samples)
+        length = lengths[axis]
+        described[name] = {
+            "distance": this.distances.tolist(),
+            "correlation": _numbers(this.plain),
+            "low": _numbers(low),
+            "high": _numbers(high),
+            "flipped": _numbers(this.flipped),
+            **{f"noise_{n:g}": _numbers(v) for n, v in zip(NOISE, this.noisy, strict=True)},
+            "pixels": int(np.prod([box.shape[k] for k in others])),
+            "independent": samples,
+            "decay": length,
+            "decay_nm": None if length is None or not voxel_size else length * voxel_size[axis],
+        }
+    return described
+
+
+def _numbers(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(v) if math.isfinite(v) else None for v in values]
+
+
+def _describe_objects(
+    volume: Path,
+    name: str,
+    labels: LabelSource | None,
+    voxel_size: VoxelSize | None,
+    notes: list[str],
+) -> dict[str, Any] | None:
+    """Read mean areas and volumes from the table of objects."""
+    table = table_path(volume, name)
+    if labels is None:
+        return None
+    measure = f"`{command('stats', volume, name=name)}` measures objects"
+    if not table.is_file():
+        notes.append(f"{volume} has no tables/{table.name}; {measure}")
+        return None
+    columns, _, noted = read_columns(table)
+    if noted.get("labels") != (labels.fingerprint or str(labels.path)):
+        notes.append(f"{table} was measured on other labels; {measure}")
+        return None
+    row = summarise(columns, labels.region, voxel_size or labels.voxel_size)
+    if not row.objects:
+        return {"objects": 0}
+    area, volume_ = row.mean_profile_voxels, row.mean_voxels
+    return {
+        "objects": row.objects,
+        "mean_area_voxels": area,
+        "mean_area_nm2": row.mean_profile_nm2,
+        "square_side_voxels": math.sqrt(area),
+        "mean_voxels": volume_,
+        "mean_nm3": row.mean_nm3,
+        "mean_um3": None if row.mean_nm3 is None else row.mean_nm3 / 1e9,
+        "cube_side_voxels": volume_ ** (1 / 3),
+    }
