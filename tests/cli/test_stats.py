@@ -62,6 +62,7 @@ def test_the_interval_of_the_count_is_printed_with_its_meaning(volseg, volume):
         ([], {"surface_area_nm2", "intensity_mean"}, {"centerline_length_nm"}),
         (["--measure", "shapes"], {"surface_area_nm2"}, {"intensity_mean"}),
         (["--measure", "basic"], {"volume_nm3"}, {"surface_area_nm2", "intensity_mean"}),
+        (["--outline"], {"feret_diameter_nm", "solidity"}, {"centerline_length_nm"}),
         (["--surface", "marching-cubes", "--centerline"], {"centerline_length_nm"}, set()),
     ],
 )

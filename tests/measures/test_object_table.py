@@ -13,7 +13,8 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from volseg.geometry.grid import Grid, full_roi
-from volseg.measures.object_table import SingleObjects, merge_sums, object_table
+from volseg.measures.object_table import merge_sums, object_table
+from volseg.measures.single_object import SingleObjects
 from volseg.measures.tally import Readers, tally
 
 sides = st.tuples(*[st.integers(1, 12)] * 3)

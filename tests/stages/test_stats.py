@@ -224,7 +224,7 @@ def test_several_volumes_in_one_table(tmp_path, labels):
     unknown = measure(write_volume(tmp_path / "c.zarr", labels, voxel_size=None))
     with pytest.raises(ParameterError, match=r"c\.zarr"):
         write_objects([*results, unknown], tmp_path / "all.csv")
-    with pytest.raises(ParameterError, match=r"\.parquet or \.csv"):
+    with pytest.raises(ParameterError, match=r"\.csv or \.tsv"):
         write_objects(results, tmp_path / "all.xlsx")
 
 
@@ -296,6 +296,31 @@ def test_marching_cubes_and_centerlines(tmp_path, monkeypatch):
     partly = measure(volume, centerline=True)
     assert np.isnan(partly.columns["centerline_length_nm"]).tolist() == [False, True]
     np.testing.assert_array_equal(partly.columns["surface_area_nm2"], plain["surface_area_nm2"])
+
+
+def test_outlines(tmp_path, monkeypatch):
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[4:9, 10:15, 5:65], labels[10:18, 30:50, 20:50] = 3, 9
+    volume = write_volume(tmp_path / "vol.zarr", labels, voxel_size=(20.0, 5.0, 4.0))
+    found = measure(volume, outline=True)
+    # between the middles of faces: half a voxel longer at both ends, along one axis
+    first, second = (80, 20, 59 * 4), (140, 95, 29 * 4)
+    longest = [
+        max(np.linalg.norm(np.add(sides, np.eye(3)[k] * (20, 5, 4))) for k in range(3))
+        for sides in (first, second)
+    ]
+    np.testing.assert_allclose(found.columns["feret_diameter_nm"], longest)
+    np.testing.assert_array_equal(found.columns["solidity"], 1)
+    np.testing.assert_array_equal(found.columns["section_area_nm2"], [300 * 20, 600 * 20])
+    outlines = [2 * (25 + 240), 2 * (100 + 120)]
+    np.testing.assert_allclose(found.columns["section_perimeter_nm"], outlines, rtol=0.1)
+    assert (found.columns["section_circularity"] < 0.9).all()
+    assert found.units["feret_diameter_nm"] == "nm"
+    assert "solidity" not in measure(volume).columns
+    monkeypatch.setattr(stats_block, "LARGEST_BOX", 2000)
+    partly = measure(volume, outline=True)
+    assert np.isnan(partly.columns["solidity"]).tolist() == [False, True]
+    assert "1 object(s) have boxes" in partly.notes[-1]
 
 
 def test_what_cannot_be_summed_is_left_out_and_it_says_why(tmp_path, labels, raw):

@@ -23,6 +23,7 @@ from volseg.measures.shape import (
     sphericities,
     standard_deviations,
 )
+from volseg.measures.single_object import SingleObjects
 from volseg.measures.sums import Moments, Values, choose, merge
 from volseg.measures.surface import Crossings, surface_areas
 from volseg.objects.components import mean_probabilities
@@ -78,23 +79,6 @@ class Scale:
         steps = np.nan_to_num((values - self.offset) / self.step, nan=0.0)
         found: NDArray[np.int32] = np.rint(np.clip(steps, 0, LEVELS)).astype(np.int32)
         return found
-
-
-@dataclass(frozen=True)
-class SingleObjects:
-    """Measurements of single objects; None where they were not requested.
-
-    Attributes
-    ----------
-    mesh_areas : float64, shape (objects,)
-        Takes the place of the surface by Crofton's formula.
-    lengths, branches : float64, shape (objects,)
-        Of centerlines.
-    """
-
-    mesh_areas: NDArray[np.float64] | None = None
-    lengths: NDArray[np.float64] | None = None
-    branches: NDArray[np.float64] | None = None
 
 
 def merge_sums(parts: Sequence[ObjectSums]) -> ObjectSums:
@@ -182,6 +166,7 @@ def object_table(
     if singles.lengths is not None and singles.branches is not None:
         table.add_size("centerline_length", singles.lengths)
         table.add("centerline_branches", singles.branches)
+    _add_outlines(table, singles)
     voxels = sums.moments.voxels
     if sums.intensity is not None:
         values, spread = sums.intensity, standard_deviations(sums.intensity, voxels)
@@ -256,6 +241,22 @@ def _add_places(table: Table, moments: Moments, region: Roi) -> None:
     far = np.logical_or.reduce(moments.stops >= [s.stop for s in region], axis=1)
     table.add("touches_border", near | far)
     table.add("touches_far_border", far)
+
+
+def _add_outlines(table: Table, singles: SingleObjects) -> None:
+    for name, column, power in (
+        ("feret_diameter", singles.ferets, 1),
+        ("solidity", singles.solidities, 0),
+        ("section_area", singles.section_areas, 2),
+        ("section_perimeter", singles.section_perimeters, 1),
+        ("section_circularity", singles.circularities, 0),
+    ):
+        if column is None:
+            continue
+        if power:
+            table.add_size(name, column, power)
+        else:
+            table.add(name, column)
 
 
 def _add_shapes(table: Table, moments: Moments, surfaces: Column) -> None:

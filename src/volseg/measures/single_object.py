@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,37 @@ from numpy.typing import NDArray
 from volseg.types import Doubles, Mask, VoxelSize
 
 HALFWAY = 0.5
+
+
+@dataclass(frozen=True)
+class SingleObjects:
+    """Measurements of single objects; None where they were not requested.
+
+    Attributes
+    ----------
+    mesh_areas : float64, shape (objects,)
+        Takes the place of the surface by Crofton's formula.
+    lengths, branches : float64, shape (objects,)
+        Of centerlines.
+    ferets, solidities : float64, shape (objects,)
+        Of convex hulls.
+    section_areas, section_perimeters, circularities : float64, shape (objects,)
+        Means over slices.
+    """
+
+    mesh_areas: NDArray[np.float64] | None = None
+    lengths: NDArray[np.float64] | None = None
+    branches: NDArray[np.float64] | None = None
+    ferets: NDArray[np.float64] | None = None
+    solidities: NDArray[np.float64] | None = None
+    section_areas: NDArray[np.float64] | None = None
+    section_perimeters: NDArray[np.float64] | None = None
+    circularities: NDArray[np.float64] | None = None
+
+
+SINGLE = tuple(field.name for field in fields(SingleObjects))
+OUTLINE = SINGLE[3:]
+"""Of hulls and of outlines in slices."""
 
 
 def mesh_area(mask: Mask, voxel_size: VoxelSize) -> float:

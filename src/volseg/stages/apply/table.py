@@ -183,6 +183,7 @@ def _plan_alike(plan: ApplyPlan, before: TableBefore) -> StatsPlan:
         measure="full" if full else "shapes" if "sphericity" in columns else "basic",
         surface="marching-cubes" if before.surface == "marching-cubes" else "crofton",
         centerline="centerline_branches" in columns,
+        outline="solidity" in columns,
     )
     return plan_stats(plan.source.path.parents[1], options)
 

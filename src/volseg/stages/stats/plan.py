@@ -45,6 +45,7 @@ class StatsOptions:
     measure: str = MEASURE
     surface: str = SURFACE
     centerline: bool = False
+    outline: bool = False
     instances: bool = False
 
     def __post_init__(self) -> None:
@@ -56,17 +57,22 @@ class StatsOptions:
                 raise ParameterError(f"{what} is one of {', '.join(known)}, found {found!r}")
         if self.measure == "basic" and self.one_by_one:
             raise ParameterError(
-                "measure 'basic' has neither surfaces nor centerlines; ask for 'full'"
+                "measure 'basic' has neither surfaces nor centerlines nor outlines; ask for 'full'"
             )
-        if self.one_by_one and importlib.util.find_spec("skimage") is None:
+        if self.meshed and importlib.util.find_spec("skimage") is None:
             raise ParameterError(
                 "marching cubes and centerlines need scikit-image: pip install 'volseg[measure]'"
             )
 
     @property
+    def meshed(self) -> bool:
+        """Tell whether scikit-image is needed."""
+        return self.centerline or self.surface == "marching-cubes"
+
+    @property
     def one_by_one(self) -> bool:
         """Tell whether objects are also measured one at a time."""
-        return self.centerline or self.surface == "marching-cubes"
+        return self.meshed or self.outline
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         size or (1.0, 1.0, 1.0),
         mesh=options.surface == "marching-cubes",
         centerline=options.centerline,
+        outline=options.outline,
     )
     return StatsPlan(
         volume=volume,

@@ -19,8 +19,9 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import StorageError
 from volseg.geometry.grid import Block
-from volseg.measures.object_table import ObjectSums, SingleObjects, merge_sums, object_table
+from volseg.measures.object_table import ObjectSums, merge_sums, object_table
 from volseg.measures.shape import too_large
+from volseg.measures.single_object import OUTLINE, SINGLE, SingleObjects
 from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments
 from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
@@ -168,7 +169,7 @@ def measure_singly(
     task: MeasureObject, moments: Moments, engine: EngineOptions, progress: Progress
 ) -> SingleObjects:
     """Measure one object after another."""
-    found = np.full((len(moments.labels), 3), np.nan)
+    found = np.full((len(moments.labels), len(SINGLE)), np.nan)
 
     def items() -> Iterable[ObjectBox]:
         corners = zip(moments.labels, moments.starts.tolist(), moments.stops.tolist(), strict=True)
@@ -176,17 +177,18 @@ def measure_singly(
             z, y, x = map(slice, start, stop)
             yield ObjectBox(k, int(label), (z, y, x))
 
-    def on_result(item: ObjectBox, values: tuple[float, float, float]) -> None:
+    def on_result(item: ObjectBox, values: tuple[float, ...]) -> None:
         found[item.row] = values
 
     job = Job(progress, len(found), "objects", "measuring")
     run_blocks(task, items(), engine, on_result=on_result, progress=job)
-    areas, lengths, branches = found.T
-    return SingleObjects(
-        areas if task.mesh else None,
-        lengths if task.centerline else None,
-        branches if task.centerline else None,
-    )
+    wanted = {
+        "mesh_areas": task.mesh,
+        **dict.fromkeys(("lengths", "branches"), task.centerline),
+        **dict.fromkeys(OUTLINE, task.outline),
+    }
+    columns = zip(SINGLE, found.T, strict=True)
+    return SingleObjects(**{name: column for name, column in columns if wanted[name]})
 
 
 def _notes_on(
@@ -214,7 +216,7 @@ def _notes_on(
     if singles is not None and (count := int((boxes > LARGEST_BOX).sum())):
         notes.append(
             f"{count} object(s) have boxes of more than {LARGEST_BOX} voxels, and no "
-            f"{plan.surface} surface or centerline: too large to be measured at once"
+            f"{plan.surface} surface, centerline or outline: too large to be measured at once"
         )
     return notes
 

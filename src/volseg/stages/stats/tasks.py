@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from volseg.geometry.grid import Block, Grid, grow, roi_shape, roi_size
 from volseg.measures.object_table import ObjectSums, Scale
-from volseg.measures.single_object import centerline, mesh_area
+from volseg.measures.outline import (
+    count_hull_voxels,
+    feret_diameter,
+    hull_points,
+    section_measures,
+)
+from volseg.measures.single_object import SINGLE, centerline, mesh_area
 from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
@@ -117,24 +123,38 @@ class ObjectBox:
 
 @dataclass(frozen=True)
 class MeasureObject:
-    """Task of measuring one object: marching cubes and centerline."""
+    """Task of measuring one object in its own box.
+
+    Attributes
+    ----------
+    source : LabelSource
+    spacing : of voxels, (z, y, x)
+    mesh, centerline, outline : what is measured
+    """
 
     source: LabelSource
     spacing: VoxelSize
     mesh: bool
     centerline: bool
+    outline: bool = False
 
-    def __call__(self, item: ObjectBox) -> tuple[float, float, float]:
-        """Measure one object; return its mesh's area, and its centerline's length and branches.
+    def __call__(self, item: ObjectBox) -> tuple[float, ...]:
+        """Measure one object; return its values in the order of `SINGLE`.
 
         Measurements that were not requested are NaN, and so are all of an object that is too large.
         """
-        area = length = branches = math.nan
+        found = dict.fromkeys(SINGLE, math.nan)
         if roi_size(item.box) > LARGEST_BOX:
-            return area, length, branches
+            return tuple(found.values())
         mask = self.source[item.box] == item.label
         if self.mesh:
-            area = mesh_area(mask, self.spacing)
+            found["mesh_areas"] = mesh_area(mask, self.spacing)
         if self.centerline:
-            length, branches = centerline(mask, self.spacing)
-        return area, length, branches
+            found["lengths"], found["branches"] = centerline(mask, self.spacing)
+        if self.outline:
+            points = hull_points(mask)
+            found["ferets"] = feret_diameter(points, self.spacing)
+            found["solidities"] = np.count_nonzero(mask) / count_hull_voxels(points)
+            areas = section_measures(mask, self.spacing)
+            found["section_areas"], found["section_perimeters"], found["circularities"] = areas
+        return tuple(found.values())
