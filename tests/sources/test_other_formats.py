@@ -6,13 +6,15 @@ formats' own libraries.
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 import tifffile
 
 from toy_formats import write_dm, write_n5, write_nifti, write_nrrd, write_precomputed
 from toy_stacks import make_stack, read_pages
-from volseg.errors import SourceError
+from volseg.errors import SourceError, StorageError
 from volseg.sources.labels import open_label_path
 from volseg.sources.open import open_stack
 from volseg.sources.several import list_stacks
@@ -260,3 +262,14 @@ def test_pixel_sizes_of_digital_micrograph_in_tiff(tmp_path):
         tmp_path / "a.tif", raw, extratags=tags, metadata=None, photometric="minisblack"
     )
     assert size_of(tmp_path / "a.tif") == (30, 4, 5)
+
+
+def test_no_room_to_unpack_is_said(tmp_path, monkeypatch):
+    path = write_nifti(tmp_path / "a.nii.gz", make_stack(SHAPE))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("volseg.sources.mapped._unpack", full)
+    with pytest.raises(StorageError, match=r"a\.nii\.gz needs \d+ bytes in .*set TMPDIR"):
+        read_pages(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
 import tempfile
@@ -12,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError
+from volseg.errors import SourceError, StorageError
 from volseg.sources.axes import choose_axes
 from volseg.sources.stack import Selection, Stack, close_nothing
 from volseg.sources.voxel_size import StatedSize
@@ -36,6 +37,8 @@ def map_voxels(
     ------
     SourceError
         If they are not all there.
+    StorageError
+        If there is no room to unpack them.
     """
     size = math.prod(shape) * dtype.itemsize
     if not 0 < size < 1 << 62 or min(shape) < 1:
@@ -52,6 +55,11 @@ def map_voxels(
             elif offset >= 0 and held >= size:
                 return np.memmap(file, dtype, "r", offset, shape)
     except (OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{path} needs {size} bytes in {tempfile.gettempdir()} to be unpacked, which are "
+                f"not free; set TMPDIR to a larger folder, or unpack it yourself"
+            ) from error
         raise SourceError(
             f"{path} is truncated or damaged; fetch or export it again, completely"
         ) from error
