@@ -140,6 +140,32 @@ def test_bigdataviewer_stores_uint16_as_int16(tmp_path):
     assert "is read as uint16" in look(path).warnings[0]
 
 
+@pytest.mark.parametrize(("level", "size"), [(0, (30, 4, 5)), (1, (30, 8, 10))])
+def test_the_size_of_bigdataviewer_stands_in_its_xml(tmp_path, level, size):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file[f"t00000/s03/{level}/cells"] = RAW.astype("i2")
+        file["s03/resolutions"] = np.array([[1, 1, 1], [2, 2, 1]], float)
+    setups = "".join(
+        f"<ViewSetup><id>{k}</id><voxelSize><unit>{unit}</unit><size>{sizes}</size></voxelSize>"
+        f"</ViewSetup>"
+        for k, unit, sizes in ((0, "nm", "1.0 2.0 3.0"), (3, "micron", "0.005 0.004 0.03"))
+    )
+    xml = f"<SpimData><SequenceDescription><ViewSetups>{setups}</ViewSetups></SequenceDescription>"
+    assert look(path).stated == ()
+    (tmp_path / "a.xml").write_text(f"{xml}</SpimData>")
+    assert settle_voxel_size(look(path).stated, None)[0] == size
+    (tmp_path / "a.xml").write_text(xml)
+    assert look(path).stated == ()
+
+
+def test_one_time_of_a_dataset_is_chosen(tmp_path):
+    path = write(tmp_path / "a.h5", np.stack([RAW, RAW + 1, RAW + 2]))
+    np.testing.assert_array_equal(read_pages(path, axes="TZYX", time=2), RAW + 2)
+    with pytest.raises(SourceError, match="time series of 3"):
+        read_pages(path, axes="TZYX")
+
+
 def test_a_resolution_without_unit_is_told_and_not_taken(tmp_path):
     path = write(tmp_path / "a.h5", attributes={"resolution": (40.0, 4.0, 4.0)})
     stack = look(path)

@@ -97,9 +97,10 @@ def test_axes_of_an_array_by_its_dimensions_or_by_request(tmp_path):
     np.testing.assert_array_equal(read_pages(tmp_path / "four", 1, axes="cxyz"), raw.T)
 
 
-def test_a_zip_file_of_channels(tmp_path):
+@pytest.mark.parametrize("name", ["a.zarr.zip", "a.ozx"])
+def test_a_zip_file_of_channels(tmp_path, name):
     raw = write(tmp_path / "a.zarr", "czyx")
-    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
         for file in sorted((tmp_path / "a.zarr").rglob("*")):
             archive.write(file, file.relative_to(tmp_path / "a.zarr"))
-    np.testing.assert_array_equal(read_pages(tmp_path / "a.zarr.zip", 1), raw[1])
+    np.testing.assert_array_equal(read_pages(tmp_path / name, 1), raw[1])

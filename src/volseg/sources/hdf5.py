@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.axes import FAULTS, choose_axes
-from volseg.sources.hdf5_words import count_voxels, state_size, stated_axes
+from volseg.sources.hdf5_words import VIEWER, count_voxels, state_size, stated_axes
 from volseg.sources.stack import Selection, Stack, check_single
 
 SHOWN = 12
 """Datasets of a file that a message lists."""
 KINDS = "uifb"
 """Kinds of types that are numbers."""
-VIEWER = re.compile(r"/t\d{5}/s\d{2,}/\d+/cells")
-"""Names of BigDataViewer, which stores uint16 as int16."""
 
 
 def split_dataset(path: Path) -> tuple[Path, str | None]:

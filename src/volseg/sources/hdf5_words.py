@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 
@@ -12,6 +15,10 @@ from volseg.types import Zyx
 
 MICROMETER = 1e3
 """nm."""
+VIEWER = re.compile(r"/t\d{5}/s(\d{2,})/(\d+)/cells")
+"""Names of BigDataViewer, which stores uint16 as int16: a setup, and a level."""
+LARGEST_XML = 1 << 26
+"""Bytes of a description."""
 
 
 def count_voxels(dataset: Any) -> tuple[int, ...]:
@@ -56,4 +63,31 @@ def state_size(dataset: Any, shape: Zyx) -> tuple[StatedSize, ...]:
         spans = [(float(last) - float(first)) for first, last in ends]
         z, y, x = (positive(s / n, unit) for s, n in zip(spans, shape, strict=True))
         axes = z, y, x
+    elif found := VIEWER.fullmatch(dataset.name):
+        file = Path(dataset.file.filename).with_suffix(".xml")
+        origin, axes = f"{file.name} of BigDataViewer", _size_in_xml(file, int(found[1]))
+        factors = dataset.file.get(f"s{found[1]}/resolutions")
+        x, y, z = (1, 1, 1) if factors is None else factors[int(found[2])]
+        sizes = zip(axes, (z, y, x), strict=True)
+        z, y, x = (size and positive(size, float(factor)) for size, factor in sizes)
+        axes = z, y, x
     return (StatedSize(axes, origin),) if any(axes) else ()
+
+
+def _size_in_xml(file: Path, setup: int) -> AxisSizes:
+    """Read the size of voxels in the XML file beside one of BigDataViewer, if there is one."""
+    if not file.is_file() or file.stat().st_size > LARGEST_XML:
+        return None, None, None
+    text = file.read_text(errors="replace")
+    # a document type could define entities that expand without bound
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        return None, None, None
+    try:
+        for described in ET.fromstring(text).iter("ViewSetup"):
+            if described.findtext("id", "").strip() == str(setup):
+                unit = unit_nanometers(described.findtext("voxelSize/unit", ""))
+                x, y, z = described.findtext("voxelSize/size", "").split()
+                return positive(z, unit), positive(y, unit), positive(x, unit)
+    except (ET.ParseError, ValueError):
+        pass
+    return None, None, None

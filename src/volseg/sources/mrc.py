@@ -40,7 +40,7 @@ def open_mrc(path: Path, selection: Selection) -> Stack:
                 header, pages = opened.header, opened.data
         except (OSError, ValueError) as error:
             raise SourceError(f"{path} is damaged, or no MRC file; fetch it again") from error
-    if pages is None:
+    if pages is None or pages.size == 0:
         raise SourceError(f"{path} is truncated or damaged; fetch or export it again, completely")
     order = int(header.maps), int(header.mapr), int(header.mapc)
     if pages.ndim not in (2, 3) or order not in ((3, 2, 1), (0, 0, 0)):

@@ -113,9 +113,9 @@ READERS = (
         "h5py",
         """
         HDF5 (`file.h5:/path/to/dataset`, or `file.h5` if it holds one volume) |
-        `element_size_um` (ImageJ, ilastik), `DataSetInfo` of Imaris | axes as `axistags` or
-        dimension labels name them, else z, y, x; Imaris without its padding; int16 of BigDataViewer
-        is read as uint16, with a warning, and its size, which stands in its XML, is unknown; a
+        `element_size_um` (ImageJ, ilastik), `DataSetInfo` of Imaris, the XML file beside one of
+        BigDataViewer | axes as `axistags` or dimension labels name them, else z, y, x; Imaris
+        without its padding; int16 of BigDataViewer is read as uint16, with a warning; a
         `resolution` without unit (CREMI) is told and not taken; chunks that were never written are
         told
         """,

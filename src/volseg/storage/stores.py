@@ -26,6 +26,8 @@ from volseg.storage.remote import METADATA, as_remote
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
+ZIPPED = (".zip", ".ozx")
+"""Suffixes of zip files that hold Zarr; the second is OME-Zarr's own."""
 METADATA_BYTES = 64 << 20
 """Metadata is read into memory whole, so a larger file is refused."""
 
@@ -47,10 +49,10 @@ class HeldZipStore(ZipStore):
 
 def find_zip(path: Path) -> tuple[Path, str] | None:
     """Find the zip file in which a path lies, and its name there; None if it lies in none."""
-    if ".zip" not in str(path) or as_remote(path) is not None:
+    if not any(suffix in str(path) for suffix in ZIPPED) or as_remote(path) is not None:
         return None
     for whole in (path, *path.parents):
-        if whole.suffix == ".zip" and whole.is_file():
+        if whole.suffix in ZIPPED and whole.is_file():
             return whole, "/".join(path.parts[len(whole.parts) :])
     return None
 
