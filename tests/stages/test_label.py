@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from scipy import ndimage
 
@@ -20,6 +21,7 @@ from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.objects.joining import rank_firsts
 from volseg.objects.splitting import Splitter
+from volseg.sources.masks import open_mask
 from volseg.stages import components
 from volseg.stages.label import holes as label_holes
 from volseg.stages.label import rules as label_plan
@@ -445,6 +447,33 @@ def test_holes_are_filled_for_any_blocks(tmp_path, hollow, block):
     np.testing.assert_array_equal(read(volume), want)
     assert report.objects == want.max()
     assert open_image(labels_path(volume, NAME)).attributes["run"]["fill_holes"]
+
+
+def test_no_hole_is_filled_that_reaches_out_of_a_mask(tmp_path):
+    shells = np.zeros(SHAPE, np.uint8)
+    for x in (10, 50):  # both holes lie in several blocks
+        shells[2:20, 20:50, x : x + 30] = 255
+        shells[4:18, 25:45, x + 5 : x + 25] = 0
+    inside = np.ones(SHAPE, np.uint8)
+    inside[10, 30, 20] = 0
+    mask = tmp_path / "mask.tif"
+    tifffile.imwrite(mask, inside, photometric="minisblack")
+    volume = write_volume(tmp_path / "vol.zarr", shells)
+    told = open_mask(volume, open_image(volume), mask).fingerprint
+    noted = {"roi": [[0, n] for n in SHAPE], "mask": {"labels": str(mask), "fingerprint": told}}
+    update_attributes(probabilities_path(volume, NAME), {"run": noted})
+    plan = plan_labels(volume, NAME, options((16, 64, 64), fill_holes=True))
+    assert plan.header["mask"] == told
+    label(plan, NoProgress())
+    want = np.zeros(SHAPE, int)
+    want[2:20, 20:50, 10:40], want[2:20, 20:50, 50:80] = 1, 2
+    want[4:18, 25:45, 15:35] = 0
+    np.testing.assert_array_equal(read(volume), want)
+    tifffile.imwrite(mask, np.ones(SHAPE, np.uint8), photometric="minisblack")
+    shutil.rmtree(plan.path)
+    with pytest.raises(VolumeError, match=r"the mask .*mask.tif has changed since"):
+        label(plan_labels(volume, NAME, options((16, 64, 64), fill_holes=True)), NoProgress())
+    assert "mask" not in plan_labels(volume, NAME, options(overwrite=True)).header
 
 
 def fail_at_call(module, function, number, volume, rules, monkeypatch):

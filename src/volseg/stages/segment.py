@@ -178,7 +178,8 @@ def _find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
     else:
         record = model_record(plan.card, plan.options.zoom)
         space, shape, roi = plan.image.space, plan.spec.shape, mask.header["roi"]
-        source = Foundation(mask.path, shape, space, fingerprint(mask.header), record, roi)
+        decided, inside = fingerprint(mask.header), mask.header.get("mask")
+        source = Foundation(mask.path, shape, space, decided, record, roi, mask=inside)
     if options.split != "centerline":
         return source
     (line,) = lines

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.engine.run import run_blocks
+from volseg.errors import VolumeError
 from volseg.geometry.grid import Block, Grid, roi_shape
-from volseg.objects.components import Pairs, Planes, touching
+from volseg.objects.components import Components, Pairs, Planes, touching
 from volseg.objects.holes import (
     DUAL,
     NOTHING,
@@ -22,10 +24,14 @@ from volseg.objects.holes import (
     reaching_border,
     touched_within,
 )
+from volseg.objects.runs import paint
+from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.components import before, begin_at
+from volseg.stages.label.plan import Foundation
 from volseg.stages.label.tasks import Layer, Numbered, Run
 from volseg.storage.scratch import ComponentStore
-from volseg.types import Labels, Zyx
+from volseg.storage.volumes import open_image
+from volseg.types import Labels, Roi, Zyx
 
 HOLES = "holes"
 """Of records, and of the folder of what is not object."""
@@ -88,9 +94,16 @@ class Enclosed:
 
 @dataclass(frozen=True)
 class JoinHoles:
-    """Find what the background of one block touches, in it and in the blocks before it."""
+    """Find what the background of one block touches, in it and in the blocks before it.
+
+    Attributes
+    ----------
+    find : how both were labelled.
+    mask : outside of which nothing was looked for, so that no hole reaches there.
+    """
 
     find: FindHoles
+    mask: MaskSource | None
 
     def __call__(self, item: Around) -> Enclosed:
         """Look at one block and its neighbours."""
@@ -100,6 +113,7 @@ class JoinHoles:
         touched = touched_within(inside, objects, numbers, roi_shape(core)[1], find.connectivity)
         empty, full = find.holes.load_planes(index), find.objects.load_planes(index)
         touched.low[reaching_border(empty, core, find.grid.shape)] = OUTSIDE
+        touched.low[self._beyond_mask(inside, core)] = OUTSIDE
         found = Enclosed(touched, [], [])
         for step, other in before(find.grid, index):
             empty_there = find.holes.load_planes(other)
@@ -111,6 +125,18 @@ class JoinHoles:
             found.meetings.append((index, self._meet(empty, full_there, step, theirs)))
             found.meetings.append((other, self._meet(empty_there, full, back, numbers)))
         return found
+
+    def _beyond_mask(self, inside: Components, core: Roi) -> NDArray[np.int64]:
+        """Find the components of the background that reach out of the mask, counted from 0."""
+        if self.mask is None:
+            return np.zeros(0, np.int64)
+        _, height, width = roi_shape(core)
+        found = set[int]()
+        for z, plane in enumerate(range(core[0].start, core[0].stop)):
+            here = slice(z, z + 1), slice(0, height), slice(0, width)
+            outside = ~self.mask[slice(plane, plane + 1), core[1], core[2]]
+            found.update(np.unique(paint(inside.runs, inside.values, height, here)[outside]))
+        return np.array(sorted(found - {0}), np.int64) - 1
 
     def _meet(self, empty: Planes, full: Planes, step: Zyx, numbers: Labels) -> Pairs:
         pairs = touching(empty, full, step, DUAL[self.find.connectivity])
@@ -166,5 +192,26 @@ class HoleFilling:
             Around(i, {i: spans[i]} | {k: spans[k] for _, k in before(find.grid, i)})
             for i in offsets
         )
-        run_blocks(JoinHoles(find), items, self.run.plan.engine, on_result=on_result)
+        task = JoinHoles(find, _open_mask(self.run.plan.source))
+        run_blocks(task, items, self.run.plan.engine, on_result=on_result)
         find.holes.save_numbers(number_holes(touched, joins).astype(numbers.dtype))
+
+
+def _open_mask(source: Foundation) -> MaskSource | None:
+    """Open the mask that probabilities were made in, if there was one.
+
+    Raises
+    ------
+    InputError
+        If it is gone, or another one.
+    """
+    if source.mask is None:
+        return None
+    volume = source.path.parents[1]
+    mask = open_mask(volume, open_image(volume), source.mask["labels"])
+    if mask.fingerprint != source.mask["fingerprint"]:
+        raise VolumeError(
+            f"the mask {mask.name} has changed since {source.path} was made in it, and "
+            f"--fill-holes needs it; give `volseg segment --overwrite` with the mask as it is now"
+        )
+    return mask

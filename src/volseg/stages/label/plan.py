@@ -61,6 +61,7 @@ class Foundation:
     model : what is on record of the network.
     roi : start and stop along each axis of the region they were made for.
     centerlines : path and fingerprint of those that belong to them; None where none are needed.
+    mask : labels and fingerprint of the mask that they were made in; None is everywhere.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Foundation:
     model: Mapping[str, Any]
     roi: Any
     centerlines: tuple[Path, str] | None = None
+    mask: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
         "probabilities": source.fingerprint,
         **describe_rules(options, source.space.voxel_size, source.model),
         **({} if lines is None else {"centerlines": lines[1]}),
+        # labels that were filled before masks were heeded are others
+        **({"mask": source.mask["fingerprint"]} if source.mask and options.fill_holes else {}),
     }
     spec = fit_spec(source.shape, "uint32")
     if options.shard is not None:
@@ -187,6 +191,7 @@ def found_on(image: Image) -> Foundation:
         noted["fingerprint"],
         noted["model"],
         noted["run"]["roi"],
+        mask=noted["run"].get("mask"),
     )
 
 
