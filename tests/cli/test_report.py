@@ -135,6 +135,34 @@ def test_against_a_truth(volseg, measured, tmp_path):
     assert "--truth is given once" in twice.stderr
 
 
+def test_objects_of_a_mask_are_its_components_wherever_it_is_looked_at_from(
+    volseg, measured, tmp_path, monkeypatch
+):
+    import zarr
+
+    from volseg.stages.report import run
+
+    volume, drawn, real = tmp_path / "vol.zarr", [], run.draw_suspect
+    shutil.copytree(measured, volume)
+    objects = np.zeros((20, 70, 60), np.uint8)
+    objects[:6, 5:25, 5:25] = objects[2:8, 40:60, 30:50] = objects[12:18, 5:25, 5:25] = 1
+    zarr.create_array(volume / "labels" / "mask", data=255 * objects)
+    monkeypatch.chdir(tmp_path)
+    assert volseg("stats", "vol.zarr", "--name", "mask", "-q").exit_code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    def draw(subject, suspect, window):
+        drawn.append(np.asarray(subject.labels.levels[0][:, :, :]))
+        return real(subject, suspect, window)
+
+    monkeypatch.setattr(run, "draw_suspect", draw)
+    done = volseg("report", "../vol.zarr", "--name", "mask", "--output", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(drawn[0], ndimage.label(objects, np.ones((3, 3, 3)))[0])
+    assert not list((volume / ".volseg").glob("report-*"))
+
+
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 def test_in_a_browser_the_slider_moves_and_nothing_complains(page):
     text = page.read_text(encoding="utf-8")

@@ -60,7 +60,7 @@ def volume(tmp_path, raw):
         columns[f"bbox_{axis}_start"], columns[f"bbox_{axis}_stop"] = [side.start], [side.stop]
     table = {name: np.array(values) for name, values in columns.items()}
     path.joinpath("tables").mkdir()
-    notes = {"labels": str(labels_path(path, "mitochondria"))}
+    notes = {"labels": "labels/mitochondria"}
     write_table(table_path(path, "mitochondria"), table, {"voxels": "voxel"}, notes)
     return path
 

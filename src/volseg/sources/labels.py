@@ -60,6 +60,16 @@ class LabelSource:
     min_size: int = 0
     stated: AxisSizes = (None, None, None)
 
+    @property
+    def identity(self) -> str:
+        """Fingerprint of these labels or, without one, their place: a table is of either.
+
+        Labels of a volume have the same place wherever it is looked at from, or moved to.
+        """
+        own = f"labels/{self.path.name}" if self.path.parent.name == "labels" else None
+        path = self.path if as_remote(self.path) is not None else self.path.absolute()
+        return self.fingerprint or own or str(path).encode(errors="backslashreplace").decode()
+
     def is_mask(self, labels: NDArray[Any]) -> bool:
         """Tell a mask, whose objects are its components, by the labels that were found in it.
 
@@ -140,6 +150,23 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
             f"there is nothing at {elsewhere}, and {volume} has no labels/{labels}{_listed(volume)}"
         )
     return open_label_path(elsewhere)
+
+
+def check_labels(volume: Path, labels: str) -> None:
+    """Check that there are labels, before a volume is made that they are compared with.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they cannot be used.
+    """
+    if is_zarr(volume):
+        find_labels(volume, labels)
+        return
+    place = parse_location(labels)
+    if not _stands(place):
+        raise VolumeError(f"there is nothing at {place}")
+    open_label_path(place)
 
 
 def open_labels(volume: Path, name: str) -> LabelSource:

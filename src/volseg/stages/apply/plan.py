@@ -160,7 +160,7 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     check_writable(place)
     corrections = read_corrections(options.corrections)
     source = open_labels(volume, options.name)
-    image, known = open_image(source.path), source.fingerprint or str(source.path)
+    image, known = open_image(source.path), source.identity
     if corrections.fingerprint not in (None, known):
         raise ParameterError(
             f"these corrections are of a result with the fingerprint {corrections.fingerprint}, "

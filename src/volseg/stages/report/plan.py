@@ -14,6 +14,7 @@ from volseg.errors import ParameterError, VolumeError, command
 from volseg.measures.summary import Summary, summarise
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
+from volseg.stages.mask_objects import COMPONENTS
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
@@ -63,6 +64,7 @@ class Subject:
     summary : one row.
     surface : method by which surfaces were measured.
     evaluation : against the truth; None without one.
+    mask : labels whose components are the objects; None if their values are.
     """
 
     title: str
@@ -76,6 +78,7 @@ class Subject:
     summary: Summary
     surface: str
     evaluation: Evaluation | None
+    mask: LabelSource | None
 
 
 def plan_report(
@@ -107,7 +110,7 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
     if not table.is_file():
         raise VolumeError(f"{path} has no tables/{table.name}; run `{measure}` first")
     columns, units, notes = read_columns(table)
-    if notes.get("labels") != (source.fingerprint or str(source.path)):
+    if notes.get("labels") != source.identity:
         raise VolumeError(
             f"{table} was measured on other labels than {source.path}; run `{measure}`"
         )
@@ -125,6 +128,7 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
         summarise(columns, source.region, size),
         notes.get("surface", "none"),
         evaluation,
+        source if notes.get("objects") == COMPONENTS else None,
     )
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.measures.comparison import compare_volumes
 from volseg.measures.suspects import rank_suspects
+from volseg.stages.mask_objects import lend_scratch, store_objects
 from volseg.stages.report.charts import draw_curve, draw_distributions
 from volseg.stages.report.methods import describe_methods
 from volseg.stages.report.page import Content, ShownSuspect, ShownVolume, write_page
 from volseg.stages.report.pictures import draw_planes, draw_suspect
 from volseg.stages.report.plan import ReportOptions, Subject
 from volseg.stages.report.surfaces import can_mesh, make_surfaces, viewer_script
+from volseg.storage.volumes import scratch_path
 
 NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6
 MEASURES = (
@@ -57,6 +61,25 @@ def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progre
         If voxels cannot be read, or the page cannot be written.
     """
     begun = time.monotonic()
+    with ExitStack() as scratch:
+        content = _draw([_with_objects(s, scratch, progress) for s in subjects], options, progress)
+    nbytes = write_page(options.output, content)
+    return ReportResult(options.output, nbytes, len(content.suspects), time.monotonic() - begun)
+
+
+def _with_objects(subject: Subject, scratch: ExitStack, progress: Progress) -> Subject:
+    """Write the objects of a mask out, so that pictures can tell them apart."""
+    if subject.mask is None:
+        return subject
+    folder = scratch.enter_context(lend_scratch(scratch_path(subject.path), "report"))
+    array = store_objects(subject.mask, folder, EngineOptions(), progress)[0].array
+    if array is None:
+        return subject
+    return replace(subject, labels=replace(subject.labels, levels=(array,), factors=((1, 1, 1),)))
+
+
+def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progress) -> Content:
+    """Draw and compare all that a page shows."""
     progress.start(2 * len(subjects), "steps", "drawing")
     meshes = can_mesh()
     volumes, suspects = list[ShownVolume](), []
@@ -75,7 +98,7 @@ def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progre
     suspects.sort(key=lambda entry: -entry[1].score)
     measures = gather_measures(subjects)
     comparisons = compare_volumes({n: list(g.values()) for n, g in measures.items()})
-    content = Content(
+    return Content(
         volumes,
         [draw_distributions(groups, name) for name, groups in measures.items()],
         comparisons,
@@ -87,8 +110,6 @@ def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progre
         ),
         viewer_script() if any(v.surfaces for v in volumes) else None,
     )
-    nbytes = write_page(options.output, content)
-    return ReportResult(options.output, nbytes, len(content.suspects), time.monotonic() - begun)
 
 
 def _draw_scores(subject: Subject) -> str | None:

@@ -120,7 +120,7 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
     if named or _is_shown(labels_path(volume, options.name), notes):
         source = open_labels(volume, options.name)
         layers["objects"] = pyramid_of_labels(source)
-        objects = _open_table(volume, options.name, source.fingerprint or str(source.path), notes)
+        objects = _open_table(volume, options.name, source.identity, notes)
     if options.truth is not None:
         truth = find_labels(volume, options.truth)
         layers["truth"] = pyramid_of_labels(truth)
