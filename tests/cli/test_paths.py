@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
 
@@ -348,3 +349,20 @@ def test_labels_of_a_stack_may_be_named_from_elsewhere(found):
     os.chdir(found / "sub")
     assert parse_path("../labels.tif") == found.resolve() / "labels.tif"
     assert tifffile.imread(parse_path("../labels.tif")).shape == (12, 40, 40)
+
+
+@pytest.mark.parametrize("which", ["source", "target", "slices"])
+def test_names_that_are_not_text_are_refused_and_nothing_is_written(volseg, tmp_path, which):
+    odd = os.fsdecode(b"caf\xe9.tif")
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 16, 16), np.uint8), photometric="minisblack")
+    for name in ("1.tif", odd):
+        tifffile.imwrite(tmp_path / "1.tif", np.zeros((16, 16), np.uint8))
+        (tmp_path / "1.tif").rename(folder / name)
+    source = {"source": folder / odd, "target": tmp_path / "a.tif", "slices": folder}[which]
+    target = tmp_path / (odd if which == "target" else "v.zarr")
+    refused = volseg("convert", source, target)
+    assert refused.exit_code == 2
+    assert r"caf\xe9.tif is not UTF-8; rename the file or folder" in refused.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "slices"]

@@ -18,6 +18,7 @@ from volseg.sources.names import find_gaps, find_sequences, natural_key
 from volseg.sources.readers import PICTURES, find_reader, open_file
 from volseg.sources.stack import WHOLE, Selection, Stack
 from volseg.sources.voxel_size import StatedSize, find_contradiction
+from volseg.storage.locations import check_text
 
 SHOWN = 5
 
@@ -65,7 +66,7 @@ def list_sequence(source: str | Path) -> list[Path]:
             f"{source} mixes {' and '.join(sorted(kinds, reverse=True))} files: choose with a "
             f"glob, such as '{images[0].parent}/*{images[0].suffix}'"
         )
-    return images
+    return [check_text(image) for image in images]
 
 
 @dataclass

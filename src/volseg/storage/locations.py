@@ -59,6 +59,22 @@ def parse_location(place: str | Path) -> Path:
     return cast("Path", RemotePath.at(scheme, found[2], key))
 
 
+def check_text(path: Path) -> Path:
+    """Refuse a path that is no text: no metadata, table or page could name it.
+
+    Raises
+    ------
+    ParameterError
+        If it is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise ParameterError(f"{shown} is not UTF-8; rename the file or folder") from error
+    return path
+
+
 def parse_path(text: str | Path) -> Path:
     """Normalise the path of a local file or folder.
 
@@ -69,7 +85,7 @@ def parse_path(text: str | Path) -> Path:
     Raises
     ------
     ParameterError
-        If the text is empty.
+        If the text is empty, or no UTF-8.
 
     Examples
     --------
@@ -80,7 +96,7 @@ def parse_path(text: str | Path) -> Path:
     """
     if not str(text):
         raise ParameterError("a path is empty; give the name of a file or folder")
-    path = Path(os.path.expanduser(text))
+    path = check_text(Path(os.path.expanduser(text)))
     parts = path.parts
     if ".." not in parts:
         return path if parts else Path.cwd()
