@@ -92,7 +92,7 @@ def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):
     write_stack(tmp_path / "stacks" / "a.tif")
     (tmp_path / "stacks" / "b.tif").write_bytes(b"no image")
     write_stack(tmp_path / "truth.tif", 3)
-    truths = ("--truth", tmp_path / "truth.tif", "--truth", tmp_path / "missing.tif")
+    truths = ("--truth", tmp_path / "truth.tif") * 2
     refused = whole(tmp_path / "stacks", *truths, "--truth", "third")
     assert (refused.exit_code, "found 3" in refused.stderr) == (2, True)
     done = whole(tmp_path / "stacks", *truths)
@@ -100,7 +100,19 @@ def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):
     assert "1 of 2 stacks failed; the others are done" in done.stderr
     assert "b.tif" in done.stderr
     assert (tmp_path / "stacks-volseg" / "a.zarr" / "tables").is_dir()
-    assert "Against the truth" in (tmp_path / "stacks-volseg" / "a-report.html").read_text()
+    page = tmp_path / "stacks-volseg" / "report.html"  # as if none had failed
+    assert "Against the truth" in page.read_text()
+    assert list(page.parent.glob("*.html")) == [page]
+
+
+@pytest.mark.parametrize("place", ["missing.tif", "a.tif/labels", "nothing"])
+def test_a_truth_that_is_missing_is_refused_before_any_work(whole, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    write_stack(tmp_path / "a.tif")
+    refused = whole("a.tif", "--truth", place)
+    assert refused.exit_code == 2
+    assert f"there is nothing at {place}" in refused.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tif"}
 
 
 def test_a_volume_in_a_folder_that_is_missing_is_refused(whole, tmp_path):
@@ -120,6 +132,22 @@ def test_a_volume_is_segmented_where_it_is(whole, volseg, toy_model, tmp_path):
     assert done.exit_code == 0, done.output
     assert (tmp_path / "v.zarr" / "tables" / "mitochondria.parquet").is_file()
     assert {p.name for p in tmp_path.iterdir()} == {"a.tif", "v.zarr", "v-report.html"}
+
+
+def test_a_plain_array_is_converted_beside_it(whole, tmp_path):
+    import zarr
+
+    write_stack(tmp_path / "a.tif")
+    raw = tifffile.imread(tmp_path / "a.tif")
+    for name in ("plain", "named.zarr"):
+        zarr.create_array(tmp_path / name, data=raw, chunks=(8, 32, 32))
+    done = whole(tmp_path / "plain", "--json", "-q")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["volumes"][0]["volume"] == str(tmp_path / "plain.zarr")
+    refused = whole(tmp_path / "named.zarr")
+    assert refused.exit_code == 2
+    assert f"{tmp_path / 'named.zarr'} is a plain Zarr array" in refused.stderr
+    assert whole(tmp_path / "named.zarr", tmp_path / "v.zarr", "--dry-run").exit_code == 0
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(whole, tmp_path):

@@ -73,3 +73,24 @@ def test_two_stacks_of_one_name_are_refused():
     ]
     with pytest.raises(SourceError, match=r"would both become a\.zarr"):
         name_volumes(["a.tif", "a.tiff"])
+
+
+@pytest.mark.parametrize("slices", [False, True])
+def test_a_volume_beside_the_stack_that_became_it_is_no_other_stack(tmp_path, volseg, slices):
+    folder = tmp_path / "data"
+    stack = folder / ("a" if slices else "a.tif")
+    folder.mkdir()
+    if slices:
+        write(stack / "1.tif")
+        write(stack / "2.tif")
+    else:
+        write(stack, 3)
+    assert volseg("convert", stack, folder / "a.zarr", "-q").exit_code == 0
+    assert list_stacks(str(folder)).places == (str(stack),)
+    (folder / "a.zarr").rename(folder / "b.zarr")
+    places = list_stacks(str(folder)).places
+    assert places == (str(stack), str(folder / "b.zarr"))
+    write(folder / "b.tif", 3)
+    if not slices:
+        with pytest.raises(SourceError, match=r"would both become b\.zarr; rename one"):
+            name_volumes(list_stacks(str(folder)).places)

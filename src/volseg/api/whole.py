@@ -96,7 +96,8 @@ def run(
     ----------
     source : path
         Stack as `convert` takes it, or a folder or glob of stacks. A Zarr image is segmented where
-        it is, and options of conversion for it are refused, unless ``volume`` is given.
+        it is, and options of conversion for it are refused, unless ``volume`` is given. A plain
+        Zarr array is converted.
     volume : path, optional
         Volume to create; for a folder of stacks the folder of their volumes. By default
         ``stack.zarr`` beside ``stack.tif``, and the folder ``stacks-volseg`` beside ``stacks``.
@@ -111,12 +112,20 @@ def run(
     WorkError
         If blocks failed, or some of several stacks.
     """
+    from volseg.sources.labels import check_labels
+    from volseg.stages.report.plan import default_output
+
     jobs = plan_jobs(str(source), volume, options)
     _check_used(jobs, options)
     output = options.get("output")
-    if output is not None:
+    if output is None:
+        output = default_output([job.volume for job in jobs])  # whichever of them fail
+    else:
         check_report(output)
     truths = one_each(several(options.get("truth", ())), len(jobs), "--truth")
+    for job, truth in zip(jobs, truths, strict=True):
+        if truth is not None:
+            check_labels(job.volume, str(truth))
     tell, failed, done = on_note or _say_nothing, dict[str, VolsegError](), []
     for job in jobs:
         if len(jobs) > 1:
@@ -132,7 +141,7 @@ def run(
     chosen = _only(options, StatsKeywords)
     chosen.pop("output", None)  # which is the page
     measured = stats_of_all(done, progress=progress, **chosen)
-    shown = _only(options, ReportKeywords)
+    shown = _only(options, ReportKeywords) | {"output": output}
     if options.get("truth"):  # those of the stacks that did not fail
         pairs = zip(jobs, truths, strict=True)
         shown["truth"] = [truth for job, truth in pairs if job.source not in failed]
@@ -153,7 +162,7 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job,
     """
     from volseg.sources.several import anchor_of, list_stacks, name_volumes
     from volseg.stages.convert.plan import ConvertOptions
-    from volseg.storage.stores import is_zarr
+    from volseg.storage.stores import is_zarr, read_array_metadata
 
     selection = build(ConvertOptions, _only(options, Reading)).selection
     stacks, anchor = list_stacks(source, selection), anchor_of(source)
@@ -165,8 +174,14 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job,
         names = [target or anchor.with_name(name_volumes([str(anchor)])[0])]
     jobs = []
     for place, name in zip(stacks.places, names, strict=True):
-        own = target is None and is_zarr(place_of(place))
-        jobs.append(Job(place, place_of(place) if own else name))
+        here = place_of(place)
+        own = target is None and is_zarr(here) and read_array_metadata(here) is None
+        if not own and here == name:
+            raise ParameterError(
+                f"{place} is a plain Zarr array, which has no place for results; give a VOLUME to "
+                f"convert it to"
+            )
+        jobs.append(Job(place, here if own else name))
     return tuple(jobs)
 
 

@@ -15,6 +15,7 @@ from volseg.sources.open import open_stack
 from volseg.sources.readers import find_folder
 from volseg.sources.slices import list_images, list_sequence
 from volseg.sources.stack import WHOLE, Selection
+from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
@@ -39,6 +40,7 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
 
     A folder or glob of images is one stack if its first image has one page, else each image is a
     stack. A folder without images is a folder of stacks: of Zarr images, and of folders of slices.
+    A volume that one of them was converted to is none.
 
     Parameters
     ----------
@@ -64,6 +66,7 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
     if not images and place.is_dir() and find_folder(place) is not None:
         return Stacks((source,), folder=False)
     stacks = images + [p for p in found if p.is_dir() and (is_zarr(p) or _holds_images(p))]
+    stacks = [p for p in stacks if not _is_volume_of(p, stacks)]
     if not stacks:
         list_sequence(place)  # raises, and names what was found
         raise SourceError(f"{source} holds no stack")
@@ -112,6 +115,16 @@ def _list_within(folder: Path) -> list[Path]:
 
 def _holds_images(folder: Path) -> bool:
     return bool(list_images(_list_within(folder)))
+
+
+def _is_volume_of(place: Path, stacks: Sequence[Path]) -> bool:
+    """Tell whether one of several stacks was converted to this volume, beside it."""
+    beside = [p for p in stacks if p != place and f"{_stem(p.name)}.zarr" == place.name]
+    if not beside or not is_zarr(place):
+        return False
+    noted = read_attributes(place).get("volseg", {})
+    first = noted.get("source", {}).get("first", "") if isinstance(noted, dict) else ""
+    return any(p.name == first or (first and (p / first).exists()) for p in beside)
 
 
 def _look_into(path: Path, selection: Selection) -> tuple[int, int]:
