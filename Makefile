@@ -36,9 +36,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# two at a time, as many wait for processes and servers; a file's tests share what they set up
+# two at a time, as many wait for processes and servers; a file's tests share what they set up, and
+# conftest orders the files
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # every fault many times, and 10,000 damaged files
 soak: $(STAMP)

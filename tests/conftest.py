@@ -16,6 +16,11 @@ from volseg.cli import main
 from volseg.engine.steps import Failure
 
 ROOT = Path(__file__).parents[1]
+LONG = (
+    *("test_kills.py", "test_train.py", "test_documents.py", "test_damage.py"),
+    *("test_main_job.py", "test_no_pickle.py", "test_fuzzing.py", "test_disk.py"),
+)
+"""Files that take longest, and begin first: else one worker waits for another at the end."""
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # set before torch is loaded: threads of workers that share the cores spin while they wait
@@ -27,7 +32,8 @@ settings.load_profile("volseg")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the long form of tests to those who ask for it."""
+    """Begin with what takes long, and leave the long form of tests to those who ask for it."""
+    items.sort(key=lambda i: LONG.index(i.path.name) if i.path.name in LONG else len(LONG))
     skip = pytest.mark.skip(reason="slow: `make soak` runs it, or VOLSEG_SOAK=1")
     for item in items:
         if "slow" in item.keywords and "VOLSEG_SOAK" not in os.environ:
