@@ -12,7 +12,7 @@ import zarr
 from volseg.errors import VolumeError
 from volseg.storage.arrays import open_axes
 from volseg.storage.attributes import read_node
-from volseg.storage.ome import AXES, NANOMETERS, Space, read_levels
+from volseg.storage.ome import AXES, NANOMETERS, Space, damaged, read_levels
 
 KINDS = {"channel": "C", "time": "T"}
 """Letters of axes that are none of space."""
@@ -61,9 +61,7 @@ def open_named(path: Path) -> NamedImage | None:
     try:
         return _finest(path, multiscales[0])
     except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
-        raise VolumeError(
-            f"the multiscales metadata of {path} are damaged, or of a kind that is not read"
-        ) from error
+        raise damaged(path, error) from error
 
 
 def _finest(path: Path, multiscale: Mapping[str, Any]) -> NamedImage:

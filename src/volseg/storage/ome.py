@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from volseg.errors import VolumeError
 from volseg.types import VoxelSize, Zyx
 
 OME_VERSION = "0.5"
@@ -191,6 +193,16 @@ def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[s
         stated = any(kind == "scale" for kind, _ in steps)
         levels.append(Level(str(dataset["path"]), _three(scale), _three(origin), stated))
     return levels, named
+
+
+def damaged(path: Path, error: Exception) -> VolumeError:
+    """Make the error of metadata that `read_levels` cannot use, in words of people."""
+    why = "they are not as OME-Zarr describes them"
+    if isinstance(error, KeyError):
+        why = f"{error} is missing"
+    elif type(error) is ValueError:
+        why = str(error)
+    return VolumeError(f"the multiscales metadata of {path} cannot be used: {why}")
 
 
 def _steps(

@@ -15,7 +15,15 @@ from volseg.storage.attributes import check_notes, list_label, read_node, read_t
 from volseg.storage.chunks import LZ4, ZSTD
 from volseg.storage.ledger import locked
 from volseg.storage.locations import remote_scratch
-from volseg.storage.ome import AXES, OME_VERSION, Space, ome_metadata, read_levels, space_of
+from volseg.storage.ome import (
+    AXES,
+    OME_VERSION,
+    Space,
+    damaged,
+    ome_metadata,
+    read_levels,
+    space_of,
+)
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import Standing, is_zarr, what_stands_at
 from volseg.types import VoxelSize, Zyx
@@ -196,9 +204,7 @@ def open_image(path: Path) -> Image:
     try:
         return _multiscale(path, multiscales[0], notes)
     except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
-        raise VolumeError(
-            f"the multiscales metadata of {path} cannot be used: {error!r}"
-        ) from error
+        raise damaged(path, error) from error
 
 
 def inner_images(path: Path) -> list[str]:
