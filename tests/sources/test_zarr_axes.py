@@ -76,6 +76,14 @@ def test_channels_and_times_are_asked_for(tmp_path, axes):
             open_stack(tmp_path / "a.zarr", Selection(channel=0, time=2))
 
 
+def test_sizes_go_with_axes_that_the_user_names(tmp_path):
+    raw = write(tmp_path / "a.zarr", "zyx")
+    np.testing.assert_array_equal(read_pages(tmp_path / "a.zarr", axes="xyz"), raw.T)
+    stack = open_stack(tmp_path / "a.zarr", Selection(axes="xyz"))
+    assert stack.stated[0].axes == pytest.approx((5, 4, 30))
+    assert stack.space.origin == (0, 0, 0)
+
+
 def test_a_plane_is_a_stack_of_one_whose_depth_is_unknown(tmp_path):
     raw = write(tmp_path / "a.zarr", "cyx")
     stack = open_stack(tmp_path / "a.zarr", Selection(1))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.stack import Selection, choose_channel, choose_time
+from volseg.sources.voxel_size import AxisSizes
 from volseg.storage.arrays import LONGEST_AXIS
 from volseg.types import Roi, Zyx
 
@@ -141,6 +142,26 @@ def name_axes(where: str, shape: Sequence[int], named: str | None) -> str:
             f"C and T with --axes, slowest first"
         )
     return letters
+
+
+def sizes_as_named(sizes: AxisSizes, axes: str | None, named: str) -> AxisSizes:
+    """Give each axis the size that the file states for it, also if the user names it otherwise.
+
+    Parameters
+    ----------
+    sizes : nm along (z, y, x) as the file names its axes
+    axes, named : letters of the axes, as the file and as the user names them
+
+    Examples
+    --------
+    >>> sizes_as_named((30, 4, 5), "ZYX", "XYZ"), sizes_as_named((30, 4, 5), "CZYX", "CZYX")
+    ((5, 4, 30), (30, 4, 5))
+    """
+    if axes is None:
+        return sizes
+    stated = dict(zip("ZYX", sizes, strict=True))
+    found = {b: stated.get(a) for a, b in zip(axes.upper(), named, strict=True)}
+    return found.get("Z"), found.get("Y"), found.get("X")
 
 
 def _choose_boxes(axes: str, chunks: Sequence[int] | None, shape: Zyx) -> Zyx:

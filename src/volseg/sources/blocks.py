@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, VolumeError
-from volseg.sources.axes import choose_axes
+from volseg.sources.axes import choose_axes, sizes_as_named
 from volseg.sources.stack import Selection, Stack, check_single, close_nothing
 from volseg.sources.voxel_size import AxisSizes, StatedSize, positive, unit_nanometers
 from volseg.storage.ome import NANOMETER, Space
@@ -70,7 +70,7 @@ def open_precomputed(path: Path, selection: Selection) -> Stack:
     stated = StatedSize((z, y, x), "its info file")
     stack = _as_stack(path, stored, "XYZC", selection, stated)
     space = Space()
-    if x and y and z and len(offset) == 3:
+    if x and y and z and len(offset) == 3 and selection.axes is None:
         moved = (offset[2] * z, offset[1] * y, offset[0] * x)
         space = Space((z, y, x), moved, (NANOMETER,) * 3)
     return replace(stack, metadata={"format": "precomputed"}, space=space)
@@ -117,6 +117,7 @@ def _as_stack(
 
     chunks = stored.chunk_layout.read_chunk.shape
     array = choose_axes(str(path), read, shape, axes, selection, chunks)
+    stated = replace(stated, axes=sizes_as_named(stated.axes, axes, array.axes))
     return Stack(
         (path,),
         array.shape,

@@ -181,4 +181,6 @@ def _size(image: Mapping[Any, Any], axis: int) -> float | None:
     where = ("Calibrations", "Dimension", str(axis))
     unit = image.get((*where, "Units"))
     known = unit_nanometers(unit if isinstance(unit, str) else None)
-    return positive(image.get((*where, "Scale")), known)
+    scale = image.get((*where, "Scale"))
+    # of four bytes, so 0.03 is not what it looks like in eight
+    return positive(f"{scale:.7g}" if isinstance(scale, float) else None, known)

@@ -7,6 +7,7 @@ import gzip
 import math
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, StorageError
-from volseg.sources.axes import choose_axes
+from volseg.sources.axes import choose_axes, sizes_as_named
 from volseg.sources.stack import Selection, Stack, close_nothing
 from volseg.sources.voxel_size import StatedSize
 
@@ -102,6 +103,7 @@ def stack_of_voxels(
         If it is not clear which channel, time or axes are meant.
     """
     array = choose_axes(str(path), voxels.__getitem__, voxels.shape, axes, selection)
+    stated = replace(stated, axes=sizes_as_named(stated.axes, axes, array.axes))
     return Stack(
         (path,),
         array.shape,

@@ -76,7 +76,9 @@ def open_nifti(path: Path, selection: Selection) -> Stack:
     held = path.with_suffix(".img") if paired else path
     dtype = np.dtype(order + TYPES[code])
     voxels = _map(held, start, dtype, shape[::-1], packed=packed)
-    z, y, x = (positive(abs(pixdim[k]), UNITS.get(units & 7)) for k in (3, 2, 1))
+    # of four bytes in the first version, so 0.03 is not what it looks like in eight
+    written = [abs(size) if second else abs(float(f"{size:.7g}")) for size in pixdim]
+    z, y, x = (positive(written[k], UNITS.get(units & 7)) for k in (3, 2, 1))
     axes = AXES[: len(shape)][::-1] if len(shape) <= len(AXES) else None
     stated = StatedSize((z, y, x), "its NIfTI header")
     stack = stack_of_voxels(path, voxels, axes, selection, stated, "NIfTI")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.axes import choose_axes
+from volseg.sources.axes import choose_axes, sizes_as_named
 from volseg.sources.stack import (
     Selection,
     Stack,
@@ -21,6 +21,7 @@ from volseg.sources.stack import (
 )
 from volseg.sources.voxel_size import StatedSize
 from volseg.storage.named import NamedImage, open_named
+from volseg.storage.ome import Space
 from volseg.storage.volumes import inner_images, open_image
 
 
@@ -72,7 +73,8 @@ def _open_named(
         return np.asarray(stored[at])
 
     array = choose_axes(str(path), read, stored.shape, image.axes, selection, stored.chunks)
-    stated = StatedSize(image.sizes, "OME-Zarr metadata")
+    sizes = sizes_as_named(image.sizes, image.axes, array.axes)
+    stated = StatedSize(sizes, "OME-Zarr metadata")
     return Stack(
         files=(given,),
         shape=array.shape,
@@ -82,7 +84,7 @@ def _open_named(
         stated=(stated,) if any(stated.axes) else (),
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
         array=array,
-        space=image.space,
+        space=image.space if selection.axes is None else Space(),
     )
 
 
