@@ -81,7 +81,8 @@ def test_commands_and_functions_have_the_same_options_and_defaults(verb):
     flags = {p.name: p for p in command.params if isinstance(p, click.Option)}
     options = {name: v for name, v in keywords(VERBS[verb]).items() if name not in OF_FUNCTIONS}
     split = {"min_size_nm3"} if "connectivity" in options else set()  # of --min-size
-    extra = {"dry_run"} if verb == "segment" else set()  # in Python: estimate
+    # in Python: estimate; link and open_napari
+    extra = {"segment": {"dry_run"}, "view": {"linked", "in_napari"}}.get(verb, set())
     assert set(flags) - OF_COMMANDS - extra == set(options) - split
     for name, default in options.items():
         if name in split or default is inspect.Parameter.empty:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -88,6 +90,15 @@ def test_the_numbers_are_those_of_stats(page, volseg, measured):
     text = page.read_text(encoding="utf-8")
     assert f"{row['objects']} (" in text
     assert f"{row['objects_low']:.3g} – {row['objects_high']:.3g}" in text
+
+
+def test_each_suspect_has_the_command_that_shows_it(page, measured):
+    listed = page.read_text(encoding="utf-8").partition('id="suspects"')[2]
+    commands = [shlex.split(html.unescape(c)) for c in re.findall("<code>(.*?)</code>", listed)]
+    assert commands
+    for words in commands:
+        assert words[:4] == ["volseg", "view", str(measured), "--at"]
+        assert int(words[4]) > 0
 
 
 def test_several_volumes_are_compared(volseg, measured, tmp_path):

@@ -51,3 +51,8 @@ def test_a_table_without_shapes_is_enough():
 def test_values_that_are_not_known_speak_for_nothing():
     table = columns(elongation=dict.fromkeys(range(40), np.nan), probability_mean={1: np.nan})
     assert rank_suspects(table, 10) == []
+
+
+def test_a_thin_neck_is_a_reason():
+    (first, *_) = rank_suspects(columns(), 3, necks=[4])
+    assert (first.row, first.reasons) == (4, ("thin neck, maybe several",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volseg.objects.seeding import split_from_seeds
+from volseg.objects.seeding import has_neck, split_from_seeds
 
 
 def balls(*centres, radius=6, shape=(16, 16, 40)) -> np.ndarray:
@@ -41,3 +41,11 @@ def test_parts_without_a_seed_go_to_the_nearest_piece_by_the_size_of_voxels():
         assert pieces[0, 0].tolist() == [1, 1, 0, 0, 0, 0, 0, 2, 2]
         assert ((pieces > 0) == mask).all()
         assert pieces[2, 0, 5] == 2
+
+
+def test_balls_that_touch_have_a_neck_and_a_rod_has_none():
+    assert has_neck(balls((8, 8, 10), (8, 8, 21)), (1, 1, 1))
+    assert not has_neck(balls(*((8, 8, x) for x in range(8, 32))), (1, 1, 1))
+    assert not has_neck(balls((8, 8, 10), (8, 8, 14)), (1, 1, 1))
+    flat = balls((8, 8, 10), (8, 8, 21))[::2]
+    assert has_neck(flat, (2, 1, 1))

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import re
 import sys
+import tomllib
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from dataclasses import replace
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from volseg.api.layers import compose_layers, napari_reader
 from volseg.api.viewing import view
 from volseg.errors import ParameterError, ShapeError, VolumeError
+from volseg.stages.view.link import compose_link
 from volseg.stages.view.plan import ViewOptions, plan_view
 from volseg.stages.view.pyramids import Pyramid, pyramid_of
 from volseg.stages.view.state import compose_properties, compose_state
 from volseg.storage.arrays import fit_spec
+from volseg.storage.locations import parse_location
 from volseg.storage.tables import write_table
 from volseg.storage.volumes import (
     create_image,
@@ -29,6 +37,7 @@ from volseg.storage.volumes import (
     table_path,
 )
 
+ROOT = Path(__file__).parents[2]
 SHAPE = (9, 40, 50)
 BOX = (slice(2, 6), slice(10, 20), slice(30, 44))
 
@@ -221,3 +230,54 @@ def test_levels_that_are_no_whole_parts_are_left_out(volume):
     assert [f for _, f in pyramid_of(image).levels] == [(1, 1, 1)]
     odd = replace(image, levels=image.levels * 2, factors=(*image.factors, (1.0, 1.5, 1.5)))
     assert len(pyramid_of(odd).levels) == 1
+
+
+def test_a_link_names_the_places_of_all_layers(volseg, volume, monkeypatch):
+    monkeypatch.setattr("volseg.stages.view.link.uncorrected", lambda _, name: name)
+    options = ViewOptions(at=7)
+    scene = plan_view(volume, options)
+    far = replace(scene, path=parse_location("https://data.org/a b/v.zarr"))
+    url = compose_link(far, options)
+    assert url.startswith("https://neuroglancer-demo.appspot.com/#!%7B")
+    state = json.loads(urllib.parse.unquote(url.partition("#!")[2]))
+    sources = {layer["name"]: layer["source"] for layer in state["layers"]}
+    assert sources == {
+        "raw": "zarr://https://data.org/a%20b/v.zarr",
+        "probabilities": "zarr://https://data.org/a%20b/v.zarr/probabilities/mitochondria",
+        "objects": "zarr://https://data.org/a%20b/v.zarr/labels/mitochondria",
+    }
+    assert state["position"] == [37, 15, 4]
+    done = volseg("view", volume, "--link")
+    assert (done.exit_code, "to which no link leads" in done.output) == (2, True)
+
+
+def test_napari_gets_layers_in_nm_with_the_table_of_objects(volume, raw):
+    layers = {words["name"]: (data, words, kind) for data, words, kind in compose_layers(volume)}
+    assert list(layers) == ["v", "v probabilities mitochondria", "v mitochondria"]
+    data, words, kind = layers["v mitochondria"]
+    assert (kind, words["scale"], words["units"]) == ("labels", (30, 5, 4), ("nm",) * 3)
+    assert words["features"]["index"].tolist() == [7]
+    assert words["features"]["voxels"].tolist() == [560]
+    assert data[0][BOX].compute().min() == 7
+    assert (layers["v"][0][0].compute() == raw).all()
+    assert layers["v"][2] == "image"
+
+
+def test_the_manifest_of_napari_offers_the_reader(volseg, volume, tmp_path, monkeypatch):
+    yaml = pytest.importorskip("yaml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, file = project["entry-points"]["napari.manifest"]["volseg"].partition(":")
+    found = resources.files(module).joinpath(file).read_text()
+    manifest = yaml.safe_load(found)
+    (reader,) = manifest["contributions"]["readers"]
+    (command,) = manifest["contributions"]["commands"]
+    assert (manifest["name"], reader["command"]) == (project["name"], command["id"])
+    place, _, name = command["python_name"].partition(":")
+    assert getattr(importlib.import_module(place), name) is napari_reader
+    read = napari_reader(str(volume))
+    assert len(read([str(volume)])) == 3
+    assert napari_reader([str(tmp_path / "nothing.zarr")]) is None
+    monkeypatch.setitem(sys.modules, "napari", None)
+    done = volseg("view", volume, "--napari")
+    assert (done.exit_code, "pip install 'napari[all]'" in done.output) == (2, True)
+    assert volseg("view", volume, "--napari", "--link").exit_code == 2

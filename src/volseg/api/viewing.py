@@ -8,6 +8,7 @@ from volseg.api.running import build, place_of
 from volseg.errors import ParameterError
 
 if TYPE_CHECKING:
+    from volseg.stages.view.plan import Scene, ViewOptions
     from volseg.stages.view.serve import Served
 
 
@@ -44,11 +45,7 @@ def view(volume: Place, **options: Unpack[ViewKeywords]) -> "Served":
     InputError
         If the volume cannot be read, there is no such object, or neuroglancer is not installed.
     """
-    from volseg.stages.view.plan import ViewOptions, plan_view
-
-    truth = options.get("truth")
-    settings = build(ViewOptions, options, truth=None if truth is None else str(truth))
-    scene = plan_view(place_of(volume), settings)
+    scene, _ = _plan(volume, options)
     try:
         from volseg.stages.view.serve import Served
     except ImportError as error:
@@ -56,3 +53,43 @@ def view(volume: Place, **options: Unpack[ViewKeywords]) -> "Served":
             f"volseg view needs neuroglancer ({error}): pip install 'volseg[view]'"
         ) from error
     return Served(scene)
+
+
+def link(volume: Place, **options: Unpack[ViewKeywords]) -> str:
+    """Compose a link that shows a volume behind http in neuroglancer on the web.
+
+    Raises
+    ------
+    InputError
+        If the volume lies on this machine or cannot be read, or there is no such object.
+    """
+    from volseg.stages.view.link import compose_link
+
+    return compose_link(*_plan(volume, options))
+
+
+def open_napari(volume: Place, **options: Unpack[ViewKeywords]) -> None:
+    """Open napari with the layers of a volume, until its window is closed.
+
+    Raises
+    ------
+    InputError
+        If the volume cannot be read, there is no such object, or napari is not installed.
+    """
+    from volseg.api.layers import show_in_napari
+
+    scene, settings = _plan(volume, options)
+    if settings.truth is not None and not (scene.path / "labels" / settings.truth).exists():
+        raise ParameterError(
+            f"napari shows all labels of {scene.path}, and {settings.truth} is none of them; drag "
+            f"the file into its window"
+        )
+    show_in_napari(scene.path, settings.name, scene.centre if settings.at is not None else None)
+
+
+def _plan(volume: Place, options: ViewKeywords) -> "tuple[Scene, ViewOptions]":
+    from volseg.stages.view.plan import ViewOptions, plan_view
+
+    truth = options.get("truth")
+    settings = build(ViewOptions, options, truth=None if truth is None else str(truth))
+    return plan_view(place_of(volume), settings), settings

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from volseg.api.viewing import ViewKeywords, view
+import click
+
+from volseg.api.viewing import ViewKeywords, link, open_napari, view
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 
@@ -15,12 +17,25 @@ PAUSE = 3600
 
 @with_options("volseg view vol.zarr --at 12", ViewKeywords)
 @volume_argument
-def view_command(session: Session, volume: Path, **options: Any) -> None:
+@click.option("--link", "linked", is_flag=True, help="Print a link to VOLUME, a URL.")
+@click.option("--napari", "in_napari", is_flag=True, help="Open napari instead of a browser.")
+def view_command(
+    session: Session, volume: Path, linked: bool, in_napari: bool, **options: Any
+) -> None:
     """Show VOLUME and its results in a browser on this machine, until Ctrl-C.
 
     Prints the address of neuroglancer, which needs no network and shows raw, probabilities,
     objects and their table. Voxels are read where they are looked at.
     """
+    if linked and in_napari:
+        raise click.UsageError("--link is for a browser, --napari opens napari; give one")
+    if linked:
+        url = link(volume, **options)
+        session.result({"url": url}, url)
+        return
+    if in_napari:
+        open_napari(volume, **options)
+        return
     served = view(volume, **options)
     try:
         session.notes(served.scene.notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ SURE = 0.95
 """Mean probability below which an object is doubtful."""
 CAP = 5.0
 """Most that one reason counts, so that a single wild value does not rank above several reasons."""
-BORDER = 0.5
+BORDER, NECK = 0.5, 1.5
+"""Scores of objects at the border, and of those with a thin neck."""
 FORMS = {
     "voxels": ("large", "small"),
     "sphericity": ("round", "far from round"),
@@ -71,13 +72,16 @@ def robust_z(values: NDArray[Any]) -> Doubles:
     return out
 
 
-def rank_suspects(columns: Mapping[str, NDArray[Any]], most: int) -> list[Suspect]:
+def rank_suspects(
+    columns: Mapping[str, NDArray[Any]], most: int, necks: Collection[int] = ()
+) -> list[Suspect]:
     """Rank the objects of a volume by how much speaks for looking at them.
 
     Parameters
     ----------
     columns : of `volseg.measures.object_table.object_table`
     most : length of the list
+    necks : rows of objects with a thin neck
 
     Returns
     -------
@@ -100,6 +104,8 @@ def rank_suspects(columns: Mapping[str, NDArray[Any]], most: int) -> list[Suspec
             note(z - UNUSUAL, f"unusually {high}")
             note(-z - UNUSUAL, f"unusually {low}")
     note(BORDER * columns["touches_border"], "touches the border")
+    for row in necks:
+        reasons[row].append((NECK, "thin neck, maybe several"))
     found = [
         Suspect(row, sum(score for score, _ in why), tuple(w for _, w in sorted(why, reverse=True)))
         for row, why in enumerate(reasons)

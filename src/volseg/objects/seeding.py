@@ -1,4 +1,4 @@
-"""Split one object from seeds that somebody chose. A pure function."""
+"""Split one object from chosen seeds, or tell that it may be several. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from volseg.objects.splitting import Pieces, Splitter
+from volseg.objects.splitting import Pieces, Splitter, distance_seeds
 from volseg.types import Floats, Mask, VoxelSize, Zyx
+
+NECK = 0.4
+"""Share of an object's largest radius by which a neck is thinner than each part that it joins."""
+
+
+def has_neck(mask: Mask, spacing: VoxelSize) -> bool:
+    """Tell whether a thin neck joins parts of an object, which may be several that touch.
+
+    Parameters
+    ----------
+    mask : bool, shape (z, y, x)
+        One object and nothing else.
+    spacing : lengths of a voxel's sides
+    """
+    from scipy import ndimage
+
+    distance = ndimage.distance_transform_edt(np.pad(mask, 1), spacing).astype(np.float32)
+    return bool(distance_seeds(distance, NECK * float(distance.max())).max() > 1)
 
 
 def split_from_seeds(mask: Mask, seeds: Sequence[Zyx], spacing: VoxelSize) -> Pieces:

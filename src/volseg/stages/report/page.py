@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from volseg import __version__
+from volseg.errors import command
 from volseg.measures.comparison import Comparison
 from volseg.measures.suspects import Suspect
 from volseg.stages.report.methods import Methods
@@ -29,6 +30,13 @@ class ShownSuspect:
     subject: Subject
     suspect: Suspect
     picture: str
+
+    @property
+    def command(self) -> str:
+        """Command that shows it in the viewer."""
+        label = int(self.subject.columns["label"][self.suspect.row])
+        name = self.subject.labels.path.name
+        return command("view", self.subject.path, "--at", label, name=name)
 
 
 @dataclass(frozen=True)

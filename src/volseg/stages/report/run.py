@@ -16,6 +16,7 @@ from volseg.measures.suspects import rank_suspects
 from volseg.stages.mask_objects import lend_scratch, store_objects
 from volseg.stages.report.charts import draw_curve, draw_distributions
 from volseg.stages.report.methods import describe_methods
+from volseg.stages.report.necks import find_necks
 from volseg.stages.report.page import Content, ShownSuspect, ShownVolume, write_page
 from volseg.stages.report.pictures import draw_planes, draw_suspect
 from volseg.stages.report.plan import ReportOptions, Subject
@@ -90,7 +91,9 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
             few = len(subjects) if len(volumes) < MESHED else 0
             surfaces = make_surfaces(subject, min(few, MESHED)) if meshes and few else None
             volumes.append(ShownVolume(subject, planes, _draw_scores(subject), surfaces))
-            ranked = rank_suspects(subject.columns, options.suspects)
+            ranked = rank_suspects(
+                subject.columns, options.suspects, find_necks(subject) if options.suspects else ()
+            )
             suspects += [(subject, s, window) for s in ranked]
             progress.advance(1)
     finally:

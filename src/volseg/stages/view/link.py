@@ -1,0 +1,46 @@
+"""Link to a volume behind http, for neuroglancer on the web: nothing is served from here."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from volseg.errors import ParameterError
+from volseg.stages.view.plan import Scene, ViewOptions
+from volseg.stages.view.state import compose_state
+from volseg.storage.attributes import uncorrected
+from volseg.storage.remote import as_remote
+from volseg.storage.volumes import labels_path, probabilities_path
+
+CLIENT = "https://neuroglancer-demo.appspot.com/"
+"""Neuroglancer as its authors serve it."""
+
+
+def compose_link(scene: Scene, options: ViewOptions) -> str:
+    """Compose the address that shows a scene in neuroglancer.
+
+    Whoever opens it must reach the volume, and its server must allow other sites (CORS).
+
+    Raises
+    ------
+    ParameterError
+        If the volume, or the truth, is a file of this machine.
+    """
+    volume = scene.path
+    if as_remote(volume) is None:
+        raise ParameterError(
+            f"{volume} is a folder of this machine, to which no link leads; give the URL at which "
+            f"it is served, or leave --link out"
+        )
+    places = {
+        "raw": volume,
+        "probabilities": probabilities_path(volume, uncorrected(volume, options.name)),
+        "objects": labels_path(volume, options.name),
+    }
+    if options.truth is not None:
+        places["truth"] = labels_path(volume, options.truth)
+        if not places["truth"].exists():
+            raise ParameterError(f"--link shows a truth in {volume}/labels only: {options.truth}")
+    sources = {name: f"zarr://{quote(str(places[name]), safe=':/')}" for name in scene.layers}
+    state = json.dumps(compose_state(scene, sources), separators=(",", ":"))
+    return f"{CLIENT}#!{quote(state, safe='')}"
