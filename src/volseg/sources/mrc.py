@@ -78,5 +78,6 @@ def _stated_size(header: Any, planes: int) -> tuple[StatedSize, ...]:
         return ()
     if counts[0] != planes:
         sizes[0] = 0.0
-    z, y, x = (positive(size, ANGSTROM) for size in sizes)
+    # of four bytes, so 45.6 is not what it looks like in eight
+    z, y, x = (positive(f"{size:.7g}", ANGSTROM) for size in sizes)
     return (StatedSize((z, y, x), "its MRC header"),) if any((z, y, x)) else ()

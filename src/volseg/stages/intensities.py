@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
-from volseg.errors import VolumeError
+from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Block, Grid, grow, shift
 from volseg.sources.stack import ACCEPTED_TYPES
 from volseg.stages.survey import describe_background, describe_histogram, describe_slices
@@ -125,7 +125,7 @@ def check_counted(array: StoredArray) -> None:
     if array.dtype.name not in ACCEPTED_TYPES:
         raise VolumeError(
             f"{array.path} holds {array.dtype.name}; expected {', '.join(ACCEPTED_TYPES)}: write "
-            f"it again as one of them"
+            f"it again as one of them, which `{command('convert', array.path, 'VOLUME.zarr')}` does"
         )
 
 
