@@ -13,15 +13,13 @@ import zarr
 from scipy import ndimage
 
 import volseg as front
-from toy_volumes import write_raw
+from toy_volumes import write_labels, write_raw
 from volseg.errors import BlockError, ConflictError, ParameterError, StorageError
 from volseg.exchange.volumes import plan as plans
 from volseg.exchange.volumes import tiff, zarr_v2
 from volseg.geometry.grid import full_roi
-from volseg.storage.arrays import fit_spec
 from volseg.storage.ome import Space
-from volseg.storage.volumes import create_image, labels_path, open_image, register_label
-from volseg.voxels.downsample import reduce_labels
+from volseg.storage.volumes import labels_path, open_image
 
 SHAPE = (44, 150, 170)
 SIZE, ORIGIN = (30.0, 5.0, 4.6), (600.0, 50.0, 92.0)
@@ -40,25 +38,12 @@ def draw_labels():
     return labels
 
 
-def write_labels(volume, name, labels, space=SPACE, **noted):
-    path = labels_path(volume, name)
-    noted = {"complete": True, "fingerprint": name, "objects": int(labels.max()), **noted}
-    spec = fit_spec(labels.shape, labels.dtype.name)
-    image = create_image(path, spec, space, label=True, attributes=noted)
-    for k, level in enumerate(image.levels):
-        if k:
-            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
-            labels = reduce_labels(labels, tuple(factor.tolist()))
-        level.write(full_roi(level.shape), labels)
-    register_label(volume, name)
-
-
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory):
     rng = np.random.default_rng(1)
     raw = (ndimage.gaussian_filter(rng.random(SHAPE), 2) * 500).astype(np.uint8)
     path = write_raw(tmp_path_factory.mktemp("vol") / "vol.zarr", raw, (32, 64, 64), SPACE)
-    write_labels(path, "mitochondria", draw_labels())
+    write_labels(path, draw_labels(), SPACE)
     front.stats(path)
     return path
 
@@ -127,7 +112,7 @@ def test_all_labels_are_told_apart(highest, kind, imagej, volume, tmp_path):
     labels = np.zeros((4, 40, 40), np.uint32)
     labels[1, 2, 3], labels[2, 3, 4] = highest - 1, highest
     other = write_raw(tmp_path / "v.zarr", np.zeros(labels.shape, np.uint8))
-    write_labels(other, "mitochondria", labels)
+    write_labels(other, labels, SPACE)
     done = front.export(other, output=tmp_path / "a.tif")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert (file.pages[0].dtype, bool(file.is_imagej)) == (kind, imagej)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from volseg.geometry.grid import full_roi
-from volseg.storage.arrays import ArraySpec
-from volseg.storage.volumes import create_image
-from volseg.voxels.downsample import reduce_mean
+from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.volumes import create_image, labels_path, register_label
+from volseg.voxels.downsample import reduce_labels, reduce_mean
 
 
 def write_raw(
@@ -33,4 +33,21 @@ def write_raw(
             factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
             raw = reduce_mean(raw, tuple(factor.tolist()))
         level.write(full_roi(level.shape), raw)
+    return path
+
+
+def write_labels(
+    volume: Path, labels: np.ndarray, space, name="mitochondria", **noted: Any
+) -> Path:
+    """Write complete labels, with all levels, into a volume."""
+    path = labels_path(volume, name)
+    noted = {"complete": True, "fingerprint": name, "objects": int(labels.max()), **noted}
+    spec = fit_spec(labels.shape, labels.dtype.name)
+    image = create_image(path, spec, space, label=True, attributes=noted)
+    for k, level in enumerate(image.levels):
+        if k > 0:
+            factor = np.divide(image.factors[k], image.factors[k - 1]).astype(int)
+            labels = reduce_labels(labels, tuple(factor.tolist()))
+        level.write(full_roi(level.shape), labels)
+    register_label(volume, name)
     return path

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +65,13 @@ def write_meshes(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[int, t
     write = WRITERS[options.output.suffix.lower()]
 
     def meshes() -> Iterator[Mesh]:
+        tasks = (partial(make_mesh, image, found, level) for found, level in chosen)
         progress.start(len(chosen), "objects", "meshing")
         try:
-            for found, level in chosen:
-                made = make_mesh(image, found, level)
+            for made in _in_order(tasks, options.engine.threads):
                 progress.advance(1)
                 if made is not None:
-                    written.append(found.label)
+                    written.append(made.label)
                     yield made
         finally:
             progress.finish()
@@ -78,6 +82,15 @@ def write_meshes(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[int, t
     else:
         write(options.output, meshes())
     return len(written), tuple(_notes_on(chosen, len(written), options.level))
+
+
+def _in_order(tasks: Iterator[Callable[[], Mesh | None]], workers: int) -> Iterator[Mesh | None]:
+    """Run tasks side by side, and yield their results in order, no more of them than are of use."""
+    with ThreadPoolExecutor(workers) as threads:
+        waiting = deque(threads.submit(task) for task in islice(tasks, 2 * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(threads.submit(task) for task in islice(tasks, 1))
 
 
 def _notes_on(chosen: list[tuple[Boxed, int]], written: int, finest: int) -> Iterator[str]:
