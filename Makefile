@@ -36,10 +36,13 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# all that is written is synced, which a disk takes long for; in memory there must be room for it
+MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 { print $$6 }')
+
 # two at a time, as many wait for processes and servers; a file's tests share what they set up, and
 # conftest orders the files
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # every fault many times, and 10,000 damaged files
 soak: $(STAMP)
