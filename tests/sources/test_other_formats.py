@@ -53,6 +53,15 @@ def test_a_folder_of_slices_as_3view_writes_them(tmp_path, volseg, version):
     np.testing.assert_array_equal(open_image(tmp_path / "v.zarr").levels[0][:], raw)
 
 
+def test_slices_are_not_left_out_beside_a_picture_of_another_kind(tmp_path):
+    for k, plane in enumerate(make_stack(SHAPE)):
+        write_dm(tmp_path / f"s{k}.dm3", plane, 3)
+    tifffile.imwrite(tmp_path / "overview.tif", make_stack(SHAPE)[0])
+    with pytest.raises(SourceError, match="mixes TIFF and DigitalMicrograph files: choose with a"):
+        open_stack(tmp_path)
+    assert open_stack(tmp_path / "*.dm3").shape == SHAPE
+
+
 @pytest.mark.parametrize("unit", ["", "1/nm", "s"])
 def test_units_that_are_none_of_length_say_nothing(tmp_path, unit):
     path = write_dm(tmp_path / "a.dm3", make_stack(SHAPE), 3, unit=unit)

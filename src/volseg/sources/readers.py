@@ -164,7 +164,7 @@ READERS = (
         """
         N5 dataset, or a group of `s0`, `s1` ... | `pixelResolution`, `transform`, `resolution` with
         `units`; a `resolution` without a unit is told and not taken | axes x, y, z, or as `axes`
-        names them
+        names them; blocks that are not there are 0
         """,
         "attributes.json",
     ),
@@ -176,12 +176,12 @@ READERS = (
         "tensorstore",
         """
         precomputed volume of neuroglancer, in a folder | `resolution` of its finest scale | with
-        its place
+        its place; chunks that are not there are 0
         """,
         "info",
     ),
 )
-PICTURES = {"TIFF": 0, "PNG": 0, "JPEG": 1}
+PICTURES = {"TIFF": 0, "PNG": 0, "DigitalMicrograph": 0, "JPEG": 1}
 """Kinds of slices, by what comes first in a folder that holds several."""
 
 

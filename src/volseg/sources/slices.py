@@ -26,8 +26,8 @@ SHOWN = 5
 def list_images(found: Sequence[Path]) -> list[Path]:
     """List the files that a folder consists of, in natural order.
 
-    TIFF and PNG files if there are any, else those of JPEG, which may be overviews of others; or
-    else what other readers know by its name.
+    TIFF, PNG and dm files if there are any, else those of JPEG, which may be overviews of others;
+    or else what other readers know by its name.
     """
     ranks: dict[int, list[Path]] = {}
     for path in found:
