@@ -14,7 +14,7 @@ from scipy import ndimage
 
 import volseg as front
 from toy_volumes import write_labels, write_raw
-from volseg.errors import BlockError, ConflictError, ParameterError, StorageError
+from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.exchange.volumes import plan as plans
 from volseg.exchange.volumes import tiff, zarr_v2
 from volseg.geometry.grid import full_roi
@@ -412,12 +412,37 @@ def test_what_stands_there_stays_until_its_successor_stands(
     monkeypatch.setattr(cut.Cut, "read", fail)
     monkeypatch.setattr(mesh_files.np, "empty", fail) if name == "a.ply" else None
     monkeypatch.setattr(sheets, "write_table", fail)
-    with pytest.raises((StorageError, BlockError), match="the disk is away"):
+    with pytest.raises(StorageError, match="the disk is away"):
         front.export(volume, what, output=tmp_path / name, overwrite=True)
     monkeypatch.undo()
     assert content() == before
     front.export(volume, what, output=tmp_path / name, overwrite=True)
     assert set(content()) == set(before)
+
+
+def test_a_full_disk_ends_an_hdf5_file_in_an_error(volume, tmp_path, monkeypatch):
+    from volseg.exchange.volumes import hdf5
+
+    class Full:
+        """A file on a disk that fills up."""
+
+        def __init__(self, file):
+            self.file, self.left = file, 20_000
+
+        def write(self, content):
+            self.left -= len(content)
+            if self.left < 0:
+                raise OSError(28, "No space left on device")
+            return self.file.write(content)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    held = hdf5.Held
+    monkeypatch.setattr(hdf5, "Held", lambda file: held(Full(file)))
+    with pytest.raises(StorageError, match="No space left on device"):
+        front.export(volume, "raw", output=tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_volume_itself_is_never_replaced(volume, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.progress import Progress
-from volseg.geometry.grid import Block, roi_shape
+from volseg.geometry.grid import Block, Grid, roi_shape, shift
 from volseg.storage.arrays import StoredArray
 from volseg.storage.ome import Space
 from volseg.storage.volumes import Image
@@ -65,6 +65,15 @@ class Cut:
             slice(s.start + o.start, s.stop + o.start) for s, o in zip(box, self.roi, strict=True)
         )
         return self.array[z, y, x].astype(self.dtype, copy=False)
+
+    def pieces(self, core: Roi, chunk: Zyx) -> Iterator[tuple[Roi, NDArray[Any]]]:
+        """Read a block, and part it into chunks of a target, which are written one by one.
+
+        Of several that are written at once, some may still be under way when another has failed.
+        """
+        read, corner = self.read(core), [s.start for s in core]
+        for piece in Grid(self.shape, chunk).blocks(core):
+            yield piece.core, read[shift(piece.core, corner)]
 
     def slabs(self, progress: Progress, title: str) -> Iterator[tuple[int, NDArray[Any]]]:
         """Read all, some planes at a time, the next ones meanwhile.

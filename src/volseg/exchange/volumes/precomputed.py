@@ -15,7 +15,7 @@ import numpy as np
 
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, StorageError
 from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.geometry.grid import Block, Grid
@@ -47,9 +47,13 @@ class CopyBlock:
         """Write one block, whole chunks."""
         target = _open_scale(str(self.place), self.scale)
         x, y, z, _ = target.domain.origin
-        at = [slice(s.start + o, s.stop + o) for s, o in zip(block.core, (z, y, x), strict=True)]
-        box = target[at[2], at[1], at[0], 0]
-        box.write(self.cut.read(block.core).transpose(2, 1, 0)).result()
+        for box, piece in self.cut.pieces(block.core, (CHUNK,) * 3):
+            at = [slice(s.start + o, s.stop + o) for s, o in zip(box, (z, y, x), strict=True)]
+            try:
+                target[at[2], at[1], at[0], 0].write(piece.transpose(2, 1, 0)).result()
+            except ValueError as error:
+                kind = str(error).partition(":")[0].replace("_", " ").lower()
+                raise StorageError(f"tensorstore could not write a chunk: {kind}") from error
 
 
 @lru_cache(maxsize=16)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
+from volseg.errors import BlockError, StorageError
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.types import VoxelSize, Zyx
 
@@ -53,7 +56,7 @@ def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
             rows, told = _write_rows(plan, progress)
         notes += told
     else:
-        with same_workers(options.engine):
+        with same_workers(options.engine), _begun_anew(options.output):
             notes += _write_voxels(plan, progress)
     voxels = cut if rows is None else None
     return VolumeExport(
@@ -67,6 +70,19 @@ def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
         time.monotonic() - begun,
         notes,
     )
+
+
+@contextmanager
+def _begun_anew(output: Path) -> Iterator[None]:
+    """Say of blocks that failed that nothing of them is kept, as no export goes on with another."""
+    try:
+        yield
+    except BlockError as error:
+        cause = error.__cause__
+        why = cause.strerror if isinstance(cause, OSError) else cause
+        raise StorageError(
+            f"{output} is not written, and what stood there stands: {why or error}"
+        ) from error
 
 
 def _write_rows(plan: ExportPlan, progress: Progress) -> tuple[int, tuple[str, ...]]:
