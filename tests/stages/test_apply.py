@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -277,26 +278,28 @@ WRONG = [
 ]
 
 
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory) -> Path:
+    """A volume beside two paintings, in which no test writes."""
+    folder = tmp_path_factory.mktemp("intact")
+    for name, value in (("p", 7), ("zeros", 0)):
+        painted = np.full((2, 3, 3), value, np.uint8)
+        tifffile.imwrite(folder / f"{name}.tif", painted, photometric="minisblack")
+    return write_volume(folder / "vol.zarr")[0]
+
+
 @pytest.mark.parametrize(("asked", "message"), WRONG, ids=[m[:30] for _, m in WRONG])
-def test_what_cannot_be_meant_is_refused_and_nothing_is_written(volseg_, volume, asked, message):
-    labels, folder = read(volume, NAME)[0], volume.parent
-    tifffile.imwrite(folder / "p.tif", np.full((2, 3, 3), 7, np.uint8), photometric="minisblack")
-    tifffile.imwrite(folder / "zeros.tif", np.zeros((2, 3, 3), np.uint8), photometric="minisblack")
-    text = json.dumps(asked)
+def test_what_cannot_be_meant_is_refused_and_nothing_is_written(volseg, intact, asked, message):
+    labels, text = read(intact, NAME)[0], json.dumps(asked)
     for word, label in (("ONE", 1), ("TWO", 2)):
         text = text.replace(f'"{word}"', json.dumps(np.argwhere(labels == label)[0].tolist()))
-    (folder / "asked.json").write_text(text)
-    done = volseg_("apply", volume, "--corrections", folder / "asked.json", "--json")
+    file = intact.with_name("asked.json")
+    file.write_text(text)
+    done = volseg("apply", intact, "--corrections", file, "--json", "--workers", 1)
     assert done.exit_code == 2, done.output
-    with pytest.raises(volseg.InputError, match=message):
-        volseg.apply(volume, corrections=folder / "asked.json")
-    assert not (volume / "labels" / OUT).exists()
-    volseg.apply(volume, corrections={"delete": [1]})  # nothing is left in the way
-
-
-@pytest.fixture
-def volseg_(volseg):
-    return volseg
+    assert re.search(message, json.loads(done.stdout)["error"])
+    assert [path.name for path in (intact / "labels").iterdir() if path.is_dir()] == [NAME]
+    assert not [*intact.glob(".volseg/apply-*.jsonl")]
 
 
 def test_seeds_between_voxels_are_those_of_the_nearest():
