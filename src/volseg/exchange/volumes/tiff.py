@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from errno import ENOSPC
 from typing import Any
 
 import numpy as np
@@ -42,16 +44,20 @@ def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
         drafting(options.output, parents=False) as draft,
         tifffile.TiffWriter(draft, imagej=imagej, ome=not imagej, bigtiff=large) as writer,
     ):
-        writer.write(
-            _contiguous(cut, progress),
-            shape=cut.shape,
-            dtype=cut.dtype,
-            photometric="minisblack",
-            # packing saves little of raw voxels, and what is not packed is quick to leaf through
-            compression=None if options.what == "raw" else "zlib",
-            metadata=_imagej_words(cut) if imagej else _ome_words(cut, options.output.name),
-            **settings,
-        )
+        try:
+            writer.write(
+                _contiguous(cut, progress),
+                shape=cut.shape,
+                dtype=cut.dtype,
+                photometric="minisblack",
+                # packing saves little of raw voxels, and delays who leafs through them
+                compression=None if options.what == "raw" else "zlib",
+                metadata=_imagej_words(cut) if imagej else _ome_words(cut, options.output.name),
+                **settings,
+            )
+        except OSError as error:
+            # NumPy counts bytes where it could not write all
+            raise error if error.errno else OSError(ENOSPC, os.strerror(ENOSPC)) from error
 
 
 def _contiguous(cut: Cut, progress: Progress) -> Iterator[Any]:
