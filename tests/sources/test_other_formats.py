@@ -62,6 +62,18 @@ def test_slices_are_not_left_out_beside_a_picture_of_another_kind(tmp_path):
     assert open_stack(tmp_path / "*.dm3").shape == SHAPE
 
 
+@pytest.mark.parametrize("bad", [3, 2.5, "x", None, [1], {}])
+def test_damaged_sizes_of_n5_are_unknown(tmp_path, bad):
+    for k, noted in enumerate(
+        (
+            {"pixelResolution": {"dimensions": bad, "unit": bad}},
+            {"transform": {"axes": bad, "scale": bad, "units": bad}},
+        )
+    ):
+        path = write_n5(tmp_path / str(k), make_stack(SHAPE), **noted)
+        assert open_stack(path).stated == ()
+
+
 @pytest.mark.parametrize("unit", ["", "1/nm", "s"])
 def test_units_that_are_none_of_length_say_nothing(tmp_path, unit):
     path = write_dm(tmp_path / "a.dm3", make_stack(SHAPE), 3, unit=unit)

@@ -129,6 +129,10 @@ def _as_stack(
     )
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _state_n5(
     path: Path, noted: Mapping[str, Any], above: Mapping[str, Any]
 ) -> tuple[str | None, AxisSizes, tuple[str, ...]]:
@@ -147,15 +151,15 @@ def _state_n5(
     units: list[Any] = []
     order = axes or ""
     if isinstance(transform, dict):
-        sizes, units = transform.get("scale") or [], transform.get("units") or []
-        order = "".join(map(str, transform.get("axes") or [])).upper()
+        sizes, units = _listed(transform.get("scale")), _listed(transform.get("units"))
+        order = "".join(map(str, _listed(transform.get("axes")))).upper()
     elif isinstance(pixels, dict):
-        sizes = pixels.get("dimensions") or []
+        sizes = _listed(pixels.get("dimensions"))
         units = [pixels.get("unit")] * len(sizes)
     elif isinstance(known.get("resolution"), list):
-        sizes, units = known["resolution"], known.get("units") or []
+        sizes, units = known["resolution"], _listed(known.get("units"))
         order = axes or "XYZ"
-    if len(sizes) != len(order) or not isinstance(units, list):
+    if len(sizes) != len(order):
         return axes, (None, None, None), ()
     units = units if len(units) == len(sizes) else [None] * len(sizes)
     at = [order.find(axis) for axis in "ZYX"]
