@@ -158,6 +158,10 @@ def commands(folder, model):
         ["segment", volume, "--model", model, "--workers", "1"],
         ["label", volume, "--threshold", "0.4", "--overwrite", "--workers", "1"],
         ["label", volume, "--probabilities", folder / "labels.tif", "--name", "theirs"],
+        [
+            *("teach", volume, "--not", "1", "--minutes", "0.001", "--model", model),
+            *("--workers", "1"),
+        ],
         ["stats", volume, "--output", folder / "objects.csv", "--workers", "1"],
         ["apply", volume, "--corrections", folder / "corrections.json", "--workers", "1"],
         *(

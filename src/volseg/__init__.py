@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
     from volseg.api.previewing import preview
     from volseg.api.reporting import report
+    from volseg.api.teaching import forget_marks, teach
     from volseg.api.training import train
     from volseg.api.viewing import view
     from volseg.api.whole import run
@@ -51,6 +52,7 @@ __all__ = [
     "evaluate",
     "explore",
     "export",
+    "forget_marks",
     "label",
     "label_array",
     "map_blocks",
@@ -62,6 +64,7 @@ __all__ = [
     "run",
     "segment",
     "stats",
+    "teach",
     "train",
     "verify",
     "view",
@@ -75,6 +78,7 @@ _PLACES = {
     "evaluate": "judging",
     "export": "exporting",
     "explore": "exploring",
+    "forget_marks": "teaching",
     "label": "making",
     "label_array": "arrays",
     "map_blocks": "blocks",
@@ -86,6 +90,7 @@ _PLACES = {
     "run": "whole",
     "segment": "making",
     "stats": "judging",
+    "teach": "teaching",
     "train": "training",
     "verify": "judging",
     "view": "viewing",

@@ -36,3 +36,5 @@ SUSPECTS: Final = 40
 
 LEVEL: Final = 0
 """Of the pyramid that `export` writes: the finest."""
+MINUTES: Final = 3.0
+"""Of teaching."""

@@ -129,7 +129,7 @@ def test_pairs_that_do_not_pair_are_refused(volseg, tmp_path):
         (["--labels", "x"], "a VOLUME is missing"),
         (["a.zarr"], "--labels is missing"),
         (["--data", "a.zarr"], "expected VOLUME=LABELS"),
-        (["a.zarr", "--labels", "x", "--slices", "one"], "expected slices"),
+        (["a.zarr", "--labels", "x", "--slices", "one"], "expected numbers"),
         (["--roi", "0:3,:,:"], "--roi is given"),
         ([], "nothing to train on"),
     ):

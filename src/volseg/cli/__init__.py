@@ -25,6 +25,7 @@ from volseg.cli.report import report_command
 from volseg.cli.run import run_command
 from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
+from volseg.cli.teach import teach_command
 from volseg.cli.train import train_command
 from volseg.cli.verify import verify_command
 from volseg.cli.view import view_command
@@ -92,6 +93,7 @@ for _command in (
     export_command,
     models_command,
     train_command,
+    teach_command,
     verify_command,
 ):
     main.add_command(_command)

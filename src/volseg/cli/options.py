@@ -113,7 +113,7 @@ def parse_pair(text: str) -> Pair:
 
 
 def parse_slices(text: str) -> tuple[int, ...]:
-    """Read slices written as 3,17,40 or 5-9, counted from 0.
+    """Read numbers of slices or objects written as 3,17,40 or 5-9.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def parse_slices(text: str) -> tuple[int, ...]:
         try:
             found += range(int(first), int(last or first) + 1)
         except ValueError:
-            message = f"expected slices, such as 3,17,20-22, found {text!r}"
+            message = f"expected numbers, such as 3,17,20-22, found {text!r}"
             raise click.BadParameter(message) from None
     return tuple(found)
 
@@ -163,6 +163,10 @@ METAVARS = {
     "scheduler": "ADDRESS",
     "block_timeout": "SECONDS",
     "split_depth": "VOXELS",
+    **dict.fromkeys(("painted", "simulate"), "NAME|PATH"),
+    "points": "[yes=|no=]CSV",
+    "sheet": "PNG",
+    **dict.fromkeys(("marked_no", "marked_yes"), "N,N,..."),
     "min_size": "VOXELS",
     "max_volume_um3": "UM3",
     "max_section_um2": "UM2",
@@ -215,7 +219,8 @@ def flag_of(option: Option, flag: str) -> Callable[[Callable[..., None]], Callab
     if kind is bool:
         settings = {"is_flag": True, "show_default": flag.partition("/--")[2] or False}
     elif kind in READERS:
-        settings["type"], metavar = READERS[kind]
+        settings["type"], usual = READERS[kind]
+        metavar = metavar or usual
     elif get_origin(kind) is Literal:
         settings["type"] = click.Choice(get_args(kind))
     else:

@@ -67,6 +67,8 @@ class Source:
         All of the roi, where it is held in memory; see `hold`.
     hard : int64, shape (k, 3), optional
         Voxels that the network took for what they are not; see `volseg.training.hard_examples`.
+    partial : bool
+        Whether labels below 0 stand for voxels that nobody annotated.
     """
 
     raw: Readable
@@ -82,6 +84,7 @@ class Source:
     weight: float | None = None
     tissue: Tissue | None = None
     hard: NDArray[np.int64] | None = None
+    partial: bool = False
 
     @property
     def annotated(self) -> int:
@@ -203,14 +206,19 @@ def read_tissue(
             f"labels must have the shape of raw: raw {source.raw.shape}, labels "
             f"{source.labels.shape}"
         )
-    partial = source.slices is not None and not source.planar
+    sparse = source.slices is not None and not source.planar
+    partial = sparse or source.partial
     channels = torch.empty((2 + partial, *roi_shape(box)), dtype=dtype, device=device)
     for first in range(box[0].start, box[0].stop, SLAB):
         slab = (slice(first, min(first + SLAB, box[0].stop)), *box[1:])
-        read = [source.tone(np.asarray(source.raw[slab])), np.asarray(source.labels[slab]) > 0]
-        if partial and source.slices is not None:
-            unknown = ~np.isin(np.arange(slab[0].start, slab[0].stop), source.slices)
-            read.append(np.broadcast_to(unknown[:, None, None], read[0].shape))
+        labels = np.asarray(source.labels[slab])
+        read = [source.tone(np.asarray(source.raw[slab])), labels > 0]
+        if partial:
+            unknown = labels < 0 if source.partial else np.zeros(labels.shape, bool)
+            if sparse and source.slices is not None:
+                between = ~np.isin(np.arange(slab[0].start, slab[0].stop), source.slices)
+                unknown |= between[:, None, None]
+            read.append(unknown)
         inside = slice(first - box[0].start, slab[0].stop - box[0].start)
         for channel, values in zip(channels, read, strict=True):
             channel[inside] = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)

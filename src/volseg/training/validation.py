@@ -17,7 +17,7 @@ from volseg.scores.curves import LEVELS, count_probabilities, middle_of_best, sc
 from volseg.training.augmentation import Placement
 from volseg.training.network import feed
 from volseg.training.sampling import Source, read_tissue
-from volseg.training.tissue import MASK, RAW, locate, needed
+from volseg.training.tissue import MASK, RAW, UNKNOWN, locate, needed
 from volseg.types import Floats, Mask, Roi, Zyx
 
 CORES: dict[int, Zyx] = {2: (4, 256, 256), 3: (24, 96, 96)}
@@ -168,7 +168,9 @@ def count_window(
 ) -> NDArray[np.int64]:
     """Count a window's voxels by probability, shape (2, 256): background and foreground."""
     probabilities, truth = predict_window(network, source, window, form, precision)
-    return count_probabilities((probabilities * 255).round().astype(np.uint8), truth)
+    levels = (probabilities * 255).round().astype(np.uint8)
+    known = read_window(source, window)[UNKNOWN].numpy() <= 0.5 if source.partial else None
+    return count_probabilities(levels, truth, known)
 
 
 def validate(

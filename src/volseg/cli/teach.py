@@ -1,0 +1,77 @@
+"""``volseg teach``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volseg.api.teaching import TeachKeywords, forget_marks, teach
+from volseg.cli.options import volume_argument, with_options
+from volseg.cli.session import Session
+from volseg.cli.wording import counted, duration
+from volseg.errors import command
+
+if TYPE_CHECKING:
+    from volseg.stages.teach.run import TeachReport
+
+FLAGS = {"marked_no": "--not", "marked_yes": "--yes"}
+
+
+@with_options("volseg teach vol.zarr --not 12,40 --yes 7", TeachKeywords, **FLAGS)
+@volume_argument
+@click.option("--forget", is_flag=True, help="Drop the marks of the last call; teach nothing.")
+def teach_command(session: Session, volume: Path, forget: bool, **options: Any) -> None:
+    """Teach the network what is no mitochondrion in VOLUME, by a few marks, in minutes.
+
+    Marks are numbers of objects of VOLUME/labels/NAME, points or painted regions; all else is
+    left open. Writes new weights beside VOLUME, draws the marked places before and after, and
+    prints the command that segments with them. The marks are kept in VOLUME.
+    """
+    name = options["name"]
+    if forget:
+        dropped, left = forget_marks(volume, name=name)
+        found = {"dropped": dropped, "left": left}
+        session.result(found, f"{counted(dropped, 'mark')} dropped, {left} left")
+        return
+    report = teach(volume, progress=session.progress(), **options)
+    session.result(report, describe_report(volume, name, report))
+
+
+def describe_report(volume: Path, name: str, report: TeachReport) -> str:
+    """Say what was learned, and what to do next."""
+    steps = f"{counted(report.steps, 'step')} from {Path(report.parent).stem}"
+    lines = [
+        f"marks: {report.marked_no} no, {report.marked_yes} yes; {steps}",
+        "called mitochondria, of the voxels that are marked",
+    ]
+    for word, before, after in zip(("no", "yes"), report.before, report.after, strict=True):
+        if not math.isnan(before):
+            lines.append(f"  {word:3}  {before:6.1%} before, {after:6.1%} after")
+    lines.append(f"weights: {report.weights}, after {duration(report.seconds)}")
+    if report.sheet is not None:
+        lines.append(f"marks, before and after: {report.sheet}")
+    lines += _describe_suspects(volume, name, report)
+    if report.max_section_um2 is not None:
+        lines.append(
+            f"the size of sections tells the marks apart: try --max-section "
+            f"{report.max_section_um2:g}, too (docs/instances.md)"
+        )
+    flags: list[object] = ["--model", report.weights]
+    for option, value in report.segment.items():
+        flags += [f"--{option}", value]
+    lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=name))
+    return "\n".join(lines)
+
+
+def _describe_suspects(volume: Path, name: str, report: TeachReport) -> list[str]:
+    if not report.suspects:
+        return [f"to see suspects here: {command('stats', volume, name=name)}"]
+    shown = [
+        f"  object {s.object} at z {s.place[0]}, y {s.place[1]}, x {s.place[2]}: "
+        f"{', '.join(s.reasons)}"
+        for s in report.suspects
+    ]
+    return ["not marked, and worth a look:", *shown]

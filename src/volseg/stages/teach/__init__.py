@@ -1,0 +1,1 @@
+"""Teach: marks on a result, minutes of training, and new weights."""

@@ -1,0 +1,167 @@
+"""Open the result that is judged, and find the weights that made it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import ModelError, ParameterError, VolumeError, command
+from volseg.models.registry import Architecture, find_architecture
+from volseg.sources.labels import LabelSource, open_labels
+from volseg.stages.predict.lattice import network_scales
+from volseg.stages.teach.seeds import Reach
+from volseg.storage.remote import as_remote
+from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
+from volseg.storage.weights import Card, load_card, shipped_models
+from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
+
+CORE_NM, FAR_NM = 60.0, 400.0
+"""Radii of a seed: of what a click marks for sure, half a thin mitochondrion; and at most."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Result that is judged, and how it was made.
+
+    Attributes
+    ----------
+    image : the volume.
+    labels, objects : the result, and how many objects it has.
+    probabilities : that they were found in.
+    run : how these were made.
+    threshold : from which a voxel is foreground.
+    model, card : the weights.
+    """
+
+    image: Image
+    labels: LabelSource
+    objects: int
+    probabilities: Image
+    run: Mapping[str, Any]
+    threshold: float
+    model: str
+    card: Card
+
+    @property
+    def shape(self) -> Zyx:
+        """Shape of the volume."""
+        return self.labels.shape
+
+    @property
+    def form(self) -> Architecture:
+        """Form of the network."""
+        return find_architecture(self.card.architecture)
+
+    @property
+    def zoom(self) -> float:
+        """Times that voxels were taken as larger than they are said to be."""
+        return float(self.run.get("zoom", 1.0))
+
+    @property
+    def scales(self) -> VoxelSize:
+        """Voxels of the volume per voxel of the network."""
+        z, y, x = network_scales(self.image, self.card, zoom=self.zoom)[0]
+        return z, y, x
+
+    @property
+    def made_on(self) -> dict[str, str]:
+        """Name the labels and the weights that were judged."""
+        return {"labels": str(self.labels.fingerprint), "weights": self.card.sha256}
+
+    @property
+    def reach(self) -> Reach:
+        """Radii of a seed, in voxels of the volume."""
+        _, y, x = (s / nm for s, nm in zip(self.scales, self.card.voxel_size, strict=True))
+        return Reach((CORE_NM * y, CORE_NM * x), (FAR_NM * y, FAR_NM * x))
+
+    def options(self) -> dict[str, Any]:
+        """List the options of `segment` that made it, beside the model."""
+        # of fewer digits, but never above: thresholds are compared with whole levels of 255
+        found: dict[str, Any] = {"threshold": math.floor(self.threshold * 1000) / 1000}
+        if self.zoom != 1:
+            found["zoom"] = self.zoom
+        views = self.run.get("averaged", [None, None, "xy"])[2]
+        return found if views == "xy" else {**found, "views": views}
+
+
+def open_judged(volume: Path, name: str, model: str | None) -> Judged:
+    """Open a result with its probabilities and weights.
+
+    Raises
+    ------
+    VolumeError
+        If there is no complete result, or its labels were not made of its probabilities.
+    ParameterError
+        If it was made in a way that cannot be taught.
+    ModelError
+        If its weights are not found.
+    """
+    image, labels = open_image(volume), open_labels(volume, name)
+    noted, path = open_image(labels_path(volume, name)).attributes, probabilities_path(volume, name)
+    again = command("segment", volume, name=name)
+    if "objects" not in noted or not path.exists():
+        raise VolumeError(
+            f"{labels.path} is no result of volseg with probabilities; make one with `{again}`"
+        )
+    probabilities = open_image(path)
+    made, run = probabilities.attributes, probabilities.attributes.get("run", {})
+    if not made.get("complete") or noted["run"].get("probabilities") != made.get("fingerprint"):
+        raise VolumeError(
+            f"{labels.path} was not made of {path} as they are; run "
+            f"`{command('label', volume, '--overwrite', name=name)}` first"
+        )
+    if "normalise" in run:
+        raise ParameterError(
+            f"{path} was made with --normalise, and teach knows intensities as they are; "
+            f"segment without it first"
+        )
+    chosen, card = find_parent(volume, made.get("model", {}), model)
+    return Judged(
+        image,
+        labels,
+        int(noted["objects"]),
+        probabilities,
+        run,
+        int(noted["run"]["threshold_of_255"]) / FULL_PROBABILITY,
+        chosen,
+        card,
+    )
+
+
+def find_parent(volume: Path, record: Mapping[str, Any], model: str | None) -> tuple[str, Card]:
+    """Find the weights that are on record: those that are named, shipped, or beside the volume.
+
+    Raises
+    ------
+    ParameterError
+        If what is named is another, or no weights are on record.
+    ModelError
+        If none are found.
+    """
+    wanted = record.get("sha256")
+    if wanted is None:
+        raise ParameterError("the probabilities are of no network of volseg, so none can be taught")
+    if model is not None:
+        card = load_card(model)
+        if card.sha256 != wanted:
+            raise ParameterError(
+                f"{model} did not make the result: its sha256 is {card.sha256[:12]}..., on record "
+                f"is {wanted[:12]}... of {record.get('name')}; name that one, or segment with this"
+            )
+        return model, card
+    local = as_remote(volume) is None
+    beside = sorted(volume.resolve().parent.glob("*.safetensors")) if local else []
+    for candidate in (*shipped_models(), *map(str, beside)):
+        try:
+            card = load_card(candidate)
+        except ModelError:
+            continue  # not all that ends so is of volseg
+        if card.sha256 == wanted:
+            return candidate, card
+    raise ModelError(
+        f"the weights that made the result, {record.get('name')} with the sha256 {wanted[:12]}..., "
+        f"neither come with volseg nor lie beside {volume}; name them with --model"
+    )

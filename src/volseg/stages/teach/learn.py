@@ -1,0 +1,91 @@
+"""Train on marks, with the loop of `train`: from the weights in use, in a few minutes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from volseg.stages.teach.lesson import Lesson
+from volseg.stages.train.loop import Events, train_steps
+from volseg.stages.train.recipe import build_config
+from volseg.stages.train.state import start_run
+from volseg.storage.weights import Card
+from volseg.training.augmentation import Augmentation
+from volseg.training.config import TrainConfig
+
+RATE = 1e-4
+CALM = Augmentation(
+    zoom=(0.8, 1.25),
+    shift=0.25,
+    elastic_alpha=1.0,
+    rotate_probability=0.7,
+    section_probability=0.0,
+    fault_probability=0.0,
+    contrast=0.2,
+    brightness=0.15,
+    gamma=0.3,
+    noise=0.1,
+    blur=0.7,
+)
+"""Weaker than what weights are made with: what is marked is found in one volume."""
+
+
+def teaching_recipe(card: Card, minutes: float) -> TrainConfig:
+    """Fill in a recipe for so many minutes.
+
+    A step shows one patch: in a mean over several, the few voxels of a mark would count for little.
+    The statistics of batch norms stay as they are.
+    """
+    given = {
+        "architecture": card.architecture,
+        "width": card.width,
+        "preprocessing": card.preprocessing,
+        "loss": "bce-dice",
+        "batch": 1,
+        "minutes": minutes,
+        "learning_rate": RATE,
+        "weight_decay": 0.0,
+        "ema": 0.98,
+        "freeze_norms_after": 0.0,
+        "foreground_share": 0.8,
+        "validate_every": 1 << 30,
+        "augmentation": CALM,
+    }
+    return build_config(given)
+
+
+def learn(
+    lesson: Lesson,
+    config: TrainConfig,
+    tensors: Mapping[str, Tensor],
+    workers: int,
+    on_step: Callable[[float], None],
+) -> tuple[tuple[nn.Module, nn.Module], int]:
+    """Train; return the old and the new network, and the steps that were taken.
+
+    Parameters
+    ----------
+    lesson : Lesson
+    config : TrainConfig
+    tensors : the weights to start from
+    workers : threads that draw patches
+    on_step : is told the part of the training that is done
+    """
+    eye = lesson.eye
+    run = start_run(config, None, eye.device, eye.precision, start=tensors)
+    old = copy.deepcopy(run.averaged)
+    sources = [*lesson.show_marks(), *lesson.remember(old)]
+    events = Events(
+        lambda run: on_step(min(run.progress, 1.0)), lambda _run, _row: None, lambda _run: None
+    )
+    # the loop keeps a checkpoint; a lesson takes minutes, and is begun anew where it was killed
+    with tempfile.TemporaryDirectory(prefix="volseg-teach-") as folder:
+        configuration = json.dumps(asdict(config))
+        train_steps(run, (sources, sources[:1]), Path(folder), configuration, workers, events)
+    return (old, run.averaged), run.step

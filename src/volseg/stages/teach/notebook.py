@@ -1,0 +1,116 @@
+"""Keep marks in the volume they were made on, round by round, so that they can be undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volseg.errors import ParameterError, VolumeError
+from volseg.stages.teach.marks import Mark
+from volseg.storage.files import make_folder, remove_file
+from volseg.storage.tables import read_columns, write_table
+from volseg.storage.volumes import table_path
+from volseg.types import Zyx
+
+
+@dataclass(frozen=True)
+class Round:
+    """Marks that were made at one time.
+
+    Attributes
+    ----------
+    marks : what was said.
+    made_on : fingerprint of the labels, and hash of the weights, that were judged.
+    """
+
+    marks: tuple[Mark, ...]
+    made_on: Mapping[str, str]
+
+
+def notebook_path(volume: Path, name: str) -> Path:
+    """Say where a volume keeps the marks on a result."""
+    return volume / "marks" / table_path(volume, name).name
+
+
+def load_rounds(volume: Path, name: str, shape: Zyx) -> list[Round]:
+    """Read the marks on a result, the first round first; none where there are none.
+
+    Raises
+    ------
+    VolumeError
+        If they are not of this volume, or no marks of volseg's making.
+    StorageError
+        If they cannot be read.
+    """
+    path = notebook_path(volume, name)
+    if not path.exists():
+        return []
+    columns, _, notes = read_columns(path)
+    try:
+        told = json.loads(notes["rounds"])
+        if json.loads(notes["shape"]) != list(shape):
+            raise VolumeError(f"{path} is of a volume of the shape {notes['shape']}, not {shape}")
+        spans = np.stack([columns["start"], columns["stop"]], axis=1).astype(np.int64)
+        if len(spans) and not 0 <= spans.min() <= spans.max() <= np.prod(shape):
+            raise ValueError("voxels outside of the volume")
+        return [
+            Round(
+                tuple(
+                    Mark(m["yes"], m["name"], spans[slice(*m["rows"])], m["object"])
+                    for m in entry["marks"]
+                ),
+                entry["made on"],
+            )
+            for entry in told
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise VolumeError(f"{path} holds no marks of volseg: {error!r}; remove it") from error
+
+
+def save_rounds(volume: Path, name: str, rounds: Sequence[Round], shape: Zyx) -> None:
+    """Replace the marks on a result; without any, their file is removed.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    path = notebook_path(volume, name)
+    if not rounds:
+        remove_file(path)
+        return
+    told: list[dict[str, Any]] = []
+    row, spans = 0, [np.zeros((0, 2), np.int64)]
+    for entry in rounds:
+        marks = []
+        for mark in entry.marks:
+            rows = [row, row + len(mark.spans)]
+            marks.append({"yes": mark.yes, "name": mark.name, "object": mark.object, "rows": rows})
+            row = rows[1]
+            spans.append(mark.spans)
+        told.append({"marks": marks, "made on": dict(entry.made_on)})
+    every = np.concatenate(spans)
+    make_folder(path.parent)
+    columns = {"start": every[:, 0].copy(), "stop": every[:, 1].copy()}
+    units = dict.fromkeys(columns, "voxel")
+    write_table(path, columns, units, {"rounds": json.dumps(told), "shape": json.dumps(shape)})
+
+
+def forget(volume: Path, name: str, shape: Zyx) -> tuple[int, int]:
+    """Drop the marks of the last round; return how many those were, and how many are left.
+
+    Raises
+    ------
+    ParameterError
+        If there are none.
+    """
+    rounds = load_rounds(volume, name, shape)
+    if not rounds:
+        raise ParameterError(f"{volume} holds no marks on {name}: there is nothing to forget")
+    save_rounds(volume, name, rounds[:-1], shape)
+    return len(rounds[-1].marks), sum(len(entry.marks) for entry in rounds[:-1])

@@ -1,0 +1,253 @@
+"""Teach: take marks on a result, train for some minutes, and write new weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from volseg import __version__
+from volseg.defaults import DEVICE, MINUTES, NAME
+from volseg.engine.options import EngineOptions, available_cores
+from volseg.engine.progress import Progress
+from volseg.errors import ConflictError, ParameterError
+from volseg.models.devices import choose_device
+from volseg.sources.labels import find_labels
+from volseg.sources.points import read_points
+from volseg.stages.preview.places import choose_places, look_around
+from volseg.stages.preview.run import place_sheet
+from volseg.stages.teach.judged import Judged, open_judged
+from volseg.stages.teach.learn import learn, teaching_recipe
+from volseg.stages.teach.lesson import Eye, Lesson
+from volseg.stages.teach.marks import Mark, Said, check_agreement, find_marks
+from volseg.stages.teach.notebook import Round, load_rounds, save_rounds
+from volseg.stages.teach.show import Next, draw_sheet, propose_next, propose_section
+from volseg.stages.teach.simulate import click
+from volseg.stages.train.run import LOADERS
+from volseg.stages.train.state import training_precision
+from volseg.storage.ledger import locked
+from volseg.storage.plots import save_pixels
+from volseg.storage.remote import as_remote
+from volseg.storage.volumes import scratch_path, volume_tone
+from volseg.storage.weights import load_weights, save_weights
+from volseg.training.config import TrainConfig
+
+PLACES = 12
+"""Windows in which the network is to remember what it was sure of."""
+LOOKING = 20.0
+"""Seconds that choosing them may take, where chunks are large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachOptions:
+    """Options of `teach`; see `volseg.api.teaching.TeachKeywords`."""
+
+    name: str = NAME
+    marked_no: Sequence[int] = ()
+    marked_yes: Sequence[int] = ()
+    points: Sequence[tuple[Path, bool | None]] = ()
+    painted: str | None = None
+    slices: Sequence[int] | None = None
+    simulate: str | None = None
+    minutes: float = MINUTES
+    model: str | None = None
+    output: Path | None = None
+    sheet: Path | None = None
+    device: str = DEVICE
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes < math.inf:
+            raise ParameterError(f"minutes must be above 0, found {self.minutes}")
+
+
+@dataclass(frozen=True)
+class TeachReport:
+    """Result of teaching.
+
+    Attributes
+    ----------
+    weights : the new file; its card stands beside it.
+    parent : name or path of the weights that it was made from.
+    marked_no, marked_yes : marks of all rounds.
+    before, after : parts of the voxels marked no, and yes, that are called mitochondria.
+    steps : of the training.
+    sheet : the contact sheet; None for networks of volumes.
+    suspects : what to look at next; none where objects were not measured.
+    max_section_um2 : a largest section that tells the marks apart; None where none does.
+    segment : options with which the result was made, for the next command.
+    seconds : of this call.
+    """
+
+    weights: Path
+    parent: str
+    marked_no: int
+    marked_yes: int
+    before: tuple[float, float]
+    after: tuple[float, float]
+    steps: int
+    sheet: Path | None
+    suspects: tuple[Next, ...]
+    max_section_um2: float | None
+    segment: Mapping[str, Any]
+    seconds: float
+
+
+def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachReport:
+    """Train the weights of a result on marks, and write new ones beside the volume.
+
+    Raises
+    ------
+    InputError
+        If marks, weights or options cannot be used; nothing was written.
+    TrainingError
+        If the loss is not finite; the marks are kept.
+    StorageError
+        If something cannot be read or written.
+    """
+    begun = time.monotonic()
+    judged = open_judged(volume, options.name, options.model)
+    weights = choose_weights(volume, options.output)
+    sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
+    config = teaching_recipe(judged.card, options.minutes)
+    eye = _open_eye(judged, config, options.device)
+    with locked(scratch_path(volume) / f"teach-{options.name}.lock"):
+        kept = load_rounds(volume, options.name, judged.shape)
+        rounds = [*kept, *_new_round(volume, judged, options, kept)]
+        marks = [mark for entry in rounds for mark in entry.marks]
+        if not marks:
+            raise ParameterError(
+                "nothing is marked; name false objects with --not and right ones with --yes, or "
+                "give --points"
+            )
+        save_rounds(volume, options.name, rounds, judged.shape)
+    places = choose_places(look_around(judged.image, LOOKING), PLACES)
+    lesson = Lesson(eye, marks, places)
+    tensors = load_weights(judged.model, judged.card)
+    workers = options.workers or min(available_cores(), LOADERS)
+    progress.start(100, "%", "teaching")
+    try:
+        networks, steps = learn(lesson, config, tensors, workers, _percent(progress))
+    finally:
+        progress.finish()
+    card = _make_card(weights, judged, marks, config) | {"scores": {}}
+    card["training"] |= {"steps": steps, "minutes": options.minutes}
+    save_weights(weights, networks[1].state_dict(), card)
+    before, after = (lesson.measure(network, judged.threshold) for network in networks)
+    drawn = draw_sheet(lesson, (judged.model, str(weights)), judged.zoom, judged.threshold)
+    if drawn is not None:
+        save_pixels(sheet, drawn)
+    return TeachReport(
+        weights,
+        judged.model,
+        sum(not mark.yes for mark in marks),
+        sum(mark.yes for mark in marks),
+        before,
+        after,
+        steps,
+        None if drawn is None else sheet,
+        propose_next(volume, options.name, marks),
+        propose_section(marks, judged.shape, judged.image.voxel_size),
+        judged.options(),
+        time.monotonic() - begun,
+    )
+
+
+def choose_weights(volume: Path, output: Path | None) -> Path:
+    """Choose a file for new weights: beside the volume, with a number that is free.
+
+    Raises
+    ------
+    ParameterError
+        If the name of another is no name of weights.
+    ConflictError
+        If there is such a file.
+    """
+    if output is not None:
+        if output.suffix != ".safetensors":
+            raise ParameterError(f"weights end in .safetensors, found {output.name!r}")
+        if output.exists():
+            raise ConflictError(f"{output} exists; choose another --output")
+        return output
+    beside = volume.resolve() if as_remote(volume) is None else Path(volume.name)
+    numbered = (
+        beside.with_name(f"{beside.stem}-taught-{number}.safetensors")
+        for number in itertools.count(1)
+    )
+    return next(path for path in numbered if not path.exists())
+
+
+def _open_eye(judged: Judged, config: TrainConfig, device: str) -> Eye:
+    chosen, invert = choose_device(device), bool(judged.run.get("invert", False))
+    return Eye(
+        judged.image,
+        judged.form,
+        config.patch,
+        judged.scales,
+        volume_tone(judged.image, config.preprocessing, invert=invert),
+        training_precision(config, chosen),
+        chosen,
+    )
+
+
+def _new_round(
+    volume: Path, judged: Judged, options: TeachOptions, kept: Sequence[Round]
+) -> list[Round]:
+    """Find what is marked now, and check it against what was marked before."""
+    size = judged.image.voxel_size
+    points = [p for path, yes in options.points for p in read_points(path, yes, size)]
+    if options.simulate is not None:
+        truth = find_labels(volume, options.simulate)
+        points += click(judged.labels, truth, options.slices)
+    said = Said(
+        [(n, False) for n in options.marked_no] + [(n, True) for n in options.marked_yes],
+        points,
+        None if options.painted is None else find_labels(volume, options.painted),
+        options.slices,
+    )
+    marks = find_marks(said, judged, EngineOptions(workers=options.workers))
+    check_agreement([*(mark for entry in kept for mark in entry.marks), *marks])
+    return [Round(tuple(marks), judged.made_on)] if marks else []
+
+
+def _percent(progress: Progress) -> Callable[[float], None]:
+    told = 0
+
+    def tell(part: float) -> None:
+        nonlocal told
+        progress.advance(int(part * 100) - told)
+        told = int(part * 100)
+
+    return tell
+
+
+def _make_card(
+    weights: Path, judged: Judged, marks: Sequence[Mark], config: TrainConfig
+) -> dict[str, Any]:
+    """Describe the new weights by those that they were made from, and by the marks.
+
+    What was measured of the old ones does not hold for them.
+    """
+    card = judged.card
+    origin = {"name": card.name, "sha256": card.sha256}
+    terms = card.training.get("terms", "not stated")
+    taught = {
+        "data": {"marks on": judged.image.path.name, "marks": [describe_mark(m) for m in marks]},
+        "terms": terms,
+        "from": origin,
+        "made on": dict(judged.made_on),
+        "recipe": asdict(config),
+        "volseg": __version__,
+    }
+    content = {name: value for name, value in asdict(card).items() if name != "sha256"}
+    return {**content, "name": weights.stem, "training": taught}
+
+
+def describe_mark(mark: Mark) -> str:
+    """Say what was marked, in a few words."""
+    voxels = int((mark.spans[:, 1] - mark.spans[:, 0]).sum())
+    return f"{'yes' if mark.yes else 'no'}: {mark.name}, {voxels} voxels"

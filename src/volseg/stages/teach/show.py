@@ -1,0 +1,114 @@
+"""Show what was learned: places before and after, suspects, and a rule that tells marks apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import VolumeError
+from volseg.geometry.grid import roi_shape
+from volseg.measures.suspects import rank_suspects
+from volseg.stages.preview.run import PreviewOptions, open_candidate
+from volseg.stages.preview.sheet import PANEL, compose_sheet
+from volseg.stages.preview.trial import try_model
+from volseg.stages.report.plan import plan_report
+from volseg.stages.teach.lesson import Lesson, choose_centres, draw_marks
+from volseg.stages.teach.marks import Mark
+from volseg.types import Roi, VoxelSize, Zyx
+
+ROWS = 8
+"""Places in the sheet, at most."""
+SUSPECTS = 10
+YES_COLOUR, NO_COLOUR = (60, 200, 90), (230, 60, 60)
+FEW = 3
+"""Marks of each kind from which a number may tell them apart."""
+
+
+@dataclass(frozen=True)
+class Next:
+    """An object to look at next: its number, a voxel near its middle, and why."""
+
+    object: int
+    place: Zyx
+    reasons: tuple[str, ...]
+
+
+def draw_sheet(
+    lesson: Lesson, models: tuple[str, str], zoom: float, threshold: float
+) -> NDArray[np.uint8] | None:
+    """Draw the marked places: marks on raw, then what the old and the new weights find.
+
+    Returns
+    -------
+    uint8, shape (y, x, 3)
+        None for networks of volumes, which no window of one slice suits.
+    """
+    eye, marks, shape = lesson.eye, lesson.marks, lesson.shape
+    if not eye.planar:
+        return None
+    places = list(dict.fromkeys(choose_centres(m, shape)[0] for m in marks))[:ROWS]
+    options = PreviewOptions(device=eye.device.type)
+    trials = []
+    for model in models:
+        candidate = replace(open_candidate(model, eye.image, (), options), tone=eye.tone)
+        trial = try_model(candidate, eye.image, places, zoom)
+        trials += [] if trial is None else [trial]
+
+    def paint(raw: NDArray[np.uint8], shown: Roi) -> NDArray[np.uint8]:
+        targets = np.full(roi_shape(shown), -1, np.int8)
+        draw_marks(targets, shown, marks, shape)
+        at = [(np.arange(PANEL) * n // PANEL)[:, None] for n in targets.shape[1:]]
+        seen = targets[0][at[0], at[1].T]
+        painted = raw.copy()
+        for said, colour in ((1, YES_COLOUR), (0, NO_COLOUR)):
+            painted[seen == said] = (painted[seen == said] // 2) + np.array(colour, np.uint8) // 2
+        return painted
+
+    if not trials:
+        return None
+    thresholds = dict.fromkeys(models, threshold)
+    return compose_sheet(eye.image, eye.tone, trials, thresholds, ROWS, paint)
+
+
+def propose_next(volume: Path, name: str, marks: Sequence[Mark]) -> tuple[Next, ...]:
+    """List the objects that are least like the others and are not marked; none without a table."""
+    try:
+        columns = plan_report([volume], name, [None])[0].columns
+    except VolumeError:
+        return ()
+    marked = {mark.object for mark in marks}
+    found = []
+    for suspect in rank_suspects(columns, SUSPECTS + len(marked)):
+        number = int(columns["label"][suspect.row])
+        z, y, x = (round(float(columns[f"centroid_{axis}"][suspect.row])) for axis in "zyx")
+        if number not in marked:
+            found.append(Next(number, (z, y, x), suspect.reasons))
+    return tuple(found[:SUSPECTS])
+
+
+def propose_section(marks: Sequence[Mark], shape: Zyx, size: VoxelSize | None) -> float | None:
+    """Find a largest section, in µm², that keeps what is marked yes and drops what is marked no.
+
+    Returns
+    -------
+    float
+        None where marks are few, sections do not tell them apart, or the voxel size is unknown.
+    """
+    objects = [mark for mark in marks if mark.object]
+    sections = {yes: [_section(m, shape) for m in objects if m.yes == yes] for yes in (True, False)}
+    if size is None or min(map(len, sections.values())) < FEW:
+        return None
+    largest, smallest = max(sections[True]), min(sections[False])
+    if smallest <= largest:
+        return None
+    return float(f"{math.sqrt(largest * smallest) * size[1] * size[2] / 1e6:.2g}")
+
+
+def _section(mark: Mark, shape: Zyx) -> int:
+    z = mark.spans[:, 0] // (shape[1] * shape[2])
+    return int(np.bincount(z - z.min(), mark.spans[:, 1] - mark.spans[:, 0]).max())

@@ -1,0 +1,83 @@
+"""Let the truth do the clicking: mark the largest false and missed sections of some slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volseg.errors import ParameterError, ShapeError
+from volseg.geometry.grid import full_roi
+from volseg.sources.labels import LabelSource
+from volseg.sources.points import Point
+
+FALSE, MISSED = 10, 5
+"""Clicks on what is false, and on what is missed."""
+SLICES = 3
+APART = 0.25
+"""Part of a section that lies on the other side, below which it is false, or missed."""
+
+
+def click(labels: LabelSource, truth: LabelSource, slices: Sequence[int] | None) -> list[Point]:
+    """Click on the largest false sections of objects, and the largest missed ones, in some slices.
+
+    Parameters
+    ----------
+    labels, truth : of one shape
+    slices : that are looked at; None chooses three, spread over the volume
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    ParameterError
+        If nothing is wrong in these slices.
+    """
+    if labels.shape != truth.shape:
+        raise ShapeError(
+            f"the truth must have the shape of the result, {labels.shape}: {truth.path} has "
+            f"{truth.shape}"
+        )
+    depth = labels.shape[0]
+    looked = slices or [int((k + 0.5) * depth / SLICES) for k in range(min(SLICES, depth))]
+    outside = [z for z in looked if not 0 <= z < depth]
+    if outside:
+        raise ParameterError(f"the volume has the slices 0 to {depth - 1}, found {outside[0]}")
+    wrong: dict[bool, list[tuple[int, Point]]] = {False: [], True: []}
+    for z in looked:
+        _, y, x = full_roi(labels.shape)
+        found, true = (source[slice(z, z + 1), y, x][0] for source in (labels, truth))
+        wrong[False] += _sections(found, true > 0, z, yes=False)
+        wrong[True] += _sections(true, found > 0, z, yes=True)
+    clicks = [
+        point
+        for yes, most in ((False, FALSE), (True, MISSED))
+        for _, point in sorted(wrong[yes], key=lambda entry: -entry[0])[:most]
+    ]
+    if not clicks:
+        raise ParameterError(f"nothing is false or missed in the slices {looked}")
+    return clicks
+
+
+def _sections(
+    labels: NDArray[Any], other: NDArray[np.bool_], z: int, *, yes: bool
+) -> list[tuple[int, Point]]:
+    """Find sections of which little lies on the other side, with their sizes."""
+    found = []
+    for number in np.unique(labels[labels > 0]).tolist():
+        parts, count = ndimage.label(labels == number, np.ones((3, 3)))
+        for k, box in enumerate(ndimage.find_objects(parts, count), 1):
+            part = parts[box] == k
+            if (part & other[box]).sum() >= APART * part.sum():
+                continue
+            # where one would click: as far from the border as may be
+            clear = np.pad(part & ~other[box] if yes else part, 1)
+            depth = ndimage.distance_transform_edt(clear)[1:-1, 1:-1]
+            y, x = (int(c) for c in np.unravel_index(depth.argmax(), part.shape))
+            place = z, y + box[0].start, x + box[1].start
+            words = "missed" if yes else "false"
+            found.append((int(part.sum()), Point(place, yes, f"{words} in the truth")))
+    return found

@@ -1,0 +1,59 @@
+"""Points of CSV files: in voxels, in nm, and as napari saves them."""
+
+from __future__ import annotations
+
+import pytest
+
+from volseg.errors import ParameterError, SourceError
+from volseg.sources.points import read_points
+
+SIZE = (50.0, 5.0, 4.0)
+NAPARI = "index,axis-0,axis-1,axis-2\n0.0,3.0,40.4,7.6\n1.0,0.0,1.0,2.0\n"
+"""As napari 0.5 saves a layer of points."""
+
+
+@pytest.mark.parametrize(
+    ("text", "yes", "expected"),
+    [
+        ("z,y,x,mark\n3,40,8,yes\n0,1,2,no\n", None, [True, False]),
+        ("\ufeffY, X, Z, yes\n40,8,3,1\n1,2,0,0\n", None, [True, False]),
+        ("z_nm,y_nm,x_nm,label\n151,199,31,mitochondrion\n0,5,8,None\n", None, [True, False]),
+        (NAPARI, False, [False, False]),
+        (NAPARI, True, [True, True]),
+        (NAPARI.replace("axis-2\n", "axis-2,kind\n").replace("7.6\n", "7.6,no\n")[:-1] + ",yes\n",
+         None, [False, True]),
+    ],
+)  # fmt: skip
+def test_points_are_read_in_voxels(tmp_path, text, yes, expected):
+    path = tmp_path / "clicks.csv"
+    path.write_text(text, encoding="utf-8")
+    points = read_points(path, yes, SIZE)
+    assert [p.place for p in points] == [(3, 40, 8), (0, 1, 2)]
+    assert [p.yes for p in points] == expected
+    assert points[1].name == "clicks.csv, line 3"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("a,b\n1,2\n", SourceError, "has the columns a, b; points have z,y,x"),
+        ("", SourceError, "has the columns none"),
+        ("z,y,x,mark\n", SourceError, "holds no points"),
+        ("z,y,x,mark\n1,2,3,perhaps\n", SourceError, "line 2: mark is 'perhaps', expected yes"),
+        ("z,y,x,mark\n1,two,3,yes\n", SourceError, "line 2: 1, two, 3 are no coordinates"),
+        ("z,y,x,mark\n1,nan,3,yes\n", SourceError, "are no coordinates"),
+        ("z,y,x,mark\n1,2\n", SourceError, "are no coordinates"),
+        (NAPARI, ParameterError, "has no column 'mark' of yes and no"),
+        ("z_nm,y_nm,x_nm,mark\n1,2,3,no\n", ParameterError, "is in nm and the voxel size is unk"),
+    ],
+)
+def test_what_is_no_list_of_points_is_refused(tmp_path, text, error, message):
+    path = tmp_path / "clicks.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=message):
+        read_points(path, None, None)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(SourceError, match="cannot read points of"):
+        read_points(tmp_path / "none.csv", None, None)

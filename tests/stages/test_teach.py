@@ -1,0 +1,353 @@
+"""Teach: which voxels are marked, what is learned of them, and what is kept and undone."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import nn
+
+from toy_volumes import write_raw
+from toy_weights import write_weights
+from volseg.api.teaching import forget_marks
+from volseg.engine.options import EngineOptions
+from volseg.engine.progress import NoProgress
+from volseg.errors import ConflictError, ParameterError
+from volseg.geometry.grid import full_roi
+from volseg.objects.intervals import paint_intervals
+from volseg.sources.points import Point
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.stats.plan import StatsOptions, plan_stats
+from volseg.stages.stats.run import stats
+from volseg.stages.teach import run as teach_run
+from volseg.stages.teach.judged import open_judged
+from volseg.stages.teach.learn import teaching_recipe
+from volseg.stages.teach.lesson import Lesson
+from volseg.stages.teach.marks import Mark, Said, find_marks
+from volseg.stages.teach.notebook import load_rounds, notebook_path
+from volseg.stages.teach.run import TeachOptions, teach
+from volseg.stages.teach.seeds import Reach, grow_seed
+from volseg.stages.teach.show import propose_section
+from volseg.stages.train.loop import batch_loss
+from volseg.stages.train.state import start_run
+from volseg.storage.ledger import locked
+from volseg.storage.volumes import labels_path, open_image
+from volseg.storage.weights import hash_file, load_card
+from volseg.training.loader import draw_batch
+
+NAME = "mitochondria"
+SHAPE = (8, 64, 80)
+ENGINE = EngineOptions(workers=2)
+CPU = torch.device("cpu")
+
+
+def tissue():
+    """Bright discs on noise."""
+    noise = np.random.default_rng(3).normal(0, 1, SHAPE)
+    smooth = ndimage.gaussian_filter(noise, (1, 4, 4))
+    return (127 + 55 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
+    """A volume with the result of a tiny network, and its weights beside it."""
+    folder = tmp_path_factory.mktemp("teach")
+    model = write_weights(folder, "unet2d", (8, 64, 64), (0, 16, 16), 2, seed=8)
+    volume = write_raw(folder / "vol.zarr", tissue(), shard=(4, 32, 32))
+    asked = PredictOptions(str(model), NAME, engine=ENGINE, views="xy")
+    segment(plan_segmentation(volume, SegmentOptions(asked, min_size=5)), NoProgress())
+    stats(plan_stats(volume, StatsOptions(engine=ENGINE)), NoProgress())
+    return volume
+
+
+@pytest.fixture
+def volume(segmented, tmp_path):
+    """A copy of it."""
+    import shutil
+
+    shutil.copytree(segmented.parent, tmp_path / "here")
+    return tmp_path / "here" / segmented.name
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Make lessons of a few steps."""
+
+    def recipe(card, _minutes):
+        made = teaching_recipe(card, 1)
+        changed = {"minutes": None, "steps": 12, "patch": (1, 64, 64), "learning_rate": 3e-3}
+        return replace(made, **changed)
+
+    monkeypatch.setattr(teach_run, "teaching_recipe", recipe)
+
+
+def read(volume):
+    return open_image(labels_path(volume, NAME)).levels[0][full_roi(SHAPE)]
+
+
+def run(volume, **options):
+    return teach(volume, TeachOptions(**options, workers=1), NoProgress())
+
+
+def painted(mark):
+    into = np.zeros(SHAPE, bool)
+    paint_intervals(into, full_roi(SHAPE), mark.spans, SHAPE, 1)
+    return into
+
+
+def files(volume):
+    """All files of the volume and beside it, with their content."""
+    every = (p for p in volume.parent.rglob("*") if p.is_file() and ".lock" not in p.name)
+    return {p: hash_file(p) for p in every}
+
+
+def largest(labels, count):
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return [int(k) for k in np.argsort(-sizes)[:count]]
+
+
+def test_a_mark_on_an_object_is_its_voxels_and_a_click_its_section(segmented):
+    labels, judged = read(segmented), open_judged(segmented, NAME, None)
+    first, second = largest(labels, 2)
+    z, y, x = (int(c) for c in np.argwhere(labels == second)[5])
+    said = Said([(first, False)], [Point((z, y, x), True, "click")])
+    whole, section = find_marks(said, judged, ENGINE)
+    np.testing.assert_array_equal(painted(whole), labels == first)
+    parts, _ = ndimage.label(labels[z] == second, np.ones((3, 3)))
+    np.testing.assert_array_equal(painted(section)[z], parts == parts[y, x])
+    assert not np.delete(painted(section), z, 0).any()
+    assert (whole.yes, section.yes, section.object) == (False, True, second)
+    kept = sorted({int(k) for k in np.nonzero(labels == first)[0]})[:2]
+    (part,) = find_marks(Said([(first, False)], slices=kept), judged, ENGINE)
+    expected = (labels == first) & np.isin(np.arange(SHAPE[0]), kept)[:, None, None]
+    np.testing.assert_array_equal(painted(part), expected)
+
+
+def test_a_seed_stays_near_the_click_and_out_of_objects():
+    rng = np.random.default_rng(1)
+    probabilities = (ndimage.gaussian_filter(rng.random((80, 90)), 3) * 255).astype(np.uint8)
+    free, at, reach = rng.random((80, 90)) > 0.1, (40, 30), Reach((2, 3), (15, 20))
+    free[at] = True
+    seed = grow_seed(probabilities, free, at, reach)
+    assert seed[at]
+    assert not seed[~free].any()
+    y, x = np.nonzero(seed)
+    assert (((y - 40) / 15) ** 2 + ((x - 30) / 20) ** 2 <= 1).all()
+    assert ndimage.label(seed)[1] == 1
+    dark = grow_seed(np.zeros_like(probabilities), free, at, reach)
+    y, x = np.nonzero(dark)
+    assert (((y - 40) / 2) ** 2 + ((x - 30) / 3) ** 2 <= 1).all()
+
+
+class Free(nn.Module):
+    """Stands for a network: each voxel has a logit of its own."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, _):
+        return self.logits
+
+
+def test_an_ignored_voxel_has_no_gradient(segmented, quick):
+    judged = open_judged(segmented, NAME, None)
+    config = teach_run.teaching_recipe(judged.card, 1)
+    eye = teach_run._open_eye(judged, config, "cpu")
+    said = Said([(n, k == 0) for k, n in enumerate(largest(read(segmented), 3))])
+    lesson = Lesson(eye, find_marks(said, judged, ENGINE), [(4, 32, 40)])
+    old = start_run(config, None, CPU, eye.precision).averaged
+    seen = set()
+    for sources in (lesson.show_marks(), lesson.remember(old)):
+        for step in range(12):
+            batch = draw_batch(sources, config, step, centerline=False)
+            state = start_run(config, None, CPU, eye.precision)
+            state.network = Free((1, 1, 64, 64))
+            loss = batch_loss(state, batch)
+            loss.backward()
+            gradient, target = state.network.logits.grad[0], batch[1][0, 0]
+            known = target >= 0
+            assert not gradient[0][~known[0]].any()
+            if known.any():
+                signs = torch.sign(gradient[0][known[0]])
+                torch.testing.assert_close(signs, 1 - 2 * target[0][known[0]])
+            seen |= set(target.unique().tolist())
+    assert seen == {-1.0, 0.0, 1.0}
+
+
+def test_what_the_old_network_is_sure_of_is_remembered_and_marks_come_first(segmented, quick):
+    judged = open_judged(segmented, NAME, None)
+    eye = teach_run._open_eye(judged, teach_run.teaching_recipe(judged.card, 1), "cpu")
+    (mark,) = find_marks(Said([(largest(read(segmented), 1)[0], False)]), judged, ENGINE)
+    place = tuple(int(c) for c in np.argwhere(painted(mark))[0])
+
+    class Says(nn.Module):
+        def __init__(self, logit):
+            super().__init__()
+            self.logit = nn.Parameter(torch.tensor(float(logit)))
+
+        def forward(self, raw):
+            return self.logit.expand(raw.shape)
+
+    lesson = Lesson(eye, [mark], [place])
+    for logit, expected in ((5, 1), (-5, 0), (1, -1), (-1, -1)):
+        (source,) = lesson.remember(Says(logit))
+        roi = eye.window(place)
+        inside = painted(mark)[roi]
+        assert (source.labels[inside] == 0).all()
+        assert (source.labels[~inside] == expected).all()
+
+
+def test_marks_become_weights_that_segment(volume, quick):
+    labels = read(volume)
+    no, *_ = largest(labels, 1)
+    report = run(volume, marked_no=[no])
+    assert report.weights == volume.parent / "vol-taught-1.safetensors"
+    assert (report.marked_no, report.marked_yes, report.steps) == (1, 0, 12)
+    assert report.after[0] < report.before[0]
+    assert math.isnan(report.before[1])
+    assert report.sheet is not None
+    assert report.sheet.stat().st_size > 1000
+    assert len(report.suspects) > 0
+    assert no not in {s.object for s in report.suspects}
+    card, parent = load_card(report.weights), load_card(report.parent)
+    assert card.sha256 == hash_file(report.weights) != parent.sha256
+    assert card.training["from"] == {"name": "toy", "sha256": parent.sha256}
+    assert card.training["data"]["marks"][0].startswith(f"no: object {no}, ")
+    assert (card.threshold, card.scores) == (parent.threshold, {})
+    asked = PredictOptions(str(report.weights), NAME, engine=ENGINE, views="xy", overwrite=True)
+    segment(plan_segmentation(volume, SegmentOptions(asked, min_size=5)), NoProgress())
+    # the next round starts from these, with the marks of both, whose objects have other numbers
+    far = ndimage.distance_transform_edt(labels != no) * (read(volume) == 0)
+    free = np.unravel_index(far.argmax(), SHAPE)
+    clicks = volume.parent / "clicks.csv"
+    clicks.write_text(f"z,y,x\n{','.join(map(str, free))}\n", encoding="utf-8")
+    again = run(volume, points=[(clicks, True)])
+    assert again.parent == str(report.weights)
+    assert (again.marked_no, again.marked_yes) == (1, 1)
+    assert again.weights.name == "vol-taught-2.safetensors"
+    first, second = load_rounds(volume, NAME, SHAPE)
+    np.testing.assert_array_equal(painted(first.marks[0]), labels == no)
+    assert first.made_on["weights"] == parent.sha256
+    assert second.made_on["weights"] == card.sha256
+
+
+def test_forgetting_restores_what_was_there(volume, quick):
+    first, second = largest(read(volume), 2)
+    run(volume, marked_no=[first])
+    before = hash_file(notebook_path(volume, NAME))
+    run(volume, marked_yes=[second])
+    assert forget_marks(volume) == (1, 1)
+    assert hash_file(notebook_path(volume, NAME)) == before
+    assert forget_marks(volume) == (1, 0)
+    assert not notebook_path(volume, NAME).exists()
+    with pytest.raises(ParameterError, match="nothing to forget"):
+        forget_marks(volume)
+
+
+def test_marks_alone_are_taught_again(volume, quick):
+    first, *_ = largest(read(volume), 1)
+    with pytest.raises(ParameterError, match="nothing is marked"):
+        run(volume)
+    run(volume, marked_no=[first])
+    assert run(volume).marked_no == 1
+    assert len(load_rounds(volume, NAME, SHAPE)) == 1
+
+
+def test_two_do_not_teach_at_once(volume):
+    with locked(volume / ".volseg" / f"teach-{NAME}.lock"), pytest.raises(ConflictError):
+        run(volume, marked_no=[1])
+
+
+def test_the_truth_clicks_on_what_is_wrong(volume, quick):
+    labels = read(volume)
+    no, missed = largest(labels, 2)
+    truth = np.where(np.isin(labels, [no, missed]), 0, labels > 0).astype(np.uint8)
+    truth[2:7, 3:9, 3:9] = 1
+    labels_at = write_raw(volume.parent / "truth.zarr", truth, shard=(4, 32, 32))
+    report = run(volume, simulate=str(labels_at), slices=[3, 5])
+    (only,) = load_rounds(volume, NAME, SHAPE)
+    assert report.marked_no > 0
+    for mark in only.marks:
+        where = painted(mark)
+        assert set(np.nonzero(where)[0].tolist()) <= {3, 5}
+        assert mark.yes or set(np.unique(labels[where]).tolist()) <= {no, missed}
+        assert not mark.yes or truth[where].any()
+
+
+def test_a_largest_section_is_proposed_where_it_tells_marks_apart():
+    def mark(yes, voxels):
+        return Mark(yes, "", np.array([[0, voxels], [200, 205]]), 1)
+
+    small = [mark(True, n) for n in (10, 20, 25)]
+    large = [mark(False, n) for n in (100, 150, 190)]
+    found = propose_section(small + large, (2, 10, 20), (50, 10, 10))
+    assert found == pytest.approx(math.sqrt(25 * 100) * 1e-4, rel=0.05)
+    assert propose_section([*small, *large, mark(False, 15)], (2, 10, 20), (50, 10, 10)) is None
+    assert propose_section(small + large, (2, 10, 20), None) is None
+    assert propose_section(small + large[:2], (2, 10, 20), (50, 10, 10)) is None
+
+
+BAD = [
+    (["--not", "9999"], "there is no object 9999: the result has"),
+    (["--not", "0"], "there is no object 0"),
+    (["--not", "1", "--yes", "1"], "contradict each other: --yes and --not both name 1"),
+    (["--points", "no={outside}"], "lies outside of the volume"),
+    (["--points", "no={nothing}"], "says no where nothing was found"),
+    (["--points", "yes={inside}", "--not", "{object}"], "contradict each other"),
+    (["--points", "{inside}"], "has no column 'mark'"),
+    (["--points", "yes={missing}"], "cannot read points"),
+    (["--painted", "{painted}"], "paints nothing"),
+    (["--not", "1", "--slices", "9999"], "has no object 1 in the slices of --slices"),
+    (["--simulate", "mitochondria"], "nothing is false or missed"),
+    ([], "nothing is marked"),
+    (["--not", "1", "--minutes", "0"], "minutes must be above 0"),
+    (["--not", "1", "--model", "unet2d"], "did not make the result"),
+    (["--not", "1", "--output", "{volume}"], "weights end in .safetensors"),
+    (["--not", "1", "--name", "others"], "has no labels/others"),
+    (["--forget"], "nothing to forget"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD)
+def test_bad_marks_end_with_a_message_and_change_nothing(volseg, volume, tmp_path, flags, message):
+    labels = read(volume)
+    inside, nothing = (np.argwhere(labels > 0)[0], np.argwhere(labels == 0)[0])
+    places = {"inside": inside, "nothing": nothing, "outside": (3, 40, SHAPE[2])}
+    named = {"volume": volume, "missing": tmp_path / "missing.csv"}
+    named["object"] = labels[tuple(inside)]
+    for name, place in places.items():
+        named[name] = tmp_path / f"{name}.csv"
+        row = ",".join(map(str, place))
+        named[name].write_text(f"axis-0,axis-1,axis-2\n{row}\n", encoding="utf-8")
+    blank = np.zeros(SHAPE, np.uint8)
+    named["painted"] = write_raw(tmp_path / "painted.zarr", blank, shard=(4, 32, 32))
+    before = files(volume)
+    done = volseg("teach", volume, *(flag.format(**named) for flag in flags))
+    assert done.exit_code == 2, done.output
+    assert message in " ".join(done.stderr.split())
+    assert files(volume) == before
+
+
+def test_a_contradiction_with_earlier_marks_is_refused(volseg, volume, quick):
+    (first,) = largest(read(volume), 1)
+    done = volseg("teach", volume, "--not", f"{first}", "--json", "--workers", "1")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["marked_no"] == 1
+    before = files(volume)
+    done = volseg("teach", volume, "--yes", f"{first}")
+    assert done.exit_code == 2
+    assert "contradict each other" in done.stderr
+    assert files(volume) == before
+    done = volseg("teach", volume, "--forget")
+    assert done.stdout == "1 mark dropped, 0 left\n"
+    done = volseg("teach", volume, "--yes", f"{first}", "--workers", "1")
+    assert done.exit_code == 0, done.output
+    assert f"next: volseg segment {volume} --model" in done.stdout
