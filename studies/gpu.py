@@ -27,7 +27,7 @@ import leave_one_out
 import numpy as np
 import tifffile
 import torch
-from leave_one_out import LOOK_ALIKES, RECIPE, SETS, pairs_of, print_scores, train_on
+from leave_one_out import RECIPE, SETS, pairs_of, print_scores, train_on
 
 from volseg.engine.memory import keep_freed_memory
 from volseg.models.devices import choose_device
@@ -46,16 +46,9 @@ FOR_SCORES = 45.0
 PARTS = {"unet2d": 0.62, "emnet": 0.38}
 """Parts of the training time."""
 RECIPES: dict[str, dict[str, Any]] = {
-    "unet2d": {
-        **RECIPE,
-        **LOOK_ALIKES,
-        "patch": (1, 512, 512),
-        "batch": 16,
-        "validate_every": 1000,
-    },
+    "unet2d": {**RECIPE, "patch": (1, 512, 512), "batch": 16, "validate_every": 1000},
     "emnet": {
         **RECIPE,
-        **LOOK_ALIKES,
         "architecture": "emnet-single",
         "width": 32,
         "patch": (32, 128, 128),
