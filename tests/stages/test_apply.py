@@ -307,17 +307,32 @@ def test_seeds_between_voxels_are_those_of_the_nearest():
     assert asked.delete == ((0, 2, 2),)
 
 
-def test_labels_that_others_wrote_are_corrected_in_all_blocks(volume):
+def write_foreign(volume, labels):
+    """Write labels as other programs do, in other chunks and without a fingerprint."""
     import zarr
 
-    labels = read(volume, NAME)[0].astype(np.uint16)
     array = zarr.create_array(
-        volume / "labels" / "foreign", shape=SHAPE, dtype="u2", chunks=(7, 20, 60)
+        volume / "labels" / "foreign", shape=SHAPE, dtype=labels.dtype, chunks=(7, 20, 60)
     )
     array[:] = labels
+    return array
+
+
+def test_labels_that_others_wrote_are_corrected_in_all_blocks(volume):
+    labels = read(volume, NAME)[0].astype(np.uint16)
+    write_foreign(volume, labels)
     report = volseg.apply(volume, name="foreign", corrections={"delete": [2]})
     np.testing.assert_array_equal(read(volume, "foreign-corrected")[0], labels * (labels != 2))
     assert report.objects == labels.max() - 1
+
+
+def test_small_and_very_large_labels_are_merged(volume):
+    labels = read(volume, NAME)[0].astype(np.uint64)
+    labels[labels == 2], labels[labels == 3], labels[labels == 4] = 2**53, 2**53 + 1, 2**63 + 5
+    write_foreign(volume, labels)
+    volseg.apply(volume, name="foreign", corrections={"merge": [[1, 2**63 + 5], [5, 2**53 + 1]]})
+    labels[labels == 2**63 + 5], labels[labels == 2**53 + 1] = 1, 5
+    np.testing.assert_array_equal(read(volume, "foreign-corrected")[0], labels)
 
 
 def test_a_killed_run_goes_on(volume, monkeypatch):

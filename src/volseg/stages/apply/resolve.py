@@ -92,11 +92,12 @@ def resolve(plan: ApplyPlan, known: Moments) -> Resolved:
 
 def _join(groups: Iterable[list[int]]) -> dict[int, int]:
     """Give merged objects the lowest label of all that belong together."""
-    labels = np.unique([label for group in groups for label in group])
+    # of small and very large ones NumPy would make floats
+    labels = np.unique(np.array([label for group in groups for label in group], np.uint64))
     pairs = [(group[0], other) for group in groups for other in group[1:]]
     if not pairs:
         return {}
-    places = np.searchsorted(labels, np.array(pairs))
+    places = np.searchsorted(labels, np.array(pairs, np.uint64))
     whole, group_of = connected_groups(len(labels), places)
     lowest = np.full(whole, labels.max())
     np.minimum.at(lowest, group_of, labels)
