@@ -14,7 +14,7 @@ import numpy as np
 
 from volseg.defaults import NAME
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError
+from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
 from volseg.sources.corrections import Corrections, Painting, read_corrections
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
@@ -152,6 +152,8 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     ------
     InputError
         If labels or paintings cannot be used, or the corrections are those of another result.
+    ConflictError
+        If a painting lies where the outcome goes.
     """
     place = volume if place is None else place
     name = check_name(options.output)
@@ -171,8 +173,13 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
         raise ParameterError(
             "splitting needs scikit-image, which is not there; run `pip install 'volseg[measure]'`"
         )
-    spec = _spec_like(image)
+    spec, path = _spec_like(image), labels_path(place, name)
     grid = Grid(spec.shape, spec.shard)
+    for painting in corrections.add:
+        if painting.path.resolve().is_relative_to(path.resolve()):
+            raise ConflictError(
+                f"{painting.path} lies in {path}, which is written anew; give another --output-name"
+            )
     painted = tuple(_look_at(painting, grid, source.region) for painting in corrections.add)
     size = image.voxel_size or open_image(volume).voxel_size or (1.0, 1.0, 1.0)
     z, y, x = (side / min(size) for side in size)
@@ -187,7 +194,7 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     return ApplyPlan(
         volume=place,
         name=name,
-        path=labels_path(place, name),
+        path=path,
         source=source,
         image=image,
         corrections=corrections,
