@@ -345,6 +345,18 @@ def test_a_painting_that_lies_in_the_outcome_is_not_removed(volume):
     assert volseg.apply(volume, corrections=asked, output_name="other").objects
 
 
+def test_labels_of_others_that_changed_are_no_longer_those_that_were_corrected(volume):
+    labels = read(volume, NAME)[0].astype(np.uint16)
+    array, asked = write_foreign(volume, labels), {"delete": [2]}
+    volseg.apply(volume, name="foreign", corrections=asked)
+    assert volseg.apply(volume, name="foreign", corrections=asked).blocks == 0
+    array[:2] = 900
+    with pytest.raises(ConflictError, match="made with voxels"):
+        volseg.apply(volume, name="foreign", corrections=asked)
+    volseg.apply(volume, name="foreign", corrections=asked, overwrite=True)
+    assert (read(volume, "foreign-corrected")[0][:2] == 900).all()
+
+
 def test_a_killed_run_goes_on(volume, monkeypatch):
     from volseg.stages.apply import run
 

@@ -142,6 +142,8 @@ class ApplyPlan:
 def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -> ApplyPlan:
     """Read corrections and open what they are about; of voxels only those that are painted.
 
+    Labels of others are read whole: without a fingerprint, nothing else tells that they changed.
+
     Parameters
     ----------
     volume : Path
@@ -187,6 +189,7 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
         "format": FORMAT,
         "labels": known,
         "corrections": _hash(corrections, painted),
+        **({} if source.fingerprint else {"voxels": _hash_voxels(source)}),
         **({"min_size": source.min_size} if source.min_size else {}),
         **({"split_spacing": [z, y, x]} if corrections.split else {}),
     }
@@ -256,6 +259,13 @@ def _look_at(painting: Painting, grid: Grid, region: Roi) -> Painted:
         raise ParameterError(f"{painting.path} is 0 everywhere: nothing is painted in it")
     chosen = tuple(sorted(values - {0}))
     return Painted(painting, labels, box, chosen, frozenset(blocks), told.hexdigest())
+
+
+def _hash_voxels(labels: LabelSource) -> str:
+    told = hashlib.sha256()
+    for block in Grid(labels.shape, labels.block).blocks():
+        told.update(labels[block.core].tobytes())
+    return told.hexdigest()
 
 
 def _hash(corrections: Corrections, painted: Sequence[Painted]) -> str:
