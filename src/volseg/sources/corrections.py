@@ -168,7 +168,7 @@ class _Reader:
         return found
 
     def _target(self, at: str, value: Any) -> Target:
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**64:
             return value
         if isinstance(value, Sequence) and not isinstance(value, str):
             return self._voxel(at, value)

@@ -54,7 +54,7 @@ class Resolved:
 
     def box_of(self, label: int) -> Roi:
         """Find the box of an object."""
-        row = int(np.searchsorted(self.known.labels, label))
+        row = int(np.searchsorted(self.known.labels, np.uint64(label)))
         ends = zip(self.known.starts[row].tolist(), self.known.stops[row].tolist(), strict=True)
         z, y, x = (slice(a, b) for a, b in ends)
         return z, y, x
@@ -127,7 +127,7 @@ class _Finder:
             if label == 0:
                 self.wrong.append(f"{at}: there is no object at {list(target)}")
             return label or None
-        row = int(np.searchsorted(self.known.labels, target))
+        row = int(np.searchsorted(self.known.labels, np.uint64(target)))
         if row == len(self.known.labels) or self.known.labels[row] != target:
             self.wrong.append(f"{at}: there is no object {target}")
             return None
