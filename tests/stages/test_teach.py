@@ -15,6 +15,7 @@ from torch import nn
 from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.api.teaching import forget_marks
+from volseg.cli.teach import describe_report
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError
@@ -31,7 +32,7 @@ from volseg.stages.teach.learn import teaching_recipe
 from volseg.stages.teach.lesson import Lesson
 from volseg.stages.teach.marks import Mark, Said, find_marks
 from volseg.stages.teach.notebook import load_rounds, notebook_path
-from volseg.stages.teach.run import TeachOptions, teach
+from volseg.stages.teach.run import TeachOptions, TeachReport, teach
 from volseg.stages.teach.seeds import Reach, grow_seed
 from volseg.stages.teach.show import propose_section
 from volseg.stages.train.loop import batch_loss
@@ -237,6 +238,24 @@ def test_marks_become_weights_that_segment(volume, quick):
     np.testing.assert_array_equal(painted(first.marks[0]), labels == no)
     assert first.made_on["weights"] == parent.sha256
     assert second.made_on["weights"] == card.sha256
+
+
+def test_the_next_command_has_the_rules_of_the_result(volume):
+    import volseg
+
+    rules = {"seed_threshold": 0.6, "connectivity": 6, "min_size": 9, "fill_holes": True}
+    volseg.label(volume, **rules, threshold=0.5, overwrite=True, workers=1)
+    judged = open_judged(volume, NAME, None)
+    assert judged.options() == {"threshold": 0.501, **rules}
+    inverted = replace(judged, run={**judged.run, "invert": True}).options()
+    assert inverted == {**judged.options(), "invert": True}
+    said = TeachReport(
+        volume, "unet2d", 0, 1, (0, 0), (0, 0), 1, None, (), None, {**inverted, "zoom": 2.0}, 1
+    )
+    assert describe_report(volume, NAME, said).endswith(
+        " --threshold 0.501 --seed-threshold 0.6 --connectivity 6 --min-size 9 --fill-holes "
+        "--invert --zoom 2.0 --overwrite"
+    )
 
 
 def test_forgetting_restores_what_was_there(volume, quick):

@@ -61,7 +61,8 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
         )
     flags: list[object] = ["--model", report.weights]
     for option, value in report.segment.items():
-        flags += [f"--{option}", value]
+        flag = option.removesuffix("_um2").removesuffix("_um3").replace("_", "-")
+        flags += [f"--{flag}"] if value is True else [f"--{flag}", value]
     lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=name))
     return "\n".join(lines)
 

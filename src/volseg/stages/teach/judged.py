@@ -11,6 +11,7 @@ from typing import Any
 from volseg.errors import ModelError, ParameterError, VolumeError, command
 from volseg.models.registry import Architecture, find_architecture
 from volseg.sources.labels import LabelSource, open_labels
+from volseg.stages.label.rules import DROPPED, ObjectRules, describe_rules
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
 from volseg.storage.remote import as_remote
@@ -20,6 +21,9 @@ from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
 
 CORE_NM, FAR_NM = 60.0, 400.0
 """Radii of a seed: of what a click marks for sure, half a thin mitochondrion; and at most."""
+
+RULES = ("connectivity", "min_size", *DROPPED, "fill_holes", "split", "split_depth")
+"""Rules for objects that have a flag of `segment`, beside thresholds."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Judged:
     image : the volume.
     labels, objects : the result, and how many objects it has.
     probabilities : that they were found in.
-    run : how these were made.
+    run, rules : how these were made, and which objects were found in them.
     threshold : from which a voxel is foreground.
     model, card : the weights.
     """
@@ -41,6 +45,7 @@ class Judged:
     objects: int
     probabilities: Image
     run: Mapping[str, Any]
+    rules: Mapping[str, Any]
     threshold: float
     model: str
     card: Card
@@ -78,13 +83,28 @@ class Judged:
         return Reach((CORE_NM * y, CORE_NM * x), (FAR_NM * y, FAR_NM * x))
 
     def options(self) -> dict[str, Any]:
-        """List the options of `segment` that made it, beside the model."""
-        # of fewer digits, but never above: thresholds are compared with whole levels of 255
-        found: dict[str, Any] = {"threshold": math.floor(self.threshold * 1000) / 1000}
+        """List the options of `segment` that made it, beside the model, its region and mask."""
+        found: dict[str, Any] = {"threshold": _brief(self.threshold)}
+        if "seed_threshold_of_255" in self.rules:
+            level = int(self.rules["seed_threshold_of_255"])
+            found["seed_threshold"] = _brief(level / FULL_PROBABILITY)
+        # what holds without being asked for is not repeated
+        model, asked = self.probabilities.attributes["model"], ObjectRules(**found)
+        usual = describe_rules(asked, self.probabilities.voxel_size, model)
+        for name in RULES:
+            if self.rules.get(name, 0) != usual.get(name, 0):
+                found[name] = self.rules.get(name, 0)
+        if self.run.get("invert"):
+            found["invert"] = True
         if self.zoom != 1:
             found["zoom"] = self.zoom
         views = self.run.get("averaged", [None, None, "xy"])[2]
         return found if views == "xy" else {**found, "views": views}
+
+
+def _brief(probability: float) -> float:
+    # of fewer digits, but never above: thresholds are compared with whole levels of 255
+    return math.floor(probability * 1000) / 1000
 
 
 def open_judged(volume: Path, name: str, model: str | None) -> Judged:
@@ -125,6 +145,7 @@ def open_judged(volume: Path, name: str, model: str | None) -> Judged:
         int(noted["objects"]),
         probabilities,
         run,
+        noted["run"],
         int(noted["run"]["threshold_of_255"]) / FULL_PROBABILITY,
         chosen,
         card,
