@@ -280,6 +280,14 @@ def test_marks_alone_are_taught_again(volume, quick):
     assert len(load_rounds(volume, NAME, SHAPE)) == 1
 
 
+def test_the_same_marks_again_count_once(volume, quick):
+    first, second = largest(read(volume), 2)
+    run(volume, marked_no=[first])
+    assert run(volume, marked_no=[first]).marked_no == 1
+    assert len(load_rounds(volume, NAME, SHAPE)) == 1
+    assert run(volume, marked_no=[first, second]).marked_no == 2
+
+
 def test_two_do_not_teach_at_once(volume):
     with locked(volume / ".volseg" / f"teach-{NAME}.lock"), pytest.raises(ConflictError):
         run(volume, marked_no=[1])

@@ -103,6 +103,11 @@ def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
     return marks
 
 
+def is_same(one: Mark, other: Mark) -> bool:
+    """Tell whether two marks say the same of the same voxels."""
+    return one.yes == other.yes and np.array_equal(one.spans, other.spans)
+
+
 def check_agreement(marks: Sequence[Mark]) -> None:
     """Refuse marks of which one says yes where another says no.
 

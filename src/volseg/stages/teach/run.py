@@ -23,7 +23,7 @@ from volseg.stages.preview.run import place_sheet
 from volseg.stages.teach.judged import Judged, open_judged
 from volseg.stages.teach.learn import learn, teaching_recipe
 from volseg.stages.teach.lesson import Eye, Lesson
-from volseg.stages.teach.marks import Mark, Said, check_agreement, find_marks
+from volseg.stages.teach.marks import Mark, Said, check_agreement, find_marks, is_same
 from volseg.stages.teach.notebook import Round, load_rounds, save_rounds
 from volseg.stages.teach.show import Next, draw_sheet, propose_next, propose_section
 from volseg.stages.teach.simulate import click
@@ -210,7 +210,10 @@ def _new_round(
         options.slices,
     )
     marks = find_marks(said, judged, EngineOptions(workers=options.workers))
-    check_agreement([*(mark for entry in kept for mark in entry.marks), *marks])
+    known = [mark for entry in kept for mark in entry.marks]
+    check_agreement([*known, *marks])
+    # the same command again, after it was killed in training, marks nothing new
+    marks = [mark for mark in marks if not any(is_same(mark, other) for other in known)]
     return [Round(tuple(marks), judged.made_on)] if marks else []
 
 
