@@ -338,8 +338,8 @@ def test_small_and_very_large_labels_are_merged(volume):
 def test_a_painting_that_lies_in_the_outcome_is_not_removed(volume):
     volseg.apply(volume, corrections={"delete": [2]})
     before, inside = read(volume)[0], volume / "labels" / ".." / "labels" / OUT
+    asked = {"add": [{"path": str(inside), "object": 3}]}
     with pytest.raises(ConflictError, match="give another --output-name"):
-        asked = {"add": [{"path": str(inside), "object": 3}]}
         volseg.apply(volume, corrections=asked, overwrite=True)
     np.testing.assert_array_equal(read(volume)[0], before)
     assert volseg.apply(volume, corrections=asked, output_name="other").objects
