@@ -21,6 +21,7 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.objects.intervals import paint_intervals
+from volseg.sources.labels import find_labels
 from volseg.sources.points import Point
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
@@ -35,6 +36,7 @@ from volseg.stages.teach.notebook import load_rounds, notebook_path
 from volseg.stages.teach.run import TeachOptions, TeachReport, teach
 from volseg.stages.teach.seeds import Reach, grow_seed
 from volseg.stages.teach.show import propose_section
+from volseg.stages.teach.simulate import click
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.state import start_run
 from volseg.storage.ledger import locked
@@ -307,6 +309,18 @@ def test_the_truth_clicks_on_what_is_wrong(volume, quick):
         assert set(np.nonzero(where)[0].tolist()) <= {3, 5}
         assert mark.yes or set(np.unique(labels[where]).tolist()) <= {no, missed}
         assert not mark.yes or truth[where].any()
+
+
+def test_the_truth_clicks_within_the_region_that_was_segmented(volume):
+    labels = open_judged(volume, NAME, None).labels
+    true = write_raw(volume.parent / "truth.zarr", np.zeros(SHAPE, np.uint8) + 1, shard=(4, 32, 32))
+    region = slice(4, 8), slice(10, 64), slice(20, 70)
+    clicks = click(replace(labels, region=region), find_labels(volume, str(true)), None)
+    assert {point.place[0] for point in clicks if point.yes} <= {4, 6, 7}
+    for point in clicks:
+        assert all(s.start <= c < s.stop for s, c in zip(region, point.place, strict=True))
+    with pytest.raises(ParameterError, match="has the slices 4 to 7, found 3"):
+        click(replace(labels, region=region), labels, [3])
 
 
 def test_a_largest_section_is_proposed_where_it_tells_marks_apart():

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volseg.errors import ParameterError, ShapeError
-from volseg.geometry.grid import full_roi
 from volseg.sources.labels import LabelSource
 from volseg.sources.points import Point
+from volseg.types import Zyx
 
 FALSE, MISSED = 10, 5
 """Clicks on what is false, and on what is missed."""
@@ -41,17 +41,20 @@ def click(labels: LabelSource, truth: LabelSource, slices: Sequence[int] | None)
             f"the truth must have the shape of the result, {labels.shape}: {truth.path} has "
             f"{truth.shape}"
         )
-    depth = labels.shape[0]
-    looked = slices or [int((k + 0.5) * depth / SLICES) for k in range(min(SLICES, depth))]
-    outside = [z for z in looked if not 0 <= z < depth]
+    # beyond the region of a result nothing was looked for, so nothing was missed
+    z_range, y, x = labels.region
+    first, depth = z_range.start, z_range.stop - z_range.start
+    looked = slices or [first + int((k + 0.5) * depth / SLICES) for k in range(min(SLICES, depth))]
+    outside = [z for z in looked if not first <= z < z_range.stop]
     if outside:
-        raise ParameterError(f"the volume has the slices 0 to {depth - 1}, found {outside[0]}")
+        raise ParameterError(
+            f"the result has the slices {first} to {z_range.stop - 1}, found {outside[0]}"
+        )
     wrong: dict[bool, list[tuple[int, Point]]] = {False: [], True: []}
     for z in looked:
-        _, y, x = full_roi(labels.shape)
         found, true = (source[slice(z, z + 1), y, x][0] for source in (labels, truth))
-        wrong[False] += _sections(found, true > 0, z, yes=False)
-        wrong[True] += _sections(true, found > 0, z, yes=True)
+        wrong[False] += _sections(found, true > 0, (z, y.start, x.start), yes=False)
+        wrong[True] += _sections(true, found > 0, (z, y.start, x.start), yes=True)
     clicks = [
         point
         for yes, most in ((False, FALSE), (True, MISSED))
@@ -63,7 +66,7 @@ def click(labels: LabelSource, truth: LabelSource, slices: Sequence[int] | None)
 
 
 def _sections(
-    labels: NDArray[Any], other: NDArray[np.bool_], z: int, *, yes: bool
+    labels: NDArray[Any], other: NDArray[np.bool_], corner: Zyx, *, yes: bool
 ) -> list[tuple[int, Point]]:
     """Find sections of which little lies on the other side, with their sizes."""
     found = []
@@ -77,7 +80,7 @@ def _sections(
             clear = np.pad(part & ~other[box] if yes else part, 1)
             depth = ndimage.distance_transform_edt(clear)[1:-1, 1:-1]
             y, x = (int(c) for c in np.unravel_index(depth.argmax(), part.shape))
-            place = z, y + box[0].start, x + box[1].start
+            place = corner[0], corner[1] + box[0].start + y, corner[2] + box[1].start + x
             words = "missed" if yes else "false"
             found.append((int(part.sum()), Point(place, yes, f"{words} in the truth")))
     return found
