@@ -123,6 +123,19 @@ def test_all_labels_are_told_apart(highest, kind, imagej, volume, tmp_path):
             front.export(other, output=tmp_path / "b.tif", dtype="uint16")
 
 
+def test_labels_above_the_number_of_objects_are_told_apart(volume, tmp_path):
+    labels = np.zeros((4, 40, 40), np.uint32)
+    labels[0, 0, :3] = 1, 2, 70_000
+    other = write_raw(tmp_path / "v.zarr", np.zeros(labels.shape, np.uint8))
+    write_labels(other, labels, SPACE, objects=3)
+    front.apply(other, corrections={"delete": [1]}, workers=1)
+    name = "mitochondria-corrected"
+    front.export(other, output=tmp_path / "a.tif", name=name)
+    np.testing.assert_array_equal(np.unique(tifffile.imread(tmp_path / "a.tif")), [0, 2, 70_000])
+    with pytest.raises(ParameterError, match="labels go up to 70000"):
+        front.export(other, output=tmp_path / "b.tif", name=name, dtype="uint8")
+
+
 def test_a_region_and_a_level(volume, tmp_path):
     front.export(volume, output=tmp_path / "a.tif", roi="5:20,30:80,:")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), draw_labels()[5:20, 30:80])

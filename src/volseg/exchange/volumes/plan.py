@@ -284,7 +284,7 @@ def _choose_type(image: Image, options: ExportOptions) -> tuple[np.dtype[Any], l
 def _highest_label(image: Image, options: ExportOptions) -> int:
     """Find the highest label: on record, or in all voxels where the type allows for many."""
     objects, array = image.attributes.get("objects"), image.levels[0]
-    if isinstance(objects, int):
+    if isinstance(objects, int) and "corrections" not in image.attributes:  # which leave gaps
         return objects
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         return int(np.iinfo(array.dtype).max)
