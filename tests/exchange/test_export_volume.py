@@ -349,6 +349,21 @@ def test_ply_bears_labels(volume, tmp_path):
         np.testing.assert_allclose((own.min(axis=0) + own.max(axis=0)) / 2, middle, atol=4)
 
 
+def test_labels_of_others_in_a_volume_are_meshed_and_explored(tmp_path):
+    pytest.importorskip("skimage")
+    labels = np.zeros((4, 40, 40), np.uint32)
+    labels[1:3, 5:15, 5:15], labels[1:3, 25:35, 5:15] = 1, 2
+    other = write_raw(tmp_path / "v.zarr", np.zeros(labels.shape, np.uint8))
+    write_labels(other, labels, SPACE, "theirs", fingerprint=None)
+    front.stats(other, name="theirs")
+    assert front.export(other, output=tmp_path / "a.ply", name="theirs").rows == 2
+    assert front.explore(other, name="theirs")["objects"]["objects"] == 2
+    write_labels(other, labels.astype(bool).astype(np.uint8), SPACE, "mask", fingerprint=None)
+    front.stats(other, name="mask")
+    with pytest.raises(ParameterError, match="is a mask, whose objects have no labels"):
+        front.export(other, output=tmp_path / "b.ply", name="mask")
+
+
 def test_a_large_object_is_meshed_from_a_coarser_level(volume, tmp_path, monkeypatch):
     from volseg.exchange.volumes import meshes
 

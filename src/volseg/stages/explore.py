@@ -253,7 +253,7 @@ def _describe_objects(
         notes.append(f"{volume} has no tables/{table.name}; {measure}")
         return None
     columns, _, noted = read_columns(table)
-    if noted.get("labels") != (labels.fingerprint or str(labels.path)):
+    if noted.get("labels") != labels.identity:
         notes.append(f"{table} was measured on other labels; {measure}")
         return None
     row = summarise(columns, labels.region, voxel_size or labels.voxel_size)

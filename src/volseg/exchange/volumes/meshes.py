@@ -20,6 +20,8 @@ from volseg.exchange.volumes.mesh_files import WRITERS, Mesh
 from volseg.exchange.volumes.plan import EACH, ExportPlan, check_file
 from volseg.geometry.grid import full_roi, intersect, roi_size
 from volseg.measures.single_object import mesh
+from volseg.sources.labels import open_label_path
+from volseg.stages.mask_objects import COMPONENTS
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Roi
@@ -116,8 +118,14 @@ def find_objects(plan: ExportPlan, image: Image, cut: Cut) -> list[Boxed]:
     if plan.table is None:
         raise VolumeError(f"meshes need the boxes of objects; run `{again}` first")
     columns, _, notes = read_columns(plan.table)
-    if notes.get("labels") not in (image.attributes.get("fingerprint"), str(image.path)):
+    if notes.get("labels") != open_label_path(image.path).identity:
         raise ConflictError(f"{plan.table} is of other labels than are there now; run `{again}`")
+    if notes.get("objects") == COMPONENTS:
+        make = command("label", plan.volume, "--probabilities", image.path, name="NAME")
+        raise ParameterError(
+            f"{image.path} is a mask, whose objects have no labels of their own; make some with "
+            f"`{make}`"
+        )
     wanted, region = set(plan.options.objects), _at_level_0(image, plan.options.level, cut.roi)
     unknown = wanted - set(columns["label"].tolist())
     if unknown:

@@ -19,6 +19,7 @@ from volseg.errors import ParameterError, StorageError
 from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.geometry.grid import Block, Grid
+from volseg.stages.mask_objects import COMPONENTS
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import replacing
 from volseg.types import VoxelSize, Zyx
@@ -147,7 +148,9 @@ def _describe_segments(plan: ExportPlan, place: Path) -> None:
     """Write the table of objects beside their labels, if `stats` made one."""
     if plan.table is None or plan.options.what != "labels":
         return
-    columns, units, _ = read_columns(plan.table)
+    columns, units, notes = read_columns(plan.table)
+    if notes.get("objects") == COMPONENTS:  # of a mask, which is one segment
+        return
     labels = columns.pop("label")
     inline = {
         "ids": [str(label) for label in labels.tolist()],
