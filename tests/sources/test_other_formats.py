@@ -196,6 +196,18 @@ def test_nrrd_by_its_own_library(tmp_path):
     np.testing.assert_array_equal(nrrd.read(str(written))[0].T, raw)
 
 
+def test_nrrd_says_its_order_of_bytes_in_any_letters_or_is_refused(tmp_path):
+    raw = make_stack(SHAPE, "uint16").astype(">u2")
+    path = write_nrrd(tmp_path / "a.nrrd", raw)
+    written = path.read_bytes()
+    path.write_bytes(written.replace(b"endian: big", b"endian: BIG"))
+    np.testing.assert_array_equal(read_pages(path), raw)
+    for other in (b"# none", b"endian: middle"):
+        path.write_bytes(written.replace(b"endian: big", other))
+        with pytest.raises(SourceError, match="does not say of which type, order of bytes"):
+            read_pages(path)
+
+
 @pytest.mark.parametrize("damage", ["encoding: bzip2", "sizes: 1 2", "type: block", "data file: b"])
 def test_nrrd_of_a_form_that_is_not_read_is_named(tmp_path, damage):
     with pytest.raises(SourceError, match=r"a\.nrrd (is|names)"):
@@ -223,6 +235,13 @@ def test_n5(tmp_path, name, compress, dtype):
     assert any("--voxel-size 30,4,5" in w for w in open_stack(path).warnings) == (
         name == "resolution"
     )
+
+
+@pytest.mark.parametrize(("factors", "size"), [([2, 2, 1], (30, 8, 10)), (["a", 2, 1], None)])
+def test_a_level_of_n5_has_larger_voxels(tmp_path, factors, size):
+    noted = {"pixelResolution": {"unit": "nm", "dimensions": [5, 4, 30]}}
+    path = write_n5(tmp_path / "s1", make_stack(SHAPE), downsamplingFactors=factors, **noted)
+    assert size_of(path) == size
 
 
 def test_a_container_of_n5_lists_its_datasets(tmp_path):

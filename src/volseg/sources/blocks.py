@@ -133,6 +133,11 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _multiplied(sizes: list[Any], factors: list[Any]) -> list[Any]:
+    numbers = all(isinstance(n, int | float) for n in (*sizes, *factors))
+    return [a * b for a, b in zip(sizes, factors, strict=True)] if numbers else []
+
+
 def _state_n5(
     path: Path, noted: Mapping[str, Any], above: Mapping[str, Any]
 ) -> tuple[str | None, AxisSizes, tuple[str, ...]]:
@@ -156,6 +161,10 @@ def _state_n5(
     elif isinstance(pixels, dict):
         sizes = _listed(pixels.get("dimensions"))
         units = [pixels.get("unit")] * len(sizes)
+        factors = _listed(noted.get("downsamplingFactors"))
+        if "pixelResolution" in noted and len(factors) == len(sizes):
+            # of a level, beside the size of the finest level's voxels, as n5-viewer takes them
+            sizes = _multiplied(sizes, factors)
     elif isinstance(known.get("resolution"), list):
         sizes, units = known["resolution"], _listed(known.get("units"))
         order = axes or "XYZ"

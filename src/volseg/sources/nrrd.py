@@ -39,6 +39,7 @@ TYPES = {
     "float": "f4",
     "double": "f8",
 }
+ORDERS = {"little": "<", "big": ">"}
 PACKED = {"raw": False, "gzip": True, "gz": True}
 Fields = dict[str, str]
 
@@ -60,15 +61,16 @@ def open_nrrd(path: Path, selection: Selection) -> Stack:
         )
     try:
         sizes = [int(n) for n in fields["sizes"].split()]
-        order = ">" if fields.get("endian", "little") == "big" else "<"
-        dtype = np.dtype(order + TYPES[fields["type"]])
+        kind = TYPES[fields["type"]]
+        order = ORDERS[fields["endian"].lower()] if kind[1:] != "1" else ""
+        dtype = np.dtype(order + kind)
         skipped = int(fields.get("byteskip", "0"))
         lines = int(fields.get("lineskip", "0"))
         fits = len(sizes) == int(fields["dimension"])
     except (KeyError, ValueError) as error:
         raise SourceError(
             f"{path} is damaged, or of a kind that is not read: its header does not say of which "
-            f"type and size its voxels are"
+            f"type, order of bytes and size its voxels are"
         ) from error
     if not fits or not sizes or lines or skipped < -1 or (skipped and PACKED[encoding]):
         raise SourceError(f"{path} is damaged, or of a form that is not read; save it again")
