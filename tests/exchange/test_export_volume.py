@@ -192,6 +192,23 @@ def test_ome_zarr_of_version_0_4(what, volume, tmp_path):
     assert (back.space, back.factors) == (source.space, source.factors)
 
 
+def test_levels_that_others_reduced_by_a_half_more_keep_their_size(tmp_path):
+    axes = [{"name": a, "type": "space", "unit": "nanometer"} for a in "zyx"]
+    sizes = [[30.0, 5.0, 4.0], [30.0, 7.5, 6.0]]
+    group = zarr.create_group(tmp_path / "v.zarr", zarr_format=3)
+    datasets = []
+    for k, (size, side) in enumerate(zip(sizes, (12, 8), strict=True)):
+        group.create_array(str(k), data=np.ones((4, side, side), np.uint8))
+        steps = [{"type": "scale", "scale": size}]
+        datasets.append({"path": str(k), "coordinateTransformations": steps})
+    multiscale = {"axes": axes, "datasets": datasets}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+    front.export(tmp_path / "v.zarr", "raw", output=tmp_path / "a.zarr")
+    (written,) = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["multiscales"]
+    found = [d["coordinateTransformations"][0]["scale"] for d in written["datasets"]]
+    np.testing.assert_allclose(found, sizes)
+
+
 def test_a_model_of_the_specification_accepts_it(volume, tmp_path):
     models = pytest.importorskip("ome_zarr_models.v04")
     front.export(volume, output=tmp_path / "a.zarr")

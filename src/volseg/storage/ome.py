@@ -94,7 +94,9 @@ def space_of(voxel_size: VoxelSize | None) -> Space:
     return Space() if voxel_size is None else Space(voxel_size, units=(NANOMETER,) * 3)
 
 
-def ome_metadata(name: str, factors: Sequence[Zyx], space: Space, *, label: bool) -> dict[str, Any]:
+def ome_metadata(
+    name: str, factors: Sequence[tuple[float, float, float]], space: Space, *, label: bool
+) -> dict[str, Any]:
     """Describe a pyramid as OME-Zarr 0.5 does.
 
     The centre of a reduced voxel is the mean of the centres of those it stands for: half a voxel

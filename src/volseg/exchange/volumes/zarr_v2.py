@@ -19,7 +19,7 @@ from volseg.exchange.volumes.plan import ExportPlan
 from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.storage.ome import ome_metadata
 from volseg.storage.targets import replacing
-from volseg.types import Zyx
+from volseg.types import VoxelSize, Zyx
 
 OME_VERSION = "0.4"
 CHUNK: Zyx = (64, 128, 128)
@@ -96,6 +96,7 @@ def _describe(plan: ExportPlan, cut: Cut) -> dict[str, Any]:
     return attributes | {"_creator": {"name": "volseg", "version": __version__}}
 
 
-def _ratios(coarse: tuple[float, ...], fine: tuple[float, ...]) -> Zyx:
-    z, y, x = (a / b for a, b in zip(coarse, fine, strict=True))
-    return round(z), round(y), round(x)
+def _ratios(coarse: VoxelSize, fine: VoxelSize) -> tuple[float, float, float]:
+    # others reduce by numbers that are not whole, too; digits beyond those of sizes are noise
+    z, y, x = (round(a / b, 9) for a, b in zip(coarse, fine, strict=True))
+    return z, y, x
