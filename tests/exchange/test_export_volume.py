@@ -123,6 +123,22 @@ def test_all_labels_are_told_apart(highest, kind, imagej, volume, tmp_path):
             front.export(other, output=tmp_path / "b.tif", dtype="uint16")
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.ply"])
+def test_labels_of_64_bits_are_refused_where_they_do_not_fit(name, volseg, tmp_path):
+    pytest.importorskip("skimage")
+    labels = np.zeros((4, 40, 40), np.uint64)
+    labels[1:3, 5:15, 5:15] = 1 << 40
+    other = write_raw(tmp_path / "v.zarr", np.zeros(labels.shape, np.uint8))
+    write_labels(other, labels, SPACE, objects=None)
+    front.stats(other)
+    done = volseg("export", other, "--output", tmp_path / name)
+    assert done.exit_code in (1, 2)
+    assert "hold" in done.output
+    assert "unexpected" not in done.output
+    assert not (tmp_path / name).exists()
+    front.export(other, output=tmp_path / "a.glb")
+
+
 def test_labels_above_the_number_of_objects_are_told_apart(volume, tmp_path):
     labels = np.zeros((4, 40, 40), np.uint32)
     labels[0, 0, :3] = 1, 2, 70_000

@@ -22,7 +22,7 @@ from volseg.types import Doubles
 
 COLORS = ("e6194b", "3cb44b", "ffe119", "4363d8", "f58231", "911eb4", "46f0f0", "f032e6", "bcf60c")
 LARGEST = (1 << 32) - 1
-"""Bytes that a GLB file, or one of its parts, can hold."""
+"""Bytes that a GLB file, or one of its parts, can hold; and the highest label of PLY."""
 FLOAT, UINT, VERTICES, FACES = 5126, 5125, 34962, 34963
 """Numbers by which glTF names types and uses of buffers."""
 
@@ -74,6 +74,8 @@ def write_ply(path: Path, meshes: Iterator[Mesh]) -> None:
     vertices = faces = 0
     with _parts(path, 2) as (file, (upper, lower)):
         for mesh in meshes:
+            if mesh.label > LARGEST:
+                raise StorageError(f"PLY cannot hold the label {mesh.label}; write GLB")
             points = np.empty(len(mesh.vertices), vertex)
             points["place"], points["label"] = mesh.vertices + mesh.corner, mesh.label
             triangles = np.empty(len(mesh.faces), face)

@@ -54,6 +54,7 @@ TOLD_FLOAT = (
     "labels go up to {}, so they are written as float32, which ImageJ shows as they are; --dtype "
     "uint32 keeps whole numbers, for other programs"
 )
+WIDE = "write .h5, .zarr or .precomputed, which hold 64 bits"
 ORDER: Mapping[str, tuple[str, ...]] = {
     "tiff": ("uint16", "float32", "uint32"),
     "ome-tiff": ("uint16", "uint32"),
@@ -278,6 +279,8 @@ def _choose_type(image: Image, options: ExportOptions) -> tuple[np.dtype[Any], l
         if highest <= EXACT[kind]:
             told = kind == "float32"
             return np.dtype(kind), [TOLD_FLOAT.format(highest)] if told else []
+    if options.form.endswith("tiff"):
+        raise ParameterError(f"labels go up to {highest}, which TIFF cannot hold; {WIDE}")
     return own, []
 
 
