@@ -506,6 +506,13 @@ def test_a_full_disk_ends_an_hdf5_file_in_an_error(volume, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_with_some_other_info_is_not_replaced(volume, tmp_path):
+    (tmp_path / "a.precomputed").mkdir()
+    (tmp_path / "a.precomputed" / "info").write_text("of my holidays")
+    with pytest.raises(ConflictError, match="is no volume, so it is not replaced"):
+        front.export(volume, output=tmp_path / "a.precomputed", overwrite=True)
+
+
 def test_the_volume_itself_is_never_replaced(volume, tmp_path):
     for place in (volume, volume / "labels" / "other.zarr"):
         with pytest.raises(ConflictError, match=" lies in "):

@@ -246,7 +246,8 @@ def check_file(output: Path, *, overwrite: bool) -> None:
 
 
 def _is_ours(target: Path) -> bool:
-    return is_zarr(target) or (target / "info").is_file()
+    info = target / "info"
+    return is_zarr(target) or (info.is_file() and b'"scales"' in info.read_bytes())
 
 
 def _open_exported(volume: Path, options: ExportOptions) -> Image:
