@@ -152,6 +152,15 @@ def test_labels_above_the_number_of_objects_are_told_apart(volume, tmp_path):
         front.export(other, output=tmp_path / "b.tif", name=name, dtype="uint8")
 
 
+def test_labels_below_0_are_background(tmp_path):
+    labels = np.full((4, 40, 40), -1, np.int32)
+    labels[1, 5:9, 5:9] = 3
+    other = write_raw(tmp_path / "v.zarr", np.zeros(labels.shape, np.uint8))
+    write_labels(other, labels, SPACE, objects=None)
+    front.export(other, output=tmp_path / "a.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), np.maximum(labels, 0))
+
+
 def test_a_region_and_a_level(volume, tmp_path):
     front.export(volume, output=tmp_path / "a.tif", roi="5:20,30:80,:")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), draw_labels()[5:20, 30:80])

@@ -64,7 +64,10 @@ class Cut:
         z, y, x = (
             slice(s.start + o.start, s.stop + o.start) for s, o in zip(box, self.roi, strict=True)
         )
-        return self.array[z, y, x].astype(self.dtype, copy=False)
+        found = self.array[z, y, x]
+        if found.dtype.kind == "i" and self.dtype.kind == "u":  # below 0 is background, too
+            found = np.maximum(found, 0)
+        return found.astype(self.dtype, copy=False)
 
     def pieces(self, core: Roi, chunk: Zyx) -> Iterator[tuple[Roi, NDArray[Any]]]:
         """Read a block, and part it into chunks of a target, which are written one by one.
