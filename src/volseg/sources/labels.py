@@ -31,6 +31,8 @@ LABEL_TYPES = (
     *WHOLE_NUMBERS,
 )
 TIFF_SLAB = 16
+COMPONENTS = "components of a mask"
+"""Note of a table whose labels stand in no image."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,6 @@ from volseg.storage.files import discard
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, Zyx
 
-COMPONENTS = "components of a mask"
-"""Note of a table whose labels stand in no image."""
 SLAB = 1 << 23
 """Voxels of a mask's pages that are read together."""
 

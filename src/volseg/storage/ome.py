@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError
-from volseg.types import VoxelSize, Zyx
+from volseg.types import VoxelSize
 
 OME_VERSION = "0.5"
 AXES = ("z", "y", "x")

@@ -20,8 +20,7 @@ from volseg.exchange.volumes.mesh_files import WRITERS, Mesh
 from volseg.exchange.volumes.plan import EACH, ExportPlan, check_file
 from volseg.geometry.grid import full_roi, intersect, roi_size
 from volseg.measures.single_object import mesh
-from volseg.sources.labels import open_label_path
-from volseg.stages.mask_objects import COMPONENTS
+from volseg.sources.labels import COMPONENTS, open_label_path
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Roi

@@ -19,7 +19,7 @@ from volseg.errors import ParameterError, StorageError
 from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.geometry.grid import Block, Grid
-from volseg.stages.mask_objects import COMPONENTS
+from volseg.sources.labels import COMPONENTS
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import replacing
 from volseg.types import VoxelSize, Zyx

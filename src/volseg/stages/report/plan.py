@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from volseg.defaults import SUSPECTS
 from volseg.errors import ParameterError, VolumeError, command
 from volseg.measures.summary import Summary, summarise
-from volseg.sources.labels import LabelSource, open_labels
+from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
-from volseg.stages.mask_objects import COMPONENTS
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
