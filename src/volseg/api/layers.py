@@ -52,8 +52,10 @@ def _layer(array: ImageArray, name: str, kind: str, **more: Any) -> Layer:
 
 def _features(table: Any, array: ImageArray) -> dict[str, Any]:
     """Turn a table into features, which napari finds by their ``index``; none of other labels."""
+    from volseg.sources.labels import open_label_path
+
     noted = (table.schema.metadata or {}).get(b"labels", b"").decode()
-    if noted != (array.attributes.get("fingerprint") or str(array.path.parent)):
+    if noted != open_label_path(array.path.parent).identity:
         return {}
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
     return {"features": {"index": columns["label"], **columns}}

@@ -29,9 +29,10 @@ def apply_command(session: Session, volume: Path, **options: Any) -> None:
     report = apply(volume, progress=session.progress(), **options)
     session.notes(report.notes)
     name = report.path.name
-    verb = "stats" if report.table is None else "report"
+    stats, pages = command("stats", volume, name=name), command("report", volume, name=name)
+    follow = stats if report.table is None else pages
     text = (
         f"{counted(report.objects, 'object')} in {report.path}, {counted(report.blocks, 'block')} "
-        f"computed, after {duration(report.seconds)}; next: {command(verb, volume, name=name)}"
+        f"computed, after {duration(report.seconds)}; next: {follow}"
     )
     session.result(report, text)

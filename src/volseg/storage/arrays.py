@@ -189,7 +189,7 @@ def open_array(path: Path) -> StoredArray:
     if leading < 0 or any(n != 1 for n in shape[:leading]):
         raise VolumeError(
             f"{path} has the shape {shape}; expected three axes (z, y, x), after any axes of "
-            f"length one; `volseg convert` makes a volume of one channel and one time"
+            f"length one; `volseg convert SOURCE VOLUME` makes a volume of one channel and one time"
         )
     return StoredArray(
         path,

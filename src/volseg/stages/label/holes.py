@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.run import run_blocks
-from volseg.errors import VolumeError
+from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Block, Grid, roi_shape
 from volseg.objects.components import Components, Pairs, Planes, touching
 from volseg.objects.holes import (
@@ -210,8 +210,9 @@ def _open_mask(source: Foundation) -> MaskSource | None:
     volume = source.path.parents[1]
     mask = open_mask(volume, open_image(volume), source.mask["labels"])
     if mask.fingerprint != source.mask["fingerprint"]:
+        again = command("segment", volume, "--mask", source.mask["labels"], "--overwrite")
         raise VolumeError(
             f"the mask {mask.name} has changed since {source.path} was made in it, and "
-            f"--fill-holes needs it; give `volseg segment --overwrite` with the mask as it is now"
+            f"--fill-holes needs it; run `{again}` with the mask as it is now"
         )
     return mask
