@@ -165,23 +165,9 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     corrections = read_corrections(options.corrections)
     source = open_labels(volume, options.name)
     image, known = open_image(source.path), source.identity
-    if corrections.fingerprint not in (None, known):
-        raise ParameterError(
-            f"these corrections are of a result with the fingerprint {corrections.fingerprint}, "
-            f"labels/{options.name} has {known}: its labels are others; correct it anew, or give "
-            f"the --name of the result that was corrected"
-        )
-    if corrections.split and importlib.util.find_spec("skimage") is None:
-        raise ParameterError(
-            "splitting needs scikit-image, which is not there; run `pip install 'volseg[measure]'`"
-        )
     spec, path = _spec_like(image), labels_path(place, name)
+    _check(corrections, known, options.name, path)
     grid = Grid(spec.shape, spec.shard)
-    for painting in corrections.add:
-        if painting.path.resolve().is_relative_to(path.resolve()):
-            raise ConflictError(
-                f"{painting.path} lies in {path}, which is written anew; give another --output-name"
-            )
     painted = tuple(_look_at(painting, grid, source.region) for painting in corrections.add)
     size = image.voxel_size or open_image(volume).voxel_size or (1.0, 1.0, 1.0)
     z, y, x = (side / min(size) for side in size)
@@ -212,6 +198,26 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
         engine=options.engine,
         overwrite=options.overwrite,
     )
+
+
+def _check(corrections: Corrections, known: str, name: str, outcome: Path) -> None:
+    """Refuse corrections of another result, and such as cannot be made here."""
+    if corrections.fingerprint not in (None, known):
+        raise ParameterError(
+            f"these corrections are of a result with the fingerprint {corrections.fingerprint}, "
+            f"labels/{name} has {known}: its labels are others; correct it anew, or give "
+            f"the --name of the result that was corrected"
+        )
+    if corrections.split and importlib.util.find_spec("skimage") is None:
+        raise ParameterError(
+            "splitting needs scikit-image, which is not there; run `pip install 'volseg[measure]'`"
+        )
+    for painting in corrections.add:
+        if painting.path.resolve().is_relative_to(outcome.resolve()):
+            raise ConflictError(
+                f"{painting.path} lies in {outcome}, which is written anew; give another "
+                f"--output-name"
+            )
 
 
 def _spec_like(image: Image) -> ArraySpec:

@@ -24,6 +24,7 @@ from volseg.measures.shape import too_large
 from volseg.measures.single_object import OUTLINE, SINGLE, SingleObjects
 from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments
+from volseg.sources.labels import COMPONENTS
 from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.tasks import (
