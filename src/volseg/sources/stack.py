@@ -164,15 +164,8 @@ def choose_channel(
     SourceError
         If there are several and none is chosen, or the chosen one is not there.
     """
-    if channel is None and count > 1:
-        raise SourceError(
-            f"{where} has {count} channels, a volume has one: choose with --channel 0 to "
-            f"{count - 1}, or {hint}"
-        )
-    chosen = channel or 0
-    if not 0 <= chosen < count:
-        raise SourceError(f"--channel is {chosen}, but {where} has {count}, counted from 0")
-    return chosen
+    several = f"{where} has {count} channels, a volume has one"
+    return _choose(count, channel, "channel", where, several, f", or {hint}")
 
 
 def choose_time(count: int, time: int | None, where: str) -> int:
@@ -183,10 +176,14 @@ def choose_time(count: int, time: int | None, where: str) -> int:
     SourceError
         If there are several and none is chosen, or the chosen one is not there.
     """
-    if time is None and count > 1:
-        raise SourceError(
-            f"{where} is a time series of {count} volumes: choose with --time 0 to {count - 1}"
-        )
-    if not 0 <= (time or 0) < count:
-        raise SourceError(f"--time is {time}, but {where} has {count}, counted from 0")
-    return time or 0
+    return _choose(count, time, "time", where, f"{where} is a time series of {count} volumes")
+
+
+def _choose(
+    count: int, chosen: int | None, what: str, where: str, several: str, hint: str = ""
+) -> int:
+    if chosen is None and count > 1:
+        raise SourceError(f"{several}: choose with --{what} 0 to {count - 1}{hint}")
+    if not 0 <= (chosen or 0) < count:
+        raise SourceError(f"--{what} is {chosen}, but {where} has {count}, counted from 0")
+    return chosen or 0
