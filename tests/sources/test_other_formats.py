@@ -323,6 +323,6 @@ def test_no_room_to_unpack_is_said(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("volseg.sources.mapped._unpack", full)
+    monkeypatch.setattr("volseg.sources.formats.mapped._unpack", full)
     with pytest.raises(StorageError, match=r"a\.nii\.gz needs \d+ bytes in .*set TMPDIR"):
         read_pages(path)

@@ -13,7 +13,7 @@ import tifffile
 
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError
-from volseg.sources.foreign import FOREIGN
+from volseg.sources.formats.foreign import FOREIGN
 from volseg.sources.open import open_stack
 from volseg.sources.readers import READERS, table_of_formats
 

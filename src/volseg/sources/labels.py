@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError, VolumeError, command
 from volseg.geometry.grid import full_roi
-from volseg.sources.hdf5 import split_dataset
+from volseg.sources.formats.hdf5 import split_dataset
 from volseg.sources.stack import WHOLE, Stack, read_box
 from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray

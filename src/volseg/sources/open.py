@@ -11,11 +11,11 @@ import numpy as np
 
 from volseg.errors import SourceError
 from volseg.sources.conversion import as_volume_type
-from volseg.sources.hdf5 import split_dataset
+from volseg.sources.formats.hdf5 import split_dataset
+from volseg.sources.formats.zarr_source import open_zarr
 from volseg.sources.readers import find_folder, open_file
 from volseg.sources.slices import list_images, list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
-from volseg.sources.zarr_source import open_zarr
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr

@@ -11,18 +11,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from volseg.errors import SourceError
-from volseg.sources.blocks import open_n5, open_precomputed
-from volseg.sources.dm import open_dm
-from volseg.sources.foreign import name_foreign
-from volseg.sources.hdf5 import open_hdf5
-from volseg.sources.mrc import open_mrc
-from volseg.sources.nifti import BEGINNINGS as NIFTI_BEGINNINGS
-from volseg.sources.nifti import open_nifti
-from volseg.sources.nrrd import open_nrrd
-from volseg.sources.pictures import PNG_BEGINNING, open_jpeg, open_png
+from volseg.sources.formats.blocks import open_n5, open_precomputed
+from volseg.sources.formats.dm import open_dm
+from volseg.sources.formats.foreign import name_foreign
+from volseg.sources.formats.hdf5 import open_hdf5
+from volseg.sources.formats.mrc import open_mrc
+from volseg.sources.formats.nifti import BEGINNINGS as NIFTI_BEGINNINGS
+from volseg.sources.formats.nifti import open_nifti
+from volseg.sources.formats.nrrd import open_nrrd
+from volseg.sources.formats.pictures import PNG_BEGINNING, open_jpeg, open_png
+from volseg.sources.formats.tiff import BEGINNINGS as TIFF_BEGINNINGS
+from volseg.sources.formats.tiff import open_tiff
 from volseg.sources.stack import Selection, Stack
-from volseg.sources.tiff import BEGINNINGS as TIFF_BEGINNINGS
-from volseg.sources.tiff import open_tiff
 
 HEAD = 512
 """Bytes by which a file is recognised."""

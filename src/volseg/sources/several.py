@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volseg.defaults import PREVIEW
 from volseg.errors import SourceError
-from volseg.sources.hdf5 import split_dataset
+from volseg.sources.formats.hdf5 import split_dataset
 from volseg.sources.names import natural_key
 from volseg.sources.open import open_stack
 from volseg.sources.readers import find_folder

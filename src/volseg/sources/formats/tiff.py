@@ -14,19 +14,24 @@ import tifffile
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.ome_set import find_description, find_files, list_set
-from volseg.sources.ome_xml import OmeImage, Place, read_ome
-from volseg.sources.sem import size_from_sem
-from volseg.sources.stack import WHOLE, Selection, Stack
-from volseg.sources.tiff_images import (
+from volseg.sources.formats.ome_set import find_description, find_files, list_set
+from volseg.sources.formats.ome_xml import OmeImage, Place, read_ome
+from volseg.sources.formats.sem import size_from_sem
+from volseg.sources.formats.tiff_images import (
     UNDESCRIBED,
     TiffImage,
     left_over,
     list_images,
     miscounted,
 )
-from volseg.sources.tiff_pages import TiffPlanes, complaints_of_tifffile, scan_pages, truncated
-from volseg.sources.tiff_selection import choose_image, select_planes
+from volseg.sources.formats.tiff_pages import (
+    TiffPlanes,
+    complaints_of_tifffile,
+    scan_pages,
+    truncated,
+)
+from volseg.sources.formats.tiff_selection import choose_image, select_planes
+from volseg.sources.stack import WHOLE, Selection, Stack
 from volseg.sources.voxel_size import StatedSize, size_from_imagej, size_from_resolution
 
 WHITE_IS_ZERO, PALETTE = 0, 3

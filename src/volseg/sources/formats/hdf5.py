@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.axes import FAULTS, choose_axes
-from volseg.sources.hdf5_words import VIEWER, count_voxels, state_size, stated_axes
+from volseg.sources.formats.hdf5_words import VIEWER, count_voxels, state_size, stated_axes
 from volseg.sources.stack import Selection, Stack, check_single
 
 SHOWN = 12

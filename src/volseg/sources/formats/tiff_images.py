@@ -9,7 +9,7 @@ from pathlib import Path
 import tifffile
 
 from volseg.errors import SourceError
-from volseg.sources.tiff_pages import Plane, select_sample, truncated
+from volseg.sources.formats.tiff_pages import Plane, select_sample, truncated
 
 DESCRIPTION = 1 << 17
 """Bytes that metadata of any kind may take beside the pages."""

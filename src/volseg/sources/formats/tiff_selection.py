@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import SourceError
+from volseg.sources.formats.tiff_images import UNDESCRIBED, TiffImage, content, unequal
+from volseg.sources.formats.tiff_pages import Plane, select_sample
 from volseg.sources.stack import Selection, choose_channel, choose_time
-from volseg.sources.tiff_images import UNDESCRIBED, TiffImage, content, unequal
-from volseg.sources.tiff_pages import Plane, select_sample
 
 SHOWN = 6
 """Images of a file that a message lists."""

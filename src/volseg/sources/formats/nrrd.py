@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import SourceError
-from volseg.sources.mapped import map_voxels, stack_of_voxels
+from volseg.sources.formats.mapped import map_voxels, stack_of_voxels
 from volseg.sources.stack import Selection, Stack, check_single
 from volseg.sources.voxel_size import (
     AxisSizes,

@@ -11,9 +11,9 @@ from xml.etree import ElementTree as ET
 import tifffile
 
 from volseg.errors import SourceError
-from volseg.sources.ome_xml import OmeImage, Place, name_master
-from volseg.sources.tiff_images import TiffImage, content, miscounted, unequal
-from volseg.sources.tiff_pages import Plane, scan_pages
+from volseg.sources.formats.ome_xml import OmeImage, Place, name_master
+from volseg.sources.formats.tiff_images import TiffImage, content, miscounted, unequal
+from volseg.sources.formats.tiff_pages import Plane, scan_pages
 
 LARGEST_XML = 1 << 28
 """Bytes of a file of OME-XML."""
@@ -95,7 +95,7 @@ def list_set(
     ----------
     path, pages : of one of the files
     described, files : what is said of all, and where they are
-    complaints : of tifffile, see `volseg.sources.tiff_pages.complaints_of_tifffile`
+    complaints : of tifffile, see `volseg.sources.formats.tiff_pages.complaints_of_tifffile`
 
     Raises
     ------

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.conversion import change_values
-from volseg.sources.mapped import map_voxels, stack_of_voxels
+from volseg.sources.formats.mapped import map_voxels, stack_of_voxels
 from volseg.sources.stack import Selection, Stack, check_single
 from volseg.sources.voxel_size import StatedSize, positive
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.greys import pick_grey
+from volseg.sources.formats.greys import pick_grey
 from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
 
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
