@@ -59,7 +59,7 @@ def test_pages_without_pixels(tmp_path):
 
 @pytest.mark.parametrize("text", [DEEP, '"\\ud800"', "{"])
 def test_text_that_is_no_json(text, tmp_path, toy_model):
-    with pytest.raises(ValueError, match=r"nested|surrogates|Expecting"):
+    with pytest.raises(ValueError, match=r"nested|character|column 2 is not understood"):
         parse_json(text)
     (tmp_path / "zarr.json").write_text(text)
     with pytest.raises(VolumeError):

@@ -72,6 +72,16 @@ def test_imagej_reads_values_sizes_and_place(what, volseg, volume, tmp_path):
         np.testing.assert_allclose((y[1] / y[0], x[1] / x[0]), SIZE[1:], rtol=1e-8)
 
 
+@pytest.mark.parametrize("shape", [(8, 5, 1), (8, 1, 7), (1, 9, 7), (8, 9, 3), (1, 1, 1)])
+def test_flat_volumes_are_read_back(tmp_path, shape):
+    raw = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape) + 1
+    path = write_raw(tmp_path / "v.zarr", raw, (8, 16, 16), SPACE)
+    front.export(path, "raw", output=tmp_path / "a.tif")
+    assert tifffile.imread(tmp_path / "a.tif").size == raw.size
+    front.convert(tmp_path / "a.tif", tmp_path / "b.zarr")
+    np.testing.assert_array_equal(front.open(tmp_path / "b.zarr").raw[...], raw)
+
+
 def test_volseg_reads_what_it_writes(volseg, volume, tmp_path):
     for name in ("a.tif", "a.ome.tif", "a.h5", "a.zarr"):
         front.export(volume, "raw", output=tmp_path / name)
@@ -488,6 +498,16 @@ def test_what_stands_there_stays_until_its_successor_stands(
     assert content() == before
     front.export(volume, what, output=tmp_path / name, overwrite=True)
     assert set(content()) == set(before)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.h5", "a.csv"])
+def test_a_link_stays_and_what_it_points_to_is_replaced(name, volume, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "elsewhere" / name
+    (tmp_path / name).symlink_to(place)
+    front.export(volume, "table" if name == "a.csv" else "labels", output=tmp_path / name)
+    assert (tmp_path / name).is_symlink()
+    assert [p.name for p in place.parent.iterdir()] == [name]
 
 
 def test_a_full_disk_ends_an_hdf5_file_in_an_error(volume, tmp_path, monkeypatch):

@@ -33,9 +33,10 @@ def size_of(path, **selection):
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "float32", "uint8"])
 @pytest.mark.parametrize("version", [3, 4])
-def test_digital_micrograph(tmp_path, version, dtype):
+@pytest.mark.parametrize("order", "<>")
+def test_digital_micrograph(tmp_path, version, dtype, order):
     raw = make_stack(SHAPE, dtype)
-    path = write_dm(tmp_path / f"a.dm{version}", raw, version)
+    path = write_dm(tmp_path / f"a.dm{version}", raw, version, order=order)
     np.testing.assert_array_equal(read_pages(path), raw)
     assert size_of(path) == (30, 4, 5)
 
@@ -103,6 +104,13 @@ def test_nifti_that_scales_values(tmp_path):
     path = write_nifti(tmp_path / "a.nii", raw, slope=0.25, shift=-3)
     np.testing.assert_array_equal(read_pages(path), raw.astype("f4") / 4 - 3)
     assert "multiplied by 0.25, and -3 to be added" in open_stack(path).warnings[0]
+
+
+def test_a_slope_that_is_no_number_scales_nothing(tmp_path):
+    raw = make_stack(SHAPE, "int16")
+    path = write_nifti(tmp_path / "a.nii", raw, slope=float("nan"), shift=float("nan"))
+    np.testing.assert_array_equal(read_pages(path), raw)
+    assert open_stack(path).warnings == ()
 
 
 def test_nifti_of_several_times(tmp_path):
@@ -249,6 +257,21 @@ def test_a_container_of_n5_lists_its_datasets(tmp_path):
     (tmp_path / "a.n5" / "attributes.json").write_text('{"n5": "2.0.0"}')
     with pytest.raises(SourceError, match=r"is a group of N5; name a dataset in it: .*b/raw"):
         open_stack(tmp_path / "a.n5")
+
+
+@pytest.mark.parametrize("write", [write_n5, write_precomputed])
+def test_blocks_that_are_not_there_are_0_and_counted(tmp_path, volseg, write):
+    raw = make_stack(SHAPE) | 1
+    path = write(tmp_path / "a", raw)
+    assert open_stack(path).warnings == ()
+    blocks = [
+        p for p in path.rglob("*") if p.is_file() and p.suffix != ".json" and p.name != "info"
+    ]
+    blocks[3].unlink()
+    assert f"1 of {len(blocks)} blocks" in open_stack(path).warnings[0]
+    assert (read_pages(path) == 0).any()
+    done = volseg("info", path)
+    assert (done.exit_code, f"volseg convert {path} {path}.zarr" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

@@ -85,6 +85,14 @@ def test_colours_that_are_greys_are_read_as_grey(tmp_path):
         read_pages(tmp_path)
 
 
+@pytest.mark.parametrize(("dpi", "size"), [(25.4e6 / 5, (None, 5, 5)), (72, None), (None, None)])
+def test_png_says_how_many_pixels_there_are_to_a_metre(tmp_path, dpi, size):
+    more = {} if dpi is None else {"dpi": (dpi, dpi)}
+    PIL.Image.fromarray(make_stack((9, 11))).save(tmp_path / "s.png", **more)
+    stated = open_stack(tmp_path / "s.png").stated
+    assert [s.axes for s in stated] == ([size] if size else [])
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_png_of_few_bits(tmp_path, bits):
     raw = make_stack((9, 11)) >> (8 - bits)

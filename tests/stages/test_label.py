@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import shutil
 import time
@@ -459,7 +460,9 @@ def test_no_hole_is_filled_that_reaches_out_of_a_mask(tmp_path):
     mask = tmp_path / "mask.tif"
     tifffile.imwrite(mask, inside, photometric="minisblack")
     volume = write_volume(tmp_path / "vol.zarr", shells)
-    told = open_mask(volume, open_image(volume), mask).fingerprint
+    given = open_mask(volume, open_image(volume), os.path.relpath(mask))
+    assert given.name == str(mask)  # from wherever it is opened again
+    told = given.fingerprint
     noted = {"roi": [[0, n] for n in SHAPE], "mask": {"labels": str(mask), "fingerprint": told}}
     update_attributes(probabilities_path(volume, NAME), {"run": noted})
     plan = plan_labels(volume, NAME, options((16, 64, 64), fill_holes=True))

@@ -19,7 +19,9 @@ DM_TYPES = {
 """By type of voxels: the number of DigitalMicrograph, and that of its values in the tree."""
 
 
-def write_dm(path: Path, raw: np.ndarray, version: int, sizes=(30.0, 4.0, 5.0), unit="nm") -> Path:
+def write_dm(
+    path: Path, raw: np.ndarray, version: int, sizes=(30.0, 4.0, 5.0), unit="nm", order="<"
+) -> Path:
     """Write a dm3 or dm4 file of a small picture and a volume of (z, y, x) or (y, x)."""
     wide = ">q" if version == 4 else ">i"
 
@@ -34,14 +36,16 @@ def write_dm(path: Path, raw: np.ndarray, version: int, sizes=(30.0, 4.0, 5.0), 
         return tag(20, name, b"\1\0" + number(len(inner)) + b"".join(inner))
 
     def value(name, code, form, found):
-        return tag(21, name, b"%%%%" + number(1) + number(code) + struct.pack("<" + form, found))
+        return tag(21, name, b"%%%%" + number(1) + number(code) + struct.pack(order + form, found))
 
     def array(name, code, content, count):
         kinds = number(3) + number(20) + number(code) + number(count)
         return tag(21, name, b"%%%%" + kinds + content)
 
     def text(name, words):
-        return array(name, 4, words.encode("utf-16-le"), len(words))
+        return array(
+            name, 4, words.encode("utf-16-le" if order == "<" else "utf-16-be"), len(words)
+        )
 
     def image(voxels, kind, code, scales):
         calibrated = [
@@ -62,14 +66,21 @@ def write_dm(path: Path, raw: np.ndarray, version: int, sizes=(30.0, 4.0, 5.0), 
         )
 
     kind, code = DM_TYPES[raw.dtype.name]
-    small = image(np.zeros((4, 5), "<u4"), 23, 5, (1, 1))
-    volume = image(raw.astype(raw.dtype.newbyteorder("<")), kind, code, sizes[::-1][: raw.ndim])
+    small = image(np.zeros((4, 5), f"{order}u4"), 23, 5, (1, 1))
+    volume = image(raw.astype(raw.dtype.newbyteorder(order)), kind, code, sizes[::-1][: raw.ndim])
     # a structure, as a window's place is kept
     place = [15, 0, 2, 0, 2, 0, 2]
-    packed = b"%%%%" + number(len(place)) + b"".join(map(number, place)) + struct.pack("<hh", 1, 2)
+    packed = (
+        b"%%%%"
+        + number(len(place))
+        + b"".join(map(number, place))
+        + struct.pack(order + "hh", 1, 2)
+    )
     inner = (tag(21, "Place", packed), group("ImageList", small, volume))
     root = b"\1\0" + number(len(inner)) + b"".join(inner)
-    path.write_bytes(struct.pack(">i", version) + number(len(root)) + struct.pack(">i", 1) + root)
+    path.write_bytes(
+        struct.pack(">i", version) + number(len(root)) + struct.pack(">i", order == "<") + root
+    )
     return path
 
 

@@ -103,7 +103,7 @@ def export_model(
             difference, shape = WRITERS[form](network, draft)
             put_in_place(draft, output)
     except OSError as error:
-        raise StorageError(f"cannot write {output}: {error}") from error
+        raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
     size = output.stat().st_size
     return ExportReport(output, network.card.name, form, difference, shape, size, _notes(network))
 

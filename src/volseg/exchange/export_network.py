@@ -98,7 +98,7 @@ def load_network(model: str | Path) -> Network:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelError(f"the weights do not fit the network their card names: {error}") from error
+        raise ModelError("the weights do not fit the network their card names") from error
     logits = fold_norms(network.float()).requires_grad_(requires_grad=False)
     return Network(card, find_architecture(card.architecture), weights, logits)
 

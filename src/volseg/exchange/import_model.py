@@ -75,7 +75,7 @@ def import_model(
         tensors, card = _restore(package, description, own)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # values of a type that no description has
-        raise ModelError(f"{package.description} of {path} makes no sense: {error}") from error
+        raise ModelError(f"{package.description} of {path} makes no sense") from error
     given = {"voxel_size": voxel_size, "tile": tile, "overlap": overlap}
     changes = {key: list(value) for key, value in given.items() if value is not None}
     return _write(tensors, {**card, **changes}, folder, overwrite=overwrite)
@@ -155,7 +155,7 @@ def _write(
             folder.rmdir()
         raise ModelError(f"the package's card is not valid: {error}") from error
     except OSError as error:
-        raise StorageError(f"cannot write {output}: {error}") from error
+        raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 def _check_tiles(card: Mapping[str, Any]) -> None:
@@ -201,9 +201,8 @@ def read_state_dict(content: bytes, expected: Mapping[str, Tensor]) -> dict[str,
         # the restricted reader: it builds tensors, and refuses whatever names other code
         found = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().split("\n", 1)[0]
         raise ModelError(
-            f"the state dict holds more than tensors, or is damaged; it was not loaded: {reason}"
+            "the state dict holds more than tensors, or is damaged; it was not loaded"
         ) from error
     if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
         raise ModelError("the state dict is no mapping from names to tensors")
@@ -229,7 +228,7 @@ def _check_records(content: bytes, most: int) -> None:
         with zipfile.ZipFile(BytesIO(content)) as records:
             sizes = [(r.file_size, r.compress_type) for r in records.infolist()]
     except zipfile.BadZipFile as error:
-        raise ModelError(f"the state dict is damaged: {error}") from error
+        raise ModelError("the state dict is damaged") from error
     total = sum(size for size, _ in sizes)
     if total > most or any(kind != zipfile.ZIP_STORED for _, kind in sizes):
         raise ModelError(

@@ -84,7 +84,8 @@ class Package:
         except KeyError:
             raise ModelError(f"{self.path} names {name}, which is not in it") from None
         except DAMAGED as error:
-            raise ModelError(f"cannot read {name} of {self.path}: {error}") from error
+            why = getattr(error, "strerror", None) or "the zip is damaged"
+            raise ModelError(f"cannot read {name} of {self.path}: {why}") from error
         if len(content) > most:
             raise ModelError(f"{name} of {self.path} is larger than it says; expected {most} bytes")
         return content
@@ -103,7 +104,7 @@ class Package:
             # the safe loader: plain values only, no tag makes an object
             content = yaml.safe_load(text)
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-            raise ModelError(f"{self.description} of {self.path} is no YAML: {error}") from error
+            raise ModelError(f"{self.description} of {self.path} is no YAML") from error
         if not isinstance(content, dict):
             raise ModelError(f"{self.description} of {self.path} describes nothing")
         if not _is_short(content):
@@ -166,7 +167,7 @@ def _names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} is a damaged zip: {error}") from error
+        raise ModelError(f"{path} is a damaged zip") from error
     if len(names) > MOST_FILES:
         raise ModelError(f"{path} has {len(names)} files, at most {MOST_FILES} are expected")
     if len(set(names)) < len(names):

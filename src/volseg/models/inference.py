@@ -248,7 +248,7 @@ def build_predictor(
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise ModelError(f"the weights do not fit the network their card names: {error}") from error
+        raise ModelError("the weights do not fit the network their card names") from error
     network.eval().requires_grad_(requires_grad=False)
     network = fold_norms(network).to(device, precision)
     network = network.to(memory_format=MEMORY_FORMATS[seen.dimensions])  # type: ignore[call-overload]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from volseg.errors import VolumeError
 from volseg.geometry.grid import Grid
 from volseg.sources.labels import LabelSource, find_labels
+from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image
 from volseg.types import Mask, Roi, Zyx
 
@@ -108,7 +109,10 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
             f"{' x '.join(f'{s:g}' for s in scale)} to one of the mask{known}: a mask covers the "
             f"whole volume"
         )
-    return MaskSource(str(labels), found, shape, (scale[0], scale[1], scale[2]))
+    # commands that are given elsewhere find it again by its whole path
+    inside = found.path.parent == volume / "labels" or as_remote(found.path) is not None
+    name = str(labels) if inside else str(found.path.absolute())
+    return MaskSource(name, found, shape, (scale[0], scale[1], scale[2]))
 
 
 def _times(shape: Zyx) -> str:

@@ -84,7 +84,10 @@ READERS = (
         (".png",),
         ((0, PNG_BEGINNING),),
         None,
-        "PNG slices | none | 1 to 16 bits, grey, or colours and palettes that are greys",
+        """
+        PNG slices | `pHYs`: y and x only | 1 to 16 bits, grey, or colours and palettes that are
+        greys
+        """,
     ),
     Reader(
         "JPEG",
@@ -164,7 +167,7 @@ READERS = (
         """
         N5 dataset, or a group of `s0`, `s1` ... | `pixelResolution`, `transform`, `resolution` with
         `units`; a `resolution` without a unit is told and not taken | axes x, y, z, or as `axes`
-        names them; blocks that are not there are 0
+        names them; blocks that are not there are 0, and counted in a warning
         """,
         "attributes.json",
     ),
@@ -176,7 +179,7 @@ READERS = (
         "tensorstore",
         """
         precomputed volume of neuroglancer, in a folder | `resolution` of its finest scale | with
-        its place; chunks that are not there are 0
+        its place; chunks that are not there are 0, and counted in a warning
         """,
         "info",
     ),

@@ -142,6 +142,22 @@ def write_sizes(sizes: AxisSizes) -> str:
     return ",".join("unknown" if v is None else f"{v:g}" for v in sizes)
 
 
+def tell_unitless(where: object, sizes: AxisSizes, what: str = "a resolution") -> str:
+    """Say that a source has sizes without a unit, and how to give them.
+
+    Examples
+    --------
+    >>> tell_unitless("a.h5", (30, 5, 5)).partition(";")[2]
+    ' if that is nm, give --voxel-size 30,5,5'
+    >>> tell_unitless("a.n5", (None, 5, 5), "spacings").partition(";")[2]
+    ' if that is nm, give --voxel-size Z,5,5 with Z in nm'
+    """
+    given = ",".join(a if v is None else f"{v:g}" for a, v in zip("ZYX", sizes, strict=True))
+    lacking = "".join(f" with {a} in nm" for a, v in zip("ZYX", sizes, strict=True) if v is None)
+    said = f"{where} has {what} of {write_sizes(sizes)} (z,y,x) without a unit"
+    return f"{said}; if that is nm, give --voxel-size {given}{lacking}"
+
+
 def unit_nanometers(name: str | None) -> float | None:
     r"""Find the nm in a unit, None where there is none; ImageJ escapes its micro sign.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from volseg.errors import VolumeError, command
 from volseg.stages.survey import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, results_in, written_at
 from volseg.storage.remote import as_remote
@@ -33,10 +34,14 @@ def info(path: Path) -> dict[str, Any]:
     VolumeError, SourceError
         If there is no usable volume; of files it says whether they can be converted to one.
     """
-    if as_remote(path) is None and path.is_file() and not is_zarr(path):
-        from volseg.sources.readers import recognise
+    if as_remote(path) is None and path.exists() and not is_zarr(path):
+        from volseg.sources.readers import find_folder, recognise
 
-        recognise(path)
+        if path.is_file():
+            recognise(path)
+        elif (reader := find_folder(path)) is not None:
+            make = command("convert", path, path.with_suffix(".zarr"))
+            raise VolumeError(f"{path} is of the kind {reader.kind}; make a volume with `{make}`")
     image = open_image(path)
     described = _describe(image)
     survey = read_survey(image)

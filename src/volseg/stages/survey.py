@@ -138,7 +138,7 @@ def read_survey(image: Image) -> Survey | None:
         return Survey(values, columns, cells)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise VolumeError(
-            f"the survey of {image.path} cannot be used: {error!r}; remove its attribute "
+            f"the survey of {image.path} cannot be used; remove its attribute "
             f"volseg.survey, and it is made again"
         ) from error
 

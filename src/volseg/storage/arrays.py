@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from volseg.errors import ConflictError, ShapeError, StorageError, VolsegError, VolumeError
 from volseg.geometry.grid import describe
 from volseg.storage.array_form import ArrayForm, codecs_of, find_compression
-from volseg.storage.bounded import hold_codecs
+from volseg.storage.bounded import check_codecs, hold_codecs
 from volseg.storage.chunks import ZSTD
 from volseg.storage.files import make_folder, write_file
 from volseg.storage.locations import reason
@@ -45,6 +45,7 @@ LARGEST_CHUNK = 1 << 31
 """Bytes of a chunk, which is decoded in one piece."""
 MOST_CHUNKS = 1 << 24
 """Chunks of a shard, of which the index is read in one piece."""
+UNREADABLE = "what describes it is damaged, or of a kind that zarr-python does not read"
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def open_axes(path: Path) -> tuple[zarr.Array[Any], str | None]:
     except FileNotFoundError:
         raise VolumeError(f"there is no Zarr array at {path}") from None
     except Exception as error:
-        why = reason(path, error)
+        why = reason(path, error, UNREADABLE)
         raise VolumeError(f"{path} is not a Zarr array that can be read: {why}") from error
     if dtype.kind not in "uif":
         raise VolumeError(f"{path} holds {dtype}; expected numbers")
@@ -270,6 +271,7 @@ def _opened(path: Path, _: Any) -> tuple[zarr.Array[Any], str | None]:
     metadata = read_array_metadata(path)
     if metadata is None:
         raise FileNotFoundError(f"there is no Zarr array at {path}")
+    check_codecs(metadata)
     found = zarr.AsyncArray.from_dict(open_store(path), metadata)
     return zarr.Array(hold_codecs(found)), find_compression(found.metadata)
 

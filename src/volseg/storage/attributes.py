@@ -87,7 +87,9 @@ def read_histogram(
         counts = np.asarray(noted["counts"], np.int64)
         values = np.asarray(noted["values"], np.float64)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise VolumeError(f"the histogram of {path} cannot be used: {error!r}") from error
+        raise VolumeError(
+            f"the histogram of {path} cannot be used; convert the source again"
+        ) from error
     sound = values.ndim == 1 and np.isfinite(values).all() and counts.min(initial=0) >= 0
     if not sound or values.shape != counts.shape or not counts.any():
         raise VolumeError(
@@ -114,7 +116,7 @@ def read_tissue(
             left[values == float(area["counted_as"])] -= int(area["voxels"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise VolumeError(
-            f"the background noted of {path} cannot be used: {error!r}; remove its attribute "
+            f"the background noted of {path} cannot be used; remove its attribute "
             f"volseg.survey, and it is made again"
         ) from error
     left = np.maximum(left, 0)

@@ -25,7 +25,7 @@ from zarr import AsyncArray
 from zarr.abc.codec import BytesBytesCodec, Codec
 from zarr.codecs import Crc32cCodec, ShardingCodec
 
-from volseg.storage.chunks import check_blosc, most_bytes
+from volseg.storage.chunks import ChunkError, check_blosc, most_bytes
 
 SLACK = 1 << 20
 """Bytes that chunks may be larger than expected, as those of Zstandard are counted in blocks."""
@@ -56,8 +56,27 @@ TYPES = frozenset(["dtype", "astype", "encode_dtype", "decode_dtype", "data_type
 """Settings of codecs that name a type: of text or bytes of any length, a number would grow."""
 
 
-class RefusedError(ValueError):
-    """A codec is not used, or a chunk claims to hold too much."""
+def check_codecs(described: Mapping[str, Any]) -> None:
+    """Name a codec that is not known, before zarr-python fails at it.
+
+    Parameters
+    ----------
+    described : what describes an array, or settings of a codec that holds others
+
+    Raises
+    ------
+    ChunkError
+        If there is one.
+    """
+    lists = (described.get(key) for key in ("codecs", "filters"))
+    listed = [codec for found in lists if isinstance(found, list) for codec in found]
+    for codec in [*listed, described.get("compressor")]:
+        if isinstance(codec, dict):
+            name = str(codec.get("name", codec.get("id"))).removeprefix("numcodecs.")
+            settings = codec.get("configuration")
+            if name not in {*STREAMS, *CLAIMS}:
+                _check_known(name, {})
+            check_codecs(settings if isinstance(settings, dict) else {})
 
 
 def hold_codecs(array: AsyncArray[Any]) -> AsyncArray[Any]:
@@ -65,7 +84,7 @@ def hold_codecs(array: AsyncArray[Any]) -> AsyncArray[Any]:
 
     Raises
     ------
-    RefusedError
+    ChunkError
         If one is not known.
     """
     metadata = array.metadata
@@ -105,14 +124,17 @@ def _hold_all(codecs: Iterable[Codec], size: int, itemsize: int) -> Iterable[Cod
 
 def _check_known(name: str, settings: Mapping[str, Any]) -> None:
     if name not in KEEPING:
-        raise RefusedError(f"it is stored by the codec {name!r}, which volseg does not use")
+        raise ChunkError(
+            f"it is stored by the codec {name!r}, which volseg does not use; write it again with "
+            f"zstd or gzip"
+        )
     for key in TYPES & set(settings):
         try:
             number = settings[key] is None or np.dtype(settings[key]).kind in "biuf"
         except TypeError:
             number = False
         if not number:
-            raise RefusedError(f"its codec {name!r} makes {settings[key]!r}, expected numbers")
+            raise ChunkError(f"its codec {name!r} makes {settings[key]!r}, expected numbers")
 
 
 @dataclass(frozen=True)
@@ -159,7 +181,7 @@ def _held(codec: Any, size: int) -> HeldFilter:
 
 
 def decoder(name: str, settings: Mapping[str, Any], most: int) -> Callable[[Any], Any]:
-    """Make what decodes by a codec; it raises `RefusedError` where that gives too many bytes.
+    """Make what decodes by a codec; it raises `ChunkError` where that gives too many bytes.
 
     Parameters
     ----------
@@ -168,7 +190,7 @@ def decoder(name: str, settings: Mapping[str, Any], most: int) -> Callable[[Any]
 
     Raises
     ------
-    RefusedError
+    ChunkError
         If the codec is not known.
     """
     if name in STREAMS:
@@ -197,7 +219,7 @@ def _claim_lz4(packed: bytes, most: int) -> None:
 
 def _check(size: int, most: int) -> None:
     if size > most:
-        raise RefusedError(f"a chunk claims to hold {size} bytes, expected at most {most}")
+        raise ChunkError(f"a chunk claims to hold {size} bytes, expected at most {most}")
 
 
 def _read_some(stream: Any, most: int) -> bytes:
@@ -226,7 +248,7 @@ class _Inflated:
     def read(self, length: int) -> bytes:
         found: bytes = self._decompressor.decompress(self._packed, length)
         if not self._decompressor.eof and len(found) < length:
-            raise ValueError("it cannot be decompressed: it is cut off")
+            raise ChunkError("it cannot be decompressed: it is cut off")
         return found
 
 

@@ -14,6 +14,8 @@ import google_crc32c
 import numpy as np
 from numcodecs import blosc, zstd
 
+from volseg.errors import StorageError
+
 blosc.use_threads = False  # its threads would lock out other blocks, and blocks are parallel
 Data: TypeAlias = bytes | memoryview
 ZSTD, LZ4 = "zstd", "lz4"
@@ -34,6 +36,10 @@ RESIDUE = 0x48674BC7
 """The CRC-32C of anything with its own CRC-32C behind it."""
 
 
+class ChunkError(StorageError, ValueError):
+    """A chunk is damaged or claims to hold too much, or its codec is not used."""
+
+
 def pack(content: Data, *, checked: bool = False) -> bytes:
     """Compress bytes, or the contiguous memory of an array, by Zstandard, maybe with a checksum."""
     return bytes(zstd.compress(content, LEVEL, checked))
@@ -49,12 +55,12 @@ def unpack(packed: Data, size: int | None = None) -> Data:
 
     Raises
     ------
-    ValueError
+    ChunkError
         If it is damaged, or holds something of another size.
     """
     claimed = claimed_size(packed)
     if size is not None and claimed not in (None, size):
-        raise ValueError(f"it holds something else than {size} bytes")
+        raise ChunkError(f"it holds something else than {size} bytes")
     if claimed == 0:
         return b""  # which numcodecs takes for damage
     try:
@@ -63,7 +69,7 @@ def unpack(packed: Data, size: int | None = None) -> Data:
         content = np.empty(size, np.uint8)
         zstd.decompress(packed, content)
     except (ValueError, RuntimeError, MemoryError, BufferError) as error:
-        raise ValueError(f"it cannot be decompressed: {error}") from error
+        raise ChunkError("it cannot be decompressed") from error
     return content.data
 
 
@@ -74,7 +80,7 @@ def claimed_size(packed: Data) -> int | None:
 
     Raises
     ------
-    ValueError
+    ChunkError
         If it is no such frame.
 
     Examples
@@ -90,7 +96,7 @@ def most_bytes(packed: Data) -> int:
 
     Raises
     ------
-    ValueError
+    ChunkError
         If they are no such frames.
 
     Examples
@@ -115,7 +121,7 @@ def _frame_header(packed: Data, start: int) -> tuple[int | None, int]:
     """Read the size of a frame's content, if it is said, and where its blocks begin."""
     head = bytes(packed[start : start + 18])
     if head[:4] != ZSTD_MAGIC or len(head) < 6:
-        raise ValueError("it cannot be decompressed: it is no frame of Zstandard")
+        raise ChunkError("it cannot be decompressed: it is no frame of Zstandard")
     single = head[4] >> 5 & 1
     at = 5 + (not single) + (0, 1, 2, 4)[head[4] & 3]
     length = (single, 2, 4, 8)[head[4] >> 6]
@@ -129,7 +135,7 @@ def _skip_blocks(packed: Data, at: int) -> tuple[int, int]:
     while not last:
         head = int.from_bytes(packed[at : at + 3], "little")
         if at + 3 > len(packed):
-            raise ValueError("it cannot be decompressed: it is cut off")
+            raise ChunkError("it cannot be decompressed: it is cut off")
         last, repeated = bool(head & 1), head >> 1 & 3 == 1
         at += 3 + (1 if repeated else head >> 3)
         count += 1
@@ -146,7 +152,7 @@ def packer(compression: str | None, itemsize: int) -> Callable[[Data], bytes]:
 
     Raises
     ------
-    ValueError
+    ChunkError
         If the compression is none of volseg's.
     """
     _check(compression)
@@ -179,7 +185,7 @@ def _unpack_lz4(packed: Any, size: int) -> Data:
     try:
         blosc.decompress(packed, content)
     except RuntimeError as error:
-        raise ValueError(f"it cannot be decompressed: {error}") from error
+        raise ChunkError("it cannot be decompressed") from error
     return content.data
 
 
@@ -188,13 +194,13 @@ def check_blosc(packed: Data, most: int, *, exact: bool = False) -> None:
 
     Raises
     ------
-    ValueError
+    ChunkError
         If it holds more than so many bytes, or another number, or is longer than what there is.
     """
     found, _, length = (int.from_bytes(packed[k : k + 4], "little") for k in (4, 8, 12))
     fits = found == most if exact else found <= most
     if len(packed) < HEADER or length != len(packed) or not fits:
-        raise ValueError(f"it holds something else than {most} bytes")
+        raise ChunkError(f"it holds something else than {most} bytes")
 
 
 def seal(content: bytes) -> bytes:
@@ -208,10 +214,10 @@ def unseal(content: Data) -> memoryview:
 
     Raises
     ------
-    ValueError
+    ChunkError
         If they are not what it was made of.
     """
     # this library takes no other buffer than bytes
     if google_crc32c.value(bytes(content)) != RESIDUE:
-        raise ValueError("a checksum is wrong: the shard is damaged, or cut off")
+        raise ChunkError("a checksum is wrong: the shard is damaged, or cut off")
     return memoryview(content)[:-CHECKSUM]

@@ -60,6 +60,8 @@ def drafting(path: Path, *, durable: bool = True, parents: bool = True) -> Itera
     StorageError
         If it cannot be written: a full disk, no permission.
     """
+    if path.is_symlink():  # it stays, and what it points to is replaced
+        path = path.resolve()
     draft = beside(path)
     try:
         if parents:

@@ -122,12 +122,15 @@ def check_writable(path: Path) -> None:
         raise StorageError(f"cannot write in {path}: there is no permission")
 
 
-def reason(path: Path, error: BaseException) -> str:
-    """Say why a request failed, and for remote places what to do."""
+def reason(path: Path, error: BaseException, otherwise: str = "a chunk is damaged") -> str:
+    """Say why a request failed, in no library's words, and for remote places what to do."""
     remote = as_remote(path)
     if remote is not None and not isinstance(error, VolsegError):
         return explain(remote.bucket, error)
-    return str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    known = str(error) if isinstance(error, VolsegError) else getattr(error, "strerror", None)
+    return known or otherwise
 
 
 def remote_scratch(volume: RemotePath) -> Path:

@@ -170,8 +170,12 @@ def read_box(array: ArrayForm, box: Roi) -> NDArray[Any]:
             reader.read(block)
         except (OSError, ValueError) as error:
             path = shard_path(array, block.index)
-            raise StorageError(f"{path}: {error}") from error
+            raise StorageError(f"{path}: {_why(error)}") from error
     return out
+
+
+def _why(error: OSError | ValueError) -> object:
+    return getattr(error, "strerror", None) or error
 
 
 class _BoxReader:
@@ -257,7 +261,7 @@ class ChunkReader:
                 self._decoded = self._decode(chunk)
             except (OSError, ValueError) as error:
                 where = f"{self.array.path} at {describe(box)}"
-                raise StorageError(f"cannot read {where}: {error}") from error
+                raise StorageError(f"cannot read {where}: {_why(error)}") from error
             self._chunk = chunk
         if self._decoded is None:
             return None

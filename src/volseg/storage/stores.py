@@ -43,7 +43,7 @@ class HeldZipStore(ZipStore):
         except KeyError:
             return None
         if entry.file_size > self.most:
-            raise ValueError(f"its entry {key} has more than {self.most} bytes")
+            raise VolumeError(f"its entry {key} has more than {self.most} bytes")
         return super()._get(key, prototype, byte_range)
 
 
@@ -121,7 +121,7 @@ def read_entry(archive: Path, name: str, most: int) -> bytes | None:
     except KeyError:
         return None
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{archive} is no zip file that can be read: {error}") from error
+        raise ValueError(f"{archive} is no zip file that can be read") from error
 
 
 def parse_json(text: str) -> Any:
@@ -143,9 +143,14 @@ def parse_json(text: str) -> Any:
         found = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno} is not understood") from error
     if "\\ud" in text.lower():
         # one half of a surrogate pair is text that can be neither printed nor written
-        json.dumps(found, ensure_ascii=False).encode()
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character") from None
     return found
 
 

@@ -108,7 +108,9 @@ def read_table(path: Path) -> pa.Table:
     try:
         return parquet.read_table(pa.BufferReader(path.read_bytes()))
     except (OSError, pa.ArrowException) as error:
-        raise StorageError(f"cannot read {path}: {error}") from error
+        raise StorageError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is damaged'}"
+        ) from error
 
 
 def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str], dict[str, str]]:

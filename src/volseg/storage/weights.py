@@ -171,7 +171,7 @@ def load_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
+        raise ModelError(f"{path} is not a readable safetensors file") from error
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Card:
@@ -195,7 +195,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
             complete = _card(json.loads(json.dumps({**card, "sha256": hash_file(draft)})))
             text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
     except SafetensorError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
+        raise StorageError(f"cannot write {path} as safetensors") from error
     return complete
 
 

@@ -65,7 +65,7 @@ def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None
         try:
             network.load_state_dict(dict(start))
         except RuntimeError as error:
-            raise ModelError(f"the weights to start from do not fit: {error}") from error
+            raise ModelError("the weights to start from are not those of the network") from error
     return network
 
 

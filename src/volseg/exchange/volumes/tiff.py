@@ -35,6 +35,7 @@ def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
         If it cannot be written, or voxels cannot be read.
     """
     imagej, options = is_imagej(cut, plan.form), plan.options
+    depth, height, width = cut.shape
     settings: dict[str, Any] = {}
     if (size := cut.space.voxel_size) is not None:
         per_unit, unit = (1.0, "NONE") if imagej else (1e7, "CENTIMETER")
@@ -47,7 +48,8 @@ def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
         try:
             writer.write(
                 _contiguous(cut, progress),
-                shape=cut.shape,
+                # all of ImageJ's axes, else tifffile takes one of a single voxel for samples
+                shape=(1, depth, 1, height, width, 1) if imagej else cut.shape,
                 dtype=cut.dtype,
                 photometric="minisblack",
                 # packing saves little of raw voxels, and delays who leafs through them
@@ -67,7 +69,7 @@ def _contiguous(cut: Cut, progress: Progress) -> Iterator[Any]:
 
 def _imagej_words(cut: Cut) -> dict[str, Any]:
     """Describe a stack to ImageJ; its origin is the place of zero, in voxels."""
-    words: dict[str, Any] = {"axes": "ZYX"}
+    words: dict[str, Any] = {"axes": "TZCYXS"}
     if cut.space.voxel_size is None:
         return words
     words |= {"unit": "nm", "spacing": cut.space.voxel_size[0]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError, VolumeError
 from volseg.sources.axes import choose_axes, sizes_as_named
 from volseg.sources.stack import Selection, Stack, check_single, close_nothing
-from volseg.sources.voxel_size import AxisSizes, StatedSize, positive, unit_nanometers
+from volseg.sources.voxel_size import (
+    AxisSizes,
+    StatedSize,
+    positive,
+    tell_unitless,
+    unit_nanometers,
+)
 from volseg.storage.ome import NANOMETER, Space
 from volseg.storage.stores import read_json
 
@@ -48,6 +56,7 @@ def open_n5(path: Path, selection: Selection) -> Stack:
     block = noted.get("blockSize")
     stored = _open(path, {"driver": "n5"}, block if isinstance(block, list) else [])
     stack = _as_stack(path, stored, names, selection, StatedSize(sizes, "its N5 attributes"))
+    told += _tell_missing(path, path, stored, str.isdigit)
     return replace(stack, metadata={"format": "N5"}, warnings=told)
 
 
@@ -73,7 +82,28 @@ def open_precomputed(path: Path, selection: Selection) -> Stack:
     if x and y and z and len(offset) == 3 and selection.axes is None:
         moved = (offset[2] * z, offset[1] * y, offset[0] * x)
         space = Space((z, y, x), moved, (NANOMETER,) * 3)
-    return replace(stack, metadata={"format": "precomputed"}, space=space)
+    told = (
+        ()
+        if "sharding" in first
+        else _tell_missing(path, path / str(first["key"]), stored, _is_chunk)
+    )
+    return replace(stack, metadata={"format": "precomputed"}, warnings=told, space=space)
+
+
+def _is_chunk(name: str) -> bool:
+    return name.removesuffix(".gz").replace("-", "").replace("_", "").isdigit()
+
+
+def _tell_missing(
+    path: Path, folder: Path, stored: Any, is_block: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """Say how many blocks are not there, which some programs leave out where all is 0."""
+    pairs = zip(stored.shape, stored.chunk_layout.read_chunk.shape, strict=True)
+    blocks = math.prod(-(-n // b) for n, b in pairs)
+    held = sum(is_block(name) for _, _, names in os.walk(folder) for name in names)
+    if held >= blocks:
+        return ()
+    return (f"{blocks - held} of {blocks} blocks of {path} are not there, and are read as 0",)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -175,7 +205,6 @@ def _state_n5(
     nm = [unit_nanometers(str(unit)) if unit else None for unit in units]
     z, y, x = (None if k < 0 else positive(sizes[k], nm[k]) for k in at)
     if sizes and not any((z, y, x)) and not any(units):
-        listed = ",".join(str(sizes[k]) for k in at if k >= 0)
-        told = f"{path} has a resolution of {listed} (z,y,x) without a unit"
-        return axes, (z, y, x), (f"{told}; if that is nm, give --voxel-size {listed}",)
+        found = [None if k < 0 else positive(sizes[k], 1.0) for k in at]
+        return axes, (z, y, x), (tell_unitless(path, (found[0], found[1], found[2])),)
     return axes, (z, y, x), ()

@@ -88,7 +88,9 @@ class _Tags:
             raise ValueError(times)
         self.found[path] = start, kinds, times
         if path[-1] == "Units" and kinds[:2] == [ARRAY, 4] and times <= LONGEST:
-            self.found[path] = self.file.read(2 * times).decode("utf-16-le", "replace")
+            self.found[path] = self.file.read(2 * times).decode(
+                f"utf-16-{'le' if self.order == '<' else 'be'}", "replace"
+            )
         self.file.seek(start + size * times)
 
 

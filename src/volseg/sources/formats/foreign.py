@@ -26,7 +26,12 @@ FOREIGN = (
     (0, b"BM", "a BMP picture", "convert it to TIFF or PNG"),
     (0, b"GIF8", "a GIF picture", "convert it to TIFF or PNG"),
     (0, b"%PDF", "a PDF document", "export the pictures in it as TIFF"),
-    (0, b"PK\x03\x04", "a zip file", f"{UNPACK}, or call it .zip if it holds a Zarr image"),
+    (
+        0,
+        b"PK\x03\x04",
+        "a zip file",
+        "unpack it first; a Zarr image is read in a sound file called .zip, at its top",
+    ),
     (0, b"\x1f\x8b", "a file that gzip compressed", UNPACK),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
     (0, b"Rar!", "a RAR archive", UNPACK),

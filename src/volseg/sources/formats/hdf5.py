@@ -16,6 +16,7 @@ from volseg.errors import SourceError
 from volseg.sources.axes import FAULTS, choose_axes
 from volseg.sources.formats.hdf5_words import VIEWER, count_voxels, state_size, stated_axes
 from volseg.sources.stack import Selection, Stack, check_single
+from volseg.sources.voxel_size import tell_unitless
 
 SHOWN = 12
 """Datasets of a file that a message lists."""
@@ -124,11 +125,7 @@ def _as_stack(h5py: Any, path: Path, dataset: Any, selection: Selection) -> Stac
     )
     stated = state_size(dataset, array.shape)
     if not stated and np.shape(given := dataset.attrs.get("resolution")) == (3,):
-        sizes_given = ",".join(f"{float(v):g}" for v in given)
-        told.append(
-            f"{where} has a resolution of {sizes_given} without a unit; if that is nm along z, y "
-            f"and x, as in CREMI's files, give --voxel-size {sizes_given}"
-        )
+        told.append(tell_unitless(where, (float(given[0]), float(given[1]), float(given[2]))))
     return Stack(
         (path,),
         array.shape,

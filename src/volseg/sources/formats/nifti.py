@@ -82,10 +82,10 @@ def open_nifti(path: Path, selection: Selection) -> Stack:
     axes = AXES[: len(shape)][::-1] if len(shape) <= len(AXES) else None
     stated = StatedSize((z, y, x), "its NIfTI header")
     stack = stack_of_voxels(path, voxels, axes, selection, stated, "NIfTI")
-    if slope == 0 or (slope, shift) == (1, 0):
-        return stack
-    if not np.isfinite([slope, shift]).all():
-        raise SourceError(f"{path} is damaged: it scales values by {slope:g} and {shift:g}")
+    if slope == 0 or not np.isfinite(slope) or (slope, shift) == (1, 0):
+        return stack  # no scaling, as the standard and nibabel have it
+    if not np.isfinite(shift):
+        raise SourceError(f"{path} is damaged: it adds {shift:g} to values")
 
     def scale(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(values * np.float64(slope) + shift, np.float32)

@@ -21,8 +21,8 @@ from volseg.sources.voxel_size import (
     AxisSizes,
     StatedSize,
     positive,
+    tell_unitless,
     unit_nanometers,
-    write_sizes,
 )
 
 LONGEST = 1 << 20
@@ -149,9 +149,7 @@ def _state_size(path: Path, fields: Fields, axes: str | None) -> tuple[AxisSizes
     found = [None if k < 0 else spacings[k] for k in at]
     z, y, x = (None if k < 0 else positive(spacings[k], units[k]) for k in at)
     if any(found) and not any((z, y, x)):
-        listed = write_sizes((found[0], found[1], found[2]))
-        told = f"{path} has spacings of {listed} (z,y,x) without a unit of length that voxels have"
-        return (z, y, x), (f"{told}; if that is nm, give --voxel-size {listed}",)
+        return (z, y, x), (tell_unitless(path, (found[0], found[1], found[2]), "spacings"),)
     return (z, y, x), ()
 
 

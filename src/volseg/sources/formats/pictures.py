@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.formats.greys import pick_grey
 from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
+from volseg.sources.voxel_size import AxisSizes, StatedSize, positive
 
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
+METRE = 1e9
+"""nm."""
 PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """Samples per pixel of each PNG colour type; 3, a palette, is decoded to its colours."""
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -39,8 +42,25 @@ def open_png(path: Path, selection: Selection) -> Stack:
     if bits not in (1, 2, 4, 8, 16) or colour not in PNG_SAMPLES:
         raise SourceError(f"{path} is damaged: no PNG file has colour type {colour} of {bits} bits")
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
-    samples = PNG_SAMPLES[colour]
-    return _as_stack(path, selection, imagecodecs.png_decode, (height, width, samples), dtype)
+    form = (height, width, PNG_SAMPLES[colour])
+    stack = _as_stack(path, selection, imagecodecs.png_decode, form, dtype)
+    stated = StatedSize(_pixel_size(path), "its pHYs chunk")
+    return replace(stack, stated=(stated,) if any(stated.axes) else ())
+
+
+def _pixel_size(path: Path) -> AxisSizes:
+    """Read how many pixels there are to a metre, which stands before the first of them."""
+    with path.open("rb") as file:
+        file.seek(len(PNG_BEGINNING))
+        while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+            length = int.from_bytes(head[:4])
+            if head[4:] == b"pHYs" and len(found := file.read(9)) == length == 9:
+                x, y, metres = struct.unpack(">IIB", found)
+                unit = METRE if metres == 1 else None
+                y, x = (positive(1 / n if n else 0, unit) for n in (y, x))
+                return None, y, x
+            file.seek(length + 4, 1)
+    return None, None, None
 
 
 def open_jpeg(path: Path, selection: Selection) -> Stack:

@@ -69,7 +69,7 @@ def load_rounds(volume: Path, name: str, shape: Zyx) -> list[Round]:
             for entry in told
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise VolumeError(f"{path} holds no marks of volseg: {error!r}; remove it") from error
+        raise VolumeError(f"{path} holds no marks of volseg; remove it") from error
 
 
 def save_rounds(volume: Path, name: str, rounds: Sequence[Round], shape: Zyx) -> None:

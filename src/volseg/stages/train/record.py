@@ -74,7 +74,7 @@ class Record:
                 self.writer.add_image(name, shown, run.step, dataformats="HWC")
             self.writer.flush()
         except OSError as error:
-            raise StorageError(f"cannot write {self.folder / EVENTS}: {error}") from error
+            raise StorageError(f"cannot write {self.folder / EVENTS}: {error.strerror}") from error
 
     def close(self) -> None:
         """End TensorBoard's log."""
@@ -104,7 +104,7 @@ def open_record(folder: Path, sources: Sequence[Source], step: int) -> Record:
         try:
             writer = SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
         except OSError as error:
-            raise StorageError(f"cannot write {folder / EVENTS}: {error}") from error
+            raise StorageError(f"cannot write {folder / EVENTS}: {error.strerror}") from error
     return Record(folder, sources, writer)
 
 

@@ -168,7 +168,7 @@ def start_run(
             averaged.load_state_dict(unprefixed("averaged", saved.tensors))
             restore_optimizer(optimizer, unprefixed("optimizer", saved.tensors))
         except (RuntimeError, ValueError, IndexError) as error:
-            raise ModelError(f"the checkpoint does not fit its configuration: {error}") from error
+            raise ModelError("the checkpoint does not fit its configuration") from error
         kept = unprefixed("hard", saved.tensors)
         run.hard = [kept[str(k)].numpy() for k in range(len(kept))]
         run.step, run.seconds = saved.step, saved.seconds

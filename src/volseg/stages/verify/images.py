@@ -168,8 +168,8 @@ def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
         roi = recorded_roi(subject) if subject.kind == "probabilities" else None
         blocks = Grid(subject.image.levels[0].shape, (z, y, x)).blocks(roi)
         missing = [b.index for b in blocks if block_key("written", b.index) not in keys]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        yield Finding("ledger", subject.array, f"{path.name} cannot be used: {error!r}")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        yield Finding("ledger", subject.array, f"{path.name} cannot be used")
         return
     if missing:
         message = f"blocks that are not on record in {path.name}: {describe_indices(missing)}"

@@ -121,7 +121,8 @@ def recompute(
         same = all(header[key] == run[key] for key in ("device", "precision"))
         chosen = choose_blocks(subject, count)
     except (KeyError, TypeError, ValueError, VolumeError) as error:
-        yield Finding("metadata", subject.array, f"its parameters cannot be used: {error!r}")
+        why = f": {error}" if isinstance(error, VolumeError) else ""
+        yield Finding("metadata", subject.array, f"its parameters cannot be used{why}")
         return
     if theirs != ours:
         message = f"it was predicted from something else: {describe_difference(theirs, ours)}"
