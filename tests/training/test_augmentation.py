@@ -15,6 +15,7 @@ from volseg.geometry.grid import full_roi
 from volseg.training.augmentation import (
     Augmentation,
     Frame,
+    Placement,
     draw_matrix,
     draw_placement,
     signed_permutation,
@@ -175,6 +176,33 @@ def test_a_patch_is_shifted_by_at_most_its_part():
     )
     assert np.abs(centres - 40).max() <= 2 + 1e-4
     assert np.abs(centres - 40).max() > 1.5
+
+
+def test_a_mirrored_patch_is_a_box_and_its_reflections():
+    raw = np.random.default_rng(0).random((1, 40, 40))
+    shape = (1, 31, 31)
+    still = Placement.plain(shape, (0, 20, 20), (1, 1, 1))
+    plain, _ = _cut(raw, raw, still, shape)
+    mirrored, _ = _cut(raw, raw, dataclasses.replace(still, mirror=(4.0, 7.0)), shape)
+    folded = plain[:, 11:20, 8:23]  # as NumPy reflects it, as often as it takes
+    np.testing.assert_allclose(
+        mirrored, np.pad(folded, [(0, 0), (11, 11), (8, 8)], mode="reflect"), atol=1e-5
+    )
+
+
+def test_mirrored_patches_come_as_often_as_asked_and_need_little_tissue():
+    options = dataclasses.replace(STILL, mirror_probability=0.3, shift=0.2)
+    drawn = [
+        draw_placement(np.random.default_rng(s), options, (1, 99, 99), MIDDLE, Frame(planar=True))
+        for s in range(200)
+    ]
+    mirrored = [place for place in drawn if place.mirror is not None]
+    assert 40 < len(mirrored) < 80
+    for place in mirrored:
+        cut = locate(place, (1, 99, 99), full_roi((80, 80, 80)), (True, True, True))
+        half = (np.abs(place.matrix) @ (0, *place.mirror))[1:]
+        assert (cut.high[1:] - cut.low[1:] <= 2 * half + 3).all()
+        assert (np.abs(place.centre[1:] - MIDDLE[1:]) <= 0.4 * half + 1e-6).all()
 
 
 def test_slices_are_duplicated_and_shifted_as_a_whole():

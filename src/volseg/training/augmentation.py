@@ -17,6 +17,9 @@ from scipy import ndimage
 
 from volseg.types import Floats, Zyx
 
+MIRRORED = (8.0, 40.0)
+"""Half of the shortest and of the longest side of a box that is reflected, in voxels."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -35,6 +38,9 @@ class Augmentation:
         Gaussian that makes it smooth, in voxels; an alpha of 0 turns it off.
     rotate_probability : float
         Chance of a rotation by any angle in the (y, x) plane.
+    mirror_probability : float
+        Chance that a patch shows a small box of tissue and its reflections in y and x, side by
+        side: what lies in the box looks wide and crowded, as mitochondria in muscle do.
     section_probability, section_thickness : float, (low, high)
         Chance that raw is shown as sections, and their thickness in voxels, log-uniform.
     fault_probability, fault_shift : float
@@ -65,6 +71,7 @@ class Augmentation:
     elastic_alpha: float = 2.0
     elastic_sigma: float = 12.0
     rotate_probability: float = 0.5
+    mirror_probability: float = 0.0
     section_probability: float = 0.2
     section_thickness: tuple[float, float] = (1.5, 6.0)
     fault_probability: float = 0.01
@@ -117,6 +124,9 @@ class Placement:
         Slice of the patch that stands at each z: duplicated slices stand twice.
     offsets : float32, shape (2, z)
         Shift of each slice in y and x, in voxels of the tissue.
+    mirror : (y, x), optional
+        Half the sides of the box about the middle, in voxels of the patch, whose reflections
+        fill the patch.
     """
 
     matrix: NDArray[np.float64]
@@ -124,6 +134,7 @@ class Placement:
     knots: Floats
     order: NDArray[np.int64]
     offsets: Floats
+    mirror: tuple[float, float] | None = None
 
     @classmethod
     def plain(cls, shape: Zyx, centre: Sequence[float], scale: Sequence[float]) -> Placement:
@@ -156,7 +167,9 @@ def draw_placement(
     """
     scale = np.array(frame.scale)
     matrix = draw_matrix(rng, options, isotropic=frame.isotropic) * scale[:, None]
-    middle = matrix @ (rng.uniform(-options.shift, options.shift, 3) * shape) + centre
+    mirror = draw_mirror(rng, options)
+    extent = shape if mirror is None else (shape[0], *(2 * side for side in mirror))
+    middle = matrix @ (rng.uniform(-options.shift, options.shift, 3) * extent) + centre
     knots = draw_knots(rng, options, shape) * scale.astype(np.float32).reshape(3, 1, 1, 1)
     order, offsets = np.arange(shape[0]), np.zeros((2, shape[0]))
     if frame.planar:
@@ -168,7 +181,15 @@ def draw_placement(
         order[1:][duplicated[1:]] -= 1
         offsets[:, shifted] = rng.normal(0, options.fault_shift, (2, shifted.sum()))
         offsets *= scale[1:, None]
-    return Placement(matrix, middle, knots, order, offsets.astype(np.float32))
+    return Placement(matrix, middle, knots, order, offsets.astype(np.float32), mirror)
+
+
+def draw_mirror(rng: np.random.Generator, options: Augmentation) -> tuple[float, float] | None:
+    """Draw half the sides (y, x) of a box to reflect, in voxels of the patch; mostly none."""
+    if not options.mirror_probability or rng.random() >= options.mirror_probability:
+        return None
+    y, x = np.exp(rng.uniform(*np.log(MIRRORED), 2)).tolist()
+    return y, x
 
 
 def signed_permutation(rng: np.random.Generator, *, isotropic: bool) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 
@@ -102,6 +102,8 @@ def _coordinates(cut: Cut, device: torch.device) -> Tensor:
     """Compute where the voxels of a patch lie, float32, shape (3, z, y, x)."""
     place, shape = cut.placement, cut.shape
     z, y, x = (torch.arange(n, device=device) - (n - 1) / 2 for n in shape)
+    if place.mirror is not None:
+        y, x = (_folded(a, half) for a, half in zip((y, x), place.mirror, strict=True))
     moved = torch.from_numpy(place.knots).to(device)
     if place.knots.size > 3:
         moved = functional.interpolate(moved[None], shape, mode="trilinear", align_corners=True)[0]
@@ -117,6 +119,11 @@ def _coordinates(cut: Cut, device: torch.device) -> Tensor:
         at = at[:, torch.from_numpy(place.order).to(device)]
         at[1:] += torch.from_numpy(place.offsets).to(device)[:, :, None, None]
     return at
+
+
+def _folded(offsets: Tensor, half: float) -> Tensor:
+    """Reflect offsets at -half and half, as often as it takes."""
+    return half - ((offsets + half) % (4 * half) - 2 * half).abs()
 
 
 def voxels_of(level: int, pooled: Pooled) -> NDArray[np.int64]:
@@ -162,11 +169,14 @@ def locate(placement: Placement, shape: Zyx, bounds: Roi, pooled: Pooled) -> Cut
     offsets = placement.offsets / factor[1:].astype(np.float32)[:, None]
     matrix = placement.matrix / factor[:, None]
     centre = (placement.centre - first + 0.5) / factor - 0.5
-    spread = np.abs(matrix) @ ((np.array(shape) - 1) / 2) + np.abs(knots).max(axis=(1, 2, 3))
+    reach = (np.array(shape) - 1) / 2
+    if placement.mirror is not None:
+        reach[1:] = np.minimum(reach[1:], placement.mirror)
+    spread = np.abs(matrix) @ reach + np.abs(knots).max(axis=(1, 2, 3))
     spread[1:] += np.abs(offsets).max(axis=1)
     spread += 1e-4  # of single precision
     return Cut(
-        Placement(matrix, centre, knots, placement.order, offsets),
+        replace(placement, matrix=matrix, centre=centre, knots=knots, offsets=offsets),
         shape,
         level,
         np.floor(centre - spread).astype(np.int64),
