@@ -188,7 +188,8 @@ def draw_mirror(rng: np.random.Generator, options: Augmentation) -> tuple[float,
     """Draw half the sides (y, x) of a box to reflect, in voxels of the patch; mostly none."""
     if not options.mirror_probability or rng.random() >= options.mirror_probability:
         return None
-    y, x = np.exp(rng.uniform(*np.log(MIRRORED), 2)).tolist()
+    shortest, longest = np.log(MIRRORED)
+    y, x = np.exp(rng.uniform(shortest, longest, 2)).tolist()
     return y, x
 
 
