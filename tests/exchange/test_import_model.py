@@ -12,8 +12,9 @@ import torch
 from toy_weights import card_content
 from volseg.errors import ConflictError, ModelError
 from volseg.exchange.export_model import export_model
-from volseg.exchange.import_model import import_model, read_state_dict
+from volseg.exchange.import_model import import_model
 from volseg.exchange.packages import open_package
+from volseg.exchange.states import read_state_dict
 from volseg.storage.weights import load_card, load_weights, save_weights
 
 yaml = pytest.importorskip("yaml")
@@ -247,7 +248,7 @@ def test_bad_cards_are_refused(changed, tmp_path, edit, match):
         (b"a: [", "no YAML"),
         (b"!!python/object/apply:os.getcwd []", "no YAML"),
         (b"{}", "expected a model in format 0.5"),
-        (b"type: model\nformat_version: 0.4.10", "expected a model in format 0.5"),
+        (b"type: model\nformat_version: 0.4.10", "has weights as nothing"),
         (b"type: model\nformat_version: 0.5.3\nconfig: {volseg: {version: 9}}", "newer volseg"),
         (b"#" * (1 << 20) + b"#", "expected at most"),
         (b"[" * 5000, "no YAML"),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,9 @@ from torch import Tensor
 
 from volseg.errors import ConflictError, ModelError, ParameterError, StorageError
 from volseg.exchange.bioimageio import CONFIG_VERSION, entry
+from volseg.exchange.older_packages import restore_older
 from volseg.exchange.packages import Package, open_package, read_weights
+from volseg.exchange.states import file_limit, read_state_dict
 from volseg.models.registry import find_architecture
 from volseg.storage.weights import Card, save_weights
 from volseg.types import VoxelSize, Zyx
@@ -69,10 +69,14 @@ def import_model(
         raise ParameterError(f"{folder} is a file; give a folder to write the model in")
     package = open_package(path)
     description = package.describe()
-    _check_kind(path, description)
-    own = _own_config(path, description)
+    older = _check_kind(path, description)
+    own = _own_config(path, description, older=older)
+    card: Mapping[str, Any]
     try:
-        tensors, card = _restore(package, description, own)
+        if older:
+            tensors, card = restore_older(path, package, description, voxel_size)
+        else:
+            tensors, card = _restore(package, description, own)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # values of a type that no description has
         raise ModelError(f"{package.description} of {path} makes no sense") from error
@@ -81,19 +85,24 @@ def import_model(
     return _write(tensors, {**card, **changes}, folder, overwrite=overwrite)
 
 
-def _check_kind(path: Path, description: Mapping[str, Any]) -> None:
+def _check_kind(path: Path, description: Mapping[str, Any]) -> bool:
+    """Check that a model is described; tell whether in the older format."""
     kind, version = description.get("type"), str(description.get("format_version"))
-    if kind != "model" or not version.startswith("0.5."):
+    if kind != "model" or not version.startswith(("0.4.", "0.5.")):
         raise ModelError(
-            f"{path} describes a {kind!r} in format {version}, expected a model in format 0.5"
+            f"{path} describes a {kind!r} in format {version}, expected a model in format 0.5 or "
+            f"0.4"
         )
+    return version.startswith("0.4.")
 
 
-def _own_config(path: Path, description: Mapping[str, Any]) -> Mapping[str, Any]:
+def _own_config(path: Path, description: Mapping[str, Any], *, older: bool) -> Mapping[str, Any]:
     """Find the entries that say which of volseg's networks the state dict belongs to."""
     own = entry(description, "config", "volseg")
     weights = description.get("weights")
     forms = sorted(map(str, weights)) if isinstance(weights, dict) else []
+    if older:
+        own = {"version": CONFIG_VERSION}  # the network is found by the structure of its tensors
     if own is None:
         raise _of_another_network(path, forms, "no entries of volseg (config.volseg)")
     if not isinstance(own, dict) or own.get("version") != CONFIG_VERSION:
@@ -167,90 +176,3 @@ def _check_tiles(card: Mapping[str, Any]) -> None:
         raise ModelError(
             f"tiles of {card['architecture']} {misfit}; found {tile} that overlap by {overlap}"
         )
-
-
-OVERHEAD_BYTES = 1 << 20
-"""Bytes that a state dict's file may have beside its numbers: names, alignment."""
-
-
-def file_limit(expected: Mapping[str, Tensor]) -> int:
-    """Count the bytes that a file of these tensors has at most; twice, should it be float64."""
-    return OVERHEAD_BYTES + 2 * sum(t.numel() * t.element_size() for t in expected.values())
-
-
-def read_state_dict(content: bytes, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read the tensors that a network expects from a file's content.
-
-    Parameters
-    ----------
-    content : of a file that ``torch.save`` wrote
-    expected : names, shapes and types; the tensors may be without memory, on the device "meta"
-
-    Returns
-    -------
-    dict
-        Tensors on the CPU, in the expected types.
-
-    Raises
-    ------
-    ModelError
-        If the file holds anything but these tensors.
-    """
-    _check_records(content, file_limit(expected))
-    try:
-        # the restricted reader: it builds tensors, and refuses whatever names other code
-        found = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelError(
-            "the state dict holds more than tensors, or is damaged; it was not loaded"
-        ) from error
-    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
-        raise ModelError("the state dict is no mapping from names to tensors")
-    missing, other = set(expected) - set(found), set(found) - set(expected)
-    if missing or other:
-        raise ModelError(
-            f"the state dict is not that of the network: missing {_some(missing)}, unexpected "
-            f"{_some(other)}"
-        )
-    return {name: _checked(name, found[name], wanted) for name, wanted in expected.items()}
-
-
-def _some(names: set[str]) -> str:
-    listed = sorted(map(str, names))
-    return f"{', '.join(listed[:3])}{', ...' if len(listed) > 3 else ''}" if listed else "none"
-
-
-def _check_records(content: bytes, most: int) -> None:
-    """Refuse compressed records, and formats older than zip."""
-    if not zipfile.is_zipfile(BytesIO(content)):
-        raise ModelError("the state dict is in no format that torch.save has written since 2020")
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as records:
-            sizes = [(r.file_size, r.compress_type) for r in records.infolist()]
-    except zipfile.BadZipFile as error:
-        raise ModelError("the state dict is damaged") from error
-    total = sum(size for size, _ in sizes)
-    if total > most or any(kind != zipfile.ZIP_STORED for _, kind in sizes):
-        raise ModelError(
-            f"the state dict would unpack to {total} bytes, expected at most {most}, uncompressed"
-        )
-
-
-def _checked(name: str, found: Tensor, wanted: Tensor) -> Tensor:
-    """Return a tensor in the type that is wanted.
-
-    Raises
-    ------
-    ModelError
-        If its shape differs, it has no plain memory, or not all numbers are finite.
-    """
-    if found.shape != wanted.shape:
-        raise ModelError(
-            f"{name} has shape {tuple(found.shape)}, the network's has {tuple(wanted.shape)}"
-        )
-    plain = found.layout == torch.strided and found.device.type == "cpu" and not found.is_quantized
-    if not plain or found.is_complex():
-        raise ModelError(f"{name} is no plain tensor: {found.dtype}, {found.layout}")
-    if not torch.isfinite(found).all():
-        raise ModelError(f"{name} holds values that are not finite")
-    return found.to(wanted.dtype).contiguous().clone()
