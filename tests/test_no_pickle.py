@@ -169,6 +169,10 @@ def commands(folder, model):
             for what, endings in EXPORTS.items()
             for ending in endings
         ),
+        [
+            *("explain", volume, "--roi", "3:4,8:24,8:24", "--model", model),
+            *("--output", folder / "why.png"),
+        ],
         ["report", volume, *truth, "--output", folder / "page.html"],
         [
             *("run", folder / "raw.tif", folder / "whole.zarr", "--voxel-size", "5,5,5"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from volseg.api.arrays import compare_arrays, label_array, measure_array, predict_array
     from volseg.api.blocks import map_blocks
     from volseg.api.correcting import apply
+    from volseg.api.explaining import explain
     from volseg.api.exploring import explore
     from volseg.api.exporting import export
     from volseg.api.judging import evaluate, stats, verify
@@ -50,6 +51,7 @@ __all__ = [
     "compare_arrays",
     "convert",
     "evaluate",
+    "explain",
     "explore",
     "export",
     "forget_marks",
@@ -77,6 +79,7 @@ _PLACES = {
     "convert": "making",
     "evaluate": "judging",
     "export": "exporting",
+    "explain": "explaining",
     "explore": "exploring",
     "forget_marks": "teaching",
     "label": "making",

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from volseg.errors import ParameterError, VolsegError
 
 if TYPE_CHECKING:
+    from volseg.api.opening import Volume
     from volseg.api.slicing import ImageArray
 
+HEAT: dict[str, Any] = {
+    "visible": False,
+    "colormap": "inferno",
+    "blending": "additive",
+    "contrast_limits": (0, 255),
+}
 Layer: TypeAlias = tuple[Any, dict[str, Any], str]
 """Levels of an array, keywords of napari, and the kind of layer."""
 
@@ -26,20 +33,38 @@ def compose_layers(volume: str | Path) -> list[Layer]:
         If there is no usable volume.
     """
     from volseg.api.opening import open as open_volume
+    from volseg.storage.attributes import results_in
 
     found = open_volume(volume)
     title = found.path.stem
     layers = [_layer(found.raw, title, "image")]
     for name in found.probabilities:
-        more = {"visible": False, "colormap": "inferno", "blending": "additive"}
-        limits = {"contrast_limits": (0, 255)}
         array = found.probabilities[name]
-        layers.append(_layer(array, f"{title} probabilities {name}", "image", **more, **limits))
+        layers.append(_layer(array, f"{title} probabilities {name}", "image", **HEAT))
+    for place in results_in(found.path, "explanations"):
+        layers += _explained(found, place.name)
     for name in found.labels:
         array = found.labels[name]
         features = _features(found.tables[name], array) if name in found.tables else {}
         layers.append(_layer(array, f"{title} {name}", "labels", **features))
     return layers
+
+
+def _explained(found: Volume, name: str) -> list[Layer]:
+    """List the layers of an explanation, at the place of its region."""
+    from volseg.api.slicing import level_of
+    from volseg.storage.explanations import read_explanation
+
+    explanation = read_explanation(found.path, name)
+    if explanation is None:
+        return []
+    size = found.voxel_size or (1.0, 1.0, 1.0)
+    corner = [s.start * v for s, v in zip(explanation.roi, size, strict=True)]
+    title = f"{found.path.stem} {name} explained"
+    return [
+        _layer(level_of(of.image), f"{title}: {of.name}", "image", translate=corner, **HEAT)
+        for of in explanation.layers
+    ]
 
 
 def _layer(array: ImageArray, name: str, kind: str, **more: Any) -> Layer:

@@ -16,6 +16,7 @@ from volseg import __version__
 from volseg.cli.apply import apply_command
 from volseg.cli.convert import convert_command
 from volseg.cli.evaluate import evaluate_command
+from volseg.cli.explain import explain_command
 from volseg.cli.export import export_command
 from volseg.cli.info import info_command
 from volseg.cli.label import label_command
@@ -89,6 +90,7 @@ for _command in (
     evaluate_command,
     report_command,
     view_command,
+    explain_command,
     apply_command,
     export_command,
     models_command,

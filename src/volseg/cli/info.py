@@ -67,6 +67,10 @@ def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
     lines = [f"{volume}: {_image(found)}", *(f"  note: {note}" for note in found["notes"])]
     for kind in ("probabilities", "labels"):
         lines += [f"  {kind}/{name}: {_image(image)}" for name, image in found[kind].items()]
+    lines += [
+        f"  explanations/{name}: {of['roi']} by {of['model']}: {', '.join(of['layers'])}"
+        for name, of in found["explanations"].items()
+    ]
     return lines + [f"  tables/{name}.parquet" for name in found["tables"]]
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError, command
+from volseg.geometry.grid import describe
 from volseg.stages.survey import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, results_in, written_at
+from volseg.storage.explanations import read_explanation
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image
@@ -50,6 +52,14 @@ def info(path: Path) -> dict[str, Any]:
     for kind in ("probabilities", "labels"):
         folders = [p for p in results_in(path, kind) if is_zarr(p)]
         described[kind] = {p.name: _describe(open_image(p)) for p in folders}
+    described["explanations"] = {}
+    for place in results_in(path, "explanations"):
+        if explanation := read_explanation(path, place.name):
+            described["explanations"][place.name] = {
+                "roi": describe(explanation.roi),
+                "model": explanation.notes["model"]["name"],
+                "layers": [layer.name for layer in explanation.layers],
+            }
     described["tables"] = sorted(p.stem for p in results_in(path, "tables", "*.parquet"))
     return described
 

@@ -88,6 +88,21 @@ class Space:
         )
         return Space(voxel_size, (z, y, x), (NANOMETER,) * 3)
 
+    def at(self, start: Sequence[int], factor: Sequence[float] = (1, 1, 1)) -> Space:
+        """Find where the part of a level lies that begins at one of its voxels.
+
+        The middle of a reduced voxel is that of the voxels that it stands for.
+
+        Examples
+        --------
+        >>> Space((2, 1, 1)).at((3, 0, 5)).origin, Space().at((1, 0, 0), (2, 2, 2)).origin
+        ((6.0, 0.0, 5.0), (2.5, 0.5, 0.5))
+        """
+        steps = zip(self.origin, self.scale, factor, start, strict=True)
+        z, y, x = (o - s / 2 + s * f * (k + 0.5) for o, s, f, k in steps)
+        sizes = [s * f for s, f in zip(self.scale, factor, strict=True)]
+        return Space((sizes[0], sizes[1], sizes[2]), (z, y, x), self.units)
+
 
 def space_of(voxel_size: VoxelSize | None) -> Space:
     """Place an image in its own corner, in nm if the size of its voxels is known."""

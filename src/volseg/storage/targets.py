@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from volseg.errors import ConflictError, InputError, StorageError, VolsegError
+from volseg.errors import ConflictError, InputError, ParameterError, StorageError, VolsegError
 from volseg.storage.attributes import read_attributes
 from volseg.storage.files import AWAY, beside, left_behind, move, replace_folder
 from volseg.storage.ledger import idle
@@ -67,6 +67,25 @@ def _is_unfinished(target: Path) -> bool:
     """Tell what a killed conversion left, which on object storage stands at the target itself."""
     noted = read_attributes(target).get("volseg", {})
     return isinstance(noted, dict) and noted.get("complete") is False
+
+
+def check_file(output: Path, *, overwrite: bool) -> None:
+    """Refuse the place of a file.
+
+    Raises
+    ------
+    ConflictError
+        If something is there, and may not or must not be replaced.
+    ParameterError
+        If its folder does not exist.
+    """
+    folder = output.resolve().parent
+    if not folder.is_dir():
+        raise ParameterError(f"there is no folder {folder} to write {output.name} in")
+    if output.is_dir():
+        raise ConflictError(f"{output} is a folder; give the name of a file")
+    if output.exists() and not overwrite:
+        raise ConflictError(f"{output} exists already; give --overwrite to replace it")
 
 
 def check_apart(source: str | Path, target: Path) -> None:

@@ -116,18 +116,8 @@ class Cut:
 
 
 def space_at(image: Image, level: int, roi: Roi) -> Space:
-    """Find where a region of a level lies.
-
-    The middle of a reduced voxel is that of the voxels that it stands for.
-    """
-    fine, factor = image.space, image.factors[level]
-    sizes = [s * f for s, f in zip(fine.scale, factor, strict=True)]
-    corner = [o - s / 2 for o, s in zip(fine.origin, fine.scale, strict=True)]
-    middles = [
-        c + size * (part.start + 0.5) for c, size, part in zip(corner, sizes, roi, strict=True)
-    ]
-    (z, y, x), (oz, oy, ox) = sizes, middles
-    return Space((z, y, x), (oz, oy, ox), fine.units)
+    """Find where a region of a level lies."""
+    return image.space.at([part.start for part in roi], image.factors[level])
 
 
 @dataclass(frozen=True)

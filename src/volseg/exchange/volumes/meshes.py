@@ -17,11 +17,12 @@ from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError, VolumeError, command
 from volseg.exchange.volumes.cut import Cut, space_at
 from volseg.exchange.volumes.mesh_files import WRITERS, Mesh
-from volseg.exchange.volumes.plan import EACH, ExportPlan, check_file
+from volseg.exchange.volumes.plan import EACH, ExportPlan
 from volseg.geometry.grid import full_roi, intersect, roi_size
 from volseg.measures.single_object import mesh
 from volseg.sources.labels import COMPONENTS, open_label_path
 from volseg.storage.tables import read_columns
+from volseg.storage.targets import check_file
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Roi
 

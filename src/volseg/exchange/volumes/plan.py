@@ -12,12 +12,12 @@ import numpy as np
 from volseg.defaults import NAME
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks
-from volseg.errors import ConflictError, ParameterError, VolumeError, command
+from volseg.errors import ParameterError, VolumeError, command
 from volseg.exchange.volumes.cut import Cut, HighestLabel, space_at
 from volseg.geometry.grid import Grid, full_roi, parse_roi
 from volseg.storage.attributes import results_in
 from volseg.storage.stores import is_zarr
-from volseg.storage.targets import check_apart, check_target
+from volseg.storage.targets import check_apart, check_file, check_target
 from volseg.storage.volumes import Image, open_image, slices_path, table_path
 
 What = Literal["labels", "probabilities", "raw", "table", "slices"]
@@ -224,25 +224,6 @@ def check_output(volume: Path, options: ExportOptions) -> None:
         check_target(output, overwrite=options.overwrite, known=_is_ours)
         return
     check_file(output, overwrite=options.overwrite)
-
-
-def check_file(output: Path, *, overwrite: bool) -> None:
-    """Refuse the place of a file.
-
-    Raises
-    ------
-    ConflictError
-        If something is there, and may not or must not be replaced.
-    ParameterError
-        If its folder does not exist.
-    """
-    folder = output.resolve().parent
-    if not folder.is_dir():
-        raise ParameterError(f"there is no folder {folder} to write {output.name} in")
-    if output.is_dir():
-        raise ConflictError(f"{output} is a folder; give the name of a file")
-    if output.exists() and not overwrite:
-        raise ConflictError(f"{output} exists already; give --overwrite to replace it")
 
 
 def _is_ours(target: Path) -> bool:

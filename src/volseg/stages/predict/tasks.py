@@ -144,10 +144,10 @@ class PredictTask:
     ) -> int:
         """Evaluate tiles of one layer, and add their shares; return how many were evaluated."""
         wanted = [t for t in tiles if is_wanted(self.handover, self.look.mask, t)]
-        context = self._read(wanted) if wanted else None
+        context = self.read(wanted) if wanted else None
         evaluated = 0
         for tile in tiles:
-            inputs = self._tile_input(tile, context) if context and tile in wanted else None
+            inputs = self.tile_input(tile, context) if context and tile in wanted else None
             if inputs is not None:
                 self._add(tile, inputs, regions, shares)
                 evaluated += 1
@@ -158,7 +158,7 @@ class PredictTask:
         """Evaluate a tile, and add its shares to what is handed over."""
         predictor, normal = predictor_for(self.choice), self._lattice(tile).normal
         with _NETWORK:
-            probabilities = predictor(inputs, self._needed_of(tile, regions.values()), normal)
+            probabilities = predictor(inputs, self.needed_of(tile, regions.values()), normal)
         if not np.isfinite(probabilities).all():
             raise BlockError(f"the network returned values that are not finite in {tile}")
         maps = probabilities.reshape(-1, *probabilities.shape[-3:])
@@ -180,7 +180,7 @@ class PredictTask:
         normal = self._lattice(tile).normal
         return tile.lattice, tile.position[normal] if normal else 0
 
-    def _needed_of(self, tile: Tile, regions: Iterable[Roi]) -> Roi:
+    def needed_of(self, tile: Tile, regions: Iterable[Roi]) -> Roi:
         """Find the network voxels of a tile that have a share in what is handed over."""
         support, lattice = self.handover.support(tile), self._lattice(tile)
         shared = [s for box in regions if (s := intersect(support, box)) is not None]
@@ -219,7 +219,7 @@ class PredictTask:
             return network, True
         return (network + 0.5) * spacing - 0.5, False
 
-    def _read(self, tiles: Sequence[Tile]) -> Context:
+    def read(self, tiles: Sequence[Tile]) -> Context:
         """Read, once, what all tiles of a block see; reflection needs nothing from outside."""
         box = []
         for axis, n in enumerate(self.raw.shape):
@@ -228,7 +228,7 @@ class PredictTask:
             box.append(slice(min(int(s.min()) for s in seen), max(int(s.max()) for s in seen) + 1))
         return self.look.read((box[0], box[1], box[2]))
 
-    def _tile_input(self, tile: Tile, context: Context) -> Floats | None:
+    def tile_input(self, tile: Tile, context: Context) -> Floats | None:
         """Cut, reflect and, where the voxel sizes differ, resample one tile's input.
 
         Where there is no tissue, what is around is mirrored; None if there is none at all.

@@ -14,6 +14,7 @@ from volseg import __version__
 from volseg.errors import command
 from volseg.measures.comparison import Comparison
 from volseg.measures.suspects import Suspect
+from volseg.stages.report.explained import Sheet
 from volseg.stages.report.methods import Methods
 from volseg.stages.report.pictures import Planes
 from volseg.stages.report.plan import Subject
@@ -41,12 +42,16 @@ class ShownSuspect:
 
 @dataclass(frozen=True)
 class ShownVolume:
-    """A volume, as a page shows it; ``curve`` is SVG, of a volume with a truth."""
+    """A volume, as a page shows it; ``curve`` is SVG, of a volume with a truth.
+
+    ``explained`` are panels of an explanation, with their pictures; None if there is none.
+    """
 
     subject: Subject
     planes: list[Planes]
     curve: str | None
     surfaces: Surfaces | None
+    explained: tuple[Sheet, list[str]] | None = None
 
 
 @dataclass(frozen=True)

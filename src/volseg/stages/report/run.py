@@ -15,12 +15,15 @@ from volseg.measures.comparison import compare_volumes
 from volseg.measures.suspects import rank_suspects
 from volseg.stages.mask_objects import lend_scratch, store_objects
 from volseg.stages.report.charts import draw_curve, draw_distributions
+from volseg.stages.report.drawing import encode_picture
+from volseg.stages.report.explained import Sheet, draw_panels
 from volseg.stages.report.methods import describe_methods
 from volseg.stages.report.necks import find_necks
 from volseg.stages.report.page import Content, ShownSuspect, ShownVolume, write_page
 from volseg.stages.report.pictures import draw_planes, draw_suspect
 from volseg.stages.report.plan import ReportOptions, Subject
 from volseg.stages.report.surfaces import can_mesh, make_surfaces, viewer_script
+from volseg.storage.explanations import read_explanation
 from volseg.storage.volumes import scratch_path
 
 NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6
@@ -31,6 +34,8 @@ MEASURES = (
     ("complexity_index", "complexity_index", "complexity index", 1.0, ""),
 )
 """Columns with and without a voxel size, their name, what they are divided by, and the unit."""
+EXPLAINED = 320
+"""Most pixels of a side of a picture that explains."""
 MESHED = 8
 """Volumes that are shown in 3D: browsers draw few such views at a time."""
 
@@ -90,7 +95,8 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
             progress.advance(1)
             few = len(subjects) if len(volumes) < MESHED else 0
             surfaces = make_surfaces(subject, min(few, MESHED)) if meshes and few else None
-            volumes.append(ShownVolume(subject, planes, _draw_scores(subject), surfaces))
+            explained = _draw_explanation(subject)
+            volumes.append(ShownVolume(subject, planes, _draw_scores(subject), surfaces, explained))
             ranked = rank_suspects(
                 subject.columns, options.suspects, find_necks(subject) if options.suspects else ()
             )
@@ -113,6 +119,16 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
         ),
         viewer_script() if any(v.surfaces for v in volumes) else None,
     )
+
+
+def _draw_explanation(subject: Subject) -> tuple[Sheet, list[str]] | None:
+    """Draw what `volseg explain` left."""
+    name = subject.labels.path.name
+    explanation = read_explanation(subject.path, name)
+    if explanation is None:
+        return None
+    sheet = draw_panels(subject.image, name, explanation, EXPLAINED)
+    return sheet, [encode_picture(panel.pixels) for panel in sheet.panels]
 
 
 def _draw_scores(subject: Subject) -> str | None:

@@ -15,6 +15,7 @@ from volseg.errors import ParameterError, ShapeError, VolumeError, command
 from volseg.sources.labels import find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
+from volseg.storage.explanations import read_explanation
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import (
     Image,
@@ -27,6 +28,8 @@ from volseg.types import Roi, VoxelSize
 
 Point: TypeAlias = tuple[float, float, float]
 
+EXPLAINED = "explained: "
+"""Begin of the names of an explanation's layers."""
 SIDE = 1024
 """Of the window from which the contrast of raw is taken, in voxels of the coarsest level."""
 
@@ -81,7 +84,8 @@ class Scene:
     ----------
     path : of the volume.
     voxel_size : nm (z, y, x); None if unknown.
-    layers : by name: raw, probabilities, objects, truth, as far as they are there.
+    layers : by name: raw, probabilities, objects, truth, as far as they are there, then layers
+        of `EXPLAINED`.
     contrast : intensities that are shown black and white.
     objects : their table; None if there is none, or it is of other labels.
     chosen : label of the object to look at.
@@ -131,6 +135,10 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
                 f"the {name} of {volume} have the shape {layer.shape}, expected the volume's own, "
                 f"{image.levels[0].shape}"
             )
+    if explanation := read_explanation(volume, options.name):
+        z, y, x = (s.start for s in explanation.roi)
+        for of in explanation.layers:
+            layers[EXPLAINED + of.name] = pyramid_of(of.image, corner=(z, y, x))
     shape = image.levels[0].shape
     centre: Point = (shape[0] / 2, shape[1] / 2, shape[2] / 2)
     extent: Point = shape

@@ -38,12 +38,14 @@ class Pyramid:
     dtype : of what is read: one that the viewer knows.
     levels : arrays and their factors, finest first.
     labels : are never averaged.
+    corner : voxel of the volume at which it begins.
     """
 
     shape: Zyx
     dtype: np.dtype[Any]
     levels: tuple[tuple[Readable, Zyx], ...]
     labels: bool
+    corner: Zyx = (0, 0, 0)
 
     def level_for(self, factor: Zyx) -> int:
         """Choose the coarsest level that is no coarser than a factor, and divides it."""
@@ -115,7 +117,7 @@ def _reduce(values: NDArray[Any], factor: Zyx, *, labels: bool) -> NDArray[Any]:
     return np.asarray(sums / counts if kind is np.float64 else (sums + counts // 2) // counts)
 
 
-def pyramid_of(image: Image, *, labels: bool = False) -> Pyramid:
+def pyramid_of(image: Image, *, labels: bool = False, corner: Zyx = (0, 0, 0)) -> Pyramid:
     """See an image as a pyramid; levels that are no whole parts of the first are left out."""
     first = image.levels[0]
     levels: list[tuple[Readable, Zyx]] = []
@@ -124,7 +126,7 @@ def pyramid_of(image: Image, *, labels: bool = False) -> Pyramid:
         exact = np.allclose(factor, (z, y, x), rtol=1e-6) and min(z, y, x) >= 1
         if exact and array.shape == reduced_shape(first.shape, (z, y, x)):
             levels.append((array, (z, y, x)))
-    return Pyramid(first.shape, _shown_type(first.dtype, labels), tuple(levels), labels)
+    return Pyramid(first.shape, _shown_type(first.dtype, labels), tuple(levels), labels, corner)
 
 
 def pyramid_of_labels(source: LabelSource) -> Pyramid:

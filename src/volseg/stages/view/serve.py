@@ -39,6 +39,7 @@ class LayerVolume(neuroglancer.LocalVolume):
             pyramid,
             neuroglancer.CoordinateSpace(names=["z", "y", "x"], units=[unit] * 3, scales=size),
             volume_type="segmentation" if pyramid.labels else "image",
+            voxel_offset=pyramid.corner,
             max_downsampling=pyramid.reach([_zyx(s) for s in scales]),
         )
         self.pyramid, self.objects = pyramid, objects

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.stages.view.plan import Objects, Scene
+from volseg.stages.view.plan import EXPLAINED, Objects, Scene
 
 NM = 1e-9
 PANEL = 400
@@ -18,6 +18,12 @@ PROBABILITIES = """#uicontrol vec3 colour color(default="#e69f00")
 void main() {
   float p = toNormalized(getDataValue());
   emitRGBA(vec4(colour, p));
+}
+"""
+HEAT = """void main() {
+  float v = toNormalized(getDataValue());
+  vec3 low = mix(vec3(0.0, 0.0, 0.02), vec3(0.74, 0.22, 0.33), min(2.0 * v, 1.0));
+  emitRGBA(vec4(mix(low, vec3(0.99, 1.0, 0.64), max(2.0 * v - 1.0, 0.0)), 0.2 + 0.8 * v));
 }
 """
 FOUND, TRUTH = "#0072b2", "#f0e442"
@@ -69,6 +75,8 @@ def _layer(name: str, scene: Scene, source: Any) -> dict[str, Any]:
     if name == "raw":
         controls = {"normalized": {"range": list(scene.contrast)}}
         own: dict[str, Any] = {"type": "image", "shader": RAW, "shaderControls": controls}
+    elif name.startswith(EXPLAINED):
+        own = {"type": "image", "shader": HEAT, "opacity": 0.6, "visible": False}
     elif name == "probabilities":
         own = {"type": "image", "shader": PROBABILITIES, "opacity": 0.6, "visible": False}
     else:

@@ -1,0 +1,1 @@
+"""Explain: why a network finds what it finds in a region, as layers beside the probabilities."""

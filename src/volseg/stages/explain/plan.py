@@ -1,0 +1,156 @@
+"""Plan an explanation: of which prediction, in which region; nothing is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from volseg.defaults import DEVICE, NAME
+from volseg.engine.options import EngineOptions
+from volseg.errors import ConflictError, ParameterError
+from volseg.geometry.grid import describe, parse_roi, roi_size
+from volseg.models.devices import choose_device
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.plan import PredictPlan, plan_prediction
+from volseg.stages.verify.findings import Skipped
+from volseg.stages.verify.images import Subject
+from volseg.stages.verify.sample import find_model, plan_again
+from volseg.storage.attributes import read_attributes, uncorrected
+from volseg.storage.explanations import explanations_path
+from volseg.storage.plots import can_draw
+from volseg.storage.remote import as_remote
+from volseg.storage.results import PARTING
+from volseg.storage.stores import is_zarr
+from volseg.storage.targets import check_file
+from volseg.storage.volumes import Image, open_image, probabilities_path
+from volseg.storage.weights import load_card
+from volseg.types import Roi
+
+LARGEST = 1 << 23
+"""Voxels of a region: its maps are kept in memory."""
+ENDING = "-explain.png"
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """Options of an explanation.
+
+    Attributes
+    ----------
+    roi : region, as `volseg.geometry.grid.parse_roi` reads it.
+    name : of the result that is explained.
+    model : shipped name or path; None is the one that made the result.
+    device : see `volseg.models.devices`.
+    output : PNG file of the contact sheet; None stands for ``VOLUME-explain.png``.
+    """
+
+    roi: str
+    name: str = NAME
+    model: str | None = None
+    device: str = DEVICE
+    output: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output is not None and self.output.suffix.lower() != ".png":
+            raise ParameterError(f"the contact sheet ends in .png, found {self.output.name!r}")
+
+
+@dataclass(frozen=True)
+class ExplainPlan:
+    """An explanation: everything that decides it, and where it goes.
+
+    Attributes
+    ----------
+    prediction : how the network is laid over the volume; its region is the one explained.
+    target : group of layers.
+    header : what decides the layers, JSON-like.
+    sheet : PNG file; None where it cannot be drawn.
+    stands : whether this very explanation is there already.
+    """
+
+    prediction: PredictPlan
+    target: Path
+    header: dict[str, Any]
+    sheet: Path | None
+    stands: bool
+    overwrite: bool
+    notes: tuple[str, ...]
+
+    @property
+    def image(self) -> Image:
+        """The volume."""
+        return self.prediction.image
+
+    @property
+    def roi(self) -> Roi:
+        """The region."""
+        return self.prediction.handover.roi
+
+
+def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
+    """Decide what is explained; read metadata only.
+
+    Raises
+    ------
+    InputError
+        If volume, region or model cannot be used, or another explanation stands there.
+    """
+    image = open_image(volume)
+    roi = parse_roi(options.roi, image.levels[0].shape)
+    if roi_size(roi) > LARGEST:
+        raise ParameterError(
+            f"the region {describe(roi)} has {roi_size(roi):,} voxels, and at most {LARGEST:,} "
+            f"are explained at a time; give a smaller --roi"
+        )
+    prediction = _plan_prediction(volume, options)
+    choice = replace(
+        prediction.choice,
+        device=choose_device(options.device).type,
+        precision="float32",
+        tta=False,
+        rotations=False,
+        centerline=False,
+    )
+    handover = replace(prediction.handover, roi=roi)
+    prediction = replace(prediction, choice=choice, handover=handover)
+    _ = prediction.known_look
+    made = {k: v for k, v in prediction.mask.header.items() if k not in PARTING}
+    made |= {"roi": [[s.start, s.stop] for s in roi], "precision": choice.precision}
+    made["device"] = choice.device
+    header = json.loads(json.dumps(made))
+    target = explanations_path(volume, options.name)
+    noted = read_attributes(target).get("volseg") or {}
+    stands = noted.get("run") == header
+    if noted and not stands and not options.overwrite:
+        raise ConflictError(
+            f"{target} is of another region or network; give --overwrite to replace it"
+        )
+    notes, sheet = prediction.notes, None
+    if can_draw():
+        beside = Path(volume.name) if as_remote(volume) is not None else volume.resolve()
+        sheet = options.output or beside.with_name(beside.stem + ENDING)
+        check_file(sheet, overwrite=options.overwrite or stands)
+    else:
+        notes += ("no contact sheet without matplotlib: pip install 'volseg[measure]'",)
+    return ExplainPlan(prediction, target, header, sheet, stands, options.overwrite, notes)
+
+
+def _plan_prediction(volume: Path, options: ExplainOptions) -> PredictPlan:
+    """Plan the prediction on record again; another one where there is none, or by another model."""
+    name, model = uncorrected(volume, options.name), options.model
+    path = probabilities_path(volume, name)
+    record = open_image(path).attributes.get("model") or {} if is_zarr(path) else None
+    other = model is not None and record is not None
+    if record is None or (other and load_card(model or "").sha256 != record.get("sha256")):
+        return plan_prediction(volume, PredictOptions(model, name, device=options.device))
+    subject = Subject("probabilities", f"probabilities/{name}", open_image(path))
+    try:
+        return plan_again(volume, subject, find_model(record, model), EngineOptions())
+    except (Skipped, KeyError, TypeError, ValueError) as error:
+        raise ParameterError(
+            f"how {path} was made is not on record, or its model does not come with volseg; name "
+            f"the network that is to be explained with --model"
+        ) from error

@@ -1,0 +1,196 @@
+"""Explain: maps are what the network has, blended; they lie in the right place, and are shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+import volseg
+from toy_volumes import write_labels, write_raw
+from toy_weights import write_weights
+from volseg.api.layers import compose_layers
+from volseg.api.opening import info
+from volseg.models.explaining import listening
+from volseg.stages.explain import run as stage
+from volseg.stages.explain.plan import ExplainOptions, plan_explanation
+from volseg.stages.predict.run import build_task
+from volseg.stages.predict.tasks import predictor_for
+from volseg.stages.report.explained import draw_panels
+from volseg.stages.view.plan import ViewOptions, plan_view
+from volseg.stages.view.state import compose_state
+from volseg.storage.explanations import read_explanation
+from volseg.storage.volumes import open_image
+
+SHAPE, ROI = (6, 48, 48), "2:4,8:40,:"
+BOX = (slice(2, 4), slice(8, 40), slice(0, 48))
+
+
+@pytest.fixture(scope="module")
+def raw():
+    smooth = ndimage.gaussian_filter(np.random.default_rng(5).random(SHAPE), (1, 2, 2))
+    return ((smooth - smooth.min()) / np.ptp(smooth) * 254 + 1).astype(np.uint8)
+
+
+@pytest.fixture
+def volume(tmp_path, raw):
+    path = write_raw(tmp_path / "v.zarr", raw, voxel_size=(30.0, 5.0, 5.0))
+    write_labels(path, (raw > 150).astype(np.uint32), (30.0, 5.0, 5.0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory):
+    """Weights of slices with attention; one tile holds a slice of the volume."""
+    return write_weights(
+        tmp_path_factory.mktemp("w"), "attention-unet", (2, 96, 96), (0, 16, 16), 2
+    )
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """Draw no sheet, which takes longer than all else, where it is not looked at."""
+    if "hand" not in request.node.name:
+        monkeypatch.setattr(stage, "draw_sheet", lambda *_: None)
+
+
+def read(volume, name):
+    layers = {layer.name: layer for layer in read_explanation(volume, "mitochondria").layers}
+    layer = layers[name]
+    return layer.image.levels[0][:, :, :] / 255 * layer.full, layer
+
+
+def test_layers_are_what_a_hand_takes_from_the_network(volume, gated, tmp_path):
+    """Of every slice alone, by hand: flips, gradients, gates, features."""
+    report = volseg.explain(volume, roi=ROI, model=str(gated), output=tmp_path / "a.png")
+    plan = plan_explanation(volume, ExplainOptions(ROI, model=str(gated)))
+    assert plan.stands
+    predictor = predictor_for(plan.prediction.choice)
+    task = build_task(plan.prediction, [None], None)
+    deviations, attention, saliency, logits, strongest = [], [], [], [], []
+    best = report.filters[0][0]
+    for z in (2, 3):
+        (tile,) = (t for t in plan.prediction.handover.reaching() if t.position[0] == z // 2)
+        seen = task.tile_input(tile, task.read([tile]))[z % 2]
+        x = torch.from_numpy(seen)[None, None].requires_grad_()
+        flips = [(), (2,), (3,), (2, 3)]
+        with torch.no_grad():
+            found = torch.stack(
+                [predictor.network(x.flip(f)).flip(f).sigmoid()[0, 0] for f in flips]
+            )
+        deviations.append(found.std(0, correction=0))
+        with listening(predictor.network) as taken:
+            out = predictor.network(x)
+        attention.append(taken.gates[-1].detach()[0, 0])
+        inside = torch.zeros_like(out, dtype=torch.bool)
+        inside[0, 0, 24:56, 16:64] = True
+        inside &= out >= 0
+        (gradient,) = torch.autograd.grad(out[inside].sum(), x)
+        saliency.append(gradient.abs()[0, 0])
+        logits.append(out[inside].detach())
+        strongest.append(taken.last.detach()[0, best])
+    for name, slices, exact in (
+        ("uncertainty", deviations, 0.5),
+        ("attention-1", attention, 1.0),
+        ("saliency", saliency, None),
+        (f"filter-{best}", strongest, None),
+    ):
+        stored, layer = read(volume, name)
+        # the tile begins its overlap before the volume
+        expected = torch.stack(slices)[:, 24:56, 16:64].numpy()
+        assert exact is None or layer.full == exact
+        assert np.abs(stored - expected.clip(0, layer.full)).max() <= layer.full / 255
+    bias = float(predictor.network.head.bias)
+    assert sum(v for _, v in report.filters) + bias == pytest.approx(
+        float(torch.cat(logits).mean()), rel=1e-4
+    )
+    assert set(report.layers) >= {"grad-cam", "attention-2", "attention-4", "attention-8"}
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    scene = plan_view(volume, ViewOptions())
+    assert scene.layers["explained: grad-cam"].corner == (2, 8, 0)
+    assert compose_state(scene, dict.fromkeys(scene.layers, ""))["layers"][-1]["visible"] is False
+    layers = {keywords["name"]: keywords for _, keywords, _ in compose_layers(volume)}
+    assert layers["v mitochondria explained: saliency"]["translate"] == [60.0, 40.0, 0.0]
+    assert info(volume)["explanations"]["mitochondria"]["roi"] == "2:4,8:40,0:48"
+    sheet = draw_panels(
+        open_image(volume), "mitochondria", read_explanation(volume, "mitochondria")
+    )
+    assert [p.name for p in sheet.panels] == ["raw", *report.layers]
+    assert (sheet.title, sheet.size) == ("z = 3", "0.16 x 0.24 µm")
+
+
+def test_a_region_lies_where_it_was_cut_out_and_is_made_once(volume, gated, tmp_path, monkeypatch):
+    options = {"roi": ROI, "model": str(gated), "output": tmp_path / "a.png"}
+    first = volseg.explain(volume, **options)
+    _, layer = read(volume, "uncertainty")
+    assert layer.image.space.origin == (60.0, 40.0, 0.0)
+    assert layer.image.voxel_size == (30.0, 5.0, 5.0)
+    assert layer.image.levels[0].shape == (2, 32, 48)
+    monkeypatch.setattr(stage, "_evaluate", None)
+    (tmp_path / "a.png").touch()
+    assert volseg.explain(volume, **options).filters == first.filters
+    with pytest.raises(volseg.InputError, match="another region or network; give --overwrite"):
+        volseg.explain(volume, **options | {"roi": "0:1,:,:"})
+    with pytest.raises(volseg.InputError, match=r"a\.png exists already"):
+        volseg.explain(volume, **options | {"name": "other"})
+
+
+def test_volumes_and_views_are_explained_too(tmp_path, raw):
+    cube = np.concatenate([raw] * 8)
+    path = write_raw(tmp_path / "v.zarr", cube, voxel_size=(5.0, 5.0, 5.0))
+    for architecture, tile, overlap in (
+        ("emnet", (12, 32, 32), (4, 8, 8)),
+        ("unet2d", (8, 64, 64), (0, 16, 16)),
+    ):
+        folder = tmp_path / architecture
+        folder.mkdir()
+        model = write_weights(folder, architecture, tile, overlap, 8)
+        report = volseg.explain(
+            path, roi="3:4,9:30,9:30", model=str(model), overwrite=True, output=folder / "a.png"
+        )
+        assert "no attention gates" in report.notes[-1]
+        assert {"uncertainty", "saliency", "grad-cam"} < set(report.layers)
+        assert 0 < report.uncertainty[0] < report.uncertainty[1] < 0.5
+
+
+def test_what_is_on_record_is_explained_with_its_views(tmp_path, raw, toy_model):
+    """The network and its settings are those that made the probabilities."""
+    path = write_raw(tmp_path / "v.zarr", raw, shard=(6, 48, 48))
+    volseg.segment(path, model=toy_model, invert=True, workers=1, precision="float32")
+    with pytest.raises(volseg.InputError, match="name the network that is to be explained"):
+        plan_explanation(path, ExplainOptions("0:1,:,:"))
+    plan = plan_explanation(path, ExplainOptions("0:1,:,:", model=str(toy_model)))
+    made = open_image(path / "probabilities" / "mitochondria").attributes["run"]
+    assert plan.header["model"] == made["model"]
+    assert plan.header["invert"] is True
+    assert plan.header["lattice"] == made["lattice"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--roi", "0:9,:,:"], "leaves the volume, which has 6 voxels there"),
+        (["--roi", "1,2"], "a region is written z0:z1"),
+        ([], "Missing option '--roi'"),
+        (["--roi", ":,:,:", "--model", "none"], "no model is called 'none'"),
+        (["--roi", ":,:,:", "--output", "a.jpg"], "ends in .png"),
+    ],
+)
+def test_bad_regions_and_models_are_refused(volseg, volume, flags, words):
+    done = volseg("explain", volume, *flags)
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.split())
+
+
+def test_large_regions_are_refused(volume, monkeypatch):
+    monkeypatch.setattr("volseg.stages.explain.plan.LARGEST", 100)
+    with pytest.raises(volseg.InputError, match="13,824 voxels, and at most 100"):
+        volseg.explain(volume, roi=":,:,:")
+
+
+def test_nothing_found_says_so(volume, tmp_path):
+    model = write_weights(tmp_path, "unet2d", (2, 96, 96), (0, 16, 16), 2, threshold=0.9999)
+    report = volseg.explain(volume, roi=ROI, model=str(model), output=tmp_path / "a.png")
+    assert "nothing in the region has a probability of 0.9999" in report.notes[-1]
+    assert report.filters == ()
