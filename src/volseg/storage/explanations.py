@@ -34,7 +34,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What stands in ``explanations/<name>`` of a volume.
+    """The group ``explanations/<name>`` of a volume.
 
     Attributes
     ----------
