@@ -16,7 +16,7 @@ import volseg as front
 from toy_volumes import write_labels, write_raw
 from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.exchange.volumes import plan as plans
-from volseg.exchange.volumes import tiff, zarr_v2
+from volseg.exchange.volumes import precomputed, tiff, zarr_v2
 from volseg.geometry.grid import full_roi
 from volseg.storage.ome import Space
 from volseg.storage.volumes import labels_path, open_image
@@ -477,7 +477,7 @@ def test_what_stands_there_stays_until_its_successor_stands(
     front.export(volume, what, output=tmp_path / name)
 
     def content():
-        files = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+        files = sorted(p for p in tmp_path.rglob("[!.]*") if p.is_file() and ".part" not in str(p))
         return {p: p.read_bytes() for p in files}
 
     before = content()
@@ -533,6 +533,58 @@ def test_a_full_disk_ends_an_hdf5_file_in_an_error(volume, tmp_path, monkeypatch
     with pytest.raises(StorageError, match="No space left on device"):
         front.export(volume, "raw", output=tmp_path / "a.h5")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.precomputed"])
+def test_what_failed_goes_on_where_it_was(name, volume, tmp_path, monkeypatch):
+    module = zarr_v2 if name == "a.zarr" else precomputed
+    monkeypatch.setattr(module, "BLOCK", (64, 128, 128))
+    real, done, broken = module.CopyBlock.__call__, [], False
+
+    def copy(task, block):
+        done.append((task.cut.shape, block.index))
+        if broken and block.index == (0, 1, 1):
+            raise OSError(28, "No space left on device")
+        real(task, block)
+
+    monkeypatch.setattr(module.CopyBlock, "__call__", copy)
+    front.export(volume, output=tmp_path / f"whole-{name}", workers=1)
+    everything, broken = set(done), True
+    assert len(everything) > 4
+    done.clear()
+    with pytest.raises(StorageError, match="the same command does what is missing: No space"):
+        front.export(volume, output=tmp_path / name, workers=1)
+    assert not (tmp_path / name).exists()
+    with pytest.raises(ConflictError, match="other parameters"):
+        front.export(volume, "raw", output=tmp_path / name)
+    broken = False
+    done.clear()
+    front.export(volume, output=tmp_path / name, workers=1)
+    assert set(done) == {(s, k) for s, k in everything if s != SHAPE or k == (0, 1, 1)}
+    names = [f"whole-{name}", name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+    found = [
+        {
+            str(p.relative_to(tmp_path / n)): p.read_bytes()
+            for p in (tmp_path / n).rglob("*")
+            if p.is_file() and p.name != ".zattrs"  # which holds its name
+        }
+        for n in names
+    ]
+    assert found[0] == found[1]
+
+
+def test_what_another_export_began_is_discarded_on_request(volume, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr_v2.CopyBlock, "__call__", fail)
+        with pytest.raises(StorageError, match="incomplete"):
+            front.export(volume, output=tmp_path / "a.zarr")
+    front.export(volume, "raw", output=tmp_path / "a.zarr", overwrite=True)
+    np.testing.assert_array_equal(zarr.open(tmp_path / "a.zarr/0")[...], stored(volume))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_a_folder_with_some_other_info_is_not_replaced(volume, tmp_path):

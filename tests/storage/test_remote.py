@@ -248,6 +248,20 @@ def test_everything_equals_a_local_run_to_the_byte(
     assert not any(".volseg" in name for name in objects_below(place)), "scratch stays here"
 
 
+@pytest.mark.parametrize("name", ["a.zarr", "a.precomputed", "a.tif", "a.h5"])
+def test_exports_equal_local_ones_to_the_byte(volseg, stack, place, tmp_path, name):
+    convert(volseg, stack, tmp_path / "vol.zarr")
+    target = place.replace("vol.zarr", name)
+    run(volseg, "export", tmp_path / "vol.zarr", "raw", "--output", tmp_path / name)
+    run(volseg, "export", tmp_path / "vol.zarr", "raw", "--output", target)
+    if name in ("a.tif", "a.h5"):
+        assert parse_location(target).read_bytes() == (tmp_path / name).read_bytes()
+    else:
+        assert objects_below(target) == files_below(tmp_path / name)
+    run(volseg, "export", tmp_path / "vol.zarr", "raw", "--output", target, status=2)
+    run(volseg, "export", tmp_path / "vol.zarr", "raw", "--output", target, "--overwrite")
+
+
 def test_a_volume_is_replaced_only_on_request(volseg, stack, place):
     convert(volseg, stack, place)
     before = objects_below(place)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, Required, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Region, Result, Threads
-from volseg.api.running import file_of, place_of, shown
+from volseg.api.running import place_of, shown
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class ExportKeywords(Result, Region, Threads, total=False):
     """Options of `export`.
 
-    output : Write this file or folder, whose ending names the form; {label} in the name of a mesh
-        stands for each object's.
+    output : Write this file, folder or URL, whose ending names the form; {label} in the name of a
+        mesh stands for each object's.
     level : Take this level of the pyramid, 0 the finest; --roi counts its voxels.
     dtype : Write labels as this type.  [default: one that tells all apart]
     objects : Make meshes of these objects only; repeatable.
@@ -64,7 +64,7 @@ def export(
     from volseg.exchange.volumes.run import export as write
 
     given: dict[str, Any] = {**options}
-    output, objects = file_of(given.pop("output")), given.pop("objects", ())
+    output, objects = place_of(given.pop("output")), given.pop("objects", ())
     engine = EngineOptions(workers=given.pop("workers", None))
     chosen = ExportOptions(output, what, objects=tuple(objects), engine=engine, **given)
     return write(plan_export(place_of(volume), chosen), shown(progress))

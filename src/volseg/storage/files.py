@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,11 +56,19 @@ def replacing(path: Path, *, durable: bool = True, parents: bool = True) -> Iter
 def drafting(path: Path, *, durable: bool = True, parents: bool = True) -> Iterator[Path]:
     """Lend a place beside a file, for a library that writes to a path; see `replacing`.
 
+    A file for object storage is written to a temporary folder, and sent when it is complete.
+
     Raises
     ------
     StorageError
         If it cannot be written: a full disk, no permission.
     """
+    remote = as_remote(path)
+    if remote is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            remote.upload(Path(folder) / path.name)
+        return
     if path.is_symlink():  # it stays, and what it points to is replaced
         path = path.resolve()
     draft = beside(path)

@@ -213,6 +213,11 @@ class Ledger:
         self.records = records
 
 
+def read_header(path: Path) -> Any:
+    """Read with what a run was begun, None if none was."""
+    return next(iter(_complete_lines(path)), None)
+
+
 def _complete_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []

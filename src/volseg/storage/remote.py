@@ -144,6 +144,17 @@ class RemotePath(PurePosixPath):
         self.mkdir()
         self._call("write", lambda o, s: o.put(s, self.key, content, use_multipart=False))
 
+    def upload(self, file: Path) -> None:
+        """Write an object from a file, in parts; it is replaced at once or not at all.
+
+        Raises
+        ------
+        VolumeError, StorageError
+            As with `write_bytes`.
+        """
+        self.mkdir()
+        self._call("write", lambda o, s: o.put(s, self.key, file))
+
     def mkdir(self, **_: Any) -> None:
         """Do nothing, as object storage has no folders.
 

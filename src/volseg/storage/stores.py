@@ -57,8 +57,8 @@ def find_zip(path: Path) -> tuple[Path, str] | None:
     return None
 
 
-def open_store(path: Path) -> StorePath:
-    """Open the place of an array for zarr-python, to read.
+def open_store(path: Path, *, read_only: bool = True) -> StorePath:
+    """Open the place of an array for zarr-python; in a zip file, to read alone.
 
     Raises
     ------
@@ -69,13 +69,13 @@ def open_store(path: Path) -> StorePath:
     if remote is not None:
         from zarr.storage import ObjectStore
 
-        store = ObjectStore(connect(remote.scheme, remote.bucket), read_only=True)
+        store = ObjectStore(connect(remote.scheme, remote.bucket), read_only=read_only)
         return StorePath(store, remote.key)
     if zipped is not None:
         archive = HeldZipStore(zipped[0], mode="r")
         archive._sync_open()
         return StorePath(archive, zipped[1])
-    return StorePath(LocalStore(path, read_only=True))
+    return StorePath(LocalStore(path, read_only=read_only))
 
 
 def find_stamp(path: Path) -> tuple[int, ...] | None:

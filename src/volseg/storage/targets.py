@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from volseg.errors import ConflictError, InputError, ParameterError, StorageError, VolsegError
 from volseg.storage.attributes import read_attributes
-from volseg.storage.files import AWAY, beside, left_behind, move, replace_folder
-from volseg.storage.ledger import idle
+from volseg.storage.files import (
+    AWAY,
+    beside,
+    discard,
+    left_behind,
+    make_folder,
+    move,
+    replace_folder,
+)
+from volseg.storage.ledger import Ledger, idle, read_header
 from volseg.storage.locations import parse_location, remote_scratch
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.volumes import scratch_path
+
+BEGUN = "begun"
+"""Key under which a ledger keeps that its folder is its own."""
 
 
 def check_target(
@@ -31,7 +44,7 @@ def check_target(
     """
     remote = as_remote(target)
     if remote is not None:
-        _check_remote(remote, target, overwrite=overwrite)
+        _check_remote(remote, target, known, overwrite=overwrite)
         return
     parent = target.resolve().parent
     if not parent.is_dir():
@@ -49,7 +62,9 @@ def check_target(
         pass
 
 
-def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
+def _check_remote(
+    remote: RemotePath, target: Path, known: Callable[[Path], object], *, overwrite: bool
+) -> None:
     remote.mkdir()
     if not remote.key:
         raise InputError(f"{target} is a whole bucket; name a volume in it: {target}/NAME.zarr")
@@ -57,7 +72,7 @@ def _check_remote(remote: RemotePath, target: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
-    if not read_attributes(target):
+    if not known(target):
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
     with idle(scratch_path(target)):
         pass
@@ -80,7 +95,9 @@ def check_file(output: Path, *, overwrite: bool) -> None:
         If its folder does not exist.
     """
     folder = output.resolve().parent
-    if not folder.is_dir():
+    if (remote := as_remote(output)) is not None:
+        remote.mkdir()
+    elif not folder.is_dir():
         raise ParameterError(f"there is no folder {folder} to write {output.name} in")
     if output.is_dir():
         raise ConflictError(f"{output} is a folder; give the name of a file")
@@ -126,20 +143,74 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     partial = beside(target)
     try:
         yield partial
-        if not target.exists():
-            move(partial, target)
-        elif overwrite:
-            with idle(scratch_path(target)):
-                replace_folder(target, partial)
-        else:
-            raise ConflictError(
-                f"{target} was made by another process in the meantime, and stays; give the "
-                f"command again with --overwrite to replace it"
-            )
+        _put_in_place(partial, target, overwrite=overwrite)
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
+    if not target.exists():
+        move(partial, target)
+    elif overwrite:
+        with idle(scratch_path(target)):
+            replace_folder(target, partial)
+    else:
+        raise ConflictError(
+            f"{target} was made by another process in the meantime, and stays; give the "
+            f"command again with --overwrite to replace it"
+        )
+
+
+def unfinished(target: Path) -> Path:
+    """Say where the ledger of an unfinished folder stands: beside it, or in remote scratch."""
+    remote = as_remote(target)
+    if remote is not None:
+        return remote_scratch(remote) / "export.jsonl"
+    return target.resolve().with_name(f".{target.resolve().name}.part.jsonl")
+
+
+@contextmanager
+def resuming(
+    target: Path, header: Mapping[str, Any], *, overwrite: bool
+) -> Iterator[tuple[Path, Ledger]]:
+    """Lend a folder to write in, and a ledger; what failed or was killed goes on with both.
+
+    The folder gets the target's name after success. On object storage the target itself is lent,
+    and what makes it readable must be written last.
+
+    Parameters
+    ----------
+    target : Path
+    header : all that decides what is written
+    overwrite : whether what stands there, or another that was begun, may be replaced
+
+    Raises
+    ------
+    ConflictError
+        If another was begun, somebody works on it, or has made the target in the meantime.
+    StorageError
+        If it cannot be written.
+    """
+    remote, path = as_remote(target), unfinished(target)
+    place = target if remote is not None else path.with_suffix("")
+    ours = json.loads(json.dumps(header))
+    anew = overwrite and read_header(path) != ours
+    try:
+        with Ledger.open(path, header, anew=anew) as ledger:
+            if BEGUN not in ledger.records or not place.exists():
+                ledger.restart()
+                discard(place)
+                make_folder(place)
+                ledger.record(BEGUN)
+            yield place, ledger
+            if remote is None:
+                _put_in_place(place, target.resolve(), overwrite=overwrite)
+            path.unlink()
+        path.with_suffix(".lock").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _clear(target: Path) -> None:

@@ -53,8 +53,9 @@ def _parts(path: Path, count: int) -> Iterator[tuple[BinaryIO, Sequence[BinaryIO
         draft.open("wb") as file,
         ExitStack() as opened,
     ):
-        folder = path.resolve().parent
-        spools = [opened.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(count)]
+        spools = [
+            opened.enter_context(tempfile.TemporaryFile(dir=draft.parent)) for _ in range(count)
+        ]
         yield file, spools
         for spool in spools:
             spool.seek(0)

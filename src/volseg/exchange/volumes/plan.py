@@ -16,8 +16,9 @@ from volseg.errors import ParameterError, VolumeError, command
 from volseg.exchange.volumes.cut import Cut, HighestLabel, space_at
 from volseg.geometry.grid import Grid, full_roi, parse_roi
 from volseg.storage.attributes import results_in
+from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
-from volseg.storage.targets import check_apart, check_file, check_target
+from volseg.storage.targets import check_apart, check_file, check_target, unfinished
 from volseg.storage.volumes import Image, open_image, slices_path, table_path
 
 What = Literal["labels", "probabilities", "raw", "table", "slices"]
@@ -201,10 +202,9 @@ def plan_export(volume: Path, options: ExportOptions) -> ExportPlan:
     if image.voxel_size is None:
         notes.append(f"the voxel size of {volume} is unknown, so none is written")
     cut = Cut(array, roi, space_at(image, options.level, roi), np.dtype(dtype), label)
-    table = table_path(volume, options.name)
-    return ExportPlan(
-        volume, options, form, image, cut, table if table.exists() else None, tuple(notes)
-    )
+    found = table_path(volume, options.name)
+    table = found if found.exists() else None
+    return ExportPlan(volume, options, form, image, cut, table, tuple(notes))
 
 
 def check_output(volume: Path, options: ExportOptions) -> None:
@@ -220,10 +220,10 @@ def check_output(volume: Path, options: ExportOptions) -> None:
     output = options.output
     check_apart(volume, output)
     check_apart(output, volume)
-    if options.form in FOLDERS:
+    if options.form not in FOLDERS:
+        check_file(output, overwrite=options.overwrite)
+    elif as_remote(output) is None or not unfinished(output).exists():
         check_target(output, overwrite=options.overwrite, known=_is_ours)
-        return
-    check_file(output, overwrite=options.overwrite)
 
 
 def _is_ours(target: Path) -> bool:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from volseg.engine.progress import Job, Progress, core_voxels
-from volseg.engine.run import run_blocks
+from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, StorageError
 from volseg.exchange.volumes.cut import Cut
+from volseg.exchange.volumes.levels import Levels, write_levels
 from volseg.exchange.volumes.plan import ExportPlan
-from volseg.geometry.grid import Block, Grid
+from volseg.geometry.grid import Block
 from volseg.sources.labels import COMPONENTS
+from volseg.storage.files import discard, write_file
+from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
-from volseg.storage.targets import replacing
+from volseg.storage.targets import unfinished
 from volseg.types import VoxelSize, Zyx
 
 CHUNK = 64
@@ -46,7 +45,8 @@ class CopyBlock:
 
     def __call__(self, block: Block) -> None:
         """Write one block, whole chunks."""
-        target = _open_scale(str(self.place), self.scale)
+        remote = as_remote(self.place)
+        kept, target = _open_scale(_described_in(self.place), self.scale, remote is not None)
         x, y, z, _ = target.domain.origin
         for box, piece in self.cut.pieces(block.core, (CHUNK,) * 3):
             at = [slice(s.start + o, s.stop + o) for s, o in zip(box, (z, y, x), strict=True)]
@@ -55,19 +55,29 @@ class CopyBlock:
             except ValueError as error:
                 kind = str(error).partition(":")[0].replace("_", " ").lower()
                 raise StorageError(f"tensorstore could not write a chunk: {kind}") from error
+            if remote is not None:
+                for name in set(kept.list().result()) - {b"info"}:
+                    (remote / name.decode()).write_bytes(kept[name])
+                    del kept[name]
 
 
-@lru_cache(maxsize=16)
-def _open_scale(place: str, scale: int) -> Any:
+def _described_in(place: Path) -> Path:
+    """Say where the file ``info`` lies while a volume is written: on this machine."""
+    return place if as_remote(place) is None else unfinished(place).with_suffix("")
+
+
+def _open_scale(folder: Path, scale: int, in_memory: bool) -> tuple[Any, Any]:
+    """Open a scale to write, and for object storage in memory, from which chunks are sent."""
     import tensorstore
 
-    return tensorstore.open(
-        {
-            "driver": "neuroglancer_precomputed",
-            "kvstore": {"driver": "file", "path": place},
-            "scale_index": scale,
-        }
-    ).result()
+    context, kept = tensorstore.Context(), None
+    store: dict[str, Any] = {"driver": "file", "path": f"{folder}/"}
+    if in_memory:
+        store = {"driver": "memory"}
+        kept = tensorstore.KvStore.open(store, context=context).result()
+        kept["info"] = (folder / "info").read_bytes()
+    spec = {"driver": "neuroglancer_precomputed", "kvstore": store, "scale_index": scale}
+    return kept, tensorstore.open(spec, context=context).result()
 
 
 def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...]:
@@ -92,76 +102,77 @@ def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[s
         raise ParameterError(
             "precomputed volumes need tensorstore: pip install 'volseg[formats]'"
         ) from error
-    options, exact = plan.options, True
     finest = (plan.image and plan.image.voxel_size) or cut.space.scale
-    with replacing(options.output, overwrite=options.overwrite) as place:
-        for number, level in enumerate(plan.levels):
-            copied = plan.cut_of(level)
-            exact &= _create_scale(place, copied, finest)
-            title = f"writing scale {number}"
-            job = Job(progress, math.prod(copied.shape), "voxels", title, size=core_voxels)
-            task = CopyBlock(copied, place, number)
-            grid = Grid(copied.shape, BLOCK)
-            run_blocks(task, grid.blocks(), options.engine, progress=job)
-        _describe_segments(plan, place)
-        _open_scale.cache_clear()
-        if hasattr(os, "sync"):  # before it takes the place of another
-            os.sync()
+
+    def create(place: Path, _: int, copied: Cut) -> None:
+        _create_scale(_described_in(place), copied, _find_corner(copied, finest)[0])
+
+    def finish(place: Path) -> None:
+        folder = _described_in(place)
+        info = json.loads((folder / "info").read_text(encoding="utf-8"))
+        if (described := _describe_segments(plan)) is not None:
+            write_file(place / PROPERTIES / "info", json.dumps(described).encode())
+            info[PROPERTIES] = PROPERTIES
+        write_file(place / "info", json.dumps(info).encode())  # last: it makes this a volume
+        if folder != place:
+            discard(folder)
+
+    write_levels(plan, progress, Levels(create, CopyBlock, finish, BLOCK))
+    exact = all(_find_corner(plan.cut_of(level), finest)[1] for level in plan.levels)
     off = "the volume's origin is no whole number of voxels, so scales lie up to half a voxel off"
     return () if exact else (off,)
 
 
-def _create_scale(place: Path, cut: Cut, finest: VoxelSize) -> bool:
-    """Begin a scale, and tell whether it lies where the voxels do.
+def _find_corner(cut: Cut, finest: VoxelSize) -> tuple[Zyx, bool]:
+    """Find the offset of a scale, and tell whether it lies where the voxels do.
 
     Offsets are whole voxels, and count from corners. volseg's origin is the middle of the first
     voxel of the finest level, which gets its corner at that place: a volume at 0 has the offset 0.
     """
+    places = zip(cut.origin_nm, cut.space.voxel_size or (1.0, 1.0, 1.0), finest, strict=True)
+    corners = [(o - s / 2 + f / 2) / s for o, s, f in places]
+    z, y, x = (round(c) for c in corners)
+    return (z, y, x), all(abs(o - c) < 1e-6 for o, c in zip((z, y, x), corners, strict=True))
+
+
+def _create_scale(place: Path, cut: Cut, offset: Zyx) -> None:
+    """Begin a scale."""
     import tensorstore
 
-    size, shape = cut.space.voxel_size or (1.0, 1.0, 1.0), cut.shape
-    places = zip(cut.origin_nm, size, finest, strict=True)
-    corners = [(o - s / 2 + f / 2) / s for o, s, f in places]
-    offsets = [round(c) for c in corners]
+    place.mkdir(parents=True, exist_ok=True)
     spec = {
         "driver": "neuroglancer_precomputed",
-        "kvstore": {"driver": "file", "path": str(place)},
+        "kvstore": {"driver": "file", "path": f"{place}/"},
         "multiscale_metadata": {
             "type": "segmentation" if cut.label else "image",
             "data_type": cut.dtype.name,
             "num_channels": 1,
         },
         "scale_metadata": {
-            "size": shape[::-1],
-            "resolution": size[::-1],
-            "voxel_offset": offsets[::-1],
+            "size": cut.shape[::-1],
+            "resolution": (cut.space.voxel_size or (1.0, 1.0, 1.0))[::-1],
+            "voxel_offset": offset[::-1],
             "chunk_size": [CHUNK] * 3,
             "encoding": "compressed_segmentation" if cut.label else "raw",
             **({"compressed_segmentation_block_size": [8, 8, 8]} if cut.label else {}),
         },
     }
-    tensorstore.open(spec, create=True, open=False).result()
-    return all(abs(o - c) < 1e-6 for o, c in zip(offsets, corners, strict=True))
+    tensorstore.open(spec, create=True, open=True).result()
 
 
-def _describe_segments(plan: ExportPlan, place: Path) -> None:
-    """Write the table of objects beside their labels, if `stats` made one."""
+def _describe_segments(plan: ExportPlan) -> dict[str, Any] | None:
+    """Describe the objects by their table, if `stats` made one."""
     if plan.table is None or plan.options.what != "labels":
-        return
+        return None
     columns, units, notes = read_columns(plan.table)
     if notes.get("objects") == COMPONENTS:  # of a mask, which is one segment
-        return
+        return None
     labels = columns.pop("label")
     inline = {
         "ids": [str(label) for label in labels.tolist()],
         "properties": [_property(name, column, units) for name, column in columns.items()],
     }
-    folder = place / PROPERTIES
-    folder.mkdir()
-    content = {"@type": "neuroglancer_segment_properties", "inline": inline}
-    (folder / "info").write_text(json.dumps(content), encoding="utf-8")
-    info = json.loads((place / "info").read_text(encoding="utf-8"))
-    (place / "info").write_text(json.dumps({**info, PROPERTIES: PROPERTIES}), encoding="utf-8")
+    return {"@type": "neuroglancer_segment_properties", "inline": inline}
 
 
 def _property(name: str, column: Any, units: Mapping[str, str]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
             rows, told = _write_rows(plan, progress)
         notes += told
     else:
-        with same_workers(options.engine), _begun_anew(options.output):
+        with same_workers(options.engine), _unfinished(options.output):
             notes += _write_voxels(plan, progress)
     voxels = cut if rows is None else None
     return VolumeExport(
@@ -73,15 +73,16 @@ def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
 
 
 @contextmanager
-def _begun_anew(output: Path) -> Iterator[None]:
-    """Say of blocks that failed that nothing of them is kept, as no export goes on with another."""
+def _unfinished(output: Path) -> Iterator[None]:
+    """Say of blocks that failed that the others are kept."""
     try:
         yield
     except BlockError as error:
         cause = error.__cause__
         why = cause.strerror if isinstance(cause, OSError) else cause
         raise StorageError(
-            f"{output} is not written, and what stood there stands: {why or error}"
+            f"{output} is incomplete, and what stood there stands; the same command does what is "
+            f"missing: {why or error}"
         ) from error
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,13 @@ import zarr
 from numcodecs import Blosc
 
 from volseg import __version__
-from volseg.engine.progress import Job, Progress, core_voxels
-from volseg.engine.run import run_blocks
+from volseg.engine.progress import Progress
 from volseg.exchange.volumes.cut import Cut
+from volseg.exchange.volumes.levels import Levels, write_levels
 from volseg.exchange.volumes.plan import ExportPlan
-from volseg.geometry.grid import Block, Grid, whole_multiples
+from volseg.geometry.grid import Block, whole_multiples
 from volseg.storage.ome import ome_metadata
-from volseg.storage.targets import replacing
+from volseg.storage.stores import open_store
 from volseg.types import VoxelSize, Zyx
 
 OME_VERSION = "0.4"
@@ -31,11 +29,13 @@ class CopyBlock:
     """Copy one block into an array of Zarr v2."""
 
     cut: Cut
-    target: Path
+    place: Path
+    number: int
 
     def __call__(self, block: Block) -> None:
         """Write one block, whole chunks."""
-        array = zarr.open_array(str(self.target), mode="r+", zarr_format=2)
+        store = open_store(self.place / str(self.number), read_only=False)
+        array = zarr.open_array(store, mode="r+", zarr_format=2)
         for box, piece in self.cut.pieces(block.core, CHUNK):
             array[box] = piece
 
@@ -50,36 +50,26 @@ def write_zarr(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
     StorageError
         If it cannot be written.
     """
-    options = plan.options
-    with replacing(options.output, overwrite=options.overwrite) as place:
-        zarr.create_group(str(place), zarr_format=2, attributes=_describe(plan, cut))
-        for number, level in enumerate(plan.levels):
-            copied = plan.cut_of(level)
-            _create(place / str(number), copied)
-            grid = Grid(copied.shape, whole_multiples(BLOCK, CHUNK))
-            job = Job(
-                progress,
-                math.prod(copied.shape),
-                "voxels",
-                f"writing level {number}",
-                size=core_voxels,
-            )
-            task = CopyBlock(copied, place / str(number))
-            run_blocks(task, grid.blocks(), options.engine, progress=job)
-        if hasattr(os, "sync"):  # before it takes the place of another
-            os.sync()
+
+    def finish(place: Path) -> None:
+        group = zarr.open_group(open_store(place, read_only=False), mode="a", zarr_format=2)
+        group.attrs.put(_describe(plan, cut))
+
+    form = Levels(_create, CopyBlock, finish, whole_multiples(BLOCK, CHUNK))
+    write_levels(plan, progress, form)
 
 
-def _create(path: Path, cut: Cut) -> None:
+def _create(place: Path, number: int, cut: Cut) -> None:
     z, y, x = (min(c, n) for c, n in zip(CHUNK, cut.shape, strict=True))
     zarr.create_array(
-        str(path),
+        open_store(place / str(number), read_only=False),
         shape=cut.shape,
         dtype=cut.dtype,
         chunks=(z, y, x),
         compressors=Blosc("zstd", 5, Blosc.SHUFFLE),
         fill_value=0,
         zarr_format=2,
+        overwrite=True,  # one that was begun and is not on record
         chunk_key_encoding={"name": "v2", "separator": "/"},
     )
 
