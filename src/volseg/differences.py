@@ -195,6 +195,7 @@ PHRASES: dict[str, Phrase] = {
     "fill_holes": ("with", lambda _: "filled holes"),
     "split": ("with", "touching objects split by {}".format),
     "split_depth": ("with", "a split depth of {:g} voxels".format),
+    "split_centres": ("with", lambda count: f"{count or 'an elbow for'} centres in each object"),
 }
 NAMES = {
     "seed_threshold_of_255": "seed threshold",
@@ -204,4 +205,5 @@ NAMES = {
     "fill_holes": "filled holes",
     "split": "split",
     "split_depth": "split depth",
+    "split_centres": "elbow over the sum of squares",
 }

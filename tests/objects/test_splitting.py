@@ -51,10 +51,54 @@ def test_touching_balls_come_apart_in_the_middle(method, count):
     assert wrong < 0.02 * mask.sum()
 
 
-def test_voxels_need_not_be_cubes():
+GRID = [(a, b, c) for a in (9, 23) for b in (9, 23) for c in (9, 23)]
+FLAT = [(0, 10 + 14 * a, 10 + 14 * b) for a in range(3) for b in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("centres", "shape"),
+    [
+        (GRID, (32, 32, 32)),
+        ([(9, 9, 9 + 14 * k) for k in range(11)], (18, 18, 160)),
+        ([(0, 12, 14)], (1, 24, 44)),
+        ([(0, 12, 14), (0, 12, 28)], (1, 24, 44)),
+        (FLAT, (1, 48, 48)),
+    ],
+)
+def test_kmeans_finds_how_many_balls_or_discs_touch(centres, shape):
+    mask = balls(centres, shape=shape)
+    pieces = Splitter("kmeans")(mask)
+    assert pieces.max() == len(centres)
+    assert len({pieces[c] for c in centres}) == len(centres)
+    np.testing.assert_array_equal(pieces > 0, mask)
+
+
+@pytest.mark.parametrize("radii", [(10, 10, 15), (8, 8, 32), (0.5, 10, 15), (0.5, 4, 20)])
+def test_kmeans_leaves_a_convex_object_whole(radii):
+    z, y, x = np.indices([2 * int(r) + 1 for r in radii])
+    away = [(a - int(r)) / r for a, r in zip((z, y, x), radii, strict=True)]
+    round_ = sum(a**2 for a in away) <= 1
+    assert Splitter("kmeans")(round_).max() == 1
+    assert Splitter("kmeans")(np.ones([2 * int(r) + 1 for r in radii], bool)).max() == 1
+
+
+def test_as_many_centres_as_the_user_counted():
+    rod = np.ones((5, 5, 40), bool)
+    assert [int(Splitter("kmeans", centres=n)(rod).max()) for n in (1, 4, 40)] == [1, 4, 40]
+    assert Splitter("kmeans", centres=9)(np.ones((1, 1, 2), bool)).max() == 2
+
+
+@pytest.mark.parametrize("method", ["distance", "kmeans"])
+def test_voxels_need_not_be_cubes(method):
     spacing = (5.0, 1.0, 1.0)
     mask = balls([(4, 12, 14), (4, 12, 28)], shape=(9, 24, 44), spacing=spacing)
-    assert Splitter("distance", spacing)(mask).max() == 2
+    assert Splitter(method, spacing)(mask).max() == 2
+
+
+def test_what_lies_in_one_slice_is_split_within_it():
+    mask = balls([(0, 12, 14), (0, 12, 28)], shape=(1, 24, 44))
+    assert Splitter("distance")(mask).max() == 2
+    assert Splitter("distance")(mask.transpose(1, 0, 2)).max() == 2
 
 
 def test_a_rough_surface_makes_no_seeds():

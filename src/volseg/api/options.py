@@ -64,6 +64,8 @@ class Objects(TypedDict, total=False):
     split : Separate touching objects by a watershed from maxima of the distance to their surface,
         from probabilities/NAME-centerline, or from the centres of K-means.
     split_depth : Cut necks that are thinner by this much, with --split distance.
+    split_centres : Put this many centres into each object, with --split kmeans.  [default: as many
+        as the elbow of the sum of squares asks for]
     """
 
     threshold: float | None
@@ -77,6 +79,7 @@ class Objects(TypedDict, total=False):
     fill_holes: bool
     split: Literal["none", "distance", "centerline", "kmeans"]
     split_depth: float
+    split_centres: int | None
 
 
 @described

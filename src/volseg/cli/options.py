@@ -163,6 +163,7 @@ METAVARS = {
     "scheduler": "ADDRESS",
     "block_timeout": "SECONDS",
     "split_depth": "VOXELS",
+    "split_centres": "N",
     **dict.fromkeys(("painted", "simulate"), "NAME|PATH"),
     "points": "[yes=|no=]CSV",
     "sheet": "PNG",

@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 from volseg.defaults import SPLIT_DEPTH
 from volseg.geometry.grid import roi_shape
 from volseg.objects.components import DIFFERING, Components
+from volseg.objects.kmeans import find_centres
 from volseg.objects.runs import Indices, Runs
 from volseg.types import Mask, Roi, VoxelSize
 from volseg.voxels.compilation import compiled
 
 METHODS = ("none", "distance", "centerline", "kmeans")
-MOST_CENTRES = 8
-SAMPLE = 4096
-"""Voxels of an object that K-means looks at; more change its centres by little."""
-FLAT = 0.85
-"""Share of a uniform body's sum of squares from which another centre is not worth it."""
-ROUNDS = 30
 Pieces = NDArray[np.int32]
 """int32, shape (z, y, x): 0 outside the object, pieces from 1."""
 
@@ -42,6 +37,7 @@ class Splitter:
     connectivity : of the objects.
     smallest : voxels that a piece must have; the seeds of smaller ones are dropped, and their
         voxels go to the others.
+    centres : that ``kmeans`` puts into each object; 0 for as many as the elbow asks for.
     """
 
     method: str
@@ -49,6 +45,7 @@ class Splitter:
     depth: float = SPLIT_DEPTH
     connectivity: int = 26
     smallest: int = 0
+    centres: int = 0
 
     def __call__(self, mask: Mask, centerline: Mask | None = None) -> Pieces:
         """Split one object; the watershed of its distance from the border, from seeds.
@@ -75,14 +72,15 @@ class Splitter:
         """
         from scipy import ndimage  # heavy, and only splitting needs it
 
-        # what lies beyond the box is background
-        padded = np.pad(mask, 1)
+        # what lies beyond the box is background; a flat object has no border beyond its plane
+        margin = [(int(side > 1),) * 2 for side in mask.shape]
+        padded = np.pad(mask, margin)
         distance = ndimage.distance_transform_edt(padded, self.spacing).astype(np.float32)
         if self.method == "kmeans":
-            seeds = kmeans_seeds(padded, self.spacing)
+            seeds = kmeans_seeds(padded, self.spacing, float(distance.max()), self.centres)
         elif centerline is not None:
             # each stretch of a centerline is one mitochondrion's
-            seeds = ndimage.label(np.pad(mask & centerline, 1), np.ones((3, 3, 3)))[0]
+            seeds = ndimage.label(np.pad(mask & centerline, margin), np.ones((3, 3, 3)))[0]
         else:
             seeds = distance_seeds(distance, self.depth)
         pieces = self.flood(distance, seeds)
@@ -91,7 +89,8 @@ class Splitter:
             small[0] = True
             renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
             pieces = self.flood(distance, renumbered[seeds])
-        return np.ascontiguousarray(pieces[1:-1, 1:-1, 1:-1])
+        core = tuple(slice(a, a + side) for (a, _), side in zip(margin, mask.shape, strict=True))
+        return np.ascontiguousarray(pieces[core])
 
     def flood(self, distance: NDArray[np.float32], seeds: Pieces) -> Pieces:
         """Give each voxel to a seed; all to one piece where there are fewer than two."""
@@ -137,19 +136,8 @@ def distance_seeds(distance: NDArray[np.float32], depth: float) -> Pieces:
     return seeds
 
 
-def kmeans_seeds(mask: Mask, spacing: VoxelSize) -> Pieces:
-    """Mark the centres that K-means finds in an object, as many as the elbow asks for.
-
-    Centres as markers of a watershed, their number by the elbow of the sum of squares:
-    A. Persekian, M. Jiao, L. Tindall, "U-Net On Biomedical Images", section 4.3. The elbow: centres
-    are added while the sum falls faster than in a uniform body, after D. T. Pham, S. S. Dimov,
-    C. D. Nguyen, "Selection of K in K-means clustering", Proc. IMechE C 219 (2005), equations 2
-    and 3.
-
-    Parameters
-    ----------
-    mask : bool, shape (z, y, x)
-    spacing : lengths of a voxel's sides
+def kmeans_seeds(mask: Mask, spacing: VoxelSize, inner: float, count: int = 0) -> Pieces:
+    """Mark the centres that K-means finds in an object; see `find_centres`.
 
     Returns
     -------
@@ -158,43 +146,14 @@ def kmeans_seeds(mask: Mask, spacing: VoxelSize) -> Pieces:
     """
     voxels = np.argwhere(mask)
     places = voxels * np.array(spacing)
-    sample = places[:: -(-len(places) // SAMPLE)]
-    centres = sample.mean(0, keepdims=True)
-    spread, expected = float(((sample - centres) ** 2).sum()), 0.0
-    while len(centres) < min(MOST_CENTRES, len(sample)) and spread > 0:
-        # what a uniform body of three axes would keep of the sum
-        expected = expected + (1 - expected) / 6 if expected else 0.75
-        more, left = _add_centre(sample, centres)
-        if left >= FLAT * expected * spread:
-            break
-        centres, spread = more, left
+    # a centre may lie outside a bent object
+    nearest = {
+        int(((places - centre) ** 2).sum(1).argmin())
+        for centre in find_centres(mask, spacing, inner, count)
+    }
     seeds = np.zeros(mask.shape, np.int32)
-    for number, centre in enumerate(centres, 1):
-        # a centre may lie outside a bent object
-        z, y, x = voxels[np.argmin(((places - centre) ** 2).sum(1))]
-        seeds[z, y, x] = number
+    seeds[tuple(voxels[sorted(nearest)].T)] = np.arange(1, len(nearest) + 1)
     return seeds
-
-
-def _add_centre(
-    sample: NDArray[np.float64], centres: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    """Begin one more cluster at the farthest point, and let all settle; nothing is random."""
-    distance = ((sample[:, None] - centres) ** 2).sum(2)
-    centres = np.vstack([centres, sample[np.argmax(distance.min(1))]])
-    for _ in range(ROUNDS):
-        distance = ((sample[:, None] - centres) ** 2).sum(2)
-        nearest = distance.argmin(1)
-        moved = np.array(
-            [
-                sample[nearest == k].mean(0) if (nearest == k).any() else c
-                for k, c in enumerate(centres)
-            ]
-        )
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    return centres, float(((sample[:, None] - centres) ** 2).sum(2).min(1).sum())
 
 
 def component_boxes(components: Components, core: Roi) -> NDArray[np.int64]:

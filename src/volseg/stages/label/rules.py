@@ -61,6 +61,7 @@ class ObjectRules:
     fill_holes: bool = False
     split: str = SPLIT
     split_depth: float = SPLIT_DEPTH
+    split_centres: int | None = None
 
     def __post_init__(self) -> None:
         _check_probability("a threshold", self.threshold)
@@ -90,6 +91,11 @@ class ObjectRules:
             raise ParameterError(f"split must be one of {', '.join(METHODS)}, found {self.split!r}")
         if not 0 < self.split_depth < math.inf:
             raise ParameterError(f"split_depth must be above 0 voxels, found {self.split_depth}")
+        if self.split_centres is not None and (self.split != "kmeans" or self.split_centres < 1):
+            raise ParameterError(
+                f"split_centres must be at least 1, and is for --split kmeans alone; found "
+                f"{self.split_centres} for --split {self.split}"
+            )
         if self.split != "none" and importlib.util.find_spec("skimage") is None:
             raise ParameterError(
                 "splitting needs scikit-image, which is not there; "
@@ -139,7 +145,12 @@ def _plan_split(rules: ObjectRules, voxel_size: VoxelSize | None) -> dict[str, A
     sides = voxel_size or (1.0, 1.0, 1.0)
     planned: dict[str, Any] = {"split": rules.split, "split_limit": SPLIT_LIMIT}
     planned["split_spacing"] = [side / min(sides) for side in sides]
-    return planned | ({"split_depth": rules.split_depth} if rules.split == "distance" else {})
+    if rules.split == "distance":
+        planned["split_depth"] = rules.split_depth
+    elif rules.split == "kmeans":
+        # 0 stands for the elbow; without it, labels of another criterion would pass for these
+        planned["split_centres"] = rules.split_centres or 0
+    return planned
 
 
 def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int]:

@@ -83,7 +83,7 @@ def _keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
         flags += ["--seed-threshold", _probability(run["seed_threshold_of_255"])]
     flags += ["--connectivity", run["connectivity"], "--min-size", run["min_size"]]
     flags += ["--fill-holes"] if run.get("fill_holes") else []
-    for flag in ("split", "split_depth"):
+    for flag in ("split", "split_depth", "split_centres"):
         flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
     # without the flag, the model's would hold
     kept = {"min_probability": 0, **{name: run[name] for name in run if name != rule}}

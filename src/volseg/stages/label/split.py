@@ -60,7 +60,8 @@ class Splitting:
         header = self.run.ledger.header
         z, y, x = header["split_spacing"]
         depth, smallest = header.get("split_depth", 1.0), int(header["min_size"])
-        return Splitter(header["split"], (z, y, x), depth, self.run.connectivity, smallest)
+        rules = header["split"], (z, y, x), depth, self.run.connectivity, smallest
+        return Splitter(*rules, int(header.get("split_centres", 0)))
 
     def split(self, offsets: Mapping[Zyx, int], numbering: Numbering) -> Renumbered:
         """Split the objects, keep the numbers of their pieces, and number all of them again.

@@ -22,7 +22,8 @@ from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
 CORE_NM, FAR_NM = 60.0, 400.0
 """Radii of a seed: of what a click marks for sure, half a thin mitochondrion; and at most."""
 
-RULES = ("connectivity", "min_size", *DROPPED, "fill_holes", "split", "split_depth")
+SPLITS = "split", "split_depth", "split_centres"
+RULES = ("connectivity", "min_size", *DROPPED, "fill_holes", *SPLITS)
 """Rules for objects that have a flag of `segment`, beside thresholds."""
 
 

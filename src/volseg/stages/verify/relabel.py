@@ -98,6 +98,7 @@ def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOpti
         "min_probability": float(run.get("min_probability", 0)),
         "fill_holes": bool(run.get("fill_holes", False)),
         "split": run.get("split", "none"),
+        "split_centres": run.get("split_centres") or None,
     }
     if "split_depth" in run:
         rules["split_depth"] = float(run["split_depth"])
