@@ -6,20 +6,19 @@ import html
 import re
 import shlex
 import shutil
-import subprocess
 from html.parser import HTMLParser
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from scipy import ndimage
 
+from toy_browser import BROWSER, browsing
 from volseg.stages.report.surfaces import can_mesh
 
 # loops are compiled first, which takes long on a busy machine
 pytestmark = pytest.mark.timeout(300)
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "img", "input", "br"}:
+        if tag not in {"meta", "img", "input", "br", "link"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -75,7 +74,7 @@ def test_the_page_is_whole_and_asks_for_nothing(page):
     sources = [a["src"] for _, a in read.tags if "src" in a]
     assert len(sources) > 9
     assert all(s.startswith("data:image/") for s in sources)
-    assert [a for t, a in read.tags if t == "link"] == []
+    assert [a["href"] for t, a in read.tags if t == "link"] == ["data:,"]
     assert "alert(1)" not in [a.get("src") for _, a in read.tags]
     assert len([t for t, _ in read.tags if t == "script"]) == (2 if can_mesh() else 1)
     assert all(a.get("alt") for t, a in read.tags if t == "img")
@@ -94,6 +93,7 @@ def test_the_numbers_are_those_of_stats(page, volseg, measured):
 
 def test_each_suspect_has_the_command_that_shows_it(page, measured):
     listed = page.read_text(encoding="utf-8").partition('id="suspects"')[2]
+    listed = listed.partition("<ol")[2]
     commands = [shlex.split(html.unescape(c)) for c in re.findall("<code>(.*?)</code>", listed)]
     assert commands
     for words in commands:
@@ -175,36 +175,60 @@ def test_objects_of_a_mask_are_its_components_wherever_it_is_looked_at_from(
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-def test_in_a_browser_the_slider_moves_and_nothing_complains(page):
-    text = page.read_text(encoding="utf-8")
-    probe = """<script>
-    const slider = document.querySelector("figure input");
-    const image = document.querySelector("img.raw");
-    const before = image.src;
-    slider.value = 0;
-    slider.dispatchEvent(new Event("input"));
-    const box = document.querySelector("input[data-layer=objects]");
-    box.click();
-    document.title = ["probed", before !== image.src, document.querySelector("img.objects").hidden,
-      document.querySelector("output").textContent].join(" ");
-    </script></body>"""
-    page.write_text(text.replace("</body>", probe), encoding="utf-8")
-    done = subprocess.run(
-        [
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--v=0",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=100,
-    )
-    assert "<title>probed true true 0</title>" in done.stdout
-    assert "CONSOLE" not in done.stderr
+def test_in_a_browser_all_moves_and_links_lead_into_the_viewer(page, measured, tmp_path):
+    """The page by itself, then served with the viewer, in one browser; nothing complains."""
+    pytest.importorskip("neuroglancer")
+    import volseg as front
+
+    served = front.view(measured, report=page)
+    with browsing(tmp_path) as browser:
+        browser.go(page.as_uri())
+        browser.wait("document.readyState === 'complete'")
+        moved = """(() => {
+        const slider = document.querySelector("figure input");
+        const image = document.querySelector("img.raw"), before = image.src;
+        slider.value = 0;
+        slider.dispatchEvent(new Event("input"));
+        document.querySelector("input[data-layer=objects]").click();
+        return [before !== image.src, document.querySelector("img.objects").hidden,
+          document.querySelector("output").textContent, document.querySelector(".jump").hidden];
+        })()"""
+        assert browser.ask(moved) == [True, True, "0", True]
+        if can_mesh():
+            browser.ask("document.querySelector('.space').scrollIntoView()")
+            assert int(browser.wait("document.querySelector('.space').dataset.drawn")) > 100
+        browser.go(served.report)
+        label = browser.wait("document.querySelector('.jump').href.match(/at.([0-9]+)/)[1]")
+        browser.ask("document.querySelector('.jump').click()")
+        browser.wait(
+            "location.href.includes('/v/') && viewer.display.panels.size && viewer.isReady()"
+        )
+        layers = browser.ask("viewer.state.toJSON().layers")
+        (objects,) = (layer for layer in layers if layer["name"] == "objects")
+        assert objects["segments"] == [label]
+        seen = imagecodecs.png_decode(browser.look(tmp_path / "view.png").read_bytes())
+        complaints = browser.complaints
+    served.stop()
+    # the first panel: grey where raw is seen, and tinted where objects lie over it
+    panel = seen[110:420, 10:480, :3].astype(int)
+    tinted = np.ptp(panel, axis=2) > 20
+    assert 0.01 < tinted.mean() < 0.9
+    assert panel[~tinted].std() > 10
+    # neuroglancer's own page has no icon
+    assert [c for c in complaints if not c.endswith("/favicon.ico")] == []
+
+
+def test_jumps_to_what_is_not_shown_are_refused(measured, page):
+    pytest.importorskip("neuroglancer")
+    import volseg as front
+
+    served = front.view(measured, report=page)
+    try:
+        for volume, label, words in ((measured, 10**6, "no object"), ("other.zarr", 1, "is shown")):
+            with pytest.raises(front.InputError, match=words):
+                served.look_at(str(volume), label)
+        served.look_at(str(measured), 1)
+    finally:
+        served.stop()
+    with pytest.raises(front.InputError, match="there is no report"):
+        front.view(measured, report=page.with_name("none.html"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from volseg.measures.suspects import rank_suspects
 
@@ -56,3 +57,9 @@ def test_values_that_are_not_known_speak_for_nothing():
 def test_a_thin_neck_is_a_reason():
     (first, *_) = rank_suspects(columns(), 3, necks=[4])
     assert (first.row, first.reasons) == (4, ("thin neck, maybe several",))
+
+
+def test_flips_that_disagree_are_a_reason():
+    (first,) = rank_suspects(columns(), 3, deviations={4: 0.2, 6: 0.05})
+    assert (first.row, first.reasons) == (4, ("flips disagree by 0.20",))
+    assert first.score == pytest.approx(1.5)

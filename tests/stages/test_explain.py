@@ -12,12 +12,16 @@ from toy_volumes import write_labels, write_raw
 from toy_weights import write_weights
 from volseg.api.layers import compose_layers
 from volseg.api.opening import info
+from volseg.measures.suspects import Suspect
 from volseg.models.explaining import listening
 from volseg.stages.explain import run as stage
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
 from volseg.stages.predict.run import build_task
 from volseg.stages.predict.tasks import predictor_for
+from volseg.stages.report.again import measure_disagreement
 from volseg.stages.report.explained import draw_panels
+from volseg.stages.report.plan import plan_report
+from volseg.stages.verify.sample import plan_on_record
 from volseg.stages.view.plan import ViewOptions, plan_view
 from volseg.stages.view.state import compose_state
 from volseg.storage.explanations import read_explanation
@@ -194,3 +198,27 @@ def test_nothing_found_says_so(volume, tmp_path):
     report = volseg.explain(volume, roi=ROI, model=str(model), output=tmp_path / "a.png")
     assert "nothing in the region has a probability of 0.9999" in report.notes[-1]
     assert report.filters == ()
+
+
+def test_suspects_are_predicted_again_as_uncertainty_is(tmp_path, raw, monkeypatch):
+    """Within the object, the deviation over flips is that of the layer of uncertainty."""
+    path = write_raw(tmp_path / "v.zarr", raw, voxel_size=(30.0, 5.0, 5.0))
+    model = write_weights(tmp_path, "unet2d", (2, 96, 96), (0, 16, 16), 2)
+    volseg.segment(path, model=str(model), workers=1, precision="float32", min_probability=0)
+    volseg.stats(path, workers=1)
+    (subject,) = plan_report([path], "mitochondria", [None])
+    row = int(np.argmax(subject.columns["voxels"]))
+    assert (
+        measure_disagreement(subject, [Suspect(row, 1.0, ())]) == {}
+    )  # its network is not shipped
+    monkeypatch.setattr(
+        "volseg.stages.report.again.plan_on_record",
+        lambda volume, probabilities, _: plan_on_record(volume, probabilities, str(model)),
+    )
+    found = measure_disagreement(subject, [Suspect(row, 1.0, ())])[row]
+    z = int(subject.columns["centroid_z"][row])
+    volseg.explain(path, roi=f"{z}:{z + 1},:,:", model=str(model), output=tmp_path / "a.png")
+    labels = subject.labels.levels[0][z : z + 1, :, :]
+    stored, _ = read(path, "uncertainty")
+    inside = labels == subject.columns["label"][row]
+    assert found == pytest.approx(stored[inside].mean(), abs=0.5 / 255)

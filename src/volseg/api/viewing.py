@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Result
-from volseg.api.running import build, place_of
-from volseg.errors import ParameterError
+from volseg.api.running import build, file_of, place_of
+from volseg.errors import ParameterError, command
 
 if TYPE_CHECKING:
     from volseg.stages.view.plan import Scene, ViewOptions
@@ -18,10 +18,12 @@ class ViewKeywords(Result, total=False):
 
     at : Look at this object, a label of the table.
     truth : Show labels of this name in VOLUME too, or a Zarr array, image or label TIFF.
+    report : Serve this page of `volseg report` too; its links then lead to the objects.
     """
 
     at: int | None
     truth: Place | None
+    report: Place | None
 
 
 @takes(ViewKeywords)
@@ -46,13 +48,17 @@ def view(volume: Place, **options: Unpack[ViewKeywords]) -> "Served":
         If the volume cannot be read, there is no such object, or neuroglancer is not installed.
     """
     scene, _ = _plan(volume, options)
+    report = None if (page := options.get("report")) is None else file_of(page)
+    if report is not None and not report.is_file():
+        first = command("report", volume)
+        raise ParameterError(f"there is no report {report}; make one with `{first}`")
     try:
         from volseg.stages.view.serve import Served
     except ImportError as error:
         raise ParameterError(
             f"volseg view needs neuroglancer ({error}): pip install 'volseg[view]'"
         ) from error
-    return Served(scene)
+    return Served(scene, report)
 
 
 def link(volume: Place, **options: Unpack[ViewKeywords]) -> str:
@@ -91,5 +97,6 @@ def _plan(volume: Place, options: ViewKeywords) -> "tuple[Scene, ViewOptions]":
     from volseg.stages.view.plan import ViewOptions, plan_view
 
     truth = options.get("truth")
-    settings = build(ViewOptions, options, truth=None if truth is None else str(truth))
+    shown = {name: value for name, value in options.items() if name != "report"}
+    settings = build(ViewOptions, shown, truth=None if truth is None else str(truth))
     return plan_view(place_of(volume), settings), settings

@@ -29,6 +29,8 @@ def view_command(
     """
     if linked and in_napari:
         raise click.UsageError("--link is for a browser, --napari opens napari; give one")
+    if options["report"] is not None and (linked or in_napari):
+        raise click.UsageError("--report is served to a browser; leave --link and --napari out")
     if linked:
         url = link(volume, **options)
         session.result({"url": url}, url)
@@ -39,7 +41,8 @@ def view_command(
     served = view(volume, **options)
     try:
         session.notes(served.scene.notes)
-        session.result({"url": served.url, "state": served.state}, served.url)
+        found = {"url": served.url, "state": served.state, "report": served.report}
+        session.result(found, served.report or served.url)
         session.note("serving this address until Ctrl-C")
         while True:
             time.sleep(PAUSE)

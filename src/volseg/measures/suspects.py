@@ -21,6 +21,8 @@ CAP = 5.0
 """Most that one reason counts, so that a single wild value does not rank above several reasons."""
 BORDER, NECK = 0.5, 1.5
 """Scores of objects at the border, and of those with a thin neck."""
+AGREED = 0.05
+"""Standard deviation of an object's probability over flips up to which they agree."""
 FORMS = {
     "voxels": ("large", "small"),
     "sphericity": ("round", "far from round"),
@@ -73,7 +75,10 @@ def robust_z(values: NDArray[Any]) -> Doubles:
 
 
 def rank_suspects(
-    columns: Mapping[str, NDArray[Any]], most: int, necks: Collection[int] = ()
+    columns: Mapping[str, NDArray[Any]],
+    most: int,
+    necks: Collection[int] = (),
+    deviations: Mapping[int, float] | None = None,
 ) -> list[Suspect]:
     """Rank the objects of a volume by how much speaks for looking at them.
 
@@ -82,6 +87,7 @@ def rank_suspects(
     columns : of `volseg.measures.object_table.object_table`
     most : length of the list
     necks : rows of objects with a thin neck
+    deviations : by row, standard deviation of the probability over flips, of those looked at
 
     Returns
     -------
@@ -106,6 +112,10 @@ def rank_suspects(
     note(BORDER * columns["touches_border"], "touches the border")
     for row in necks:
         reasons[row].append((NECK, "thin neck, maybe several"))
+    for row, deviation in (deviations or {}).items():
+        if deviation > AGREED:
+            words = f"flips disagree by {deviation:.2f}"
+            reasons[row].append((min(10 * (deviation - AGREED), CAP), words))
     found = [
         Suspect(row, sum(score for score, _ in why), tuple(w for _, w in sorted(why, reverse=True)))
         for row, why in enumerate(reasons)

@@ -109,7 +109,8 @@ class Explainer:
             found, summed, with respect to raw; its Grad-CAM at the deepest level; coefficients of
             each attention gate, named by how much coarser than raw it is.
         """
-        return self._flipped(tile, needed, axis) | self._map(tile, needed, axis, self._trace)
+        flipped = average_flips(self.predictor, tile, needed, axis)
+        return flipped | self._map(tile, needed, axis, self._trace)
 
     def activate(self, tile: Floats, needed: Roi, axis: int, filters: Sequence[int]) -> Maps:
         """Map the activation of some of the last filters."""
@@ -133,19 +134,6 @@ class Explainer:
         weights = cast(Any, self.predictor.network).head.weight[0].flatten().cpu().numpy()
         added = self.activation / self.found * weights
         return [(int(k), float(added[k])) for k in np.argsort(-added, kind="stable")]
-
-    def _flipped(self, tile: Floats, needed: Roi, axis: int) -> Maps:
-        """Average probability and its square over all flips of a tile."""
-        axes = TURNED[axis][3 - self.predictor.dimensions :]
-        # of volumes one axis at a time: all eight would take twice as long
-        flips = [f for n in range(len(axes) + 1) for f in combinations(axes, n)][:FLIPS]
-        total: Maps = {}
-        for flip in flips:
-            # of slices, only the range along their normal counts, which no flip changes
-            found = np.flip(self.predictor(np.flip(tile, flip), needed, axis), flip)
-            for name, values in ((MEAN, found), (SQUARE, found * found)):
-                total[name] = total.get(name, np.float32(0)) + values / np.float32(len(flips))
-        return total
 
     def _map(
         self,
@@ -191,6 +179,26 @@ class Explainer:
             factor, found = enlarge(gate, x.shape, sizes)
             maps[f"{ATTENTION}-{factor}"] = found
         return maps
+
+
+def average_flips(predictor: Predictor, tile: Floats, needed: Roi, axis: int) -> Maps:
+    """Average the probability and its square over flips of a tile."""
+    axes = TURNED[axis][3 - predictor.dimensions :]
+    # of volumes one axis at a time: all eight would take twice as long
+    flips = [f for n in range(len(axes) + 1) for f in combinations(axes, n)][:FLIPS]
+    total: Maps = {}
+    for flip in flips:
+        # of slices, only the range along their normal counts, which no flip changes
+        found = np.flip(predictor(np.flip(tile, flip), needed, axis), flip)
+        for name, values in ((MEAN, found), (SQUARE, found * found)):
+            total[name] = total.get(name, np.float32(0)) + values / np.float32(len(flips))
+    return total
+
+
+def deviation(maps: Maps) -> Floats:
+    """Find the standard deviation of a probability from its mean and mean square."""
+    spread: Floats = np.sqrt(np.maximum(maps[SQUARE] - maps[MEAN] * maps[MEAN], 0))
+    return spread
 
 
 def enlarge(maps: Tensor, given: Sequence[int], sizes: Sequence[int]) -> tuple[int, Tensor]:

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from volseg.defaults import DEVICE, NAME
-from volseg.engine.options import EngineOptions
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import describe, parse_roi, roi_size
 from volseg.models.devices import choose_device
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import PredictPlan, plan_prediction
-from volseg.stages.verify.findings import Skipped
-from volseg.stages.verify.images import Subject
-from volseg.stages.verify.sample import find_model, plan_again
+from volseg.stages.verify.sample import plan_on_record
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.explanations import explanations_path
 from volseg.storage.plots import can_draw
@@ -142,15 +139,14 @@ def _plan_prediction(volume: Path, options: ExplainOptions) -> PredictPlan:
     """Plan the prediction on record again; another one where there is none, or by another model."""
     name, model = uncorrected(volume, options.name), options.model
     path = probabilities_path(volume, name)
-    record = open_image(path).attributes.get("model") or {} if is_zarr(path) else None
-    other = model is not None and record is not None
-    if record is None or (other and load_card(model or "").sha256 != record.get("sha256")):
+    made = open_image(path).attributes.get("model") or {} if is_zarr(path) else None
+    other = model is not None and made is not None
+    if made is None or (other and load_card(model or "").sha256 != made.get("sha256")):
         return plan_prediction(volume, PredictOptions(model, name, device=options.device))
-    subject = Subject("probabilities", f"probabilities/{name}", open_image(path))
-    try:
-        return plan_again(volume, subject, find_model(record, model), EngineOptions())
-    except (Skipped, KeyError, TypeError, ValueError) as error:
+    found = plan_on_record(volume, path, model)
+    if found is None:
         raise ParameterError(
             f"how {path} was made is not on record, or its model does not come with volseg; name "
             f"the network that is to be explained with --model"
-        ) from error
+        )
+    return found

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from volseg import __version__
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress, Progress
-from volseg.geometry.grid import full_roi, intersect, roi_shape, shift
-from volseg.geometry.lattice import Lattice, Tile
+from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.explaining import (
     ATTENTION,
     CAM,
@@ -23,24 +21,22 @@ from volseg.models.explaining import (
     SQUARE,
     Explainer,
     Maps,
+    deviation,
     has_gates,
 )
-from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.explain.plan import ExplainPlan
 from volseg.stages.explain.show import draw_sheet
 from volseg.stages.levels import build_pyramid
-from volseg.stages.predict.look import is_wanted
-from volseg.stages.predict.run import build_task, model_record
+from volseg.stages.predict.region import blend_region
+from volseg.stages.predict.run import model_record
 from volseg.stages.predict.tasks import predictor_for
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import write_group
 from volseg.storage.explanations import read_explanation
-from volseg.storage.scratch import HandoverStore
 from volseg.storage.stores import is_zarr
 from volseg.storage.targets import replacing
 from volseg.storage.volumes import create_image
 from volseg.types import FULL_PROBABILITY, Floats, Roi
-from volseg.voxels.blend import along_axes, blending_matrix
 
 FILTERS = 4
 """Of the filters, the strongest, whose activation is written."""
@@ -52,10 +48,9 @@ WORDS = {
     UNCERTAINTY: "standard deviation of the probability over flips and views",
     SALIENCY: "how much the logits of what was found change with each voxel of raw",
     CAM: "what of the deepest features speaks for what was found (Seg-Grad-CAM)",
-    ATTENTION: "coefficient of the attention gate {} times coarser than raw",
+    ATTENTION: "coefficient of the attention gate whose voxels are {} of the network's a side",
     "filter": "activation of filter {} before the last layer, among the strongest",
 }
-Evaluate: TypeAlias = Callable[[Floats, Roi, int], Maps]
 
 
 @dataclass(frozen=True)
@@ -132,23 +127,24 @@ def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
     """Explain all tiles of the region."""
     predictor, card = predictor_for(plan.prediction.choice), plan.prediction.card
     explainer = Explainer(predictor, card.threshold)
-    tiles = list(plan.prediction.handover.reaching())
-    progress.start(2 * len(tiles), "tiles", "explaining")
+    tiles = sum(plan.prediction.handover.count_tiles())
+    progress.start(2 * tiles, "tiles", "explaining")
     try:
-        maps = _blend(plan, tiles, explainer.explain, progress)
+        maps = blend_region(plan.prediction, explainer.explain, progress)
         ranked = explainer.rank_filters()
         strongest = [k for k, _ in ranked[:FILTERS]]
 
         def activate(tile: Floats, needed: Roi, axis: int) -> Maps:
             return explainer.activate(tile, needed, axis, strongest)
 
-        maps |= _blend(plan, tiles, activate, progress) if strongest else {}
+        maps |= blend_region(plan.prediction, activate, progress) if strongest else {}
     finally:
         progress.finish()
     zeros = np.zeros(roi_shape(plan.roi), np.float32)
-    mean, square = maps.pop(MEAN, zeros), maps.pop(SQUARE, zeros)
-    spread = np.sqrt(np.maximum(square - mean * mean, 0))
-    found = Found({UNCERTAINTY: spread, **maps})
+    maps = {MEAN: zeros, SQUARE: zeros} | maps  # without any tissue there are none
+    mean, spread = maps[MEAN], deviation(maps)
+    kept = {name: values for name, values in maps.items() if name not in {MEAN, SQUARE}}
+    found = Found({UNCERTAINTY: spread} | kept)
     if not has_gates(predictor.network):
         found.notes.append(
             f"{card.architecture} has no attention gates, so there are no layers of attention; "
@@ -167,64 +163,6 @@ def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
         "notes": found.notes,
     }
     return found
-
-
-def _blend(plan: ExplainPlan, tiles: list[Tile], evaluate: Evaluate, progress: Progress) -> Maps:
-    """Evaluate tiles, and blend their maps over the region as probabilities are blended."""
-    total: Maps = {}
-    prediction = plan.prediction
-    task = build_task(prediction, [None], HandoverStore(prediction.scratch / "explain"))
-    form = find_architecture(prediction.card.architecture)
-    corner, views = [s.start for s in plan.roi], len(prediction.handover.lattices)
-    for tile in tiles:
-        lattice = prediction.handover.lattices[tile.lattice]
-        shared = intersect(prediction.handover.support(tile), plan.roi)
-        wanted = is_wanted(prediction.handover, task.look.mask, tile)
-        inputs = task.tile_input(tile, task.read([tile])) if wanted and shared else None
-        if inputs is not None and shared is not None:
-            needed = task.needed_of(tile, [plan.roi])
-            cut = cut_tile(needed, lattice, form.viewed(lattice.normal))
-            axes = zip(lattice.axes, tile.position, shared, cut, strict=True)
-            z, y, x = (
-                blending_matrix((s.start, s.stop), a.origin(k), a.tile, a.overlap, a.scale)[:, c]
-                for a, k, s, c in axes
-            )
-            around = zip(cut, lattice.margin, strict=True)
-            inputs = inputs[tuple(slice(c.start, c.stop + 2 * m) for c, m in around)]
-            needed = shift(needed, [c.start for c in cut])
-            for name, values in evaluate(inputs, needed, lattice.normal).items():
-                if name not in total:
-                    total[name] = np.zeros(roi_shape(plan.roi), np.float32)
-                weighed = along_axes(values, (z, y, x)) / np.float32(views)
-                total[name][shift(shared, corner)] += weighed
-        progress.advance(1)
-    return total
-
-
-def cut_tile(needed: Roi, lattice: Lattice, form: Architecture) -> Roi:
-    """Cut what is needed of a tile out, with as much around it as tiles overlap.
-
-    Pooling falls on the same voxels as in the whole tile. What is farther away than tiles overlap
-    is taken to decide nothing, as where tiles are blended.
-
-    Examples
-    --------
-    >>> from volseg.geometry.lattice import AxisLattice
-    >>> axis = AxisLattice(1000, 512, 64)
-    >>> lattice, form = Lattice((AxisLattice(9, 8, 0), axis, axis)), find_architecture("unet2d")
-    >>> cut_tile((slice(2, 3), slice(100, 140), slice(480, 512)), lattice, form)
-    (slice(2, 3, None), slice(32, 208, None), slice(416, 512, None))
-    """
-    z, y, x = (
-        slice(0, a.tile)
-        if offset
-        else slice(
-            max((s.start - a.overlap) // step, 0) * step,
-            min(-(-(s.stop + a.overlap) // step) * step, a.tile),
-        )
-        for s, a, step, offset in zip(needed, lattice.axes, form.multiple, form.offset, strict=True)
-    )
-    return z, y, x
 
 
 def _write(plan: ExplainPlan, found: Found, place: Path) -> None:

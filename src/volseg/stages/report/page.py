@@ -20,6 +20,7 @@ from volseg.stages.report.pictures import Planes
 from volseg.stages.report.plan import Subject
 from volseg.stages.report.surfaces import Surfaces
 from volseg.storage.files import replacing
+from volseg.storage.remote import as_remote
 
 FORMS = Path(__file__).with_name("forms")
 
@@ -31,6 +32,12 @@ class ShownSuspect:
     subject: Subject
     suspect: Suspect
     picture: str
+
+    @property
+    def place(self) -> str:
+        """Its volume, from wherever it is looked at."""
+        path = self.subject.path
+        return str(path.resolve() if as_remote(path) is None else path)
 
     @property
     def command(self) -> str:
@@ -66,6 +73,7 @@ class Content:
     suspects : the first to look at first
     methods : in words
     viewer : script that draws surfaces; None if there are none
+    page : file that is written
     """
 
     volumes: list[ShownVolume]
@@ -74,6 +82,14 @@ class Content:
     suspects: list[ShownSuspect]
     methods: Methods
     viewer: str | None
+    page: Path
+
+    @property
+    def served(self) -> str:
+        """Command that serves the page, so that its links lead into the viewer."""
+        first = self.volumes[0].subject
+        name = first.labels.path.name
+        return command("view", first.path, "--report", self.page, name=name)
 
 
 def write_page(path: Path, content: Content) -> int:

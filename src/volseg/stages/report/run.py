@@ -12,8 +12,9 @@ from typing import Any
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.measures.comparison import compare_volumes
-from volseg.measures.suspects import rank_suspects
+from volseg.measures.suspects import Suspect, rank_suspects
 from volseg.stages.mask_objects import lend_scratch, store_objects
+from volseg.stages.report.again import measure_disagreement
 from volseg.stages.report.charts import draw_curve, draw_distributions
 from volseg.stages.report.drawing import encode_picture
 from volseg.stages.report.explained import Sheet, draw_panels
@@ -97,9 +98,7 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
             surfaces = make_surfaces(subject, min(few, MESHED)) if meshes and few else None
             explained = _draw_explanation(subject)
             volumes.append(ShownVolume(subject, planes, _draw_scores(subject), surfaces, explained))
-            ranked = rank_suspects(
-                subject.columns, options.suspects, find_necks(subject) if options.suspects else ()
-            )
+            ranked = _rank(subject, options.suspects, -(-options.suspects // len(subjects)))
             suspects += [(subject, s, window) for s in ranked]
             progress.advance(1)
     finally:
@@ -118,7 +117,16 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
             [(c.test, c.effect) for c in comparisons if c.effect != "none"],
         ),
         viewer_script() if any(v.surfaces for v in volumes) else None,
+        options.output,
     )
+
+
+def _rank(subject: Subject, most: int, again: int) -> list[Suspect]:
+    """Rank suspects; the first of them are predicted again before."""
+    necks = find_necks(subject) if most else ()
+    ranked = rank_suspects(subject.columns, most, necks)
+    deviations = measure_disagreement(subject, ranked[:again])
+    return rank_suspects(subject.columns, most, necks, deviations)
 
 
 def _draw_explanation(subject: Subject) -> tuple[Sheet, list[str]] | None:

@@ -30,6 +30,7 @@ from volseg.stages.verify.tasks import absent_shards
 from volseg.storage.arrays import create_array
 from volseg.storage.ledger import Ledger
 from volseg.storage.scratch import HandoverStore
+from volseg.storage.volumes import open_image
 from volseg.storage.weights import load_card, shipped_models
 from volseg.types import Roi, Zyx
 
@@ -160,6 +161,17 @@ def find_model(record: Mapping[str, Any], model: str | None) -> str:
             f"{found[:12]}..., on record is {wanted[:12]}..."
         )
     return model
+
+
+def plan_on_record(volume: Path, probabilities: Path, model: str | None) -> PredictPlan | None:
+    """Plan the prediction that made probabilities again; None if it or its model is not known."""
+    image = open_image(probabilities)
+    subject = Subject("probabilities", f"probabilities/{probabilities.name}", image)
+    try:
+        named = find_model(image.attributes["model"], model)
+        return plan_again(volume, subject, named, EngineOptions())
+    except (Skipped, KeyError, TypeError, ValueError, VolumeError):
+        return None
 
 
 def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions) -> PredictPlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -92,6 +92,7 @@ class Scene:
     centre : (z, y, x), in voxels.
     extent : voxels along (z, y, x) that should be seen.
     notes : what should be known.
+    name : of the results.
     """
 
     path: Path
@@ -103,6 +104,7 @@ class Scene:
     centre: Point
     extent: Point
     notes: tuple[str, ...]
+    name: str = NAME
 
 
 def plan_view(volume: Path, options: ViewOptions) -> Scene:
@@ -140,21 +142,19 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
         for of in explanation.layers:
             layers[EXPLAINED + of.name] = pyramid_of(of.image, corner=(z, y, x))
     shape = image.levels[0].shape
-    centre: Point = (shape[0] / 2, shape[1] / 2, shape[2] / 2)
-    extent: Point = shape
-    if options.at is not None:
-        centre, extent = _find(volume, options, objects)
-    return Scene(
+    scene = Scene(
         volume,
         image.voxel_size,
         layers,
         find_contrast(image),
         objects,
-        options.at,
-        centre,
-        extent,
+        None,
+        (shape[0] / 2, shape[1] / 2, shape[2] / 2),
+        shape,
         tuple(notes),
+        options.name,
     )
+    return scene if options.at is None else centre_on(scene, options.at)
 
 
 def _is_shown(place: Path, notes: list[str]) -> bool:
@@ -178,20 +178,30 @@ def _open_table(volume: Path, name: str, labels: str, notes: list[str]) -> Objec
     return Objects(columns, units)
 
 
-def _find(volume: Path, options: ViewOptions, objects: Objects | None) -> tuple[Point, Point]:
-    """Find centroid and extent of an object, with its surroundings."""
+def centre_on(scene: Scene, label: int) -> Scene:
+    """Look at an object, with its surroundings.
+
+    Raises
+    ------
+    VolumeError
+        If there is no table of the objects.
+    ParameterError
+        If there is no such object.
+    """
+    volume, objects = scene.path, scene.objects
     if objects is None:
-        measure = command("stats", volume, name=options.name)
+        measure = command("stats", volume, name=scene.name)
         raise VolumeError(f"{volume} has no table of its objects for --at; run `{measure}` first")
-    row = None if options.at is None else objects.row_of(options.at)
+    row = objects.row_of(label)
     if row is None:
         labels = objects.columns["label"]
         known = f"they are {labels.min()} to {labels.max()}" if len(labels) else "there are none"
-        raise ParameterError(f"{volume} has no object {options.at} of {options.name}: {known}")
+        raise ParameterError(f"{volume} has no object {label} of {scene.name}: {known}")
     z, y, x = (float(objects.columns[f"centroid_{axis}"][row]) for axis in "zyx")
     sides = [3.0 * (s.stop - s.start) for s in objects.box_at(row)]
     # positions count from the corner of a voxel, centroids from its centre
-    return (z + 0.5, y + 0.5, x + 0.5), (sides[0], sides[1], sides[2])
+    centre = z + 0.5, y + 0.5, x + 0.5
+    return replace(scene, chosen=label, centre=centre, extent=(sides[0], sides[1], sides[2]))
 
 
 def find_contrast(image: Image) -> tuple[float, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import neuroglancer
@@ -15,9 +17,10 @@ from neuroglancer.chunks import encode_npz
 from neuroglancer.local_volume import InvalidObjectIdForMesh
 
 from volseg.errors import ParameterError, VolsegError
-from volseg.stages.view.plan import Objects, Scene
+from volseg.stages.view.plan import Objects, Scene, centre_on
 from volseg.stages.view.pyramids import Pyramid
 from volseg.stages.view.state import MOST_LISTED, compose_properties, compose_state
+from volseg.storage.remote import as_remote
 from volseg.types import Roi, VoxelSize, Zyx
 
 LARGEST_MESH = 1 << 22
@@ -111,6 +114,39 @@ class Table(tornado.web.RequestHandler):
         self.finish(self.table)
 
 
+class Report(tornado.web.RequestHandler):
+    """Sends a report, whose links to objects then lead into the viewer."""
+
+    def initialize(self, page: Path) -> None:
+        """Take the file."""
+        self.page = page
+
+    def get(self) -> None:
+        """Send it as it is now."""
+        try:
+            self.finish(self.page.read_bytes())
+        except OSError as error:
+            self.send_error(404, reason=error.strerror)
+
+
+class Jump(tornado.web.RequestHandler):
+    """Moves the viewer to an object, and leads to it."""
+
+    def initialize(self, served: Served) -> None:
+        """Take what is served."""
+        self.served = served
+
+    def get(self, label: str) -> None:
+        """Move it, if the object is one of this volume."""
+        try:
+            self.served.look_at(self.get_query_argument("of", ""), int(label))
+        except VolsegError as error:
+            self.set_status(404)
+            self.finish(html.escape(str(error)))
+            return
+        self.redirect(self.served.url)
+
+
 class Served:
     """A scene that is served until it is stopped.
 
@@ -119,9 +155,10 @@ class Served:
     url : of the viewer.
     scene : what it shows.
     state : of the viewer, as it began.
+    report : address of the report whose links lead into the viewer; None if none is served.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, report: Path | None = None) -> None:
         self.scene = scene
         server.set_server_bind_address(ADDRESS)
         # the browser is never to ask for credentials of this user's
@@ -133,18 +170,43 @@ class Served:
         }
         if scene.objects is not None and len(scene.objects.columns["label"]) <= MOST_LISTED:
             volumes["objects"].append({"url": self._serve_table(scene.objects)})
+        self._volumes = volumes
         self._viewer.set_state(neuroglancer.ViewerState(compose_state(scene, volumes)))
         self.state: dict[str, Any] = self._viewer.state.to_json()
+        self.report: str | None = None
+        if report is not None:
+            self._add("report", Report, page=report)
+            self._add(r"at/(\d+)", Jump, served=self)
+            self.report = f"{server.get_server_url()}{self._place}report"
 
     def _objects_of(self, layer: str) -> Objects | None:
         return self.scene.objects if layer == "objects" else None
 
     def _serve_table(self, objects: Objects) -> str:
-        table = json.dumps(compose_properties(objects))
-        # the token of the viewer, which no other user of this machine knows, is in the address
-        place = f"/volseg/{self._viewer.token}/objects"
-        server.global_server.app.add_handlers(".*", [(f"{place}/info", Table, {"table": table})])
-        return f"precomputed://{server.get_server_url()}{place}"
+        self._add("objects/info", Table, table=json.dumps(compose_properties(objects)))
+        return f"precomputed://{server.get_server_url()}{self._place}objects"
+
+    @property
+    def _place(self) -> str:
+        """The token of the viewer, which no other user of this machine knows, is in addresses."""
+        return f"/volseg/{self._viewer.token}/"
+
+    def _add(self, name: str, handler: Any, **given: Any) -> None:
+        server.global_server.app.add_handlers(".*", [(self._place + name, handler, given)])
+
+    def look_at(self, volume: str, label: int) -> None:
+        """Move the viewer to an object.
+
+        Raises
+        ------
+        ParameterError
+            If it is one of another volume, or there is none.
+        """
+        own = self.scene.path
+        if volume != str(own if as_remote(own) is not None else own.resolve()):
+            raise ParameterError(f"{own} is shown here; show {volume} to see its objects")
+        scene = centre_on(self.scene, label)
+        self._viewer.set_state(neuroglancer.ViewerState(compose_state(scene, self._volumes)))
 
     def stop(self) -> None:
         """Stop the server."""

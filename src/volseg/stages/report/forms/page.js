@@ -19,6 +19,11 @@ document.querySelectorAll("input[data-layer]").forEach(box => {
   show();
 });
 
+// volseg view --report serves the page, and what its links lead to
+if (location.protocol !== "file:") {
+  document.querySelectorAll(".jump").forEach(link => { link.hidden = false; });
+}
+
 // surfaces are drawn when they come into view
 const PALETTE = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"];
 const decode = (text, Kind) => new Kind(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
