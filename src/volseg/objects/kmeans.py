@@ -75,8 +75,9 @@ def _most_balls(mask: Mask, sides: NDArray[np.float64], inner: float) -> int:
     """Count the balls, as large as the largest inside an object, that its voxels would fill."""
     axes = len(sides)
     ball = math.pi ** (axes / 2) / math.gamma(axes / 2 + 1) * math.pow(inner, axes)
-    filled = np.count_nonzero(mask) * float(sides.prod()) / ball
-    return min(MOST_CENTRES, math.ceil(filled))
+    filled: float = int(np.count_nonzero(mask)) * float(sides.prod()) / ball
+    found: int = math.ceil(filled)
+    return min(MOST_CENTRES, found)
 
 
 def _thin_out(mask: Mask, spacing: VoxelSize) -> tuple[Mask, NDArray[np.float64]]:
