@@ -48,6 +48,8 @@ def test_points_are_what_each_threshold_does(seed, levels):
         assert found.false_positive_rate[k] == (predicted & ~inside).sum() / (~inside).sum()
         assert found.precision[k] == (tp / predicted.sum() if predicted.any() else 1)
         assert found.jaccard[k] == tp / (predicted | inside).sum()
+    ends = found.recall[-1], found.false_positive_rate[-1], found.precision[-1], found.jaccard[-1]
+    assert ends == (0, 0, 1, 0)
     assert found.best_jaccard == found.jaccard[1:].max()
     level = round(found.best_threshold * 255)
     assert found.jaccard[level] == found.best_jaccard

@@ -79,13 +79,14 @@ def _objects(result: Evaluation) -> list[str]:
     s, m = result.objects, result.mean
     recall, precision = score(s.recall, 2), score(s.precision, 2)
     counts = f"matched {s.matched} of {s.truth} objects"
+    means = f"TP/(TP+FP+FN) {score(m.average_precision)}, TP/(TP+FP) {score(m.precision)}"
     others = f"{s.missed} missed, {s.false} false"
     return [
         f"{counts} (recall {recall}, precision {precision}) at IoU {s.threshold:g}; {others}",
         *_specks(result),
         f"  F1 {score(s.f1)}, panoptic quality {score(s.panoptic_quality)}",
-        f"  average precision {score(s.average_precision)}, mean over IoU 0.50, 0.55 ... 1.00 "
-        + score(m.average_precision),
+        f"  average precision TP/(TP+FP+FN) {score(s.average_precision)}",
+        f"  means over IoU 0.50, 0.55 ... 1.00: {means}",
     ]
 
 

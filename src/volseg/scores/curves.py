@@ -64,9 +64,9 @@ class Curves:
 
     Attributes
     ----------
-    thresholds : float64, shape (256,)
-        Probabilities, ascending from 0.
-    precision, recall, false_positive_rate, jaccard : float64, shape (256,)
+    thresholds : float64, shape (257,)
+        Probabilities, ascending from 0; the last is above 1, where both curves end.
+    precision, recall, false_positive_rate, jaccard : float64, shape (257,)
         Precision is 1 where nothing is foreground.
     pr_area : area under precision over recall, in steps; NaN without foreground in the truth
     roc_area : area under recall over false positive rate; NaN if the truth is all of one kind
@@ -111,24 +111,23 @@ def score_curves(histogram: NDArray[np.int64]) -> Curves:
     """
     if histogram.shape != (2, LEVELS):
         raise ShapeError(f"expected histograms of shape (2, {LEVELS}), found {histogram.shape}")
-    fp, tp = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
+    # beyond the highest level nothing is foreground
+    ended = np.pad(histogram, ((0, 0), (0, 1)))
+    fp, tp = ended[:, ::-1].cumsum(axis=1)[:, ::-1]
     negatives, positives = histogram.sum(axis=1)
     precision = np.where(tp + fp > 0, tp / np.maximum(tp + fp, 1), 1.0)
     jaccard = tp / np.maximum(positives + fp, 1)
-    recall = tp / positives if positives else np.full(LEVELS, math.nan)
-    fpr = fp / negatives if negatives else np.full(LEVELS, math.nan)
-    # beyond the highest level nothing is foreground
-    steps = -np.diff(recall, append=0.0)
-    beyond = np.append(recall, 0.0)
-    roc_area = float((-np.diff(fpr, append=0.0) * (beyond[1:] + beyond[:-1]) / 2).sum())
-    best = middle_of_best(jaccard)
+    recall = tp / positives if positives else np.full(LEVELS + 1, math.nan)
+    fpr = fp / negatives if negatives else np.full(LEVELS + 1, math.nan)
+    roc_area = float((-np.diff(fpr) * (recall[1:] + recall[:-1]) / 2).sum())
+    best = middle_of_best(jaccard[:-1])
     return Curves(
-        thresholds=np.arange(LEVELS) / (LEVELS - 1),
+        thresholds=np.arange(LEVELS + 1) / (LEVELS - 1),
         precision=precision,
         recall=recall,
         false_positive_rate=fpr,
         jaccard=jaccard,
-        pr_area=float((steps * precision).sum()),
+        pr_area=float((-np.diff(recall) * precision[:-1]).sum()),
         roc_area=roc_area,
         best_threshold=best / (LEVELS - 1) if positives else math.nan,
         best_jaccard=float(jaccard[best]) if positives else math.nan,
