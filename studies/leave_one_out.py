@@ -226,6 +226,8 @@ def score(
         "objects": found.objects.predicted,
         "matched": found.objects.matched,
         "truth": found.objects.truth,
+        "precision of objects": round(found.objects.precision, 3),
+        "recall of objects": round(found.objects.recall, 3),
     }
 
 

@@ -64,9 +64,10 @@ def test_what_is_thin_has_a_hull(shape):
 @given(seeds)
 def test_perimeters_are_those_of_scikit_image(seed):
     mask = blob(seed)
-    area, perimeter, _ = section_measures(mask, (5.0, 2.0, 2.0))
+    area, perimeter, _, largest = section_measures(mask, (5.0, 2.0, 2.0))
     sections = [s for s in mask if s.any()]
     assert area == pytest.approx(np.mean([s.sum() for s in sections]) * 4)
+    assert largest == max(s.sum() for s in sections) * 4
     expected = np.mean([perimeter_crofton(s, directions=4) for s in sections]) * 2
     assert perimeter == pytest.approx(expected)
 
@@ -75,14 +76,14 @@ def test_perimeters_are_those_of_scikit_image(seed):
 def test_circles_are_round_whatever_the_pixels(stretch):
     y, x = np.indices((201, 200 * stretch + 1)) - np.array([100, 100 * stretch])[:, None, None]
     disc = (y**2 + (x / stretch) ** 2 <= 90**2)[None]
-    area, perimeter, circularity = section_measures(disc, (1.0, 1.0, 1 / stretch))
+    area, perimeter, circularity, _ = section_measures(disc, (1.0, 1.0, 1 / stretch))
     assert area == pytest.approx(math.pi * 90**2, rel=2e-3)
     assert perimeter == pytest.approx(2 * math.pi * 90, rel=0.03)
     assert circularity == pytest.approx(1, abs=0.06)
 
 
 def test_sections_of_few_pixels_have_no_circularity():
-    area, perimeter, circularity = section_measures(np.ones((2, 1, 1), bool), (1.0, 1.0, 1.0))
+    area, perimeter, circularity, _ = section_measures(np.ones((2, 1, 1), bool), (1.0, 1.0, 1.0))
     assert area == 1
     assert perimeter > 0
     assert math.isnan(circularity)

@@ -312,6 +312,8 @@ def test_outlines(tmp_path, monkeypatch):
     np.testing.assert_allclose(found.columns["feret_diameter_nm"], longest)
     np.testing.assert_array_equal(found.columns["solidity"], 1)
     np.testing.assert_array_equal(found.columns["section_area_nm2"], [300 * 20, 600 * 20])
+    np.testing.assert_array_equal(found.columns["largest_section_nm2"], [300 * 20, 600 * 20])
+    assert np.isnan(found.columns["darkness"]).all(), "around it all is the same"
     outlines = [2 * (25 + 240), 2 * (100 + 120)]
     np.testing.assert_allclose(found.columns["section_perimeter_nm"], outlines, rtol=0.1)
     assert (found.columns["section_circularity"] < 0.9).all()

@@ -39,6 +39,7 @@ from volseg.stages.teach.show import propose_section
 from volseg.stages.teach.simulate import click
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.state import start_run
+from volseg.storage.attributes import update_attributes
 from volseg.storage.ledger import locked
 from volseg.storage.volumes import labels_path, open_image
 from volseg.storage.weights import hash_file, load_card
@@ -352,6 +353,8 @@ BAD = [
     (["--not", "1", "--minutes", "0"], "minutes must be above 0"),
     (["--not", "1", "--model", "unet2d"], "did not make the result"),
     (["--not", "1", "--output", "{volume}"], "weights end in .safetensors"),
+    (["--not", "1", "--output", "{missing}/x.safetensors"], "there is no folder"),
+    (["--not", "1", "--output", "{card}"], "x.json exists; choose another --output"),
     (["--not", "1", "--name", "others"], "has no labels/others"),
     (["--forget"], "nothing to forget"),
 ]
@@ -364,6 +367,8 @@ def test_bad_marks_end_with_a_message_and_change_nothing(volseg, volume, tmp_pat
     places = {"inside": inside, "nothing": nothing, "outside": (3, 40, SHAPE[2])}
     named = {"volume": volume, "missing": tmp_path / "missing.csv"}
     named["object"] = labels[tuple(inside)]
+    named["card"] = tmp_path / "x.safetensors"
+    named["card"].with_suffix(".json").write_text("{}", encoding="utf-8")
     for name, place in places.items():
         named[name] = tmp_path / f"{name}.csv"
         row = ",".join(map(str, place))
@@ -375,6 +380,12 @@ def test_bad_marks_end_with_a_message_and_change_nothing(volseg, volume, tmp_pat
     assert done.exit_code == 2, done.output
     assert message in " ".join(done.stderr.split())
     assert files(volume) == before
+
+
+def test_corrected_labels_are_not_taught_and_it_says_which_are(volume):
+    update_attributes(labels_path(volume, NAME), {"corrections": {"uncorrected": "first"}})
+    with pytest.raises(ParameterError, match=r"volseg teach .* --name first"):
+        open_judged(volume, NAME, None)
 
 
 def test_a_contradiction_with_earlier_marks_is_refused(volseg, volume, quick):

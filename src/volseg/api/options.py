@@ -194,7 +194,8 @@ class Measured(TypedDict, total=False):
     measure : Measure everything; all but intensities; or voxels, places and boxes only.
     surface : Measure surfaces by this method; marching cubes is slow and reads 9% more.
     centerline : Measure the centerline of each object too; slow.
-    outline : Measure Feret diameter, solidity, and outlines in slices too, object by object.
+    outline : Measure Feret diameter, solidity, outlines in slices, and darkness against the
+        surroundings too, object by object.
     """
 
     measure: Literal["full", "shapes", "basic"]

@@ -66,7 +66,9 @@ def _explored(found: dict[str, Any]) -> list[str]:
 def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
     lines = [f"{volume}: {_image(found)}", *(f"  note: {note}" for note in found["notes"])]
     for kind in ("probabilities", "labels"):
-        lines += [f"  {kind}/{name}: {_image(image)}" for name, image in found[kind].items()]
+        for name, image in found[kind].items():
+            lines.append(f"  {kind}/{name}: {_image(image)}")
+            lines += [f"    {image['expected']}"] if "expected" in image else []
     lines += [
         f"  explanations/{name}: {of['roi']} by {of['model']}: {', '.join(of['layers'])}"
         for name, of in found["explanations"].items()

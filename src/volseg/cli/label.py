@@ -36,5 +36,6 @@ def label_command(session: Session, volume: Path, **options: Any) -> None:
     name, report = options["name"], label(volume, progress=session.progress(), **options)
     session.notes(report.notes)
     text = f"{counted(report.objects, 'object')} in {volume / 'labels' / name}"
+    text += f"; {report.expected}" if report.expected else ""
     after = f"after {duration(report.seconds)}"
     session.result(report, f"{text}, {after}; next: {command('stats', volume, name=name)}")

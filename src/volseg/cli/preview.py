@@ -38,8 +38,17 @@ def describe_report(volume: Path, report: PreviewReport) -> str:
             f"slices are too small"
         )
     lines.append(f"contact sheet, raw and then the trials in this order: {report.sheet}")
+    lines += describe_look(report)
     lines.append(advise(volume, report))
     return "\n".join(lines)
+
+
+def describe_look(report: PreviewReport) -> list[str]:
+    """Say how like the training data the tissue is, and what follows."""
+    from volseg.scores.likeness import advise_on, describe_tissue
+
+    words, advice = describe_tissue(report.tissue), advise_on(report.tissue)
+    return [f"{words}; {advice}" if advice else words] if words else []
 
 
 def describe_trial(trial: Trial) -> str:
@@ -83,6 +92,7 @@ def listed(report: PreviewReport) -> dict[str, Any]:
         "places": report.places,
         "sheet": report.sheet,
         "sure": report.sure,
+        "tissue": dict(report.tissue),
         "skipped": report.skipped,
         "seconds": report.seconds,
     }

@@ -56,6 +56,7 @@ def segment_command(session: Session, volume: Path, dry_run: bool, **options: An
     session.notes(report.label.notes)
     name = options["name"]
     found = f"{counted(report.label.objects, 'object')} in {volume / 'labels' / name}"
+    found += f"; {report.label.expected}" if report.label.expected else ""
     text = f"{found}, after {duration(report.seconds)}; next: {command('stats', volume, name=name)}"
     session.result(report, text)
 

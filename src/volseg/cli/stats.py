@@ -55,6 +55,7 @@ def listed(result: VolumeStats) -> dict[str, Any]:
         "table": result.table,
         "slices": result.slices,
         "seconds": result.seconds,
+        **({"expected": result.expected} if result.expected else {}),
     }
 
 
@@ -68,13 +69,15 @@ def describe_stats(results: Sequence[VolumeStats]) -> str:
         head += ["mean voxels", "median voxels", "total voxels"]
     rows = [head, *([str(r.volume), *_cells(r.summary, physical)] for r in results)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    return "\n".join(
+    lines = [
         "  ".join(
             cell.ljust(width) if k == 0 else cell.rjust(width)
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
-    )
+    ]
+    told = [f"{r.volume}: {r.expected}" for r in results if r.expected]
+    return "\n".join([*lines, *told])
 
 
 def describe_interval(low: float, high: float) -> str:

@@ -250,6 +250,9 @@ def _add_outlines(table: Table, singles: SingleObjects) -> None:
         ("section_area", singles.section_areas, 2),
         ("section_perimeter", singles.section_perimeters, 1),
         ("section_circularity", singles.circularities, 0),
+        ("largest_section", singles.largest_sections, 2),
+        ("darkness", singles.darknesses, 0),
+        ("evenness", singles.evennesses, 0),
     ):
         if column is None:
             continue

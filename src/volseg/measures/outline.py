@@ -89,7 +89,7 @@ def _count_in_rows(planes: Doubles, rows: Doubles) -> int:
     return int((np.maximum(last - first + 1, 0) * inside).sum())
 
 
-def section_measures(mask: Mask, voxel_size: VoxelSize) -> tuple[float, float, float]:
+def section_measures(mask: Mask, voxel_size: VoxelSize) -> tuple[float, float, float, float]:
     """Measure the sections of an object with the slices along z; means over its slices.
 
     Parameters
@@ -102,6 +102,7 @@ def section_measures(mask: Mask, voxel_size: VoxelSize) -> tuple[float, float, f
     area, perimeter : in the voxel size's unit, and its square
     circularity : 4 pi area / perimeter^2, 1 of a circle
         Without sections of so few pixels that it is above 1.02; NaN if there are no others.
+    largest : area of the largest section, no mean
 
     Notes
     -----
@@ -121,7 +122,7 @@ def section_measures(mask: Mask, voxel_size: VoxelSize) -> tuple[float, float, f
     round_ = 4 * math.pi * areas / perimeters**2
     known = np.minimum(round_[round_ <= ROUNDEST], 1)
     mean = float(known.mean()) if len(known) else math.nan
-    return float(areas.mean()), float(perimeters.mean()), mean
+    return float(areas.mean()), float(perimeters.mean()), mean, float(areas.max())
 
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))

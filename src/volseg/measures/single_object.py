@@ -27,6 +27,10 @@ class SingleObjects:
         Of convex hulls.
     section_areas, section_perimeters, circularities : float64, shape (objects,)
         Means over slices.
+    largest_sections : float64, shape (objects,)
+        Areas of the largest section with a slice.
+    darknesses, evennesses : float64, shape (objects,)
+        Against the surroundings.
     """
 
     mesh_areas: NDArray[np.float64] | None = None
@@ -37,11 +41,14 @@ class SingleObjects:
     section_areas: NDArray[np.float64] | None = None
     section_perimeters: NDArray[np.float64] | None = None
     circularities: NDArray[np.float64] | None = None
+    largest_sections: NDArray[np.float64] | None = None
+    darknesses: NDArray[np.float64] | None = None
+    evennesses: NDArray[np.float64] | None = None
 
 
 SINGLE = tuple(field.name for field in fields(SingleObjects))
-OUTLINE = SINGLE[3:]
-"""Of hulls and of outlines in slices."""
+OUTLINE, AROUND = SINGLE[3:-2], SINGLE[-2:]
+"""Of hulls and of outlines in slices, and of what lies around."""
 
 
 def mesh_area(mask: Mask, voxel_size: VoxelSize) -> float:

@@ -27,7 +27,7 @@ from volseg.voxels.intensity import Preprocessing
 CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
 
-OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0}
+OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0, "tissue": {}}
 """Entries that a card may leave out."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "width": (1, 1024),
@@ -62,6 +62,8 @@ class Card:
     min_probability : objects of a lower mean probability are dropped; 0 where none is known.
     training : data, terms, recipe and seeds.
     scores : what was measured, each with what it was measured on.
+    tissue : how the training data look to the network, see `volseg.scores.likeness`; empty if
+        that is unknown.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Card:
     min_probability: float
     training: Mapping[str, Any]
     scores: Mapping[str, Any]
+    tissue: Mapping[str, Any]
 
 
 def shipped_models() -> list[str]:

@@ -202,7 +202,9 @@ class Correcting:
     def _create(self, highest: int) -> None:
         """Create the outcome, empty; keep on record which blocks are touched."""
         plan, before = self.plan, self.plan.image
-        kept = {k: before.attributes[k] for k in ("roi", "model") if k in before.attributes}
+        kept = {
+            k: before.attributes[k] for k in ("roi", "model", "tissue") if k in before.attributes
+        }
         attributes = {
             "complete": False,
             "version": __version__,

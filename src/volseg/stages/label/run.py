@@ -15,6 +15,7 @@ from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.errors import ConflictError, StorageError, VolumeError, command
 from volseg.geometry.grid import Block
 from volseg.objects.joining import label_type
+from volseg.scores.likeness import advise_on, describe_tissue, expect_precision
 from volseg.stages.components import Evidence, JoinBlock, LabelBlock, begin_at, number_components
 from volseg.stages.label.holes import HOLES, HoleFilling
 from volseg.stages.label.plan import Foundation, LabelPlan
@@ -22,6 +23,7 @@ from volseg.stages.label.rules import DROPPED, level_of, limits_of
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import Layer, Numbered, Run, WriteBlock, coarse_levels
 from volseg.stages.levels import build_pyramid
+from volseg.stages.likeness import mean_found
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key
@@ -39,12 +41,14 @@ class LabelReport:
     objects : how many there are.
     threshold : probability from which a voxel was foreground.
     notes : what the user should know.
+    expected : what precision to expect there, in words; empty where nothing is known.
     """
 
     objects: int
     threshold: float
     seconds: float
     notes: tuple[str, ...] = ()
+    expected: str = ""
 
 
 def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
@@ -73,7 +77,10 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
         for rule, (*_, noted, why) in DROPPED.items()
         if (count := found.get(noted))
     ]
-    return LabelReport(int(objects), plan.threshold, seconds, tuple(notes))
+    noted = found.get("tissue")
+    notes += [advice] if (advice := advise_on(noted)) else []
+    words = describe_tissue(noted)
+    return LabelReport(int(objects), plan.threshold, seconds, tuple(notes), words)
 
 
 def _keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
@@ -275,6 +282,19 @@ class Labelling(Run):
             **counted,
             "roi": source.roi,
             "model": source.model,
+            **self._judge_tissue(),
         }
         image = NewImage(self.plan.path, spec, source.space, attributes, label=True)
         create_images([image], *self.plan.tables)
+
+    def _judge_tissue(self) -> dict[str, Any]:
+        """Say what precision to expect, from what is noted of the tissue and what was found."""
+        noted = open_image(self.plan.source.path).attributes.get("tissue")
+        if not isinstance(noted, Mapping):
+            return {}
+        z, y, x = (slice(*ends) for ends in self.plan.source.roi)
+        level = int(self.plan.header["threshold_of_255"])
+        certainty = mean_found(self.probabilities, (z, y, x), level)
+        between = None if certainty is None else expect_precision(noted, certainty)
+        told = {name: value for name, value in noted.items() if name != "ratios"}
+        return {"tissue": told | ({} if between is None else {"expected_precision": between})}

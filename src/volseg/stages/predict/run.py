@@ -18,6 +18,8 @@ from volseg.engine.steps import Step
 from volseg.geometry.grid import Block, full_roi, roi_size
 from volseg.models.registry import find_architecture
 from volseg.stages.levels import build_pyramid
+from volseg.stages.likeness import look_at_tissue
+from volseg.stages.predict.lattice import network_scales
 from volseg.stages.predict.meter import TileMeter
 from volseg.stages.predict.outputs import (
     CREATED,
@@ -35,7 +37,7 @@ from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key
 from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
-from volseg.storage.volumes import open_image
+from volseg.storage.volumes import open_image, volume_tone
 from volseg.storage.weights import Card, smallest_object
 from volseg.types import FULL_PROBABILITY, Floats, Zyx
 from volseg.voxels.blend import reflected
@@ -92,6 +94,8 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
 def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) -> None:
     """Create what a run writes, empty, in place of what is there."""
     common = {"complete": False, "version": __version__, MARK: mark}
+    if tissue := _look(plan):
+        common["tissue"] = tissue
     model = model_record(plan.card, plan.options.zoom)
     images = [
         NewImage(
@@ -103,6 +107,16 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
         for output in written
     ]
     create_images(images, *find_outdated(written, plan.scratch))
+
+
+def _look(plan: PredictPlan) -> dict[str, Any]:
+    """Compare the tissue with what the network was trained on."""
+    scales = network_scales(plan.image, plan.card, zoom=plan.options.zoom)[0]
+    look = plan.card.preprocessing
+    tone = volume_tone(plan.image, look, invert=plan.options.invert) if plan.card.tissue else None
+    return look_at_tissue(
+        plan.image, plan.choice.model, plan.card, scales, roi=plan.handover.roi, tone=tone
+    )
 
 
 def build_task(

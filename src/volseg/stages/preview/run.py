@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from volseg.defaults import DEVICE, PLACES, PRECISION, PREVIEW, SECONDS
 from volseg.engine.progress import Progress
@@ -14,7 +15,9 @@ from volseg.errors import ParameterError, StorageError, VolumeError
 from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
+from volseg.scores.likeness import expect_precision
 from volseg.stages.intensities import check_counted
+from volseg.stages.likeness import look_at_tissue
 from volseg.stages.predict.lattice import choose_views, network_scales
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
@@ -81,6 +84,7 @@ class PreviewReport:
     sheet : the PNG file.
     sure : whether the best trial is worth a try on the whole volume.
     views : of slices that suit the volume and the best model.
+    tissue : how like the training data of the best model, see `volseg.stages.likeness`.
     skipped : trials that were left out, for lack of time, or where a slice is too small.
     seconds : of this call.
     """
@@ -90,6 +94,7 @@ class PreviewReport:
     sheet: Path
     sure: bool
     views: Views
+    tissue: Mapping[str, Any]
     skipped: int
     seconds: float
 
@@ -147,9 +152,19 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         sheet,
         best.certainty >= SURE and best.agreement >= AGREED,
         views,
+        _look(image, best, candidates),
         skipped,
         time.monotonic() - begun,
     )
+
+
+def _look(image: Image, best: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Compare the tissue with the training data of the best model."""
+    card, tone = next((c.card, c.tone) for c in candidates if c.model == best.model)
+    scales, _ = network_scales(image, card, zoom=best.zoom)
+    noted = look_at_tissue(image, best.model, card, scales, tone=tone)
+    between = expect_precision(noted, best.sureness)
+    return noted if between is None else {**noted, "expected_precision": between}
 
 
 def choose_trials(

@@ -79,6 +79,7 @@ class Trial:
     zoom : voxels are taken as so many times as large as they are said to be.
     certainty : 1 less the part of the probability that lies in doubtful voxels, 0..1.
     found : part of the area that is foreground.
+    sureness : mean probability of the foreground; 0 where there is none.
     views : of each place.
     agreement : mean overlap with what each other trial finds in the same places, 0..1.
     """
@@ -87,6 +88,7 @@ class Trial:
     zoom: float
     certainty: float
     found: float
+    sureness: float
     views: tuple[View, ...]
     agreement: float = 1.0
 
@@ -119,7 +121,7 @@ def try_model(
     read = y * x / np.prod(image.factors[level][1:])
     if tile < LEAST or read > MOST_READ:
         return None
-    views, doubts, sums, areas = [], [], [], []
+    views, doubts, sums, areas, sure = [], [], [], [], [np.zeros(0, np.float32)]
     for centre in places:
         roi = window_about(centre, (y, x), shape)
         seen = resize(candidate.tone(read_slice(image, level, roi)), tile)
@@ -130,12 +132,14 @@ def try_model(
         doubts.append(np.minimum(p, 1 - p).sum())
         sums.append(p.sum())
         areas.append((p >= FOUND).mean())
+        sure.append(p[p >= FOUND])
     total = max(float(np.sum(sums)), 1e-6)
     return Trial(
         candidate.model,
         zoom,
         max(1 - float(np.sum(doubts)) / total, 0.0),
         float(np.mean(areas)),
+        float(np.concatenate(sure).sum() / max(sum(map(len, sure)), 1)),
         tuple(views),
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from volseg.defaults import SUSPECTS
 from volseg.errors import ParameterError, VolumeError, command
 from volseg.measures.summary import Summary, summarise
+from volseg.scores.likeness import advise_on, describe_tissue
 from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
@@ -64,6 +65,7 @@ class Subject:
     surface : method by which surfaces were measured.
     evaluation : against the truth; None without one.
     mask : labels whose components are the objects; None if their values are.
+    expected : what precision to expect, in words; empty where nothing is known.
     """
 
     title: str
@@ -78,6 +80,7 @@ class Subject:
     surface: str
     evaluation: Evaluation | None
     mask: LabelSource | None
+    expected: str = ""
 
 
 def plan_report(
@@ -128,7 +131,15 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
         notes.get("surface", "none"),
         evaluation,
         source if notes.get("objects") == COMPONENTS else None,
+        _expect(labels),
     )
+
+
+def _expect(labels: Image) -> str:
+    """Say what precision to expect, and what to do where that is little."""
+    noted = labels.attributes.get("tissue")
+    words, advice = describe_tissue(noted), advise_on(noted)
+    return f"{words}; {advice}" if advice else words
 
 
 def _open_probabilities(path: Path, name: str, labels: LabelSource) -> Image | None:

@@ -13,6 +13,7 @@ from volseg.defaults import MEASURE, NAME, SURFACE
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, command
 from volseg.measures.object_table import Scale
+from volseg.measures.surroundings import reach
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
@@ -122,6 +123,8 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         mesh=options.surface == "marching-cubes",
         centerline=options.centerline,
         outline=options.outline,
+        raw=image.levels[0] if options.outline and options.measure == "full" else None,
+        reached=reach(size),
     )
     return StatsPlan(
         volume=volume,

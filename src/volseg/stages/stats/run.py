@@ -21,10 +21,11 @@ from volseg.errors import StorageError
 from volseg.geometry.grid import Block
 from volseg.measures.object_table import ObjectSums, merge_sums, object_table
 from volseg.measures.shape import too_large
-from volseg.measures.single_object import OUTLINE, SINGLE, SingleObjects
+from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, SingleObjects
 from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments
-from volseg.sources.labels import COMPONENTS
+from volseg.scores.likeness import describe_tissue
+from volseg.sources.labels import COMPONENTS, LabelSource
 from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.tasks import (
@@ -35,6 +36,7 @@ from volseg.stages.stats.tasks import (
     order_blocks,
     plan_blocks,
 )
+from volseg.storage.attributes import read_attributes
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import check_table_path, write_table
 from volseg.storage.volumes import scratch_path
@@ -54,6 +56,7 @@ class VolumeStats:
     columns, units : one row per object, see `volseg.measures.object_table.object_table`
     table, slices : where those rows were written, and one row per slice
     notes : what the user should know
+    expected : what precision to expect there, in words; empty where nothing is known
     """
 
     volume: Path
@@ -64,6 +67,7 @@ class VolumeStats:
     slices: Path
     seconds: float
     notes: tuple[str, ...]
+    expected: str = ""
 
 
 def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
@@ -100,7 +104,14 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         plan.slices,
         time.monotonic() - begun,
         (*plan.notes, *told, *_notes_on(sums, singles, plan, columns)),
+        _expect(source),
     )
+
+
+def _expect(source: LabelSource) -> str:
+    """Say what precision to expect of labels that volseg made."""
+    noted = read_attributes(source.path).get("volseg", {}) if source.fingerprint else {}
+    return describe_tissue(noted.get("tissue"))
 
 
 def _measure_all(
@@ -188,6 +199,7 @@ def measure_singly(
         "mesh_areas": task.mesh,
         **dict.fromkeys(("lengths", "branches"), task.centerline),
         **dict.fromkeys(OUTLINE, task.outline),
+        **dict.fromkeys(AROUND, task.raw is not None),
     }
     columns = zip(SINGLE, found.T, strict=True)
     return SingleObjects(**{name: column for name, column in columns if wanted[name]})

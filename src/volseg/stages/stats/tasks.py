@@ -18,7 +18,8 @@ from volseg.measures.outline import (
     hull_points,
     section_measures,
 )
-from volseg.measures.single_object import SINGLE, centerline, mesh_area
+from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, centerline, mesh_area
+from volseg.measures.surroundings import compare_surroundings
 from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
@@ -130,6 +131,8 @@ class MeasureObject:
     source : LabelSource
     spacing : of voxels, (z, y, x)
     mesh, centerline, outline : what is measured
+    raw : of the volume, to be compared with what lies around; None where it is not
+    reached : voxels along y and x that lie around an object
     """
 
     source: LabelSource
@@ -137,6 +140,8 @@ class MeasureObject:
     mesh: bool
     centerline: bool
     outline: bool = False
+    raw: StoredArray | None = None
+    reached: tuple[int, int] = (0, 0)
 
     def __call__(self, item: ObjectBox) -> tuple[float, ...]:
         """Measure one object; return its values in the order of `SINGLE`.
@@ -156,5 +161,13 @@ class MeasureObject:
             found["ferets"] = feret_diameter(points, self.spacing)
             found["solidities"] = np.count_nonzero(mask) / count_hull_voxels(points)
             areas = section_measures(mask, self.spacing)
-            found["section_areas"], found["section_perimeters"], found["circularities"] = areas
+            found.update(zip(OUTLINE[2:], areas, strict=True))
+        if self.raw is not None:
+            found.update(zip(AROUND, self._compare(self.raw, item), strict=True))
         return tuple(found.values())
+
+    def _compare(self, raw: StoredArray, item: ObjectBox) -> tuple[float, float]:
+        """Compare an object with what lies around it."""
+        box = grow(item.box, (0, *self.reached), self.source.shape)
+        values = np.asarray(raw[box[0], box[1], box[2]])
+        return compare_surroundings(self.source[box] == item.label, values, self.reached)

@@ -14,6 +14,7 @@ from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.label.rules import DROPPED, ObjectRules, describe_rules
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
+from volseg.storage.attributes import uncorrected
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import Card, load_card, shipped_models
@@ -121,6 +122,11 @@ def open_judged(volume: Path, name: str, model: str | None) -> Judged:
         If its weights are not found.
     """
     image, labels = open_image(volume), open_labels(volume, name)
+    if (origin := uncorrected(volume, name)) != name:
+        raise ParameterError(
+            f"{labels.path} were corrected by hand, and weights learn from what they found "
+            f"themselves: mark objects of {origin}, with `{command('teach', volume, name=origin)}`"
+        )
     noted, path = open_image(labels_path(volume, name)).attributes, probabilities_path(volume, name)
     again = command("segment", volume, name=name)
     if "objects" not in noted or not path.exists():

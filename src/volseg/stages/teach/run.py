@@ -30,6 +30,7 @@ from volseg.stages.teach.simulate import click
 from volseg.stages.train.run import LOADERS
 from volseg.stages.train.state import training_precision
 from volseg.storage.ledger import locked
+from volseg.storage.locations import check_writable
 from volseg.storage.plots import save_pixels
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import scratch_path, volume_tone
@@ -113,6 +114,8 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
     judged = open_judged(volume, options.name, options.model)
     weights = choose_weights(volume, options.output)
     sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
+    if options.sheet is None and sheet.exists():
+        raise ConflictError(f"{sheet} exists; choose another --output, or a --sheet")
     config = teaching_recipe(judged.card, options.minutes)
     eye = _open_eye(judged, config, options.device)
     with locked(scratch_path(volume) / f"teach-{options.name}.lock"):
@@ -134,7 +137,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
         networks, steps = learn(lesson, config, tensors, workers, _percent(progress))
     finally:
         progress.finish()
-    card = _make_card(weights, judged, marks, config) | {"scores": {}}
+    card = _make_card(weights, judged, marks, config) | {"scores": {}, "tissue": {}}
     card["training"] |= {"steps": steps, "minutes": options.minutes}
     save_weights(weights, networks[1].state_dict(), card)
     before, after = (lesson.measure(network, judged.threshold) for network in networks)
@@ -163,22 +166,30 @@ def choose_weights(volume: Path, output: Path | None) -> Path:
     Raises
     ------
     ParameterError
-        If the name of another is no name of weights.
+        If the name of another is no name of weights, or its folder is not there.
     ConflictError
-        If there is such a file.
+        If there is such a file, or a card of that name.
+    StorageError
+        If nothing can be written there.
     """
     if output is not None:
         if output.suffix != ".safetensors":
             raise ParameterError(f"weights end in .safetensors, found {output.name!r}")
-        if output.exists():
-            raise ConflictError(f"{output} exists; choose another --output")
+        for path in (output, output.with_suffix(".json")):
+            if path.exists():
+                raise ConflictError(f"{path} exists; choose another --output")
+        folder = output.resolve().parent
+        if not folder.is_dir():
+            raise ParameterError(f"there is no folder {folder} to write {output.name} in")
+        check_writable(folder)
         return output
     beside = volume.resolve() if as_remote(volume) is None else Path(volume.name)
     numbered = (
         beside.with_name(f"{beside.stem}-taught-{number}.safetensors")
         for number in itertools.count(1)
     )
-    return next(path for path in numbered if not path.exists())
+    ends = ".safetensors", ".json", ".png"
+    return next(p for p in numbered if not any(p.with_suffix(end).exists() for end in ends))
 
 
 def _open_eye(judged: Judged, config: TrainConfig, device: str) -> Eye:

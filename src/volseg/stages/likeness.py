@@ -1,0 +1,225 @@
+"""Look at places of a volume as a network does, and compare them with its training data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from volseg.geometry.grid import full_roi, roi_shape
+from volseg.models.emnet import EMNet
+from volseg.models.parts import UShape
+from volseg.models.registry import Architecture, find_architecture
+from volseg.scores.likeness import (
+    fit_reference,
+    name_likeness,
+    read_reference,
+    write_reference,
+)
+from volseg.storage.arrays import StoredArray
+from volseg.storage.volumes import Image, volume_tone
+from volseg.storage.weights import Card, load_card, load_weights, update_card
+from volseg.training.sampling import Source
+from volseg.training.tissue import RAW
+from volseg.training.validation import grid_shape, read_window
+from volseg.types import FULL_PROBABILITY, Doubles, Roi, Zyx
+from volseg.voxels.intensity import Tone
+
+SIDES: dict[int, Zyx] = {2: (1, 192, 192), 3: (8, 96, 96)}
+"""Of a place, in voxels of the network, by its dimensions."""
+TAUGHT, LOOKED_AT, COUNTED = 40, 16, 48
+"""Places of a source of training data, of a volume, and of probabilities whose mean is taken."""
+MOST_SIDE = 2048
+"""Voxels of a window's side, at most: coarser networks see smaller places."""
+STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
+"""Powers of the inverse of the root of x**4 = x + 1: a sequence that fills a cube evenly."""
+
+
+def first_block(network: nn.Module) -> nn.Module:
+    """Return what a network begins with: the convolutions at full resolution."""
+    if isinstance(network, EMNet):
+        return network.stem
+    return cast(UShape, network).encoder[0]
+
+
+def load_block(model: str | Path, card: Card) -> nn.Module:
+    """Build the first block of a network, on the CPU in float32.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be used.
+    """
+    network = find_architecture(card.architecture).build(card.width)
+    network.load_state_dict(load_weights(model, card))
+    return first_block(network.eval())
+
+
+def spread_windows(grid: Sequence[int], side: Zyx, count: int) -> list[Roi]:
+    """Spread windows evenly over a grid; each of a small one once.
+
+    Examples
+    --------
+    >>> [w[2] for w in spread_windows((1, 9, 30), (1, 9, 10), 3)]
+    [slice(1, 11, None), slice(12, 22, None), slice(3, 13, None)]
+    """
+    room = [max(n - s, 0) for n, s in zip(grid, side, strict=True)]
+    found: dict[tuple[int, ...], Roi] = {}
+    for k in range(count):
+        start = [
+            min(int((0.5 + (k + 1) * step) % 1 * (r + 1)), r)
+            for r, step in zip(room, STEPS, strict=True)
+        ]
+        z, y, x = (slice(a, a + min(s, n)) for a, s, n in zip(start, side, grid, strict=True))
+        found[tuple(start)] = z, y, x
+    return list(found.values())
+
+
+@torch.inference_mode()
+def sample_features(block: nn.Module, source: Source, form: Architecture, count: int) -> Doubles:
+    """Look at places of a source: mean and standard deviation of each channel of the first block.
+
+    Places that hold one value are left out.
+
+    Returns
+    -------
+    float64, shape (places, 2 * channels)
+    """
+    # what a prediction sees: slices as they are, however thick
+    if source.planar:
+        source = _as_slices(source)
+    side = [
+        max(min(n, int(MOST_SIDE / s)), 1)
+        for n, s in zip(SIDES[form.dimensions], source.scale, strict=True)
+    ]
+    found = []
+    for window in spread_windows(grid_shape(source), (side[0], side[1], side[2]), count):
+        raw = read_window(source, window)[RAW]
+        if raw.min() == raw.max():
+            continue
+        planes = raw[:, None] if form.dimensions == 2 else raw[None, None]
+        seen = block(planes)[0].flatten(1).double()
+        found.append(torch.cat([seen.mean(1), seen.std(1)]).numpy())
+    return np.array(found)
+
+
+def _as_slices(source: Source) -> Source:
+    _, y, x = source.scale
+    return replace(source, scale=(1.0, y, x), isotropic=False, tissue=None)
+
+
+def note_reference(weights: Path, sources: Sequence[Source]) -> Card:
+    """Write into the card of weights how their training data look to them, if it does not say so.
+
+    Parts of one volume are one source.
+
+    Raises
+    ------
+    StorageError
+        If the card cannot be written.
+    """
+    card = load_card(weights)
+    if card.tissue:
+        return card
+    return update_card(weights, {"tissue": describe_training(weights, card, sources)})
+
+
+def describe_training(weights: Path, card: Card, sources: Sequence[Source]) -> dict[str, Any]:
+    """Describe how training data look to a network; nothing if they are too few.
+
+    Returns
+    -------
+    what `volseg.scores.likeness.write_reference` writes
+    """
+    block, form = load_block(weights, card), find_architecture(card.architecture)
+    parts: dict[int, list[Source]] = {}
+    for source in sources:
+        parts.setdefault(id(source.raw), []).append(source)
+    found = []
+    for whole in parts.values():
+        count = math.ceil(TAUGHT / len(whole))
+        seen = [sample_features(block, source, form, count) for source in whole]
+        found += [np.concatenate(kept)] if (kept := [s for s in seen if len(s)]) else []
+    if sum(map(len, found)) < 2:
+        return {}
+    return write_reference(fit_reference(found))
+
+
+def look_at_tissue(
+    image: Image,
+    model: str | Path,
+    card: Card,
+    scales: Sequence[float],
+    *,
+    roi: Roi | None = None,
+    tone: Tone | None = None,
+) -> dict[str, Any]:
+    """Compare places of a volume with the training data of a network.
+
+    Parameters
+    ----------
+    image : with a histogram, unless the tone is given
+    model, card : of the network
+    scales : voxels of the volume per voxel of the network, (z, y, x)
+    roi : that is looked at; all of it by default
+    tone : of intensities; that of the histogram by default
+
+    Returns
+    -------
+    ``distance``, ``likeness``, number of ``places``, and ``ratios`` where the card has them, see
+    `volseg.scores.likeness.expect_precision`; nothing where the card says nothing of its data, or
+    there is no tissue
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be used.
+    """
+    reference = read_reference(card.tissue)
+    if reference is None:
+        return {}
+    form, shape = find_architecture(card.architecture), image.levels[0].shape
+    z, y, x = scales
+    source = Source(
+        image.levels[0],
+        np.broadcast_to(np.uint8(0), shape),
+        roi or full_roi(shape),
+        tone or volume_tone(image, card.preprocessing),
+        np.zeros((0, 3), np.int64),
+        isotropic=False,
+        planar=form.dimensions == 2,
+        scale=(z, y, x),
+    )
+    features = sample_features(load_block(model, card), source, form, LOOKED_AT)
+    if not len(features) or features.shape[1] != reference.means.shape[1]:
+        return {}
+    distance = round(float(np.median(reference.measure(features))), 2)
+    likeness = name_likeness(distance)
+    noted = {"distance": distance, "likeness": likeness, "places": len(features)}
+    ratios = card.tissue.get("precision", {}).get(likeness)
+    return {**noted, "ratios": list(ratios)} if ratios else noted
+
+
+def mean_found(probabilities: StoredArray, roi: Roi, level: int) -> float | None:
+    """Estimate the mean probability of the voxels of at least a level, at places of a region.
+
+    Returns
+    -------
+    float
+        None where no place holds such a voxel.
+    """
+    total = count = 0
+    for window in spread_windows(roi_shape(roi), SIDES[2], COUNTED):
+        z, y, x = (
+            slice(s.start + w.start, s.start + w.stop) for s, w in zip(roi, window, strict=True)
+        )
+        values = np.asarray(probabilities[z, y, x])
+        kept = values[values >= level]
+        total, count = total + int(kept.sum(dtype=np.int64)), count + kept.size
+    return total / count / FULL_PROBABILITY if count else None

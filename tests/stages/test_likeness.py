@@ -1,0 +1,135 @@
+"""Likeness: known tissue is near, other tissue is far, and results say so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from toy_volumes import write_raw
+from toy_weights import write_weights
+from volseg.engine.progress import NoProgress
+from volseg.geometry.grid import full_roi
+from volseg.scores.likeness import describe_tissue, read_reference
+from volseg.stages.likeness import look_at_tissue, mean_found, note_reference, spread_windows
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.storage.volumes import labels_path, open_image, probabilities_path, volume_tone
+from volseg.storage.weights import load_card, update_card
+from volseg.training.sampling import Source
+
+SHAPE = (12, 128, 128)
+
+
+def textured(seed=0, sigma=2.0):
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=SHAPE), (0, sigma, sigma))
+    return (127 + 40 * smooth / smooth.std()).clip(1, 254).astype(np.uint8)
+
+
+def source_of(path, card, planar=True):
+    image = open_image(path)
+    return Source(
+        image.levels[0],
+        np.zeros(SHAPE, np.uint8),
+        full_roi(SHAPE),
+        volume_tone(image, card.preprocessing),
+        np.zeros((0, 3), np.int64),
+        isotropic=False,
+        planar=planar,
+    )
+
+
+@pytest.fixture
+def known(tmp_path):
+    return write_raw(tmp_path / "known.zarr", textured())
+
+
+@pytest.fixture
+def model(tmp_path, known):
+    path = write_weights(tmp_path, "unet2d", (8, 64, 64), (0, 16, 16), 2)
+    card = note_reference(path, [source_of(known, load_card(path))])
+    ratios = {"like": [0.5, 1.1], "unlike": [0.2, 0.9]}
+    update_card(path, {"tissue": {**card.tissue, "precision": ratios}})
+    return path
+
+
+def look(path, model):
+    return look_at_tissue(open_image(path), model, load_card(model), (1.0, 1.0, 1.0))
+
+
+def test_known_tissue_is_near_and_other_tissue_is_far(tmp_path, model):
+    near = look(write_raw(tmp_path / "near.zarr", textured(1)), model)
+    middle = look(write_raw(tmp_path / "middle.zarr", textured(1, 1.5)), model)
+    far = look(write_raw(tmp_path / "far.zarr", textured(1, 0.4)), model)
+    same = look(tmp_path / "known.zarr", model)
+    assert same["distance"] < near["distance"] < middle["distance"] < far["distance"]
+    assert (same["likeness"], same["ratios"]) == ("like", [0.5, 1.1])
+    assert (middle["likeness"], middle["ratios"]) == ("unlike", [0.2, 0.9])
+    assert far["likeness"] == "very unlike"
+    assert "ratios" not in far
+
+
+@pytest.mark.parametrize("name", ["emnet", "unet2d-valid"])
+def test_networks_of_all_forms_have_a_reference(tmp_path, known, name):
+    tile = (20, 388, 388) if name == "unet2d-valid" else (16, 32, 32)
+    path = write_weights(tmp_path, name, tile, (0, 0, 0), 8)
+    card = note_reference(path, [source_of(known, load_card(path), name == "unet2d-valid")])
+    assert look(known, path)["likeness"] == "like"
+    assert note_reference(path, []).tissue == card.tissue, "what a card says already stays"
+
+
+def test_a_card_without_reference_and_one_of_nonsense_say_nothing(known, model):
+    for tissue in ({}, {"means": 3}, {"means": ["1 2"], "whitening": "1", "unit": 1, "places": 2}):
+        assert read_reference(tissue) is None
+        update_card(model, {"tissue": tissue})
+        assert look(known, model) == {}
+    assert describe_tissue("unlike") == describe_tissue({"likeness": "odd"}) == ""
+
+
+def test_every_count_is_told_with_what_to_expect_for_any_blocks(volseg, known, model):
+    found = []
+    for block in (None, (8, 32, 32)):
+        prediction = PredictOptions(model=str(model), block=block, overwrite=block is not None)
+        options = SegmentOptions(replace(prediction, roi="0:8,:,:"), min_size=0)
+        report = segment(plan_segmentation(known, options), NoProgress())
+        found.append(open_image(labels_path(known, "mitochondria")).attributes["tissue"])
+    assert found[0] == found[1]
+    image = open_image(probabilities_path(known, "mitochondria"))
+    region = full_roi((8, *SHAPE[1:]))
+    mean = mean_found(image.levels[0], region, 128)
+    low, high = found[0]["expected_precision"]
+    assert (low, high) == (pytest.approx(0.5 * mean, abs=0.005), min(round(1.1 * mean, 2), 1))
+    words = report.label.expected
+    assert words == (
+        f"expected precision {low:.2g} to {high:.2g}: this tissue is like the training data"
+    )
+    for command in ("stats", "info", "label", "segment"):
+        more = ["--model", str(model), "--roi", "0:8,:,:"] if command == "segment" else []
+        more += ["--min-size", "0"] if command in {"label", "segment"} else []
+        result = volseg(command, known, *more)
+        assert result.exit_code == 0, result.output
+        assert words in result.stdout
+    result = volseg("report", known)
+    assert result.exit_code == 0, result.output
+    assert words in (known.parent / "known-report.html").read_text()
+
+
+def test_a_preview_says_how_like_the_training_data_tissue_is(volseg, tmp_path, model):
+    other = write_raw(tmp_path / "other.zarr", textured(1, 0.4))
+    flags = ["--model", str(model), "--places", "2", "--seconds", "1"]
+    result = volseg("preview", other, *flags)
+    assert "this tissue is very unlike the training data; do not count on it" in result.stdout
+    told = volseg("preview", other, *flags, "--json")
+    assert json.loads(told.stdout)["tissue"]["likeness"] == "very unlike"
+
+
+def test_windows_lie_in_the_grid_and_are_spread():
+    windows = spread_windows((5, 300, 200), (1, 192, 192), 40)
+    stops = np.array([[w.stop for w in roi] for roi in windows])
+    assert (stops <= (5, 300, 200)).all()
+    assert {roi[0].start for roi in windows} == set(range(5))
+    assert spread_windows((1, 10, 10), (1, 192, 192), 40) == [full_roi((1, 10, 10))]
