@@ -273,6 +273,27 @@ def first_chunk(path):
     )
 
 
+@pytest.mark.parametrize("codec", [numcodecs.Zlib(3), numcodecs.BZ2(3), numcodecs.LZMA()])
+def test_a_damaged_chunk_is_named_in_own_words(tmp_path, content, codec):
+    path = write(tmp_path / "a", content, compressors=codec)
+    first_chunk(path).write_bytes(b"nothing of the kind")
+    with pytest.raises(
+        StorageError, match=r"cannot read .*a at 0:9,0:20,0:17: a chunk is damaged$"
+    ):
+        _ = open_array(path)[0:9]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"data_type": "foo"}, {"chunk_grid": {"name": "x"}}, {"shape": 5}]
+)
+def test_damaged_descriptions_are_named_in_own_words(tmp_path, content, changed):
+    path = write(tmp_path / "a", content, zarr_format=3)
+    described = json.loads((path / "zarr.json").read_text())
+    (path / "zarr.json").write_text(json.dumps(described | changed))
+    with pytest.raises(VolumeError, match="read: what describes it is damaged, or of a kind that"):
+        open_array(path)
+
+
 BOMBS = {
     "zstd": lambda: zstd_bomb(1 << 30),
     "lz4": lambda: (2**31 - 1).to_bytes(4, "little") + numcodecs.LZ4().encode(bytes(1 << 27))[4:],
