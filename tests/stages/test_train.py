@@ -37,8 +37,9 @@ from volseg.stages.train import record as train_record
 from volseg.stages.train.data import open_training_data
 from volseg.stages.train.regions import Pair, choose_regions
 from volseg.stages.train.run import TrainOptions, train
+from volseg.stages.train.state import build_optimizer
 from volseg.storage.arrays import ArraySpec
-from volseg.storage.checkpoints import load_checkpoint
+from volseg.storage.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer
 from volseg.storage.volumes import create_image, labels_path, register_label
 from volseg.storage.weights import load_card
 from volseg.training.augmentation import Augmentation
@@ -145,6 +146,7 @@ from volseg.stages.train import loop as train_loop
 from volseg.stages.train import record as train_record
 from volseg.engine.progress import NoProgress
 from volseg.stages.train.run import TrainOptions, train
+from volseg.stages.train.state import build_optimizer
 from volseg.stages.train.regions import Pair
 from volseg.training.config import TrainConfig
 train_loop.CHECKPOINT_SECONDS = 0.0
@@ -404,3 +406,20 @@ def test_what_cannot_be_trained_on_is_named_before_anything_is_written(
         train(chosen, bad, NoProgress())
     assert isinstance(caught.value, InputError)
     assert not Path(tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_an_optimizer_takes_what_its_recipe_sets_and_is_kept(optimizer):
+    rules = {"betas": (0.8, 0.99), "epsilon": 1e-4, "momentum": 0.99}
+    config = TrainConfig(steps=1, optimizer=optimizer, **rules)
+    network = torch.nn.Linear(2, 2)
+    found = build_optimizer(config, network)
+    taken = {"momentum": 0.99} if optimizer == "sgd" else {"betas": (0.8, 0.99), "eps": 1e-4}
+    assert {name: found.defaults[name] for name in taken} == taken
+    network(torch.ones(1, 2)).sum().backward()
+    found.step()
+    kept = optimizer_tensors(found)
+    again = build_optimizer(config, network)
+    restore_optimizer(again, kept)
+    assert kept
+    assert all(torch.equal(kept[k], value) for k, value in optimizer_tensors(again).items())

@@ -82,6 +82,54 @@ def test_flips_and_quarter_turns_are_exact_permutations_of_the_voxels(isotropic)
     assert len(seen) > len(possible) // 2
 
 
+@pytest.mark.parametrize("isotropic", [True, False])
+def test_without_flips_and_turns_a_patch_is_what_it_shows(isotropic):
+    off = dataclasses.replace(STILL, flip_probability=0, turn_probability=0)
+    strong = Augmentation(
+        **{f.name: 0.0 for f in dataclasses.fields(Augmentation) if "probability" in f.name}
+    )
+    for seed in range(20):
+        shown = _transform(seed, off, _cube(), isotropic=isotropic)[0]
+        np.testing.assert_allclose(shown, _cube(), atol=1e-3)
+        # strengths do nothing where no change happens
+        shown = _transform(seed, strong, _cube(), isotropic=isotropic)[0]
+        np.testing.assert_allclose(shown, _cube(), atol=1e-3)
+        raw = np.linspace(-1, 1, SIDE**3, dtype=np.float32).reshape((SIDE,) * 3)
+        np.testing.assert_array_equal(_vary(raw, np.random.default_rng(seed), strong), raw)
+
+
+@pytest.mark.parametrize("isotropic", [True, False])
+def test_flips_and_turns_are_switched_off_one_by_one(isotropic):
+    kinds = {}
+    for name in ("flip_probability", "turn_probability"):
+        options = dataclasses.replace(STILL, **{name: 0.0})
+        rng = np.random.default_rng(0)
+        kinds[name] = [draw_matrix(rng, options, isotropic=isotropic) for _ in range(200)]
+    assert all(np.linalg.det(m) > 0 for m in kinds["flip_probability"])
+    assert all(np.array_equal(abs(m), np.eye(3)) for m in kinds["turn_probability"])
+    count = {
+        name: len({m.tobytes() for m in found + 0.0})
+        for name, found in ((name, np.array(found)) for name, found in kinds.items())
+    }
+    assert count == {"flip_probability": 24 if isotropic else 4, "turn_probability": 8}
+
+
+def test_angles_have_a_range_and_shear_and_stretch_a_strength():
+    off = dataclasses.replace(STILL, flip_probability=0, turn_probability=0)
+    rng = np.random.default_rng(2)
+    turned = dataclasses.replace(off, rotate_probability=1.0, rotate=(10.0, 20.0))
+    angles = [np.degrees(np.arctan2(m[2, 1], m[1, 1])) for m in _matrices(rng, turned)]
+    assert 10 <= min(angles) < 11 < 19 < max(angles) <= 20
+    sheared = [m[1, 2] for m in _matrices(rng, dataclasses.replace(off, shear=0.3))]
+    assert -0.3 <= min(sheared) < -0.25 < 0.25 < max(sheared) <= 0.3
+    longer = [m[1, 1] / m[2, 2] for m in _matrices(rng, dataclasses.replace(off, stretch=0.2))]
+    assert np.exp(-0.4) <= min(longer) < 0.75 < 1.35 < max(longer) <= np.exp(0.4)
+
+
+def _matrices(rng, options):
+    return [draw_matrix(rng, options, isotropic=True) for _ in range(100)]
+
+
 def test_raw_and_labels_move_together():
     raw = np.zeros((SIDE,) * 3, np.uint8)
     raw[:, 4:] = 200

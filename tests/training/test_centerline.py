@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from skimage.morphology import skeletonize
 
 from volseg.training.centerline import centerline_proximity
@@ -13,13 +14,15 @@ def _tube():
     return (z - 10) ** 2 + (y - 15 - 4 * np.sin(x / 8)) ** 2 < 36
 
 
-def test_it_is_the_exponential_of_the_distance_to_the_thinned_object():
+@pytest.mark.parametrize("profile", [(), (1.0, 4.0)])
+def test_it_is_the_exponential_of_the_distance_to_the_thinned_object(profile):
+    alpha, reach = profile or (3, 15)
     mask = _tube()
     line = np.argwhere(skeletonize(mask, method="lee"))
     voxels = np.argwhere(mask)[::7]
     distance = np.sqrt(((voxels[:, None] - line[None]) ** 2).sum(2)).min(1)
-    expected = (np.exp(3 * np.clip(1 - distance / 15, 0, None)) - 1) / (np.exp(3) - 1)
-    found = centerline_proximity(mask)
+    expected = np.expm1(alpha * np.clip(1 - distance / reach, 0, None)) / np.expm1(alpha)
+    found = centerline_proximity(mask, *profile)
     np.testing.assert_allclose(found[tuple(voxels.T)], expected, rtol=1e-5)
 
 

@@ -38,7 +38,9 @@ def test_without_warm_up_it_begins_at_its_highest():
         ({"steps": 5, "fraction": 0.0}, "fraction is a part of 1, above 0"),
         ({"steps": 5, "patience": -1}, "patience must be at least 0, found -1"),
         ({"steps": 5, "loss": "focal"}, r"loss is one of bce, .*, found 'focal'"),
-        ({"steps": 5, "optimizer": "sgd"}, "optimizer is one of adam, adamw"),
+        ({"steps": 5, "optimizer": "lion"}, "optimizer is one of adam, adamw, sgd"),
+        ({"steps": 5, "betas": (0.9, 1.0)}, "betas and momentum are at least 0 and below 1"),
+        ({"steps": 5, "epsilon": 0}, "epsilon must be positive"),
         ({"steps": 5, "schedule": "none"}, "schedule is one of constant, cosine, step"),
     ],
 )

@@ -76,7 +76,7 @@ class Learning(TypedDict, total=False):
     loss: Literal["bce", "bce-dice", "dice", "emnet", "jaccard", "log-dice", "square-dice"] | None
     patch: Zyx | None
     batch: int | None
-    optimizer: Literal["adam", "adamw"] | None
+    optimizer: Literal["adam", "adamw", "sgd"] | None
     schedule: Literal["constant", "cosine", "step"] | None
     learning_rate: float | None
     resample_to: VoxelSize | None

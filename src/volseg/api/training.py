@@ -78,15 +78,25 @@ def _plan(
 def _with_tones(
     config: dict[str, Any], gamma: float | None = None, equalise: bool = False
 ) -> dict[str, Any]:
-    """Change what a recipe does to intensities."""
+    """Change what a recipe does to intensities.
+
+    Raises
+    ------
+    ParameterError
+        If a gain or gamma comes before an equalisation, which undoes both.
+    """
     from volseg.voxels.intensity import Preprocessing
 
-    if gamma is None and not equalise:
-        return config
     known = config.get("preprocessing", Preprocessing())
     power = known.gamma if gamma is None else gamma
     changed = replace(known, gamma=power, equalise=equalise or known.equalise)
-    return {**config, "preprocessing": changed}
+    if changed.equalise and (changed.gamma, changed.gain) != (1, 1):
+        raise ParameterError(
+            "--gamma and gain do nothing before --equalise, which keeps only the order of "
+            "intensities; leave either out"
+        )
+    given = gamma is not None or equalise
+    return {**config, "preprocessing": changed} if given else config
 
 
 def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[Pair]:

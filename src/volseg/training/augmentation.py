@@ -27,17 +27,23 @@ class Augmentation:
 
     Attributes
     ----------
-    zoom : (low, high)
-        Isotropic magnification, log-uniform; below 1 shows more of the tissue, smaller.
+    flip_probability, turn_probability : float
+        Chance that a patch may be flipped, and turned by quarters; all ways are then as likely.
+    zoom_probability, zoom : float, (low, high)
+        Chance and range of an isotropic magnification, log-uniform; below 1 shows more of the
+        tissue, smaller.
+    stretch, shear : float
+        Largest logarithm of a magnification along y that is undone along x, and largest shift along
+        y, in voxels for each voxel along x.
     centre_crop : float
         Chance that a patch is cut from the middle of what is trained on; others are random crops.
-    shift : float
-        Largest shift along each axis, as a part of the patch's side.
-    elastic_alpha, elastic_sigma : float
-        Standard deviation of a smooth random displacement, and the standard deviation of the
-        Gaussian that makes it smooth, in voxels; an alpha of 0 turns it off.
-    rotate_probability : float
-        Chance of a rotation by any angle in the (y, x) plane.
+    shift_probability, shift : float
+        Chance of a shift, and the largest along each axis, as a part of the patch's side.
+    elastic_probability, elastic_alpha, elastic_sigma : float
+        Chance of a smooth random displacement, its standard deviation, and that of the Gaussian
+        that makes it smooth, in voxels; an alpha of 0 turns it off.
+    rotate_probability, rotate : float, (low, high)
+        Chance of a rotation in the (y, x) plane, and its range, in degrees.
     mirror_probability : float
         Chance that a patch shows a small box of tissue and its reflections in y and x, side by
         side: what lies in the box looks wide and crowded, as mitochondria in muscle do.
@@ -65,12 +71,20 @@ class Augmentation:
         discs, a wide dark region, the edge of the resin; see `volseg.training.distractors`.
     """
 
+    flip_probability: float = 1.0
+    turn_probability: float = 1.0
+    zoom_probability: float = 1.0
     zoom: tuple[float, float] = (0.7, 1.4)
+    stretch: float = 0.0
+    shear: float = 0.0
     centre_crop: float = 0.0
+    shift_probability: float = 1.0
     shift: float = 0.2
+    elastic_probability: float = 1.0
     elastic_alpha: float = 2.0
     elastic_sigma: float = 12.0
     rotate_probability: float = 0.5
+    rotate: tuple[float, float] = (0.0, 180.0)
     mirror_probability: float = 0.0
     section_probability: float = 0.2
     section_thickness: tuple[float, float] = (1.5, 6.0)
@@ -169,7 +183,8 @@ def draw_placement(
     matrix = draw_matrix(rng, options, isotropic=frame.isotropic) * scale[:, None]
     mirror = draw_mirror(rng, options)
     extent = shape if mirror is None else (shape[0], *(2 * side for side in mirror))
-    middle = matrix @ (rng.uniform(-options.shift, options.shift, 3) * extent) + centre
+    shift = options.shift * _happens(rng, options.shift_probability)
+    middle = matrix @ (rng.uniform(-shift, shift, 3) * extent) + centre
     knots = draw_knots(rng, options, shape) * scale.astype(np.float32).reshape(3, 1, 1, 1)
     order, offsets = np.arange(shape[0]), np.zeros((2, shape[0]))
     if frame.planar:
@@ -193,6 +208,11 @@ def draw_mirror(rng: np.random.Generator, options: Augmentation) -> tuple[float,
     return y, x
 
 
+def _happens(rng: np.random.Generator, probability: float) -> bool:
+    """Draw whether a change happens; what is certain takes no random number."""
+    return probability >= 1 or (probability > 0 and rng.random() < probability)
+
+
 def signed_permutation(rng: np.random.Generator, *, isotropic: bool) -> NDArray[np.float64]:
     """Draw a flip and a rotation by a multiple of 90 degrees, as a (3, 3) matrix.
 
@@ -208,16 +228,37 @@ def draw_matrix(
 ) -> NDArray[np.float64]:
     """Draw the linear map from patch offsets to volume offsets, shape (3, 3)."""
     matrix = signed_permutation(rng, isotropic=isotropic)
+    turned = _happens(rng, options.turn_probability)
+    if not _happens(rng, options.flip_probability):
+        matrix = _without_flips(matrix, isotropic=isotropic) if turned else np.eye(3)
+    elif not turned:
+        matrix = np.diag(matrix.sum(axis=1))  # its flips alone
     if rng.random() < options.rotate_probability:
-        angle = rng.uniform(0, np.pi)
+        angle = rng.uniform(*np.radians(options.rotate))
         turn = np.eye(3)
         turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
         matrix = matrix @ turn
+    if options.shear:
+        matrix = matrix @ np.array(
+            [[1, 0, 0], [0, 1, rng.uniform(-1, 1) * options.shear], [0, 0, 1]]
+        )
+    if options.stretch:
+        side = np.exp(rng.uniform(-1, 1) * options.stretch)
+        matrix = matrix @ np.diag([1, side, 1 / side])
     low, high = np.log(options.zoom)
-    zoom = np.exp(rng.uniform(low, high))
+    zoom = np.exp(rng.uniform(low, high)) if _happens(rng, options.zoom_probability) else 1.0
     scale = np.full(3, 1 / zoom) if isotropic else np.array([1, 1 / zoom, 1 / zoom])
     scaled: NDArray[np.float64] = matrix * scale[:, None]
     return scaled
+
+
+def _without_flips(matrix: NDArray[np.float64], *, isotropic: bool) -> NDArray[np.float64]:
+    """Make a signed permutation a rotation."""
+    turned = matrix.copy()
+    if not isotropic:
+        turned[0, 0] = 1
+    turned[1] *= np.round(np.linalg.det(turned))
+    return turned
 
 
 def draw_knots(rng: np.random.Generator, options: Augmentation, shape: Zyx) -> Floats:
@@ -228,7 +269,7 @@ def draw_knots(rng: np.random.Generator, options: Augmentation, shape: Zyx) -> F
     one knot.
     """
     alpha, sigma = options.elastic_alpha, options.elastic_sigma
-    if alpha == 0:
+    if alpha == 0 or not _happens(rng, options.elastic_probability):
         return np.zeros((3, 1, 1, 1), np.float32)
     spacing, smooth = max(sigma / 2, 1.0), sigma / max(sigma / 2, 1.0)
     knots = [max(2, math.ceil(s / spacing) + 1) if s > 1 else 1 for s in shape]

@@ -13,18 +13,19 @@ REACH = 15.0
 """Distance, in voxels, at which the score falls to zero (d_M)."""
 
 
-def centerline_proximity(mask: Mask) -> Floats:
+def centerline_proximity(mask: Mask, alpha: float = ALPHA, reach: float = REACH) -> Floats:
     """Score every foreground voxel by its distance to the centerline of its object.
 
     Parameters
     ----------
     mask : bool, shape (z, y, x)
+    alpha, reach : steepness, and the distance in voxels at which the score falls to zero (d_M).
 
     Returns
     -------
     float32, shape (z, y, x)
-        1 on the centerline, 0 on the background and beyond `REACH`. The published score reaches
-        exp(ALPHA) - 1, which no sigmoid can; here it is divided by that.
+        1 on the centerline, 0 on the background and beyond the reach. The published score
+        reaches exp(alpha) - 1, which no sigmoid can; here it is divided by that.
 
     Notes
     -----
@@ -42,5 +43,5 @@ def centerline_proximity(mask: Mask) -> Floats:
         return np.zeros(mask.shape, np.float32)
     centerline = skeletonize(mask, method="lee").astype(bool)
     distance = ndimage.distance_transform_edt(~centerline)
-    score = np.expm1(ALPHA * np.clip(1 - distance / REACH, 0, None)) / np.expm1(ALPHA)
+    score = np.expm1(alpha * np.clip(1 - distance / reach, 0, None)) / np.expm1(alpha)
     return np.where(mask, score, 0).astype(np.float32)

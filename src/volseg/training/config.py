@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from volseg.errors import ParameterError
 from volseg.training.augmentation import Augmentation
+from volseg.training.centerline import ALPHA, REACH
 from volseg.training.losses import LOSS_NAMES
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
 
-OPTIMIZERS = ("adam", "adamw")
+OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 LENGTHS = ("steps", "minutes", "epochs")
 LARGEST_BATCH = 1 << 31
@@ -31,8 +32,9 @@ class TrainConfig:
     steps, minutes, epochs : what ends the run; exactly one of them is set. An epoch is as many
         steps as it takes to draw as many voxels as there are to train on.
     patience : end the run after so many validations without a better one; 0 never does.
-    optimizer : adam or adamw.
+    optimizer : adam, adamw or sgd.
     learning_rate, weight_decay : of the optimizer; Adam takes no weight decay.
+    betas, epsilon, momentum : of Adam's two kinds; of sgd.
     schedule : how the rate falls: along a cosine, in steps, or not at all.
     decay, decay_epochs : the steps' factor, and the epochs between them.
     warmup : part of the run in which the rate rises from 0.
@@ -41,6 +43,8 @@ class TrainConfig:
     freeze_norms_after : part of the run after which batch norm uses its running statistics, so
         that the network learns to live with what inference will use; 1 never does.
     balance, centerline_weight, cross_entropy_weight : see `volseg.training.losses.emnet_loss`.
+    centerline_alpha, centerline_reach : steepness of the target of EM-Net's second output, and the
+        distance from a centerline, in voxels, at which it falls to zero.
     foreground_share : part of the patches centred on the foreground.
     hard_share : part of the patches centred where the network is wrong on its training data.
     hard_every : steps after which those places are looked for again.
@@ -63,6 +67,9 @@ class TrainConfig:
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    momentum: float = 0.9
     schedule: str = "cosine"
     decay: float = 0.9
     decay_epochs: int = 15
@@ -73,6 +80,8 @@ class TrainConfig:
     balance: float = 0.7
     centerline_weight: float = 1.0
     cross_entropy_weight: float = 0.5
+    centerline_alpha: float = ALPHA
+    centerline_reach: float = REACH
     foreground_share: float = 0.6
     hard_share: float = 0.0
     hard_every: int = 100
@@ -90,8 +99,9 @@ class TrainConfig:
                 f"a run ends after steps, minutes or epochs: give exactly one of them, found "
                 f"{' and '.join(given) or 'none'}"
             )
-        positive = ("width", "batch", "learning_rate", "decay_epochs", "validate_every")
-        for name in (*positive, "hard_every"):
+        positive = ("width", "batch", "learning_rate", "epsilon", "decay_epochs", "validate_every")
+        centerline = "centerline_alpha", "centerline_reach"
+        for name in (*positive, "hard_every", *centerline):
             if not 0 < getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be positive, found {getattr(self, name)}")
         for name in given:
@@ -122,6 +132,11 @@ class TrainConfig:
         for name in (*parts, "decay", "balance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ParameterError(f"{name} is a part of 1, found {getattr(self, name)}")
+        if not all(0 <= part < 1 for part in (*self.betas, self.momentum)):
+            raise ParameterError(
+                f"betas and momentum are at least 0 and below 1, found {self.betas} and "
+                f"{self.momentum}"
+            )
         if not 0 < self.fraction <= 1:
             raise ParameterError(f"fraction is a part of 1, above 0, found {self.fraction}")
 

@@ -60,17 +60,20 @@ def draw_batch(
         drawn.append(patch)
     raw = torch.stack([d.channels[RAW] for d in drawn])[:, None]
     target = torch.stack([target_of(d.channels) for d in drawn])
-    lines = draw_centerlines(target) if centerline else torch.zeros_like(target)
+    lines = draw_centerlines(target, config) if centerline else torch.zeros_like(target)
     return apply_looks(raw, [d.look for d in drawn]), target, lines
 
 
-def draw_centerlines(target: Tensor) -> Tensor:
+def draw_centerlines(target: Tensor, config: TrainConfig) -> Tensor:
     """Compute the centerline target, zeros for patches of which only a part is annotated.
 
     The centerline of objects that are known in part is not that of the objects.
     """
+    profile = config.centerline_alpha, config.centerline_reach
     lines = [
-        centerline_proximity(mask == 1) if (mask >= 0).all() else np.zeros(mask.shape, np.float32)
+        centerline_proximity(mask == 1, *profile)
+        if (mask >= 0).all()
+        else np.zeros(mask.shape, np.float32)
         for mask in target[:, 0].cpu().numpy()
     ]
     return torch.from_numpy(np.stack(lines)[:, None]).to(target.device)

@@ -134,10 +134,13 @@ def training_precision(config: TrainConfig, device: torch.device) -> torch.dtype
 
 def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer that the recipe names."""
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), rate, config.momentum, weight_decay=decay)
+    rules: dict[str, Any] = {"betas": config.betas, "eps": config.epsilon}
     if config.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), config.learning_rate)
-    decay = config.weight_decay
-    return torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=decay)
+        return torch.optim.Adam(network.parameters(), rate, **rules)
+    return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay, **rules)
 
 
 def start_run(
