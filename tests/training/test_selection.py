@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from volseg.scores.curves import LEVELS
 from volseg.training.selection import Predicted, match_components, select_objects
+from volseg.training.validation import best_threshold
 
 
 def predicted(*objects, truth):
@@ -68,3 +70,11 @@ def test_what_is_right_is_what_overlaps_by_more_than_half(seed):
         assert found.means[k] == pytest.approx(levels[mine].mean() / 255)
     sizes = np.bincount(theirs.ravel())[1:]
     assert found.truth == np.count_nonzero(sizes > 2)
+
+
+def test_a_validation_takes_no_threshold_of_1():
+    """A card's threshold is below 1, even where only the highest level tells both sides apart."""
+    histogram = np.zeros((2, LEVELS), np.int64)
+    histogram[0, 254], histogram[1, 255] = 9, 3
+    best = best_threshold(histogram)
+    assert (best.jaccard, best.threshold) == (0.25, 128 / 255)

@@ -228,7 +228,7 @@ def best_threshold(histogram: NDArray[np.int64]) -> Validation:
     """
     # a card's threshold is below 1
     curves = score_curves(histogram)
-    middle = middle_of_best(curves.jaccard[:-1])
+    middle = middle_of_best(curves.jaccard[: LEVELS - 1])
     return Validation(
         jaccard=float(curves.jaccard[middle]),
         threshold=middle / 255,
