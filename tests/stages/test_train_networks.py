@@ -303,7 +303,8 @@ def test_every_validation_is_drawn(stack, tmp_path, pictures):
     run(stack, tmp_path / "run", recipe("unet2d"))
     curves = tmp_path / "run" / "curves.png"
     samples = sorted((tmp_path / "run" / "samples").iterdir())
-    assert [s.name for s in samples] == ["step-0000002.png", "step-0000004.png"]
+    names = ["step-0000000-patches.png", "step-0000002.png", "step-0000004.png"]
+    assert [s.name for s in samples] == names
     for path in (curves, *samples):
         assert path.read_bytes().startswith(b"\x89PNG")
     logged = read_numbers(tmp_path / "run" / "log.csv")

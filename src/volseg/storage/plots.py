@@ -135,6 +135,27 @@ def save_sample(path: Path, sample: Sample, threshold: float) -> None:
     save_figure(figure, path)
 
 
+def save_patches(path: Path, patches: Sequence[tuple[Floats, Mask]]) -> None:
+    """Draw slices of patches as the network sees them, and below each its labels.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(INCHES * len(patches), 2 * INCHES), layout="constrained")
+    for (above, below), (raw, mask) in zip(
+        figure.subplots(2, len(patches), squeeze=False).T, patches, strict=True
+    ):
+        above.imshow(raw, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        below.imshow(overlay(raw, mask), interpolation="nearest")
+        above.set_axis_off()
+        below.set_axis_off()
+    save_figure(figure, path)
+
+
 def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
     """Tint what is masked, in colours that all eyes tell from grey.
 

@@ -16,14 +16,18 @@ from volseg.stages.train.folder import CURVES, EVENTS, SAMPLES
 from volseg.stages.train.loop import LOG
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import read_log
-from volseg.storage.plots import Sample, can_draw, overlay, save_curves, save_sample
+from volseg.storage.plots import Sample, can_draw, overlay, save_curves, save_patches, save_sample
+from volseg.training.config import TrainConfig
+from volseg.training.loader import draw_batch
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, predict_window, read_window
-from volseg.types import Roi
+from volseg.types import Floats, Mask, Roi
 
 SIDES = {2: (1, 256, 256), 3: (8, 96, 96)}
 """Of the window that samples show the middle slice of, by the network's dimensions."""
+PATCHES = 4
+"""That are drawn when a run begins."""
 
 
 @dataclass
@@ -106,6 +110,24 @@ def open_record(folder: Path, sources: Sequence[Source], step: int) -> Record:
         except OSError as error:
             raise StorageError(f"cannot write {folder / EVENTS}: {error.strerror}") from error
     return Record(folder, sources, writer)
+
+
+def show_patches(folder: Path, sources: Sequence[Source], config: TrainConfig) -> None:
+    """Draw the middle slices of the first patches that a run trains on, where that is possible.
+
+    Raises
+    ------
+    StorageError
+        If the picture cannot be written.
+    """
+    if not can_draw():
+        return
+    shown: list[tuple[Floats, Mask]] = []
+    while len(shown) < PATCHES:
+        raw, target, _ = draw_batch(sources, config, len(shown) // config.batch, centerline=False)
+        middle = raw.shape[2] // 2
+        shown += zip(raw[:, 0, middle].numpy(), target[:, 0, middle].numpy() > 0, strict=True)
+    save_patches(folder / SAMPLES / "step-0000000-patches.png", shown[:PATCHES])
 
 
 def choose_window(sources: Sequence[Source], dimensions: int) -> tuple[Source, Roi]:

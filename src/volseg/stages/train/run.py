@@ -20,7 +20,7 @@ from volseg.stages.train.export import Export, choose_objects
 from volseg.stages.train.folder import LOCK, RECIPE, choose_name, open_folder, replacing_run
 from volseg.stages.train.loop import CHECKPOINT, LOG, Events, train_steps
 from volseg.stages.train.recipe import RunSettings, save_recipe
-from volseg.stages.train.record import Record, open_record
+from volseg.stages.train.record import Record, open_record, show_patches
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.state import Run, Start, find_start, start_run, training_precision
 from volseg.storage.checkpoints import save_checkpoint, trim_log
@@ -123,6 +123,7 @@ def train(
             with replacing_run(weights) if options.overwrite else nullcontext():
                 if run.step == 0:
                     save_checkpoint(options.output / CHECKPOINT, run.checkpoint(configuration))
+                    show_patches(options.output, data.training, config)
                 trim_log(options.output / LOG, run.step)
             record = open_record(options.output, data.validation, run.step)
             with closing(record), _shown(run, progress) as on_step:
