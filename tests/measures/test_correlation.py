@@ -40,6 +40,9 @@ def test_noise_and_flips_take_correlation_away(field):
     for level, noisy in zip(NOISE, found.noisy, strict=True):
         np.testing.assert_allclose(noisy, found.plain / math.sqrt(1 + level**2), atol=0.03)
     assert abs(found.flipped).max() < 0.2
+    # the farther pixels are moved, the more; less than a flip does
+    little, much = (curve[0] for curve in found.distorted)
+    assert 0.95 > little > much > 0.1
     mirrored = np.concatenate([field, field[:, :, ::-1]], axis=2)
     assert correlate_slices(mirrored, 0).flipped[0] == pytest.approx(1)
 

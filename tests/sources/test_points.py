@@ -20,6 +20,7 @@ NAPARI = "index,axis-0,axis-1,axis-2\n0.0,3.0,40.4,7.6\n1.0,0.0,1.0,2.0\n"
         ("z_nm,y_nm,x_nm,label\n151,199,31,mitochondrion\n0,5,8,None\n", None, [True, False]),
         (NAPARI, False, [False, False]),
         (NAPARI, True, [True, True]),
+        ("index,axis-0,axis-1,axis-2,axis-3\n0,5,3,40.4,7.6\n1,5,0,1,2\n", True, [True, True]),
         (NAPARI.replace("axis-2\n", "axis-2,kind\n").replace("7.6\n", "7.6,no\n")[:-1] + ",yes\n",
          None, [False, True]),
     ],

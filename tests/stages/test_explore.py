@@ -93,7 +93,11 @@ def test_the_command_prints_lines_or_json(volseg, volume, tmp_path):
     assert done.exit_code == 0, done.output
     for words in ("intensities inside objects: mean", "falls to 1/e at", "mean volume: 4,050,000"):
         assert words in done.stdout
-    told = volseg("info", volume, "--explore", "--output", tmp_path / "a.png", "--json")
+    again = ("info", volume, "--explore", "--output", tmp_path / "a.png")
+    refused = volseg(*again)
+    assert refused.exit_code == 2
+    assert "give --overwrite" in refused.output
+    told = volseg(*again, "--overwrite", "--json")
     assert json.loads(told.stdout)["objects"]["objects"] == 2
-    for wrong in (["--output", "a.png"], ["--explore", "--output", "a.jpg"]):
+    for wrong in (["--output", "a.png"], ["--overwrite"], ["--explore", "--output", "a.jpg"]):
         assert volseg("info", volume, *wrong).exit_code == 2

@@ -15,9 +15,11 @@ class ExploreKeywords(Result, total=False):
     """Options of `explore`.
 
     output : Draw the figure of --explore into this PNG file.  [default: VOLUME-explore.png]
+    overwrite : Replace a figure that is there.
     """
 
     output: Place | None
+    overwrite: bool
 
 
 @takes(ExploreKeywords)

@@ -18,6 +18,8 @@ DENSE, MOST = 24, 48
 """Distances that are all looked at, and how many there are with larger ones."""
 NOISE = (0.5, 1.0, 2.0)
 """Standard deviations of noise, in those of all intensities."""
+ELASTIC, SMOOTH = (2.0, 6.0), 10.0
+"""Root mean square of elastic displacements, and the voxels over which they are alike."""
 QUANTILE = 1.96
 """Of the normal distribution, of which 95% lie closer to the mean."""
 
@@ -34,18 +36,20 @@ class Correlations:
         Mean over pairs of slices, by Fisher's z; NaN where all slices are constant.
     flipped : the same, with the farther slice of each pair reversed along its rows.
     noisy : the same, with noise of each of `NOISE` added to the farther slice.
+    distorted : the same, with the farther slice distorted by each of `ELASTIC`.
     """
 
     distances: NDArray[np.int64]
     plain: Doubles
     flipped: Doubles
     noisy: tuple[Doubles, ...]
+    distorted: tuple[Doubles, ...]
 
 
 def correlate_slices(box: NDArray[Any], axis: int) -> Correlations:
     """Correlate slices across an axis with those at a distance from them.
 
-    After C. Malec, "Segmenting Microscopy Images" (2019), figures 5 to 7, where one slice is
+    After C. Malec, "Segmenting Microscopy Images" (2019), figures 5 to 8, where one slice is
     compared with all others.
 
     Parameters
@@ -58,7 +62,8 @@ def correlate_slices(box: NDArray[Any], axis: int) -> Correlations:
     distances = choose_distances(count)
     starts = np.unique(np.linspace(0, count // 2, REFERENCES).astype(int))
     spread, rng = float(np.nanstd(box[:: max(count // 32, 1)], dtype=np.float64)), _rng(axis)
-    found = np.full((2 + len(NOISE), len(starts), len(distances)), np.nan)
+    moved = [displace(slices.shape[1:], length, _rng(axis)) for length in ELASTIC]
+    found = np.full((2 + len(NOISE) + len(moved), len(starts), len(distances)), np.nan)
     for row, start in enumerate(starts):
         one = _standardise(slices[start])
         for column, distance in enumerate(distances):
@@ -67,9 +72,41 @@ def correlate_slices(box: NDArray[Any], axis: int) -> Correlations:
             other = slices[start + distance].astype(np.float32)
             noise = rng.standard_normal(other.shape, np.float32) * spread
             changed = [other, other[:, ::-1], *(other + noise * np.float32(n) for n in NOISE)]
+            changed += [other[at] for at in moved]
             found[:, row, column] = [float((one * _standardise(c)).mean()) for c in changed]
-    plain, flipped, *noisy = (_mean_by_z(values) for values in found)
-    return Correlations(distances, plain, flipped, tuple(noisy))
+    plain, flipped, *others = (_mean_by_z(values) for values in found)
+    noisy, distorted = others[: len(NOISE)], others[len(NOISE) :]
+    return Correlations(distances, plain, flipped, tuple(noisy), tuple(distorted))
+
+
+def displace(
+    shape: Sequence[int], length: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw from where the pixels of an elastically distorted slice come: the nearest ones.
+
+    P. Simard et al., "Best practices for convolutional neural networks", ICDAR 2003: a random
+    field of displacements, smoothed by a Gaussian, here of a stated root mean square.
+
+    Parameters
+    ----------
+    shape : (rows, columns)
+    length : root mean square of the displacements, in voxels
+    rng : np.random.Generator
+
+    Returns
+    -------
+    rows, columns : int64, of that shape
+    """
+    from scipy import ndimage
+
+    field = rng.standard_normal((2, *shape), np.float32)
+    smooth = np.stack([ndimage.gaussian_filter(f, SMOOTH, mode="wrap") for f in field])
+    smooth *= length / max(float(np.sqrt((smooth**2).sum(axis=0).mean())), 1e-12)
+    rows, columns = (
+        np.clip(np.rint(at + move), 0, n - 1).astype(np.int64)
+        for at, move, n in zip(np.indices(shape), smooth, shape, strict=True)
+    )
+    return rows, columns
 
 
 def _rng(axis: int) -> np.random.Generator:

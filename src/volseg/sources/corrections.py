@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from volseg.errors import ParameterError
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
@@ -19,6 +21,8 @@ MOST_BYTES = 64 << 20
 Target: TypeAlias = int | Zyx
 """An object: its label, or a voxel (z, y, x) that it holds."""
 Value = TypeVar("Value")
+WHOLE, REAL = (int, np.integer), (int, float, np.integer, np.floating)
+"""Types of numbers, of which bool is none here."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class Corrections:
         return {kind: entries for kind, entries in written.items() if entries}
 
 
+def _is_number(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
 def _plain(target: Target) -> int | list[int]:
     return target if isinstance(target, int) else list(target)
 
@@ -103,6 +111,8 @@ def read_corrections(given: Path | Mapping[str, Any]) -> Corrections:
     --------
     >>> read_corrections({"delete": [3], "merge": [[4, [0, 20, 30]]]}).merge
     ((4, (0, 20, 30)),)
+    >>> read_corrections({"delete": [np.uint32(3), [np.int64(0), np.float32(1.6), 2]]}).delete
+    (3, (0, 2, 2))
     """
     if isinstance(given, Mapping):
         return _Reader("corrections", Path()).read(given)
@@ -168,8 +178,8 @@ class _Reader:
         return found
 
     def _target(self, at: str, value: Any) -> Target:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**64:
-            return value
+        if _is_number(value, WHOLE) and 0 < value < 2**64:
+            return int(value)
         if isinstance(value, Sequence) and not isinstance(value, str):
             return self._voxel(at, value)
         raise self._wrong(at, "a label above 0, or a voxel [z, y, x]", value)
@@ -177,7 +187,7 @@ class _Reader:
     def _voxel(self, at: str, value: Any) -> Zyx:
         """Read a voxel; of positions between the centres of voxels, the nearest."""
         listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3
-        numbers = listed and all(type(v) in (int, float) and abs(v) < 2**53 for v in value)
+        numbers = listed and all(_is_number(v, REAL) and abs(v) < 2**53 for v in value)
         if not numbers:
             raise self._wrong(at, "a voxel [z, y, x]", value)
         z, y, x = (math.floor(v + 0.5) for v in value)

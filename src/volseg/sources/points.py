@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ def read_points(path: Path, yes: bool | None, voxel_size: VoxelSize | None) -> l
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"cannot read points of {path}: {error}") from error
     axes = next((names for names in AXES if set(names) <= set(named)), None)
+    if axes == AXES[2]:
+        # of points in layers that have a channel or a time too, those axes come first
+        a, b, c = sorted(name for name in named if re.fullmatch(r"axis-[0-9]", name))[-3:]
+        axes = a, b, c
     if axes is None:
         raise SourceError(
             f"{path} has the columns {', '.join(named) or 'none'}; points have z,y,x in voxels, "

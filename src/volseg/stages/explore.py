@@ -19,6 +19,7 @@ from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, command
 from volseg.geometry.grid import describe, full_roi, roi_shape, roi_size
 from volseg.measures.correlation import (
+    ELASTIC,
     NOISE,
     correlate_slices,
     decay_length,
@@ -32,6 +33,7 @@ from volseg.storage.exploration import Exploration, can_draw, draw_exploration
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
+from volseg.storage.targets import check_file
 from volseg.storage.volumes import Image, labels_path, open_image, table_path
 from volseg.types import Roi, VoxelSize, Zyx
 
@@ -50,10 +52,16 @@ ENDING = "-explore.png"
 
 @dataclass(frozen=True)
 class ExploreOptions:
-    """Options of an exploration: the result whose objects are looked at, and the figure."""
+    """Options of an exploration: the result whose objects are looked at, and the figure.
+
+    Attributes
+    ----------
+    overwrite : replace a figure that is there.
+    """
 
     name: str = NAME
     output: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.output is not None and self.output.suffix.lower() != ".png":
@@ -121,9 +129,12 @@ def _figure_path(volume: Path, options: ExploreOptions, notes: list[str]) -> Pat
         return None
     if options.output is None:
         beside = Path(volume.name) if as_remote(volume) is not None else volume.resolve()
-        return beside.with_name(beside.stem + ENDING)
-    check_writable(options.output.resolve().parent)
-    return options.output
+        figure = beside.with_name(beside.stem + ENDING)
+    else:
+        figure = options.output
+    check_file(figure, overwrite=options.overwrite)
+    check_writable(figure.resolve().parent)
+    return figure
 
 
 def _read_labels(volume: Path, name: str, frame: Frame) -> list[NDArray[Any]]:
@@ -225,6 +236,7 @@ def correlate_axes(
             "high": _numbers(high),
             "flipped": _numbers(this.flipped),
             **{f"noise_{n:g}": _numbers(v) for n, v in zip(NOISE, this.noisy, strict=True)},
+            **{f"elastic_{n:g}": _numbers(v) for n, v in zip(ELASTIC, this.distorted, strict=True)},
             "pixels": int(np.prod([box.shape[k] for k in others])),
             "independent": samples,
             "decay": length,

@@ -113,6 +113,10 @@ def _draw_correlation(axes: Any, name: str, found: Mapping[str, Any], side: floa
     for key, style in zip(noisy, STYLES, strict=True):
         words = f"noise of {key.removeprefix('noise_')} sd"
         axes.plot(distance, np.array(found[key], float), style, color=OUTSIDE, label=words)
+    distorted = [key for key in found if key.startswith("elastic_")]
+    for key, style in zip(distorted, STYLES, strict=False):
+        words = f"distorted by {key.removeprefix('elastic_')} pixels"
+        axes.plot(distance, np.array(found[key], float), style, color=INSIDE, label=words)
     axes.axhline(np.exp(-1), color="gray", linewidth=0.8)
     length = found["decay"]
     words = "1/e not reached"

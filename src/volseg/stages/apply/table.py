@@ -31,6 +31,7 @@ from volseg.stages.apply.tasks import Corrected
 from volseg.stages.stats.plan import StatsOptions, StatsPlan, plan_stats
 from volseg.stages.stats.run import measure, measure_singly
 from volseg.stages.stats.tasks import MeasureBlock
+from volseg.storage.feature_tables import publish_table
 from volseg.storage.results import fingerprint
 from volseg.storage.tables import read_columns, write_table
 from volseg.storage.volumes import open_image
@@ -170,6 +171,7 @@ def write_tables(
     }
     write_table(plan.tables[1][1], slices, units, noted)
     write_table(plan.tables[1][0], columns, before.units, noted)
+    publish_table(plan.tables[1][0])
     return ()
 
 

@@ -37,6 +37,7 @@ from volseg.stages.stats.tasks import (
     plan_blocks,
 )
 from volseg.storage.attributes import read_attributes
+from volseg.storage.feature_tables import publish_table
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import check_table_path, write_table
 from volseg.storage.volumes import scratch_path
@@ -95,6 +96,7 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
     with _tables_folder(plan.table.parent):
         write_table(plan.slices, slices, slice_units, provenance)
         write_table(plan.table, columns, units, provenance)
+        publish_table(plan.table)
     return VolumeStats(
         plan.volume,
         summarise(columns, source.region, size),
