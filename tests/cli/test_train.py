@@ -63,7 +63,7 @@ def test_convert_train_segment(volseg, annotated, tmp_path):
         (["--steps", "3", "--minutes", "3"], "exactly one"),
         ([], "exactly one"),
         (["--steps", "3"], "there is nothing at nowhere.zarr"),
-        (["--steps", "3", "--patch", "5,16,16"], "multiple of (4, 16, 16)"),
+        (["--steps", "3", "--patch", "5,16,16"], "multiple of (4, 8, 8)"),
         (["--steps", "3", "--patch", "5,16"], "three whole numbers"),
     ],
 )

@@ -54,11 +54,14 @@ def test_bad_regions_are_refused_with_what_was_found(text):
 
 
 lattices = st.builds(
-    lambda n, overlap, core, scale: AxisLattice(n, 2 * overlap + core, overlap, scale),
+    lambda n, overlap, core, scale, edge: AxisLattice(
+        n, 2 * overlap + core, overlap, scale, min(edge, overlap)
+    ),
     st.integers(1, 300),
     st.integers(0, 16),
     st.integers(1, 40),
     st.sampled_from([1.0, 0.5, 2.0, 1.37, 3.3]),
+    st.integers(0, 16),
 )
 
 

@@ -23,7 +23,8 @@ def handovers(draw):
         for n in shape:
             overlap = draw(st.sampled_from([0, 2, 4]))
             tile = draw(st.sampled_from([8, 12, 16]))
-            axes.append(AxisLattice(n, tile, overlap, draw(st.sampled_from([1.0, 0.5, 1.7]))))
+            scale, edge = draw(st.sampled_from([1.0, 0.5, 1.7])), draw(st.integers(0, overlap))
+            axes.append(AxisLattice(n, tile, overlap, scale, edge))
         lattices.append(Lattice(tuple(axes)))
     starts = [draw(st.integers(0, n - 1)) for n in shape]
     stops = [draw(st.integers(a + 1, n)) for a, n in zip(starts, shape, strict=True)]

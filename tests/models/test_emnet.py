@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from volseg.errors import ModelError, ParameterError, ShapeError
+from volseg.models import emnet
 from volseg.models.emnet import EMNet
+from volseg.models.folding import fold_norms
 from volseg.models.registry import count_parameters, find_architecture
 
 NAMES = ["emnet", "emnet-paper", "emnet-single"]
@@ -57,10 +59,30 @@ def _modules(architecture):
     return find_architecture(architecture).build(8).modules()
 
 
-@pytest.mark.parametrize("shape", [(6, 32, 32), (8, 24, 32), (8, 32, 40)])
+@pytest.mark.parametrize("shape", [(6, 32, 32), (8, 20, 32), (8, 32, 36)])
 def test_a_bad_size_is_named(shape):
-    with pytest.raises(ShapeError, match=r"multiples of \(4, 16, 16\), found \(\d+, \d+, \d+\)"):
+    with pytest.raises(ShapeError, match=r"multiples of \(4, 8, 8\), found \(\d+, \d+, \d+\)"):
         EMNet(8)(torch.rand(1, 1, *shape))
+
+
+def test_odd_sizes_of_the_coarsest_level_change_what_is_near_the_border_alone():
+    block = EMNet(8).eval().encoder[2].first
+    x = torch.rand(1, 32, 4, 17, 23)
+    with torch.no_grad():
+        whole, odd = block(x), block(x[..., :15, :21])
+    assert odd.shape[2:] == (4, 15, 21)
+    torch.testing.assert_close(odd[..., :8, :14], whole[..., :8, :14], rtol=0, atol=1e-6)
+
+
+def test_folded_networks_shuffle_channels_by_their_weights(monkeypatch):
+    torch.manual_seed(2)
+    network, x = EMNet(8).eval(), torch.rand(1, 1, 4, 8, 16)
+    with torch.no_grad():
+        expected = network.both(x)
+        folded = fold_norms(fold_norms(network))
+        monkeypatch.setattr(emnet, "channel_shuffle", None)
+        for found, map_ in zip(folded.both(x), expected, strict=True):
+            torch.testing.assert_close(found, map_, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bad_width_and_an_unknown_name_are_named():

@@ -49,14 +49,15 @@ def reference(raw, model, tmp_path_factory):
     return read_map(volume)
 
 
-def sliding_window(raw, model, volume, tile=TILE):
+def sliding_window(raw, model, volume, tile=None):
     """Slide a window over the whole volume in memory."""
     card = load_card(model)
     predictor = build_predictor(
         EMNet(8), load_weights(model, card), torch.device("cpu"), torch.float32
     )
     tone = volume_tone(open_image(volume), card.preprocessing)
-    return slide_window(predictor, tone(raw), tile, OVERLAP)
+    (lattice,) = plan_prediction(volume, exact_options(model, tile=tile)).handover.lattices
+    return slide_window(predictor, tone(raw), lattice.axes)
 
 
 def fail_in_a_block(volume, model, monkeypatch):
@@ -93,7 +94,7 @@ def test_tiles_may_be_smaller_where_memory_is_short(raw, model, tmp_path):
     found = read_map(volume)
     assert abs(sliding_window(raw, model, volume, tile) * 255 - found).max() < 1
     assert (found != usual).any(), "tiles decide the result, so another one is refused"
-    with pytest.raises(ParameterError, match=r"multiples of .4, 16, 16.*found --tile .8, 20, 16"):
+    with pytest.raises(ParameterError, match=r"multiples of .4, 8, 8.*found --tile .8, 20, 16"):
         predict(
             plan_prediction(volume, exact_options(model, tile=(8, 20, 16), overwrite=True)),
             NoProgress(),

@@ -97,7 +97,8 @@ def sliding_windows(raw, model, volume, averaged):
     network = EMNet(8).eval()
     network.load_state_dict(dict(load_weights(model, card)))
     tone = volume_tone(open_image(volume), card.preprocessing)
-    return slide_window(lambda tile: evaluate(network, tile, averaged), tone(raw), TILE, OVERLAP)
+    (lattice,) = plan_prediction(volume, options(model)).handover.lattices
+    return slide_window(lambda tile: evaluate(network, tile, averaged), tone(raw), lattice.axes)
 
 
 @pytest.mark.parametrize(

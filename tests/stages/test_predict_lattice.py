@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import random
 from pathlib import Path
 
 import pytest
 
+from volseg.geometry.grid import Grid, full_roi
+from volseg.geometry.handover import Handover
 from volseg.models.registry import find_architecture
-from volseg.stages.predict.lattice import EDGE, build_lattices, network_scales
+from volseg.stages.predict.lattice import build_lattices, network_scales
 from volseg.storage.volumes import Image
 from volseg.storage.weights import load_card
 
@@ -33,33 +34,39 @@ def test_thick_sections_are_said_to_be_for_networks_of_slices(model, size, thick
     assert any("--model unet2d" in note for note in notes) == thick
 
 
-@pytest.mark.parametrize(("name", "overlap"), [("unet2d", 64), ("unet2d-valid", 68)])
-@pytest.mark.parametrize("scale", [1.0, 0.7])
-def test_what_one_tile_holds_whole_has_less_context(name, overlap, scale):
-    form = find_architecture(name).viewed(2)
-    card = dataclasses.replace(
-        load_card("unet2d"),
-        architecture=name,
-        tile=find_architecture(name).fit((8, 512, 512)),
-        overlap=(0, overlap, overlap),
-    )
-    for depth in range(1, 300, 7):
-        shape = (depth, 500, 200)
-        z, y, _ = build_lattices(shape, card, (scale, 1.0, 1.0), "ortho")[2].axes
-        held = math.ceil(depth / scale)
-        if z.overlap == y.overlap:
-            assert held + 2 * EDGE > z.tile - form.stride[0]
-            continue
-        assert (z.count, z.origin(0)) == (1, -z.overlap)
-        assert EDGE <= z.overlap < y.overlap
-        # on both sides, and no more than that rounded up
-        assert held + 2 * z.overlap <= z.tile < held + 2 * z.overlap + form.multiple[0]
-        assert y.count > 1
-        assert y.overlap == overlap
+@pytest.mark.parametrize("model", ["emnet", "unet2d", "unet2d-general", "unet3d"])
+@pytest.mark.parametrize("scale", [1.0, 0.7, 2.3])
+def test_tiles_cover_a_volume_and_are_no_larger_than_they_have_to_be(model, scale):
+    card = load_card(model)
+    form = find_architecture(card.architecture)
+    for length in range(1, 1500, 37):
+        (lattice,) = build_lattices((length, length, 2 * length), card, (1.0, scale, scale))
+        assert form.fit(lattice.tile) == lattice.tile
+        sides = zip(lattice.axes, card.tile, card.overlap, form.multiple, strict=True)
+        for axis, most, least, multiple in sides:
+            last = axis.origin(axis.count - 1) + axis.tile
+            assert last >= axis.held + axis.edge
+            assert axis.tile <= most
+            assert axis.count == 1 or axis.overlap >= least
+            assert axis.step % form.stride[lattice.axes.index(axis)] == 0 or axis.count == 1
+            needed = axis.held + 2 * axis.edge + (axis.count - 1) * least
+            assert axis.tile < needed / axis.count + multiple or axis.tile == 2 * axis.overlap
 
 
-def test_networks_of_one_view_have_their_cards_context():
-    for name in ("emnet", "unet2d"):
-        card = load_card(name)
-        axes = build_lattices((20, 40, 500), card, (1.0,) * 3)[0].axes
-        assert tuple(a.overlap for a in axes) == card.overlap
+@pytest.mark.parametrize(
+    ("model", "views"), [("emnet", "xy"), ("unet2d", "xy"), ("unet2d", "ortho")]
+)
+def test_no_volume_takes_much_more_than_its_voxels(model, views):
+    card, rng = load_card(model), random.Random(0)
+    shapes = [(512, 512, 512)] + [tuple(rng.randint(512, 4096) for _ in "zyx") for _ in range(50)]
+    assert max(work(shape, card, views) for shape in shapes) <= 1.6
+
+
+def test_the_bundled_crop_takes_little():
+    assert work((32, 384, 384), load_card("emnet"), "xy") <= 1.5
+    assert work((32, 384, 384), load_card("unet2d"), "xy") <= 1.5
+
+
+def work(shape, card, views):
+    lattices = build_lattices(shape, card, (1.0,) * 3, views)
+    return Handover(Grid(shape, shape), lattices, full_roi(shape)).count_work()

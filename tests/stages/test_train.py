@@ -377,7 +377,7 @@ def _bad(volume, tmp_path, case):
         with plan_conversion(volume.parent / "raw.tif", unknown, ConvertOptions()) as plan:
             convert(plan, NoProgress())
         return pair(unknown, str(volume.parent / "labels.tif")), {}
-    config = {"patch": {"patch": (4, 24, 16)}, "width": {"width": 12}}.get(case)
+    config = {"patch": {"patch": (4, 20, 16)}, "width": {"width": 12}}.get(case)
     if config:
         return pair(volume), {"config": dataclasses.replace(TINY, **config)}
     return pair(volume, "nothing" if case == "labels" else "balls"), {} if case == "labels" else {
@@ -391,7 +391,7 @@ def _bad(volume, tmp_path, case):
         ("shape", ShapeError, r"\(30, 64, 60\).*\(30, 64, 64\)"),
         ("empty", ParameterError, r"no foreground .* in 0:24,0:64,0:64"),
         ("size", VoxelSizeError, r"--voxel-size"),
-        ("patch", ParameterError, r"multiple of \(4, 16, 16\).*found \(4, 24, 16\)"),
+        ("patch", ParameterError, r"multiple of \(4, 8, 8\).*found \(4, 20, 16\)"),
         ("width", ParameterError, "multiple of 8, found 12"),
         ("labels", VolumeError, "no labels/nothing; it has balls"),
         ("name", ParameterError, "becomes a file's name"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from toy_threads import one_thread
 from volseg.engine.options import EngineOptions
 from volseg.geometry.grid import full_roi
+from volseg.geometry.lattice import AxisLattice
 from volseg.stages.predict.network import PredictOptions
 from volseg.storage.volumes import open_image, probabilities_path
 
@@ -30,30 +31,47 @@ def read_map(volume: Path, name: str = "mitochondria") -> np.ndarray:
 
 
 def slide_window(
-    evaluate: Callable[[np.ndarray], Any], raw: np.ndarray, tile, overlap, margin=(0, 0, 0)
+    evaluate: Callable[[np.ndarray], Any],
+    raw: np.ndarray,
+    axes: Sequence[AxisLattice],
+    margin=(0, 0, 0),
 ) -> np.ndarray:
     """Slide a window over the whole volume in memory, with weights accumulated the plain way.
 
     Each tile is evaluated with its margin around it, and may give one map or several.
     """
-    around = zip(tile, overlap, margin, strict=True)
-    padded = np.pad(raw, [(o + m, t + m) for t, o, m in around], mode="reflect")
-    weight = np.einsum("z,y,x->zyx", *map(_ramp, tile, overlap))
+    around = [(a.edge + m, a.tile + m) for a, m in zip(axes, margin, strict=True)]
+    padded = np.pad(raw, around, mode="reflect")
     total, weights = None, np.zeros(padded.shape)
-    steps = [range(0, n + o, t - o) for n, t, o in zip(raw.shape, tile, overlap, strict=True)]
+    steps = []
+    for n, a in zip(raw.shape, axes, strict=True):
+        corners = [0]
+        while corners[-1] + a.tile < n + 2 * a.edge:
+            corners.append(corners[-1] + a.tile - a.overlap)
+        steps.append(corners)
     for corner in itertools.product(*steps):
-        seen = tuple(slice(c, c + t + 2 * m) for c, t, m in zip(corner, tile, margin, strict=True))
-        box = tuple(slice(c, c + t) for c, t in zip(corner, tile, strict=True))
+        sides = [(c, a.tile, m) for c, a, m in zip(corner, axes, margin, strict=True)]
+        seen = tuple(slice(c, c + t + 2 * m) for c, t, m in sides)
+        box = tuple(slice(c, c + t) for c, t, _ in sides)
+        weight = np.einsum("z,y,x->zyx", *map(_weigh, axes, corner, steps))
         with one_thread():
             maps = np.asarray(evaluate(padded[seen]))
         if total is None:
             total = np.zeros((*maps.shape[:-3], *padded.shape))
         total[(..., *box)] += weight * maps
         weights[box] += weight
-    inner = tuple(slice(o, o + n) for o, n in zip(overlap, raw.shape, strict=True))
+    inner = tuple(slice(a.edge, a.edge + n) for n, a in zip(raw.shape, axes, strict=True))
     return total[(..., *inner)] / weights[inner]
 
 
-def _ramp(tile: int, overlap: int) -> np.ndarray:
-    rise = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
-    return np.concatenate([rise, np.ones(tile - 2 * overlap), rise[::-1]])
+def _weigh(axis: AxisLattice, corner: int, corners: list[int]) -> np.ndarray:
+    """Weigh a tile along an axis: overlaps have ramps in their middle, ends of the volume none."""
+    kept = axis.overlap // 3
+    ramp = axis.overlap - 2 * kept
+    rise = np.sin(np.pi / 2 * (np.arange(ramp) + 0.5) / max(ramp, 1)) ** 2
+    weight = np.ones(axis.tile)
+    if corner > 0:
+        weight[: kept + ramp] = [*np.zeros(kept), *rise]
+    if corner < corners[-1]:
+        weight[axis.tile - kept - ramp :] = [*rise[::-1], *np.zeros(kept)]
+    return weight

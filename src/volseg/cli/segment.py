@@ -57,7 +57,10 @@ def segment_command(session: Session, volume: Path, dry_run: bool, **options: An
     name = options["name"]
     found = f"{counted(report.label.objects, 'object')} in {volume / 'labels' / name}"
     found += f"; {report.label.expected}" if report.label.expected else ""
-    text = f"{found}, after {duration(report.seconds)}; next: {command('stats', volume, name=name)}"
+    after = f"after {duration(report.seconds)}"
+    if report.predict.tiles:
+        after += f"; tiles held {report.predict.work:.2f} times the voxels"
+    text = f"{found}, {after}; next: {command('stats', volume, name=name)}"
     session.result(report, text)
 
 
@@ -70,6 +73,7 @@ def describe_estimate(plan: SegmentEstimate) -> str:
     each = f", in each of {plan.processes} workers" if plan.processes > 1 else ""
     lines = [
         f"{scaled(plan.voxels)} voxels in {plan.blocks} blocks, {plan.tiles} tiles of the network",
+        f"work       tiles hold {plan.work:.2f} times the voxels",
         f"device     {plan.device}, {plan.precision}",
         f"time       {timed}",
         f"memory     {scaled(plan.memory_bytes)}B at most{each}",

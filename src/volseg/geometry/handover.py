@@ -94,6 +94,15 @@ class Handover:
         """Count the tiles of each lattice with a share in the region."""
         return [math.prod(map(len, self._reaching(lattice))) for lattice in self.lattices]
 
+    def count_work(self) -> float:
+        """Count the network voxels of tiles for each one that the region holds."""
+        evaluated = held = 0.0
+        for lattice, count in zip(self.lattices, self.count_tiles(), strict=True):
+            sides = zip(self.roi, lattice.axes, strict=True)
+            evaluated += count * math.prod(lattice.tile)
+            held += math.prod((s.stop - s.start) / along.scale for s, along in sides)
+        return evaluated / held
+
     def evaluators(self) -> Iterator[Zyx]:
         """Yield the blocks that evaluate at least one tile, in raster order."""
         each = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from volseg.errors import ParameterError
@@ -14,31 +15,37 @@ from volseg.types import Roi, Zyx
 class AxisLattice:
     """The tiles along one axis, on a lattice anchored at the volume's origin.
 
-    Tile k holds the network's voxels from ``k * step - overlap`` on, so the first tile begins
-    ``overlap`` before the volume, where context is reflected.
+    Tile k holds the network's voxels from ``k * step - edge`` on. Of what neighbouring tiles share,
+    each uses its own up to a third, the other's beyond two thirds, and both in between.
 
     Attributes
     ----------
     length : volume voxels along the axis.
     tile, overlap : network voxels; neighbouring tiles share ``overlap``.
     scale : volume voxels per network voxel.
+    edge : network voxels of reflected context beyond both ends, at most ``overlap``.
 
     Examples
     --------
-    >>> lattice = AxisLattice(length=100, tile=48, overlap=16)
+    >>> lattice = AxisLattice(length=100, tile=48, overlap=18, edge=8)
     >>> [lattice.support(k) for k in range(lattice.count)]
-    [(0, 32), (16, 64), (48, 96), (80, 100)]
+    [(0, 34), (28, 64), (58, 94), (88, 100)]
     """
 
     length: int
     tile: int
     overlap: int
     scale: float = 1.0
+    edge: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= 2 * self.overlap <= self.tile:
             raise ParameterError(
                 f"an overlap must be at most half of the tile, found {self.overlap} of {self.tile}"
+            )
+        if not 0 <= self.edge <= self.overlap:
+            raise ParameterError(
+                f"context at the ends is at most the overlap, found {self.edge} of {self.overlap}"
             )
 
     @property
@@ -47,13 +54,26 @@ class AxisLattice:
         return self.tile - self.overlap
 
     @property
+    def context(self) -> int:
+        """Network voxels at each side of a tile that its neighbour knows better."""
+        return self.overlap // 3
+
+    @property
+    def held(self) -> int:
+        """Network voxels that the axis has."""
+        return math.ceil(self.length / self.scale)
+
+    @cached_property
     def count(self) -> int:
         """Number of tiles with a share in the volume."""
-        return self.reaching(0, self.length).stop
+        enough = max(-(-(self.held + 2 * self.edge - self.overlap) // self.step), 1)
+        # a scale may leave less than half a voxel to the last one
+        begun = self._edge(self.origin(enough - 1) + self.context)
+        return enough if enough == 1 or begun < self.length else enough - 1
 
     def origin(self, k: int) -> int:
         """Find the first network voxel of tile k."""
-        return k * self.step - self.overlap
+        return k * self.step - self.edge
 
     def _edge(self, network: float) -> int:
         """First volume voxel whose centre lies at or beyond a network voxel's leading face."""
@@ -61,8 +81,11 @@ class AxisLattice:
 
     def support(self, k: int) -> tuple[int, int]:
         """Find the volume voxels, start and stop, in which tile k has a share."""
-        start, stop = self._edge(self.origin(k)), self._edge(self.origin(k) + self.tile)
-        return max(start, 0), min(stop, self.length)
+        start, stop = self.origin(k) + self.context, self.origin(k) + self.tile - self.context
+        return (
+            0 if k == 0 else self._edge(start),
+            self.length if k == self.count - 1 else min(self._edge(stop), self.length),
+        )
 
     def reaching(self, start: int, stop: int) -> range:
         """Find the tiles that have a share in the volume voxels start:stop."""
@@ -70,13 +93,13 @@ class AxisLattice:
         while self.support(first)[1] <= start:
             first += 1
         last = first
-        while self.support(last)[0] < stop:
+        while last < self.count and self.support(last)[0] < stop:
             last += 1
         return range(first, last)
 
     def home(self, k: int) -> int:
         """Find the volume voxel whose block evaluates tile k."""
-        return min(max(self._edge(k * self.step), 0), self.length - 1)
+        return min(max(self._edge(self.origin(k) + self.overlap), 0), self.length - 1)
 
 
 @dataclass(frozen=True)

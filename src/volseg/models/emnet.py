@@ -23,8 +23,8 @@ Norm = Literal["batch", "instance"]
 GROUPS = 4
 STRIDE = (4, 8, 8)
 """Down-sampling of the whole network (z, y, x): tile origins are multiples of it."""
-MULTIPLE = (4, 16, 16)
-"""Input sizes must be multiples of this: every sub-block halves y and x once more."""
+MULTIPLE = STRIDE
+"""Input sizes must be multiples of this. Every sub-block halves y and x once more, rounded up."""
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
@@ -91,10 +91,13 @@ class SubBlock(nn.Module):
         for k in (1, 2):
             y = self.norms[k](self.convs[k](groups[k] + self.adapters[k - 1](y)))
             views.append(y)
-        context = functional.max_pool3d(groups[3] + self.adapters[2](y), (1, 2, 2))
+        context = functional.max_pool3d(groups[3] + self.adapters[2](y), (1, 2, 2), ceil_mode=True)
         context = functional.interpolate(self.convs[3](context), size=x.shape[2:], mode="nearest")
         views.append(self.norms[3](context))
-        fused: Tensor = self.fuse(torch.cat(views, dim=1))
+        joined = torch.cat(views, dim=1)
+        # what is held for longer is the memory that a tile takes
+        del views, groups, context, y
+        fused: Tensor = self.fuse(joined)
         return fused
 
 
@@ -111,11 +114,15 @@ class Hvec(nn.Module):
         self.second = SubBlock(outputs, outputs, norm=norm, adapt=False)
         self.second_norm = _norm(norm, outputs)
         self.residual = nn.Conv3d(inputs, outputs, 1, bias=False)
+        self.shuffled = GROUPS
 
     def forward(self, x: Tensor, activation: nn.Module) -> Tensor:
         """Map (n, inputs, z, y, x) to (n, outputs, z, y, x)."""
         t = activation(self.first_norm(self.first(x)))
-        t = self.second(channel_shuffle(t, GROUPS)) + self.residual(x)
+        if self.shuffled > 1:
+            t = channel_shuffle(t, self.shuffled)
+        t = self.second(t)
+        t += self.residual(x)
         out: Tensor = activation(self.second_norm(t))
         return out
 
@@ -129,7 +136,7 @@ class Stem(nn.Module):
         self.conv_norm = _norm(norm, width)
         self.block = SubBlock(width, width, norm=norm, adapt=False)
         self.block_norm = _norm(norm, width)
-        self.activation = nn.PReLU()
+        self.activation: nn.Module = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, channels, z, y, x) to (n, width, z, y, x)."""
@@ -158,7 +165,7 @@ class CenterlineDecoder(nn.Module):
         """Return the features R, shape (n, width / 2, z, y, x)."""
         x: Tensor = self.blocks[0](self.project(p) + self.skips[0](skips[0]), activation)
         for k in (1, 2):
-            x = self.reduce[k - 1](_upsample(x, (2, 2, 2), align_corners=align_corners))
+            x = _upsample(self.reduce[k - 1](x), (2, 2, 2), align_corners=align_corners)
             x = self.blocks[k](x + self.skips[k](skips[k]), activation)
         return x
 
@@ -197,7 +204,7 @@ class EMNet(nn.Module):
         super().__init__()
         check_width("EM-Net", width, 8)
         f, self.align_corners = width, align_corners
-        self.activation = nn.PReLU()
+        self.activation: nn.Module = nn.PReLU()
         self.stem = Stem(1, f, norm=norm)
         self.encoder = nn.ModuleList(Hvec(i, 2 * i, norm=norm) for i in (f, 2 * f, 4 * f))
         self.reduce = nn.ModuleList(nn.Conv3d(i, i // 2, 1) for i in (8 * f, 4 * f, 2 * f))
@@ -225,14 +232,17 @@ class EMNet(nn.Module):
         skips.reverse()
         projected = x
         for k, scale in enumerate(((1, 2, 2), (2, 2, 2), (2, 2, 2))):
-            x = self.reduce[k](_upsample(x, scale, align_corners=self.align_corners))
+            # in this order, which gives the same, it takes an eighth of the work
+            x = _upsample(self.reduce[k](x), scale, align_corners=self.align_corners)
             if k == 0:
                 projected = x
             x = self.decoder[k](x + skips[k], self.activation)
         if self.centerline is None:
             return self.fusion(x, self.activation), None
         r = self.centerline(projected, skips, self.activation, align_corners=self.align_corners)
-        return self.fusion(torch.cat([x, r], dim=1), self.activation), r
+        skips.clear()
+        x = torch.cat([x, r], dim=1)
+        return self.fusion(x, self.activation), r
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw, float, shape (n, 1, z, y, x), to mitochondria logits of the same shape."""

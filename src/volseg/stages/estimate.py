@@ -27,6 +27,7 @@ class SegmentEstimate:
     Attributes
     ----------
     blocks, tiles, voxels : the work.
+    work : network voxels of tiles for each one of the region; a mask leaves some out.
     processes : that run blocks.
     memory_bytes : peak of each process: what it takes after one tile, and the arrays of blocks.
     disk_bytes : of the results before compression, pyramids included.
@@ -37,6 +38,7 @@ class SegmentEstimate:
     blocks: int
     tiles: int
     voxels: int
+    work: float
     processes: int
     memory_bytes: int
     disk_bytes: int
@@ -70,6 +72,7 @@ def estimate(plan: SegmentPlan) -> SegmentEstimate:
         blocks=sum(1 for _ in prediction.handover.targets()),
         tiles=prediction.tiles,
         voxels=prediction.voxels,
+        work=prediction.handover.count_work(),
         processes=engine.processes,
         memory_bytes=peak_bytes() + arrays,
         disk_bytes=int(np.prod(shape) * (maps + 4) * 8 / 7),

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.types import Floats, Probabilities
+from volseg.geometry.lattice import AxisLattice
+from volseg.types import Doubles, Floats, Probabilities
 
 FULL = 255 * 256
 """The share that stands for probability 1; rounding up to eight shares still fits in uint16."""
@@ -23,14 +24,22 @@ ROUNDING = 1e-6
 """Network voxels; far above the rounding of positions."""
 
 
-def window(position: NDArray[np.float64], tile: int, overlap: int) -> NDArray[np.float64]:
-    """Weigh positions within a tile: a raised-cosine ramp over each overlap, one between.
+def window(
+    position: Doubles,
+    tile: int,
+    overlap: int,
+    context: int = 0,
+    ends: tuple[bool, bool] = (False, False),
+) -> Doubles:
+    """Weigh positions within a tile: a raised-cosine ramp within each overlap, one between.
 
     Parameters
     ----------
     position : float64, shape (n,)
         In network voxels from the centre of the tile's first voxel.
     tile, overlap : int
+    context : of an overlap, voxels at either side that one tile leaves to the other
+    ends : whether there is no other tile before, and after
 
     Returns
     -------
@@ -49,41 +58,33 @@ def window(position: NDArray[np.float64], tile: int, overlap: int) -> NDArray[np
         near = ROUNDING
         return ((position > -0.5 - near) & (position < tile - 0.5 + near)).astype(float)
 
-    def rise(at: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.sin(np.pi / 2 * np.clip((at + 0.5) / overlap, 0, 1)) ** 2)
+    def rise(at: Doubles) -> Doubles:
+        part = (at - context + 0.5) / (overlap - 2 * context)
+        return np.asarray(np.sin(np.pi / 2 * np.clip(part, 0, 1)) ** 2)
 
-    return np.asarray(rise(position) - rise(position - (tile - overlap)), np.float64)
-
-
-def network_positions(start: int, stop: int, scale: float, origin: int) -> NDArray[np.float64]:
-    """Find where volume voxels lie in a tile, shape (stop - start,), in network voxels."""
-    return np.asarray((np.arange(start, stop) + 0.5) / scale - 0.5 - origin, np.float64)
+    first, last = ends
+    rising = np.ones_like(position) if first else rise(position)
+    return np.asarray(rising - (0 if last else rise(position - (tile - overlap))))
 
 
-def blending_matrix(
-    support: tuple[int, int], origin: int, tile: int, overlap: int, scale: float
-) -> Floats:
+def blending_matrix(lattice: AxisLattice, k: int) -> Floats:
     """Map a tile's network voxels to weighted volume voxels along one axis.
 
     Parameters
     ----------
-    support : (start, stop)
-        Volume voxels in which the tile has a share.
-    origin : int
-        The tile's first network voxel.
-    tile, overlap : int
-    scale : float
-        Volume voxels per network voxel.
+    lattice : tiles along the axis
+    k : which of them
 
     Returns
     -------
-    float32, shape (stop - start, tile)
+    float32, shape (volume voxels of its support, network voxels of the tile)
         Linear interpolation times the window; with scale 1 a diagonal.
     """
-    position = network_positions(*support, scale, origin)
-    return interpolation_matrix(position, tile) * window(position, tile, overlap)[:, None].astype(
-        np.float32
-    )
+    voxels = np.arange(*lattice.support(k), dtype=np.float64)
+    at: Doubles = (voxels + 0.5) / lattice.scale - 0.5 - lattice.origin(k)
+    ends = k == 0, k == lattice.count - 1
+    weights = window(at, lattice.tile, lattice.overlap, lattice.context, ends)
+    return interpolation_matrix(at, lattice.tile) * weights[:, None].astype(np.float32)
 
 
 def interpolation_matrix(position: NDArray[np.float64], length: int) -> Floats:

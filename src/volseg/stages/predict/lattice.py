@@ -26,8 +26,8 @@ APART = 20
 show nearly the same (decision 0056)."""
 STACK, SHARED = 32, 2
 """Of these, how many one tile holds, and how many neighbouring tiles share."""
-EDGE = 32
-"""Network voxels of reflected context that are enough for it where one tile holds an axis whole."""
+EDGE = {2: 32, 3: 0}
+"""Network voxels of reflected context beyond the ends of a volume, by a network's dimensions."""
 SAME_SCALE = 0.1
 """Voxel sizes closer than this (relative) to the model's are taken as equal."""
 THICK = 6.5
@@ -165,19 +165,38 @@ def build_lattices(
         tile, overlap, spaced = turned(card.tile, axis), turned(card.overlap, axis), scales
         if views == "ortho" and axis > 0:
             tile, overlap, spaced = _sparse_slices(card, form, axis, scales)
-        tile = asked or tile
-        if views == "ortho":
-            overlap = _thin_overlap(shape, spaced, tile, overlap, form.stride)
-        if misfit := form.find_misfit(tile, overlap):
+        most = asked or tile
+        if misfit := form.find_misfit(most, overlap):
             rules = f"tiles of {card.architecture} {misfit}; found"
             if asked is not None:
                 raise ParameterError(f"{rules} --tile {asked}, which overlap by {overlap}")
             raise ModelError(f"{rules} {tile} in the card, which overlap by {overlap}")
-        z, y, x = (math.ceil(n / s) + 2 * o for n, s, o in zip(shape, spaced, overlap, strict=True))
-        sizes = zip(shape, tile, form.fit((z, y, x)), overlap, spaced, strict=True)
-        axes = [AxisLattice(n, min(t, enough), o, scale) for n, t, enough, o, scale in sizes]
-        lattices.append(Lattice((axes[0], axes[1], axes[2]), form.margin, axis))
+        z, y, x = (_lay(form, a, shape[a], most[a], overlap[a], spaced[a]) for a in range(3))
+        lattices.append(Lattice((z, y, x), form.margin, axis))
     return tuple(lattices)
+
+
+def _lay(
+    form: Architecture, axis: int, length: int, most: int, overlap: int, scale: float
+) -> AxisLattice:
+    """Lay few tiles along an axis, none larger than it has to be.
+
+    What is left over where sizes are rounded up widens overlaps.
+    """
+    edge, stride = min(EDGE[form.dimensions], overlap), form.stride[axis]
+    held = math.ceil(length / scale) + 2 * edge
+
+    def size(count: int) -> int:
+        each = max(-(-(held + (count - 1) * overlap) // count), 2 * overlap * (count > 1))
+        return form.fit((each,) * 3)[axis]
+
+    fewest = max(-(-(held - overlap) // (most - overlap)), 1)
+    count = min(range(fewest, fewest + 3), key=lambda n: n * size(n))
+    tile = size(count)
+    if count > 1 and overlap:
+        spare = (count * tile - held) // (count - 1) - overlap
+        overlap += min(spare, tile // 2 - overlap) // stride * stride
+    return AxisLattice(length, tile, min(overlap, tile // 2), scale, edge)
 
 
 def _sparse_slices(
@@ -196,13 +215,3 @@ def _sparse_slices(
     tile = form.fit((min(z, max(DEEP, 2 * overlap[0])), y, x))
     apart = max(round(APART / card.voxel_size[axis]), 1)
     return tile, overlap, tuple(s * apart if a == axis else s for a, s in enumerate(scales))
-
-
-def _thin_overlap(
-    shape: Zyx, scales: tuple[float, ...], tile: Zyx, overlap: Zyx, stride: Zyx
-) -> Zyx:
-    """Leave context out where one tile holds an axis whole, so that nothing is blended there."""
-    axes = zip(shape, scales, tile, overlap, stride, strict=True)
-    least = [(n / s, t, o, o - max(o - EDGE, 0) // step * step) for n, s, t, o, step in axes]
-    z, y, x = (edge if math.ceil(n) + 2 * edge <= t else o for n, t, o, edge in least)
-    return z, y, x

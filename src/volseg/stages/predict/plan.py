@@ -23,7 +23,7 @@ from volseg.storage.results import check_place
 from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
 from volseg.storage.weights import Card
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same parameters come to mean another result."""
 DEFAULT_BLOCK = (64, 512, 512)
 

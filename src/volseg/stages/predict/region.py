@@ -9,7 +9,7 @@ import numpy as np
 
 from volseg.engine.progress import Progress
 from volseg.geometry.grid import intersect, roi_shape, shift
-from volseg.geometry.lattice import Lattice
+from volseg.geometry.lattice import AxisLattice, Lattice
 from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.predict.look import is_wanted
 from volseg.stages.predict.plan import PredictPlan
@@ -50,10 +50,7 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
             needed = task.needed_of(tile, [roi])
             cut = cut_tile(needed, lattice, form.viewed(lattice.normal))
             axes = zip(lattice.axes, tile.position, shared, cut, strict=True)
-            z, y, x = (
-                blending_matrix((s.start, s.stop), a.origin(k), a.tile, a.overlap, a.scale)[:, c]
-                for a, k, s, c in axes
-            )
+            z, y, x = (_blending(a, k, s)[:, c] for a, k, s, c in axes)
             around = zip(cut, lattice.margin, strict=True)
             inputs = inputs[tuple(slice(c.start, c.stop + 2 * m) for c, m in around)]
             needed = shift(needed, [c.start for c in cut])
@@ -64,6 +61,11 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
                 total[name][shift(shared, corner)] += weighed
         progress.advance(1)
     return total
+
+
+def _blending(axis: AxisLattice, k: int, shared: slice) -> Floats:
+    first, _ = axis.support(k)
+    return blending_matrix(axis, k)[shared.start - first : shared.stop - first]
 
 
 def cut_tile(needed: Roi, lattice: Lattice, form: Architecture) -> Roi:

@@ -45,10 +45,18 @@ from volseg.voxels.blend import reflected
 
 @dataclass(frozen=True)
 class PredictReport:
-    """Work that a run did; ``tiles`` counts only those that this run evaluated itself."""
+    """Work that a run did.
+
+    Attributes
+    ----------
+    voxels : of the region.
+    tiles : only those that this run evaluated itself.
+    work : network voxels of all tiles for each one of the region.
+    """
 
     voxels: int
     tiles: int
+    work: float
     seconds: float
     resumed: bool
     notes: tuple[str, ...]
@@ -69,7 +77,7 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
     if not written:
         # a process that was killed at the very end may have left some
         discard(*(Scratch(plan.scratch, o.path.name).store.folder for o in plan.outputs))
-        return PredictReport(plan.voxels, 0, time.monotonic() - begun, True, plan.notes)
+        return _report(plan, 0, begun, resumed=True)
     scratch = Scratch(plan.scratch, written[0].path.name)
     header = ledger_header(written)
     with Ledger.open(scratch.ledger, header, anew=plan.overwrite) as ledger:
@@ -88,12 +96,18 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
             # the mask last: while it is incomplete, the same command makes sure of both
             finish(output.path, ledger, output.header)
         discard(scratch.store.folder)
-    return PredictReport(plan.voxels, tiles, time.monotonic() - begun, resumed, plan.notes)
+    return _report(plan, tiles, begun, resumed=resumed)
+
+
+def _report(plan: PredictPlan, tiles: int, begun: float, *, resumed: bool) -> PredictReport:
+    work, seconds = plan.handover.count_work(), time.monotonic() - begun
+    return PredictReport(plan.voxels, tiles, work, seconds, resumed, plan.notes)
 
 
 def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) -> None:
     """Create what a run writes, empty, in place of what is there."""
-    common = {"complete": False, "version": __version__, MARK: mark}
+    work = round(plan.handover.count_work(), 3)
+    common = {"complete": False, "version": __version__, MARK: mark, "work": work}
     if tissue := _look(plan):
         common["tissue"] = tissue
     model = model_record(plan.card, plan.options.zoom)

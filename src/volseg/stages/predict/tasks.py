@@ -271,7 +271,7 @@ class PredictTask:
 
 @lru_cache(maxsize=64)
 def _blending(axis: AxisLattice, k: int) -> Floats:
-    return blending_matrix(axis.support(k), axis.origin(k), axis.tile, axis.overlap, axis.scale)
+    return blending_matrix(axis, k)
 
 
 _LOADING = threading.Lock()

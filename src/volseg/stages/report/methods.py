@@ -161,6 +161,9 @@ def _describe_network(labels: Image, probabilities: Image | None, cite: _Citatio
         text += " and quarter turns" if turns else ""
     if run.get("precision"):
         text += f", in {run['precision']} ({run.get('device')})"
+    work = None if probabilities is None else probabilities.attributes.get("work")
+    if isinstance(work, float):
+        text += f"; its tiles held {work:.2f} times the voxels of the region"
     return f"{text}."
 
 

@@ -27,11 +27,10 @@ from volseg.types import FULL_PROBABILITY, Roi, Zyx
 PATCH: Zyx = (32, 96, 96)
 """Networks that saw patches of this size at least are evaluated in full tiles."""
 TILES: dict[int, tuple[Zyx, Zyx]] = {
-    2: ((8, 512, 512), (0, 64, 64)),
-    3: ((80, 160, 160), (16, 32, 32)),
+    2: ((8, 576, 576), (0, 48, 48)),
+    3: ((112, 160, 160), (16, 16, 16)),
 }
-"""Tile and overlap, by the network's dimensions; see docs/models/emnet.md for what smaller tiles
-cost."""
+"""Largest tile and least overlap, by the network's dimensions (decision 0067)."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def choose_tiles(form: Architecture, patch: Zyx) -> tuple[Zyx, Zyx]:
     >>> from volseg.models.registry import find_architecture
     >>> form = find_architecture("emnet")
     >>> choose_tiles(form, (32, 96, 96)), choose_tiles(form, (16, 48, 48))
-    (((80, 160, 160), (16, 32, 32)), ((40, 80, 80), (8, 16, 16)))
+    (((112, 160, 160), (16, 16, 16)), ((56, 80, 80), (8, 8, 8)))
     """
     full, shared = TILES[form.dimensions]
     tile, overlap = [], []
