@@ -89,7 +89,7 @@ class Device(TypedDict, total=False):
     device : Run the network on this device.
     """
 
-    device: Literal["auto", "cpu", "cuda", "mps", "xpu"]
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu", "openvino"]
 
 
 @described
@@ -108,7 +108,7 @@ class Network(Device, total=False):
         slices, equally bright first.
     invert : Show the network bright membranes dark.
     precision : Evaluate the network in this type; this changes the result. auto: bfloat16 where the
-        hardware multiplies it, float32 on CPUs of other machines.
+        hardware multiplies it, float32 on CPUs of other machines. int8: with --device openvino.
     """
 
     model: str | None
@@ -119,7 +119,7 @@ class Network(Device, total=False):
     tile: Zyx | None
     normalise: Literal["volume", "slices", "local"]
     invert: bool
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16", "int8"]
 
 
 @described

@@ -39,7 +39,7 @@ def _in_place(activation: nn.Module) -> nn.Module:
     """Replace a PReLU of one slope; nobody else holds what it is given."""
     if not isinstance(activation, nn.PReLU):
         return activation
-    return nn.LeakyReLU(float(activation.weight), inplace=True)
+    return nn.LeakyReLU(activation.weight.detach().item(), inplace=True)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from volseg.voxels.intensity import Preprocessing
 CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
 
-OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0, "tissue": {}}
+OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0, "tissue": {}, "ranges": {}}
 """Entries that a card may leave out."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "width": (1, 1024),
@@ -64,6 +64,8 @@ class Card:
     scores : what was measured, each with what it was measured on.
     tissue : how the training data look to the network, see `volseg.scores.likeness`; empty if
         that is unknown.
+    ranges : least and largest input of each convolution, for evaluation in int8; empty where that
+        has not been measured.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Card:
     training: Mapping[str, Any]
     scores: Mapping[str, Any]
     tissue: Mapping[str, Any]
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def shipped_models() -> list[str]:

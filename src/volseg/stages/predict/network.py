@@ -10,7 +10,8 @@ import torch
 
 from volseg.defaults import DEVICE, NAME, PRECISION, ZOOM
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError
+from volseg.errors import ModelError, ParameterError
+from volseg.models.compiled import OPENVINO, check_compiled
 from volseg.models.devices import (
     check_device,
     check_precision,
@@ -127,10 +128,22 @@ def settle_network(
         check_centerline(card.architecture)
         notes += note_untaught(card)
     device, precision = find_device(options.device, options.precision, options.engine)
+    if device == OPENVINO:
+        _check_compiled_model(card, precision, centerline=options.store_centerline)
     notes += note_terms(card) + _note_emulation(device, precision, options.engine)
     averaged = options.tta, options.rotations, views
     choice = NetworkChoice(str(model), device, precision, *averaged, options.store_centerline)
     return options, choice, card, notes
+
+
+def _check_compiled_model(card: Card, precision: str, *, centerline: bool) -> None:
+    """Check that OpenVINO can give what is asked of a model."""
+    if centerline:
+        raise ParameterError("--device openvino gives no centerlines; give --device cpu")
+    if precision == "int8" and not card.ranges:
+        raise ModelError(
+            f"the card of {card.name} has no ranges, which int8 needs; give --precision float32"
+        )
 
 
 def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str, str]:
@@ -141,20 +154,22 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
 
     Parameters
     ----------
-    device : ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``
-    precision : ``auto``, ``float32`` or ``bfloat16``
+    device : ``auto``, ``cpu``, ``cuda``, ``mps``, ``xpu`` or ``openvino``
+    precision : ``auto``, ``float32``, ``bfloat16``, or ``int8`` of OpenVINO
     engine : EngineOptions
 
     Returns
     -------
     device : the same, but for ``auto``
-    precision : ``float32`` or ``bfloat16``
+    precision : the same, but for ``auto``
 
     Raises
     ------
     ParameterError
         If it cannot run there, as far as that is known here.
     """
+    if device == OPENVINO:
+        return device, check_compiled(precision)
     if not engine.elsewhere:
         here = choose_device(device)
         return here.type, str(choose_precision(precision, here)).removeprefix("torch.")

@@ -16,6 +16,7 @@ from volseg.errors import BlockError
 from volseg.geometry.grid import Block, intersect, roi_shape, shift
 from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice, Lattice, Tile
+from volseg.models.compiled import OPENVINO, compile_predictor
 from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import Views, find_architecture
@@ -113,7 +114,7 @@ class PredictTask:
     @property
     def on_gpu(self) -> bool:
         """Tell whether tiles are evaluated on a GPU."""
-        return self.choice.device != "cpu"
+        return self.choice.device not in {"cpu", OPENVINO}
 
     def __call__(self, item: Evaluate | Block) -> int:
         """Evaluate tiles, or add up what was handed to a block and write it.
@@ -285,16 +286,18 @@ def predictor_for(choice: NetworkChoice) -> Predictor:
 
 @lru_cache(maxsize=2)
 def _load_predictor(choice: NetworkChoice) -> Predictor:
-    card, device = load_card(choice.model), choose_device(choice.device)
-    weights = load_weights(Path(choice.model), card)
+    card, compiled = load_card(choice.model), choice.device == OPENVINO
+    device = choose_device("cpu" if compiled else choice.device)
     architecture = find_architecture(card.architecture)
-    return build_predictor(
+    predictor = build_predictor(
         architecture.build(card.width),
-        weights,
+        load_weights(Path(choice.model), card),
         device,
-        choose_precision(choice.precision, device),
+        choose_precision("float32" if compiled else choice.precision, device),
         architecture=architecture,
         tta=choice.tta,
         rotations=choice.rotations,
         centerline=choice.centerline,
     )
+    ranges = card.ranges if choice.precision == "int8" else None
+    return compile_predictor(predictor, architecture, ranges) if compiled else predictor

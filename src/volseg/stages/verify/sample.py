@@ -19,6 +19,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, ParameterError, StorageError, VolumeError
 from volseg.geometry.grid import Grid, cut_blocks, describe, whole_multiples
+from volseg.models.compiled import OPENVINO, check_compiled
 from volseg.models.devices import PRECISIONS, choose_device, choose_precision
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import CENTERLINE
@@ -174,6 +175,23 @@ def plan_on_record(volume: Path, probabilities: Path, model: str | None) -> Pred
         return None
 
 
+def _usable_device(device: str, precision: str) -> str:
+    """Return the device of a run, or the CPU if this machine lacks it."""
+    if device == OPENVINO:
+        try:
+            check_compiled(precision)
+        except ParameterError as error:
+            raise Skipped(f"no block was predicted again: {error}") from error
+        return device
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision is called {precision!r}")
+    try:
+        choose_precision(precision, choose_device(device))
+    except ParameterError:
+        return "cpu"
+    return device
+
+
 def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions) -> PredictPlan:
     """Plan the same prediction in other blocks, on a CPU if this machine lacks the GPU for it.
 
@@ -184,12 +202,7 @@ def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions
     """
     run, chunk = subject.run, subject.image.levels[0].chunk
     device, precision = run["device"], run["precision"]
-    if precision not in PRECISIONS:
-        raise ValueError(f"no precision is called {precision!r}")
-    try:
-        choose_precision(precision, choose_device(device))
-    except ParameterError:
-        device = "cpu"
+    device = _usable_device(device, precision)
     tta, rotations, views = run["averaged"]
     # half the blocks, or twice those of one chunk
     z, y, x = run["block"]
