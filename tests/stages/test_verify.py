@@ -389,7 +389,7 @@ def test_a_damaged_ledger_is_found(volume):
 def test_results_of_something_else_are_found(volume):
     update_attributes(volume, {"fingerprint": "of another stack"})
     run = read_attributes(volume / LABELS)["volseg"]["run"]
-    update_attributes(volume / LABELS, {"run": {**run, "min_size": 1000}})
+    update_attributes(volume / LABELS, {"run": {**run, "min_size": 10_000}})
     shutil.rmtree(volume / ".volseg")
     report = check(volume)
     assert ("origin", PROBABILITIES, None) in kinds(report)
