@@ -24,10 +24,10 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
+from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.predict.tasks import predictor_for
 from volseg.storage.volumes import scratch_path
 
 

@@ -72,7 +72,7 @@ def test_other_forms_give_the_same_probabilities(toy_model, tmp_path, form):
     report = export_model(toy_model, form, output)
     assert 0 <= report.difference < 1e-5
     # batch and sizes are not those of the trace
-    assert report.checked_on == (2, 1, 8, 32, 32)
+    assert report.checked_on == (2, 1, 8, 16, 16)
     assert report.size_bytes == output.stat().st_size
     assert [p.name for p in tmp_path.iterdir()] == [output.name]
 
@@ -127,7 +127,7 @@ def test_the_description_says_what_volseg_does(model, tmp_path):
     assert [s["id"] for s in steps] == ["scale_range", "clip", "scale_linear"]
     assert steps[0]["kwargs"]["min_percentile"] == 2
     assert steps[2]["kwargs"] == {"gain": 3.0, "offset": -1.0}
-    assert raw.shape == probabilities.shape == (1, 1, 12, 32, 32)
+    assert raw.shape == probabilities.shape == (1, 1, 12, 24, 24)
     assert 0 <= probabilities.min() < probabilities.max() <= 1
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert described["config"]["volseg"]["card"] == card

@@ -16,8 +16,8 @@ from volseg.measures.suspects import Suspect
 from volseg.models.explaining import listening
 from volseg.stages.explain import run as stage
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
+from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.run import build_task
-from volseg.stages.predict.tasks import predictor_for
 from volseg.stages.report.again import measure_disagreement
 from volseg.stages.report.explained import draw_panels
 from volseg.stages.report.plan import plan_report

@@ -23,9 +23,9 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, ConflictError, ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.stages.predict import tasks
+from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.predict.tasks import NetworkChoice, predictor_for
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.stages.verify.sample import ELSEWHERE, EXACT

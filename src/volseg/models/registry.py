@@ -141,7 +141,10 @@ def _volumes(build: Callable[[int], nn.Module], stride: int, width: int) -> Arch
 
 ARCHITECTURES: dict[str, Architecture] = {
     "emnet": _emnet(EMNet),
-    "emnet-paper": _emnet(lambda f: EMNet(f, norm="instance", align_corners=True), width=64),
+    "emnet-paper": replace(
+        _emnet(lambda f: EMNet(f, norm="instance", align_corners=True), width=64),
+        multiple=(4, 16, 16),  # instance norms need more than one voxel at the coarsest level
+    ),
     "emnet-single": _emnet(lambda f: EMNet(f, centerline=False), centerline=False),
     "unet2d": _slices(UNet2d, unet2d.STRIDE),
     "unet2d-plain": _slices(lambda f: UNet2d(f, norm=False), unet2d.STRIDE),

@@ -27,9 +27,9 @@ from volseg.models.explaining import (
 from volseg.stages.explain.plan import ExplainPlan
 from volseg.stages.explain.show import draw_sheet
 from volseg.stages.levels import build_pyramid
+from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.region import blend_region
 from volseg.stages.predict.run import model_record
-from volseg.stages.predict.tasks import predictor_for
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import write_group
 from volseg.storage.explanations import read_explanation

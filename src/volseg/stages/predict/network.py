@@ -21,9 +21,9 @@ from volseg.models.devices import (
 )
 from volseg.models.registry import Views, check_centerline
 from volseg.stages.predict.lattice import CUBIC, choose_views
+from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
 from volseg.stages.predict.outputs import note_terms, note_untaught
-from volseg.stages.predict.tasks import NetworkChoice
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card, find_weights, load_card
 from volseg.types import Zyx

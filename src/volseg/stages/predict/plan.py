@@ -13,10 +13,10 @@ from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_mult
 from volseg.geometry.handover import Handover
 from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
+from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Look, is_wanted, look_at
 from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, centerline_of
-from volseg.stages.predict.tasks import NetworkChoice
 from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.results import check_place

@@ -20,6 +20,7 @@ from volseg.models.registry import find_architecture
 from volseg.stages.levels import build_pyramid
 from volseg.stages.likeness import look_at_tissue
 from volseg.stages.predict.lattice import network_scales
+from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.meter import TileMeter
 from volseg.stages.predict.outputs import (
     CREATED,
@@ -31,7 +32,7 @@ from volseg.stages.predict.outputs import (
     ledger_header,
 )
 from volseg.stages.predict.plan import PredictPlan
-from volseg.stages.predict.tasks import Evaluate, PredictTask, predictor_for
+from volseg.stages.predict.tasks import Evaluate, PredictTask
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key

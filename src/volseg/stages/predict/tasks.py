@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -16,15 +15,12 @@ from volseg.errors import BlockError
 from volseg.geometry.grid import Block, intersect, roi_shape, shift
 from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice, Lattice, Tile
-from volseg.models.compiled import OPENVINO, compile_predictor
-from volseg.models.devices import choose_device, choose_precision
-from volseg.models.inference import Predictor, build_predictor
-from volseg.models.registry import Views, find_architecture
+from volseg.models.compiled import OPENVINO
+from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.look import Context, Look, is_wanted
 from volseg.stages.predict.meter import tell_tile
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import HandoverStore
-from volseg.storage.weights import load_card, load_weights
 from volseg.types import Floats, Roi, Zyx
 from volseg.voxels.blend import (
     Shares,
@@ -58,26 +54,6 @@ class Evaluate:
     def __str__(self) -> str:
         """Name the block; some of what its tiles see lies around it."""
         return f"tiles of {self.block}"
-
-
-@dataclass(frozen=True)
-class NetworkChoice:
-    """A network, and how it evaluates tiles; see `volseg.models.inference`.
-
-    Attributes
-    ----------
-    model : path of the weights.
-    device, precision : never ``auto``: what was chosen when the run was planned, for all workers.
-    centerline : whether what the network says of centerlines is wanted, too.
-    """
-
-    model: str
-    device: str
-    precision: str
-    tta: bool = False
-    rotations: bool = False
-    views: Views = "xy"
-    centerline: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,31 +249,3 @@ class PredictTask:
 @lru_cache(maxsize=64)
 def _blending(axis: AxisLattice, k: int) -> Floats:
     return blending_matrix(axis, k)
-
-
-_LOADING = threading.Lock()
-
-
-def predictor_for(choice: NetworkChoice) -> Predictor:
-    """Load a model once per process."""
-    with _LOADING:
-        return _load_predictor(choice)
-
-
-@lru_cache(maxsize=2)
-def _load_predictor(choice: NetworkChoice) -> Predictor:
-    card, compiled = load_card(choice.model), choice.device == OPENVINO
-    device = choose_device("cpu" if compiled else choice.device)
-    architecture = find_architecture(card.architecture)
-    predictor = build_predictor(
-        architecture.build(card.width),
-        load_weights(Path(choice.model), card),
-        device,
-        choose_precision("float32" if compiled else choice.precision, device),
-        architecture=architecture,
-        tta=choice.tta,
-        rotations=choice.rotations,
-        centerline=choice.centerline,
-    )
-    ranges = card.ranges if choice.precision == "int8" else None
-    return compile_predictor(predictor, architecture, ranges) if compiled else predictor

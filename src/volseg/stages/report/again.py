@@ -8,8 +8,8 @@ from dataclasses import replace
 from volseg.engine.progress import NoProgress
 from volseg.measures.suspects import Suspect
 from volseg.models.explaining import average_flips, deviation
+from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.region import Maps, blend_region
-from volseg.stages.predict.tasks import predictor_for
 from volseg.stages.report.plan import Subject
 from volseg.stages.verify.sample import plan_on_record
 from volseg.types import Floats, Roi

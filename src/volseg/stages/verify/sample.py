@@ -184,7 +184,7 @@ def _usable_device(device: str, precision: str) -> str:
             raise Skipped(f"no block was predicted again: {error}") from error
         return device
     if precision not in PRECISIONS:
-        raise ValueError(f"no precision is called {precision!r}")
+        raise VolumeError(f"no precision is called {precision!r}")
     try:
         choose_precision(precision, choose_device(device))
     except ParameterError:
