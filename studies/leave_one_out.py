@@ -10,9 +10,9 @@ that was left out, and for what the others held out, by rules that owe nothing t
 threshold of 0.5, and no object dropped. Data that `pack_data.py` packed do as well.
 
 ``--look-alikes`` trains by the second recipe: coarser pixels, patches drawn where the network is
-wrong, and painted things that look like mitochondria. ``--crowded`` shows mitochondria crowded as in
-muscle, too. Both are meant for weights that can find mitochondria already; a generalist is made in
-two runs:
+wrong, and painted things that look like mitochondria. ``--crowded`` also shows mitochondria as they
+crowd in muscle. Both are meant for weights that can find mitochondria already; a generalist is made
+in two runs:
 
     python studies/leave_one_out.py --data annotated --leave vnc --output runs/a --steps 600 \
         --start unet2d
