@@ -81,11 +81,11 @@ def test_memory_that_is_full_in_a_block_is_tried_again_then_reported(faults, che
     assert status == 0, errors
     check_result(volume)
     volume = faults.volume(faults.folder / "always")
-    fault = faults.fault("evaluate", "memory", where=[2, 2, 1])
+    fault = faults.fault("evaluate", "memory", where=[1, 0, 0])
     status, report, errors = faults.run(faults.segment(volume), fault)
     assert status == 1
     assert "give fewer --workers (a --cluster fewer cores), or --overwrite and a smaller" in errors
-    assert [2, 2, 1] in [b["index"] for b in report["missing"]]
+    assert [1, 0, 0] in [b["index"] for b in report["missing"]]
     assert faults.run(faults.segment(volume))[0] == 0
     check_result(volume)
 
@@ -104,7 +104,7 @@ def test_a_worker_that_hangs_is_ended_and_its_block_done_elsewhere(faults, check
 def test_a_thread_that_hangs_stops_neither_the_others_nor_the_exit(faults, check_result, times):
     """A thread cannot be ended: its block is tried elsewhere while there is one, then reported."""
     volume = faults.volume()
-    fault = faults.fault("evaluate", "hang", where=[2, 2, 1], times=times)
+    fault = faults.fault("evaluate", "hang", where=[1, 0, 0], times=times)
     limit = ["--block-timeout", "1", "--workers", "2"]
     command = faults.start(faults.segment(volume, *limit), fault)
     status = command.wait(60)
@@ -114,6 +114,6 @@ def test_a_thread_that_hangs_stops_neither_the_others_nor_the_exit(faults, check
     else:
         assert status == 1
         assert "worker(s) hang" in command.errors or "its worker hangs" in command.errors
-        assert [2, 2, 1] in [b["index"] for b in command.report["missing"]]
+        assert [1, 0, 0] in [b["index"] for b in command.report["missing"]]
         assert faults.run(faults.segment(volume))[0] == 0
     check_result(volume)

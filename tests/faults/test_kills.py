@@ -77,13 +77,13 @@ def test_a_block_that_kills_every_worker_stops_no_other(faults, check_result):
 def test_a_block_that_fails_three_times_stops_no_other(faults, check_result, precision):
     volume = faults.volume()
     command = faults.segment(volume, precision=precision)
-    fault = faults.fault("evaluate", "error", where=[2, 2, 1])
+    fault = faults.fault("evaluate", "error", where=[1, 0, 0])
     status, report, errors = faults.run(command, fault)
     assert status == 1
-    assert "tiles of block 2,2,1 (16:20,64:70,32:60): OSError: the disk is away" in errors
+    assert "tiles of block 1,0,0 (8:16,0:32,0:32): OSError: the disk is away" in errors
     assert len(list(faults.folder.glob("marks-0/*"))) == 3
     # and those that its tiles reach into
-    assert [2, 2, 1] in indices(report)
+    assert [1, 0, 0] in indices(report)
     assert len(report["missing"]) < len(BLOCKS) / 2
     status, report, errors = faults.run(command)
     assert status == 0, errors
@@ -222,7 +222,7 @@ def test_two_commands_at_once_the_second_is_refused(faults, check_result):
 
 def test_other_parameters_are_refused_with_what_differs(faults, check_result):
     volume = faults.volume()
-    fault = faults.fault("evaluate", "error", where=[2, 2, 1])
+    fault = faults.fault("evaluate", "error", where=[1, 0, 0])
     assert faults.run(faults.segment(volume), fault)[0] == 1
     status, _, errors = faults.run(faults.segment(volume, "--roi", "0:8,:,:"))
     assert status == 2
