@@ -11,7 +11,7 @@ import numpy as np
 from volseg.types import Doubles
 
 Likeness = Literal["like", "unlike", "very unlike"]
-LIKE, VERY = 1.0, 5.0
+LIKE, VERY = 1.8, 5.0
 """Distances up to which tissue is like the training data, and beyond which it is very unlike them
 (decision 0066)."""
 FAR = 0.9
