@@ -63,7 +63,7 @@ def look(path, model):
 
 def test_known_tissue_is_near_and_other_tissue_is_far(tmp_path, model):
     near = look(write_raw(tmp_path / "near.zarr", textured(1)), model)
-    middle = look(write_raw(tmp_path / "middle.zarr", textured(1, 1.5)), model)
+    middle = look(write_raw(tmp_path / "middle.zarr", textured(1, 3.0)), model)
     far = look(write_raw(tmp_path / "far.zarr", textured(1, 0.4)), model)
     same = look(tmp_path / "known.zarr", model)
     assert same["distance"] < near["distance"] < middle["distance"] < far["distance"]
