@@ -25,7 +25,14 @@ from volseg.cli import main
 
 OWN_TRAFFIC = ("dask", "distributed", "cloudpickle", "numba")
 INTERNAL = ("pickle", "_pickle", "copyreg", "functools", __name__)
-IMPORTS = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "zipimport", "pkgutil")
+IMPORTS = (
+    "_pytest",
+    "importlib",
+    "_frozen_importlib",
+    "_frozen_importlib_external",
+    "zipimport",
+    "pkgutil",
+)
 
 
 def caller() -> str:

@@ -111,7 +111,7 @@ def test_options_override_the_card(package, tmp_path):
         (8, 16, 16),
     )
     with pytest.raises(ModelError, match="overlap by half at most"):
-        import_model(package, tmp_path / "b", tile=(16, 40, 48))
+        import_model(package, tmp_path / "b", tile=(16, 42, 48))
     assert not (tmp_path / "b").exists()
 
 

@@ -82,6 +82,15 @@ def test_kmeans_leaves_a_convex_object_whole(radii):
     assert Splitter("kmeans")(np.ones([2 * int(r) + 1 for r in radii], bool)).max() == 1
 
 
+@pytest.mark.parametrize("slices", [2, 3, 4])
+def test_kmeans_splits_large_flat_objects(slices):
+    y, x = np.indices((90, 170))
+    discs = ((y - 45) ** 2 + (x - 45) ** 2 < 1600) | ((y - 45) ** 2 + (x - 123) ** 2 < 1600)
+    mask = np.broadcast_to(discs, (slices, 90, 170))
+    pieces = Splitter("kmeans", (1.0, 1.0, 1.0))(mask)
+    assert len(np.unique(pieces[mask])) == 2
+
+
 def test_as_many_centres_as_the_user_counted():
     rod = np.ones((5, 5, 40), bool)
     assert [int(Splitter("kmeans", centres=n)(rod).max()) for n in (1, 4, 40)] == [1, 4, 40]

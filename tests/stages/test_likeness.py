@@ -12,9 +12,15 @@ from scipy import ndimage
 from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.engine.progress import NoProgress
-from volseg.geometry.grid import full_roi
+from volseg.geometry.grid import full_roi, roi_shape
 from volseg.scores.likeness import describe_tissue, read_reference
-from volseg.stages.likeness import look_at_tissue, mean_found, note_reference, spread_windows
+from volseg.stages.likeness import (
+    Region,
+    look_at_tissue,
+    mean_found,
+    note_reference,
+    spread_windows,
+)
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.storage.volumes import labels_path, open_image, probabilities_path, volume_tone
@@ -59,6 +65,22 @@ def model(tmp_path, known):
 
 def look(path, model):
     return look_at_tissue(open_image(path), model, load_card(model), (1.0, 1.0, 1.0))
+
+
+def test_places_without_tissue_are_left_out(tmp_path, model):
+    tissue = np.tile(textured(1), (1, 2, 4))
+    plain = look(write_raw(tmp_path / "plain.zarr", tissue), model)
+    padded = np.pad(tissue, ((0, 0), (0, 0), (300, 0)))
+    path = write_raw(tmp_path / "padded.zarr", padded)
+
+    def find_nothing(box):
+        return np.broadcast_to(np.arange(box[2].start, box[2].stop) < 300, roi_shape(box))
+
+    args = open_image(path), model, load_card(model), (1.0, 1.0, 1.0)
+    blind = look_at_tissue(*args)
+    seeing = look_at_tissue(*args, region=Region(full_roi(padded.shape), find_nothing))
+    assert blind["distance"] > 2 * plain["distance"]
+    assert seeing["distance"] < 2 * plain["distance"]
 
 
 def test_known_tissue_is_near_and_other_tissue_is_far(tmp_path, model):

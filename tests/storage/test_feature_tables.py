@@ -7,7 +7,7 @@ import pyarrow.parquet
 
 from toy_volumes import write_labels, write_raw
 from volseg.storage.attributes import read_attributes
-from volseg.storage.feature_tables import publish_table
+from volseg.storage.feature_tables import publish_table, withdraw_table
 from volseg.storage.tables import write_table
 from volseg.storage.volumes import table_path
 
@@ -28,3 +28,7 @@ def test_tables_are_listed_with_their_labels_and_replaced(tmp_path):
     assert "region" not in read_attributes(volume / "tables" / "theirs")
     copy = pyarrow.parquet.read_table(volume / "tables" / "mitochondria" / "table.parquet")
     assert copy.column("label").to_pylist() == [5]
+    withdraw_table(table_path(volume, "mitochondria"))
+    withdraw_table(table_path(volume, "never published"))
+    assert read_attributes(volume / "tables") == {"tables": ["theirs"]}
+    assert not (volume / "tables" / "mitochondria").exists()

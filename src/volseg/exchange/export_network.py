@@ -109,7 +109,7 @@ def smallest_tile(form: Architecture, least: Zyx = (1, 1, 1)) -> Zyx:
     Examples
     --------
     >>> smallest_tile(find_architecture("emnet"), (1, 17, 17))
-    (4, 32, 32)
+    (4, 24, 24)
     """
     z, y, x = (max(n, m) for n, m in zip(least, form.multiple, strict=True))
     return form.fit((z, y, x))

@@ -110,6 +110,8 @@ def checked(name: str, found: Tensor, wanted: Tensor) -> Tensor:
     plain = found.layout == torch.strided and found.device.type == "cpu" and not found.is_quantized
     if not plain or found.is_complex():
         raise ModelError(f"{name} is no plain tensor: {found.dtype}, {found.layout}")
+    if found.untyped_storage().nbytes() < found.numel() * found.element_size():
+        raise ModelError(f"{name} shows the same numbers again and again, which no training makes")
     if not torch.isfinite(found).all():
         raise ModelError(f"{name} holds values that are not finite")
     return found.to(wanted.dtype).contiguous().clone()

@@ -107,15 +107,16 @@ def round_convolutions(network: nn.Module, ranges: Ranges) -> nn.Module:
     return rounded
 
 
-def check_compiled(precision: str) -> str:
-    """Check that OpenVINO is there, and return the precision; ``auto`` is float32.
+def check_compiled(precision: str, *, here: bool = True) -> str:
+    """Check that OpenVINO is there if it runs here, and return the precision; auto is float32.
 
     Raises
     ------
     ParameterError
         If it is not, or the precision is not one of `PRECISIONS`.
     """
-    _import_openvino()
+    if here:
+        _import_openvino()
     chosen = "float32" if precision == "auto" else precision
     if chosen not in PRECISIONS:
         raise ParameterError(

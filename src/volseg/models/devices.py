@@ -43,6 +43,8 @@ def check_device(name: str) -> None:
     ParameterError
         If it is unknown.
     """
+    if name == "openvino":
+        raise ParameterError("only segment evaluates networks with OpenVINO; give --device cpu")
     if name != "cpu" and name not in ACCELERATORS:
         names = f"auto, cpu, {', '.join(list(ACCELERATORS)[:-1])} or {list(ACCELERATORS)[-1]}"
         raise ParameterError(f"a device is {names}, found {name!r}")

@@ -84,9 +84,12 @@ def _thin_out(mask: Mask, spacing: VoxelSize) -> tuple[Mask, NDArray[np.float64]
     """Keep some of an object's voxels on a lattice as even as can be; also give its sides."""
     sides = np.array(spacing, float)
     pitch, steps, sparse = sides.min(), np.ones(3, int), mask
-    while np.count_nonzero(sparse) > SAMPLE:
+    # flat objects keep two planes at least: a coarser lattice may miss all of them
+    thickness = [int(np.count_nonzero(mask.any(axis=(k - 2, k - 1)))) for k in range(3)]
+    most = np.maximum(1, np.array(thickness) // 2)
+    while np.count_nonzero(sparse) > SAMPLE and (steps < most).any():
         pitch *= 1.1
-        steps = np.maximum(1, np.round(pitch / sides)).astype(int)
+        steps = np.clip(np.round(pitch / sides), 1, most).astype(int)
         sparse = mask[:: steps[0], :: steps[1], :: steps[2]]
     return sparse, sides * steps
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -28,17 +28,33 @@ from volseg.storage.weights import Card, load_card, load_weights, update_card
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, read_window
-from volseg.types import FULL_PROBABILITY, Doubles, Roi, Zyx
+from volseg.types import FULL_PROBABILITY, Doubles, Mask, Roi, Zyx
 from volseg.voxels.intensity import Tone
 
 SIDES: dict[int, Zyx] = {2: (1, 192, 192), 3: (8, 96, 96)}
 """Of a place, in voxels of the network, by its dimensions."""
+FindNothing: TypeAlias = "Callable[[Roi], Mask | None]"
 TAUGHT, LOOKED_AT, COUNTED = 40, 16, 48
 """Places of a source of training data, of a volume, and of probabilities whose mean is taken."""
+MORE = 4
+"""So many times as many places are tried where some hold no tissue."""
 MOST_SIDE = 2048
 """Voxels of a window's side, at most: coarser networks see smaller places."""
 STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 """Powers of the inverse of the root of x**4 = x + 1: a sequence that fills a cube evenly."""
+
+
+class Region(NamedTuple):
+    """Part of a volume.
+
+    Attributes
+    ----------
+    roi : its bounds.
+    find_nothing : tells of a box where it is no tissue, or outside a mask; None is nowhere.
+    """
+
+    roi: Roi
+    find_nothing: FindNothing | None = None
 
 
 def first_block(network: nn.Module) -> nn.Module:
@@ -82,10 +98,16 @@ def spread_windows(grid: Sequence[int], side: Zyx, count: int) -> list[Roi]:
 
 
 @torch.inference_mode()
-def sample_features(block: nn.Module, source: Source, form: Architecture, count: int) -> Doubles:
+def sample_features(
+    block: nn.Module,
+    source: Source,
+    form: Architecture,
+    count: int,
+    find_nothing: FindNothing | None = None,
+) -> Doubles:
     """Look at places of a source: mean and standard deviation of each channel of the first block.
 
-    Places that hold one value are left out.
+    Places that hold one value are left out, and those of which more than a twentieth is no tissue.
 
     Returns
     -------
@@ -98,8 +120,15 @@ def sample_features(block: nn.Module, source: Source, form: Architecture, count:
         max(min(n, int(MOST_SIDE / s)), 1)
         for n, s in zip(SIDES[form.dimensions], source.scale, strict=True)
     ]
-    found = []
-    for window in spread_windows(grid_shape(source), (side[0], side[1], side[2]), count):
+    found: list[Doubles] = []
+    candidates = count if find_nothing is None else MORE * count
+    for window in spread_windows(grid_shape(source), (side[0], side[1], side[2]), candidates):
+        if len(found) == count:
+            break
+        if find_nothing is not None:
+            nothing = find_nothing(in_source(source, window))
+            if nothing is not None and nothing.mean() > 0.05:
+                continue
         raw = read_window(source, window)[RAW]
         if raw.min() == raw.max():
             continue
@@ -107,6 +136,16 @@ def sample_features(block: nn.Module, source: Source, form: Architecture, count:
         seen = block(planes)[0].flatten(1).double()
         found.append(torch.cat([seen.mean(1), seen.std(1)]).numpy())
     return np.array(found)
+
+
+def in_source(source: Source, window: Roi) -> Roi:
+    """Return the box of the source that a window of the network's grid covers."""
+    axes = zip(source.roi, window, source.scale, strict=True)
+    z, y, x = (
+        slice(s.start + math.floor(w.start * k), min(s.start + math.ceil(w.stop * k), s.stop))
+        for s, w, k in axes
+    )
+    return z, y, x
 
 
 def _as_slices(source: Source) -> Source:
@@ -157,8 +196,8 @@ def look_at_tissue(
     card: Card,
     scales: Sequence[float],
     *,
-    roi: Roi | None = None,
     tone: Tone | None = None,
+    region: Region | None = None,
 ) -> dict[str, Any]:
     """Compare places of a volume with the training data of a network.
 
@@ -167,8 +206,8 @@ def look_at_tissue(
     image : with a histogram, unless the tone is given
     model, card : of the network
     scales : voxels of the volume per voxel of the network, (z, y, x)
-    roi : that is looked at; all of it by default
     tone : of intensities; that of the histogram by default
+    region : that is looked at; all of it by default
 
     Returns
     -------
@@ -189,14 +228,16 @@ def look_at_tissue(
     source = Source(
         image.levels[0],
         np.broadcast_to(np.uint8(0), shape),
-        roi or full_roi(shape),
+        region.roi if region else full_roi(shape),
         tone or volume_tone(image, card.preprocessing),
         np.zeros((0, 3), np.int64),
         isotropic=False,
         planar=form.dimensions == 2,
         scale=(z, y, x),
     )
-    features = sample_features(load_block(model, card), source, form, LOOKED_AT)
+    block = load_block(model, card)
+    nothing = region.find_nothing if region else None
+    features = sample_features(block, source, form, LOOKED_AT, nothing)
     if not len(features) or features.shape[1] != reference.means.shape[1]:
         return {}
     distance = round(float(np.median(reference.measure(features))), 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.storage.attributes import change_group, read_attributes, write_group
-from volseg.storage.files import write_file
+from volseg.storage.files import discard, write_file
 from volseg.storage.ledger import locked
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import PATIENCE, labels_path, scratch_path
@@ -41,8 +41,26 @@ def publish_table(table: Path) -> None:
         described["region"] = {"path": f"../labels/{name}"}
     write_file(place / "table.parquet", table.read_bytes())
     write_group(place, described)
+    _list_table(tables, name, listed=True)
+
+
+def withdraw_table(table: Path) -> None:
+    """Remove what `publish_table` made of a table, if there is any: its labels will be others.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be removed.
+    """
+    place = table.parent / table.stem
+    if is_zarr(place):
+        _list_table(table.parent, table.stem, listed=False)
+        discard(place)
+
+
+def _list_table(tables: Path, name: str, *, listed: bool) -> None:
     # two commands may measure labels of two names at once, and both change one list
     with locked(scratch_path(tables.parent) / "tables.lock", patience=PATIENCE):
-        listed = read_attributes(tables).get("tables")
-        known = {str(n) for n in listed} if isinstance(listed, list) else set()
-        change_group(tables, {"tables": sorted({*known, name})})
+        found = read_attributes(tables).get("tables")
+        others = {str(n) for n in found if n != name} if isinstance(found, list) else set()
+        change_group(tables, {"tables": sorted({*others, *([name] if listed else [])})})

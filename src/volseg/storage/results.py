@@ -13,6 +13,7 @@ from volseg.differences import tell_apart
 from volseg.errors import ConflictError, VolumeError, command
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.feature_tables import withdraw_table
 from volseg.storage.files import AWAY, beside, discard, left_behind, replace_folder
 from volseg.storage.ledger import MARK, Ledger
 from volseg.storage.ome import Space
@@ -212,6 +213,14 @@ class NewImage:
         )
 
 
+def _discard_results(*paths: Path) -> None:
+    """Discard results, and what was published of them where they are tables."""
+    for path in paths:
+        if path.suffix == ".parquet":
+            withdraw_table(path)
+    discard(*paths)
+
+
 def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
     """Create images, empty, in place of what stands there, and remove what they make outdated.
 
@@ -224,7 +233,8 @@ def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
         If an image cannot be created or moved to its place.
     """
     if any(as_remote(image.path) is not None for image in images):
-        discard(*outdated, *(image.path for image in images))
+        _discard_results(*outdated)
+        discard(*(image.path for image in images))
         for image in images:
             image.create(image.path)
         return
@@ -241,7 +251,7 @@ def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
         for group in new_groups:
             _remove_empty_group(group)
         raise
-    discard(*outdated)
+    _discard_results(*outdated)
     for place, image in staged.items():
         replace_folder(image.path, place)
 

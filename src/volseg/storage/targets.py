@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def resuming(
     """Lend a folder to write in, and a ledger; what failed or was killed goes on with both.
 
     The folder gets the target's name after success. On object storage the target itself is lent,
-    and what makes it readable must be written last.
+    emptied first and again if that fails, and what makes it readable must be written last.
 
     Parameters
     ----------
@@ -197,8 +197,10 @@ def resuming(
     place = target if remote is not None else path.with_suffix("")
     ours = json.loads(json.dumps(header))
     anew = overwrite and read_header(path) != ours
+    # nothing on object storage says which run wrote it, so nothing there is gone on with
+    emptied = nullcontext() if remote is None else _replacing_remote(remote)
     try:
-        with Ledger.open(path, header, anew=anew) as ledger:
+        with emptied, Ledger.open(path, header, anew=anew) as ledger:
             if BEGUN not in ledger.records or not place.exists():
                 ledger.restart()
                 discard(place)

@@ -16,9 +16,8 @@ from volseg.errors import ParameterError, VolumeError, command
 from volseg.exchange.volumes.cut import Cut, HighestLabel, space_at
 from volseg.geometry.grid import Grid, full_roi, parse_roi
 from volseg.storage.attributes import results_in
-from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
-from volseg.storage.targets import check_apart, check_file, check_target, unfinished
+from volseg.storage.targets import check_apart, check_file, check_target
 from volseg.storage.volumes import Image, open_image, slices_path, table_path
 
 What = Literal["labels", "probabilities", "raw", "table", "slices"]
@@ -222,7 +221,7 @@ def check_output(volume: Path, options: ExportOptions) -> None:
     check_apart(output, volume)
     if options.form not in FOLDERS:
         check_file(output, overwrite=options.overwrite)
-    elif as_remote(output) is None or not unfinished(output).exists():
+    else:
         check_target(output, overwrite=options.overwrite, known=_is_ours)
 
 

@@ -12,6 +12,7 @@ from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
 from volseg.errors import BlockError, StorageError
 from volseg.exchange.volumes.plan import ExportPlan
+from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
 
 
@@ -80,6 +81,8 @@ def _unfinished(output: Path) -> Iterator[None]:
     except BlockError as error:
         cause = error.__cause__
         why = cause.strerror if isinstance(cause, OSError) else cause
+        if as_remote(output) is not None:
+            raise StorageError(f"{output} was not written, and is empty: {why or error}") from error
         raise StorageError(
             f"{output} is incomplete, and what stood there stands; the same command does what is "
             f"missing: {why or error}"

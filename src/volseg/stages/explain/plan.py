@@ -129,7 +129,10 @@ def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
     if can_draw():
         beside = Path(volume.name) if as_remote(volume) is not None else volume.resolve()
         sheet = options.output or beside.with_name(beside.stem + ENDING)
-        check_file(sheet, overwrite=options.overwrite or stands)
+        check_file(
+            sheet,
+            overwrite=options.overwrite or (stands and noted.get("sheet") in {None, str(sheet)}),
+        )
     else:
         notes += ("no contact sheet without matplotlib: pip install 'volseg[measure]'",)
     return ExplainPlan(prediction, target, header, sheet, stands, options.overwrite, notes)

@@ -187,5 +187,6 @@ def _write(plan: ExplainPlan, found: Found, place: Path) -> None:
         "roi": plan.header["roi"],
         "layers": described,
         "said": found.said,
+        "sheet": None if plan.sheet is None else str(plan.sheet),
     }
     write_group(place, {"volseg": notes})

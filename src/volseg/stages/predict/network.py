@@ -169,7 +169,7 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
         If it cannot run there, as far as that is known here.
     """
     if device == OPENVINO:
-        return device, check_compiled(precision)
+        return device, check_compiled(precision, here=not engine.elsewhere)
     if not engine.elsewhere:
         here = choose_device(device)
         return here.type, str(choose_precision(precision, here)).removeprefix("torch.")

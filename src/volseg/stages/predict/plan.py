@@ -132,6 +132,8 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         build_lattices(shape, card, scales, choice.views, options.tile),
         parse_roi(options.roi, shape) if options.roi else full_roi(shape),
     )
+    own = build_lattices(shape, card, scales, choice.views)
+    asked = {} if handover.lattices == own else {"tile": options.tile}
     level = nearest_level(image, scales)
     mask = None if options.mask is None else open_mask(volume, image, options.mask)
     look, described = _look(image, level, card, options, mask)
@@ -141,6 +143,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         "level": level,
         **described,
         **_describe_work(handover, spec, choice, options.zoom),
+        **asked,
     }
     output = Output(
         probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name

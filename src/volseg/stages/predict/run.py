@@ -18,7 +18,7 @@ from volseg.engine.steps import Step
 from volseg.geometry.grid import Block, full_roi, roi_size
 from volseg.models.registry import find_architecture
 from volseg.stages.levels import build_pyramid
-from volseg.stages.likeness import look_at_tissue
+from volseg.stages.likeness import Region, look_at_tissue
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.meter import TileMeter
@@ -130,7 +130,12 @@ def _look(plan: PredictPlan) -> dict[str, Any]:
     look = plan.card.preprocessing
     tone = volume_tone(plan.image, look, invert=plan.options.invert) if plan.card.tissue else None
     return look_at_tissue(
-        plan.image, plan.choice.model, plan.card, scales, roi=plan.handover.roi, tone=tone
+        plan.image,
+        plan.choice.model,
+        plan.card,
+        scales,
+        tone=tone,
+        region=Region(plan.handover.roi, plan.known_look.find_nothing if not plan.level else None),
     )
 
 

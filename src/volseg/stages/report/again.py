@@ -14,6 +14,8 @@ from volseg.stages.report.plan import Subject
 from volseg.stages.verify.sample import plan_on_record
 from volseg.types import Floats, Roi
 
+RECOMPUTED = ("cpu", "openvino")
+"""Devices of results that the CPU looks at again."""
 SIDE = 128
 """Most voxels of a side of what is looked at."""
 MOST = 20
@@ -33,9 +35,11 @@ def measure_disagreement(subject: Subject, suspects: Sequence[Suspect]) -> dict[
     plan = None
     if subject.probabilities is not None and suspects:
         plan = plan_on_record(subject.path, subject.probabilities.path, None)
-    if plan is None or not plan.counted or plan.choice.device != "cpu":
+    if plan is None or not plan.counted or plan.choice.device not in RECOMPUTED:
         return {}
-    choice = replace(plan.choice, tta=False, rotations=False, centerline=False)
+    precision = "float32" if plan.choice.precision == "int8" else plan.choice.precision
+    choice = replace(plan.choice, device="cpu", precision=precision)
+    choice = replace(choice, tta=False, rotations=False, centerline=False)
     predictor = predictor_for(choice)
     if predictor.dimensions == 3:
         return {}

@@ -13,7 +13,7 @@ from volseg.stages.report.drawing import ORANGE, Picture, grey, outlines, window
 from volseg.stages.report.planes import Frame, frame_of, read_planes, source_of
 from volseg.storage.explanations import Explanation
 from volseg.storage.stores import is_zarr
-from volseg.storage.volumes import Image, labels_path, open_image
+from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.types import FULL_PROBABILITY
 
 SIDE = 480
@@ -47,6 +47,7 @@ class Sheet:
     ----------
     axis, position : across which axis, and where, in voxels.
     extent : size of the plane (down, across), in µm, or in voxels where ``unit`` says so.
+    network : the name of what was explained, and whether it made the probabilities.
     """
 
     axis: int
@@ -54,6 +55,7 @@ class Sheet:
     extent: tuple[float, float]
     unit: str
     panels: tuple[Panel, ...]
+    network: str
 
     @property
     def title(self) -> str:
@@ -99,7 +101,17 @@ def draw_panels(image: Image, name: str, explanation: Explanation, side: int = S
     scale = 1 if size is None else 1000
     unit = "voxels" if size is None else "µm"
     extent = down / scale, across / scale
-    return Sheet(axis, int(frame.picks[axis][0]), extent, unit, tuple(panels))
+    network = _name_network(explanation, name)
+    return Sheet(axis, int(frame.picks[axis][0]), extent, unit, tuple(panels), network)
+
+
+def _name_network(explanation: Explanation, name: str) -> str:
+    """Name the network that was explained, and say if another one made the probabilities."""
+    explained = explanation.notes["model"]
+    path = probabilities_path(explanation.path.parents[1], name)
+    made = open_image(path).attributes.get("model") if is_zarr(path) else None
+    own = isinstance(made, dict) and made.get("sha256") == explained.get("sha256")
+    return f"{explained['name']}{'' if own else ', another network than that of the result,'}"
 
 
 def tint(shades: Picture, values: Picture) -> Picture:

@@ -137,7 +137,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
         networks, steps = learn(lesson, config, tensors, workers, _percent(progress))
     finally:
         progress.finish()
-    card = _make_card(weights, judged, marks, config) | {"scores": {}, "tissue": {}}
+    card = _make_card(weights, judged, marks, config) | {"scores": {}, "tissue": {}, "ranges": {}}
     card["training"] |= {"steps": steps, "minutes": options.minutes}
     save_weights(weights, networks[1].state_dict(), card)
     before, after = (lesson.measure(network, judged.threshold) for network in networks)

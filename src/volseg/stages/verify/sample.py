@@ -170,30 +170,36 @@ def plan_on_record(volume: Path, probabilities: Path, model: str | None) -> Pred
     subject = Subject("probabilities", f"probabilities/{probabilities.name}", image)
     try:
         named = find_model(image.attributes["model"], model)
-        return plan_again(volume, subject, named, EngineOptions())
+        return plan_again(volume, subject, named, EngineOptions(), exact=False)
     except (Skipped, KeyError, TypeError, ValueError, VolumeError):
         return None
 
 
-def _usable_device(device: str, precision: str) -> str:
-    """Return the device of a run, or the CPU if this machine lacks it."""
+def _usable_device(device: str, precision: str, *, exact: bool) -> tuple[str, str]:
+    """Return device and precision of a run, or what comes near if this machine lacks the device."""
     if device == OPENVINO:
         try:
             check_compiled(precision)
         except ParameterError as error:
-            raise Skipped(f"no block was predicted again: {error}") from error
-        return device
+            if exact:
+                raise Skipped(f"no block was predicted again: {error}") from error
+            return "cpu", "float32"
+        return device, precision
     if precision not in PRECISIONS:
         raise VolumeError(f"no precision is called {precision!r}")
     try:
         choose_precision(precision, choose_device(device))
     except ParameterError:
-        return "cpu"
-    return device
+        return "cpu", precision
+    return device, precision
 
 
-def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions) -> PredictPlan:
+def plan_again(
+    volume: Path, subject: Subject, model: str, engine: EngineOptions, *, exact: bool = True
+) -> PredictPlan:
     """Plan the same prediction in other blocks, on a CPU if this machine lacks the GPU for it.
+
+    What OpenVINO made is ``Skipped`` without it, unless it need not be exact.
 
     Raises
     ------
@@ -201,8 +207,7 @@ def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions
         If what is on record is no prediction, or the volume cannot be predicted from any more.
     """
     run, chunk = subject.run, subject.image.levels[0].chunk
-    device, precision = run["device"], run["precision"]
-    device = _usable_device(device, precision)
+    device, precision = _usable_device(run["device"], run["precision"], exact=exact)
     tta, rotations, views = run["averaged"]
     # half the blocks, or twice those of one chunk
     z, y, x = run["block"]
@@ -224,14 +229,11 @@ def plan_again(volume: Path, subject: Subject, model: str, engine: EngineOptions
         store_centerline=CENTERLINE.items() <= run.items(),
         engine=engine,
     )
-    sides = [int(axis["tile"]) for axis in run["lattice"]]
+    if "tile" in run:
+        z, y, x = (int(n) for n in run["tile"])
+        options = replace(options, tile=(z, y, x))
     try:
-        plan = plan_prediction(volume, options)
-        if plan.mask.header["lattice"] == run["lattice"]:
-            return plan
-        # not the model's tiles: those that were asked for are the largest of all views
-        asked = max(sides[0::3]), max(sides[1::3]), max(sides[2::3])
-        return plan_prediction(volume, replace(options, tile=asked))
+        return plan_prediction(volume, options)
     except ParameterError as error:
         raise ValueError(str(error)) from error
 
