@@ -69,16 +69,19 @@ def look(path, model):
 
 def test_places_without_tissue_are_left_out(tmp_path, model):
     tissue = np.tile(textured(1), (1, 2, 4))
-    plain = look(write_raw(tmp_path / "plain.zarr", tissue), model)
+    whole, card = write_raw(tmp_path / "plain.zarr", tissue), load_card(model)
+    plain = look(whole, model)
     padded = np.pad(tissue, ((0, 0), (0, 0), (300, 0)))
     path = write_raw(tmp_path / "padded.zarr", padded)
 
     def find_nothing(box):
         return np.broadcast_to(np.arange(box[2].start, box[2].stop) < 300, roi_shape(box))
 
-    args = open_image(path), model, load_card(model), (1.0, 1.0, 1.0)
-    blind = look_at_tissue(*args)
-    seeing = look_at_tissue(*args, region=Region(full_roi(padded.shape), find_nothing))
+    tone = volume_tone(open_image(whole), card.preprocessing)  # of tissue alone, as it is counted
+    args = open_image(path), model, card, (1.0, 1.0, 1.0)
+    region = Region(full_roi(padded.shape), find_nothing)
+    blind = look_at_tissue(*args, tone=tone)
+    seeing = look_at_tissue(*args, tone=tone, region=region)
     assert blind["distance"] > 2 * plain["distance"]
     assert seeing["distance"] < 2 * plain["distance"]
 
