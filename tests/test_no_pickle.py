@@ -26,7 +26,7 @@ from volseg.cli import main
 OWN_TRAFFIC = ("dask", "distributed", "cloudpickle", "numba")
 INTERNAL = ("pickle", "_pickle", "copyreg", "functools", __name__)
 IMPORTS = (
-    "_pytest",
+    "_pytest.assertion.rewrite",
     "importlib",
     "_frozen_importlib",
     "_frozen_importlib_external",
@@ -51,7 +51,8 @@ class Watch:
 
     def note(self, what: str, allowed: tuple[str, ...] = OWN_TRAFFIC) -> None:
         """Note a call, unless it is one of those that are left out."""
-        if self.active and (who := caller()).split(".")[0] not in allowed:
+        who = caller()
+        if self.active and not {who, who.split(".")[0]} & set(allowed):
             self.found.append(f"{what} by {who}")
 
     def audit(self, event: str, _arguments: tuple) -> None:
