@@ -15,7 +15,7 @@ import tifffile
 
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError, VoxelSizeError
-from volseg.sources.names import find_gaps, natural_key
+from volseg.sources.names import find_gaps, sort_names
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Selection, check_finite
 from volseg.sources.voxel_size import settle_voxel_size
@@ -178,7 +178,7 @@ def test_a_slice_that_is_not_finite_is_named(tmp_path):
 
 def test_natural_order_does_not_mix_words_and_numbers():
     names = [Path(n) for n in ("x", "10", "9a", "9", "b2/s1", "b10/s1")]
-    ordered = [str(p) for p in sorted(names, key=natural_key)]
+    ordered = [str(p) for p in sort_names(names)]
     assert ordered == ["9", "9a", "10", "b2/s1", "b10/s1", "x"]
 
 
@@ -252,6 +252,10 @@ def test_a_lone_slice_of_another_name_is_not_mixed_in(tmp_path):
         [f"z={n / 2:.2f}um" for n in range(-6, 6)],
         [f"2026-11-{n + 10}_s{n}_x" for n in range(12)],
         [f"s-{n}" for n in range(12)],
+        [f"z{n:+d}" for n in range(-6, 6)],
+        [f"run2-z_{n:+.1f}um" for n in range(-6, 6)],
+        [f"z{n}" for n in range(-6, 6)],
+        [f"Au+3-{n}" for n in range(12)],
     ],
 )
 def test_numbers_of_every_kind_are_in_order(tmp_path, names):

@@ -64,7 +64,7 @@ def test_resolution_tags_alone_leave_the_size_unknown(tmp_path):
     assert warnings == ("the source says only unknown,4,4 nm (z,y,x) of its voxels' size",)
 
 
-@pytest.mark.parametrize("dpi", [72, 96, 300])
+@pytest.mark.parametrize("dpi", [72, 96, 300, 2540, 4800, 25400])
 def test_screen_resolutions_are_no_voxel_sizes(tmp_path, dpi):
     tifffile.imwrite(tmp_path / "s.tif", RAW, resolution=(dpi, dpi), resolutionunit="INCH")
     size, origin, warnings = size_of(tmp_path / "s.tif")
@@ -148,7 +148,11 @@ def test_microscopes_say_how_large_pixels_are(tmp_path, code, text, expected):
 
 
 @pytest.mark.parametrize(
-    ("dpi", "unit"), [(240, "INCH"), (10, "CENTIMETER"), (1, "CENTIMETER"), (72, "INCH")]
+    ("dpi", "unit"),
+    [
+        *((240, "INCH"), (10, "CENTIMETER"), (1, "CENTIMETER"), (72, "INCH"), (2540, "INCH")),
+        *((4800, "INCH"), (25400, "INCH"), (1000, "CENTIMETER"), (10000, "CENTIMETER"), (1, 1)),
+    ],
 )
 def test_defaults_of_programs_do_not_contradict_ome_xml(tmp_path, dpi, unit):
     sizes = {f"PhysicalSize{axis}": 5000 for axis in "ZYX"}
@@ -158,7 +162,28 @@ def test_defaults_of_programs_do_not_contradict_ome_xml(tmp_path, dpi, unit):
     assert size_of(tmp_path / "s.ome.tif")[0] == (5, 5, 5)
 
 
-def test_imagej_at_72_pixels_per_inch_knows_no_size(tmp_path):
-    form = {"resolution": (72, 72), "metadata": {"unit": "inch", "spacing": 1 / 72, "axes": "ZYX"}}
+def test_resolutions_of_prints_fill_no_gap_of_ome_xml(tmp_path):
+    form = {"axes": "ZYX", "PhysicalSizeZ": 30, "PhysicalSizeZUnit": "nm"}
+    for dpi, size in ((4800, None), (25.4e6 / 5, (30, 5, 5))):
+        path = tmp_path / f"{dpi}.ome.tif"
+        tifffile.imwrite(path, RAW, metadata=form, resolution=(dpi, dpi), resolutionunit="INCH")
+        assert size_of(path)[0] == size
+
+
+@pytest.mark.parametrize("unit", ["nm", "um"])
+def test_a_pixel_of_one_unit_is_told_of(tmp_path, unit):
+    # written by tifffile, and by whoever sets a spacing alone
+    form = {"spacing": 2, "unit": unit, "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "s.tif", RAW, imagej=True, metadata=form)
+    size, _, warnings = size_of(tmp_path / "s.tif")
+    scale = 1 if unit == "nm" else 1000
+    assert size == (2 * scale, scale, scale)
+    assert f"says {2 * scale:g},{scale:g},{scale:g} nm (z,y,x), and programs that" in warnings[0]
+
+
+@pytest.mark.parametrize("dpi", [72, 4800])
+def test_imagej_at_pixels_per_inch_of_paper_knows_no_size(tmp_path, dpi):
+    form = {"unit": "inch", "spacing": 1 / dpi, "axes": "ZYX"}
+    form = {"resolution": (dpi, dpi), "metadata": form}
     tifffile.imwrite(tmp_path / "s.tif", RAW, imagej=True, **form)
     assert size_of(tmp_path / "s.tif") == (None, None, ())

@@ -71,6 +71,12 @@ def plan(volume, source, **more):
     return adopt.plan_adoption(volume, source, options, NoProgress())
 
 
+def number(mask):
+    """Number objects from 1, those at the end from 200, as they are in a large volume."""
+    labels, _ = ndimage.label(mask)
+    return np.where(labels > 3, labels + 200, labels)
+
+
 def count(mask):
     return ndimage.label(mask, np.ones((3, 3, 3)))[1]
 
@@ -113,6 +119,7 @@ def test_bytes_stay_as_they_are(volume, fractions, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (lambda p: number(p > 0.6).astype(np.uint8), "labels are measured as they are by"),
         (lambda p: (p * 300).astype(np.uint16), "labels are measured as they are by"),
         (lambda p: (p * 5).astype(np.uint8), "classes or probabilities of some scale"),
         (lambda p: (p > 0.5).astype(np.uint8) + 1, "classes or probabilities of some scale"),
@@ -129,6 +136,43 @@ def test_what_is_not_clear_is_refused(change, said, volseg, volume, fractions, t
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
     assert not (volume / "probabilities").exists()
+
+
+def test_own_files_of_cellpose(volseg, volume, fractions, tmp_path):
+    """Its masks are labels, which are measured as they are; its other files say what to do."""
+    masks, objects = ndimage.label(fractions > 0.6)
+    write_tiff(tmp_path / "a_cp_masks.tif", masks.astype(np.uint16), compression="zlib")
+    np.save(tmp_path / "a_seg.npy", {"masks": masks}, allow_pickle=True)
+    write_tiff(tmp_path / "a_flows.tif", fractions * 12 - 6)
+    for name, said in (
+        ("a_cp_masks.tif", "labels are measured as they are by `volseg stats VOLUME --labels "),
+        ("a_seg.npy", "a file of cellpose that only running code from it opens"),
+        ("a_flows.tif", "through its sigmoid"),
+    ):
+        done = volseg("label", volume, "--probabilities", tmp_path / name)
+        assert done.exit_code == 2
+        assert said in " ".join(done.output.split())
+    assert said_by_stats(volseg, volume, tmp_path / "a_cp_masks.tif") == objects
+
+
+def test_own_files_of_mitonet(volseg, volume, fractions, tmp_path):
+    """empanada writes Zarr v2 whose ids are classes times a divisor, and objects."""
+    objects, count = ndimage.label(fractions > 0.6)
+    ids = np.where(objects > 0, objects + 20_000, 0).astype(np.int32)
+    group = zarr.open_group(tmp_path / "em.zarr", mode="w", zarr_format=2)
+    made = group.create_array("mito_pred", shape=SHAPE, chunks=(16, 40, 50), dtype="int32")
+    made[...] = ids
+    done = volseg("label", volume, "--probabilities", tmp_path / "em.zarr" / "mito_pred")
+    assert done.exit_code == 2
+    assert "labels are measured as they are by" in " ".join(done.output.split())
+    assert said_by_stats(volseg, volume, tmp_path / "em.zarr" / "mito_pred") == count
+
+
+def said_by_stats(volseg, volume, labels):
+    done = volseg("stats", volume, "--labels", labels, "--json")
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    return found["objects"]
 
 
 def test_another_voxel_size_is_told_of(volseg, volume, fractions, tmp_path):

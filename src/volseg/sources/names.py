@@ -4,15 +4,52 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 NUMBER = re.compile(r"((?<![^_=\s(,;/])-\d+(?:\.\d+)?|\d+)")
 """A number in a name; a hyphen is a sign only after what separates words, as in z_-6."""
+SIGNED = re.compile(r"([+-]?\d+(?:\.\d+)?)")
 
 
-def natural_key(path: Path) -> list[Any]:
+def sort_names(paths: Iterable[Path]) -> list[Path]:
+    """Sort names as people number them, with the signs that `mark_signs` finds.
+
+    Examples
+    --------
+    >>> [p.name for p in sort_names(map(Path, ["z+1", "z+10", "z-2", "z-10", "z+0"]))]
+    ['z-10', 'z-2', 'z+0', 'z+1', 'z+10']
+    """
+    found = list(paths)
+    marked = mark_signs([str(path) for path in found])
+    return [p for _, p in sorted(zip(marked, found, strict=True), key=lambda m: natural_key(m[0]))]
+
+
+def mark_signs(names: Sequence[str]) -> list[str]:
+    """Part signs from what precedes them: numbers of one place that have unlike signs, or none.
+
+    A hyphen that stands before all of them separates words.
+
+    Examples
+    --------
+    >>> mark_signs(["z+3", "z-3"]), mark_signs(["z-1", "z0"]), mark_signs(["Au+3-1", "Au+3-2"])
+    (['z 3', 'z -3'], ['z -1', 'z 0'], ['Au+3-1', 'Au+3-2'])
+    """
+    split = [SIGNED.split(name) for name in names]
+    signs: dict[tuple[Any, ...], set[str]] = {}
+    for parts in split:
+        for k in range(1, len(parts), 2):
+            signs.setdefault((k, *parts[::2]), set()).add(parts[k].rstrip("0123456789."))
+    for parts in split:
+        words = tuple(parts[::2])
+        for k in range(1, len(parts), 2):
+            if len(signs[k, *words]) > 1:
+                parts[k] = f" {parts[k].removeprefix('+')}"
+    return ["".join(parts) for parts in split]
+
+
+def natural_key(path: Path | str) -> list[Any]:
     """Sort names as people number them.
 
     Examples
@@ -47,7 +84,7 @@ def find_gaps(names: Sequence[str]) -> list[str]:
     >>> find_gaps(["s1", "s2", "s5", "s7"]), find_gaps(["a00", "a10", "a20"])
     (['3-4', '6'], [])
     """
-    split = [NUMBER.split(n) for n in names]
+    split = [NUMBER.split(n) for n in mark_signs(names)]
     if len(names) < 3 or len({tuple(s[::2]) for s in split}) > 1:
         return []
     columns = list(zip(*(s[1::2] for s in split), strict=True))
@@ -80,7 +117,7 @@ def find_sequences(names: Sequence[str]) -> list[str]:
     """
     words: dict[str, list[list[str]]] = {}
     for name in names:
-        parts = re.split(r"(-?\d+(?:\.\d+)*)", name)
+        parts = re.split(r"([+-]?\d+(?:\.\d+)*)", name)
         words.setdefault("*".join(parts[::2]).lower(), []).append(parts)
     if max(map(len, words.values()), default=0) < 2:
         return []

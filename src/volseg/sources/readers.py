@@ -230,7 +230,7 @@ def recognise(path: Path) -> Reader:
     found = find_reader(path.name)
     # files of other kinds may begin with anything
     certain = found is None or (found.beginnings and all(at == 0 for at, _ in found.beginnings))
-    if certain and (foreign := name_foreign(head)) is not None:
+    if certain and (foreign := name_foreign(head, path.name)) is not None:
         raise SourceError(f"{path} is {foreign}")
     if found is None:
         raise SourceError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from volseg.defaults import PREVIEW
 from volseg.errors import SourceError
 from volseg.sources.formats.hdf5 import split_dataset
-from volseg.sources.names import natural_key
+from volseg.sources.names import sort_names
 from volseg.sources.open import open_stack
 from volseg.sources.readers import find_folder
 from volseg.sources.slices import list_images, list_sequence
@@ -70,7 +70,7 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
     if not stacks:
         list_sequence(place)  # raises, and names what was found
         raise SourceError(f"{source} holds no stack")
-    return Stacks(tuple(map(str, sorted(stacks, key=natural_key))), folder=True)
+    return Stacks(tuple(map(str, sort_names(stacks))), folder=True)
 
 
 def name_volumes(places: Sequence[str]) -> list[str]:

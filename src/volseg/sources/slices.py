@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.names import find_gaps, find_sequences, natural_key
+from volseg.sources.names import find_gaps, find_sequences, sort_names
 from volseg.sources.readers import PICTURES, find_reader, open_file
 from volseg.sources.stack import WHOLE, Selection, Stack
 from volseg.sources.voxel_size import StatedSize, find_contradiction
@@ -35,7 +35,7 @@ def list_images(found: Sequence[Path]) -> list[Path]:
         if reader is not None and path.is_file():
             rank = PICTURES.get(reader.kind, len(PICTURES))
             ranks.setdefault(rank, []).append(path)
-    return sorted(ranks[min(ranks)], key=natural_key) if ranks else []
+    return sort_names(ranks[min(ranks)]) if ranks else []
 
 
 def list_sequence(source: str | Path) -> list[Path]:

@@ -21,6 +21,18 @@ PLAUSIBLE = (0.01, 10_000.0)
 """nm between which voxels are stated: else a program wrote what it does when it knows nothing, such
 as 72 or 240 pixels per inch, 10 per centimetre, or one."""
 
+PRINTED = 1_000.0
+"""nm of a pixel from which pixels per inch, centimetre or metre are those of prints, screens and
+scanners, which go up to 25,400 per inch, or one pixel per micrometre, and say nothing of voxels."""
+
+UNSET = (1.0, 1_000.0)
+"""nm of a pixel along y and x that programs write when they know none: one unit."""
+
+UNIT_SIZED = (
+    "the source says {} nm (z,y,x), and programs that know no size write 1 along y and x: if that "
+    "is wrong, give --voxel-size"
+)
+
 OME_SYMBOLS = dict(
     zip(
         ("Ym", "Zm", "Em", "Pm", "Tm", "Gm", "Mm", "km", "hm", "dam", "m", "dm", "cm", "mm"),
@@ -103,7 +115,9 @@ def settle_voxel_size(
     parts = [[s.axes[k] for s in stated if s.axes[k] is not None] for k in range(3)]
     z, y, x = (part[0] if part else None for part in parts)
     if z is not None and y is not None and x is not None:
-        return (z, y, x), " and ".join(s.origin for s in stated), ()
+        unset = y == x and x in UNSET
+        told = (UNIT_SIZED.format(write_sizes((z, y, x))),) if unset else ()
+        return (z, y, x), " and ".join(s.origin for s in stated), told
     if any(parts):
         found = write_sizes((z, y, x))
         return None, None, (f"the source says only {found} nm (z,y,x) of its voxels' size",)
@@ -196,15 +210,16 @@ def size_from_imagej(
     """
     unit, origin = str(metadata.get("unit", "")), "its ImageJ description"
 
-    def nanometers(key: str) -> float | None:
-        return unit_nanometers(str(metadata.get(key) or unit))
+    def sized(value: Any, key: str) -> float | None:
+        nanometers = unit_nanometers(str(metadata.get(key) or unit))
+        on_paper = nanometers is not None and nanometers >= NANOMETERS["cm"]
+        return (unprinted if on_paper else positive)(value, nanometers)
 
     # ImageJ marks stacks that run downwards by a negative spacing, and ignores the sign itself
-    z = positive(str(metadata.get("spacing")).strip().removeprefix("-"), nanometers("zunit"))
+    z = sized(str(metadata.get("spacing")).strip().removeprefix("-"), "zunit")
     if resolution is None:
         return StatedSize((z, None, None), origin)
-    y = positive(_inverse(resolution[0]), nanometers("yunit"))
-    x = positive(_inverse(resolution[1]), nanometers("unit"))
+    y, x = sized(_inverse(resolution[0]), "yunit"), sized(_inverse(resolution[1]), "unit")
     return StatedSize((z, y, x), origin)
 
 
@@ -218,13 +233,13 @@ def size_from_resolution(unit: int, resolution: tuple[float, float] | None) -> S
 
     Examples
     --------
-    >>> size_from_resolution(3, (2e6, 2e6)).axes, size_from_resolution(2, (72, 72)).axes
+    >>> size_from_resolution(3, (2e6, 2e6)).axes, size_from_resolution(2, (4800, 4800)).axes
     ((None, 5.0, 5.0), (None, None, None))
     """
     if resolution is None or unit not in (INCH, CENTIMETER):
         return StatedSize()
     nanometers = NANOMETERS["inch" if unit == INCH else "cm"]
-    y, x = (positive(_inverse(r), nanometers) for r in resolution)
+    y, x = (unprinted(_inverse(r), nanometers) for r in resolution)
     return StatedSize((None, y, x), "its TIFF resolution tags")
 
 
@@ -240,3 +255,15 @@ def positive(value: Any, unit: float | None) -> float | None:
         return None
     smallest, largest = PLAUSIBLE
     return float(f"{size:.9g}") if smallest <= size <= largest else None
+
+
+def unprinted(value: Any, unit: float | None) -> float | None:
+    """Convert a size in a unit of paper to nm; None where it is one of a print or a scan.
+
+    Examples
+    --------
+    >>> unprinted(1 / 5.08e6, 2.54e7), unprinted(1 / 4800, 2.54e7)
+    (5.0, None)
+    """
+    size = positive(value, unit)
+    return size if size is not None and size < PRINTED else None

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 FIJI = "open it in Fiji (File > Import > Bio-Formats) and save it as an OME-TIFF or TIFF stack"
 UNPACK = "unpack it first"
+CELLPOSE = (
+    "a file of cellpose that only running code from it opens, which is not done: save the masks as "
+    "TIFF or PNG, with File > Save masks, or with --save_tif or --save_png"
+)
 FOREIGN = (
     (0, b"ZISRAWFILE", "a CZI file of Zeiss", FIJI),
     (0, b"\xda\xce\xbe\x0a", "an ND2 file of Nikon", FIJI),
@@ -44,18 +48,21 @@ FOREIGN = (
 """Place and value of bytes, what it is, and what to do."""
 
 
-def name_foreign(head: bytes) -> str | None:
+def name_foreign(head: bytes, name: str = "") -> str | None:
     """Name a format that is not read, and say how to convert it; None if it is not known.
 
     Parameters
     ----------
     head : first bytes of the file
+    name : of the file
 
     Examples
     --------
     >>> name_foreign(b"GIF89a")
     'a GIF picture, which is not read: convert it to TIFF or PNG'
     """
+    if name.endswith("_seg.npy"):
+        return CELLPOSE
     for at, start, kind, remedy in FOREIGN:
         if head[at : at + len(start)] == start:
             return f"{kind}, which is not read: {remedy}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.formats.greys import pick_grey
 from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
-from volseg.sources.voxel_size import AxisSizes, StatedSize, positive
+from volseg.sources.voxel_size import AxisSizes, StatedSize, unprinted
 
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
 METRE = 1e9
@@ -57,7 +57,7 @@ def _pixel_size(path: Path) -> AxisSizes:
             if head[4:] == b"pHYs" and len(found := file.read(9)) == length == 9:
                 x, y, metres = struct.unpack(">IIB", found)
                 unit = METRE if metres == 1 else None
-                y, x = (positive(1 / n if n else 0, unit) for n in (y, x))
+                y, x = (unprinted(1 / n if n else 0, unit) for n in (y, x))
                 return None, y, x
             file.seek(length + 4, 1)
     return None, None, None
