@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench weights gpu clean
+.PHONY: help demo docs test soak lint bench weights gpu clean
 
 help:
 	@echo "make demo   segment a real crop, print its statistics, draw demo-output/overlay.png"
+	@echo "make docs   build the documentation site in site/"
 	@echo "make test   everything that must hold: style, types, layers, tests"
 	@echo "make soak   the long form of the fault tests: an hour and more"
 	@echo "make lint   style, types and layers only"
@@ -29,6 +30,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -63,6 +68,6 @@ gpu: $(STAMP)
 	$(BIN)/python studies/gpu.py $(if $(DATA),--data $(DATA)) --output $(or $(OUT),gpu-output)
 
 clean:
-	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) demo-output site build dist .mypy_cache .ruff_cache .pytest_cache \
 	  .import_linter_cache .hypothesis
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,24 @@
+"""Hooks of the documentation site: links that leave docs/, and pages that every folder has many of.
+
+Pages are written for the repository's web page, too, where a link may lead to any file; the site
+has those of docs/ alone. So a link that leaves docs/ becomes the name of the file.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Any
+
+LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]*)(?:#[^)\s]*)?\)")
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Take links away whose target is no page of the site."""
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def keep(found: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, found[2]))
+        return f"{found[1]} (`{target[3:]}`)" if target.startswith("../") else found[0]
+
+    return LINK.sub(keep, markdown)

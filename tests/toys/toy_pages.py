@@ -1,0 +1,101 @@
+"""Run the code on a page of the documentation, and compare what it prints with what is shown.
+
+``console`` blocks hold commands after ``$ ``, and some lines of what they print, in their order;
+numbers differ between the crop that the pages show and the corner of it that is used here, so they
+are not compared. ``python`` blocks with ``>>>`` are doctests. Blocks of ``toml``, ``json`` and
+``csv`` after a line that holds the name of a file and a colon are written to it.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import tifffile
+
+ROOT = Path(__file__).parents[2]
+CORNER = (slice(None), slice(96, 176), slice(64, 144))
+"""Of the crop: one mitochondrion, so that a network takes seconds."""
+
+FENCE = re.compile(r"(?:^`([^`\n]+)`:\n\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"\d[\d.,]*")
+
+
+def lay_out(folder: Path) -> None:
+    """Put a clone with a corner of the crop into a folder, as a reader of the pages has it."""
+    crop = folder / "volseg" / "examples" / "crop"
+    crop.mkdir(parents=True)
+    for name in ("raw", "labels"):
+        kept = tifffile.imread(ROOT / "examples" / "crop" / f"{name}.tif")[CORNER]
+        size = {"spacing": 5.0, "unit": "nm"} if name == "raw" else {}
+        tifffile.imwrite(
+            crop / f"{name}.tif",
+            kept,
+            imagej=True,
+            metadata={"axes": "ZYX", **size},
+            resolution=(0.2, 0.2) if size else None,
+        )
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """List the blocks of a page: name of a file or nothing, language, text."""
+    return FENCE.findall(page.read_text(encoding="utf-8"))
+
+
+def run_page(page: Path, volseg: Callable) -> int:
+    """Run the blocks of a page in the current folder; return how many ran."""
+    state: dict = {}
+    done = 0
+    for name, language, text in blocks(page):
+        if language == "console":
+            run_console(text, volseg)
+        elif language == "python":
+            run_python(text, state, page.name)
+        elif name and language:
+            Path(name).write_text(text, encoding="utf-8")
+        else:
+            continue
+        done += 1
+    return done
+
+
+def run_console(text: str, volseg: Callable) -> None:
+    """Run commands one after the other; what is shown must be printed, in its order."""
+    text = text.replace("\\\n", " ")
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        printed = run_command(command, volseg)
+        lines = iter([masked(line) for line in printed.splitlines()])
+        for line in filter(None, shown.splitlines()):
+            assert masked(line) in lines, f"$ {command}\nshows\n{line}\nbut prints\n{printed}"
+
+
+def run_command(command: str, volseg: Callable) -> str:
+    """Run a command of volseg in this process, any other by the shell."""
+    words = shlex.split(command, comments=True)
+    if words[0] == "volseg":
+        result = volseg(*words[1:])
+        assert result.exit_code == 0, f"$ {command}\n{result.output}"
+        return str(result.output)
+    made = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, f"$ {command}\n{made.stderr}"
+    return made.stdout
+
+
+def masked(line: str) -> str:
+    """Leave out numbers, their plurals, and the width of columns."""
+    return re.sub(r"\bN (\w+)s\b", r"N \1", " ".join(NUMBER.sub("N", line).split()))
+
+
+def run_python(text: str, state: dict, name: str) -> None:
+    """Run a block as a doctest, with what the blocks before it left."""
+    test = doctest.DocTestParser().get_doctest(text, state, name, name, 0)
+    told: list[str] = []
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.DocTestRunner(optionflags=flags).run(test, out=told.append, clear_globs=False)
+    state.update(test.globs)
+    assert result.failed == 0, "".join(told)
