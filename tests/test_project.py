@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import volseg
 
@@ -107,6 +108,24 @@ def test_one_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert volseg.__version__ == project["version"]
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_recipes_ask_for_what_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {"dask": "dask-core", "torch": "pytorch"}
+    wanted = {
+        re.sub(r"^[a-z0-9-]+", lambda m: names.get(m[0], m[0]), d) for d in project["dependencies"]
+    }
+    recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    run = recipe.split("  run:\n")[1].split("  run_constrained")[0]
+    given = {line.strip("- ").replace(" ", "") for line in run.splitlines()}
+    assert wanted | {f"python{project['requires-python']}"} == given - {""}
+    assert f'version = "{project["version"]}"' in recipe
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    for container in ("Dockerfile", "volseg.def"):
+        extras = re.findall(r"(?i)extras=([a-z,]+)", (ROOT / "containers" / container).read_text())
+        assert set(extras[0].split(",")) <= set(project["optional-dependencies"])
 
 
 def test_tested_versions_are_portable():
