@@ -532,7 +532,10 @@ def test_a_full_disk_ends_an_hdf5_file_in_an_error(volume, tmp_path, monkeypatch
     monkeypatch.setattr(hdf5, "Held", lambda file: held(Full(file)))
     with pytest.raises(StorageError, match="No space left on device"):
         front.export(volume, "raw", output=tmp_path / "a.h5")
-    assert not list(tmp_path.iterdir())
+    assert all(p.name.startswith(".a.h5.part") for p in tmp_path.iterdir())
+    monkeypatch.undo()
+    front.export(volume, "raw", output=tmp_path / "a.h5")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.precomputed"])
@@ -572,6 +575,68 @@ def test_what_failed_goes_on_where_it_was(name, volume, tmp_path, monkeypatch):
         for n in names
     ]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("a.tif", "raw"), ("a.tif", "labels"), ("a.ome.tif", "raw"), ("a.h5", "raw")]
+)
+def test_a_file_that_failed_goes_on_where_it_was(name, what, volume, tmp_path, monkeypatch):
+    from volseg.exchange.volumes import cut
+
+    real, read, broken = cut.Cut.read, [], True
+
+    def fail(self, box):
+        if broken and box[0].start >= 32:
+            raise StorageError("the disk is away")
+        read.append(box)
+        return real(self, box)
+
+    front.export(volume, what, output=tmp_path / f"whole-{name}", workers=1)
+    monkeypatch.setattr(cut.Cut, "read", fail)
+    with pytest.raises(StorageError, match="the disk is away"):
+        front.export(volume, what, output=tmp_path / name, workers=1)
+    (kept,) = tmp_path.glob(".*.part")
+    assert not (tmp_path / name).exists()
+    with pytest.raises(ConflictError, match="other parameters"):
+        front.export(volume, what, output=tmp_path / name, level=1)
+    if what == "labels" or name == "a.h5":  # a kill tears what it was about to write
+        with kept.open("ab") as file:
+            file.write(b"torn")
+    broken, first = False, len(read)
+    front.export(volume, what, output=tmp_path / name, workers=1)
+    assert first > 0
+    assert all(box[0].start >= 32 for box in read[first:])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, f"whole-{name}"])
+    found, whole = ((tmp_path / n).read_bytes() for n in (name, f"whole-{name}"))
+    if name == "a.ome.tif":  # which has an identity, and its own name
+        found, whole = (tifffile.imread(tmp_path / n) for n in (name, f"whole-{name}"))
+        np.testing.assert_array_equal(found, whole)
+    else:
+        assert found == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"), [("a.zarr", "0/.zarray"), ("a.precomputed", "info"), ("a.tif", None)]
+)
+def test_what_was_begun_and_lost_begins_anew(name, lost, volume, tmp_path, monkeypatch):
+    from volseg.exchange.volumes import cut
+
+    def fail(*_):
+        raise StorageError("the power is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cut.Cut, "read", fail)
+        with pytest.raises(StorageError, match="the power is away"):
+            front.export(volume, output=tmp_path / name)
+    (kept,) = tmp_path.glob(".*.part")
+    (kept / lost if lost else kept).unlink()
+    front.export(volume, output=tmp_path / name)
+    front.export(volume, output=tmp_path / f"whole-{name}")
+    found, whole = (
+        [p.read_bytes() for p in sorted((place, *place.rglob("[0-9]*"))) if p.is_file()]
+        for place in (tmp_path / name, tmp_path / f"whole-{name}")
+    )
+    assert found == whole
 
 
 def test_what_another_export_began_is_discarded_on_request(volume, tmp_path, monkeypatch):

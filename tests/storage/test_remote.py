@@ -262,6 +262,39 @@ def test_exports_equal_local_ones_to_the_byte(volseg, stack, place, tmp_path, na
     run(volseg, "export", tmp_path / "vol.zarr", "raw", "--output", target, "--overwrite")
 
 
+@pytest.mark.parametrize("name", ["a.zarr", "a.precomputed"])
+def test_an_export_that_failed_goes_on_where_it_was(volseg, place, tmp_path, monkeypatch, name):
+    from volseg.exchange.volumes import precomputed, zarr_v2
+
+    raw = np.random.default_rng(1).integers(1, 255, (4, 150, 150), np.uint8)
+    tifffile.imwrite(tmp_path / "s.tif", raw, photometric="minisblack")
+    convert(volseg, tmp_path / "s.tif", tmp_path / "vol.zarr")
+    module = zarr_v2 if name == "a.zarr" else precomputed
+    monkeypatch.setattr(module, "BLOCK", (64, 128, 128))
+    real, seen, broken = module.CopyBlock.__call__, [], True
+
+    def copy(task, block):
+        if broken and block.index == (0, 1, 1):
+            raise OSError(28, "No space left on device")
+        seen.append(block.index)
+        real(task, block)
+
+    monkeypatch.setattr(module.CopyBlock, "__call__", copy)
+    target = place.replace("vol.zarr", name)
+    command = ("export", tmp_path / "vol.zarr", "raw", "--workers", 1, "--output")
+    said = run(volseg, *command, target, status=1).stderr
+    assert "is incomplete; the same command does what is missing" in said
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("VOLSEG_SCRATCH", str(tmp_path / "other"))
+        assert "begun elsewhere; give --overwrite" in run(volseg, *command, target, status=2).stderr
+    broken, first = False, len(seen)
+    assert first == 3
+    run(volseg, *command, target)
+    assert seen[first] == (0, 1, 1)
+    run(volseg, *command, tmp_path / name)
+    assert objects_below(target) == files_below(tmp_path / name)
+
+
 def test_a_volume_is_replaced_only_on_request(volseg, stack, place):
     convert(volseg, stack, place)
     before = objects_below(place)

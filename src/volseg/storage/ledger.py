@@ -218,6 +218,12 @@ def read_header(path: Path) -> Any:
     return next(iter(_complete_lines(path)), None)
 
 
+def read_mark(path: Path) -> Any:
+    """Read the mark of a run, None if it has none."""
+    marks = (line["value"] for line in _complete_lines(path)[1:] if line["key"] == MARK)
+    return next(marks, None)
+
+
 def _complete_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []

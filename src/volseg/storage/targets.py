@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from volseg.storage.files import (
     move,
     replace_folder,
 )
-from volseg.storage.ledger import Ledger, idle, read_header
+from volseg.storage.ledger import Ledger, idle, read_header, read_mark
 from volseg.storage.locations import parse_location, remote_scratch
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.volumes import scratch_path
 
 BEGUN = "begun"
 """Key under which a ledger keeps that its folder is its own."""
+MARK_OBJECT = ".unfinished"
+"""Object that holds the mark of the run that writes what is not complete."""
 
 
 def check_target(
@@ -70,6 +72,13 @@ def _check_remote(
         raise InputError(f"{target} is a whole bucket; name a volume in it: {target}/NAME.zarr")
     if not remote.exists() or _is_unfinished(target):
         return
+    if (mark := remote / MARK_OBJECT).exists():
+        if overwrite or mark.read_text() == read_mark(unfinished(target)):
+            return
+        raise ConflictError(
+            f"{target} is an export that has not ended, begun elsewhere; give --overwrite to "
+            f"begin anew"
+        )
     if not overwrite:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
     if not known(target):
@@ -172,19 +181,45 @@ def unfinished(target: Path) -> Path:
 
 
 @contextmanager
+def going_on(path: Path, header: Mapping[str, Any], *, overwrite: bool) -> Iterator[Ledger]:
+    """Lend the ledger of what was begun, or a new one; it is removed after success.
+
+    Parameters
+    ----------
+    path : of the ledger
+    header : all that decides what is written
+    overwrite : whether another that was begun may be discarded
+
+    Raises
+    ------
+    ConflictError
+        If another was begun and may not be discarded, or somebody works on it.
+    StorageError
+        If it cannot be written.
+    """
+    ours = json.loads(json.dumps(header))
+    with Ledger.open(path, header, anew=overwrite and read_header(path) != ours) as ledger:
+        yield ledger
+        path.unlink()
+        # while it is held: who waits for it sees that it is gone, and begins with one of its own
+        with suppress(OSError):
+            path.with_suffix(".lock").unlink()
+
+
+@contextmanager
 def resuming(
     target: Path, header: Mapping[str, Any], *, overwrite: bool
 ) -> Iterator[tuple[Path, Ledger]]:
     """Lend a folder to write in, and a ledger; what failed or was killed goes on with both.
 
     The folder gets the target's name after success. On object storage the target itself is lent,
-    emptied first and again if that fails, and what makes it readable must be written last.
+    emptied first, and what makes it readable must be written last; a mark in it says that it is
+    not complete, and by which run.
 
     Parameters
     ----------
     target : Path
-    header : all that decides what is written
-    overwrite : whether what stands there, or another that was begun, may be replaced
+    header, overwrite : see `going_on`; what stands there may be replaced, too
 
     Raises
     ------
@@ -195,24 +230,43 @@ def resuming(
     """
     remote, path = as_remote(target), unfinished(target)
     place = target if remote is not None else path.with_suffix("")
-    ours = json.loads(json.dumps(header))
-    anew = overwrite and read_header(path) != ours
-    # nothing on object storage says which run wrote it, so nothing there is gone on with
-    emptied = nullcontext() if remote is None else _replacing_remote(remote)
     try:
-        with emptied, Ledger.open(path, header, anew=anew) as ledger:
-            if BEGUN not in ledger.records or not place.exists():
+        with going_on(path, header, overwrite=overwrite) as ledger:
+            if BEGUN not in ledger.records or not _is_of(place, ledger):
                 ledger.restart()
-                discard(place)
-                make_folder(place)
+                _empty(place, path, ledger)
                 ledger.record(BEGUN)
             yield place, ledger
             if remote is None:
                 _put_in_place(place, target.resolve(), overwrite=overwrite)
-            path.unlink()
-        path.with_suffix(".lock").unlink(missing_ok=True)
+            else:
+                (remote / MARK_OBJECT).unlink()
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _is_of(place: Path, ledger: Ledger) -> bool:
+    """Tell whether a place is what a run has begun."""
+    remote = as_remote(place)
+    if remote is None:
+        return place.is_dir()
+    mark = remote / MARK_OBJECT
+    return mark.exists() and mark.read_bytes() == ledger.mark.encode()
+
+
+def _empty(place: Path, path: Path, ledger: Ledger) -> None:
+    """Make a place that a run begins in."""
+    remote = as_remote(place)
+    if remote is None:
+        discard(place)
+        make_folder(place)
+        return
+    mark = remote / MARK_OBJECT
+    mark.write_bytes(ledger.mark.encode())  # before, for a kill while the old one is removed
+    remote.remove_tree()
+    mark.write_bytes(ledger.mark.encode())
+    # ledgers of what stood here before must not call its blocks done
+    discard(*(p for p in path.parent.iterdir() if not p.name.startswith(path.stem)))
 
 
 def _clear(target: Path) -> None:

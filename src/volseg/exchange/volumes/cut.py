@@ -78,8 +78,10 @@ class Cut:
         for piece in Grid(self.shape, chunk).blocks(core):
             yield piece.core, read[shift(piece.core, corner)]
 
-    def slabs(self, progress: Progress, title: str) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Read all, some planes at a time, the next ones meanwhile.
+    def slabs(
+        self, progress: Progress, title: str, done: int = 0
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Read all from a plane on, some planes at a time, the next ones meanwhile.
 
         Yields
         ------
@@ -90,13 +92,16 @@ class Cut:
         layer = max(min(self.array.chunk[0], SLAB_BYTES // plane), 1)
         # whole layers of chunks, wherever the region begins
         first = layer - self.roi[0].start % layer
-        starts = [0, *range(first, depth, layer)]
+        starts = [done, *(k for k in range(first, depth, layer) if k > done)]
+        if done == depth:
+            return
 
         def read(k: int) -> NDArray[Any]:
             stop = starts[k + 1] if k + 1 < len(starts) else depth
             return self.read((slice(starts[k], stop), slice(0, height), slice(0, width)))
 
         progress.start(math.prod(self.shape), "voxels", title)
+        progress.advance(done * height * width)
         try:
             with ThreadPoolExecutor(1) as reader:
                 coming = reader.submit(read, 0)
@@ -109,9 +114,9 @@ class Cut:
         finally:
             progress.finish()
 
-    def planes(self, progress: Progress, title: str) -> Iterator[NDArray[Any]]:
-        """Read plane by plane."""
-        for _, slab in self.slabs(progress, title):
+    def planes(self, progress: Progress, title: str, done: int) -> Iterator[NDArray[Any]]:
+        """Read plane by plane, from one on."""
+        for _, slab in self.slabs(progress, title, done):
             yield from slab
 
 

@@ -23,7 +23,7 @@ from volseg.geometry.grid import Block, Grid
 from volseg.storage.ledger import Ledger, block_key
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import find_stamp
-from volseg.storage.targets import resuming
+from volseg.storage.targets import BEGUN, resuming
 from volseg.types import Zyx
 
 FLUSH_SECONDS = 10.0
@@ -37,12 +37,14 @@ class Levels:
     Attributes
     ----------
     create : begins a level: folder, number, voxels.
+    begun : tells whether a level that was begun is there: folder, number.
     copy : makes the task that copies one block of a level: voxels, folder, number.
     finish : writes what makes the folder complete, last.
     block : whole chunks, (z, y, x).
     """
 
     create: Callable[[Path, int, Cut], object]
+    begun: Callable[[Path, int], bool]
     copy: Callable[[Cut, Path, int], Callable[[Block], None]]
     finish: Callable[[Path], object]
     block: Zyx
@@ -85,14 +87,19 @@ def write_levels(plan: ExportPlan, progress: Progress, form: Levels) -> None:
         If it cannot be written.
     """
     options = plan.options
-    header = _describe(plan)
+    header = describe(plan)
     with resuming(options.output, header, overwrite=options.overwrite) as (place, ledger):
         notes = _Notes(ledger, as_remote(place) is None)
+        kept = [n for n in range(len(plan.levels)) if f"level {n}" in ledger.records]
+        if not all(form.begun(place, number) for number in kept):
+            ledger.restart()  # as files were lost, by whatever hand
+            ledger.record(BEGUN)
         for number, level in enumerate(plan.levels):
             copied, key = plan.cut_of(level), f"level {number}"
             if key not in ledger.records:
                 form.create(place, number, copied)
-                ledger.record(key)
+                notes.waiting.append(key)
+                notes.flush()  # durable before it is noted
             blocks = list(Grid(copied.shape, form.block).blocks())
             left = [b for b in blocks if block_key(key, b.index) not in ledger.records]
             total = math.prod(copied.shape)
@@ -112,8 +119,14 @@ def _note(notes: _Notes, key: str, block: Block, _: None) -> None:
     notes.add(block_key(key, block.index))
 
 
-def _describe(plan: ExportPlan) -> dict[str, Any]:
-    """Describe all that decides what is written."""
+def describe(plan: ExportPlan) -> dict[str, Any]:
+    """Describe all that decides what is written.
+
+    Raises
+    ------
+    ParameterError
+        If there are no voxels.
+    """
     options, image = plan.options, plan.image
     if image is None or plan.cut is None:
         raise ParameterError("a table has no voxels")

@@ -19,6 +19,7 @@ from volseg.geometry.grid import Block
 from volseg.sources.labels import COMPONENTS
 from volseg.storage.files import discard, write_file
 from volseg.storage.remote import as_remote
+from volseg.storage.stores import read_json
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import unfinished
 from volseg.types import VoxelSize, Zyx
@@ -107,6 +108,10 @@ def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[s
     def create(place: Path, _: int, copied: Cut) -> None:
         _create_scale(_described_in(place), copied, _find_corner(copied, finest)[0])
 
+    def begun(place: Path, number: int) -> bool:
+        found = read_json(_described_in(place) / "info")
+        return found is not None and len(found[0].get("scales", ())) > number
+
     def finish(place: Path) -> None:
         folder = _described_in(place)
         info = json.loads((folder / "info").read_text(encoding="utf-8"))
@@ -117,7 +122,7 @@ def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[s
         if folder != place:
             discard(folder)
 
-    write_levels(plan, progress, Levels(create, CopyBlock, finish, BLOCK))
+    write_levels(plan, progress, Levels(create, begun, CopyBlock, finish, BLOCK))
     exact = all(_find_corner(plan.cut_of(level), finest)[1] for level in plan.levels)
     off = "the volume's origin is no whole number of voxels, so scales lie up to half a voxel off"
     return () if exact else (off,)

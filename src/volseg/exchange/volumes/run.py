@@ -81,11 +81,9 @@ def _unfinished(output: Path) -> Iterator[None]:
     except BlockError as error:
         cause = error.__cause__
         why = cause.strerror if isinstance(cause, OSError) else cause
-        if as_remote(output) is not None:
-            raise StorageError(f"{output} was not written, and is empty: {why or error}") from error
+        stands = "" if as_remote(output) is not None else ", and what stood there stands"
         raise StorageError(
-            f"{output} is incomplete, and what stood there stands; the same command does what is "
-            f"missing: {why or error}"
+            f"{output} is incomplete{stands}; the same command does what is missing: {why or error}"
         ) from error
 
 

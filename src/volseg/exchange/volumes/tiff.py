@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from errno import ENOSPC
-from typing import Any
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, BinaryIO
 
-import numpy as np
+import imagecodecs
 import tifffile
 
 from volseg.engine.progress import Progress
+from volseg.errors import StorageError
 from volseg.exchange.volumes.cut import Cut
+from volseg.exchange.volumes.levels import FLUSH_SECONDS
+from volseg.exchange.volumes.pieces import DONE, beginning, keeping
 from volseg.exchange.volumes.plan import ExportPlan
-from volseg.storage.files import drafting
+from volseg.storage.files import drafting, put_in_place
+from volseg.storage.ledger import Ledger
+from volseg.storage.remote import as_remote
+from volseg.storage.targets import BEGUN
 
 CLASSIC = (1 << 32) - (1 << 26)
 """Bytes of voxels up to which offsets of 32 bits reach, with room for what describes them."""
+STRIP = 1 << 18
+"""Bytes of a strip that is packed."""
+TITLE = "writing TIFF"
 IMAGEJ_TYPES = ("uint8", "uint16", "int16", "float32")
+Form = dict[str, Any]
 AXES = (("Z", 0), ("Y", 1), ("X", 2))
 
 
@@ -31,40 +43,88 @@ def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
 
     Raises
     ------
+    ConflictError
+        If another export to the same place was begun, and is not to be discarded.
     StorageError
         If it cannot be written, or voxels cannot be read.
     """
     imagej, options = is_imagej(cut, plan.form), plan.options
     depth, height, width = cut.shape
-    settings: dict[str, Any] = {}
+    settings: Form = {
+        # all of ImageJ's axes, else tifffile takes one of a single voxel for samples
+        "shape": (1, depth, 1, height, width, 1) if imagej else cut.shape,
+        "dtype": cut.dtype,
+        "photometric": "minisblack",
+        "metadata": _imagej_words(cut) if imagej else _ome_words(cut, options.output.name),
+    }
     if (size := cut.space.voxel_size) is not None:
         per_unit, unit = (1.0, "NONE") if imagej else (1e7, "CENTIMETER")
-        settings = {"resolution": (per_unit / size[2], per_unit / size[1]), "resolutionunit": unit}
+        settings["resolution"] = (per_unit / size[2], per_unit / size[1])
+        settings["resolutionunit"] = unit
     large = cut.nbytes > CLASSIC
-    with (
-        drafting(options.output, parents=False) as draft,
-        tifffile.TiffWriter(draft, imagej=imagej, ome=not imagej, bigtiff=large) as writer,
-    ):
-        try:
-            writer.write(
-                _contiguous(cut, progress),
-                # all of ImageJ's axes, else tifffile takes one of a single voxel for samples
-                shape=(1, depth, 1, height, width, 1) if imagej else cut.shape,
-                dtype=cut.dtype,
-                photometric="minisblack",
-                # packing saves little of raw voxels, and delays who leafs through them
-                compression=None if options.what == "raw" else "zlib",
-                metadata=_imagej_words(cut) if imagej else _ome_words(cut, options.output.name),
-                **settings,
-            )
-        except OSError as error:
-            # NumPy counts bytes where it could not write all
-            raise error if error.errno else OSError(ENOSPC, os.strerror(ENOSPC)) from error
+    form: Form = {"imagej": imagej, "ome": not imagej, "bigtiff": large, "byteorder": "<"}
+    # packing saves little of raw voxels, and delays who leafs through them
+    write = _write_plain if options.what == "raw" else _write_packed
+    write(plan, cut, progress, form, settings)
 
 
-def _contiguous(cut: Cut, progress: Progress) -> Iterator[Any]:
-    for plane in cut.planes(progress, "writing TIFF"):
-        yield np.ascontiguousarray(plane)
+def _write_packed(
+    plan: ExportPlan, cut: Cut, progress: Progress, form: Form, settings: Form
+) -> None:
+    """Keep packed strips beside the file until all are there."""
+    _, height, width = cut.shape
+    rows = min(max(STRIP // (width * cut.dtype.itemsize), 1), height)
+    dtype = cut.dtype.newbyteorder("<")
+
+    def pack(plane: Any, row: int) -> bytes:
+        return bytes(imagecodecs.zlib_encode(plane[row : row + rows].astype(dtype).tobytes()))
+
+    with keeping(plan) as pieces, ThreadPoolExecutor(plan.options.engine.workers) as pool:
+        for plane in cut.planes(progress, TITLE, pieces.count):
+            pieces.add(list(pool.map(partial(pack, plane), range(0, height, rows))))
+        with (
+            drafting(plan.options.output, parents=False) as draft,
+            tifffile.TiffWriter(draft, **form) as writer,
+        ):
+            writer.write(iter(pieces), compression="zlib", rowsperstrip=rows, **settings)
+
+
+def _write_plain(
+    plan: ExportPlan, cut: Cut, progress: Progress, form: Form, settings: Form
+) -> None:
+    """Fill a file that has all its pages, beside where it will stand, plane by plane."""
+    dtype = cut.dtype.newbyteorder("<")
+    output = plan.options.output
+    with beginning(plan) as (ledger, kept):
+        if BEGUN not in ledger.records or not kept.is_file():
+            ledger.restart()
+            with tifffile.TiffWriter(kept, **form) as writer:
+                begin = writer.write(None, returnoffset=True, **settings)
+            ledger.record(BEGUN, begin)
+        (offset, _), done = ledger.records[BEGUN], ledger.records.get(DONE, 0)
+        with kept.open("rb+") as file:
+            file.seek(offset + done * cut.nbytes // cut.shape[0])
+            flushed = time.monotonic()
+            try:
+                for plane in cut.planes(progress, TITLE, done):
+                    file.write(plane.astype(dtype, copy=False).tobytes())
+                    done += 1
+                    if time.monotonic() - flushed > FLUSH_SECONDS:
+                        _note(file, ledger, done)
+                        flushed = time.monotonic()
+            finally:
+                with suppress(OSError, StorageError):  # the reason why it failed says more
+                    _note(file, ledger, done)
+        if (remote := as_remote(output)) is not None:
+            remote.upload(kept)
+        else:
+            put_in_place(kept, output.resolve())
+
+
+def _note(file: BinaryIO, ledger: Ledger, done: int) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    ledger.record(DONE, done)
 
 
 def _imagej_words(cut: Cut) -> dict[str, Any]:

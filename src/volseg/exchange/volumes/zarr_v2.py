@@ -55,7 +55,10 @@ def write_zarr(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
         group = zarr.open_group(open_store(place, read_only=False), mode="a", zarr_format=2)
         group.attrs.put(_describe(plan, cut))
 
-    form = Levels(_create, CopyBlock, finish, whole_multiples(BLOCK, CHUNK))
+    def begun(place: Path, number: int) -> bool:
+        return (place / str(number) / ".zarray").exists()
+
+    form = Levels(_create, begun, CopyBlock, finish, whole_multiples(BLOCK, CHUNK))
     write_levels(plan, progress, form)
 
 
