@@ -112,6 +112,21 @@ def command(*words: object, name: str = NAME) -> str:
     return shlex.join(["volseg", *map(str, words), *named])
 
 
+def own_words(error: BaseException, otherwise: str = "the system gives no reason") -> str:
+    """Say why something failed, in no library's words: in volseg's, or the operating system's.
+
+    Examples
+    --------
+    >>> own_words(OSError(28, "No space left on device"), "it is damaged")
+    'No space left on device'
+    >>> own_words(ValueError("ufunc 'add' did not contain a loop"), "it is damaged")
+    'it is damaged'
+    """
+    if isinstance(error, VolsegError):
+        return str(error)
+    return getattr(error, "strerror", None) or otherwise
+
+
 def list_slices(positions: Iterable[int], most: int = 8) -> str:
     """Write positions of slices for messages, as people do.
 

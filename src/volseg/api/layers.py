@@ -122,8 +122,8 @@ def show_in_napari(volume: str | Path, name: str, at: Sequence[float] | None) ->
         import napari
     except ImportError as error:
         raise ParameterError(
-            f"--napari needs napari ({error}): pip install 'napari[all]'; without --napari volseg "
-            f"shows the volume in a browser"
+            f"--napari needs napari, and {error.name} is missing: pip install 'napari[all]'; "
+            f"without --napari volseg shows the volume in a browser"
         ) from error
     viewer = napari.Viewer(ndisplay=2)
     layers = compose_layers(volume)

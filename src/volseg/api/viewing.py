@@ -56,7 +56,8 @@ def view(volume: Place, **options: Unpack[ViewKeywords]) -> "Served":
         from volseg.stages.view.serve import Served
     except ImportError as error:
         raise ParameterError(
-            f"volseg view needs neuroglancer ({error}): pip install 'volseg[view]'"
+            f"volseg view needs neuroglancer, and {error.name} is missing: pip install "
+            f"'volseg[view]'"
         ) from error
     return Served(scene, report)
 

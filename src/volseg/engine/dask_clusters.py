@@ -50,7 +50,7 @@ def start_cluster(options: ClusterOptions, *, dashboard: bool = False) -> SpecCl
         try:
             return _processes(options, dashboard)
         except RuntimeError as error:
-            raise WorkError(f"the workers do not start: {error}; give the command again") from error
+            raise WorkError("the workers do not start; give the command again") from error
     cluster = queue_cluster(options, dashboard=dashboard)
     if options.minimum is None:
         cluster.scale(jobs=options.workers)

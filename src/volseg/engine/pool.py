@@ -61,7 +61,7 @@ class Pool(Executor):
             thread.start()
         except RuntimeError as error:
             if not self._threads:
-                raise WorkError(f"no thread can be started here: {error}") from error
+                raise WorkError("no thread can be started here: too many run") from error
             self.most = len(self._threads)
         else:
             self._threads.append(thread)

@@ -51,7 +51,7 @@ def remote_scheduler(options: EngineOptions) -> Iterator[RemoteScheduler]:
                 client = Client(options.scheduler, timeout=CONNECT_SECONDS)
             except (OSError, TimeoutError, ValueError) as error:
                 place = options.scheduler
-                raise WorkError(f"no Dask scheduler answers at {place}: {error}") from error
+                raise WorkError(f"no Dask scheduler answers at {place}") from error
             # a scheduler that is gone is said once, by whoever works with it
             with silence_logging_cmgr(CRITICAL), client:
                 if options.dashboard:
@@ -81,9 +81,7 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except OSError as error:  # of the connection: a task's own comes back with its item
-        raise WorkError(
-            f"the connection to the scheduler is lost ({error}); {SAME_AGAIN}"
-        ) from error
+        raise WorkError(f"the connection to the scheduler is lost; {SAME_AGAIN}") from error
 
 
 class RemoteScheduler:
@@ -236,7 +234,8 @@ class _SendBack:
         try:
             call = loads(self.pickled)
         except Exception as error:  # noqa: BLE001 - whatever an import may raise
-            unread = WorkError(f"a worker lacks what the work needs ({error}); install it there")
+            lacking = getattr(error, "name", None) or "a package, or the same version of volseg"
+            unread = WorkError(f"a worker lacks what the work needs: {lacking}; install it there")
             return [_packed(Failure(unread))] * self.items
         outcome: Outcome = call(*sources)
         if outcome is None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volseg.errors import ConflictError, ParameterError, StorageError
+from volseg.errors import ConflictError, ParameterError, StorageError, own_words
 from volseg.exchange.bioimageio import (
     COVER,
     README,
@@ -103,7 +103,7 @@ def export_model(
             difference, shape = WRITERS[form](network, draft)
             put_in_place(draft, output)
     except OSError as error:
-        raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {output}: {own_words(error)}") from error
     size = output.stat().st_size
     return ExportReport(output, network.card.name, form, difference, shape, size, _notes(network))
 

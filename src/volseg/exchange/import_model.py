@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from volseg.errors import ConflictError, ModelError, ParameterError, StorageError
+from volseg.errors import ConflictError, ModelError, ParameterError, StorageError, own_words
 from volseg.exchange.bioimageio import CONFIG_VERSION, entry
 from volseg.exchange.older_packages import restore_older
 from volseg.exchange.packages import Package, open_package, read_weights
@@ -164,7 +164,7 @@ def _write(
             folder.rmdir()
         raise ModelError(f"the package's card is not valid: {error}") from error
     except OSError as error:
-        raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {output}: {own_words(error)}") from error
 
 
 def _check_tiles(card: Mapping[str, Any]) -> None:

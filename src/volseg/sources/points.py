@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.errors import ParameterError, SourceError
+from volseg.errors import ParameterError, SourceError, own_words
 from volseg.types import VoxelSize
 
 AXES = (("z", "y", "x"), ("z_nm", "y_nm", "x_nm"), ("axis-0", "axis-1", "axis-2"))
@@ -64,7 +64,8 @@ def read_points(path: Path, yes: bool | None, voxel_size: VoxelSize | None) -> l
             reader.fieldnames = named
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"cannot read points of {path}: {error}") from error
+        why = own_words(error, "it is no CSV, or not in UTF-8")
+        raise SourceError(f"cannot read points of {path}: {why}") from error
     axes = next((names for names in AXES if set(names) <= set(named)), None)
     if axes == AXES[2]:
         # of points in layers that have a channel or a time too, those axes come first

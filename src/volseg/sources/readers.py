@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from volseg.errors import SourceError
+from volseg.errors import SourceError, own_words
 from volseg.sources.formats.blocks import open_n5, open_precomputed
 from volseg.sources.formats.dm import open_dm
 from volseg.sources.formats.foreign import name_foreign
@@ -223,7 +223,7 @@ def recognise(path: Path) -> Reader:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+        raise SourceError(f"cannot read {path}: {own_words(error)}") from error
     for reader in READERS:
         if any(head[at : at + len(start)] == start for at, start in reader.beginnings):
             return _check_package(reader, path)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from volseg.errors import ModelError, StorageError
+from volseg.errors import ModelError, StorageError, own_words
 from volseg.storage.files import drafting, write_file
 from volseg.storage.stores import parse_json
 
@@ -74,7 +74,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             save_file(tensors, draft, metadata)
     except (StorageError, SafetensorError) as error:
         older = "; the one before it stands" if path.exists() else ""
-        raise StorageError(f"cannot write the checkpoint {path}: {error}{older}") from error
+        why = own_words(error, "the disk may be full")
+        raise StorageError(f"cannot write the checkpoint {path}: {why}{older}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
@@ -105,7 +106,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         )
     except (*DAMAGED, SafetensorError) as error:
         raise ModelError(
-            f"{path} is not a readable checkpoint ({error}); move it away to start anew"
+            f"{path} is not a readable checkpoint; move it away to start anew"
         ) from error
 
 
@@ -170,7 +171,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     try:
         return [{k: float(v) for k, v in row.items()} for row in _read_rows(path)]
     except (ValueError, TypeError) as error:
-        raise StorageError(f"cannot read the log {path}: {error}") from error
+        raise StorageError(f"cannot read the log {path}: its rows are no numbers") from error
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -208,7 +209,8 @@ def _read_rows(path: Path) -> list[Mapping[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        raise StorageError(f"cannot read the log {path}: {error}") from error
+        why = own_words(error, "it is no CSV")
+        raise StorageError(f"cannot read the log {path}: {why}") from error
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -35,6 +35,7 @@ DENIED = re.compile(
     r"PermissionDenied|Unauthenticated|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch"
     r"|status code: 40[13]|status: 40[13]"
 )
+CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 STATUS = re.compile(r"\b(?:status(?: code)?:?|HTTP status [a-z]+ error \() *(\d{3})")
 
 
@@ -146,12 +147,13 @@ def _text(error: BaseException) -> str:
 def explain(root: str, error: BaseException) -> str:
     """Say why a request to a bucket or host failed, and what to do."""
     text = _text(error)
-    said = str(error).split("\n", 1)[0].strip()
+    status, named = STATUS.search(text), CODE.search(text)
+    code = f" ({named[1]})" if named else ""
     if "NoSuchBucket" in text:
         return f"there is no bucket {root!r}; check its name, and AWS_ENDPOINT_URL"
     if DENIED.search(text):
         return (
-            f"the server refused access to {root!r} ({said}); check the credentials, such as "
+            f"the server refused access to {root!r}{code}; check the credentials, such as "
             f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they permit"
         )
     if "Range request not supported" in text or "non-partial response" in text:
@@ -159,5 +161,12 @@ def explain(root: str, error: BaseException) -> str:
             f"{root} sends whole files where parts are asked for, and volumes are read in parts; "
             f"use a web server that knows range requests, or copy the volume"
         )
-    status = STATUS.search(text)
-    return f"{said} (HTTP status {status[1]})" if status else said
+    if status is not None:
+        return (
+            f"the server of {root!r} does not do what it is asked{code} (HTTP status {status[1]})"
+        )
+    late = "time" in text.lower()
+    return (
+        f"the server of {root!r} does not answer{' in time' if late else ''}; check the address "
+        f"and the network"
+    )

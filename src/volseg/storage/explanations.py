@@ -74,7 +74,7 @@ def read_explanation(volume: Path, name: str) -> Explanation | None:
             for key, of in notes["layers"].items()
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VolumeError(f"the attributes of {path} cannot be used: {error!r}") from error
+        raise VolumeError(f"the attributes of {path} cannot be used: they are damaged") from error
     _check_place(path, (z, y, x), layers, open_image(volume).levels[0].shape)
     return Explanation(path, (z, y, x), layers, notes)
 

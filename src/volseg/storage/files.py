@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from volseg.errors import ConflictError, StorageError
+from volseg.errors import ConflictError, StorageError, own_words
 from volseg.storage.remote import as_remote
 
 ENDING, AWAY = ".tmp", ".old"
@@ -81,7 +81,7 @@ def drafting(path: Path, *, durable: bool = True, parents: bool = True) -> Itera
         yield draft
         put_in_place(draft, path, durable=durable)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {own_words(error)}") from error
     finally:
         with suppress(OSError):
             draft.unlink()
@@ -134,7 +134,7 @@ def replace_folder(path: Path, successor: Path) -> None:
             raise
         discard(old)
     except OSError as error:
-        raise StorageError(f"cannot replace {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot replace {path}: {own_words(error)}") from error
 
 
 def discard(*paths: Path) -> None:
@@ -203,7 +203,7 @@ def remove_file(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot remove {path}: {own_words(error)}") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -240,7 +240,7 @@ def make_folder(folder: Path, *, durable: bool = True, new: bool = False) -> Non
     except OSError as error:
         if new and os.path.lexists(folder):
             raise ConflictError(f"{folder} exists already") from error
-        raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {folder}: {own_words(error)}") from error
 
 
 def beside(path: Path, ending: str = ENDING) -> Path:

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import cast
 
-from volseg.errors import ParameterError, StorageError, VolsegError
+from volseg.errors import ParameterError, StorageError, VolsegError, own_words
 from volseg.storage.connections import SCHEMES, explain
 from volseg.storage.remote import RemotePath, as_remote
 
@@ -129,8 +129,7 @@ def reason(path: Path, error: BaseException, otherwise: str = "a chunk is damage
         return explain(remote.bucket, error)
     if isinstance(error, MemoryError):
         return "there is not enough memory"
-    known = str(error) if isinstance(error, VolsegError) else getattr(error, "strerror", None)
-    return known or otherwise
+    return own_words(error, otherwise)
 
 
 def remote_scratch(volume: RemotePath) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from volseg.errors import ParameterError
 from volseg.storage.files import write_file
 
+AT_LINE = re.compile(r"line (\d+), column (\d+)")
 RECIPE_BYTES = 1 << 20
 """A recipe is read into memory whole, so a file that is larger than this is refused."""
 
@@ -33,8 +35,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ParameterError(f"there is no file {path}") from error
     except OSError as error:
         raise ParameterError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ParameterError(f"{path} cannot be read as TOML: {error}") from error
+    except RecursionError as error:
+        raise ParameterError(f"{path} cannot be read as TOML: it is nested too deeply") from error
+    except ValueError as error:
+        found = AT_LINE.search(str(error))
+        where = (
+            f"line {found[1]}, column {found[2]}" if found else "its end, or text that is no UTF-8,"
+        )
+        raise ParameterError(
+            f"{path} cannot be read as TOML: {where} is not understood, such as a name that is "
+            f"given twice, or a text without quotes"
+        ) from error
 
 
 def write_recipe(path: Path, recipe: Mapping[str, Any], comment: str) -> None:

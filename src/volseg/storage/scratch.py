@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from volseg.errors import StorageError
+from volseg.errors import StorageError, own_words
 from volseg.objects.components import Components, Planes
 from volseg.objects.runs import Runs
 from volseg.storage.chunks import pack, unpack
@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             raise ValueError("wrong checksum")
         return dict(safetensors.numpy.load(bytes(unpack(content))))
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot read {path}: {own_words(error)}") from error
     except (ValueError, safetensors.SafetensorError) as error:
         path.unlink(missing_ok=True)
         raise StorageError(f"{path} is damaged; run the same command again") from error

@@ -19,7 +19,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
-from volseg.errors import VolumeError
+from volseg.errors import VolumeError, own_words
 from volseg.storage.connections import connect
 from volseg.storage.remote import METADATA, as_remote
 
@@ -183,7 +183,7 @@ def read_json(file: Path) -> tuple[Any] | None:
     except ValueError as error:
         raise VolumeError(f"{file} is not valid JSON: {error}") from error
     except OSError as error:
-        raise VolumeError(f"cannot read {file}: {error.strerror or error}") from error
+        raise VolumeError(f"cannot read {file}: {own_words(error)}") from error
 
 
 def _read_small(file: Path) -> bytes | None:

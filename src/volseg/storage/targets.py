@@ -10,7 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ConflictError, InputError, ParameterError, StorageError, VolsegError
+from volseg.errors import (
+    ConflictError,
+    InputError,
+    ParameterError,
+    StorageError,
+    VolsegError,
+    own_words,
+)
 from volseg.storage.attributes import read_attributes
 from volseg.storage.files import (
     AWAY,
@@ -154,7 +161,7 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
         yield partial
         _put_in_place(partial, target, overwrite=overwrite)
     except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {target}: {own_words(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -242,7 +249,7 @@ def resuming(
             else:
                 (remote / MARK_OBJECT).unlink()
     except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {target}: {own_words(error)}") from error
 
 
 def _is_of(place: Path, ledger: Ledger) -> bool:

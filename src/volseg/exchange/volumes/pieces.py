@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from volseg.errors import StorageError
+from volseg.errors import StorageError, own_words
 from volseg.exchange.volumes.levels import FLUSH_SECONDS, describe
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.storage.files import discard, make_folder
@@ -111,4 +111,4 @@ def beginning(plan: ExportPlan) -> Iterator[tuple[Ledger, Path]]:
             yield ledger, path.with_suffix("")
             discard(path.with_suffix(""))
     except OSError as error:
-        raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {output}: {own_words(error)}") from error

@@ -54,8 +54,10 @@ class CopyBlock:
             try:
                 target[at[2], at[1], at[0], 0].write(piece.transpose(2, 1, 0)).result()
             except ValueError as error:
-                kind = str(error).partition(":")[0].replace("_", " ").lower()
-                raise StorageError(f"tensorstore could not write a chunk: {kind}") from error
+                raise StorageError(
+                    f"a chunk of {self.place} could not be written: is the disk full, or "
+                    f"may nobody write there?"
+                ) from error
             if remote is not None:
                 for name in set(kept.list().result()) - {b"info"}:
                     (remote / name.decode()).write_bytes(kept[name])

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError
+from volseg.errors import SourceError, own_words
 from volseg.sources.formats.ome_set import find_description, find_files, list_set
 from volseg.sources.formats.ome_xml import OmeImage, Place, read_ome
 from volseg.sources.formats.sem import size_from_sem
@@ -63,7 +63,7 @@ def open_tiff(path: Path, selection: Selection = WHOLE) -> Stack:
             f"docs/formats.md lists what is read"
         ) from error
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+        raise SourceError(f"cannot read {path}: {own_words(error)}") from error
     except SourceError:
         raise
     except Exception as error:  # its description is free text: tags, XML and numbers of any kind
