@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import runpy
 import warnings
 from pathlib import Path
 
@@ -33,7 +33,8 @@ def test_every_page_is_in_the_navigation():
 
 def test_the_site_builds_without_a_warning(tmp_path, monkeypatch, caplog):
     pytest.importorskip("mkdocstrings", reason="the site needs volseg[docs]")
-    monkeypatch.setitem(os.environ, "NO_MKDOCS_2_WARNING", "1")
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    monkeypatch.setenv("VOLSEG_DOCS_FIGURES", "0")  # drawn below
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the builder's own libraries
         from mkdocs.commands.build import build
@@ -50,6 +51,16 @@ def test_the_site_builds_without_a_warning(tmp_path, monkeypatch, caplog):
     commands = (tmp_path / "site" / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "--max-section" in commands
     assert "https://fonts" not in commands
+
+
+def test_every_figure_of_the_explanation_is_drawn_by_its_script():
+    pytest.importorskip("matplotlib")
+    script = runpy.run_path(str(ROOT / "docs" / "figures" / "draw.py"))
+    names = {figure.__name__ for figure in script["FIGURES"]}
+    drawn = {path.stem for path in (ROOT / "docs" / "images" / "drawn").glob("*.png")}
+    assert names == drawn
+    for quick in ("blending", "handover"):
+        assert script[quick]().axes
 
 
 @pytest.mark.timeout(600)
