@@ -179,6 +179,8 @@ PHRASES: dict[str, Phrase] = {
     "tone": ("with", "intensities scaled by {}".format),
     "device": ("on", str),
     "precision": ("in", str),
+    "batch": ("in", "batches of {} slices".format),
+    "gpu": ("on", "a GPU of the kind {}".format),
     "normalise": ("with", lambda found: f"intensities made alike by {found['by']}"),
     "invert": ("with", lambda _: "inverted intensities"),
     "mask": ("within", lambda found: f"the mask {found['labels']}"),

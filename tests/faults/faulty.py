@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from volseg.cli import main
@@ -82,10 +81,10 @@ def install(fault: dict[str, Any]) -> None:
 def spoil_network(kind: str) -> None:
     """Let the network give NaN, or find no memory for itself."""
 
-    def evaluate(_self: Any, batch: np.ndarray) -> list[np.ndarray]:
+    def evaluate(_self: Any, batch: torch.Tensor) -> torch.Tensor:
         if kind == "cuda memory":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 PiB")
-        return [np.full(batch.shape, np.nan, np.float32)]
+        return torch.full_like(batch, torch.nan)
 
     inference.Predictor._evaluate = evaluate
 

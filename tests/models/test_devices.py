@@ -61,13 +61,16 @@ def test_a_gpu_that_could_only_emulate_bfloat16_is_refused(monkeypatch):
         choose_precision("bfloat16", GPU)
 
 
-def test_a_gpu_computes_float32_without_rounding_it_to_tf32(monkeypatch):
+def test_a_gpu_rounds_float32_to_tf32_only_if_asked_and_chooses_kernels_by_rules(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    for precision, device, rounded in (
-        (torch.float32, GPU, False),
-        (torch.bfloat16, GPU, True),
-        (torch.float32, CPU, True),
+    for precision, asked, rounded in (
+        (torch.float32, False, False),
+        (torch.float32, True, True),
+        (torch.bfloat16, True, False),
     ):
-        with computing_in(precision, device):
-            assert torch.backends.cudnn.allow_tf32 == rounded
-        assert torch.backends.cudnn.allow_tf32
+        now = torch.backends.cudnn
+        with computing_in(precision, GPU, tf32=asked):
+            assert (now.allow_tf32, now.benchmark, now.deterministic) == (rounded, False, True)
+        with computing_in(precision, CPU, tf32=False):
+            assert now.allow_tf32
+        assert now.allow_tf32

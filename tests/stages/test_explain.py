@@ -76,8 +76,8 @@ def test_layers_are_what_a_hand_takes_from_the_network(volume, gated, tmp_path):
     best = report.filters[0][0]
     for z in (2, 3):
         (tile,) = (t for t in plan.prediction.handover.reaching() if t.position[0] == z // 2)
-        seen = task.tile_input(tile, task.read([tile]))[z % 2]
-        x = torch.from_numpy(seen)[None, None].requires_grad_()
+        seen = task.tile_input(tile, task.read([tile]).send())[z % 2]
+        x = seen[None, None].requires_grad_()
         flips = [(), (2,), (3,), (2, 3)]
         with torch.no_grad():
             found = torch.stack(

@@ -190,10 +190,23 @@ def test_workers_elsewhere_compute_as_planned_whatever_they_could(
         predict(plan_prediction(volume, asked), NoProgress())
 
 
-def test_a_worker_without_the_planned_gpu_refuses(toy_model, tmp_path, monkeypatch, scheduler):
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda", r"^no CUDA device is usable on \S+; give --device cpu"),
+        (
+            "openvino",
+            r"^--device openvino needs OpenVINO on \S+: pip install 'volseg\[openvino\]'",
+        ),
+    ],
+)
+def test_a_worker_without_what_was_planned_ends_the_run(
+    toy_model, tmp_path, monkeypatch, scheduler, device, said
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    asked = replace(exact_options(toy_model, device="cuda"), engine=scheduler)
-    with pytest.raises(ParameterError, match=r"no CUDA device is usable on \S+; give --device cpu"):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    asked = replace(exact_options(toy_model, device=device), engine=scheduler)
+    with pytest.raises(ParameterError, match=said):
         predict(plan_prediction(new_volume(tmp_path), asked), NoProgress())
 
 

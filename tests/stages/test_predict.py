@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,11 +147,11 @@ def test_each_tile_is_evaluated_exactly_once(raw, model, tmp_path, monkeypatch):
     def counting(*arguments):
         predictor = original(*arguments)
 
-        def call(tile, needed, axis):
-            calls.append(hash(tile.tobytes()))
-            return predictor(tile, needed, axis)
+        def evaluate(tile, needed, axis):
+            calls.append(hash(tile.numpy().tobytes()))
+            return predictor.evaluate(tile, needed, axis)
 
-        return call
+        return SimpleNamespace(evaluate=evaluate)
 
     monkeypatch.setattr(predict_block, "predictor_for", counting)
     volume = write_raw(tmp_path / "vol.zarr", raw)
@@ -233,9 +234,8 @@ def test_an_image_that_was_begun_anew_meanwhile_is_not_called_complete(
 
 
 def test_values_that_are_not_finite_fail_the_block(raw, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        predict_block, "predictor_for", lambda *_: lambda tile, *_: np.full_like(tile, np.nan)
-    )
+    broken = SimpleNamespace(evaluate=lambda tile, *_: torch.full_like(tile, torch.nan)[None])
+    monkeypatch.setattr(predict_block, "predictor_for", lambda _: broken)
     with pytest.raises(BlockError, match="not finite"):
         predict(
             plan_prediction(write_raw(tmp_path / "vol.zarr", raw), exact_options(model)),

@@ -21,13 +21,13 @@ from volseg.stages.predict.run import predict
 
 def slow_down() -> None:
     """Let each tile take longer."""
-    evaluate = Predictor.__call__
+    evaluate = Predictor.evaluate
 
     def slow(self: Predictor, *tile: Any) -> Any:
         time.sleep(0.03)
         return evaluate(self, *tile)
 
-    Predictor.__call__ = slow
+    Predictor.evaluate = slow
 
 
 if __name__ == "__main__":

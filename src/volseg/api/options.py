@@ -89,13 +89,14 @@ class Device(TypedDict, total=False):
     device : Run the network on this device.
     """
 
-    device: Literal["auto", "cpu", "cuda", "mps", "xpu", "openvino"]
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"]
 
 
 @described
-class Network(Device, total=False):
-    """The network, and how it sees a volume.
+class Network(TypedDict, total=False):
+    """The network, how it sees a volume, and where it runs.
 
+    device : Run the network on this device; openvino is a faster way to use the CPU.
     model : Use this shipped model (`volseg models list`) or .safetensors file.  [default: unet2d;
         emnet if centerlines are needed]
     tta : Average over flips: 8 times the work, 4 for 2D networks.
@@ -104,22 +105,27 @@ class Network(Device, total=False):
         cubic voxels.  [default: xy; without --model, what suits the form of the volume]
     zoom : Take voxels as so many times as large as they are said to be; see `volseg preview`.
     tile : Evaluate smaller tiles where memory is short; this changes the result.
+    batch : Show a 2D network so many slices at once; this may change last bits.  [default: 8; on
+        GPUs what their memory holds]
     normalise : Take intensities as they are in the whole volume, or make slices, or parts of
         slices, equally bright first.
     invert : Show the network bright membranes dark.
     precision : Evaluate the network in this type; this changes the result. auto: bfloat16 where the
         hardware multiplies it, float32 on CPUs of other machines. int8: with --device openvino.
+        tf32: float32 that GPUs multiply with 10 bits.
     """
 
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu", "openvino"]
     model: str | None
     tta: bool
     rotations: bool
     views: Literal["xy", "xz", "yz", "ortho"] | None
     zoom: float
     tile: Zyx | None
+    batch: int | None
     normalise: Literal["volume", "slices", "local"]
     invert: bool
-    precision: Literal["auto", "float32", "bfloat16", "int8"]
+    precision: Literal["auto", "float32", "bfloat16", "tf32", "int8"]
 
 
 @described

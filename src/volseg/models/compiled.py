@@ -5,6 +5,7 @@ Where a CPU does not multiply bfloat16, that is several times as fast as PyTorch
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import warnings
@@ -184,6 +185,7 @@ def _import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise ParameterError(
-            "--device openvino needs OpenVINO: pip install 'volseg[openvino]'"
+            f"--device openvino needs OpenVINO on {socket.gethostname()}: "
+            f"pip install 'volseg[openvino]'"
         ) from error
     return openvino

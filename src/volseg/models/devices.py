@@ -5,15 +5,23 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from volseg.errors import ParameterError
 
 ACCELERATORS = {"cuda": "CUDA", "mps": "MPS (Apple)", "xpu": "XPU (Intel)"}
 """PyTorch's names of devices beside the CPU. ``auto`` takes ``cuda`` or the CPU: volseg has not run
 on the others, which have to be asked for."""
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "tf32": torch.float32}
+TF32 = "tf32"
+"""The precision that is stored as float32 and multiplied by GPUs with 10 bits of mantissa."""
+SLICES, MOST_SLICES = 8, 32
+"""Slices that a 2D network sees at once on a CPU, and at most on a GPU: what bounds its memory."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -51,7 +59,7 @@ def check_device(name: str) -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turn ``auto``, ``float32`` or ``bfloat16`` into a type; auto takes bfloat16 where it is fast.
+    """Turn the name of a precision into a type; ``auto`` takes bfloat16 where it is fast.
 
     A CPU that does not multiply bfloat16 computes it all the same, at a fifth of the speed of
     float32. A GPU that does not is refused: what its libraries do then has not been tested. Nor has
@@ -65,13 +73,15 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         name = "bfloat16" if multiplies_bfloat16(device) else "float32"
     check_precision(name)
+    if name == TF32 and device.type != "cuda":
+        raise ParameterError(f"tf32 is for GPUs of device cuda, found {device.type}")
     if name == "bfloat16" and device.type in {"mps", "xpu"}:
         raise ParameterError(
             f"bfloat16 has not been tested on {ACCELERATORS[device.type]}; give --precision float32"
         )
-    if name == "bfloat16" and device.type == "cuda" and not multiplies_bfloat16(device):
+    if name != "float32" and device.type == "cuda" and not multiplies_bfloat16(device):
         raise ParameterError(
-            f"the GPU of {socket.gethostname()} does not multiply bfloat16; give --precision "
+            f"the GPU of {socket.gethostname()} does not multiply {name}; give --precision "
             f"float32, or run on GPUs of compute capability 8.0 or higher"
         )
     return PRECISIONS[name]
@@ -86,23 +96,60 @@ def check_precision(name: str) -> None:
         If it is unknown.
     """
     if name not in PRECISIONS:
-        raise ParameterError(f"a precision is auto, {' or '.join(PRECISIONS)}, found {name!r}")
+        names = "auto, float32, bfloat16 or tf32"
+        raise ParameterError(f"a precision is {names}, found {name!r}")
 
 
 @contextmanager
-def computing_in(precision: torch.dtype, device: torch.device) -> Iterator[None]:
-    """Let a GPU compute float32 as such.
+def computing_in(precision: torch.dtype, device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """Let a GPU compute float32 as such, unless TF32 is asked for, and the same each time.
 
     By default its convolutions round what they multiply to TF32, which has 10 bits of mantissa
-    where float32 has 23, and bfloat16 has 7.
+    where float32 has 23, and bfloat16 has 7. Kernels are not chosen by trying, for chance decides
+    which one wins.
     """
-    if device.type != "cuda" or precision != torch.float32:
+    if device.type != "cuda":
         yield
         return
-    now = torch.backends.cudnn
-    kept = (now.enabled, now.benchmark, now.benchmark_limit, now.deterministic)
-    with now.flags(*kept, allow_tf32=False):
+    now, allowed = torch.backends.cudnn, tf32 and precision == torch.float32
+    limit = now.benchmark_limit
+    with now.flags(now.enabled, False, limit, True, allow_tf32=allowed):
         yield
+
+
+def choose_batch(asked: int | None, device: torch.device | None) -> int:
+    """Choose how many slices a network of slices sees at once.
+
+    Parameters
+    ----------
+    asked : None to choose
+    device : None if it is another machine's
+
+    Returns
+    -------
+    int
+        8 on CPUs, and where nobody knows; on a GPU a power of two: one for each GiB of its memory.
+
+    Raises
+    ------
+    ParameterError
+        If less than 1 is asked for.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise ParameterError(f"a batch has at least 1 slice, found {asked}")
+        return asked
+    if device is None or device.type != "cuda":
+        return SLICES
+    gib = torch.cuda.get_device_properties(device).total_memory >> 30
+    return min(1 << max(gib.bit_length() - 1, 0), MOST_SLICES)
+
+
+def gpu_name(device: torch.device | None) -> str | None:
+    """Name the kind of a GPU of this machine; None for CPUs, and where nobody knows."""
+    if device is None or device.type != "cuda":
+        return None
+    return torch.cuda.get_device_name(device)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -113,3 +160,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+def as_tensor(values: NDArray[Any]) -> Tensor:
+    """View an array as a tensor; what PyTorch cannot view is copied."""
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    return torch.from_numpy(native if native.flags.writeable else native.copy())

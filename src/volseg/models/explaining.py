@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from volseg.models.attention_unet import AttentionGate
-from volseg.models.inference import Look, Predictor
+from volseg.models.inference import Predictor
 from volseg.models.parts import crop
 from volseg.models.registry import TURNED, turned
 from volseg.types import Floats, Roi
@@ -143,9 +143,9 @@ class Explainer:
         evaluate: Callable[[Tensor, tuple[slice, ...]], dict[str, Tensor]],
     ) -> Maps:
         """Evaluate a tile, or its needed slices one by one, and collect maps."""
-        margin, look = turned(self.predictor.margin, axis), Look(TURNED[axis])
+        margin, order = turned(self.predictor.margin, axis), TURNED[axis]
         sizes = [n - 2 * m for n, m in zip(tile.shape, margin, strict=True)]
-        seen, inside = look(tile), tuple(needed[a] for a in TURNED[axis])
+        seen, inside = tile.transpose(order), tuple(needed[a] for a in order)
         pieces: list[tuple[Any, Floats, tuple[slice, ...]]] = [(..., seen, inside)]
         if self.predictor.dimensions == 2:
             slices = range(inside[0].start, inside[0].stop)
@@ -155,7 +155,7 @@ class Explainer:
             x = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
             for name, found in evaluate(x.to(self.predictor.device), box).items():
                 target = maps.setdefault(name, np.zeros(sizes, np.float32))
-                look(target)[place] = found[0, 0].detach().float().cpu().numpy()
+                target.transpose(order)[place] = found[0, 0].detach().float().cpu().numpy()
         return maps
 
     def _trace(self, x: Tensor, inside: tuple[slice, ...]) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TypedDict, Unpack, cast
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import BlockError, ModelError, ParameterError, ShapeError
-from volseg.models.devices import computing_in
+from volseg.models.devices import SLICES, as_tensor, computing_in
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.parts import Dimensions
@@ -21,40 +21,46 @@ from volseg.types import Floats, Roi, Zyx
 
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels last is what convolutions of few channels are fast in."""
-SLICES = 8
-"""Slices that a 2D network sees at once, at most: what bounds its memory."""
-UNALLOCATED = ("can't allocate memory", "MPS backend out of memory")
-"""Messages of PyTorch when memory is full on CPUs and MPS; it has no exception of its own there."""
+UNALLOCATED = ("can't allocate memory", "MPS backend out of memory", "std::bad_alloc")
+"""Messages of PyTorch on CPUs and MPS, and of OpenVINO, when memory is full; neither has an
+exception of its own for that."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One way to look at a tile: turned axes, some of them flipped; costs no memory.
-
-    What is added to the look of a result is added to the result, so nothing is ever turned back.
+    """One way to look at a tile: turned axes, some of them flipped.
 
     Examples
     --------
-    >>> total = np.zeros((1, 2, 3))
-    >>> Look((0, 2, 1), flips=(1,))(total)[0, 0] += 7
-    >>> total[0]
-    array([[0., 0., 7.],
-           [0., 0., 7.]])
+    >>> look, total = Look((0, 2, 1), flips=(2,)), torch.zeros(1, 1, 2, 3)
+    >>> look(total[0]).shape
+    torch.Size([1, 3, 2])
+    >>> look.add(total, torch.tensor([7.0, 1.0]).expand(1, 1, 3, 2), slice(None))
+    >>> total[0, 0]
+    tensor([[1., 1., 1.],
+            [7., 7., 7.]])
     """
 
     axes: Zyx
     flips: tuple[int, ...] = ()
 
-    def __call__(self, tile: Floats) -> Floats:
-        """Return a view of a tile."""
-        return np.flip(tile.transpose(self.axes), self.flips)
+    def __call__(self, tile: Tensor) -> Tensor:
+        """Turn a tile; only where it is flipped, it is copied."""
+        seen = tile.permute(self.axes)
+        return seen.flip(self.flips) if self.flips else seen
 
+    def add(self, total: Tensor, found: Tensor, part: slice) -> None:
+        """Add what was found in a part of the first axis, as it was seen, to what is not turned.
 
-@dataclass
-class SliceBatch:
-    """Number of slices that fit into a device's memory."""
-
-    slices: int = SLICES
+        Parameters
+        ----------
+        total : shape (maps, z, y, x)
+        found : shape (maps, *seen), of a part that no flip moves
+        part : along the first axis that was seen
+        """
+        z, y, x = (1 + axis for axis in self.axes)
+        flips = [1 + axis for axis in self.flips]
+        total.permute(0, z, y, x)[:, part] += found.flip(flips) if flips else found
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,10 @@ class Predictor:
     """A network that is ready to evaluate tiles, one at a time.
 
     Tiles are never batched with others, so a tile's result cannot depend on which others it was
-    evaluated with. A 2D network sees a tile's own slices in batches, of half the size where the
-    memory is too small, and each slice by itself in the end. On a CPU that changes no bit, but for
-    a slice by itself in float32, whose sums are rounded otherwise: by less than 1e-6. Tiles are
-    never made smaller: what lies at their borders, and so the result, depends on their size.
+    evaluated with. A 2D network sees a tile's own slices in batches, cut in the same way each time.
+    On a CPU their size changes no bit, but for a slice by itself in float32, whose sums are rounded
+    otherwise: by less than 1e-6. On a GPU it may, so a run keeps to one. What does not fit into
+    memory is never made smaller by itself: batches and tiles are part of what decides the result.
 
     Attributes
     ----------
@@ -76,7 +82,9 @@ class Predictor:
     tta : average over all flips: 8 of a volume, 4 of a slice.
     rotations : with ``tta``, average over rotations by 90 degrees in (y, x), or in a slice, too.
     centerline : also return what the network says of centerlines.
-    batch : how many slices are evaluated at once; once made smaller, it stays so.
+    batch : slices that a 2D network sees at once, at most.
+    padded : whether the last batch of a tile is filled up, so that all have one shape.
+    tf32 : whether a GPU may round what it multiplies in float32 to TF32.
     """
 
     network: nn.Module
@@ -87,7 +95,9 @@ class Predictor:
     tta: bool = False
     rotations: bool = False
     centerline: bool = False
-    batch: SliceBatch = field(default_factory=SliceBatch, compare=False)
+    batch: int = SLICES
+    padded: bool = False
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         if self.rotations and not self.tta:
@@ -95,9 +105,21 @@ class Predictor:
         if self.centerline and getattr(self.network, "centerline", None) is None:
             raise ModelError(f"{type(self.network).__name__} here gives a mask, and no centerlines")
 
-    @torch.inference_mode()
     def __call__(self, tile: Floats, needed: Roi | None = None, axis: int = 0) -> Floats:
-        """Map normalised raw to probabilities.
+        """Map normalised raw to probabilities, both in memory that NumPy knows; see `evaluate`.
+
+        Returns
+        -------
+        float32, shape (z, y, x), or with ``centerline`` (2, z, y, x)
+            Of the mask, and of centerlines.
+        """
+        given = as_tensor(np.asarray(tile, np.float32)).to(self.device)
+        found: Floats = self.evaluate(given, needed, axis).cpu().numpy()
+        return found if self.centerline else found[0]
+
+    @torch.inference_mode()
+    def evaluate(self, tile: Tensor, needed: Roi | None = None, axis: int = 0) -> Tensor:
+        """Map normalised raw to probabilities, on the device.
 
         Parameters
         ----------
@@ -111,30 +133,33 @@ class Predictor:
 
         Returns
         -------
-        float32, shape (z, y, x), or with ``centerline`` (2, z, y, x)
-            Of the mask, and of centerlines.
+        float32, shape (maps, z, y, x)
 
         Raises
         ------
         ShapeError
             If the network takes no input of that size.
         BlockError
-            If one tile, or one slice of it, does not fit into memory.
+            If the tile, or a batch of its slices, does not fit into memory.
         """
         margin = turned(self.margin, axis)
         sizes = tuple(n - 2 * m for n, m in zip(tile.shape, margin, strict=True))
         if min(sizes) < 1:
             raise ShapeError(
                 f"a tile's input must exceed its margins of {margin} voxels per side, found "
-                f"{tile.shape}"
+                f"{tuple(tile.shape)}"
             )
-        maps = 2 if self.centerline else 1
-        total, looks = np.zeros((maps, *sizes), np.float32), self.looks(axis)
+        total, looks = None, self.looks(axis)
         used = slice(0, sizes[axis]) if needed is None else needed[axis]
         for look in looks:
-            self._add(look(tile), [look(m) for m in total], margin[axis], used)
-        total /= len(looks)
-        return total if self.centerline else total[0]
+            seen = look(tile)
+            for part, found in self._parts(seen, margin[axis], used):
+                if total is None:
+                    total = found.new_zeros((len(found), *sizes))
+                look.add(total, found, part)
+        if total is None:
+            raise ShapeError(f"no slice of {used.start}:{used.stop} is in a tile of {sizes}")
+        return total.div_(len(looks))
 
     def looks(self, axis: int = 0) -> list[Look]:
         """List the ways to look at a tile whose results are averaged."""
@@ -149,31 +174,22 @@ class Predictor:
         flips = [f for n in range(self.dimensions + 1) for f in combinations(flipped, n)]
         return [Look(way, f) for way in ways for f in flips]
 
-    def _add(self, tile: Floats, totals: list[Floats], margin: int, used: slice) -> None:
-        """Evaluate one view of a tile, and add the result to one total for each map."""
+    def _parts(self, seen: Tensor, margin: int, used: slice) -> Iterator[tuple[slice, Tensor]]:
+        """Evaluate one view of a tile; yield parts of it, and what is found there, map by map."""
         if self.dimensions == 3:
-            maps = self._fitting(tile[None, None])
-            if maps is None:
-                raise BlockError(self._advise("a tile", tile.shape))
-            for total, found in zip(totals, maps, strict=True):
-                total[...] += found[0, 0]
+            yield slice(None), self._fit(seen[None, None])[0]
             return
-        depth, start = len(totals[0]), used.start // self.batch.slices * self.batch.slices
-        slices = tile[margin : margin + depth]
-        while start < used.stop:
-            batch = slice(start, min(start + self.batch.slices, depth))
-            maps = self._fitting(slices[batch, None])
-            if maps is None:
-                if batch.stop - start == 1:
-                    raise BlockError(self._advise("a slice", tile.shape[1:]))
-                self.batch.slices = (batch.stop - start + 1) // 2
-                continue
-            for total, found in zip(totals, maps, strict=True):
-                total[batch] += found[:, 0]
-            start = batch.stop
+        depth = len(seen) - 2 * margin
+        slices, size = seen[margin : margin + depth, None], min(self.batch, depth)
+        for start in range(used.start // size * size, used.stop, size):
+            batch = slices[start : start + size]
+            count = len(batch)
+            if self.padded and count < size:
+                batch = torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
+            yield slice(start, start + count), self._fit(batch)[:count].transpose(0, 1)
 
-    def _fitting(self, batch: Floats) -> list[Floats] | None:
-        """Evaluate a batch; return None if it does not fit into memory."""
+    def _fit(self, batch: Tensor) -> Tensor:
+        """Evaluate a batch, or say what to do if it does not fit into memory."""
         try:
             return self._evaluate(batch)
         except (torch.OutOfMemoryError, MemoryError):
@@ -184,34 +200,42 @@ class Predictor:
         # only here, where no exception holds on to what the network had allocated
         if self.device.type != "cpu":
             getattr(torch, self.device.type).empty_cache()
-        return None
+        raise BlockError(self._advise(tuple(batch.shape)))
 
-    def _advise(self, what: str, shape: tuple[int, ...]) -> str:
-        size = " x ".join(map(str, shape))
+    def _advise(self, shape: tuple[int, ...]) -> str:
+        size, count = " x ".join(map(str, shape[2:])), shape[0]
         cpu = "give --device cpu, " if self.device.type != "cpu" else ""
+        what, smaller = f"a tile of {size} voxels does", "--tile"
+        if self.dimensions == 2:
+            what = (
+                f"a slice of {size} voxels does" if count == 1 else f"{count} slices of {size} do"
+            )
+            smaller = "--tile" if count == 1 else "--batch or --tile"
         return (
-            f"{what} of {size} voxels does not fit into the memory of {self.device}: {cpu}"
-            f"run fewer workers there, or end other programs; else give a smaller --tile, for the "
-            f"whole volume. Tiles are not made smaller by themselves, because their size decides "
-            f"the result"
+            f"{what} not fit into the memory of {self.device}: {cpu}run fewer workers there, or "
+            f"end other programs; else give a smaller {smaller}, for the whole volume. Neither is "
+            f"made smaller by itself, because both decide the result"
         )
 
-    def _evaluate(self, batch: Floats) -> list[Floats]:
-        """Return the probabilities of each map, shape (n, 1, *space)."""
-        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, self.precision)
+    def _evaluate(self, batch: Tensor) -> Tensor:
+        """Return probabilities, shape (n, maps, *space), of what has the shape (n, 1, *space)."""
+        x = batch.to(self.device, self.precision).contiguous()
         x = x.contiguous(memory_format=MEMORY_FORMATS[self.dimensions])
         # one by one: a map's bytes are the same whether or not the other one is asked for
-        with computing_in(self.precision, self.device):
+        with computing_in(self.precision, self.device, tf32=self.tf32):
             logits = cast(EMNet, self.network).both(x) if self.centerline else [self.network(x)]
-        return [m.float().sigmoid().cpu().numpy() for m in logits if m is not None]
+        maps = [m.float().sigmoid() for m in logits if m is not None]
+        return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 
 class Asked(TypedDict, total=False):
-    """Options of a `Predictor`: averaging and centerlines."""
+    """Options of a `Predictor`: averaging, centerlines, batches and TF32."""
 
     tta: bool
     rotations: bool
     centerline: bool
+    batch: int
+    tf32: bool
 
 
 def build_predictor(
@@ -234,7 +258,7 @@ def build_predictor(
         See `volseg.models.devices`.
     architecture : what the network is; without it, an EM-Net
     **asked
-        ``tta``, ``rotations`` and ``centerline`` of `Predictor`.
+        ``tta``, ``rotations``, ``centerline``, ``batch`` and ``tf32`` of `Predictor`.
 
     Raises
     ------
@@ -252,4 +276,8 @@ def build_predictor(
     network.eval().requires_grad_(requires_grad=False)
     network = fold_norms(network).to(device, precision)
     network = network.to(memory_format=MEMORY_FORMATS[seen.dimensions])  # type: ignore[call-overload]
-    return Predictor(network, device, precision, seen.dimensions, seen.margin, **asked)
+    # on a GPU libraries choose by the shape how they compute
+    padded = device.type != "cpu"
+    return Predictor(
+        network, device, precision, seen.dimensions, seen.margin, padded=padded, **asked
+    )

@@ -98,7 +98,7 @@ def _bytes_per_block(plan: PredictPlan) -> int:
     hull = [math.ceil(max(reach[axis] for reach in reaches)) for axis in range(3)]
     added = math.prod(map(min, hull, grid.shape))
     written = math.prod(map(min, grid.size, grid.shape))
-    return most * (raw.dtype.itemsize + 4) + maps * (2 * added + 3 * written)
+    return most * (raw.dtype.itemsize + 4) + maps * (6 * added + 3 * written)
 
 
 def _seconds(plan: PredictPlan) -> float:

@@ -21,7 +21,7 @@ from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, create_image, open_image
 
-NETWORK_FLAGS = ("device", "precision")
+NETWORK_FLAGS = ("device", "precision", "batch")
 """Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
 PARTING = ("block", "shard")
 """Parameters that divide a run into tasks and files; a complete result does not depend on them."""
@@ -91,7 +91,9 @@ def _same_flags(theirs: Any, ours: Mapping[str, Any]) -> str:
     differing = {key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key)}
     if not differing <= set(NETWORK_FLAGS):
         return ""
-    flags = " ".join(f"--{key} {theirs.get(key)}" for key in sorted(differing))
+    flags = " ".join(
+        f"--{key} {theirs[key]}" if key in theirs else f"no --{key}" for key in sorted(differing)
+    )
     return f"give {flags} to go on with it, "
 
 

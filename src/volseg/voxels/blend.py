@@ -110,23 +110,7 @@ def interpolation_matrix(position: NDArray[np.float64], length: int) -> Floats:
     return matrix
 
 
-def along_axes(block: Floats, matrices: tuple[Floats, Floats, Floats]) -> Floats:
-    """Apply one matrix along each axis: (z, y, x) -> (rows of each).
-
-    Diagonal matrices, which is what unscaled tiles have, are applied as vectors.
-    """
-    for axis, matrix in enumerate(matrices):
-        diagonal = _shifted_diagonal(matrix)
-        if diagonal is None:
-            block = np.moveaxis(np.tensordot(matrix, block, axes=(1, axis)), 0, axis)
-        else:
-            first, weights = diagonal
-            taken = (slice(None),) * axis + (slice(first, first + len(weights)),)
-            block = block[taken] * weights.reshape([-1 if a == axis else 1 for a in range(3)])
-    return block
-
-
-def _shifted_diagonal(matrix: Floats) -> tuple[int, Floats] | None:
+def shifted_diagonal(matrix: Floats) -> tuple[int, Floats] | None:
     """Read a matrix as ``out[i] = weights[i] * in[first + i]``, if it is one."""
     first = int(matrix[0].argmax()) if matrix[0].any() else 0
     if first + len(matrix) > matrix.shape[1]:
@@ -137,9 +121,24 @@ def _shifted_diagonal(matrix: Floats) -> tuple[int, Floats] | None:
     return first, weights
 
 
-def to_shares(weighted: Floats) -> Shares:
-    """Round weighted probabilities to integer shares."""
-    return np.asarray(np.rint(weighted * np.float32(FULL)), np.uint16)
+def neighbouring_taps(matrix: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Read a matrix whose rows hold two neighbouring entries at most.
+
+    Returns
+    -------
+    below : int64, the column of the first entry of each row
+    low, high : float32, the entries there and in the next column
+
+    Examples
+    --------
+    >>> matrix = interpolation_matrix(np.array([0.25, 2.0]), 3)
+    >>> [values.tolist() for values in neighbouring_taps(matrix)]
+    [[0, 1], [0.75, 0.0], [0.25, 1.0]]
+    """
+    rows, length = np.arange(len(matrix)), matrix.shape[1]
+    below = np.minimum((matrix != 0).argmax(axis=1), max(length - 2, 0))
+    low = matrix[rows, below]
+    return below, low, matrix[rows, below + 1] if length > 1 else np.zeros_like(low)
 
 
 def to_probabilities(shares: Shares) -> Probabilities:

@@ -76,7 +76,8 @@ class Tone:
         """
         if self.linear or raw.dtype.kind not in "ui" or raw.itemsize > 2:
             return self._compute(raw)
-        table, flat = _table(self, raw.dtype.name), np.ascontiguousarray(raw).reshape(-1)
+        table = tone_table(self, raw.dtype.name)
+        flat = np.ascontiguousarray(raw, raw.dtype.newbyteorder("=")).reshape(-1)
         found = np.empty(flat.shape, np.float32)
         codes = flat.view(f"u{raw.itemsize}")
         # NumPy turns all indices into eight bytes each
@@ -99,7 +100,7 @@ class Tone:
 
 
 @lru_cache(maxsize=4)
-def _table(tone: Tone, dtype: str) -> Floats:
+def tone_table(tone: Tone, dtype: str) -> Floats:
     """Map every value of an integer type, in the order of its bits."""
     kind = np.dtype(dtype)
     codes = np.arange(1 << 8 * kind.itemsize).astype(f"u{kind.itemsize}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
+from volseg.errors import ParameterError
 from volseg.models.compiled import OPENVINO, compile_predictor
-from volseg.models.devices import choose_device, choose_precision
+from volseg.models.devices import SLICES, TF32, choose_device, choose_precision, gpu_name
 from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import Views, find_architecture
 from volseg.storage.weights import load_card, load_weights
@@ -23,6 +27,8 @@ class NetworkChoice:
     model : path of the weights.
     device, precision : never ``auto``: what was chosen when the run was planned, for all workers.
     centerline : whether what the network says of centerlines is wanted, too.
+    batch : slices that it sees at once.
+    gpu : name of the GPU; None for others, and where any will do.
     """
 
     model: str
@@ -32,6 +38,8 @@ class NetworkChoice:
     rotations: bool = False
     views: Views = "xy"
     centerline: bool = False
+    batch: int = SLICES
+    gpu: str | None = None
 
 
 _LOADING = threading.Lock()
@@ -39,7 +47,8 @@ _LOADING = threading.Lock()
 
 def predictor_for(choice: NetworkChoice) -> Predictor:
     """Load a model once per process."""
-    with _LOADING:
+    # others may ask the same network for gradients
+    with _LOADING, torch.inference_mode(mode=False):
         return _load_predictor(choice)
 
 
@@ -48,6 +57,11 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
     card, compiled = load_card(choice.model), choice.device == OPENVINO
     name, precision = ("cpu", "float32") if compiled else (choice.device, choice.precision)
     device, form = choose_device(name), find_architecture(card.architecture)
+    if choice.gpu is not None and choice.gpu != gpu_name(device):
+        raise ParameterError(
+            f"the GPU of {socket.gethostname()} is a {gpu_name(device)}, and this run is for a "
+            f"{choice.gpu}, which rounds otherwise; run it on one kind"
+        )
     predictor = build_predictor(
         form.build(card.width),
         load_weights(Path(choice.model), card),
@@ -57,6 +71,8 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
         tta=choice.tta,
         rotations=choice.rotations,
         centerline=choice.centerline,
+        batch=choice.batch,
+        tf32=precision == TF32,
     )
     ranges = card.ranges if choice.precision == "int8" else None
     return compile_predictor(predictor, form, ranges) if compiled else predictor

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import grow, intersect, shift
@@ -14,11 +14,12 @@ from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import Tile
 from volseg.sources.masks import MaskSource
 from volseg.stages.intensities import check_counted
+from volseg.stages.predict.pipeline import CPU, Reading, stage
 from volseg.stages.survey import GROUP, read_survey
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image, volume_tone
-from volseg.types import Floats, Mask, Roi, Zyx
-from volseg.voxels.background import SIDE, SMALLEST, constant_squares, fill_by_reflection
+from volseg.types import Floats, Mask, Roi
+from volseg.voxels.background import SIDE, SMALLEST, constant_squares
 from volseg.voxels.defects import Bridge, bridge
 from volseg.voxels.evening import Evening, even_out, even_tone
 from volseg.voxels.intensity import Preprocessing, Tone
@@ -26,45 +27,6 @@ from volseg.voxels.intensity import Preprocessing, Tone
 Normalise: TypeAlias = Literal["volume", "slices", "local"]
 LEAST_SIDE = 4
 """Of squares of background on coarse levels."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """Voxels that tiles are cut from.
-
-    Attributes
-    ----------
-    shown : what the network sees.
-    lacking : where there is no tissue; None if all is.
-    origin : where it begins.
-    """
-
-    shown: Floats
-    lacking: Mask | None
-    origin: Zyx
-
-    def cut(self, indices: Sequence[NDArray[np.int64]]) -> Floats | None:
-        """Cut voxels out, and fill what is no tissue by mirroring what is around.
-
-        Parameters
-        ----------
-        indices : of voxels along each axis
-
-        Returns
-        -------
-        float32, or None where there is no tissue at all
-        """
-        own = [i - o for i, o in zip(indices, self.origin, strict=True)]
-        lacking = None if self.lacking is None else _take(self.lacking, own)
-        if lacking is None or not lacking.any():
-            return _take(self.shown, own)
-        return None if lacking.all() else fill_by_reflection(_take(self.shown, own), lacking)
-
-
-def _take(values: NDArray[Any], indices: Sequence[NDArray[np.int64]]) -> NDArray[Any]:
-    for axis, index in enumerate(indices):
-        values = np.take(values, index, axis)
-    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,20 +57,26 @@ class Sight:
         """Tell whether all is tissue."""
         return not self.background and not self.bridges
 
-    def show(self, box: Roi, tone: Tone, evening: Evening | None) -> tuple[Floats, Mask | None]:
+    def read(
+        self, box: Roi, tone: Tone, evening: Evening | None
+    ) -> tuple[NDArray[Any], Tone | None, Mask | None]:
         """Read what a network sees of a box; voxels that are no tissue hold anything.
 
         Returns
         -------
-        shown : float32
+        values : evened, if they are to be, but not mapped yet; or float32
+        tone : that maps them; None if they are mapped
         lacking : where there is no tissue; None if all is
         """
 
+        def evened(raw: NDArray[Any], part: Roi) -> NDArray[Any]:
+            return raw if evening is None else evening(raw, part)
+
         def toned(raw: NDArray[Any], part: Roi) -> Floats:
-            return tone(raw if evening is None else evening(raw, part))
+            return tone(evened(raw, part))
 
         if self.whole:
-            return toned(self.raw[box], box), None
+            return evened(self.raw[box], box), tone, None
         around = self._around(box)
         raw, own = self.raw[around], shift(box, [s.start for s in around])
         shown, lacking = toned(raw[own], box), self._squares(raw)[own]
@@ -118,7 +86,7 @@ class Sight:
             )
             shown[k] = ((1 - lost.weight) * below + lost.weight * above)[0]
             lacking[k] = self._lacking_across(lost, box)
-        return shown, lacking
+        return shown, None, lacking
 
     def find_background(self, box: Roi) -> Mask:
         """Tell where nothing may be found: background, and slices that nothing stands in for."""
@@ -187,10 +155,11 @@ class Look:
     written: Sight
     mask: MaskSource | None
 
-    def read(self, box: Roi) -> Context:
-        """Read what the network sees of a box."""
+    def read(self, box: Roi, device: torch.device = CPU) -> Reading:
+        """Read what the network sees of a box, for a device."""
         z, y, x = (s.start for s in box)
-        return Context(*self.shown.show(box, self.tone, self.evening), (z, y, x))
+        values, tone, lacking = self.shown.read(box, self.tone, self.evening)
+        return Reading(stage(values, device), tone, lacking, (z, y, x), device)
 
     def find_nothing(self, box: Roi) -> Mask | None:
         """Tell where nothing is found: in what is no tissue, and outside the mask."""

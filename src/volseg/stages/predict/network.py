@@ -13,10 +13,13 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import ModelError, ParameterError
 from volseg.models.compiled import OPENVINO, check_compiled
 from volseg.models.devices import (
+    TF32,
     check_device,
     check_precision,
+    choose_batch,
     choose_device,
     choose_precision,
+    gpu_name,
     multiplies_bfloat16,
 )
 from volseg.models.registry import Views, check_centerline
@@ -45,6 +48,7 @@ class PredictOptions:
     ----------
     tile : network voxels that are evaluated at once; None is the model's.
     shard : of the result, which is one chunk then; None chooses.
+    batch : slices at once; None chooses, see `volseg.models.devices.choose_batch`.
     device, precision : see `find_device`.
     tta, rotations, views : see `volseg.models.inference.Predictor`.
     """
@@ -53,6 +57,7 @@ class PredictOptions:
     name: str = NAME
     roi: str | None = None
     tile: Zyx | None = None
+    batch: int | None = None
     block: Zyx | None = None
     shard: Zyx | None = None
     device: str = DEVICE
@@ -131,8 +136,18 @@ def settle_network(
     if device == OPENVINO:
         _check_compiled_model(card, precision, centerline=options.store_centerline)
     notes += note_terms(card) + _note_emulation(device, precision, options.engine)
-    averaged = options.tta, options.rotations, views
-    choice = NetworkChoice(str(model), device, precision, *averaged, options.store_centerline)
+    known = None if device == OPENVINO or options.engine.elsewhere else torch.device(device)
+    choice = NetworkChoice(
+        str(model),
+        device,
+        precision,
+        options.tta,
+        options.rotations,
+        views,
+        options.store_centerline,
+        choose_batch(options.batch, known),
+        gpu_name(known),
+    )
     return options, choice, card, notes
 
 
@@ -155,7 +170,7 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
     Parameters
     ----------
     device : ``auto``, ``cpu``, ``cuda``, ``mps``, ``xpu`` or ``openvino``
-    precision : ``auto``, ``float32``, ``bfloat16``, or ``int8`` of OpenVINO
+    precision : ``auto``, ``float32``, ``bfloat16``, ``tf32`` of GPUs, or ``int8`` of OpenVINO
     engine : EngineOptions
 
     Returns
@@ -172,7 +187,8 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
         return device, check_compiled(precision, here=not engine.elsewhere)
     if not engine.elsewhere:
         here = choose_device(device)
-        return here.type, str(choose_precision(precision, here)).removeprefix("torch.")
+        chosen = str(choose_precision(precision, here)).removeprefix("torch.")
+        return here.type, precision if precision == TF32 else chosen
     gpus = device == "auto" and engine.cluster is not None and engine.cluster.gpus > 0
     where = "cuda" if gpus else device
     if where == "auto":

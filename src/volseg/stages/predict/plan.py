@@ -11,6 +11,8 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_multiples
 from volseg.geometry.handover import Handover
+from volseg.models.compiled import OPENVINO
+from volseg.models.devices import SLICES
 from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
 from volseg.stages.predict.loading import NetworkChoice
@@ -169,8 +171,13 @@ def _describe_work(
 ) -> dict[str, Any]:
     """Describe how the network is laid over the volume, and evaluated."""
     # without a zoom, runs are those of versions that had none
-    zoomed = {} if zoom == 1 else {"zoom": zoom}
-    return zoomed | {
+    more: dict[str, Any] = {} if zoom == 1 else {"zoom": zoom}
+    # on CPUs the size of a batch decides no more than last bits of a slice by itself
+    if choice.device not in {"cpu", OPENVINO} or choice.batch != SLICES:
+        more["batch"] = choice.batch
+    if choice.gpu is not None:
+        more["gpu"] = choice.gpu
+    return more | {
         "lattice": [asdict(a) for lattice in handover.lattices for a in lattice.axes],
         "roi": [[s.start, s.stop] for s in handover.roi],
         "block": handover.grid.size,

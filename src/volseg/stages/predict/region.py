@@ -6,17 +6,19 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
+import torch
 
 from volseg.engine.progress import Progress
 from volseg.geometry.grid import intersect, roi_shape, shift
 from volseg.geometry.lattice import AxisLattice, Lattice
 from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.predict.look import is_wanted
+from volseg.stages.predict.pipeline import along_axes
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.run import build_task
 from volseg.storage.scratch import HandoverStore
 from volseg.types import Floats, Roi
-from volseg.voxels.blend import along_axes, blending_matrix
+from volseg.voxels.blend import blending_matrix
 
 Maps: TypeAlias = dict[str, Floats]
 Evaluate: TypeAlias = Callable[[Floats, Roi, int], Maps]
@@ -45,20 +47,20 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
         lattice = handover.lattices[tile.lattice]
         shared = intersect(handover.support(tile), roi)
         wanted = is_wanted(handover, task.look.mask, tile)
-        inputs = task.tile_input(tile, task.read([tile])) if wanted and shared else None
-        if inputs is not None and shared is not None:
+        cut_out = task.tile_input(tile, task.read([tile]).send()) if wanted and shared else None
+        if cut_out is not None and shared is not None:
             needed = task.needed_of(tile, [roi])
             cut = cut_tile(needed, lattice, form.viewed(lattice.normal))
             axes = zip(lattice.axes, tile.position, shared, cut, strict=True)
             z, y, x = (_blending(a, k, s)[:, c] for a, k, s, c in axes)
             around = zip(cut, lattice.margin, strict=True)
-            inputs = inputs[tuple(slice(c.start, c.stop + 2 * m) for c, m in around)]
+            inputs = cut_out.numpy()[tuple(slice(c.start, c.stop + 2 * m) for c, m in around)]
             needed = shift(needed, [c.start for c in cut])
             for name, values in evaluate(inputs, needed, lattice.normal).items():
                 if name not in total:
                     total[name] = np.zeros(roi_shape(roi), np.float32)
-                weighed = along_axes(values, (z, y, x)) / np.float32(views)
-                total[name][shift(shared, corner)] += weighed
+                weighed = along_axes(torch.from_numpy(values), (z, y, x)) / views
+                total[name][shift(shared, corner)] += weighed.numpy()
         progress.advance(1)
     return total
 

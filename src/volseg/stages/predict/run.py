@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+from torch import Tensor
 
 from volseg import __version__
 from volseg.engine.options import EngineOptions
@@ -40,7 +40,7 @@ from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image, volume_tone
 from volseg.storage.weights import Card, smallest_object
-from volseg.types import FULL_PROBABILITY, Floats, Zyx
+from volseg.types import FULL_PROBABILITY, Zyx
 from volseg.voxels.blend import reflected
 
 
@@ -260,7 +260,7 @@ def hint_inverted(plan: PredictPlan) -> tuple[str, ...]:
     return (f"{hint}: if membranes are bright, {other}",)
 
 
-def _cut_middle(plan: PredictPlan) -> Floats | None:
+def _cut_middle(plan: PredictPlan) -> Tensor | None:
     """Cut out what a tile in the middle sees; None where there is no tissue."""
     form = find_architecture(plan.card.architecture)
     indices = []
@@ -270,10 +270,10 @@ def _cut_middle(plan: PredictPlan) -> Floats | None:
         start = (n - size) // 2 - margin
         indices.append(reflected(start, start + size + 2 * margin, n))
     z, y, x = (slice(int(i.min()), int(i.max()) + 1) for i in indices)
-    return plan.known_look.read((z, y, x)).cut(indices)
+    return plan.known_look.read((z, y, x)).send().cut(indices)
 
 
-def _part_found(plan: PredictPlan, tile: Floats) -> float:
-    found = predictor_for(plan.choice)(np.ascontiguousarray(tile))
-    mask = found.reshape(-1, *found.shape[-3:])[0]
-    return float((mask >= plan.card.threshold).mean())
+def _part_found(plan: PredictPlan, tile: Tensor) -> float:
+    predictor = predictor_for(plan.choice)
+    mask = predictor.evaluate(tile.to(predictor.device))[0]
+    return float((mask >= plan.card.threshold).float().mean())

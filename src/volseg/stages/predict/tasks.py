@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +9,8 @@ from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from volseg.errors import BlockError
 from volseg.geometry.grid import Block, intersect, roi_shape, shift
@@ -17,26 +18,30 @@ from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice, Lattice, Tile
 from volseg.models.compiled import OPENVINO
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
-from volseg.stages.predict.look import Context, Look, is_wanted
+from volseg.stages.predict.look import Look, is_wanted
 from volseg.stages.predict.meter import tell_tile
+from volseg.stages.predict.pipeline import (
+    Context,
+    Reading,
+    Sums,
+    along_axis,
+    fetch,
+    run_on,
+    torch_device,
+    weigh,
+)
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import HandoverStore
 from volseg.types import Floats, Roi, Zyx
 from volseg.voxels.blend import (
     Shares,
-    along_axes,
     blending_matrix,
     interpolation_matrix,
     reflected,
     to_probabilities,
-    to_shares,
 )
 
 Regions: TypeAlias = Mapping[Zyx, Roi]
-Handed: TypeAlias = Mapping[Zyx, Shares]
-
-_NETWORK = threading.Lock()
-"""One tile at a time per process: a network uses all cores, or the whole GPU, by itself."""
 
 
 @dataclass(frozen=True)
@@ -108,46 +113,68 @@ class PredictTask:
     def _evaluate(self, item: Evaluate) -> int:
         regions = {t: self.handover.region(item.index, t) for t in item.targets}
         tiles = {k for t in item.targets for k in self.handover.tiles(item.index, t)}
-        shares = {t: np.zeros(self._stacked(box), np.uint16) for t, box in regions.items()}
+        sums = run_on(self.choice.device, self._begin, regions)
         evaluated = 0
         for _, layer in groupby(sorted(tiles, key=self._layer), key=self._layer):
-            evaluated += self._evaluate_layer(list(layer), item, regions, shares)
+            found = list(layer)
+            wanted = [t for t in found if is_wanted(self.handover, self.look.mask, t)]
+            seen = self.read(wanted) if wanted else None
+            evaluated += run_on(
+                self.choice.device, self._evaluate_layer, found, wanted, seen, item, regions, sums
+            )
+        shares, flawed = run_on(self.choice.device, fetch, sums)()
+        if flawed:
+            raise BlockError(f"the network returned values that are not finite in {flawed[0]}")
         for target in item.targets:
             self.store.save(item.index, target, shares[target])
         return evaluated
 
+    def _begin(self, regions: Regions) -> Sums:
+        predictor_for(self.choice)  # what a worker lacks is told before anything is read
+        device, maps = torch_device(self.choice.device), len(self.outputs)
+        return Sums(
+            {
+                target: torch.zeros((maps, *roi_shape(box)), dtype=torch.int32, device=device)
+                for target, box in regions.items()
+            },
+            {},
+        )
+
     def _evaluate_layer(
-        self, tiles: Sequence[Tile], item: Evaluate, regions: Regions, shares: Handed
+        self,
+        tiles: Sequence[Tile],
+        wanted: Sequence[Tile],
+        seen: Reading | None,
+        item: Evaluate,
+        regions: Regions,
+        sums: Sums,
     ) -> int:
         """Evaluate tiles of one layer, and add their shares; return how many were evaluated."""
-        wanted = [t for t in tiles if is_wanted(self.handover, self.look.mask, t)]
-        context = self.read(wanted) if wanted else None
-        evaluated = 0
+        context, evaluated = seen.send() if seen else None, 0
         for tile in tiles:
             inputs = self.tile_input(tile, context) if context and tile in wanted else None
             if inputs is not None:
-                self._add(tile, inputs, regions, shares)
+                self._add(tile, inputs, regions, sums)
                 evaluated += 1
             tell_tile(self.store.folder, item.index)
         return evaluated
 
-    def _add(self, tile: Tile, inputs: Floats, regions: Regions, shares: Handed) -> None:
+    def _add(self, tile: Tile, inputs: Tensor, regions: Regions, sums: Sums) -> None:
         """Evaluate a tile, and add its shares to what is handed over."""
-        predictor, normal = predictor_for(self.choice), self._lattice(tile).normal
-        with _NETWORK:
-            probabilities = predictor(inputs, self.needed_of(tile, regions.values()), normal)
-        if not np.isfinite(probabilities).all():
-            raise BlockError(f"the network returned values that are not finite in {tile}")
-        maps = probabilities.reshape(-1, *probabilities.shape[-3:])
+        predictor, lattice = predictor_for(self.choice), self._lattice(tile)
+        needed = self.needed_of(tile, regions.values())
+        maps = predictor.evaluate(inputs, needed, lattice.normal)
+        sums.flawed[str(tile)] = ~torch.isfinite(maps).all()
         support = self.handover.support(tile)
-        weighted = [self._weigh(tile, maps[k]) for k, _ in self.outputs]
+        z, y, x = (_blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
+        kept = maps[[k for k, _ in self.outputs]] if len(maps) > len(self.outputs) else maps
+        weighted = weigh(kept, (z, y, x), len(self.handover.lattices))
         for target, box in regions.items():
             shared = intersect(support, box)
             if shared is not None:
                 own = shift(shared, [s.start for s in box])
                 seen = shift(shared, [s.start for s in support])
-                for total, added in zip(self._maps(shares[target]), weighted, strict=True):
-                    total[own] += added[seen]
+                sums.totals[target][:, *own] += weighted[:, *seen]
 
     def _lattice(self, tile: Tile) -> Lattice:
         return self.handover.lattices[tile.lattice]
@@ -179,12 +206,6 @@ class PredictTask:
         """View a hand-over map by map, shape (maps, z, y, x)."""
         return stacked.reshape(len(self.outputs), -1, *stacked.shape[1:])
 
-    def _weigh(self, tile: Tile, probabilities: Floats) -> Shares:
-        axes = zip(self._lattice(tile).axes, tile.position, strict=True)
-        z, y, x = (_blending(a, k) for a, k in axes)
-        weighted = along_axes(probabilities, (z, y, x))
-        return to_shares(weighted / np.float32(len(self.handover.lattices)))
-
     def _positions(self, tile: Tile, axis: int) -> tuple[np.ndarray, bool]:
         """Find where a tile's network voxels lie in ``raw``; tell whether exactly on voxels."""
         lattice, k = self._lattice(tile), tile.position[axis]
@@ -196,16 +217,16 @@ class PredictTask:
             return network, True
         return (network + 0.5) * spacing - 0.5, False
 
-    def read(self, tiles: Sequence[Tile]) -> Context:
+    def read(self, tiles: Sequence[Tile]) -> Reading:
         """Read, once, what all tiles of a block see; reflection needs nothing from outside."""
         box = []
         for axis, n in enumerate(self.raw.shape):
             apart = {t.position[axis]: t for t in tiles}.values()
             seen = [reflected(*self._span(tile, axis), n) for tile in apart]
             box.append(slice(min(int(s.min()) for s in seen), max(int(s.max()) for s in seen) + 1))
-        return self.look.read((box[0], box[1], box[2]))
+        return self.look.read((box[0], box[1], box[2]), torch_device(self.choice.device))
 
-    def tile_input(self, tile: Tile, context: Context) -> Floats | None:
+    def tile_input(self, tile: Tile, context: Context) -> Tensor | None:
         """Cut, reflect and, where the voxel sizes differ, resample one tile's input.
 
         Where there is no tissue, what is around is mirrored; None if there is none at all.
@@ -219,7 +240,7 @@ class PredictTask:
             positions, exact = self._positions(tile, axis)
             if not exact:
                 matrix = interpolation_matrix(positions - spans[axis][0], values.shape[axis])
-                values = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis)), 0, axis)
+                values = along_axis(values, matrix, axis - 3)
         return values
 
     def _span(self, tile: Tile, axis: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, ParameterError, StorageError, VolumeError
 from volseg.geometry.grid import Grid, cut_blocks, describe, whole_multiples
 from volseg.models.compiled import OPENVINO, check_compiled
-from volseg.models.devices import PRECISIONS, choose_device, choose_precision
+from volseg.models.devices import PRECISIONS, TF32, choose_device, choose_precision
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import CENTERLINE
 from volseg.stages.predict.plan import FORMAT, PredictPlan, plan_prediction
@@ -35,7 +35,9 @@ from volseg.storage.volumes import open_image
 from volseg.storage.weights import load_card, shipped_models
 from volseg.types import Roi, Zyx
 
-FREE = ("block", "shard", "roi", "device", "precision")
+ROUNDING = ("device", "precision", "batch", "gpu")
+"""Parameters on which the rounding of sums depends."""
+FREE = ("block", "shard", "roi", *ROUNDING)
 """Parameters of a run that may differ: they do not decide a voxel's value, or hardly."""
 REGION: Zyx = (64, 256, 256)
 """Voxels of a sampled block, at most: a network takes seconds to minutes for more."""
@@ -120,7 +122,7 @@ def recompute(
         plan = plan_again(volume, subject, named, engine)
         header = plan.outputs[-1].header
         theirs, ours = ({k: v for k, v in h.items() if k not in FREE} for h in (run, header))
-        same = all(header[key] == run[key] for key in ("device", "precision"))
+        same = all(header.get(key) == run.get(key) for key in ROUNDING)
         chosen = choose_blocks(subject, count)
     except (KeyError, TypeError, ValueError, VolumeError) as error:
         why = f": {error}" if isinstance(error, VolumeError) else ""
@@ -190,7 +192,7 @@ def _usable_device(device: str, precision: str, *, exact: bool) -> tuple[str, st
     try:
         choose_precision(precision, choose_device(device))
     except ParameterError:
-        return "cpu", precision
+        return "cpu", "float32" if precision == TF32 else precision
     return device, precision
 
 
@@ -229,6 +231,8 @@ def plan_again(
         store_centerline=CENTERLINE.items() <= run.items(),
         engine=engine,
     )
+    if "batch" in run and device == run["device"]:
+        options = replace(options, batch=int(run["batch"]))
     if "tile" in run:
         z, y, x = (int(n) for n in run["tile"])
         options = replace(options, tile=(z, y, x))

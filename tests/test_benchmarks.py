@@ -1,0 +1,26 @@
+"""The measurement of a GPU is rehearsed at toy size: it runs, and says all that it should."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+from toy_weights import write_weights
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_the_measurement_of_a_gpu_is_rehearsed(tmp_path, monkeypatch, capsys):
+    model = write_weights(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16), 4)
+    told = tmp_path / "told.jsonl"
+    given = ["gpu.py", "--toy", "--models", str(model), "--output", str(told)]
+    monkeypatch.setattr(sys, "argv", given)
+    runpy.run_path(str(BENCHMARKS / "gpu.py"), run_name="__main__")
+    (line,) = map(json.loads, told.read_text().splitlines())
+    assert line["floor_of_arithmetic_s"] > 0 < line["floor_of_memory_s"]
+    assert line["of_bare"] > 0
+    assert line["mvoxel_per_s"] > 0
+    assert len(line["stages"]) == 9, "each stage was seen"
+    assert "end to end" in capsys.readouterr().out
