@@ -59,7 +59,9 @@ def test_a_thin_neck_is_a_reason():
     assert (first.row, first.reasons) == (4, ("thin neck, maybe several",))
 
 
-def test_flips_that_disagree_are_a_reason():
-    (first,) = rank_suspects(columns(), 3, deviations={4: 0.2, 6: 0.05})
-    assert (first.row, first.reasons) == (4, ("flips disagree by 0.20",))
-    assert first.score == pytest.approx(1.5)
+def test_flips_and_views_that_disagree_are_reasons():
+    found = rank_suspects(columns(), 3, flips={4: 0.2, 6: 0.05}, views={4: 0.1, 7: 0.3})
+    assert [s.row for s in found] == [7, 4]
+    assert found[0].reasons == ("views disagree by 0.30",)
+    assert found[1].reasons == ("flips disagree by 0.20", "views disagree by 0.10")
+    assert [s.score for s in found] == pytest.approx([2.5, 2.0])

@@ -16,12 +16,13 @@ from volseg.measures.suspects import Suspect
 from volseg.models.explaining import listening
 from volseg.stages.explain import run as stage
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
+from volseg.stages.predict import region
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.run import build_task
-from volseg.stages.report.again import measure_disagreement
+from volseg.stages.report import again
+from volseg.stages.report.again import Disagreement, measure_disagreement
 from volseg.stages.report.explained import draw_panels
 from volseg.stages.report.plan import plan_report
-from volseg.stages.verify.sample import plan_on_record
 from volseg.stages.view.plan import ViewOptions, plan_view
 from volseg.stages.view.state import compose_state
 from volseg.storage.explanations import read_explanation
@@ -200,25 +201,61 @@ def test_nothing_found_says_so(volume, tmp_path):
     assert report.filters == ()
 
 
-def test_suspects_are_predicted_again_as_uncertainty_is(tmp_path, raw, monkeypatch):
+@pytest.mark.parametrize(
+    ("architecture", "tile", "overlap"),
+    [
+        ("unet2d", (2, 96, 96), (0, 16, 16)),
+        ("emnet", (12, 32, 32), (4, 8, 8)),
+    ],
+)
+def test_suspects_are_predicted_again_as_uncertainty_is(tmp_path, raw, architecture, tile, overlap):
     """Within the object, the deviation over flips is that of the layer of uncertainty."""
     path = write_raw(tmp_path / "v.zarr", raw, voxel_size=(30.0, 5.0, 5.0))
-    model = write_weights(tmp_path, "unet2d", (2, 96, 96), (0, 16, 16), 2)
+    model = write_weights(tmp_path, architecture, tile, overlap, 8)
     volseg.segment(path, model=str(model), workers=1, precision="float32", min_probability=0)
     volseg.stats(path, workers=1)
     (subject,) = plan_report([path], "mitochondria", [None])
     row = int(np.argmax(subject.columns["voxels"]))
-    assert (
-        measure_disagreement(subject, [Suspect(row, 1.0, ())]) == {}
-    )  # its network is not shipped
-    monkeypatch.setattr(
-        "volseg.stages.report.again.plan_on_record",
-        lambda volume, probabilities, _: plan_on_record(volume, probabilities, str(model)),
-    )
-    found = measure_disagreement(subject, [Suspect(row, 1.0, ())])[row]
+    suspect = Suspect(row, 1.0, ())
+    # its network does not come with volseg, and is not named
+    assert measure_disagreement(subject, [suspect]) == Disagreement()
+    (subject,) = plan_report([path], "mitochondria", [None], str(model))
+    found = measure_disagreement(subject, [suspect])
+    assert found.views == {}
     z = int(subject.columns["centroid_z"][row])
     volseg.explain(path, roi=f"{z}:{z + 1},:,:", model=str(model), output=tmp_path / "a.png")
     labels = subject.labels.levels[0][z : z + 1, :, :]
     stored, _ = read(path, "uncertainty")
     inside = labels == subject.columns["label"][row]
-    assert found == pytest.approx(stored[inside].mean(), abs=0.5 / 255)
+    assert found.flips[row] == pytest.approx(stored[inside].mean(), abs=0.5 / 255)
+    with pytest.raises(volseg.InputError, match="emnet made no probabilities of v"):
+        volseg.report(path, model="emnet")
+
+
+def test_views_of_suspects_are_those_whose_mean_was_predicted(tmp_path, raw, monkeypatch):
+    cube = np.concatenate([raw[:, :32, :32]] * 4)
+    path = write_raw(tmp_path / "v.zarr", cube, voxel_size=(5.0, 5.0, 5.0))
+    model = write_weights(tmp_path, "unet2d", (8, 32, 32), (0, 16, 16))
+    # weights of chance see farther than tiles overlap
+    monkeypatch.setattr(
+        region, "cut_tile", lambda _n, lattice, _f: tuple(slice(0, a.tile) for a in lattice.axes)
+    )
+    seen, see = [], again.see_along_axes
+    monkeypatch.setattr(
+        again, "see_along_axes", lambda plan, at: seen.append((at, see(plan, at))) or seen[-1][1]
+    )
+    chosen = {"model": str(model), "workers": 1, "precision": "float32", "min_probability": 0}
+    volseg.segment(path, views="ortho", **chosen)
+    volseg.stats(path, workers=1)
+    (subject,) = plan_report([path], "mitochondria", [None], str(model))
+    row = int(np.argmax(subject.columns["voxels"]))
+    found = measure_disagreement(subject, [Suspect(row, 1.0, ())])
+    ((voxels, views),) = seen
+    assert views.shape == (again.POINTS, 3)
+    for voxel, probabilities in zip(voxels.tolist(), views, strict=True):
+        at = tuple(slice(n, n + 1) for n in voxel)
+        assert subject.labels.levels[0][at].item() == subject.columns["label"][row]
+        stored = subject.probabilities.levels[0][at].item() / 255
+        assert probabilities.mean() == pytest.approx(stored, abs=0.6 / 255)
+    assert found.views[row] == pytest.approx(views.std(axis=1).mean())
+    assert found.flips[row] > 0

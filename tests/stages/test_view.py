@@ -15,11 +15,12 @@ import zlib
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from volseg.api.layers import compose_layers, napari_reader
+from volseg.api.layers import compose_layers, fill_viewer, napari_reader
 from volseg.api.viewing import view
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.stages.view.link import compose_link
@@ -256,11 +257,57 @@ def test_napari_gets_layers_in_nm_with_the_table_of_objects(volume, raw):
     assert list(layers) == ["v", "v probabilities mitochondria", "v mitochondria"]
     data, words, kind = layers["v mitochondria"]
     assert (kind, words["scale"], words["units"]) == ("labels", (30, 5, 4), ("nm",) * 3)
-    assert words["features"]["index"].tolist() == [7]
-    assert words["features"]["voxels"].tolist() == [560]
-    assert data[0][BOX].compute().min() == 7
-    assert (layers["v"][0][0].compute() == raw).all()
+    # the row of an object is its label, as napari's widget wants it
+    assert words["features"]["index"].tolist() == [-1] * 7 + [7]
+    assert words["features"]["voxels"].tolist() == [0] * 7 + [560]
+    assert data[BOX].compute().min() == 7
+    assert (layers["v"][0].compute() == raw).all()
     assert layers["v"][2] == "image"
+
+
+def test_rows_of_labels_that_are_large_stay_as_they_are(volume, monkeypatch):
+    monkeypatch.setattr("volseg.api.layers.FEATURE_ROWS", 7)
+    features = compose_layers(volume)[-1][1]["features"]
+    assert (features["index"].tolist(), features["voxels"].tolist()) == ([7], [560])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_click_in_napari_itself_chooses_the_object_and_shows_its_row(volume):
+    components = pytest.importorskip("napari.components")
+    viewer = components.ViewerModel()
+    fill_viewer(viewer, volume, "mitochondria", (4, 15, 37))
+    assert [layer.name for layer in viewer.layers] == [
+        "v",
+        "v probabilities mitochondria",
+        "v mitochondria",
+    ]
+    layer, place = viewer.layers["v mitochondria"], (120.0, 75.0, 148.0)
+    assert (layer.visible, tuple(viewer.dims.point)) == (True, place)
+    assert tuple(str(unit) for unit in layer.units) == ("nanometer",) * 3
+    shown = {"view_direction": None, "dims_displayed": [1, 2]}
+    assert "label: 7, voxels: 560" in layer.get_status(place, world=True, **shown)["value"]
+    for at, chosen in ((place, 7), ((0.0, 0.0, 0.0), 7)):  # the background chooses nothing
+        event = SimpleNamespace(position=at, **shown)
+        for callback in layer.mouse_drag_callbacks:
+            callback(layer, event)
+        assert layer.selected_label == chosen
+    assert layer.features.iloc[layer.selected_label]["voxels"] == 560
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_napari_finds_volumes_and_the_sample_by_the_manifest(volume):
+    npe2 = pytest.importorskip("npe2")
+    manifest = npe2.PluginManifest.from_file(str(resources.files("volseg") / "napari.yaml"))
+    plugins = npe2.PluginManager()
+    plugins.register(manifest)
+    plugins.activate("volseg")
+    (reader,) = plugins.iter_compatible_readers([str(volume)])
+    found = reader.exec(kwargs={"path": [str(volume)], "stack": False}, _registry=plugins.commands)
+    assert len(found([str(volume)], stack=False)) == 3
+    ((plugin, (sample,)),) = plugins.iter_sample_data()
+    (raw, words, _), (truth, _, kind) = sample.open(_registry=plugins.commands)
+    assert (plugin, raw.shape, truth.max(), kind) == ("volseg", (32, 384, 384), 1, "labels")
+    assert words["scale"] == (5, 5, 5)
 
 
 def test_the_manifest_of_napari_offers_the_reader(volseg, volume, tmp_path, monkeypatch):
@@ -270,7 +317,10 @@ def test_the_manifest_of_napari_offers_the_reader(volseg, volume, tmp_path, monk
     found = resources.files(module).joinpath(file).read_text()
     manifest = yaml.safe_load(found)
     (reader,) = manifest["contributions"]["readers"]
-    (command,) = manifest["contributions"]["commands"]
+    (sample,) = manifest["contributions"]["sample_data"]
+    command, offered = manifest["contributions"]["commands"]
+    assert (manifest["name"], sample["command"]) == (project["name"], offered["id"])
+    assert offered["python_name"] == "volseg.api.layers:napari_sample"
     assert (manifest["name"], reader["command"]) == (project["name"], command["id"])
     place, _, name = command["python_name"].partition(":")
     assert getattr(importlib.import_module(place), name) is napari_reader

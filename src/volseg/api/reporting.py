@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @described
-class ReportKeywords(Result, total=False):
-    """Options of `report`.
+class PageKeywords(Result, total=False):
+    """Options of a page.
 
     truth : Score each VOLUME, and mark missed and false objects, by labels of this name in it, or
         by a Zarr array, image or label TIFF; give it once, or once for each VOLUME.
@@ -30,6 +30,17 @@ class ReportKeywords(Result, total=False):
     truth: Place | Sequence[Place]
     output: Place | None
     suspects: int
+
+
+@described
+class ReportKeywords(PageKeywords, total=False):
+    """Options of `report`.
+
+    model : Ask this .safetensors file again about the objects to proofread, where it made them.
+        [default: the model that made them, if it comes with volseg]
+    """
+
+    model: str | None
 
 
 @takes(ReportKeywords)
@@ -68,7 +79,7 @@ def report(
         None if truth is None else evaluate(volume, truth=truth, name=name, progress=progress)
         for volume, truth in zip(places, truths, strict=True)
     ]
-    subjects = plan.plan_report(places, name, scores)
+    subjects = plan.plan_report(places, name, scores, options.get("model"))
     return run.report(subjects, chosen, shown(progress))
 
 

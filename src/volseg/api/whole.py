@@ -20,7 +20,7 @@ from volseg.api.options import (
     StatsKeywords,
     Writing,
 )
-from volseg.api.reporting import ReportKeywords, check_report, report
+from volseg.api.reporting import PageKeywords, ReportKeywords, check_report, report
 from volseg.api.running import build, place_of
 from volseg.api.training import one_each, several
 from volseg.errors import ParameterError, VolsegError, WorkError
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 
 @described
-class RunKeywords(
-    Reading, Network, Objects, Region, Measured, Writing, ReportKeywords, total=False
-):
+class RunKeywords(Reading, Network, Objects, Region, Measured, Writing, PageKeywords, total=False):
     """Options of `run`.
 
     mask : Look only where these labels are above 0; coarser ones are scaled.

@@ -22,7 +22,7 @@ CAP = 5.0
 BORDER, NECK = 0.5, 1.5
 """Scores of objects at the border, and of those with a thin neck."""
 AGREED = 0.05
-"""Standard deviation of an object's probability over flips up to which they agree."""
+"""Standard deviation of an object's probability over flips or views up to which they agree."""
 FORMS = {
     "voxels": ("large", "small"),
     "sphericity": ("round", "far from round"),
@@ -78,7 +78,8 @@ def rank_suspects(
     columns: Mapping[str, NDArray[Any]],
     most: int,
     necks: Collection[int] = (),
-    deviations: Mapping[int, float] | None = None,
+    flips: Mapping[int, float] | None = None,
+    views: Mapping[int, float] | None = None,
 ) -> list[Suspect]:
     """Rank the objects of a volume by how much speaks for looking at them.
 
@@ -87,7 +88,7 @@ def rank_suspects(
     columns : of `volseg.measures.object_table.object_table`
     most : length of the list
     necks : rows of objects with a thin neck
-    deviations : by row, standard deviation of the probability over flips, of those looked at
+    flips, views : by row, standard deviation of the probability over them, of those looked at
 
     Returns
     -------
@@ -112,10 +113,11 @@ def rank_suspects(
     note(BORDER * columns["touches_border"], "touches the border")
     for row in necks:
         reasons[row].append((NECK, "thin neck, maybe several"))
-    for row, deviation in (deviations or {}).items():
-        if deviation > AGREED:
-            words = f"flips disagree by {deviation:.2f}"
-            reasons[row].append((min(10 * (deviation - AGREED), CAP), words))
+    for words, deviations in (("flips", flips or {}), ("views", views or {})):
+        for row, deviation in deviations.items():
+            if deviation > AGREED:
+                score = min(10 * (deviation - AGREED), CAP)
+                reasons[row].append((score, f"{words} disagree by {deviation:.2f}"))
     found = [
         Suspect(row, sum(score for score, _ in why), tuple(w for _, w in sorted(why, reverse=True)))
         for row, why in enumerate(reasons)

@@ -1,72 +1,130 @@
-"""Predict the middles of suspects again, flipped, and compare."""
+"""Predict the middles of suspects again, flipped and along other axes, and compare."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from volseg.engine.progress import NoProgress
 from volseg.measures.suspects import Suspect
+from volseg.models.devices import choose_device
 from volseg.models.explaining import average_flips, deviation
 from volseg.stages.predict.loading import predictor_for
+from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.region import Maps, blend_region
 from volseg.stages.report.plan import Subject
 from volseg.stages.verify.sample import plan_on_record
-from volseg.types import Floats, Roi
+from volseg.types import Floats, Mask, Roi
 
-RECOMPUTED = ("cpu", "openvino")
-"""Devices of results that the CPU looks at again."""
-SIDE = 128
-"""Most voxels of a side of what is looked at."""
-MOST = 20
-"""Suspects that are looked at, the first ones: each takes about half a second."""
+SIDE = {2: 128, 3: 48}
+"""Most voxels of a side of what networks of slices and of volumes look at."""
+MOST = {2: 20, 3: 8}
+"""Suspects that they look at, the first ones: each takes one to several seconds."""
+POINTS = 8
+"""Voxels at which views are compared: whole slices along all axes would take a hundred times as
+long as one, because each crosses the others in a line."""
 
 
-def measure_disagreement(subject: Subject, suspects: Sequence[Suspect]) -> dict[int, float]:
-    """Measure how far a network of slices deviates from itself over flips, within suspects.
+@dataclass(frozen=True)
+class Disagreement:
+    """Mean standard deviation of the probability over the voxels of an object, by its row.
 
-    Each is looked at in the slice through its middle. Networks of volumes would take minutes.
+    Attributes
+    ----------
+    flips, views : over flips of one slice or box; over slices along several axes.
+    """
+
+    flips: dict[int, float] = field(default_factory=dict)
+    views: dict[int, float] = field(default_factory=dict)
+
+
+def measure_disagreement(subject: Subject, suspects: Sequence[Suspect]) -> Disagreement:
+    """Measure how far a network deviates from itself over flips and views, within suspects.
+
+    Each is looked at in the slice through its middle.
 
     Returns
     -------
-    Mean standard deviation of the probability over the voxels of an object, by its row; empty if
-    the network does not come with volseg, or sees volumes.
+    Disagreement
+        Empty if it is not known which network it was, or that does not come with volseg and was
+        not named.
     """
-    plan = None
+    plan, found = None, Disagreement()
     if subject.probabilities is not None and suspects:
-        plan = plan_on_record(subject.path, subject.probabilities.path, None)
-    if plan is None or not plan.counted or plan.choice.device not in RECOMPUTED:
-        return {}
-    precision = "float32" if plan.choice.precision == "int8" else plan.choice.precision
-    choice = replace(plan.choice, device="cpu", precision=precision)
-    choice = replace(choice, tta=False, rotations=False, centerline=False)
-    predictor = predictor_for(choice)
-    if predictor.dimensions == 3:
-        return {}
-    # slices along one axis: those along the others would take a hundred times as long
-    lattices = plan.handover.lattices[:1]
+        plan = plan_on_record(subject.path, subject.probabilities.path, subject.model)
+    if plan is None or not plan.counted:
+        return found
+    choice = replace(plan.choice, device=choose_device("auto").type, precision="float32")
+    plan = replace(plan, choice=replace(choice, tta=False, rotations=False, centerline=False))
+    dimensions, lattices = predictor_for(plan.choice).dimensions, plan.handover.lattices
+    for suspect in suspects[: MOST[dimensions]]:
+        roi = _middle(subject, suspect.row, lattices[0].normal, SIDE[dimensions])
+        inside = subject.labels.levels[0][roi] == subject.columns["label"][suspect.row]
+        if inside.any():
+            _note(found.flips, suspect.row, _compare_flips(plan, roi, inside))
+            if len(lattices) > 1:
+                _note(found.views, suspect.row, _compare_views(plan, roi, inside))
+    return found
+
+
+def _note(found: dict[int, float], row: int, deviations: Floats) -> None:
+    if deviations.size:
+        found[row] = float(deviations.mean())
+
+
+def _compare_flips(plan: PredictPlan, roi: Roi, inside: Mask) -> Floats:
+    """Find the deviation over flips, of slices along the first of several axes."""
+    predictor = predictor_for(plan.choice)
 
     def flipped(tile: Floats, needed: Roi, axis: int) -> Maps:
         return average_flips(predictor, tile, needed, axis)
 
-    found = {}
-    for suspect in suspects[:MOST]:
-        roi = _middle(subject, suspect.row, lattices[0].normal)
-        handover = replace(plan.handover, lattices=lattices, roi=roi)
-        maps = blend_region(replace(plan, handover=handover), flipped, NoProgress())
-        inside = subject.labels.levels[0][roi] == subject.columns["label"][suspect.row]
-        if maps and inside.any():
-            found[suspect.row] = float(deviation(maps)[inside].mean())
-    return found
+    handover = replace(plan.handover, lattices=plan.handover.lattices[:1], roi=roi)
+    maps = blend_region(replace(plan, handover=handover), flipped, NoProgress())
+    return deviation(maps)[inside] if maps else np.zeros(0, np.float32)
 
 
-def _middle(subject: Subject, row: int, normal: int) -> Roi:
-    """Cut an object's box out of the slice through its centroid, no larger than `SIDE`."""
+def _compare_views(plan: PredictPlan, roi: Roi, inside: Mask) -> Floats:
+    """Find the deviation over views, at a few voxels of an object that lie evenly."""
+    voxels = np.argwhere(inside)
+    chosen = voxels[np.linspace(0, len(voxels) - 1, min(POINTS, len(voxels))).astype(int)]
+    deviations: Floats = see_along_axes(plan, chosen + [s.start for s in roi]).std(axis=1)
+    return deviations
+
+
+def see_along_axes(plan: PredictPlan, voxels: NDArray[np.int64]) -> Floats:
+    """Predict voxels along each axis of a plan by itself.
+
+    Returns
+    -------
+    float32, shape (n, axes)
+        Probabilities, whose mean is that of the plan; without voxels that are no tissue.
+    """
+    predictor, views = predictor_for(plan.choice), len(plan.handover.lattices)
+
+    def seen(tile: Floats, needed: Roi, axis: int) -> Maps:
+        return {f"view-{axis}": predictor(tile, needed, axis) * np.float32(views)}
+
+    found = []
+    for voxel in voxels:
+        z, y, x = (slice(int(n), int(n) + 1) for n in voxel)
+        handover = replace(plan.handover, roi=(z, y, x))
+        maps = blend_region(replace(plan, handover=handover), seen, NoProgress())
+        if len(maps) == views:
+            found.append([values.item() for values in maps.values()])
+    return np.array(found, np.float32).reshape(-1, views)
+
+
+def _middle(subject: Subject, row: int, normal: int, most: int) -> Roi:
+    """Cut an object's box out of the slice through its centroid, no larger than ``most``."""
     sides = []
     for axis, name in enumerate("zyx"):
         start, stop = (int(subject.columns[f"bbox_{name}_{end}"][row]) for end in ("start", "stop"))
         at = min(max(int(subject.columns[f"centroid_{name}"][row]), start), stop - 1)
-        first = max(start, min(at - SIDE // 2, stop - SIDE))
-        side = slice(at, at + 1) if axis == normal else slice(first, min(first + SIDE, stop))
+        first = max(start, min(at - most // 2, stop - most))
+        side = slice(at, at + 1) if axis == normal else slice(first, min(first + most, stop))
         sides.append(side)
     return sides[0], sides[1], sides[2]

@@ -74,6 +74,7 @@ class Content:
     methods : in words
     viewer : script that draws surfaces; None if there are none
     page : file that is written
+    asked : suspects about which the network was asked again
     """
 
     volumes: list[ShownVolume]
@@ -83,6 +84,7 @@ class Content:
     methods: Methods
     viewer: str | None
     page: Path
+    asked: int = 0
 
     @property
     def served(self) -> str:

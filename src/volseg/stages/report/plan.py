@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path, table_path
+from volseg.storage.weights import load_card
 from volseg.types import Roi
 
 REPORT = "report.html"
@@ -66,6 +67,7 @@ class Subject:
     evaluation : against the truth; None without one.
     mask : labels whose components are the objects; None if their values are.
     expected : what precision to expect, in words; empty where nothing is known.
+    model : weights that were named, if they made the probabilities.
     """
 
     title: str
@@ -81,10 +83,14 @@ class Subject:
     evaluation: Evaluation | None
     mask: LabelSource | None
     expected: str = ""
+    model: str | None = None
 
 
 def plan_report(
-    volumes: Sequence[Path], name: str, evaluations: Sequence[Evaluation | None]
+    volumes: Sequence[Path],
+    name: str,
+    evaluations: Sequence[Evaluation | None],
+    model: str | None = None,
 ) -> list[Subject]:
     """Open what a report is about; read metadata and tables only.
 
@@ -93,17 +99,30 @@ def plan_report(
     volumes : that `stats` has measured
     name : of the results
     evaluations : of each volume, None where there is no truth
+    model : of some or all volumes, where it does not come with volseg
 
     Raises
     ------
     InputError
-        If labels or tables are missing, or a table is not of these labels.
+        If labels or tables are missing, a table is not of these labels, or the model made none.
     """
     titles = choose_titles(volumes)
-    return [
+    subjects = [
         _open(path, title, name, evaluation)
         for path, title, evaluation in zip(volumes, titles, evaluations, strict=True)
     ]
+    if model is None:
+        return subjects
+    sha256 = load_card(model).sha256
+    named = [replace(s, model=model if _made_by(s) == sha256 else None) for s in subjects]
+    if not any(s.model for s in named):
+        raise ParameterError(f"{model} made no probabilities of {', '.join(titles)}")
+    return named
+
+
+def _made_by(subject: Subject) -> object:
+    made = {} if subject.probabilities is None else subject.probabilities.attributes.get("model")
+    return made.get("sha256") if isinstance(made, Mapping) else None
 
 
 def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> Subject:

@@ -89,7 +89,7 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
     """Draw and compare all that a page shows."""
     progress.start(2 * len(subjects), "steps", "drawing")
     meshes = can_mesh()
-    volumes, suspects = list[ShownVolume](), []
+    volumes, suspects, asked = list[ShownVolume](), [], 0
     try:
         for subject in subjects:
             planes, window = draw_planes(subject, len(subjects))
@@ -98,7 +98,8 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
             surfaces = make_surfaces(subject, min(few, MESHED)) if meshes and few else None
             explained = _draw_explanation(subject)
             volumes.append(ShownVolume(subject, planes, _draw_scores(subject), surfaces, explained))
-            ranked = _rank(subject, options.suspects, -(-options.suspects // len(subjects)))
+            ranked, again = _rank(subject, options.suspects, -(-options.suspects // len(subjects)))
+            asked += again
             suspects += [(subject, s, window) for s in ranked]
             progress.advance(1)
     finally:
@@ -118,15 +119,17 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
         ),
         viewer_script() if any(v.surfaces for v in volumes) else None,
         options.output,
+        asked,
     )
 
 
-def _rank(subject: Subject, most: int, again: int) -> list[Suspect]:
-    """Rank suspects; the first of them are predicted again before."""
+def _rank(subject: Subject, most: int, again: int) -> tuple[list[Suspect], int]:
+    """Rank suspects; the first of them, as many as are told, are predicted again before."""
     necks = find_necks(subject) if most else ()
     ranked = rank_suspects(subject.columns, most, necks)
-    deviations = measure_disagreement(subject, ranked[:again])
-    return rank_suspects(subject.columns, most, necks, deviations)
+    found = measure_disagreement(subject, ranked[:again])
+    ranked = rank_suspects(subject.columns, most, necks, found.flips, found.views)
+    return ranked, len(found.flips)
 
 
 def _draw_explanation(subject: Subject) -> tuple[Sheet, list[str]] | None:

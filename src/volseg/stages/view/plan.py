@@ -30,8 +30,8 @@ Point: TypeAlias = tuple[float, float, float]
 
 EXPLAINED = "explained: "
 """Begin of the names of an explanation's layers."""
-SIDE = 1024
-"""Of the window from which the contrast of raw is taken, in voxels of the coarsest level."""
+SIDE = 512
+"""Of the windows from which the contrast of raw is taken, in voxels of their levels."""
 
 
 @dataclass(frozen=True)
@@ -205,13 +205,18 @@ def centre_on(scene: Scene, label: int) -> Scene:
 
 
 def find_contrast(image: Image) -> tuple[float, float]:
-    """Find the 0.5th and 99.5th percentile of a window in the middle of the coarsest level."""
-    array = image.levels[-1]
-    y, x = (slice(max(n // 2 - SIDE // 2, 0), min(n // 2 + SIDE // 2, n)) for n in array.shape[1:])
-    middle = array.shape[0] // 2
-    values = array[slice(middle, middle + 1), y, x].astype(np.float64)
-    seen = values[np.isfinite(values)]
-    if not seen.size:
+    """Find the 0.5th and 99.5th percentile of the middle of the finest and the coarsest level.
+
+    The coarsest shows more of the volume, the finest the noise that averaging takes away.
+    """
+    found = []
+    for array in {0: image.levels[0], len(image.levels): image.levels[-1]}.values():
+        z, *sides = (n // 2 for n in array.shape)
+        y, x = (slice(max(m - SIDE // 2, 0), m + SIDE // 2) for m in sides)
+        values = array[slice(z, z + 1), y, x].astype(np.float64)
+        if (seen := values[np.isfinite(values)]).size:
+            found.append(np.percentile(seen, (0.5, 99.5)))
+    if not found:
         return 0.0, 1.0
-    low, high = np.percentile(seen, (0.5, 99.5))
-    return (float(low), float(high)) if low < high else (float(low), float(low) + 1)
+    low, high = float(min(f[0] for f in found)), float(max(f[1] for f in found))
+    return low, high if low < high else low + 1

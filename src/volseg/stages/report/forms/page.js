@@ -42,7 +42,7 @@ function drawSpace(place) {
     range: flipped ? [origin[n] + lengths[n], origin[n]] : [origin[n], origin[n] + lengths[n]],
   });
   const ratio = n => lengths[n] / Math.max(...lengths);
-  const away = 1.3 + .2 * (ratio(0) + ratio(1) + ratio(2) - 2);
+  const away = Math.max(.8, 1 + .5 * (ratio(0) + ratio(1) + ratio(2) - 2));
   Plotly.newPlot(place, [{
     type: "mesh3d", x, y, z, i, j, k, intensity: Float32Array.from(names, n => n % 7 + .5),
     cmin: 0, cmax: 7, colorscale: colours, showscale: false, flatshading: false,
