@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 import volseg
+from toy_browser import BROWSER, PATIENCE, browsing
 from toy_volumes import write_labels, write_raw
 from volseg.geometry.grid import full_roi
 from volseg.storage.ome import Space
@@ -109,3 +113,102 @@ def test_tensorstore_by_the_makers_of_neuroglancer(volume, older, raw, labels, t
     np.testing.assert_array_equal(found.read().result()[..., 0].T, labels)
     sizes = [unit.multiplier for unit in found.dimension_units[:3]]
     assert sizes == list(SIZE[::-1])
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Sends files, and parts of files, to pages of any origin."""
+
+    def do_GET(self):
+        asked, path = self.headers.get("Range"), self.translate_path(self.path)
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError:
+            return self.send_error(404)
+        if asked is None:
+            return self.reply(200, content)
+        first, last = asked.removeprefix("bytes=").split("-")
+        start = int(first) if first else max(len(content) - int(last), 0)
+        stop = min(int(last) + 1, len(content)) if first and last else len(content)
+        return self.reply(206, content[start:stop], f"bytes {start}-{stop - 1}/{len(content)}")
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def reply(self, status, content, span=None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        if span is not None:
+            self.send_header("Content-Range", span)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def end_headers(self):
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Expose-Headers", "Content-Range, Content-Length")
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_neuroglancer(volume, older, raw, labels, tmp_path):
+    """Neuroglancer itself, in a browser, reads volumes and exports; its values come back here."""
+    with lenient():
+        neuroglancer = pytest.importorskip("neuroglancer")
+    for place, name in ((volume, "vol.zarr"), (older, "older.zarr")):
+        (tmp_path / name).symlink_to(place)
+    for what in ("raw", "labels"):
+        volseg.export(volume, what, output=tmp_path / f"{what}.precomputed")
+    sources = {
+        "image": ("precomputed://{}/raw.precomputed", raw),
+        "segments": ("precomputed://{}/labels.precomputed", labels),
+        "own": ("zarr3://{}/vol.zarr", raw),
+        "own objects": ("zarr3://{}/vol.zarr/labels/mitochondria", labels),
+        "older objects": ("zarr2://{}/older.zarr", labels),
+    }
+    viewer = neuroglancer.Viewer()
+    with serving(tmp_path) as url, browsing(tmp_path) as browser:
+        with viewer.txn() as state:
+            for name, (source, array) in sources.items():
+                kind = "ImageLayer" if array is raw else "SegmentationLayer"
+                layer = getattr(neuroglancer, kind)(source=source.format(url))
+                state.layers[name] = layer
+        browser.go(viewer.get_viewer_url())
+        for name, (_, expected) in sources.items():
+            found = viewer.volume(name).result(timeout=PATIENCE)
+            order = [found.domain.labels.index(axis) for axis in "zyx"]
+            units = [found.dimension_units[k] for k in order]
+            np.testing.assert_allclose([u.multiplier for u in units], np.multiply(SIZE, 1e-9))
+            assert [u.base_unit for u in units] == ["m"] * 3
+            if expected is raw:  # segments come back as they are packed
+                read = np.transpose(found.read().result(timeout=PATIENCE), order)
+                np.testing.assert_array_equal(read, expected, err_msg=name)
+        objects = [name for name, (_, array) in sources.items() if array is labels]
+        for at in ((5, 20, 20), (12, 45, 60), (5, 45, 60)):
+            position = [n + 0.5 for n in at[::-1]]
+            with viewer.txn() as state:
+                state.position = position
+            for name in objects:
+                asked = (
+                    f"String(viewer.layerManager.getLayerByName('{name}').layer"
+                    f".getValueAt(new Float32Array({position}), {{pickedRenderLayer: null}}))"
+                )
+                seen = browser.wait(f"{asked}.match(/^[0-9]+$/)[0]")
+                assert (name, at, seen) == (name, at, str(labels[at]))
+    neuroglancer.stop()
