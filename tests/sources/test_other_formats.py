@@ -42,6 +42,17 @@ def test_digital_micrograph(tmp_path, version, dtype, order):
 
 
 @pytest.mark.parametrize("version", [3, 4])
+def test_digital_micrograph_as_ncempy_reads_it(tmp_path, version):
+    ncempy = pytest.importorskip("ncempy.io.dm")
+    raw = make_stack(SHAPE, "uint16")
+    path = write_dm(tmp_path / f"a.dm{version}", raw, version)
+    found = ncempy.dmReader(str(path))
+    np.testing.assert_array_equal(read_pages(path), found["data"])
+    assert size_of(path) == tuple(map(float, found["pixelSize"]))
+    assert set(found["pixelUnit"]) == {"nm"}
+
+
+@pytest.mark.parametrize("version", [3, 4])
 def test_a_folder_of_slices_as_3view_writes_them(tmp_path, volseg, version):
     raw = make_stack(SHAPE, "uint16")
     (tmp_path / "a").mkdir()

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -108,6 +109,18 @@ def test_truth_from_a_name_a_zarr_array_or_a_tiff_is_the_same(tmp_path, truth, p
     elsewhere = write_volume(tmp_path / "other.zarr", np.zeros_like(predicted))
     from_path = run(elsewhere, array.path, labels=labels_path(volume, NAME))
     assert scores(from_path) == own
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_truth_may_be_a_folder_of_slices(tmp_path, truth, predicted, suffix):
+    (tmp_path / "slices").mkdir()
+    for z, plane in enumerate(truth):
+        write = imagecodecs.imwrite if suffix == "png" else tifffile.imwrite
+        write(tmp_path / "slices" / f"m{z}.{suffix}", plane)
+    volume = write_volume(tmp_path / "v.zarr", predicted)
+    tifffile.imwrite(tmp_path / "whole.tif", truth, photometric="minisblack")
+    whole, slices = (run(volume, tmp_path / name) for name in ("whole.tif", "slices"))
+    assert scores(slices) == scores(whole)
 
 
 @pytest.mark.parametrize("voxels", [1000, 1 << 23])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -70,6 +71,20 @@ def test_volumes_of_others_are_counted_and_left_as_they_are(stack, tmp_path, ver
     )
     assert ours.tone == theirs.tone == array.tone
     assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_labels_may_be_a_folder_of_slices(stack, tmp_path, suffix):
+    for z, plane in enumerate(tifffile.imread(stack / "labels.tif")):
+        # the tenth comes after the second
+        write = imagecodecs.imwrite if suffix == "png" else tifffile.imwrite
+        write(tmp_path / f"m{z}.{suffix}", plane)
+    whole, slices = (
+        open_pair(Pair(stack / raw, str(labels)), SIZE)
+        for raw, labels in (("raw.tif", stack / "labels.tif"), ("vol.zarr", tmp_path))
+    )
+    box = (slice(0, 20), slice(0, 32), slice(0, 40))
+    np.testing.assert_array_equal(slices.labels[box], whole.labels[box])
 
 
 def test_a_stack_in_memory_is_the_volume_it_would_be_converted_to(stack):
