@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from toy_weights import write_weights
 from volseg.api.layers import compose_layers
 from volseg.api.opening import info
 from volseg.measures.suspects import Suspect
-from volseg.models.explaining import listening
+from volseg.models.explaining import Explainer, listening
 from volseg.stages.explain import run as stage
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
 from volseg.stages.predict import region
@@ -141,22 +143,89 @@ def test_a_region_lies_where_it_was_cut_out_and_is_made_once(volume, gated, tmp_
         volseg.explain(volume, **options | {"name": "other"})
 
 
-def test_volumes_and_views_are_explained_too(tmp_path, raw):
-    cube = np.concatenate([raw] * 8)
+@pytest.mark.parametrize(
+    ("architecture", "tile", "overlap", "views"),
+    [
+        ("unet2d", (8, 32, 32), (0, 16, 16), "ortho"),
+        ("unet2d-valid", (4, 36, 36), (0, 4, 4), "xy"),
+        ("emnet", (12, 32, 32), (4, 8, 8), "xy"),
+        ("attention-unet3d", (16, 32, 32), (0, 0, 0), "xy"),
+    ],
+)
+def test_maps_lie_where_probabilities_do(
+    tmp_path, raw, monkeypatch, architecture, tile, overlap, views
+):
+    """Without flips, the mean over views is what was predicted."""
+    cube = np.concatenate([raw[:, :40, :40]] * 3)
     path = write_raw(tmp_path / "v.zarr", cube, voxel_size=(5.0, 5.0, 5.0))
-    for architecture, tile, overlap in (
-        ("emnet", (12, 32, 32), (4, 8, 8)),
-        ("unet2d", (8, 64, 64), (0, 16, 16)),
-    ):
-        folder = tmp_path / architecture
-        folder.mkdir()
-        model = write_weights(folder, architecture, tile, overlap, 8)
-        report = volseg.explain(
-            path, roi="3:4,9:30,9:30", model=str(model), overwrite=True, output=folder / "a.png"
-        )
+    model = str(write_weights(tmp_path, architecture, tile, overlap, 8))
+    volseg.segment(path, model=model, workers=1, precision="float32", views=views)
+    # weights of chance see farther than tiles overlap
+    monkeypatch.setattr(
+        region, "cut_tile", lambda _n, lattice, _f: tuple(slice(0, a.tile) for a in lattice.axes)
+    )
+    monkeypatch.setattr("volseg.models.explaining.FLIPS", 1)
+    taken, blend = [], stage.blend_region
+    monkeypatch.setattr(
+        stage, "blend_region", lambda *args: taken.append(blend(*args)) or dict(taken[-1])
+    )
+    report = volseg.explain(path, roi="3:6,9:30,8:33", model=model, output=tmp_path / "a.png")
+    box = (slice(3, 6), slice(9, 30), slice(8, 33))
+    stored = open_image(path / "probabilities" / "mitochondria").levels[0][box] / 255
+    assert np.abs(taken[0]["mean"] - stored).max() < 0.6 / 255
+    layers = {"uncertainty", "saliency", "grad-cam", f"filter-{report.filters[0][0]}"}
+    if architecture.startswith("attention"):
+        layers |= {"attention-1", "attention-2", "attention-4", "attention-8"}
+    else:
         assert "no attention gates" in report.notes[-1]
-        assert {"uncertainty", "saliency", "grad-cam"} < set(report.layers)
-        assert 0 < report.uncertainty[0] < report.uncertainty[1] < 0.5
+    assert layers < set(report.layers)
+    for name in layers - {"uncertainty"}:
+        values, _ = read(path, name)
+        assert values.shape == (3, 21, 25)
+        assert name == "grad-cam" or values.min() < values.max()  # of chance it may be all below 0
+    found = float((taken[0]["mean"] >= 0.5).mean())
+    assert report.found == pytest.approx(found)
+    assert report.uncertainty[1] < 0.5
+
+
+class Linear(torch.nn.Module):
+    """Two features, twice raw and minus three times raw; their logit is seven times raw."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.ModuleList([torch.nn.Conv2d(1, 2, 1, bias=False)])
+        self.head = torch.nn.Conv2d(2, 1, 1, bias=False)
+        self.encoder[0].weight.data[:] = torch.tensor([2.0, -3.0]).reshape(2, 1, 1, 1)
+        self.head.weight.data[:] = torch.tensor([5.0, 1.0]).reshape(1, 2, 1, 1)
+
+    def forward(self, x):
+        return self.head(self.encoder[0](x))
+
+
+def test_grad_cam_and_saliency_are_what_arithmetic_says():
+    """Vinogradova et al., equation 2: a feature weighs the mean of its gradient over the map."""
+    x = np.random.default_rng(2).normal(size=(1, 8, 6)).astype(np.float32)
+    needed = (slice(0, 1), slice(2, 7), slice(1, 6))
+    predictor = SimpleNamespace(
+        network=Linear().requires_grad_(False),
+        margin=(0, 0, 0),
+        dimensions=2,
+        device=torch.device("cpu"),
+    )
+    explainer = Explainer(predictor, 0.5)
+    maps = explainer._map(x, needed, 0, explainer._trace)
+    found = np.zeros(x.shape, bool)
+    found[needed] = x[needed] >= 0
+    share = found.sum() / x.size
+    assert 0 < share < 1
+    np.testing.assert_allclose(maps["grad-cam"], share * np.maximum(7 * x, 0), rtol=1e-5)
+    np.testing.assert_allclose(maps["saliency"], 7.0 * found, rtol=1e-5)
+    # what both features add to the mean logit: 10 and -3 times raw
+    mean = x[found].mean()
+    assert explainer.rank_filters() == [
+        (0, pytest.approx(10 * mean, rel=1e-5)),
+        (1, pytest.approx(-3 * mean, rel=1e-5)),
+    ]
 
 
 def test_what_is_on_record_is_explained_with_its_views(tmp_path, raw, toy_model):
