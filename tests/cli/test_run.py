@@ -10,6 +10,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+import volseg.api.whole as api_whole
+
 # loops are compiled first, which takes long on a busy machine
 pytestmark = pytest.mark.timeout(300)
 
@@ -85,6 +87,41 @@ def test_a_folder_of_stacks_gives_a_row_each(whole, tmp_path):
     ]
     assert last == f"report: {tmp_path}/stacks-volseg/report.html"
     assert "2 volumes</h1>" in (tmp_path / "stacks-volseg" / "report.html").read_text()
+
+
+def test_a_run_that_was_interrupted_again_and_again_ends_as_one_that_was_not(
+    whole, tmp_path, monkeypatch
+):
+    for place in ("cut", "straight"):
+        (tmp_path / place).mkdir()
+        for seed, name in enumerate(("a.tif", "b.tif")):
+            write_stack(tmp_path / place / name, seed)
+    for step in ("segment", "report"):
+        calls, last, act = [], step == "segment", getattr(api_whole, step)
+
+        def cut(*args, calls=calls, last=last, act=act, **options):
+            calls.append(args)
+            if len(calls) == 1 + last:  # of stacks, the second
+                raise KeyboardInterrupt
+            return act(*args, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(api_whole, step, cut)
+            assert whole(tmp_path / "cut").exit_code != 0
+        assert not (tmp_path / "cut-volseg" / "report.html").exists()
+    outputs = []
+    for place in ("cut", "straight"):
+        done = whole(tmp_path / place)
+        assert done.exit_code == 0, done.output
+        outputs.append(done.stdout.replace(f"{place}-volseg", ""))
+        assert (tmp_path / f"{place}-volseg" / "report.html").exists()
+    assert outputs[0].split() == outputs[1].split()
+    for name in ("a.zarr", "b.zarr"):
+        cut, straight = (tmp_path / f"{p}-volseg" / name / "labels" for p in ("cut", "straight"))
+        chunks = [path.relative_to(cut) for path in cut.rglob("c/*/*/*")]
+        assert chunks
+        for chunk in chunks:
+            assert (cut / chunk).read_bytes() == (straight / chunk).read_bytes()
 
 
 def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):

@@ -17,6 +17,7 @@ import tifffile
 import torch
 from safetensors.torch import load_file
 
+import volseg
 from toy_threads import one_thread
 from toy_training import Killed, KilledAt, gradient_agreement, read_log, timeless
 from volseg.engine.progress import NoProgress
@@ -308,6 +309,24 @@ def test_labels_by_name_path_or_tiff_give_the_same_patches(volume):
     batches = [draw_batch(sources(volume, path), TINY, step=5) for path in paths]
     for other in batches[1:]:
         assert all(torch.equal(a, b) for a, b in zip(batches[0], other, strict=True))
+
+
+def test_labels_that_were_corrected_by_hand_are_trained_on(volume, tmp_path):
+    _, labels = balls()
+    gone = 1
+    volseg.apply(volume, name="balls", corrections={"delete": [gone]}, workers=1)
+    path = tmp_path / "without.tif"
+    tifffile.imwrite(path, np.where(labels == gone, 0, labels).astype(np.uint16))
+    drawn = [
+        [draw_batch(sources(volume, of), TINY, step) for step in range(8)]
+        for of in ("balls-corrected", str(path), "balls")
+    ]
+    corrected, expected, before = ([t for batch in of for t in batch] for of in drawn)
+    assert all(torch.equal(a, b) for a, b in zip(corrected, expected, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(corrected, before, strict=True))
+    config = dataclasses.replace(TINY, steps=2)
+    train(pair(volume, "balls-corrected"), options(tmp_path / "run", config), NoProgress())
+    assert (tmp_path / "run" / "run.safetensors").exists()
 
 
 def test_batches_depend_on_seed_and_step_only(volume):
