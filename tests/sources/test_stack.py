@@ -55,6 +55,8 @@ def test_imagej_stacks_whatever_they_call_z(tmp_path, axes, shape):
     raw = make_stack(shape)
     tifffile.imwrite(tmp_path / "s.tif", raw, imagej=True, metadata={"axes": axes})
     assert (read_pages(tmp_path / "s.tif") == raw.reshape(-1, *shape[-2:])).all()
+    told = [w for w in open_stack(tmp_path / "s.tif").warnings if "calls its planes times" in w]
+    assert len(told) == (axes == "TYX")
 
 
 @pytest.mark.parametrize("compression", ["lzma", "jpegxl", "jpeg2000", "lerc", "png", "deflate"])

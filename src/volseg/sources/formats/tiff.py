@@ -104,6 +104,8 @@ def _open(
     stated = tuple(s for s in found if any(s.axes))
     if damaged:
         warnings += (DAMAGED_XML.format(path),)
+    if selection.axes is None and "T" in image.axes and "Z" not in image.axes:
+        warnings += (f"{path} calls its planes times: they are taken as slices along z",)
     if form.photometric == WHITE_IS_ZERO:
         warnings += (
             f"{path} says that 0 is white; values are kept as they are, so bright stays dark",
