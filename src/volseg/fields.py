@@ -50,7 +50,8 @@ def read_fields(kind: type, table: Mapping[str, Any], where: str) -> dict[str, A
 
 def _read(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType):
-        return _read(next(h for h in get_args(hint) if h is not type(None)), value, where)
+        kinds = [h for h in get_args(hint) if h is not type(None)]
+        return _read(next((h for h in kinds if type(value) is h), kinds[0]), value, where)
     if is_dataclass(hint) and isinstance(hint, type):
         return hint(**read_fields(hint, value, where))
     if get_origin(hint) is tuple:

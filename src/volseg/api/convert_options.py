@@ -14,6 +14,9 @@ class Reading(SourceSize, total=False):
     axes : Name the axes of the source, slowest first, such as CZYX, where it does not say.
     pad : Pad slices that differ in size to the largest, with 0 at the right and below.
     crop : Cut slices that differ in size to the smallest, at the right and below.
+    images : Take slices as unrelated images, of any sizes and colours, and note that: nothing is
+        joined over z, and each is seen by its own brightness.
+    grey : Make greys of colours, as --images does.
     fill_value : Take areas of this value as missing data, however small; NaN becomes it.
     """
 
@@ -23,6 +26,8 @@ class Reading(SourceSize, total=False):
     axes: str | None
     pad: bool
     crop: bool
+    images: bool
+    grey: bool
     fill_value: float | None
 
 

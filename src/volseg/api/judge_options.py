@@ -15,12 +15,15 @@ class Matching(TypedDict, total=False):
         that the labels were made with]
     ignore_border : Count objects at the border of the region neither as missed nor as false.
     instances : Take labels of one value as one object, not as a mask.
+    images : Take slices as unrelated images, and score each by itself too; volumes that
+        `volseg convert --images` made need no saying.
     """
 
     iou: float
     min_size: int | None
     ignore_border: bool
     instances: bool
+    images: bool
 
 
 class CompareArraysKeywords(Matching, Threads, total=False):

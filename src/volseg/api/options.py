@@ -54,7 +54,10 @@ class Objects(TypedDict, total=False):
 
     threshold : Take voxels of at least this probability as foreground.  [default: the model's]
     seed_threshold : Keep objects with a voxel of at least this probability.  [default: all]
-    connectivity : Join neighbours over faces (6), also edges (18), also corners (26).
+    connectivity : Join neighbours over faces (6), also edges (18), also corners (26); or those of
+        one slice, over edges (4), also corners (8).
+    images : Take slices as unrelated images, through which no object reaches; volumes that
+        `volseg convert --images` made need no saying.
     min_size : Drop objects of fewer voxels.  [default: the model's]
     min_size_nm3 : Drop objects of fewer nm³; of both sizes the larger counts.
     max_volume_um3 : Drop objects of more µm³, and tell how many.
@@ -70,7 +73,8 @@ class Objects(TypedDict, total=False):
 
     threshold: float | None
     seed_threshold: float | None
-    connectivity: Literal[6, 18, 26]
+    connectivity: Literal[4, 6, 8, 18, 26]
+    images: bool
     min_size: int | None
     min_size_nm3: float
     max_volume_um3: float | None
@@ -222,9 +226,12 @@ class StatsKeywords(Measured, Running, total=False):
     labels : Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
     output : Also write one row per object to this .csv, .tsv or .parquet file.
     instances : Take labels of one value as one object, not as a mask.
+    images : Take slices as unrelated images; volumes that `volseg convert --images` made need no
+        saying.
     """
 
     name: str | None
     labels: Place | None
     output: Place | None
     instances: bool
+    images: bool

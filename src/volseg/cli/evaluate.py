@@ -58,6 +58,7 @@ def describe_evaluation(result: Evaluation) -> str:
         f"compared {scaled(result.voxels)} voxels of {where}, after {duration(result.seconds)}",
         _foreground(result),
         *_objects(result),
+        *_images(result),
         *_segments(result),
         *_probabilities(result),
         *_sizes(result),
@@ -88,6 +89,21 @@ def _objects(result: Evaluation) -> list[str]:
         f"  average precision TP/(TP+FP+FN) {score(s.average_precision)}",
         f"  means over IoU 0.50, 0.55 ... 1.00: {means}",
     ]
+
+
+def _images(result: Evaluation) -> list[str]:
+    """Average the scores of unrelated images, each of which counts as much as any other."""
+    found = result.images
+    if not found:
+        return []
+    names = ("dice", "jaccard", "average_precision", "precision")
+    known = ([v for i in found if not math.isnan(v := getattr(i, name))] for name in names)
+    dice, jaccard, mean, precision = (
+        score(sum(values) / len(values) if values else math.nan) for values in known
+    )
+    objects = f"TP/(TP+FP+FN) {mean}, TP/(TP+FP) {precision}"
+    line = f"means over {len(found)} images, each by itself: Dice {dice}, Jaccard {jaccard}"
+    return [f"{line}; over IoU 0.50 ... 1.00 {objects}"]
 
 
 def _specks(result: Evaluation) -> list[str]:

@@ -139,6 +139,7 @@ def object_table(
     voxel_size: VoxelSize | None,
     singles: SingleObjects | None = None,
     scale: Scale | None = None,
+    images: Sequence[tuple[int, int]] | None = None,
 ) -> tuple[dict[str, Column], dict[str, str]]:
     """Describe each object in one row.
 
@@ -149,6 +150,7 @@ def object_table(
     voxel_size : nm (z, y, x); without it there are no columns in nm
     singles : what was measured one object at a time
     scale : of the intensities, if they were counted in steps
+    images : (y, x) of the unrelated images that slices are, which end nowhere along z
 
     Returns
     -------
@@ -156,7 +158,7 @@ def object_table(
     units : of each column
     """
     table, singles = Table({}, {}, voxel_size), singles or SingleObjects()
-    _add_places(table, sums.moments, region)
+    _add_places(table, sums.moments, region, images)
     if sums.crossings is not None:
         areas = singles.mesh_areas
         if areas is None:
@@ -222,7 +224,9 @@ def read_moments(columns: Mapping[str, Column]) -> Moments:
     return Moments(columns["label"], voxels, np.stack(sums, axis=1), starts, stops, nothing)
 
 
-def _add_places(table: Table, moments: Moments, region: Roi) -> None:
+def _add_places(
+    table: Table, moments: Moments, region: Roi, images: Sequence[tuple[int, int]] | None
+) -> None:
     voxel_size, voxels = table.voxel_size, moments.voxels
     centroids = moments.sums / voxels[:, None]
     table.add("label", moments.labels)
@@ -237,8 +241,13 @@ def _add_places(table: Table, moments: Moments, region: Roi) -> None:
     for name, bounds in (("start", moments.starts), ("stop", moments.stops)):
         for k, axis in enumerate(AXES):
             table.add(f"bbox_{axis}_{name}", bounds[:, k], "voxel")
-    near = np.logical_or.reduce(moments.starts <= [s.start for s in region], axis=1)
-    far = np.logical_or.reduce(moments.stops >= [s.stop for s in region], axis=1)
+    first, last = (np.array([getattr(s, end) for s in region]) for end in ("start", "stop"))
+    if images is None:
+        reached = moments.starts <= first, moments.stops >= last
+    else:
+        ends = np.minimum(np.array(images).reshape(-1, 2)[moments.starts[:, 0]], last[1:])
+        reached = moments.starts[:, 1:] <= first[1:], moments.stops[:, 1:] >= ends
+    near, far = (np.logical_or.reduce(side, axis=1) for side in reached)
     table.add("touches_border", near | far)
     table.add("touches_far_border", far)
 

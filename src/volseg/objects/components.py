@@ -20,8 +20,10 @@ from volseg.geometry.grid import full_roi, roi_shape
 from volseg.objects.runs import Runs, find_runs, join_runs, neighbour_pairs, paint, sum_runs
 from volseg.types import FULL_PROBABILITY, Labels, Roi, Zyx
 
-DIFFERING = {6: 1, 18: 2, 26: 3}
+DIFFERING = {6: 1, 18: 2, 26: 3, 4: 1, 8: 2}
 """Along how many axes the positions of neighbours may differ, by connectivity."""
+PLANAR = {6: 4, 18: 8, 26: 8, 4: 4, 8: 8}
+"""Connectivity within slices, by that in a volume."""
 Planes = Mapping[tuple[int, int], NDArray[np.unsignedinteger]]
 """A block's outermost planes: ``planes[axis, side]`` with side 0 (first) or -1 (last)."""
 Pairs = NDArray[np.int64]
@@ -65,7 +67,7 @@ def find_components(
     volume : bool or integer, shape of ``core``
     core : where the block lies in the volume
     shape : the volume's (z, y, x)
-    connectivity : 6, 18 or 26
+    connectivity : see `DIFFERING`; 4 and 8 join nothing across slices
     level : from which a voxel is foreground
     """
     runs, height = find_runs(volume, level), volume.shape[1]
@@ -220,7 +222,7 @@ def touching(here: Planes, there: Planes, step: Zyx, connectivity: int = CONNECT
     here, there : see `Planes`
     step : each -1, 0 or 1
         From ``here`` to ``there`` in the grid of blocks.
-    connectivity : 6, 18 or 26
+    connectivity : see `DIFFERING`
 
     Returns
     -------
@@ -228,10 +230,12 @@ def touching(here: Planes, there: Planes, step: Zyx, connectivity: int = CONNECT
         Components of ``here`` and of ``there``, counted from 0.
     """
     reach = DIFFERING[connectivity] - sum(s != 0 for s in step)
-    if reach < 0:
+    planar = connectivity in (4, 8)
+    if reach < 0 or (planar and step[0]):
         return np.zeros((0, 2), np.int64)
     ours, theirs = _border(here, step), _border(there, (-step[0], -step[1], -step[2]))
-    pairs = np.unique(neighbour_pairs(ours, theirs, reach)).astype(np.int64)
+    found = neighbour_pairs(ours, theirs, reach, rows_apart=planar)
+    pairs = np.unique(found).astype(np.int64)
     return np.stack([pairs >> 32, pairs & 0xFFFFFFFF], axis=1) - 1
 
 

@@ -24,7 +24,7 @@ NOTHING = np.iinfo(np.int64).max
 """Lowest object of a component that touches none."""
 OUTSIDE = 0
 """The number that stands for all beyond the volume's border."""
-DUAL = {6: 26, 18: 6, 26: 6}
+DUAL = {6: 26, 18: 6, 26: 6, 4: 8, 8: 4}
 """Connectivity of the background, by that of objects, so that no two cross each other.
 
 T. Y. Kong, A. Rosenfeld, "Digital topology: introduction and survey", Computer Vision, Graphics,
@@ -108,10 +108,10 @@ def _touch(
             other = row + dz * height + dy
             if not (0 <= y + dy < height and z + dz >= 0 and other < len(rows) - 1):
                 continue
-            if apart == 2 and connectivity == 6:
+            if (apart == 2 and connectivity == 6) or (dz != 0 and connectivity in (4, 8)):
                 continue
             # in the same row, neighbours lie end to end
-            reach = int(apart == 0 or connectivity == 26)
+            reach = int(apart == 0 or connectivity == 26 or connectivity == 8)
             i, j = rows[row], rows_there[other]
             while i < rows[row + 1] and j < rows_there[other + 1]:
                 meets = starts[i] < stops_there[j] + reach and starts_there[j] < stops[i] + reach
@@ -125,12 +125,16 @@ def _touch(
                     j += 1
 
 
-def reaching_border(planes: Planes, core: Roi, shape: Zyx) -> NDArray[np.int64]:
-    """Find the components of a block that reach the volume's border, counted from 0."""
+def reaching_border(planes: Planes, core: Roi, shape: Zyx, connectivity: int) -> NDArray[np.int64]:
+    """Find the components of a block that reach the volume's border, counted from 0.
+
+    Within slices, as 4 and 8 join, the first slice and the last are no border.
+    """
     faces = [
         plane
         for (axis, side), plane in planes.items()
         if (core[axis].start == 0 if side == 0 else core[axis].stop == shape[axis])
+        and not (axis == 0 and connectivity in (4, 8))
     ]
     found = np.unique(np.concatenate([np.zeros(0, np.int64), *(f.ravel() for f in faces)]))
     return found[found > 0].astype(np.int64) - 1

@@ -85,7 +85,7 @@ def join_runs(runs: Runs, height: int, connectivity: int) -> tuple[Indices, int]
     ----------
     runs : of an array
     height : rows of a plane
-    connectivity : 6, 18 or 26
+    connectivity : 6, 18 or 26; or 4 or 8, within slices
 
     Returns
     -------
@@ -113,9 +113,11 @@ def _join_runs(
         for dz, dy in ((0, -1), (-1, -1), (-1, 0), (-1, 1)):
             apart = abs(dz) + abs(dy)
             inside = z + dz >= 0 and 0 <= y + dy < height
-            if inside and not (apart == 2 and connectivity == 6):
+            apart_slices = dz != 0 and connectivity in (4, 8)
+            if inside and not apart_slices and not (apart == 2 and connectivity == 6):
                 # whether runs that are neighbours along x only by a corner touch
-                reach = int(connectivity == 26 or (connectivity == 18 and apart == 1))
+                wide = connectivity == 26 or connectivity == 8
+                reach = int(wide or (connectivity == 18 and apart == 1))
                 _join_rows(rows, starts, stops, (row, row + dz * height + dy, reach), parent)
     return number_sets(parent, values)
 
@@ -204,7 +206,9 @@ def _paint(
                     painted[z, y, x] = values[run]
 
 
-def neighbour_pairs(here: NDArray[Any], there: NDArray[Any], reach: int) -> NDArray[np.uint64]:
+def neighbour_pairs(
+    here: NDArray[Any], there: NDArray[Any], reach: int, *, rows_apart: bool = False
+) -> NDArray[np.uint64]:
     """Find which values of two facing planes touch.
 
     Parameters
@@ -213,6 +217,7 @@ def neighbour_pairs(here: NDArray[Any], there: NDArray[Any], reach: int) -> NDAr
         0 is background.
     reach : 0 for faces, 1 also for edges, 2 also for corners
         How many of the plane's two axes may differ by one.
+    rows_apart : whether rows are slices of their own, whose voxels are no neighbours
 
     Returns
     -------
@@ -220,20 +225,21 @@ def neighbour_pairs(here: NDArray[Any], there: NDArray[Any], reach: int) -> NDAr
         ``here << 32 | there``; many of them repeat.
     """
     pairs = np.empty(FIRST_PAIRS, np.uint64)
-    while (count := _list_pairs(here, there, reach, pairs)) > len(pairs):
+    rows = 0 if rows_apart else min(reach, 1)
+    while (count := _list_pairs(here, there, (reach, rows), pairs)) > len(pairs):
         pairs = np.empty(count, np.uint64)
     return pairs[:count]
 
 
 @compiled
 def _list_pairs(
-    here: NDArray[Any], there: NDArray[Any], reach: int, pairs: NDArray[np.uint64]
+    here: NDArray[Any], there: NDArray[Any], reaches: tuple[int, int], pairs: NDArray[np.uint64]
 ) -> int:
     """Count the pairs of values that touch, and list as many as fit."""
-    count = 0
+    count, (reach, rows) = 0, reaches
     height, width = here.shape
     for y in range(height):
-        for dy in range(-min(reach, 1), min(reach, 1) + 1):
+        for dy in range(-rows, rows + 1):
             if not 0 <= y + dy < height:
                 continue
             wide, before, last = abs(dy) < reach, 0, np.uint64(0)

@@ -100,6 +100,7 @@ class Splitter:
         inside = distance > 0
         if seeds.max() < 2:
             return inside.astype(np.int32)
+        # objects of 4 or 8 lie in one slice, where these join the same
         structure = ndimage.generate_binary_structure(3, DIFFERING[self.connectivity])
         rules = {"mask": inside, "connectivity": structure}
         pieces: Pieces = watershed(-distance, seeds, **rules)  # type: ignore[no-untyped-call]

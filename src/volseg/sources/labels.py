@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ LABEL_TYPES = (
     *WHOLE_NUMBERS,
 )
 TIFF_SLAB = 16
+OWN = np.uint64((1 << 32) - 1)
+"""Bits of a label that are its own; those above tell in which image it lies."""
 COMPONENTS = "components of a mask"
 """Note of a table whose labels stand in no image."""
 
@@ -47,6 +49,8 @@ class LabelSource:
     region : what was looked at; all, where nothing else is known.
     voxel_size : nm (z, y, x), if the labels state it.
     stated : the same, where files state a part of it, too.
+    apart : whether a label means another object in each slice, as in stacks of unrelated images;
+        then it carries the number of its slice, see `OWN`.
     fingerprint : of labels that volseg made.
     array : None where they are read by pages: files, and numbers of no whole type.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
@@ -61,6 +65,7 @@ class LabelSource:
     array: StoredArray | None
     min_size: int = 0
     stated: AxisSizes = (None, None, None)
+    apart: bool = False
 
     @property
     def identity(self) -> str:
@@ -78,7 +83,13 @@ class LabelSource:
         It has one value only, and volseg did not find it; a converted mask has a fingerprint, too.
         """
         own = self.fingerprint is not None and self.path.parent.name == "labels"
-        return not own and len(np.unique(labels[labels > 0])) == 1
+        held = labels[labels > 0]
+        return not own and len(np.unique(held & OWN if self.apart else held)) == 1
+
+    def as_images(self) -> LabelSource:
+        """Take labels of slices for those of unrelated images, unless volseg found them apart."""
+        own = self.fingerprint is not None and self.path.parent.name == "labels"
+        return self if own else replace(self, apart=True, array=None)
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
         """Read a box.
@@ -90,12 +101,23 @@ class LabelSource:
         """
         if self.array is not None:
             return self.array[roi]
-        return _as_labels(read_box(_opened(self.path), roi), self.path)
+        found = _as_labels(read_box(_opened(self.path), roi), self.path)
+        return _keep_apart(found, roi[0].start, self.path) if self.apart else found
 
     def describe_other_size(self, volume: Path, voxel_size: VoxelSize | None) -> list[str]:
         """Say that the size of the labels' voxels is not that of the volume, if so."""
         theirs = self.voxel_size or self.stated
         return tell_other_size(self.path, theirs, volume, voxel_size)
+
+
+def _keep_apart(labels: NDArray[Any], first: int, path: Path) -> NDArray[np.uint64]:
+    """Give each label the number of its slice, above its own bits."""
+    held = np.maximum(labels, 0).astype(np.uint64)
+    if held.size and held.max() > OWN:
+        raise SourceError(f"{path} holds labels above {OWN}; of images they are smaller")
+    slices = np.arange(first + 1, first + 1 + len(held), dtype=np.uint64)[:, None, None]
+    kept: NDArray[np.uint64] = np.where(held > 0, held | slices << np.uint64(32), held)
+    return kept
 
 
 def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -130,7 +152,11 @@ def _opened(path: Path) -> Stack:
     # a volume's own labels need no reader of other formats
     from volseg.sources.open import reopen
 
-    return reopen(path, WHOLE, LABEL_TYPES)
+    # a folder of unrelated images holds labels of several sizes
+    selection = (
+        replace(WHOLE, fit="pad", images=True) if path.is_dir() and not is_zarr(path) else WHOLE
+    )
+    return reopen(path, selection, LABEL_TYPES)
 
 
 def find_labels(volume: Path, labels: str) -> LabelSource:

@@ -106,7 +106,7 @@ def open_sequence(
         return first  # which knows its other files
     parts, stated = [_as_part(files[0], first)], first.stated
     try:
-        warnings = _check_names(files, chosen=chosen)
+        warnings = [] if selection.images else _check_names(files, chosen=chosen)
         for file in files[1:]:
             stack = open_file(file, selection)
             parts.append(_as_part(file, stack))
@@ -115,6 +115,7 @@ def open_sequence(
                 # one slice without a size is enough to ask for it
                 stated = (*_found_in(files[0], stated), *_found_in(file, stack.stated))
         if any(part.stack for part in parts):
+            chosen = chosen or bool(selection.images)
             warnings.append(_check_joined(files, parts, chosen=chosen))
     except BaseException:
         _close(parts)
@@ -184,10 +185,13 @@ def _join(
             out[...] = 0
             out[: page.shape[0], : page.shape[1]] = page[: out.shape[0], : out.shape[1]]
 
+    sizes: tuple[tuple[int, int], ...] = ()
     if len(set(rows)) > 1 or len(set(columns)) > 1:
+        if selection.fit == "pad":
+            sizes = tuple(size for p in parts for size in [p.shape[1:]] * p.shape[0])
         how = "padded with 0 to the largest" if selection.fit == "pad" else "cut to the smallest"
-        sizes = f"{min(columns)} to {max(columns)} x {min(rows)} to {max(rows)} pixels"
-        warnings += (f"slices measure {sizes}, and are {how} at the right and below",)
+        measured = f"{min(columns)} to {max(columns)} x {min(rows)} to {max(rows)} pixels"
+        warnings += (f"slices measure {measured}, and are {how} at the right and below",)
     return replace(
         first,
         files=tuple(p.file for p in parts),
@@ -201,6 +205,7 @@ def _join(
         },
         warnings=warnings,
         array=None,
+        sizes=sizes,
     )
 
 

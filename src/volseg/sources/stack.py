@@ -17,6 +17,8 @@ from volseg.storage.ome import Space
 from volseg.types import Roi, Zyx
 
 ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
+GREY = "make greys of colours with --grey"
+"""Remedy where a source has colours."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Selection:
     series : which of the images in a file, from 0.
     axes : names of the axes, slowest first, where the source names them wrongly or not at all.
     fit : slices of other sizes than the first to the largest or smallest, at their corner.
+    grey : whether colours become greys.
+    images : whether slices are unrelated images, so that their names may be any.
     """
 
     channel: int | None = None
@@ -37,6 +41,8 @@ class Selection:
     series: int | None = None
     axes: str | None = None
     fit: Literal["pad", "crop"] | None = None
+    grey: bool | None = None
+    images: bool | None = None
 
 
 WHOLE = Selection()
@@ -71,6 +77,7 @@ class Stack:
     array : a source that is quicker to read by chunks than by pages.
     space : of a Zarr image, which the volume takes over.
     colours : whether pages have colours that reading shows to be greys, or refuses.
+    sizes : (y, x) of each page, where smaller ones are padded; else empty.
     """
 
     files: tuple[Path, ...]
@@ -84,6 +91,7 @@ class Stack:
     array: Boxes | None = None
     space: Space = field(default_factory=Space)
     colours: bool = False
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def name_page(self, z: int) -> str:
         """Name a page for messages, by its file or by its number from 1."""
@@ -154,9 +162,7 @@ def close_nothing() -> None:
     """Close nothing: no file is held open."""
 
 
-def choose_channel(
-    count: int, channel: int | None, where: str, hint: str = "convert it to grey"
-) -> int:
+def choose_channel(count: int, channel: int | None, where: str, hint: str = GREY) -> int:
     """Choose one of several channels.
 
     Raises

@@ -17,7 +17,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, cut_blocks, full_roi
-from volseg.objects.components import render
+from volseg.objects.components import PLANAR, render
 from volseg.objects.joining import label_type
 from volseg.sources.labels import LabelSource
 from volseg.stages.components import Evidence, JoinBlock, LabelBlock, begin_at, number_components
@@ -60,7 +60,7 @@ def number_mask(
     engine: EngineOptions,
     progress: Progress,
 ) -> MaskObjects:
-    """Find the 26-connected components of a mask within a region.
+    """Find the 26-connected components of a mask within a region; in images the 8-connected.
 
     Parameters
     ----------
@@ -75,20 +75,24 @@ def number_mask(
     BlockError
         If blocks could not be read, or scratch not be written.
     """
-    blocks = cut_blocks(grid, region)
+    blocks, connectivity = cut_blocks(grid, region), _connectivity(mask)
     counts = {block.index: 0 for block in blocks}
 
     def on_found(block: Block, count: int) -> None:
         counts[block.index] = count
 
     job = Job(progress, len(blocks), "blocks", "finding the mask's objects")
-    find = LabelBlock(mask, 1, CONNECTIVITY, store)
+    find = LabelBlock(mask, 1, connectivity, store)
     run_blocks(find, blocks, engine, on_result=on_found, progress=job)
     offsets, components = begin_at(counts)
-    join = JoinBlock(grid, store, CONNECTIVITY, Evidence(), region)
+    join = JoinBlock(grid, store, connectivity, Evidence(), region)
     numbering = number_components(join, offsets, components, engine)
     store.save_numbers(numbering.numbers)
     return MaskObjects(store, numbering.objects, offsets)
+
+
+def _connectivity(mask: LabelSource) -> int:
+    return PLANAR[CONNECTIVITY] if mask.apart else CONNECTIVITY
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,9 @@ class WriteObjects:
 def store_objects(
     mask: LabelSource, folder: Path, engine: EngineOptions, progress: Progress
 ) -> tuple[LabelSource, int]:
-    """Write the 26-connected components of a mask as labels, into an empty folder for scratch.
+    """Write the connected components of a mask as labels, into an empty folder for scratch.
+
+    Those of unrelated images reach through none.
 
     Returns
     -------
@@ -130,14 +136,15 @@ def store_objects(
     blocks = list(grid.blocks())
     job = Job(progress, len(blocks), "blocks", "writing the mask's objects")
     run_blocks(WriteObjects(found, array), blocks, engine, progress=job)
-    return replace(mask, array=array, block=array.shard), found.objects
+    return replace(mask, array=array, block=array.shard, apart=False), found.objects
 
 
 def taken_as_mask(mask: LabelSource, objects: int) -> str:
     """Say that labels of one value were taken as a mask."""
+    joined = _connectivity(mask)
     return (
         f"{mask.path} has one value only, so it is taken as a mask and its {objects} connected "
-        f"components (26 neighbours) as objects; --instances takes them as one object"
+        f"components ({joined} neighbours) as objects; --instances takes them as one object"
     )
 
 

@@ -51,7 +51,7 @@ class SegmentOptions(ObjectRules):
     def prediction(self) -> PredictOptions:
         """The prediction: centerlines too, where objects are split by them."""
         store = self.predict.store_centerline or self.split == "centerline"
-        return replace(self.predict, store_centerline=store)
+        return replace(self.predict, store_centerline=store, images=self.images)
 
     @property
     def labelling(self) -> LabelOptions:

@@ -109,7 +109,7 @@ def _rounded(column: Doubles) -> Any:
 
 
 def read_survey(image: Image) -> Survey | None:
-    """Read what is noted of a volume's slices; None where nothing is.
+    """Read what is noted of a volume's slices; None where nothing is, or they are unrelated.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def read_survey(image: Image) -> Survey | None:
         If it cannot be used.
     """
     noted = image.attributes.get("survey")
-    if not noted:
+    if not noted or image.space.planar:
         return None
     depth = image.levels[0].shape[0]
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,13 @@ class Space:
     scale : size of voxels along (z, y, x), in their units.
     origin : middle of the first voxel.
     units : names of the units; None if they, or the scale, are not stated.
+    planar : whether slices are unrelated images, so that nothing reaches from one into the next.
     """
 
     scale: VoxelSize = (1.0, 1.0, 1.0)
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     units: tuple[str, str, str] | None = None
+    planar: bool = False
 
     @property
     def voxel_size(self) -> VoxelSize | None:
@@ -86,7 +88,7 @@ class Space:
         z, y, x = self._nanometers(self.origin) or (
             o / s * v for o, s, v in zip(self.origin, self.scale, voxel_size, strict=True)
         )
-        return Space(voxel_size, (z, y, x), (NANOMETER,) * 3)
+        return replace(self, scale=voxel_size, origin=(z, y, x), units=(NANOMETER,) * 3)
 
     def at(self, start: Sequence[int], factor: Sequence[float] = (1, 1, 1)) -> Space:
         """Find where the part of a level lies that begins at one of its voxels.
@@ -101,7 +103,7 @@ class Space:
         steps = zip(self.origin, self.scale, factor, start, strict=True)
         z, y, x = (o - s / 2 + s * f * (k + 0.5) for o, s, f, k in steps)
         sizes = [s * f for s, f in zip(self.scale, factor, strict=True)]
-        return Space((sizes[0], sizes[1], sizes[2]), (z, y, x), self.units)
+        return replace(self, scale=(sizes[0], sizes[1], sizes[2]), origin=(z, y, x))
 
 
 def space_of(voxel_size: VoxelSize | None) -> Space:

@@ -31,6 +31,8 @@ from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 
 PATIENCE = 60
 """Seconds to wait for another command that lists its labels too."""
+IMAGES = "images"
+"""Attribute of what holds unrelated images, one to a slice: their number, names and sizes."""
 SLICES = "-slices"
 """End of the name of a table of slices."""
 
@@ -149,7 +151,9 @@ def create_image(
         If it cannot be created.
     """
     space = voxel_size if isinstance(voxel_size, Space) else space_of(voxel_size)
-    factors = pyramid_factors(spec.shape, space.voxel_size)
+    depth = 1 if space.planar else spec.shape[0]  # images stay apart on all levels
+    factors = pyramid_factors((depth, *spec.shape[1:]), space.voxel_size)
+    attributes = {**({IMAGES: True} if space.planar else {}), **attributes}
     ome = ome_metadata(name or path.name, factors, space, label=label)
     if (path / "zarr.json").is_file():
         raise ConflictError(f"{path} exists already")
@@ -252,7 +256,7 @@ def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[s
         )
     first, units = described[0], [str(a.get("unit") or "") for a in axes]
     named = (units[0], units[1], units[2]) if first.stated and units and all(units) else None
-    space = Space(first.scale, first.origin, named)
+    space = Space(first.scale, first.origin, named, planar=bool(attributes.get(IMAGES)))
     factors = [
         _floats([a / b for a, b in zip(level.scale, first.scale, strict=True)])
         for level in described

@@ -141,7 +141,9 @@ def _card(content: Any) -> Card:
     given = {**OPTIONAL, **content} if isinstance(content, dict) else content
     named = read_fields(Card, given, "card")
     known = {f.name for f in fields(Card)} - set(named)
-    partial = {f.name for f in fields(Preprocessing)} - set(given.get("preprocessing", ()))
+    # cards from before slices could be looked at by themselves do not say that they are not
+    told = {"each", *given.get("preprocessing", ())}
+    partial = {f.name for f in fields(Preprocessing)} - told
     if lacking := sorted(known or partial):
         raise ValueError(f"it lacks {', '.join(lacking)}")
     card = Card(**named)

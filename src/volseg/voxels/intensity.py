@@ -25,7 +25,10 @@ class Preprocessing:
     ----------
     percentiles : (low, high), of all voxels of a volume; they become 0 and 1.
     gain, gamma : then V_out = gain * V_in ** gamma, where they are not 1; V_in below 0 becomes 0.
-    equalise : then each intensity becomes the part of all voxels that are no brighter.
+    equalise : then each intensity becomes the part of all voxels that are no brighter: of all the
+        volume (True), or of their ``slice``; or of their surroundings (``local``), as far as
+        contrast is not raised too much.
+    each : whether percentiles are those of each slice, as of unrelated images.
 
     In the end 0..1 becomes -1..1.
 
@@ -36,7 +39,8 @@ class Preprocessing:
     percentiles: tuple[float, float] = (1.0, 99.0)
     gain: float = 1.0
     gamma: float = 1.0
-    equalise: bool = False
+    equalise: bool | str = False
+    each: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.percentiles
@@ -46,6 +50,15 @@ class Preprocessing:
             raise ParameterError(
                 f"gain and gamma must be positive, found {self.gain} and {self.gamma}"
             )
+        if self.equalise not in (False, True, "slice", "local"):
+            raise ParameterError(
+                f"equalise is true, slice or local, or false, found {self.equalise!r}"
+            )
+
+    @property
+    def apart(self) -> bool:
+        """Tell whether slices are looked at by themselves; see `volseg.voxels.apart`."""
+        return self.each or self.equalise in ("slice", "local")
 
 
 @dataclass(frozen=True)
@@ -142,7 +155,7 @@ def find_tone(
     first, last = (float(values[min(i, len(values) - 1)]) for i in at)
     window = first, last if last > first else first + 1
     ranks = None
-    if preprocessing.equalise:
+    if preprocessing.equalise in (True, "slice"):
         share /= share[-1]
         # close values share the rank of the last
         kept = np.append(np.floor(share[:-1] * MOST_KNOTS) < np.floor(share[1:] * MOST_KNOTS), True)

@@ -129,7 +129,8 @@ def _as_stack(
             raise _damaged(path) from error
         if decoded.shape[:2] != shape or decoded.ndim > 3 or decoded.dtype != dtype:
             raise _damaged(path)
-        out[...] = pick_grey(decoded.reshape(*shape, -1), selection.channel, str(path))
+        samples = decoded.reshape(*shape, -1)
+        out[...] = pick_grey(samples, selection.channel, str(path), grey=bool(selection.grey))
 
     return Stack(
         (path,),

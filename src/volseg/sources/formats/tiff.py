@@ -112,7 +112,8 @@ def _open(
         )
     warnings += () if several else left_over(path, pages)
     # last, since it would stay open if something above failed
-    reader = TiffPlanes(path, None if several else os.open(path, os.O_RDONLY), planes, greys, hint)
+    descriptor = None if several else os.open(path, os.O_RDONLY)
+    reader = TiffPlanes(path, descriptor, planes, greys, hint, mixed=bool(selection.grey))
     return Stack(
         # those of the planes first
         tuple(dict.fromkeys([*(p.path or path for p in planes), *files.values()])),

@@ -61,6 +61,7 @@ class TiffPlanes:
     planes : from the top.
     greys : what values of a palette stand for, if not for themselves.
     hint : what to do if colours that are to be greys are none; None where a channel is chosen.
+    mixed : whether greys are made of colours.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class TiffPlanes:
     planes: tuple[Plane, ...]
     greys: NDArray[np.uint8] | None = None
     hint: str | None = None
+    mixed: bool = False
 
     def read(self, z: int, out: NDArray[Any]) -> None:
         """Decode a plane into an array of shape (y, x)."""
@@ -91,7 +93,7 @@ class TiffPlanes:
                 f"again, or repair that page: nothing was written"
             ) from error
         if self.hint is not None:
-            out[...] = pick_grey(samples, None, str(self.path), self.hint)
+            out[...] = pick_grey(samples, None, str(self.path), self.hint, grey=self.mixed)
         elif samples.shape[2] > 1:
             out[...] = samples[..., plane.sample]
         if self.greys is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from volseg.errors import SourceError
 from volseg.sources.formats.tiff_images import UNDESCRIBED, TiffImage, content, unequal
 from volseg.sources.formats.tiff_pages import Plane, select_sample
-from volseg.sources.stack import Selection, choose_channel, choose_time
+from volseg.sources.stack import GREY, Selection, choose_channel, choose_time
 
 SHOWN = 6
 """Images of a file that a message lists."""
@@ -107,7 +107,7 @@ def select_planes(
     if len(odd) > 1 or any(axes[k] not in SLICES for k in odd):
         raise SourceError(_why_no_slices(path, image, axes, shape))
     count = math.prod(shape[k] for k in channels)
-    hint = "say --axes ZYX if they are slices" if not others else "convert it to grey"
+    hint = "say --axes ZYX if they are slices" if not others else GREY
     colours = selection.channel is None and 1 < samples == count
     chosen = 0 if colours else choose_channel(count, selection.channel, str(path), hint)
     flat = index.transpose([*others, *channels]).reshape(-1, count)[:, chosen].tolist()

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,8 @@ class ConvertOptions:
     axes: str | None = None
     pad: bool = False
     crop: bool = False
+    images: bool = False
+    grey: bool = False
     fill_value: float | None = None
     workers: int | None = None
     overwrite: bool = False
@@ -55,8 +57,10 @@ class ConvertOptions:
     @property
     def selection(self) -> Selection:
         """Choices among what the source holds."""
-        fit: Literal["pad", "crop"] | None = "pad" if self.pad else "crop" if self.crop else None
-        return Selection(self.channel, self.time, self.series, self.axes, fit)
+        pad = self.pad or (self.images and not self.crop)
+        fit: Literal["pad", "crop"] | None = "pad" if pad else "crop" if self.crop else None
+        more = self.grey or self.images or None, self.images or None
+        return Selection(self.channel, self.time, self.series, self.axes, fit, *more)
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator
             check_apart(target, parse_location(str(source)))
         size, origin, warnings = settle_voxel_size(stack.stated, options.voxel_size)
         known = stack.space if size is None else stack.space.resized(size)
+        known = replace(known, planar=known.planar or options.images)
         yield ConvertPlan(
             stack=stack,
             source=_describe(stack, options),

@@ -29,7 +29,7 @@ from volseg.stages.survey import (
 )
 from volseg.storage.attributes import update_attributes
 from volseg.storage.targets import replacing
-from volseg.storage.volumes import Image, create_image
+from volseg.storage.volumes import IMAGES, Image, create_image
 from volseg.voxels.slices import SliceNotes, note_slices
 
 
@@ -47,7 +47,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
     """
     begun, stack, target = time.monotonic(), plan.stack, plan.target
     with replacing(target, overwrite=plan.overwrite) as partial:
-        unfinished = {"version": __version__, "complete": False}
+        unfinished = {"version": __version__, "complete": False, **_describe_images(plan)}
         image = create_image(
             partial,
             plan.spec,
@@ -68,6 +68,16 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         seconds=time.monotonic() - begun,
         warnings=(*plan.report.warnings, *notes.tell_filled(plan.fill_value), *advise(survey)),
     )
+
+
+def _describe_images(plan: ConvertPlan) -> dict[str, Any]:
+    """Say how many unrelated images there are, and their names and sizes where these differ."""
+    if not plan.space.planar:
+        return {}
+    files, count = plan.stack.files, plan.stack.shape[0]
+    names = {"names": [file.name for file in files]} if len(files) == count > 1 else {}
+    sizes = {"sizes": [list(size) for size in plan.stack.sizes]} if plan.stack.sizes else {}
+    return {IMAGES: {"count": count, **names, **sizes}}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from volseg.geometry.grid import Grid, describe, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import uncorrected
-from volseg.storage.volumes import open_image, probabilities_path, scratch_path
+from volseg.storage.images import as_images, sizes_of
+from volseg.storage.volumes import IMAGES, Image, open_image, probabilities_path, scratch_path
 from volseg.types import Roi, VoxelSize, Zyx
 
 BLOCK_VOXELS = 1 << 23
@@ -38,6 +39,7 @@ class EvaluateOptions:
     min_size: int | None = None
     ignore_border: bool = False
     instances: bool = False
+    images: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
@@ -45,6 +47,14 @@ class EvaluateOptions:
             raise ParameterError(f"an IoU threshold is above 0 and up to 1, found {self.iou}")
         if self.min_size is not None and self.min_size < 0:
             raise ParameterError(f"min_size must not be negative, found {self.min_size}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """An image of several: its name, and its (y, x)."""
+
+    name: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class EvaluatePlan:
     min_size : voxels; smaller objects do not count.
     scratch : folder for the components of masks.
     notes : what the user should know.
+    images : which slices are unrelated images; None for a volume.
     """
 
     volume: Path
@@ -78,6 +89,7 @@ class EvaluatePlan:
     min_size: int
     scratch: Path
     notes: tuple[str, ...]
+    images: tuple[Part, ...] | None = None
 
 
 def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
@@ -89,7 +101,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
         If something is missing or does not fit the volume.
     """
     notes: list[str] = []
-    image = open_image(volume)
+    image = as_images(open_image(volume), asked=options.images)
     shape, own = image.levels[0].shape, options.labels is None
     predicted = (
         open_labels(volume, options.name)
@@ -98,6 +110,8 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     )
     truth = find_labels(volume, options.truth)
     counted = None if options.mask is None else find_labels(volume, options.mask)
+    if image.space.planar:
+        predicted, truth = predicted.as_images(), truth.as_images()
     sources = [s for s in (predicted, truth, counted) if s is not None]
     for source in sources:
         if source.shape != shape:
@@ -119,7 +133,18 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
         min_size=_choose_min_size(options.min_size, predicted, notes),
         scratch=scratch_path(volume),
         notes=tuple(notes),
+        images=_images(image) if image.space.planar else None,
     )
+
+
+def _images(image: Image) -> tuple[Part, ...]:
+    """Name the unrelated images that slices are, and say how much of them each is."""
+    noted = image.attributes.get(IMAGES)
+    names = noted.get("names") if isinstance(noted, Mapping) else None
+    depth, height, width = image.levels[0].shape
+    sizes = sizes_of(image) or ((height, width),) * depth
+    named = names or [str(z) for z in range(depth)]
+    return tuple(Part(str(name), size) for name, size in zip(named, sizes, strict=True))
 
 
 def _choose_min_size(asked: int | None, predicted: LabelSource, notes: list[str]) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from volseg.scores.curves import LEVELS, Curves, score_curves
 from volseg.scores.matching import (
     MeanPrecision,
     ObjectScores,
+    Overlaps,
     excuse_cut,
     find_matches,
     find_overlaps,
@@ -35,6 +37,7 @@ from volseg.scores.overlap import (
     foreground_scores,
     variation_of_information,
 )
+from volseg.sources.labels import OWN
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
 from volseg.stages.mask_objects import lend_scratch, number_mask, taken_as_mask
@@ -42,8 +45,34 @@ from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, VoxelSize
 
+Histograms: TypeAlias = NDArray[np.int64] | None
 SPECK = 2
 """Voxels of the largest object that is taken for a slip of an annotator's pen."""
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one of several unrelated images.
+
+    Attributes
+    ----------
+    image : its name, or its number from 0
+    voxels : how many were compared
+    dice, jaccard, accuracy : voxel by voxel
+    truth, predicted, matched : objects, at the IoU asked for
+    average_precision, precision : see `volseg.scores.matching.MeanPrecision`
+    """
+
+    image: str
+    voxels: int
+    dice: float
+    jaccard: float
+    accuracy: float
+    truth: int
+    predicted: int
+    matched: int
+    average_precision: float
+    precision: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +96,7 @@ class Evaluation:
     errors : objects that are missed, false, split and merged
     curves : None without probabilities
     notes : what the user should know
+    images : each by itself, where slices are unrelated images
     """
 
     volume: Path
@@ -88,6 +118,7 @@ class Evaluation:
     curves: Curves | None
     seconds: float
     notes: tuple[str, ...]
+    images: tuple[ImageScores, ...] = ()
 
 
 def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
@@ -103,17 +134,18 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     begun = time.monotonic()
     notes, options = list(plan.notes), plan.options
     with same_workers(options.engine):
-        table, histogram = compare(plan, progress, notes)
+        tables, histogram = compare(plan, progress, notes)
+    table = merge_tables(tables)
     if not table.total:
         raise ParameterError(
             f"no voxel is left to compare: {options.mask} is 0 in all of {describe(plan.region)}"
         )
     objects = without_small(table, plan.min_size)
     overlaps = find_overlaps(objects)
-    cut_by = plan.region if options.ignore_border else None
+    cut_by = _cut_by(plan)
     excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
     matches = find_matches(overlaps, options.iou, excused)
-    errors = find_errors(overlaps, matches)
+    errors = find_errors(_own_labels(overlaps) if plan.images else overlaps, matches)
     if max(dataclasses.astuple(errors.counts)) > REPORTED:
         notes.append(
             f"JSON lists the {REPORTED} largest objects of each kind of error; --output also "
@@ -139,20 +171,66 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         curves=None if histogram is None else score_curves(histogram),
         seconds=time.monotonic() - begun,
         notes=tuple(notes),
+        images=() if plan.images is None else tuple(_score_images(plan, tables)),
     )
+
+
+def _cut_by(plan: EvaluatePlan) -> Roi | None:
+    """Find at which border objects may be cut; an image ends nowhere along z."""
+    z, y, x = plan.region
+    if not plan.options.ignore_border:
+        return None
+    return (slice(z.start - 1, z.stop + 1), y, x) if plan.images else plan.region
+
+
+def _own_labels(overlaps: Overlaps) -> Overlaps:
+    """Give objects of unrelated images the labels that they have there."""
+    truth, predicted = (
+        dataclasses.replace(side, labels=side.labels & OWN)
+        for side in (overlaps.truth, overlaps.predicted)
+    )
+    return dataclasses.replace(overlaps, truth=truth, predicted=predicted)
+
+
+def _score_images(plan: EvaluatePlan, tables: Sequence[Contingency]) -> Iterator[ImageScores]:
+    """Score each unrelated image by itself."""
+    options, first = plan.options, plan.region[0].start
+    for k, table in enumerate(tables):
+        part = plan.images[first + k] if plan.images else None
+        overlaps = find_overlaps(without_small(table, plan.min_size))
+        cut_by = _cut_by(plan)
+        excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
+        scores = foreground_scores(table)
+        found = score_objects(overlaps, find_matches(overlaps, options.iou, excused))
+        mean = mean_precision(overlaps, cut_by)
+        yield ImageScores(
+            image="" if part is None else part.name,
+            voxels=table.total,
+            dice=scores.dice,
+            jaccard=scores.jaccard,
+            accuracy=scores.accuracy,
+            truth=found.truth,
+            predicted=found.predicted,
+            matched=found.matched,
+            average_precision=mean.average_precision,
+            precision=mean.precision,
+        )
 
 
 def compare(
     plan: EvaluatePlan, progress: Progress, notes: list[str]
-) -> tuple[Contingency, NDArray[np.int64] | None]:
+) -> tuple[list[Contingency], NDArray[np.int64] | None]:
     """Count the pairs of labels of two labellings; where one is a mask, use its components.
+
+    There is one table, of a volume, or one of each unrelated image.
 
     At no time are more than a few blocks in memory. Labels are a mask if they have one value only,
     unless volseg found them or the user knows better.
     """
     sources = {"truth": plan.truth, "prediction": plan.predicted}
     sides: dict[str, ReadBlock] = {side: Stored(source) for side, source in sources.items()}
-    table, histogram = _count(plan, sides, plan.probabilities, progress)
+    tables, histogram = _count(plan, sides, plan.probabilities, progress)
+    table = merge_tables(tables)
     values = {"truth": table.truth, "prediction": table.predicted}
     masks = [
         side
@@ -160,7 +238,7 @@ def compare(
         if not plan.options.instances and sources[side].is_mask(labels)
     ]
     if not masks:
-        return table, histogram
+        return tables, histogram
     with lend_scratch(plan.scratch, "evaluate") as folder:
         for side in masks:
             source, store = sources[side], ComponentStore(folder / side)
@@ -169,8 +247,8 @@ def compare(
             )
             sides[side] = found
             notes.append(taken_as_mask(source, found.objects))
-        table, _ = _count(plan, sides, None, progress)
-    return table, histogram
+        tables, _ = _count(plan, sides, None, progress)
+    return tables, histogram
 
 
 def _count(
@@ -178,17 +256,22 @@ def _count(
     sides: Mapping[str, ReadBlock],
     probabilities: StoredArray | None,
     progress: Progress,
-) -> tuple[Contingency, NDArray[np.int64] | None]:
+) -> tuple[list[Contingency], NDArray[np.int64] | None]:
     histogram = None if probabilities is None else np.zeros((2, LEVELS), np.int64)
-    kept: list[Contingency] = []
+    first = plan.region[0].start
+    count = 1 if plan.images is None else plan.region[0].stop - first
+    kept: list[list[Contingency]] = [[] for _ in range(count)]
 
-    def on_result(_: Block, found: tuple[Contingency, NDArray[np.int64] | None]) -> None:
-        add_table(kept, found[0])
+    def on_result(block: Block, found: tuple[list[Contingency], Histograms]) -> None:
+        at = 0 if plan.images is None else block.core[0].start - first
+        for k, table in enumerate(found[0], at):
+            add_table(kept[k], table)
         if histogram is not None and found[1] is not None:
             np.add(histogram, found[1], out=histogram)
 
-    task = CompareBlock(sides["truth"], sides["prediction"], plan.counted, probabilities)
+    sizes = None if plan.images is None else tuple(part.size for part in plan.images)
+    task = CompareBlock(sides["truth"], sides["prediction"], plan.counted, probabilities, sizes)
     job = Job(progress, roi_size(plan.region), "voxels", "comparing", size=core_voxels)
     blocks = cut_blocks(plan.grid, plan.region)
     run_blocks(task, blocks, plan.options.engine, on_result=on_result, progress=job)
-    return merge_tables(kept), histogram
+    return [merge_tables(tables) for tables in kept], histogram

@@ -39,15 +39,18 @@ class CompareBlock:
     truth, predicted : labels
     counted : only voxels above 0 in it count; None counts all
     probabilities : None where there are none
+    sizes : (y, x) of the images that slices are, each of which has a table of its own; None of a
+        volume
     """
 
     truth: ReadBlock
     predicted: ReadBlock
     counted: LabelSource | None
     probabilities: StoredArray | None
+    sizes: tuple[tuple[int, int], ...] | None = None
 
-    def __call__(self, block: Block) -> tuple[Contingency, NDArray[np.int64] | None]:
-        """Return the table of one block, and its histograms where there are probabilities."""
+    def __call__(self, block: Block) -> tuple[list[Contingency], NDArray[np.int64] | None]:
+        """Return the tables of one block, and its histograms where there are probabilities."""
         counted = None if self.counted is None else self.counted[block.core]
         truth = self.truth(block)
         histogram = None
@@ -55,4 +58,21 @@ class CompareBlock:
             levels = self.probabilities[block.core]
             histogram = count_probabilities(levels, truth, counted)
             del levels
-        return count_pairs(truth, self.predicted(block), block.core, counted), histogram
+        predicted = self.predicted(block)
+        if self.sizes is None:
+            return [count_pairs(truth, predicted, block.core, counted)], histogram
+        tables = []
+        z, y, x = block.core
+        for k, (height, width) in enumerate(self.sizes[z]):
+            rows, columns = (
+                slice(s.start, max(min(s.stop, n), s.start)) for s, n in ((y, height), (x, width))
+            )
+            own = (
+                slice(k, k + 1),
+                slice(0, rows.stop - rows.start),
+                slice(0, columns.stop - columns.start),
+            )
+            core = slice(z.start + k, z.start + k + 1), rows, columns
+            held = None if counted is None else counted[own]
+            tables.append(count_pairs(truth[own], predicted[own], core, held))
+        return tables, histogram

@@ -112,7 +112,7 @@ class JoinHoles:
         inside, objects = find.holes.load(index), find.objects.load(index)
         touched = touched_within(inside, objects, numbers, roi_shape(core)[1], find.connectivity)
         empty, full = find.holes.load_planes(index), find.objects.load_planes(index)
-        touched.low[reaching_border(empty, core, find.grid.shape)] = OUTSIDE
+        touched.low[reaching_border(empty, core, find.grid.shape, find.connectivity)] = OUTSIDE
         touched.low[self._beyond_mask(inside, core)] = OUTSIDE
         found = Enclosed(touched, [], [])
         for step, other in before(find.grid, index):

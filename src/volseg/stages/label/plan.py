@@ -151,11 +151,13 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
     ParameterError
         If a rule cannot be applied to them.
     """
+    if options.images:
+        source = replace(source, space=replace(source.space, planar=True))
     name, lines = source.path.name, source.centerlines
     header = {
         "format": FORMAT,
         "probabilities": source.fingerprint,
-        **describe_rules(options, source.space.voxel_size, source.model),
+        **describe_rules(options, source.space, source.model),
         **({} if lines is None else {"centerlines": lines[1]}),
         # labels that were filled before masks were heeded are others
         **({"mask": source.mask["fingerprint"]} if source.mask and options.fill_holes else {}),

@@ -10,9 +10,10 @@ from typing import Any
 
 from volseg.defaults import CONNECTIVITY, SPLIT, SPLIT_DEPTH
 from volseg.errors import ParameterError
-from volseg.objects.components import DIFFERING
+from volseg.objects.components import DIFFERING, PLANAR
 from volseg.objects.joining import Limits
 from volseg.objects.splitting import METHODS
+from volseg.storage.ome import Space
 from volseg.types import FULL_PROBABILITY, VoxelSize
 
 SPLIT_LIMIT = 1 << 23
@@ -53,6 +54,7 @@ class ObjectRules:
     threshold: float | None = None
     seed_threshold: float | None = None
     connectivity: int = CONNECTIVITY
+    images: bool = False
     min_size: int | None = None
     min_size_nm3: float = 0
     max_volume_um3: float | None = None
@@ -69,7 +71,9 @@ class ObjectRules:
         if self.threshold is not None:
             _seed_level(self.threshold, self.seed_threshold)
         if self.connectivity not in DIFFERING:
-            raise ParameterError(f"connectivity must be 6, 18 or 26, found {self.connectivity}")
+            raise ParameterError(
+                f"connectivity must be 4, 6, 8, 18 or 26, found {self.connectivity}"
+            )
         self._check_split()
         if self.min_size is not None and self.min_size < 0:
             raise ParameterError(f"min_size must not be negative, found {self.min_size}")
@@ -103,15 +107,13 @@ class ObjectRules:
             )
 
 
-def describe_rules(
-    rules: ObjectRules, voxel_size: VoxelSize | None, model: Mapping[str, Any]
-) -> dict[str, Any]:
+def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -> dict[str, Any]:
     """List what the rules decide, for the header of a run.
 
     Parameters
     ----------
     rules : ObjectRules
-    voxel_size : nm (z, y, x), None if unknown
+    space : of the volume
     model : what is on record of the model that made the probabilities
 
     Raises
@@ -119,17 +121,18 @@ def describe_rules(
     ParameterError
         If a rule cannot be applied to such probabilities.
     """
-    threshold = find_threshold(rules, model)
+    threshold, voxel_size = find_threshold(rules, model), space.voxel_size
+    planar = space.planar
     # a rule that is not asked for is not in the header: results from before it existed stay valid
     return {
         "threshold_of_255": level_of(threshold),
-        "min_size": fewest_voxels(rules, voxel_size, model),
-        "connectivity": rules.connectivity,
+        "min_size": fewest_voxels(rules, voxel_size, model, planar=planar),
+        "connectivity": PLANAR[rules.connectivity] if planar else rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
         **_largest_sizes(rules, voxel_size),
         **_lowest_mean(rules, threshold, model),
         **({"fill_holes": True} if rules.fill_holes else {}),
-        **_plan_split(rules, voxel_size),
+        **_plan_split(rules, voxel_size, planar=planar),
     }
 
 
@@ -138,11 +141,15 @@ def find_threshold(rules: ObjectRules, model: Mapping[str, Any]) -> float:
     return rules.threshold or float(model["threshold"])
 
 
-def _plan_split(rules: ObjectRules, voxel_size: VoxelSize | None) -> dict[str, Any]:
+def _plan_split(
+    rules: ObjectRules, voxel_size: VoxelSize | None, *, planar: bool
+) -> dict[str, Any]:
     if rules.split == "none":
         return {}
     # of a voxel of unknown size the form is unknown too; a cube is the usual one
     sides = voxel_size or (1.0, 1.0, 1.0)
+    if planar:  # how thick an image is said to be means nothing
+        sides = (min(sides[1:]), *sides[1:])
     planned: dict[str, Any] = {"split": rules.split, "split_limit": SPLIT_LIMIT}
     planned["split_spacing"] = [side / min(sides) for side in sides]
     if rules.split == "distance":
@@ -215,7 +222,11 @@ def level_of(threshold: float) -> int:
 
 
 def fewest_voxels(
-    rules: ObjectRules, voxel_size: VoxelSize | None, model: Mapping[str, Any] | None = None
+    rules: ObjectRules,
+    voxel_size: VoxelSize | None,
+    model: Mapping[str, Any] | None = None,
+    *,
+    planar: bool = False,
 ) -> int:
     """Express the smallest object that is kept in voxels: the user's, or else the model's.
 
@@ -231,7 +242,9 @@ def fewest_voxels(
     """
     if not rules.min_size_nm3:
         return (
-            _models_smallest(voxel_size, model or {}) if rules.min_size is None else rules.min_size
+            _models_smallest(voxel_size, model or {}, planar=planar)
+            if rules.min_size is None
+            else rules.min_size
         )
     if voxel_size is None:
         raise ParameterError(
@@ -242,15 +255,19 @@ def fewest_voxels(
     return max(rules.min_size or 0, voxels)
 
 
-def _models_smallest(voxel_size: VoxelSize | None, model: Mapping[str, Any]) -> int:
+def _models_smallest(
+    voxel_size: VoxelSize | None, model: Mapping[str, Any], *, planar: bool
+) -> int:
     """Convert the smallest object that a model's card names, in voxels of its own, to the volume's.
 
-    Without a voxel size the volume is taken to have the model's, as in prediction.
+    Without a voxel size the volume is taken to have the model's, as in prediction. Of an image, the
+    smallest object is a section as wide as it.
     """
-    own = int(model.get("min_size", 0))
-    if voxel_size is None or not own:
-        return own
-    voxels = own * math.prod(map(float, model["voxel_size"])) / math.prod(voxel_size)
+    own, axes = int(model.get("min_size", 0)), slice(1 if planar else 0, 3)
+    voxels = own ** (2 / 3) if planar else float(own)
+    if voxel_size is not None and own:
+        sides = list(map(float, model["voxel_size"]))
+        voxels *= math.prod(sides[axes]) / math.prod(list(voxel_size)[axes])
     return math.ceil(voxels - ROUNDING)
 
 

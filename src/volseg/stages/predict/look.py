@@ -2,138 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from volseg.geometry.grid import grow, intersect, shift
+from volseg.geometry.grid import intersect
 from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import Tile
 from volseg.sources.masks import MaskSource
 from volseg.stages.intensities import check_counted
 from volseg.stages.predict.pipeline import CPU, Reading, stage
+from volseg.stages.predict.sight import Sight
 from volseg.stages.survey import GROUP, read_survey
 from volseg.storage.arrays import StoredArray
+from volseg.storage.images import sizes_of
 from volseg.storage.volumes import Image, volume_tone
-from volseg.types import Floats, Mask, Roi
-from volseg.voxels.background import SIDE, SMALLEST, constant_squares
-from volseg.voxels.defects import Bridge, bridge
+from volseg.types import Mask, Roi
+from volseg.voxels.apart import Apart
+from volseg.voxels.background import SIDE, SMALLEST
+from volseg.voxels.defects import bridge
 from volseg.voxels.evening import Evening, even_out, even_tone
 from volseg.voxels.intensity import Preprocessing, Tone
 
 Normalise: TypeAlias = Literal["volume", "slices", "local"]
 LEAST_SIDE = 4
 """Of squares of background on coarse levels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sight:
-    """One level of a volume: where its tissue is, and how it is shown.
-
-    All of it depends on stored voxels and on what was noted of the volume, not on the box asked
-    for. Background is told to the voxel at level 0; on coarse levels the voxels that average it
-    and tissue count, too.
-
-    Attributes
-    ----------
-    raw : the level.
-    coarse : whether it is not level 0.
-    background : values of padding and missing data.
-    bridges : slices that hold nothing, and what stands in for them.
-    side : of squares of background.
-    """
-
-    raw: StoredArray
-    coarse: bool = False
-    background: tuple[float, ...] = ()
-    bridges: tuple[Bridge, ...] = ()
-    side: int = SIDE
-
-    @property
-    def whole(self) -> bool:
-        """Tell whether all is tissue."""
-        return not self.background and not self.bridges
-
-    def read(
-        self, box: Roi, tone: Tone, evening: Evening | None
-    ) -> tuple[NDArray[Any], Tone | None, Mask | None]:
-        """Read what a network sees of a box; voxels that are no tissue hold anything.
-
-        Returns
-        -------
-        values : evened, if they are to be, but not mapped yet; or float32
-        tone : that maps them; None if they are mapped
-        lacking : where there is no tissue; None if all is
-        """
-
-        def evened(raw: NDArray[Any], part: Roi) -> NDArray[Any]:
-            return raw if evening is None else evening(raw, part)
-
-        def toned(raw: NDArray[Any], part: Roi) -> Floats:
-            return tone(evened(raw, part))
-
-        if self.whole:
-            return evened(self.raw[box], box), tone, None
-        around = self._around(box)
-        raw, own = self.raw[around], shift(box, [s.start for s in around])
-        shown, lacking = toned(raw[own], box), self._squares(raw)[own]
-        for lost, k in self._within(box):
-            below, above = (
-                toned(self.raw[part], part) for part in (_at(lost.below, box), _at(lost.above, box))
-            )
-            shown[k] = ((1 - lost.weight) * below + lost.weight * above)[0]
-            lacking[k] = self._lacking_across(lost, box)
-        return shown, None, lacking
-
-    def find_background(self, box: Roi) -> Mask:
-        """Tell where nothing may be found: background, and slices that nothing stands in for."""
-        around = self._around(box)
-        own = shift(box, [s.start for s in around])
-        if self.background:
-            lacking = self._squares(self.raw[around])[own]
-        else:
-            lacking = np.zeros([s.stop - s.start for s in box], bool)
-        for lost, k in self._within(box):
-            lacking[k] = self._lacking_across(lost, box) if lost.kept else True
-        return lacking
-
-    def _within(self, box: Roi) -> list[tuple[Bridge, int]]:
-        z = box[0]
-        return [(b, b.at - z.start) for b in self.bridges if z.start <= b.at < z.stop]
-
-    def _around(self, box: Roi) -> Roi:
-        reach = self.side if self.background else 0
-        return grow(box, (0, reach, reach), self.raw.shape)
-
-    def _lacking_across(self, lost: Bridge, box: Roi) -> Mask:
-        """Tell where one of the slices that stand in holds no tissue; shape (y, x)."""
-        found = np.zeros([s.stop - s.start for s in box[1:]], bool)
-        for z in {lost.below, lost.above} if self.background else ():
-            around = self._around(_at(z, box))
-            own = shift(_at(z, box), [s.start for s in around])
-            found |= self._squares(self.raw[around])[own][0]
-        return found
-
-    def _squares(self, raw: NDArray[Any]) -> Mask:
-        found = np.zeros(raw.shape, bool)
-        for value in self.background:
-            found |= constant_squares(raw, value, self.side)
-        if self.coarse and found.any():
-            for axis in (1, 2):
-                grown = found.copy()
-                low, high = [slice(None)] * 3, [slice(None)] * 3
-                low[axis], high[axis] = slice(None, -1), slice(1, None)
-                grown[tuple(high)] |= found[tuple(low)]
-                grown[tuple(low)] |= found[tuple(high)]
-                found = grown
-        return found
-
-
-def _at(z: int, box: Roi) -> Roi:
-    return slice(z, z + 1), box[1], box[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +42,7 @@ class Look:
     shown : the level that the network reads.
     written : level 0, where nothing is found in what is no tissue.
     mask : outside of which nothing is evaluated and nothing found; None is everywhere.
+    apart : tones of slices by themselves, in place of all that; None if there are none.
     """
 
     tone: Tone
@@ -154,11 +50,12 @@ class Look:
     shown: Sight
     written: Sight
     mask: MaskSource | None
+    apart: Apart | None = None
 
     def read(self, box: Roi, device: torch.device = CPU) -> Reading:
         """Read what the network sees of a box, for a device."""
         z, y, x = (s.start for s in box)
-        values, tone, lacking = self.shown.read(box, self.tone, self.evening)
+        values, tone, lacking = self.shown.read(box, self.tone, self.evening, self.apart)
         return Reading(stage(values, device), tone, lacking, (z, y, x), device)
 
     def find_nothing(self, box: Roi) -> Mask | None:
@@ -178,6 +75,8 @@ class Look:
         lost = [b.at for b in self.written.bridges if not b.kept]
         found |= {"interpolated": kept} if kept else {}
         found |= {"missing": lost} if lost else {}
+        if self.apart is not None:
+            found["apart"] = {"equalise": self.apart.preprocessing.equalise}
         if self.evening is not None:
             found["normalise"] = {
                 "by": "slices" if self.evening.cells is None else "local",
@@ -215,7 +114,8 @@ def look_at(
         If it is of a type that cannot be counted, or notes cannot be used.
     """
     survey = read_survey(image)
-    if not image.attributes.get("histogram") or (survey is None and normalise != "volume"):
+    counted = survey is not None or normalise == "volume" or image.space.planar
+    if not image.attributes.get("histogram") or not counted:
         check_counted(image.levels[0])
         return None
     raw, factor = image.levels[level], image.factors[level]
@@ -225,8 +125,12 @@ def look_at(
         tone = even_tone(preprocessing, survey.slices, invert=invert)
         cells = survey.cells if normalise == "local" else None
         evening = even_out(survey.slices, cells, GROUP, factor, raw.shape)
+    apart = None
+    if preprocessing.apart or image.space.planar:
+        apart = _apart(image, raw, preprocessing, tone, invert=invert)
     if survey is None:
-        return Look(tone, evening, Sight(raw), Sight(image.levels[0]), mask)
+        shown, written = (Sight(a, sizes=_sizes_at(image, a)) for a in (raw, image.levels[0]))
+        return Look(tone, evening, shown, written, mask, apart)
     # in slices that are small, only those that are constant as a whole are told
     small = min(image.levels[0].shape[1:]) < SMALLEST and not survey.empty
     values = () if small else survey.background
@@ -241,4 +145,22 @@ def look_at(
         Sight(raw, level > 0, values, bridge(coarse, raw.shape[0]), side),
         Sight(image.levels[0], False, values, bridge(survey.missing, image.levels[0].shape[0])),
         mask,
+        apart,
     )
+
+
+def _apart(
+    image: Image, raw: StoredArray, preprocessing: Preprocessing, tone: Tone, *, invert: bool
+) -> Apart:
+    """Look at each slice by itself, as unrelated images are."""
+    planar = image.space.planar
+    each = replace(preprocessing, each=preprocessing.each or planar)
+    stamp = image.attributes.get("fingerprint")
+    return Apart(each, image.levels[0], raw, tone, invert, planar, sizes_of(image), stamp)
+
+
+def _sizes_at(image: Image, raw: StoredArray) -> tuple[tuple[int, int], ...]:
+    """List the sizes of images on a level; pixels that average them and padding count."""
+    full, own = image.levels[0].shape, raw.shape
+    height, width = full[1] / own[1], full[2] / own[2]
+    return tuple((math.ceil(y / height), math.ceil(x / width)) for y, x in sizes_of(image))

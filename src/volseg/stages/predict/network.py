@@ -22,7 +22,7 @@ from volseg.models.devices import (
     gpu_name,
     multiplies_bfloat16,
 )
-from volseg.models.registry import Views, check_centerline
+from volseg.models.registry import Views, check_centerline, find_architecture
 from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
@@ -36,6 +36,8 @@ OF_MASKS, OF_CENTERLINES = "unet2d", "emnet"
 AUTO_ELSEWHERE = {"cpu": "float32", "cuda": "bfloat16"}
 """The precision where workers are other machines, which nobody sees when a run is planned: what any
 CPU is fast in, and GPUs of compute capability 8.0 or higher; workers with others refuse to work."""
+PLANE = 2
+"""Dimensions of networks of slices."""
 MOST_ZOOM = 20.0
 """Beyond it, no network sees anything of what is there."""
 
@@ -67,6 +69,7 @@ class PredictOptions:
     views: Views | None = None
     mask: str | PathLike[str] | None = None
     normalise: Normalise = "volume"
+    images: bool = False
     invert: bool = False
     zoom: float = ZOOM
     store_centerline: bool = False
@@ -100,7 +103,8 @@ def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions,
         chosen = replace(options, model=OF_CENTERLINES, views=options.views or "xy")
         return chosen, (f"the model is {OF_CENTERLINES}; --model is another",)
     shape, card = image.levels[0].shape, load_card(OF_MASKS)
-    views, along = choose_views(shape, image.voxel_size, card, options.zoom)
+    size = None if image.space.planar else image.voxel_size
+    views, along = choose_views(shape, size, card, options.zoom)
     if options.views is not None:
         views, along = options.views, f"as --views {options.views} says"
     note = f"the model is {OF_MASKS}, which looks at slices {along}; see --model and --views"
@@ -125,10 +129,17 @@ def settle_network(
     ModelError
         If it cannot be used, or gives no centerlines where they are wanted.
     """
+    if image.space.planar:
+        _check_images(options)
     options, notes = settle_model(image, options)
     model = find_weights(options.model or OF_MASKS)
     card, views = load_card(model), options.views or "xy"
     _check_averaging(image, options)
+    if image.space.planar and find_architecture(card.architecture).dimensions != PLANE:
+        raise ParameterError(
+            f"{card.name} looks along z, and unrelated images have none; give a network of slices, "
+            f"such as --model {OF_MASKS}"
+        )
     if options.store_centerline:
         check_centerline(card.architecture)
         notes += note_untaught(card)
@@ -149,6 +160,19 @@ def settle_network(
         gpu_name(known),
     )
     return options, choice, card, notes
+
+
+def _check_images(options: PredictOptions) -> None:
+    """Check that what is asked for is possible with unrelated images, which are seen along z."""
+    if options.views not in (None, "xy"):
+        raise ParameterError(
+            f"unrelated images have no slices along other axes; found --views {options.views}"
+        )
+    if options.normalise != "volume":
+        raise ParameterError(
+            f"the brightness of unrelated images is each one's own already; leave --normalise "
+            f"{options.normalise} out"
+        )
 
 
 def _check_compiled_model(card: Card, precision: str, *, centerline: bool) -> None:

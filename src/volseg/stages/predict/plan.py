@@ -21,6 +21,7 @@ from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, centerline_of
 from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.images import as_images
 from volseg.storage.results import check_place
 from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
 from volseg.storage.weights import Card
@@ -121,7 +122,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     VolumeError, ModelError, ParameterError
         If the volume, the model or an option cannot be used.
     """
-    image = open_image(volume)
+    image = as_images(open_image(volume), asked=options.images)
     check_place(image)
     options, choice, card, chosen = settle_network(image, options)
     shape = image.levels[0].shape

@@ -18,6 +18,7 @@ from volseg.sources.labels import LabelSource, open_label_path, open_labels
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import read_histogram, uncorrected
+from volseg.storage.images import as_images, sizes_of
 from volseg.storage.locations import check_writable
 from volseg.storage.volumes import (
     Image,
@@ -48,6 +49,7 @@ class StatsOptions:
     centerline: bool = False
     outline: bool = False
     instances: bool = False
+    images: bool = False
 
     def __post_init__(self) -> None:
         for what, found, known in (
@@ -91,6 +93,7 @@ class StatsPlan:
     engine : workers and scheduler.
     instances : see `StatsOptions`.
     notes : what the user should know.
+    images : (y, x) of the unrelated images that slices are; None of a volume.
     """
 
     volume: Path
@@ -103,6 +106,7 @@ class StatsPlan:
     engine: EngineOptions
     instances: bool
     notes: tuple[str, ...]
+    images: tuple[tuple[int, int], ...] | None = None
 
 
 def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
@@ -137,14 +141,20 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         engine=options.engine,
         instances=options.instances,
         notes=tuple(notes),
+        images=_images(image) if image.space.planar else None,
     )
+
+
+def _images(image: Image) -> tuple[tuple[int, int], ...]:
+    depth, height, width = image.levels[0].shape
+    return sizes_of(image) or ((height, width),) * depth
 
 
 def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSource, str]:
     """Open a volume and the labels that are to be measured in it; name the tables."""
     labels, name = options.labels, options.name
     check_writable(volume)
-    image = open_image(volume)
+    image = as_images(open_image(volume), asked=options.images)
     if labels is None:
         chosen = NAME if name is None else name
         source = open_labels(volume, chosen)
@@ -162,7 +172,7 @@ def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSou
             f"{source.path} has the shape {source.shape}, {volume} {image.levels[0].shape}; give "
             f"labels of the volume's own size"
         )
-    return image, source, chosen
+    return image, source.as_images() if image.space.planar else source, chosen
 
 
 def _choose_sums(

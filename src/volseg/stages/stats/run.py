@@ -25,7 +25,7 @@ from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, SingleObjects
 from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments
 from volseg.scores.likeness import describe_tissue
-from volseg.sources.labels import COMPONENTS, LabelSource
+from volseg.sources.labels import COMPONENTS, OWN, LabelSource
 from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.tasks import (
@@ -85,7 +85,8 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
     source, size = plan.task.source, plan.voxel_size
     with same_workers(plan.engine):
         sums, areas, singles, told = _measure_all(plan, progress)
-    columns, units = object_table(sums, source.region, size, singles, plan.task.scale)
+    columns, units = object_table(sums, source.region, size, singles, plan.task.scale, plan.images)
+    columns["label"] = columns["label"] & OWN if source.apart else columns["label"]
     slices, slice_units = slice_table(columns, areas, source.region, size)
     provenance = {
         "volseg": __version__,
@@ -105,7 +106,7 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         plan.table,
         plan.slices,
         time.monotonic() - begun,
-        (*plan.notes, *told, *_notes_on(sums, singles, plan, columns)),
+        (*plan.notes, *told, *_notes_on(sums, singles, plan, columns), *_images(plan, slices)),
         _expect(source),
     )
 
@@ -205,6 +206,16 @@ def measure_singly(
     }
     columns = zip(SINGLE, found.T, strict=True)
     return SingleObjects(**{name: column for name, column in columns if wanted[name]})
+
+
+def _images(plan: StatsPlan, slices: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Say how many objects unrelated images hold."""
+    if plan.images is None:
+        return []
+    each = slices["objects"]
+    spread = f"standard deviation {each.std():.1f}, from {each.min()} to {each.max()}"
+    held = f"{len(each)} images hold {each.mean():.1f} objects on average ({spread})"
+    return [f"{held}; {plan.slices.name} has one row for each"]
 
 
 def _notes_on(

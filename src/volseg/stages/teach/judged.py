@@ -92,7 +92,7 @@ class Judged:
             found["seed_threshold"] = _brief(level / FULL_PROBABILITY)
         # what holds without being asked for is not repeated
         model, asked = self.probabilities.attributes["model"], ObjectRules(**found)
-        usual = describe_rules(asked, self.probabilities.voxel_size, model)
+        usual = describe_rules(asked, self.probabilities.space, model)
         for name in RULES:
             if self.rules.get(name, 0) != usual.get(name, 0):
                 found[name] = self.rules.get(name, 0)

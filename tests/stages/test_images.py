@@ -1,0 +1,162 @@
+"""Stacks of unrelated images: every number is that of each image alone."""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+import volseg
+from toy_predictions import exact_options, read_map
+from toy_weights import PREPROCESSING, write_weights
+from volseg.engine.progress import NoProgress
+from volseg.errors import InputError, ParameterError
+from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
+from volseg.stages.evaluate.run import evaluate
+from volseg.stages.label.plan import LabelOptions, plan_labels
+from volseg.stages.label.run import label
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
+from volseg.stages.stats.plan import StatsOptions, plan_stats
+from volseg.stages.stats.run import stats
+from volseg.storage.arrays import fit_spec
+from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
+
+SIZES = [(40, 52), (33, 60), (40, 60)]
+QUIET = NoProgress()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Images of several sizes and, of each, probabilities and a truth whose labels repeat."""
+    rng = np.random.default_rng(6)
+    found = []
+    for size in SIZES:
+        smooth = ndimage.gaussian_filter(rng.random(size), 2)
+        level = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+        truth = ndimage.label(np.roll(level > 120, 1, 1))[0].astype(np.uint16)
+        found.append((rng.integers(0, 256, size, dtype=np.uint8), level, truth))
+    return found
+
+
+def convert(folder, images, name):
+    """Convert pictures, in a folder of their own, to a volume of images."""
+    source = folder / name
+    source.mkdir()
+    for k, image in enumerate(images):
+        # names of unrelated images are no sequence
+        (source / f"{'cab'[k]}{k * 7}x.png").write_bytes(imagecodecs.png_encode(image))
+    volseg.convert(source, folder / f"{name}.zarr", images=True)
+    return folder / f"{name}.zarr"
+
+
+def write_probabilities(volume, levels):
+    image = open_image(volume)
+    noted = {
+        "complete": True,
+        "fingerprint": "p",
+        "run": {"roi": [[0, n] for n in image.levels[0].shape]},
+        "model": {"threshold": 0.5},
+    }
+    spec = fit_spec(image.levels[0].shape, "uint8")
+    made = create_image(
+        probabilities_path(volume, "mitochondria"), spec, image.space, attributes=noted
+    )
+    whole = np.zeros(image.levels[0].shape, np.uint8)
+    for k, level in enumerate(levels):
+        whole[k, : level.shape[0], : level.shape[1]] = level
+    made.levels[0].write(tuple(slice(0, n) for n in whole.shape), whole)
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory, pictures):
+    """All pictures in one volume, and each in one of its own; labelled alike."""
+    folder = tmp_path_factory.mktemp("images")
+    raws = [raw for raw, _, _ in pictures]
+    order = sorted(range(3), key=lambda k: f"{'cab'[k]}")
+    made = [convert(folder, raws, "all")] + [
+        convert(folder, [raw], f"only{k}") for k, raw in enumerate(raws)
+    ]
+    chosen = [order, [0], [1], [2]]
+    options = LabelOptions(fill_holes=True, split="kmeans", min_size=4)
+    for volume, which in zip(made, chosen, strict=True):
+        write_probabilities(volume, [pictures[k][1] for k in which])
+        label(plan_labels(volume, "mitochondria", options), QUIET)
+        truth = folder / f"{volume.stem}-truth"
+        truth.mkdir()
+        for n, k in enumerate(which):
+            tifffile.imwrite(truth / f"{n}.tif", pictures[k][2])
+    return folder, order
+
+
+def test_images_keep_their_names_and_sizes(volumes):
+    folder, order = volumes
+    image = open_image(folder / "all.zarr")
+    assert image.attributes["images"]["sizes"] == [list(SIZES[k]) for k in order]
+    assert [name[0] for name in image.attributes["images"]["names"]] == ["a", "b", "c"]
+    for path in (image.path, labels_path(image.path, "mitochondria")):
+        assert {factor[0] for factor in open_image(path).factors} == {1}
+
+
+def test_objects_and_their_measures_are_those_of_each_image_alone(volumes):
+    folder, order = volumes
+    whole = stats(plan_stats(folder / "all.zarr", StatsOptions()), QUIET)
+    count = 0
+    for z, k in enumerate(order):
+        alone = stats(plan_stats(folder / f"only{k}.zarr", StatsOptions()), QUIET)
+        own = whole.columns["bbox_z_start"] == z
+        assert own.sum() == alone.summary.objects > 3
+        assert (whole.columns["bbox_z_stop"][own] == z + 1).all()
+        moved = {"label", "bbox_z_start", "bbox_z_stop", "centroid_z", "nearest_neighbour"}
+        for name in set(whole.columns) - moved:
+            np.testing.assert_array_equal(whole.columns[name][own], alone.columns[name], name)
+        count += alone.summary.objects
+    assert whole.summary.objects == count
+    assert any("3 images hold" in note for note in whole.notes)
+
+
+def test_images_are_evaluated_one_by_one(volumes):
+    folder, order = volumes
+
+    def scores(name):
+        options = EvaluateOptions(truth=str(folder / f"{name}-truth"))
+        return evaluate(plan_evaluation(folder / f"{name}.zarr", options), QUIET)
+
+    whole, alone = scores("all"), [scores(f"only{k}") for k in order]
+    assert [i.voxels for i in whole.images] == [a.voxels for a in alone]
+    for mine, other in zip(whole.images, alone, strict=True):
+        of = other.objects
+        assert (mine.truth, mine.predicted, mine.matched) == (of.truth, of.predicted, of.matched)
+        assert (mine.dice, mine.jaccard) == (other.foreground.dice, other.foreground.jaccard)
+        assert mine.average_precision == other.mean.average_precision
+    assert whole.objects.matched == sum(a.objects.matched for a in alone) > 0
+    assert whole.objects.truth == sum(a.objects.truth for a in alone)
+
+
+def test_a_network_of_slices_sees_each_image_alone(tmp_path):
+    raw = np.random.default_rng(3).integers(0, 200, (3, 40, 60), dtype=np.uint8)
+    raw[1] = raw[1] // 3 + 90  # another brightness
+    model = write_weights(tmp_path, "unet2d", (1, 32, 32), (0, 16, 16), preprocessing=PREPROCESSING)
+    together, alone = convert(tmp_path, raw, "all"), []
+    for k, plane in enumerate(raw):
+        alone.append(convert(tmp_path, [plane], f"only{k}"))
+    order = [1, 2, 0]
+    options = exact_options(model)
+    for volume in (together, *alone):
+        predict(plan_prediction(volume, options), QUIET)
+    expected = np.concatenate([read_map(alone[k]) for k in order])
+    np.testing.assert_array_equal(read_map(together), expected)
+    with pytest.raises(ParameterError, match="looks along z"):
+        plan_prediction(together, exact_options("emnet"))
+
+
+def test_colours_become_greys_only_if_that_is_asked_for(tmp_path):
+    colour = np.random.default_rng(1).integers(0, 256, (12, 14, 4), dtype=np.uint8)
+    (tmp_path / "c.png").write_bytes(imagecodecs.png_encode(colour))
+    with pytest.raises(InputError, match="--grey"):
+        volseg.convert(tmp_path / "c.png", tmp_path / "c.zarr")
+    volseg.convert(tmp_path / "c.png", tmp_path / "c.zarr", grey=True)
+    stored = open_image(tmp_path / "c.zarr").levels[0][:, :, :][0]
+    np.testing.assert_array_equal(stored, np.rint(colour[..., :3] @ [0.299, 0.587, 0.114]))
