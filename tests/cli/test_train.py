@@ -25,10 +25,10 @@ def test_convert_train_segment(volseg, annotated, tmp_path):
     volseg("convert", annotated / "raw.tif", volume, "--voxel-size", "5,5,5", "-q")
     command = ["train", volume, "--labels", labels, "--output", tmp_path / "run", "--name", "mine"]
     command += ["--steps", "3", "--width", "8", "--patch", "4,16,16", "--workers", "1"]
-    command += ["--equalise"]
+    command += ["--equalise", "volume"]
     useless = volseg(*command, "--gamma", "0.5")
     assert useless.exit_code == 2
-    assert "--gamma and gain do nothing before --equalise" in useless.stderr
+    assert "--gamma and gain do nothing before --equalise volume" in useless.stderr
     done = volseg(*command, "--json")
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)

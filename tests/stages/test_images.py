@@ -135,6 +135,16 @@ def test_images_are_evaluated_one_by_one(volumes):
     assert whole.objects.truth == sum(a.objects.truth for a in alone)
 
 
+def test_cells_are_what_is_no_membrane(volumes, pictures):
+    folder, _ = volumes
+    options = LabelOptions(complement=True, threshold=0.45, min_size=0, overwrite=True)
+    volume = folder / "only2.zarr"
+    label(plan_labels(volume, "mitochondria", options), QUIET)
+    found = open_image(labels_path(volume, "mitochondria")).levels[0][:, :, :][0]
+    expected, _ = ndimage.label(pictures[2][1] < np.ceil(0.45 * 255), np.ones((3, 3)))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_network_of_slices_sees_each_image_alone(tmp_path):
     raw = np.random.default_rng(3).integers(0, 200, (3, 40, 60), dtype=np.uint8)
     raw[1] = raw[1] // 3 + 90  # another brightness

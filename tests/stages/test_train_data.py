@@ -237,13 +237,16 @@ def test_images_never_mix_and_one_in_five_is_held_out(stack):
     assert data.validation[0].slices.tolist() == [4, 9, 14, 19]
     assert source.slices.tolist() == [z for z in range(20) if z % 5 != 4]
     low, high = source.tone.window
+    (first, *_), _, _ = draw_batch(data.training, FLAT, 0)
+    assert float(first.min()) == -1  # each image is seen by its own brightness
+    alike = [dataclasses.replace(s, apart=None) for s in data.training]
     seen = set()
     varied = Augmentation(
         intensity_probability=0.0, section_probability=0.0, fault_probability=0.0, zoom=(1.0, 1.4)
     )
     config = dataclasses.replace(FLAT, augmentation=varied)
     for step in range(20):
-        raw, _, _ = draw_batch(data.training, config, step)
+        raw, _, _ = draw_batch(alike, config, step)
         for patch in raw.numpy():
             # 255 in the square and the slice's own intensity around it: the least says which slice
             least = (float(patch.min()) + 1) / 2 * (high - low) + low
@@ -252,6 +255,22 @@ def test_images_never_mix_and_one_in_five_is_held_out(stack):
                 seen.add(round(least))
     assert seen <= {10 * z for z in source.slices.tolist()}
     assert len(seen) > 10
+
+
+def test_slices_are_held_out_at_random_and_any_value_is_foreground(stack):
+    chosen = [
+        opened([pair(stack, validation="random:6")], architecture="unet2d", seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    held, again, others = (data.validation[0].slices.tolist() for data in chosen)
+    assert held == again != others
+    assert len(held) == 6
+    assert sorted(held + chosen[0].training[0].slices.tolist()) == list(range(20))
+    with pytest.raises(ParameterError, match="a number of slices below the 20"):
+        opened([pair(stack, validation="random:20")], architecture="unet2d")
+    labels, inverse = (opened([pair(stack, foreground=f)]).training[0].labels for f in (None, 0))
+    box = full_roi(SHAPE)
+    np.testing.assert_array_equal(np.asarray(labels[box]) > 0, np.asarray(inverse[box]) == 0)
 
 
 def test_images_need_a_network_of_slices_and_no_voxel_size(stack):

@@ -1,6 +1,6 @@
 """Explore volumes: how they look, how their slices are alike, how large their objects are."""
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Result
@@ -15,10 +15,16 @@ class ExploreKeywords(Result, total=False):
     """Options of `explore`.
 
     output : Draw the figure of --explore into this PNG file.  [default: VOLUME-explore.png]
+    gamma : Draw the views with intensities raised to this power, as a network that was trained with
+        it sees them.
+    equalise : Draw the views equalised: by the volume, by each view, or by what is around each
+        voxel; see `train`.
     overwrite : Replace a figure that is there.
     """
 
     output: Place | None
+    gamma: float | None
+    equalise: Literal["volume", "slice", "local"] | None
     overwrite: bool
 
 

@@ -37,12 +37,15 @@ class EvaluateKeywords(Result, Region, Matching, Running, total=False):
     truth : Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF.
         The objects of a mask are its connected components.
     labels : Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
+    foreground : Take this value of the truth as foreground, such as 0 for membranes.  [default: all
+        above 0]
     mask : Count only voxels above 0 in these labels, a name or a path.
     output : Write evaluation.json, errors.parquet and curves.png to this folder.
     """
 
     truth: Required[Place]
     labels: Place | None
+    foreground: int | None
     mask: Place | None
     output: Place | None
 

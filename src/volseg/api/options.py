@@ -56,6 +56,7 @@ class Objects(TypedDict, total=False):
     seed_threshold : Keep objects with a voxel of at least this probability.  [default: all]
     connectivity : Join neighbours over faces (6), also edges (18), also corners (26); or those of
         one slice, over edges (4), also corners (8).
+    complement : Take what is below the threshold as objects, such as cells between membranes.
     images : Take slices as unrelated images, through which no object reaches; volumes that
         `volseg convert --images` made need no saying.
     min_size : Drop objects of fewer voxels.  [default: the model's]
@@ -74,6 +75,7 @@ class Objects(TypedDict, total=False):
     threshold: float | None
     seed_threshold: float | None
     connectivity: Literal[4, 6, 8, 18, 26]
+    complement: bool
     images: bool
     min_size: int | None
     min_size_nm3: float

@@ -21,10 +21,13 @@ class Data(TypedDict, total=False):
     validation_data : Validate on this volume, and hold out nothing else; may be repeated.
     roi : Train on this region; give it once, or once for each VOLUME.  [default: all that is not
         held out]
-    validation : Validate on this region.  [default: the last fifth along z; with --images, one in
-        five]
+    validation : Validate on this region, or on so many slices or images drawn at random, such as
+        random:80.  [default: the last fifth along z; with --images, one in five]
     slices : Use these annotated slices only, counted from 0; 5-9 is a range.
-    images : Treat slices as unrelated images; for 2D networks.
+    images : Treat slices as unrelated images, each seen by its own brightness; for 2D networks.
+        Volumes that `volseg convert --images` made need no saying.
+    foreground : Take this value of labels as foreground, such as 0 for membranes.  [default: all
+        above 0]
     """
 
     labels: Place | Sequence[Place]
@@ -34,6 +37,7 @@ class Data(TypedDict, total=False):
     validation: str | Sequence[str]
     slices: Sequence[Sequence[int]]
     images: bool
+    foreground: int | None
 
 
 @described
@@ -90,11 +94,12 @@ class Intensities(TypedDict, total=False):
     """Preprocessing of intensities.
 
     gamma : Raise intensities, scaled to 0..1 between two percentiles, to this power.  [default: 1]
-    equalise : Equalise the histogram of intensities.
+    equalise : Equalise the histogram of intensities: of the volume, of each slice, or of what is
+        around each voxel, with limited contrast (CLAHE).
     """
 
     gamma: float | None
-    equalise: bool
+    equalise: Literal["volume", "slice", "local"] | None
 
 
 @described

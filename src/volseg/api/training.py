@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -76,7 +75,7 @@ def _plan(
 
 
 def _with_tones(
-    config: dict[str, Any], gamma: float | None = None, equalise: bool = False
+    config: dict[str, Any], gamma: float | None = None, equalise: str | None = None
 ) -> dict[str, Any]:
     """Change what a recipe does to intensities.
 
@@ -85,17 +84,11 @@ def _with_tones(
     ParameterError
         If a gain or gamma comes before an equalisation, which undoes both.
     """
-    from volseg.voxels.intensity import Preprocessing
+    from volseg.voxels.intensity import Preprocessing, choose_preprocessing
 
     known = config.get("preprocessing", Preprocessing())
-    power = known.gamma if gamma is None else gamma
-    changed = replace(known, gamma=power, equalise=equalise or known.equalise)
-    if changed.equalise and (changed.gamma, changed.gain) != (1, 1):
-        raise ParameterError(
-            "--gamma and gain do nothing before --equalise, which keeps only the order of "
-            "intensities; leave either out"
-        )
-    given = gamma is not None or equalise
+    changed = choose_preprocessing(known, gamma, equalise)
+    given = gamma is not None or equalise is not None
     return {**config, "preprocessing": changed} if given else config
 
 
@@ -119,12 +112,21 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
         one_each(several(options.get(name, ())), len(both), f"--{name}") for name in REGIONS
     )
     images = options.get("images", False)
+    foreground = options.get("foreground")
     pairs = [
-        Pair(place_of(raw), str(label), roi, validation, None if z is None else tuple(z), images)
+        Pair(
+            place_of(raw),
+            str(label),
+            roi,
+            validation,
+            None if z is None else tuple(z),
+            images,
+            foreground=foreground,
+        )
         for (raw, label), roi, validation, z in zip(both, rois, validations, slices, strict=True)
     ]
     held = [
-        Pair(place_of(raw), str(label), images=images, held_out=True)
+        Pair(place_of(raw), str(label), images=images, held_out=True, foreground=foreground)
         for raw, label in options.get("validation_data", ())
     ]
     return [*pairs, *held]

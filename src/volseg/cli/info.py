@@ -28,8 +28,10 @@ def info_command(session: Session, volume: Path, exploring: bool, **options: Any
         session.notes(found["notes"])
         session.result(found, "\n".join(_explored(found)))
         return
-    if options["output"] is not None or options["overwrite"]:
-        raise click.UsageError("--output and --overwrite are for --explore; give it too")
+    if any(value not in (None, False) for name, value in options.items() if name != "name"):
+        raise click.UsageError(
+            "--output, --overwrite, --gamma and --equalise are for --explore; give it too"
+        )
     found = info(volume)
     session.result(found, "\n".join(_lines(volume, found)))
 

@@ -51,6 +51,7 @@ class LabelSource:
     stated : the same, where files state a part of it, too.
     apart : whether a label means another object in each slice, as in stacks of unrelated images;
         then it carries the number of its slice, see `OWN`.
+    foreground : the one value that is foreground; None where all above 0 are.
     fingerprint : of labels that volseg made.
     array : None where they are read by pages: files, and numbers of no whole type.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
@@ -66,6 +67,7 @@ class LabelSource:
     min_size: int = 0
     stated: AxisSizes = (None, None, None)
     apart: bool = False
+    foreground: int | None = None
 
     @property
     def identity(self) -> str:
@@ -86,6 +88,12 @@ class LabelSource:
         held = labels[labels > 0]
         return not own and len(np.unique(held & OWN if self.apart else held)) == 1
 
+    def with_foreground(self, value: int | None) -> LabelSource:
+        """Take one value as foreground, such as 0 for membranes between cells of 255."""
+        if value is None:
+            return self
+        return replace(self, foreground=value, array=None, fingerprint=None)
+
     def as_images(self) -> LabelSource:
         """Take labels of slices for those of unrelated images, unless volseg found them apart."""
         own = self.fingerprint is not None and self.path.parent.name == "labels"
@@ -102,6 +110,8 @@ class LabelSource:
         if self.array is not None:
             return self.array[roi]
         found = _as_labels(read_box(_opened(self.path), roi), self.path)
+        if self.foreground is not None:
+            found = (found == self.foreground).astype(np.uint8)
         return _keep_apart(found, roi[0].start, self.path) if self.apart else found
 
     def describe_other_size(self, volume: Path, voxel_size: VoxelSize | None) -> list[str]:

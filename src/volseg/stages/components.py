@@ -26,10 +26,27 @@ from volseg.objects.joining import NO_LIMITS, Candidates, Limits, Numbering, num
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore
-from volseg.types import Roi, Zyx
+from volseg.types import FULL_PROBABILITY, Roi, Zyx
 
 JOINED = 8
 """Blocks that one task joins to their neighbours."""
+
+
+@dataclass(frozen=True)
+class Complement:
+    """Probabilities of what others are not: 255 where these are 0."""
+
+    probabilities: StoredArray
+
+    @property
+    def shape(self) -> Zyx:
+        """Length of each axis."""
+        return self.probabilities.shape
+
+    def __getitem__(self, roi: Roi) -> NDArray[np.uint8]:
+        """Read a box."""
+        found: NDArray[np.uint8] = FULL_PROBABILITY - self.probabilities[roi]
+        return found
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class LabelBlock:
     volume : what is at least ``level`` is foreground.
     """
 
-    volume: StoredArray | LabelSource
+    volume: StoredArray | LabelSource | Complement
     level: int
     connectivity: int
     store: ComponentStore
@@ -85,7 +102,7 @@ class Evidence:
     sections : whether sections are measured.
     """
 
-    probabilities: StoredArray | None = None
+    probabilities: StoredArray | Complement | None = None
     seed: int | None = None
     totals: bool = False
     sections: bool = False

@@ -34,8 +34,10 @@ from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import check_file
-from volseg.storage.volumes import Image, labels_path, open_image, table_path
+from volseg.storage.volumes import Image, labels_path, open_image, table_path, volume_tone
 from volseg.types import Roi, VoxelSize, Zyx
+from volseg.voxels.apart import Apart
+from volseg.voxels.intensity import Preprocessing, choose_preprocessing
 
 AXES = "zyx"
 SIDE = 640
@@ -56,11 +58,14 @@ class ExploreOptions:
 
     Attributes
     ----------
+    gamma, equalise : how a network sees the views that are drawn.
     overwrite : replace a figure that is there.
     """
 
     name: str = NAME
     output: Path | None = None
+    gamma: float | None = None
+    equalise: str | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -115,10 +120,21 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
     }
     if figure is not None:
         extent = [n * s for n, s in zip(roi_shape(region), size or (1, 1, 1), strict=True)]
-        planes = [p[0] for p in raw]
+        planes = [_seen(image, options, p[0]) for p in raw]
         seen = None if shown is None else [p[0] for p in shown]
         draw_exploration(figure, Exploration(planes, seen, extent, size is not None, found))
     return found
+
+
+def _seen(image: Image, options: ExploreOptions, plane: NDArray[Any]) -> NDArray[Any]:
+    """Show a view as a network sees it, if one is asked for."""
+    if options.gamma is None and options.equalise is None:
+        return plane
+    look = choose_preprocessing(Preprocessing(), options.gamma, options.equalise)
+    tone, alone = volume_tone(image, look), np.asarray(plane, image.levels[0].dtype)[None]
+    if not look.apart:
+        return tone(alone)[0]
+    return Apart(look, alone, alone, tone)(alone, full_roi(alone.shape))[0]
 
 
 def _figure_path(volume: Path, options: ExploreOptions, notes: list[str]) -> Path | None:

@@ -18,6 +18,7 @@ from volseg.training.distractors import draw_distractors, paint
 from volseg.training.looks import Look, draw_look
 from volseg.training.tissue import MASK, UNKNOWN, Pooled, Tissue, locate, needed
 from volseg.types import Roi, Zyx
+from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
 
 CPU = torch.device("cpu")
@@ -69,6 +70,8 @@ class Source:
         Voxels that the network took for what they are not; see `volseg.training.hard_examples`.
     partial : bool
         Whether labels below 0 stand for voxels that nobody annotated.
+    apart : Apart, optional
+        The tones of slices that are seen by their own intensities, in place of ``tone``.
     """
 
     raw: Readable
@@ -85,6 +88,7 @@ class Source:
     tissue: Tissue | None = None
     hard: NDArray[np.int64] | None = None
     partial: bool = False
+    apart: Apart | None = None
 
     @property
     def annotated(self) -> int:
@@ -212,7 +216,9 @@ def read_tissue(
     for first in range(box[0].start, box[0].stop, SLAB):
         slab = (slice(first, min(first + SLAB, box[0].stop)), *box[1:])
         labels = np.asarray(source.labels[slab])
-        read = [source.tone(np.asarray(source.raw[slab])), labels > 0]
+        raw = np.asarray(source.raw[slab])
+        shown = source.tone(raw) if source.apart is None else source.apart(raw, slab)
+        read = [shown, labels > 0]
         if partial:
             unknown = labels < 0 if source.partial else np.zeros(labels.shape, bool)
             if sparse and source.slices is not None:

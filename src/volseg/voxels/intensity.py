@@ -61,6 +61,27 @@ class Preprocessing:
         return self.each or self.equalise in ("slice", "local")
 
 
+def choose_preprocessing(
+    known: Preprocessing, gamma: float | None, equalise: str | None
+) -> Preprocessing:
+    """Change what is done to intensities, as far as a user says so.
+
+    Raises
+    ------
+    ParameterError
+        If a gain or gamma comes before an equalisation, which undoes both.
+    """
+    power = known.gamma if gamma is None else gamma
+    wanted: bool | str = {None: known.equalise, "volume": True}.get(equalise, equalise or False)
+    changed = replace(known, gamma=power, equalise=wanted)
+    if changed.equalise in (True, "slice") and (changed.gamma, changed.gain) != (1, 1):
+        raise ParameterError(
+            "--gamma and gain do nothing before --equalise volume or slice, which keep only the "
+            "order of intensities; leave either out, or give --equalise local"
+        )
+    return changed
+
+
 @dataclass(frozen=True)
 class Tone:
     """`Preprocessing` with the statistics of a volume that it needs.

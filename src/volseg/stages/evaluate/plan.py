@@ -40,6 +40,7 @@ class EvaluateOptions:
     ignore_border: bool = False
     instances: bool = False
     images: bool = False
+    foreground: int | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
@@ -108,7 +109,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
         if options.labels is None
         else open_label_path(options.labels)
     )
-    truth = find_labels(volume, options.truth)
+    truth = find_labels(volume, options.truth).with_foreground(options.foreground)
     counted = None if options.mask is None else find_labels(volume, options.mask)
     if image.space.planar:
         predicted, truth = predicted.as_images(), truth.as_images()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from volseg.engine.options import EngineOptions
-from volseg.errors import VolumeError, command
+from volseg.errors import ParameterError, VolumeError, command
 from volseg.geometry.grid import Grid, whole_multiples
 from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold, states_size
 from volseg.storage.arrays import ArraySpec, fit_spec
@@ -153,6 +153,12 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
     """
     if options.images:
         source = replace(source, space=replace(source.space, planar=True))
+    whole = [[0, n] for n in source.shape]
+    if options.complement and ([list(ends) for ends in source.roi] != whole or source.mask):
+        raise ParameterError(
+            f"only a part of {source.path} was predicted, and --complement would take the rest for "
+            f"an object; segment the whole volume first"
+        )
     name, lines = source.path.name, source.centerlines
     header = {
         "format": FORMAT,

@@ -55,6 +55,7 @@ class ObjectRules:
     seed_threshold: float | None = None
     connectivity: int = CONNECTIVITY
     images: bool = False
+    complement: bool = False
     min_size: int | None = None
     min_size_nm3: float = 0
     max_volume_um3: float | None = None
@@ -75,6 +76,8 @@ class ObjectRules:
                 f"connectivity must be 4, 6, 8, 18 or 26, found {self.connectivity}"
             )
         self._check_split()
+        if self.complement and self.seed_threshold is not None:
+            raise ParameterError("what is below a threshold has no seeds above another")
         if self.min_size is not None and self.min_size < 0:
             raise ParameterError(f"min_size must not be negative, found {self.min_size}")
         if not 0 <= self.min_size_nm3 < math.inf:
@@ -132,6 +135,7 @@ def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -
         **_largest_sizes(rules, voxel_size),
         **_lowest_mean(rules, threshold, model),
         **({"fill_holes": True} if rules.fill_holes else {}),
+        **({"complement": True} if rules.complement else {}),
         **_plan_split(rules, voxel_size, planar=planar),
     }
 
@@ -210,8 +214,8 @@ def _lowest_mean(
 ) -> dict[str, float]:
     """Take the user's rule, or else the model's, if there is one and it can drop anything."""
     least = rules.min_probability
-    if least is None:
-        least = model.get("min_probability", 0)
+    if least is None:  # the model's is that of what it was trained to find
+        least = 0 if rules.complement else model.get("min_probability", 0)
     lowest = level_of(threshold) / FULL_PROBABILITY
     return {"min_probability": float(least)} if least > lowest else {}
 

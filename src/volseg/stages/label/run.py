@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from volseg import __version__
@@ -16,10 +15,18 @@ from volseg.errors import ConflictError, StorageError, VolumeError, command
 from volseg.geometry.grid import Block
 from volseg.objects.joining import label_type
 from volseg.scores.likeness import advise_on, describe_tissue, expect_precision
-from volseg.stages.components import Evidence, JoinBlock, LabelBlock, begin_at, number_components
+from volseg.stages.components import (
+    Complement,
+    Evidence,
+    JoinBlock,
+    LabelBlock,
+    begin_at,
+    number_components,
+)
+from volseg.stages.label.again import keep_dropped
 from volseg.stages.label.holes import HOLES, HoleFilling
 from volseg.stages.label.plan import Foundation, LabelPlan
-from volseg.stages.label.rules import DROPPED, level_of, limits_of
+from volseg.stages.label.rules import DROPPED, limits_of
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import Layer, Numbered, Run, WriteBlock, coarse_levels
 from volseg.stages.levels import build_pyramid
@@ -73,7 +80,7 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
         )
     notes += [
         f"objects dropped because {why.format(run.get(rule))}: {count}; to keep them: "
-        f"`{_keep_dropped(output, run, rule)}`"
+        f"`{keep_dropped(output, run, rule)}`"
         for rule, (*_, noted, why) in DROPPED.items()
         if (count := found.get(noted))
     ]
@@ -81,36 +88,6 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
     notes += [advice] if (advice := advise_on(noted)) else []
     words = describe_tissue(noted)
     return LabelReport(int(objects), plan.threshold, seconds, tuple(notes), words)
-
-
-def _keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
-    """Write the command that finds objects by the same rules, but for one."""
-    flags: list[object] = ["--threshold", _probability(run["threshold_of_255"])]
-    if "seed_threshold_of_255" in run:
-        flags += ["--seed-threshold", _probability(run["seed_threshold_of_255"])]
-    flags += ["--connectivity", run["connectivity"], "--min-size", run["min_size"]]
-    flags += ["--fill-holes"] if run.get("fill_holes") else []
-    for flag in ("split", "split_depth", "split_centres"):
-        flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
-    # without the flag, the model's would hold
-    kept = {"min_probability": 0, **{name: run[name] for name in run if name != rule}}
-    for name, (flag, *_) in DROPPED.items():
-        flags += [flag, kept[name]] if name in kept else []
-    flags.append("--overwrite")
-    return command("label", output.parents[1], *flags, name=output.name)
-
-
-def _probability(level: int) -> float:
-    """Write the shortest probability that stands for a stored level.
-
-    Examples
-    --------
-    >>> _probability(128), _probability(100)
-    (0.5, 0.39)
-    """
-    exact = level / FULL_PROBABILITY
-    rounded = (round(exact, digits) for digits in range(1, 10))
-    return next((p for p in rounded if p > 0 and level_of(p) == level), exact)
 
 
 def label(plan: LabelPlan, progress: Progress) -> LabelReport:
@@ -168,6 +145,11 @@ class Labelling(Run):
 
     probabilities: StoredArray
 
+    @property
+    def _seen(self) -> StoredArray | Complement:
+        found = self.probabilities
+        return Complement(found) if "complement" in self.plan.header else found
+
     def missing(self) -> Iterator[Block]:
         """List the blocks whose labels are not on record."""
         written = self.ledger.records
@@ -177,7 +159,9 @@ class Labelling(Run):
         """Pass 1; return the number of components of each block, in raster order."""
         # after a complete pass 1 the number of objects is on record, and that is all it is for
         level, store = int(self.plan.header["threshold_of_255"]), self.plan.store
-        task = LabelBlock(self.probabilities, level, self.connectivity, store)
+        if "complement" in self.plan.header:  # below a level, and so many from the other end
+            level = FULL_PROBABILITY + 1 - level
+        task = LabelBlock(self._seen, level, self.connectivity, store)
         return self.label_blocks("found", "labelling", task, store)
 
     def write(self, counts: dict[Zyx, int]) -> None:
@@ -205,7 +189,7 @@ class Labelling(Run):
         limits = limits_of(header, self.plan.source.space.voxel_size)
         seed = header.get("seed_threshold_of_255")
         sections = "max_section_um2" in header
-        evidence = Evidence(self.probabilities, seed, "min_probability" in header, sections)
+        evidence = Evidence(self._seen, seed, "min_probability" in header, sections)
         numbering = number_components(
             JoinBlock(self.plan.grid, store, self.connectivity, evidence),
             offsets,
@@ -290,7 +274,7 @@ class Labelling(Run):
     def _judge_tissue(self) -> dict[str, Any]:
         """Say what precision to expect, from what is noted of the tissue and what was found."""
         noted = open_image(self.plan.source.path).attributes.get("tissue")
-        if not isinstance(noted, Mapping):
+        if not isinstance(noted, Mapping) or "complement" in self.plan.header:
             return {}
         z, y, x = (slice(*ends) for ends in self.plan.source.roi)
         level = int(self.plan.header["threshold_of_255"])

@@ -38,6 +38,7 @@ class TrainingData:
     preprocessing : of intensities.
     description : everything about each pair that decides the result, JSON-like.
     notes : what the user should know.
+    images : whether slices are unrelated images.
     """
 
     training: tuple[Source, ...]
@@ -46,6 +47,7 @@ class TrainingData:
     preprocessing: Preprocessing
     description: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
+    images: bool = False
 
     @property
     def voxels(self) -> int:
@@ -78,14 +80,19 @@ def open_training_data(
     """
     if not pairs:
         raise ParameterError("there is nothing to train on; name a volume and its --labels")
+    _check_shares(pairs)
+    opened = [open_pair(pair, pair.voxel_size or voxel_size) for pair in pairs]
+    pairs = [annotated.pair for annotated in opened]
+    images = any(pair.images for pair in pairs)
+    if images:
+        look = replace(config.preprocessing, each=True)
+        config = replace(config, preprocessing=look)
     planar = find_architecture(config.architecture).dimensions == 2
-    if not planar and any(pair.images for pair in pairs):
+    if not planar and images:
         raise ParameterError(
             "unrelated images (--images) have no z, and this network looks along z; choose a 2D "
             "--architecture, such as unet2d"
         )
-    _check_shares(pairs)
-    opened = [open_pair(pair, pair.voxel_size or voxel_size) for pair in pairs]
     size, notes = _agree_on_size(opened, voxel_size, config.resample_to)
     notes += tuple(note for annotated in opened for note in annotated.notes)
     hold_out = not any(pair.held_out for pair in pairs)
@@ -107,9 +114,8 @@ def open_training_data(
         counts = [count for _, count in ours], [count for _, count in held]
         description.append(_describe(annotated, labels, regions, counts, config))
     _check_foreground(description, training, validation)
-    return TrainingData(
-        tuple(training), tuple(validation), size, config.preprocessing, tuple(description), notes
-    )
+    sources = tuple(training), tuple(validation)
+    return TrainingData(*sources, size, config.preprocessing, tuple(description), notes, images)
 
 
 def _check_shares(pairs: Sequence[Pair]) -> None:
@@ -175,6 +181,7 @@ def _source(
         planar=planar,
         scale=(1.0 if kept else z, y, x),
         depth=1 / z if kept else 1.0,
+        apart=annotated.apart(config.preprocessing),
     )
     return source, count
 
@@ -218,6 +225,8 @@ def _describe(
     }
     if config.resample_to is not None and annotated.voxel_size is not None:
         described["voxel size"] = list(annotated.voxel_size)
+    if annotated.pair.foreground is not None:
+        described["foreground"] = annotated.pair.foreground
     if annotated.pair.share is not None:
         described["share"] = annotated.pair.share
     for name, chosen, found in (

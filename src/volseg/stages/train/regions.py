@@ -27,6 +27,7 @@ class Pair:
     roi, validation : regions ``z0:z1,y0:y1,x0:x1`` to train on and to hold out.
     slices : the z of those that are annotated; None where all are.
     images : whether the slices are unrelated images, so that z is no axis.
+    foreground : the value of labels that is foreground; None for all above 0.
     held_out : whether all of it serves for validation.
     voxel_size : nm (z, y, x); overrides what the files say of this pair.
     share : how often it is drawn from, against the other pairs; by its annotated voxels if None.
@@ -44,6 +45,7 @@ class Pair:
     share: float | None = None
     raw_fingerprint: str | None = None
     labels_fingerprint: str | None = None
+    foreground: int | None = None
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,27 @@ def _covered(box: Roi, region: Roi) -> Roi:
     return box
 
 
+RANDOM = "random:"
+"""How a validation on slices that are drawn at random begins; their number follows."""
+
+
 def _lists_slices(pair: Pair) -> bool:
-    return pair.images or pair.slices is not None
+    return pair.images or pair.slices is not None or (pair.validation or "").startswith(RANDOM)
+
+
+def _draw_slices(
+    asked: str, every: NDArray[np.int64], share: Share
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the slices of a validation, and return what is left to train on, and those."""
+    count = asked.removeprefix(RANDOM)
+    if not count.isdigit() or not 0 < int(count) < len(every):
+        raise ParameterError(
+            f"--validation {asked}: expected {RANDOM} and a number of slices below the "
+            f"{len(every)} that are annotated"
+        )
+    order = np.random.default_rng([share.seed, len(every)]).permutation(len(every))
+    held = np.sort(every[order[: int(count)]])
+    return np.setdiff1d(every, held), held
 
 
 def _listed(pair: Pair, box: Roi) -> NDArray[np.int64]:
@@ -179,6 +200,9 @@ def _choose_slices(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_ou
             f"{region[0].start}:{region[0].stop}"
         )
     every, held_box = _listed(pair, box), box
+    if (pair.validation or "").startswith(RANDOM):
+        training, held = _draw_slices(str(pair.validation), every, share)
+        return Regions((Part(box, take_slices(training, share)),), (Part(box, held),))
     if pair.validation:
         held_box = _covered(parse_roi(pair.validation, shape), region)
         held = _listed(pair, held_box)

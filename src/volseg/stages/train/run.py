@@ -134,8 +134,7 @@ def train(
                 workers = options.workers or min(available_cores(), LOADERS)
                 sources = data.training, data.validation
                 train_steps(run, sources, options.output, configuration, workers, events)
-        images = any(pair.images for pair in pairs)
-        objects = choose_objects(weights, data.validation, device, precision, images=images)
+        objects = choose_objects(weights, data.validation, device, precision, images=data.images)
         note_reference(weights, data.training)
     return TrainReport(
         weights=weights,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,25 @@ from volseg.errors import ShapeError
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.sources.open import open_stack
-from volseg.sources.stack import check_finite
+from volseg.sources.stack import WHOLE, Selection, check_finite
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.intensities import with_survey
 from volseg.stages.survey import describe_background, describe_histogram
 from volseg.stages.train.regions import Pair, Part
+from volseg.storage.images import sizes_of
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.sampling import Readable, iterate_slices
 from volseg.types import Roi, VoxelSize, Zyx
+from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant
+from volseg.voxels.blend import reflected
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import Preprocessing, Tone
+
+Sizes: TypeAlias = tuple[tuple[int, int], ...]
+"""(y, x) of images that are smaller than their slices; empty where none is."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,17 @@ class Annotated:
         """Fit a preprocessing to these images."""
         return volume_tone(self.image, preprocessing)
 
+    def apart(self, preprocessing: Preprocessing) -> Apart | None:
+        """Fit a preprocessing to each slice, where it asks for that."""
+        if not preprocessing.apart:
+            return None
+        raw: Readable = self.raw
+        sizes: Sizes = ()
+        if isinstance(raw, Mirrored):
+            raw, sizes = raw.images, raw.sizes
+        tone, images = self.tone(preprocessing), self.pair.images
+        return Apart(preprocessing, raw, self.raw, tone, False, images, sizes, self.fingerprint)
+
     def counted(self, progress: Progress) -> Annotated:
         """Find background, and count intensities, unless that is known; volumes are only read."""
         image = with_survey(self.image, EngineOptions(), progress)
@@ -90,19 +107,24 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
         image = open_image(pair.raw)
         raw: Readable = image.levels[0]
         shape, found = image.levels[0].shape, find_labels(pair.raw, pair.labels)
+        sizes = sizes_of(image)
     else:
-        raw, image, told = _read_stack(pair.raw, voxel_size)
+        raw, image, told, sizes = _read_stack(pair.raw, voxel_size, images=pair.images)
         z, y, x = raw.shape
         shape, found = (z, y, x), open_label_path(parse_path(pair.labels))
+    found = found.with_foreground(pair.foreground)
     if found.shape != shape:
         raise ShapeError(
             f"labels must have the shape of the volume: {found.path} has {found.shape}, {pair.raw} "
             f"has {shape}"
         )
+    labels: Readable = _in_memory(found) if found.array is None else found
+    if sizes:  # what is beyond an image is its reflection
+        raw, labels = Mirrored(raw, sizes), Mirrored(labels, sizes)
     return Annotated(
-        pair,
+        replace(pair, images=pair.images or image.space.planar),
         raw,
-        _in_memory(found) if found.array is None else found,
+        labels,
         found.region,
         shape,
         voxel_size or image.voxel_size or found.voxel_size,
@@ -118,11 +140,35 @@ def _is_volume(path: Path) -> bool:
     return not path.exists() or is_zarr(path)
 
 
+@dataclass(frozen=True, eq=False)
+class Mirrored:
+    """Images of several sizes, each reflected at its borders to fill its slice."""
+
+    images: Readable
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.images.shape
+
+    def __getitem__(self, box: Roi) -> NDArray[Any]:
+        """Read a box."""
+        z, y, x = (slice(*s.indices(n)[:2]) for s, n in zip(box, self.shape, strict=True))
+        planes = []
+        for k in range(z.start, z.stop):
+            height, width = self.sizes[k]
+            whole = np.asarray(self.images[(slice(k, k + 1), slice(0, height), slice(0, width))])
+            rows, columns = reflected(y.start, y.stop, height), reflected(x.start, x.stop, width)
+            planes.append(whole[0][np.ix_(rows, columns)])
+        return np.stack(planes)
+
+
 def _read_stack(
-    path: Path, voxel_size: VoxelSize | None
-) -> tuple[NDArray[Any], Image, tuple[str, ...]]:
+    path: Path, voxel_size: VoxelSize | None, *, images: bool
+) -> tuple[NDArray[Any], Image, tuple[str, ...], Sizes]:
     """Read a stack into memory, and note what is noted of a volume: histogram and background."""
-    stack = open_stack(path)
+    stack = open_stack(path, Selection(fit="pad", grey=True, images=True) if images else WHOLE)
     try:
         size, _, told = settle_voxel_size(stack.stated, voxel_size)
         raw, areas = np.empty(stack.shape, stack.dtype), Counter[float]()
@@ -138,7 +184,8 @@ def _read_stack(
         "survey": {"background": describe_background(areas, counts, values, raw.dtype)},
         "fingerprint": hashlib.sha256(raw.tobytes()).hexdigest(),
     }
-    return raw, Image(path, (), (), size, noted), (*stack.warnings, *told)
+    found = Image(path, (), (), size, noted)
+    return raw, found, (*stack.warnings, *told), stack.sizes
 
 
 def _in_memory(labels: LabelSource) -> NDArray[np.uint8]:

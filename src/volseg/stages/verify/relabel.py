@@ -97,6 +97,7 @@ def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOpti
         "max_section_um2": run.get("max_section_um2"),
         "min_probability": float(run.get("min_probability", 0)),
         "fill_holes": bool(run.get("fill_holes", False)),
+        "complement": bool(run.get("complement", False)),
         "split": run.get("split", "none"),
         "split_centres": run.get("split_centres") or None,
     }
