@@ -53,9 +53,16 @@ def describe_row(row: Mapping[str, float]) -> str:
     >>> describe_row({**row, "precision": 0.7, "recall": 0.84})
     'step 250, 6.2 min: loss 0.510, validation Jaccard 0.618 (precision 0.70, recall 0.84) at threshold 0.40'
     """  # noqa: E501
-    return (
-        f"step {row['step']}, {row['minutes']} min: loss {row['loss']:.3f}, "
+    held = f" (held out {row['validation_loss']:.3f})" if "validation_loss" in row else ""
+    line = (
+        f"step {row['step']}, {row['minutes']} min: loss {row['loss']:.3f}{held}, "
         f"{describe_overlap(row)} at threshold {row['threshold']:.2f}"
+    )
+    if "object_precision" not in row:
+        return line
+    return (
+        f"{line}; objects precision {row['object_precision']:.2f}, recall "
+        f"{row['object_recall']:.2f}"
     )
 
 
@@ -71,9 +78,10 @@ def describe_report(report: TrainReport) -> str:
     """Describe the outcome of a run."""
     best = report.best
     end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
+    trained = f"training data: Jaccard {report.training['jaccard']:.3f}"
     return (
         f"{describe_overlap(best)} at step {best['step']} of {report.step}{end}, after "
-        f"{duration(60 * report.minutes)}; {describe_objects(report.objects)}; next: "
+        f"{duration(60 * report.minutes)}; {trained}; {describe_objects(report.objects)}; next: "
         + command("segment", "VOLUME", "--model", report.weights)
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from volseg.storage.volumes import IMAGES, Image
+from volseg.storage.ome import IMAGES
+from volseg.storage.volumes import Image
 
 
 def as_images(image: Image, *, asked: bool = True) -> Image:

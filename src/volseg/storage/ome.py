@@ -42,6 +42,10 @@ NANOMETERS = {f"{name}meter": float(f"1e{power + 9}") for name, power in POWERS.
 """nm per unit, in small letters, for the names that OME-Zarr and ImageJ use."""
 
 
+IMAGES = "images"
+"""Attribute of what holds unrelated images, one to a slice: their number, names and sizes."""
+
+
 @dataclass(frozen=True)
 class Space:
     """Place of an image: what is derived from it lies there, too.

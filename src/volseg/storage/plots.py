@@ -72,9 +72,23 @@ def draw_panels(path: Path, panels: list[Panel]) -> None:
 
 
 CURVES: tuple[tuple[str, dict[str, str], str], ...] = (
-    ("loss", {"loss": "training", "cross_entropy": "validation cross-entropy"}, "linear"),
+    ("loss", {"loss": "training", "validation_loss": "validation"}, "linear"),
     ("overlap", {"jaccard": "validation Jaccard", "dice": "validation Dice"}, "linear"),
-    ("errors", {"precision": "validation precision", "recall": "validation recall"}, "linear"),
+    (
+        "errors in validation",
+        {
+            "precision": "precision of voxels",
+            "recall": "recall of voxels",
+            "object_precision": "precision of objects",
+            "object_recall": "recall of objects",
+        },
+        "linear",
+    ),
+    (
+        "means over IoU",
+        {"mean_average_precision": "TP/(TP+FP)", "average_precision": "TP/(TP+FP+FN)"},
+        "linear",
+    ),
     ("learning rate", {"learning_rate": "at the end of the row"}, "log"),
 )
 """Panels: title, columns of the log with their legends, scale."""

@@ -17,6 +17,7 @@ from volseg.storage.ledger import locked
 from volseg.storage.locations import remote_scratch
 from volseg.storage.ome import (
     AXES,
+    IMAGES,
     OME_VERSION,
     Space,
     damaged,
@@ -31,8 +32,6 @@ from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 
 PATIENCE = 60
 """Seconds to wait for another command that lists its labels too."""
-IMAGES = "images"
-"""Attribute of what holds unrelated images, one to a slice: their number, names and sizes."""
 SLICES = "-slices"
 """End of the name of a table of slices."""
 
@@ -153,7 +152,7 @@ def create_image(
     space = voxel_size if isinstance(voxel_size, Space) else space_of(voxel_size)
     depth = 1 if space.planar else spec.shape[0]  # images stay apart on all levels
     factors = pyramid_factors((depth, *spec.shape[1:]), space.voxel_size)
-    attributes = {**({IMAGES: True} if space.planar else {}), **attributes}
+    attributes = {IMAGES: True, **attributes} if space.planar else attributes
     ome = ome_metadata(name or path.name, factors, space, label=label)
     if (path / "zarr.json").is_file():
         raise ConflictError(f"{path} exists already")
@@ -167,8 +166,8 @@ def create_image(
             fitted = _matching(spec, shape, factors[min(k, MATCHED)]) or fitted
         stored = replace(spec if k == 0 else fitted, compression=LZ4 if label else ZSTD)
         levels.append(create_array(path / str(k), stored))
-    known = tuple(map(_floats, factors))
-    return Image(path, tuple(levels), known, space.voxel_size, dict(attributes), space)
+    known = path, tuple(levels), tuple(map(_floats, factors))
+    return Image(*known, space.voxel_size, dict(attributes), space)
 
 
 def _matching(fine: ArraySpec, shape: Zyx, factor: Zyx) -> ArraySpec | None:
@@ -265,8 +264,7 @@ def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[s
 
 
 def _floats(values: Sequence[float]) -> tuple[float, float, float]:
-    z, y, x = (float(v) for v in values)
-    return z, y, x
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def ensure_groups(path: Path) -> None:

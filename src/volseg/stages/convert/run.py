@@ -28,8 +28,9 @@ from volseg.stages.survey import (
     read_survey,
 )
 from volseg.storage.attributes import update_attributes
+from volseg.storage.ome import IMAGES
 from volseg.storage.targets import replacing
-from volseg.storage.volumes import IMAGES, Image, create_image
+from volseg.storage.volumes import Image, create_image
 from volseg.voxels.slices import SliceNotes, note_slices
 
 

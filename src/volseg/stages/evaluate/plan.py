@@ -17,7 +17,8 @@ from volseg.sources.labels import LabelSource, find_labels, open_label_path, ope
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import uncorrected
 from volseg.storage.images import as_images, sizes_of
-from volseg.storage.volumes import IMAGES, Image, open_image, probabilities_path, scratch_path
+from volseg.storage.ome import IMAGES
+from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
 from volseg.types import Roi, VoxelSize, Zyx
 
 BLOCK_VOXELS = 1 << 23

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from volseg.engine.memory import physical_bytes
 from volseg.errors import TrainingError
 from volseg.geometry.grid import roi_size
+from volseg.stages.train.scored import held_out_loss, score_held_out
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import append_row, save_checkpoint
 from volseg.training.config import learning_rate
@@ -123,6 +124,7 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
         "minutes": round(run.seconds / 60, 2),
         "learning_rate": float(f"{learning_rate(run.config, run.progress, run.epoch):.4g}"),
         "loss": round(float(np.mean(run.losses)), 6),
+        "validation_loss": round(held_out_loss(run, sources, batch_loss), 6),
         "cross_entropy": round(result.cross_entropy, 6),
         "jaccard": round(result.jaccard, 6),
         "dice": round(2 * result.jaccard / (1 + result.jaccard), 6),
@@ -130,6 +132,7 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
         "recall": round(result.recall, 6),
         "threshold": round(result.threshold, 6),
     }
+    row |= score_held_out(run, sources, result.threshold)
     run.losses.clear()
     return row
 

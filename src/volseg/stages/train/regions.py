@@ -159,7 +159,7 @@ def _covered(box: Roi, region: Roi) -> Roi:
 
 
 RANDOM = "random:"
-"""How a validation on slices that are drawn at random begins; their number follows."""
+"""Beginning of a validation on slices that are drawn at random; their number follows."""
 
 
 def _lists_slices(pair: Pair) -> bool:

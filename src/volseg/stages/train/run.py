@@ -22,6 +22,7 @@ from volseg.stages.train.loop import CHECKPOINT, LOG, Events, train_steps
 from volseg.stages.train.recipe import RunSettings, save_recipe
 from volseg.stages.train.record import Record, open_record, show_patches
 from volseg.stages.train.regions import Pair
+from volseg.stages.train.scored import note_training_scores
 from volseg.stages.train.state import Run, Start, find_start, start_run, training_precision
 from volseg.storage.checkpoints import save_checkpoint, trim_log
 from volseg.storage.ledger import locked
@@ -66,6 +67,7 @@ class TrainReport:
     best : row of the log that the exported weights stand for.
     stopped_early : whether validation stopped improving before the run's end.
     objects : how the rules for objects in the card were chosen.
+    training : Jaccard, precision and recall on the training data, at their own best threshold.
     steps_now, seconds : of this call; no steps where the run was finished before.
     """
 
@@ -75,6 +77,7 @@ class TrainReport:
     best: Mapping[str, float]
     stopped_early: bool
     objects: Mapping[str, Any]
+    training: Mapping[str, float]
     steps_now: int
     seconds: float
 
@@ -135,6 +138,7 @@ def train(
                 sources = data.training, data.validation
                 train_steps(run, sources, options.output, configuration, workers, events)
         objects = choose_objects(weights, data.validation, device, precision, images=data.images)
+        training = note_training_scores(weights, data.training, device, precision)
         note_reference(weights, data.training)
     return TrainReport(
         weights=weights,
@@ -143,6 +147,7 @@ def train(
         best=run.best or {},
         stopped_early=run.stopped_early,
         objects=objects,
+        training=training,
         steps_now=run.step - first,
         seconds=time.monotonic() - begun,
     )

@@ -1,0 +1,82 @@
+"""What a run says beside the overlap of voxels: the loss of held-out patches, and objects."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from toy_training import write_annotated
+from volseg.stages.train import scored
+from volseg.stages.train.data import open_training_data
+from volseg.stages.train.loop import batch_loss
+from volseg.stages.train.regions import Pair
+from volseg.stages.train.state import start_run
+from volseg.training.augmentation import Frame, Placement, draw_placement
+from volseg.training.config import TrainConfig
+from volseg.training.loader import draw_batch
+from volseg.training.looks import apply_looks, draw_look
+from volseg.training.tissue import MASK
+from volseg.training.validation import read_window
+
+SIZE = (5.0, 5.0, 5.0)
+
+
+@pytest.fixture(scope="module")
+def run_and_data(tmp_path_factory):
+    folder = write_annotated(tmp_path_factory.mktemp("scored"), (16, 48, 48))
+    config = TrainConfig(
+        architecture="unet2d",
+        width=4,
+        patch=(1, 32, 32),
+        batch=2,
+        steps=2,
+        ema=0.0,
+        loss="bce-dice",
+    )
+    pair = Pair(folder / "raw.tif", str(folder / "labels.tif"))
+    data = open_training_data([pair], config, SIZE)
+    return start_run(config, None, torch.device("cpu"), torch.float32), data
+
+
+def test_the_held_out_loss_is_that_of_training_on_patches_as_they_are(run_and_data):
+    run, data = run_and_data
+    found = scored.held_out_loss(run, data.validation, batch_loss)
+    still = dataclasses.replace(run.config, augmentation=scored.STILL)
+    seen = dataclasses.replace(run, network=run.averaged.eval())
+    with torch.no_grad():
+        losses = [
+            float(batch_loss(seen, draw_batch(data.validation, still, step)))
+            for step in range(scored.PATCHES)
+        ]
+    assert found == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_with_all_probabilities_at_zero_a_patch_is_what_the_tissue_shows():
+    rng, shape, centre = np.random.default_rng(3), (4, 8, 8), (5.0, 9.0, 7.0)
+    for scale in ((1.0, 1.0, 1.0), (2.0, 1.0, 1.0)):
+        drawn = draw_placement(rng, scored.STILL, shape, centre, Frame(True, False, scale))
+        plain = Placement.plain(shape, centre, scale)
+        for name in ("matrix", "centre", "order", "offsets"):
+            np.testing.assert_allclose(getattr(drawn, name), getattr(plain, name), atol=1e-6)
+        assert not drawn.knots.any()
+        assert drawn.mirror is None
+    raw = torch.rand(2, 1, *shape)
+    looks = [draw_look(rng, scored.STILL, shape[0]) for _ in raw]
+    assert torch.equal(apply_looks(raw.clone(), looks), raw)
+
+
+def test_objects_of_windows_are_matched(run_and_data, monkeypatch):
+    run, data = run_and_data
+
+    def truth_of(_network, source, window, _form, _precision):
+        mask = read_window(source, window)[MASK].numpy() >= 0.5
+        return mask.astype(np.float32), mask
+
+    monkeypatch.setattr(scored, "predict_window", truth_of)
+    names = ("object_precision", "object_recall", "average_precision", "mean_average_precision")
+    assert scored.score_held_out(run, data.validation, 0.5) == dict.fromkeys(names, 1.0)
+    monkeypatch.setattr(scored, "predict_window", lambda *a: (truth_of(*a)[0] * 0, truth_of(*a)[1]))
+    assert scored.score_held_out(run, data.validation, 0.5)["object_recall"] == 0
