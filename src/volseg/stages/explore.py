@@ -133,8 +133,8 @@ def _seen(image: Image, options: ExploreOptions, plane: NDArray[Any]) -> NDArray
     look = choose_preprocessing(Preprocessing(), options.gamma, options.equalise)
     tone, alone = volume_tone(image, look), np.asarray(plane, image.levels[0].dtype)[None]
     if not look.apart:
-        return tone(alone)[0]
-    return Apart(look, alone, alone, tone)(alone, full_roi(alone.shape))[0]
+        return np.asarray(tone(alone)[0])
+    return np.asarray(Apart(look, alone, alone, tone)(alone, full_roi(alone.shape))[0])
 
 
 def _figure_path(volume: Path, options: ExploreOptions, notes: list[str]) -> Path | None:

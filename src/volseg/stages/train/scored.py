@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from volseg.geometry.grid import full_roi
@@ -37,12 +36,17 @@ WINDOWS = 12
 SMALLEST = 8
 """Voxels of the smallest object that counts; what a window cuts is no whole one."""
 MATCHED = 0.5
-APART = np.uint64(1 << 32)
+APART = 1 << 32
 STILL = Augmentation(
-    **{name: 0.0 for name in vars(Augmentation()) if name.endswith("_probability")},
-    centre_crop=0.0,
-    stretch=0.0,
-    shear=0.0,
+    flip_probability=0.0,
+    turn_probability=0.0,
+    zoom_probability=0.0,
+    shift_probability=0.0,
+    elastic_probability=0.0,
+    rotate_probability=0.0,
+    section_probability=0.0,
+    fault_probability=0.0,
+    intensity_probability=0.0,
 )
 """Patches as they are."""
 
@@ -84,11 +88,10 @@ def score_held_out(run: Run, sources: Sequence[Source], threshold: float) -> dic
         chosen = np.linspace(0, len(windows) - 1, min(WINDOWS, len(windows))).round().astype(int)
         for window in (windows[k] for k in chosen):
             found, truth = predict_window(run.averaged, source, window, run.form, run.precision)
-            labels: list[NDArray[np.uint64]] = []
-            for mask in (truth, found >= threshold):
-                named = ndimage.label(mask, joined)[0].astype(np.uint64)
-                labels.append(np.where(named > 0, named + APART * np.uint64(len(tables)), named))
-            tables.append(count_pairs(*labels, full_roi(found.shape)))
+            named = (ndimage.label(m, joined)[0] for m in (truth, found >= threshold))
+            first = len(tables) * APART  # labels of windows are no others'
+            ours, theirs = (np.where(n > 0, n + first, 0) for n in named)
+            tables.append(count_pairs(ours, theirs, full_roi(found.shape)))
     overlaps = find_overlaps(without_small(merge_tables(tables), SMALLEST))
     objects = score_objects(overlaps, find_matches(overlaps, MATCHED))
     mean = mean_precision(overlaps)

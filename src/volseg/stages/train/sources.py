@@ -77,8 +77,8 @@ class Annotated:
             return None
         raw: Readable = self.raw
         sizes: Sizes = ()
-        if isinstance(raw, Mirrored):
-            raw, sizes = raw.images, raw.sizes
+        if isinstance(self.raw, Mirrored):
+            raw, sizes = self.raw.images, self.raw.sizes
         tone, images = self.tone(preprocessing), self.pair.images
         return Apart(preprocessing, raw, self.raw, tone, False, images, sizes, self.fingerprint)
 
