@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from volseg.errors import ParameterError, ShapeError
-from volseg.models.attention_unet import AttentionUNet
+from volseg.models.attention_unet import AttentionUNet, GridGate
 from volseg.models.folding import fold_norms
 from volseg.models.registry import ARCHITECTURES, count_parameters, find_architecture
 from volseg.models.unet2d import UNet2d
@@ -50,6 +50,12 @@ def batch(name, tile, n=1, seed=1):
         ("unet2d", 64, 31_030_593 + 5888),
         # gates: c * c + c / 2 for the weights, c / 2 + 1 for the coefficient
         ("attention-unet", 64, 31_036_481 + 512**2 + 256**2 + 128**2 + 64**2 + 960 + 4),
+        # those of skips are 2 x 2, and signals have twice the channels
+        (
+            "attention-unet-grid",
+            64,
+            31_036_481 + 3 * (512**2 + 256**2 + 128**2 + 64**2) + 960 + 4,
+        ),
         ("attention-unet3d", 16, 5_668_389),
         ("unet3d", 32, 19_071_329),
     ],
@@ -104,6 +110,24 @@ def test_a_bad_size_is_named_and_nothing_is_computed(name):
         network(torch.zeros(1, *sizes))
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_grid_gate_weighs_by_coefficients_of_the_coarser_level(dimensions):
+    gate = GridGate(4, dimensions).eval()
+    skip, signal = torch.rand(1, 4, *[8] * dimensions), torch.rand(1, 8, *[4] * dimensions)
+    with torch.no_grad():
+        torch.nn.init.zeros_(gate.coefficient.weight)
+        assert torch.allclose(gate(skip, signal), skip * gate.coefficient.bias.sigmoid())
+        gate.coefficient.weight.fill_(1.0)
+        weights = gate(skip, signal) / skip
+        seen = (gate.of_skip(skip) + gate.of_signal(signal)).relu()
+        coefficients = gate.coefficient(seen).sigmoid()
+    assert coefficients.shape[2:] == signal.shape[2:]
+    # those at a corner are the corner's, as nothing is interpolated there
+    corner = (0, 0, *[0] * dimensions)
+    assert float(weights[corner]) == pytest.approx(float(coefficients[corner]), abs=1e-6)
+    assert 0 < float(weights.min()) <= float(weights.max()) < 1
+
+
 def test_a_valid_network_says_how_large_an_input_must_be():
     with pytest.raises(ShapeError, match=r"12 more than multiples of \(16, 16\) and at least 188"):
         build("unet2d-valid")(torch.zeros(1, 1, 172, 188))
@@ -124,6 +148,7 @@ REACH = {
     "unet2d-plain": (0, 96, 96),
     "unet2d-valid": (0, 0, 0),
     "attention-unet": (0, 96, 96),
+    "attention-unet-grid": (0, 96, 96),
     "attention-unet3d": (96, 96, 96),
     "unet3d": (48, 48, 48),
 }

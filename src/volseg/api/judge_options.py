@@ -13,6 +13,8 @@ class Matching(TypedDict, total=False):
     iou : Match objects of at least this intersection over union.
     min_size : Ignore smaller objects, in voxels, in truth and prediction.  [default: the --min-size
         that the labels were made with]
+    tolerance : Also measure how far the surfaces of truth and prediction lie apart, and the F1 of
+        boundaries at this distance in nm (in voxels where their size is unknown).
     ignore_border : Count objects at the border of the region neither as missed nor as false.
     instances : Take labels of one value as one object, not as a mask.
     images : Take slices as unrelated images, and score each by itself too; volumes that
@@ -21,6 +23,7 @@ class Matching(TypedDict, total=False):
 
     iou: float
     min_size: int | None
+    tolerance: float | None
     ignore_border: bool
     instances: bool
     images: bool

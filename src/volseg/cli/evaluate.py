@@ -59,6 +59,7 @@ def describe_evaluation(result: Evaluation) -> str:
         _foreground(result),
         *_objects(result),
         *_images(result),
+        *_boundary(result),
         *_segments(result),
         *_probabilities(result),
         *_sizes(result),
@@ -115,6 +116,20 @@ def _specks(result: Evaluation) -> list[str]:
         f"  {result.specks} of the {result.objects.truth} {are} of one or two voxels in the truth"
     )
     return [f"{line}; --min-size 3 leaves them out"]
+
+
+def _boundary(result: Evaluation) -> list[str]:
+    """Say how far surfaces lie apart, and how many lie too far to tell."""
+    b = result.boundary
+    if b is None:
+        return []
+    far = f"95% within {b.hausdorff95:.3g} {b.unit}"
+    if math.isinf(b.hausdorff95):
+        far = f"more than 5% beyond {b.reach:g} {b.unit}"
+    lost = f"; {b.beyond:.1%} beyond {b.reach:g} {b.unit}, not in the mean" if b.beyond else ""
+    parts = f"precision {score(b.precision)}, recall {score(b.recall)}"
+    agree = f"surfaces: F1 {score(b.f1)} at {b.tolerance:g} {b.unit} ({parts})"
+    return [f"{agree}, mean distance {score(b.mean, 2)} {b.unit}, {far}{lost}"]
 
 
 def _segments(result: Evaluation) -> list[str]:

@@ -191,9 +191,9 @@ class UShape(nn.Module):
         """Voxels per side by which an output is smaller than its input."""
         return 0 if self.variant.padded else valid_margin(self.stages)
 
-    def skip(self, level: int, features: Tensor, x: Tensor) -> Tensor:
-        """Return the skip of a decoder level, in the size of ``x``."""
-        del level  # for networks whose skips differ
+    def skip(self, level: int, features: Tensor, x: Tensor, coarse: Tensor) -> Tensor:
+        """Return the skip of a decoder level, in the size of ``x``, which is raised ``coarse``."""
+        del level, coarse  # for networks whose skips differ
         return crop(features, x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -211,8 +211,8 @@ class UShape(nn.Module):
             x = self._pool(features[-1])
         x = self.encoder[-1](x)
         for k, (up, level) in enumerate(zip(self.ups, self.decoder, strict=True)):
-            x = up(x)
-            x = level(torch.cat([self.skip(k, features.pop(), x), x], dim=1))
+            coarse, x = x, up(x)
+            x = level(torch.cat([self.skip(k, features.pop(), x, coarse), x], dim=1))
         logits: Tensor = self.head(x)
         return logits
 

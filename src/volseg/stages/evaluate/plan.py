@@ -38,6 +38,7 @@ class EvaluateOptions:
     mask: str | None = None
     iou: float = IOU
     min_size: int | None = None
+    tolerance: float | None = None
     ignore_border: bool = False
     instances: bool = False
     images: bool = False
@@ -47,6 +48,8 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if not 0 < self.iou <= 1:
             raise ParameterError(f"an IoU threshold is above 0 and up to 1, found {self.iou}")
+        if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
+            raise ParameterError(f"a tolerance is at least 0, found {self.tolerance}")
         if self.min_size is not None and self.min_size < 0:
             raise ParameterError(f"min_size must not be negative, found {self.min_size}")
 

@@ -16,6 +16,7 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, cut_blocks, describe, roi_size
+from volseg.scores.boundary import BoundaryScores
 from volseg.scores.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.scores.curves import LEVELS, Curves, score_curves
 from volseg.scores.matching import (
@@ -38,6 +39,7 @@ from volseg.scores.overlap import (
     variation_of_information,
 )
 from volseg.sources.labels import OWN
+from volseg.stages.evaluate.boundary import measure_boundary
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
 from volseg.stages.mask_objects import lend_scratch, number_mask, taken_as_mask
@@ -96,6 +98,7 @@ class Evaluation:
     errors : objects that are missed, false, split and merged
     curves : None without probabilities
     notes : what the user should know
+    boundary : distances of surfaces, where a tolerance is given
     images : each by itself, where slices are unrelated images
     """
 
@@ -118,6 +121,7 @@ class Evaluation:
     curves: Curves | None
     seconds: float
     notes: tuple[str, ...]
+    boundary: BoundaryScores | None = None
     images: tuple[ImageScores, ...] = ()
 
 
@@ -135,6 +139,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     notes, options = list(plan.notes), plan.options
     with same_workers(options.engine):
         tables, histogram = compare(plan, progress, notes)
+        boundary = measure_boundary(plan, progress)
     table = merge_tables(tables)
     if not table.total:
         raise ParameterError(
@@ -171,6 +176,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         curves=None if histogram is None else score_curves(histogram),
         seconds=time.monotonic() - begun,
         notes=tuple(notes),
+        boundary=boundary,
         images=() if plan.images is None else tuple(_score_images(plan, tables)),
     )
 

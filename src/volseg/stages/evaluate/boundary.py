@@ -1,0 +1,93 @@
+"""Measure the distances between surfaces, block by block, each with all within the reach around."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from volseg.engine.progress import Job, Progress, core_voxels
+from volseg.engine.run import run_blocks
+from volseg.geometry.grid import Block, Grid, cut_blocks, roi_size, shift
+from volseg.scores.boundary import (
+    BoundaryScores,
+    count_distances,
+    find_surface,
+    score_boundary,
+)
+from volseg.sources.labels import LabelSource
+from volseg.stages.evaluate.plan import EvaluatePlan
+from volseg.types import Roi, VoxelSize, Zyx
+
+REACH = 32
+"""Voxels of the finest axis up to which distances are known; or four times the tolerance."""
+BLOCK: Zyx = (64, 256, 256)
+"""Smaller than others: distances take eight bytes a voxel, and what lies around is read too."""
+
+
+@dataclass(frozen=True)
+class MeasureBoundary:
+    """Count the distances of both surfaces in one block.
+
+    Attributes
+    ----------
+    truth, predicted, counted : labels, and where they count
+    region : beyond which nothing is known
+    spacing, reach : see `volseg.scores.boundary.count_distances`
+    """
+
+    truth: LabelSource
+    predicted: LabelSource
+    counted: LabelSource | None
+    region: Roi
+    spacing: VoxelSize
+    reach: float
+
+    def __call__(self, block: Block) -> tuple[Counter[int], Counter[int]]:
+        """Measure one block; return the distances of the true and of the predicted surface."""
+        planar = math.isinf(self.spacing[0])
+        # one more, for the neighbours that make a surface
+        halo = [0 if math.isinf(s) else math.ceil(self.reach / s) + 1 for s in self.spacing]
+        z, y, x = (
+            slice(max(c.start - h, r.start), min(c.stop + h, r.stop))
+            for c, h, r in zip(block.core, halo, self.region, strict=True)
+        )
+        own = shift(block.core, [z.start, y.start, x.start])
+        truth, predicted = (
+            find_surface(source[z, y, x] > 0, planar=planar)
+            for source in (self.truth, self.predicted)
+        )
+        sides = [(truth, predicted), (predicted, truth)]
+        if self.counted is not None:
+            inside = self.counted[z, y, x] > 0
+            sides = [(mine & inside, other) for mine, other in sides]
+        found = [count_distances(*side, own, self.spacing, self.reach) for side in sides]
+        return found[0], found[1]
+
+
+def measure_boundary(plan: EvaluatePlan, progress: Progress) -> BoundaryScores | None:
+    """Measure how far the surfaces of truth and prediction lie apart, if a tolerance is given.
+
+    Raises
+    ------
+    BlockError
+        If blocks could not be read.
+    """
+    tolerance = plan.options.tolerance
+    if tolerance is None:
+        return None
+    z, y, x = plan.voxel_size or (1.0, 1.0, 1.0)
+    spacing = (math.inf if plan.images is not None else z, y, x)
+    reach = max(REACH * min(spacing), 4 * tolerance)
+    task = MeasureBoundary(plan.truth, plan.predicted, plan.counted, plan.region, spacing, reach)
+    totals: tuple[Counter[int], Counter[int]] = Counter(), Counter()
+
+    def on_result(_: Block, found: tuple[Counter[int], Counter[int]]) -> None:
+        for k, total in enumerate(totals):
+            total.update(found[k])
+
+    job = Job(progress, roi_size(plan.region), "voxels", "measuring surfaces", size=core_voxels)
+    blocks = cut_blocks(Grid(plan.truth.shape, BLOCK), plan.region)
+    run_blocks(task, blocks, plan.options.engine, on_result=on_result, progress=job)
+    unit = "voxel" if plan.voxel_size is None else "nm"
+    return score_boundary(*totals, unit, tolerance, reach)
