@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from volseg.errors import ParameterError
 from volseg.training.augmentation import Augmentation
-from volseg.training.centerline import ALPHA, REACH
+from volseg.training.centerline import ALPHA, REACH_NM
 from volseg.training.losses import LOSS_NAMES
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
@@ -43,8 +43,8 @@ class TrainConfig:
     freeze_norms_after : part of the run after which batch norm uses its running statistics, so
         that the network learns to live with what inference will use; 1 never does.
     balance, centerline_weight, cross_entropy_weight : see `volseg.training.losses.emnet_loss`.
-    centerline_alpha, centerline_reach : steepness of the target of EM-Net's second output, and the
-        distance from a centerline, in voxels, at which it falls to zero.
+    centerline_alpha, centerline_reach_nm : steepness of the target of EM-Net's second output, and
+        the distance from a centerline, in nm, at which it falls to zero.
     foreground_share : part of the patches centred on the foreground.
     hard_share : part of the patches centred where the network is wrong on its training data.
     hard_every : steps after which those places are looked for again.
@@ -78,10 +78,10 @@ class TrainConfig:
     ema: float = 0.997
     freeze_norms_after: float = 0.1
     balance: float = 0.7
-    centerline_weight: float = 1.0
+    centerline_weight: float = 50.0
     cross_entropy_weight: float = 0.5
     centerline_alpha: float = ALPHA
-    centerline_reach: float = REACH
+    centerline_reach_nm: float = REACH_NM
     foreground_share: float = 0.6
     hard_share: float = 0.0
     hard_every: int = 100
@@ -100,7 +100,7 @@ class TrainConfig:
                 f"{' and '.join(given) or 'none'}"
             )
         positive = ("width", "batch", "learning_rate", "epsilon", "decay_epochs", "validate_every")
-        centerline = "centerline_alpha", "centerline_reach"
+        centerline = "centerline_alpha", "centerline_reach_nm"
         for name in (*positive, "hard_every", *centerline):
             if not 0 < getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be positive, found {getattr(self, name)}")

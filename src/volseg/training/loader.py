@@ -17,6 +17,7 @@ from volseg.training.config import TrainConfig
 from volseg.training.looks import apply_looks
 from volseg.training.sampling import CPU, Source, draw_patch, target_of
 from volseg.training.tissue import RAW
+from volseg.types import VoxelSize
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Raw, target and centerline target, each float32, shape (n, 1, z, y, x)."""
@@ -60,16 +61,20 @@ def draw_batch(
         drawn.append(patch)
     raw = torch.stack([d.channels[RAW] for d in drawn])[:, None]
     target = torch.stack([target_of(d.channels) for d in drawn])
-    lines = draw_centerlines(target, config) if centerline else torch.zeros_like(target)
+    lines = torch.zeros_like(target)
+    if centerline and all(d.lines is not None for d in drawn):
+        lines = torch.stack([d.lines for d in drawn if d.lines is not None])
+    elif centerline:
+        lines = draw_centerlines(target, config, sources[0].size)
     return apply_looks(raw, [d.look for d in drawn]), target, lines
 
 
-def draw_centerlines(target: Tensor, config: TrainConfig) -> Tensor:
+def draw_centerlines(target: Tensor, config: TrainConfig, size: VoxelSize) -> Tensor:
     """Compute the centerline target, zeros for patches of which only a part is annotated.
 
     The centerline of objects that are known in part is not that of the objects.
     """
-    profile = config.centerline_alpha, config.centerline_reach
+    profile = config.centerline_alpha, config.centerline_reach_nm, size
     lines = [
         centerline_proximity(mask == 1, *profile)
         if (mask >= 0).all()

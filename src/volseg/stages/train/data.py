@@ -7,20 +7,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
-from volseg.geometry.grid import describe, roi_shape
+from volseg.geometry.grid import describe, roi_shape, roi_size
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train.sources import Annotated, hash_labels, open_pair
+from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
+from volseg.training.network import learns_centerlines
 from volseg.training.sampling import Source, find_foreground
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing
 
 ISOTROPIC = 1.2
 """Voxels whose sides differ by less than this factor are rotated in all directions."""
+MOST_LINES = 1 << 29
+"""Voxels of a region whose closeness to centerlines is held, in two bytes each."""
 SAME_SIZE = 0.1
 """Voxel sizes closer than this (relative) are taken as equal."""
 NO_SIZE: VoxelSize = (1.0, 1.0, 1.0)
@@ -182,8 +187,23 @@ def _source(
         scale=(1.0 if kept else z, y, x),
         depth=1 / z if kept else 1.0,
         apart=annotated.apart(config.preprocessing),
+        size=size,
     )
+    source = replace(source, lines=find_lines(source, config))
     return source, count
+
+
+def find_lines(source: Source, config: TrainConfig) -> NDArray[np.float16] | None:
+    """Score closeness to the centerlines of whole objects, where all slices are annotated.
+
+    Of what is larger than `MOST_LINES`, patches are scored one by one.
+    """
+    whole = source.slices is None and roi_size(source.roi) <= MOST_LINES
+    if not whole or not learns_centerlines(config):
+        return None
+    z, y, x = (nm / k for nm, k in zip(source.size, source.scale, strict=True))
+    profile = config.centerline_alpha, config.centerline_reach_nm, (z, y, x)
+    return object_proximity(np.asarray(source.labels[source.roi]), *profile)
 
 
 def _weighted(sources: list[Source], share: float | None) -> list[Source]:

@@ -26,7 +26,7 @@ SLICES = {"patch": (1, 256, 256), "batch": 2, "width": 16, "learning_rate": 1e-3
 VOLUMES = {"patch": (32, 96, 96), "batch": 1, "width": 16, "learning_rate": 1e-3}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "emnet": {"width": 32, "learning_rate": 2e-3},
-    "emnet-paper": {"width": 32, "learning_rate": 2e-3},
+    "emnet-paper": {"width": 32, "learning_rate": 2e-3, "centerline_weight": 1.0},
     "emnet-single": {"width": 32, "learning_rate": 2e-3},
     "unet2d-valid": {"patch": (1, 316, 316)},
 }

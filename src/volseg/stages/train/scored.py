@@ -88,7 +88,8 @@ def score_held_out(run: Run, sources: Sequence[Source], threshold: float) -> dic
         chosen = np.linspace(0, len(windows) - 1, min(WINDOWS, len(windows))).round().astype(int)
         for window in (windows[k] for k in chosen):
             found, truth = predict_window(run.averaged, source, window, run.form, run.precision)
-            named = (ndimage.label(m, joined)[0] for m in (truth, found >= threshold))
+            masks = truth, found >= threshold
+            named = [ndimage.label(mask, joined)[0].astype(np.int64) for mask in masks]
             first = len(tables) * APART  # labels of windows are no others'
             ours, theirs = (np.where(n > 0, n + first, 0) for n in named)
             tables.append(count_pairs(ours, theirs, full_roi(found.shape)))
