@@ -55,8 +55,10 @@ class GridGate(AttentionGate):
         seen = (self.of_skip(skip) + self.of_signal(signal)).relu()
         coefficients = self.coefficient(seen).sigmoid()
         # corners aside, so that all tiles on the lattice interpolate alike
-        size = {"size": skip.shape[2:], "mode": self.mode, "align_corners": False}
-        weighed: Tensor = skip * functional.interpolate(coefficients, **size)
+        weights = functional.interpolate(
+            coefficients, size=skip.shape[2:], mode=self.mode, align_corners=False
+        )
+        weighed: Tensor = skip * weights
         return weighed
 
 

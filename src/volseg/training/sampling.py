@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from volseg.errors import ShapeError
-from volseg.geometry.grid import roi_shape, shift
+from volseg.geometry.grid import roi_shape
 from volseg.training.augmentation import Augmentation, Frame, draw_placement
 from volseg.training.distractors import draw_distractors, paint
 from volseg.training.looks import Look, draw_look
-from volseg.training.tissue import MASK, UNKNOWN, Cut, Pooled, Tissue, locate, needed
+from volseg.training.tissue import MASK, UNKNOWN, Pooled, Tissue, cut_beside, locate, needed
 from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
@@ -70,12 +70,8 @@ class Source:
         Voxels that the network took for what they are not; see `volseg.training.hard_examples`.
     partial : bool
         Whether labels below 0 stand for voxels that nobody annotated.
-    apart : Apart, optional
-        The tones of slices that are seen by their own intensities, in place of ``tone``.
-    size : VoxelSize
-        nm (z, y, x) of the network's voxels.
-    lines : float16, shape of the roi, optional
-        Proximity to the centerlines of whole objects.
+    apart, lines : tones of slices, in place of ``tone``, and closeness to centerlines, if any.
+    size : nm (z, y, x) of the network's voxels.
     """
 
     raw: Readable
@@ -246,10 +242,7 @@ def hold(source: Source, device: torch.device) -> Source:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A patch as it was cut, float32, shape (c, z, y, x), and how its intensities will change.
-
-    ``lines`` is the proximity to centerlines of whole objects, shape (1, z, y, x), if it is known.
-    """
+    """A patch as it was cut, float32, (c, z, y, x), how it will look, and closeness to lines."""
 
     channels: Tensor
     look: Look
@@ -294,21 +287,9 @@ def draw_patch(
     if tissue is None:
         box = needed(cut, source.roi, source.pooled)
         tissue = read_tissue(source, box, source.roi, device)
-    return Drawn(paint(tissue.cut(cut), painted), look, _cut_lines(source, cut))
-
-
-def _cut_lines(source: Source, cut: Cut) -> Tensor | None:
-    """Cut the proximity to centerlines as raw is cut; nothing where it is not known."""
-    if source.lines is None:
-        return None
-    box = needed(cut, source.roi, source.pooled)
-    z, y, x = (b.start - r.start for b, r in zip(box, source.roi, strict=True))
-    own = shift(box, [r.start for r in source.roi])
-    lines = torch.from_numpy(source.lines[own].astype(np.float32))
-    # cut along with a mask, as raw is
-    around = Tissue(torch.stack([lines, (lines > 0).float()]), source.roi, (z, y, x), source.pooled)
-    found: Tensor = around.cut(cut)[:1]
-    return found
+    line = source.lines
+    lines = None if line is None else cut_beside(line, cut, source.pooled, source.roi)
+    return Drawn(paint(tissue.cut(cut), painted), look, lines)
 
 
 def target_of(channels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -192,3 +193,24 @@ def needed(cut: Cut, bounds: Roi, pooled: Pooled) -> Roi:
         stop = s.start + (int(index.max()) + 1) * f
         sides.append(slice(s.start + int(index.min()) * f, min(stop, s.stop)))
     return sides[0], sides[1], sides[2]
+
+
+def cut_beside(values: NDArray[Any], cut: Cut, pooled: Pooled, bounds: Roi) -> Tensor:
+    """Cut values that lie beside raw as raw is cut.
+
+    Parameters
+    ----------
+    values : float, shape of ``bounds``
+
+    Returns
+    -------
+    float32, shape (1, z, y, x)
+    """
+    z, y, x = (
+        slice(b.start - s.start, b.stop - s.start)
+        for b, s in zip(needed(cut, bounds, pooled), bounds, strict=True)
+    )
+    read = torch.from_numpy(values[z, y, x].astype(np.float32))
+    # tissue has two channels at least
+    tissue = Tissue(torch.stack([read, read]), bounds, (z.start, y.start, x.start), pooled)
+    return tissue.cut(cut)[:1]
