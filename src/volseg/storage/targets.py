@@ -61,8 +61,11 @@ def check_target(
     if not os.access(parent, os.W_OK):
         raise InputError(f"no permission to write in {parent}")
     _clear(target.resolve())
-    if not target.exists():
-        return
+    if target.exists():
+        _check_known(target, known, overwrite=overwrite)
+
+
+def _check_known(target: Path, known: Callable[[Path], object], *, overwrite: bool) -> None:
     if not overwrite:
         raise ConflictError(f"{target} exists already; give --overwrite to replace it")
     if not target.is_dir() or not known(target):
@@ -82,16 +85,9 @@ def _check_remote(
     if (mark := remote / MARK_OBJECT).exists():
         if overwrite or mark.read_text() == read_mark(unfinished(target)):
             return
-        raise ConflictError(
-            f"{target} is an export that has not ended, begun elsewhere; give --overwrite to "
-            f"begin anew"
-        )
-    if not overwrite:
-        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
-    if not known(target):
-        raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
-    with idle(scratch_path(target)):
-        pass
+        why = "is an export that has not ended, begun elsewhere; give --overwrite to begin anew"
+        raise ConflictError(f"{target} {why}")
+    _check_known(target, known, overwrite=overwrite)
 
 
 def _is_unfinished(target: Path) -> bool:
@@ -220,8 +216,7 @@ def resuming(
     """Lend a folder to write in, and a ledger; what failed or was killed goes on with both.
 
     The folder gets the target's name after success. On object storage the target itself is lent,
-    emptied first, and what makes it readable must be written last; a mark in it says that it is
-    not complete, and by which run.
+    emptied first, and what makes it readable must be written last; a mark in it names its run.
 
     Parameters
     ----------

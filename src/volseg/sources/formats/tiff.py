@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,7 @@ def _open(
     stated = tuple(s for s in found if any(s.axes))
     if damaged:
         warnings += (DAMAGED_XML.format(path),)
-    if selection.axes is None and "T" in image.axes and "Z" not in image.axes:
-        warnings += (f"{path} calls its planes times: they are taken as slices along z",)
-    if form.photometric == WHITE_IS_ZERO:
-        warnings += (
-            f"{path} says that 0 is white; values are kept as they are, so bright stays dark",
-        )
+    warnings += tuple(_told(path, image, selection))
     warnings += () if several else left_over(path, pages)
     # last, since it would stay open if something above failed
     descriptor = None if several else os.open(path, os.O_RDONLY)
@@ -126,6 +121,14 @@ def _open(
         warnings,
         colours=hint is not None,
     )
+
+
+def _told(path: Path, image: TiffImage, selection: Selection) -> Iterator[str]:
+    """Say what is taken otherwise than the file, or a viewer, has it."""
+    if selection.axes is None and "T" in image.axes and "Z" not in image.axes:
+        yield f"{path} calls its planes times: they are taken as slices along z"
+    if image.form.photometric == WHITE_IS_ZERO:
+        yield f"{path} says that 0 is white; values are kept as they are, so bright stays dark"
 
 
 def _read_description(
