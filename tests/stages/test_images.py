@@ -135,6 +135,24 @@ def test_images_are_evaluated_one_by_one(volumes):
     assert whole.objects.truth == sum(a.objects.truth for a in alone)
 
 
+def test_exported_images_have_their_names_and_sizes_again(volumes, pictures, tmp_path):
+    folder, order = volumes
+    volume = folder / "all.zarr"
+    names = open_image(volume).attributes["images"]["names"]
+    for what, level in (("raw", 0), ("labels", None)):
+        volseg.export(volume, output=tmp_path / f"{what}.pngs", what=what)
+        for z, (name, k) in enumerate(zip(names, order, strict=True)):
+            file = tmp_path / f"{what}.pngs" / name
+            found = imagecodecs.png_decode(file.read_bytes())
+            assert found.shape == SIZES[k]
+            if level is not None:
+                np.testing.assert_array_equal(found, pictures[k][0])
+            else:
+                stored = open_image(labels_path(volume, "mitochondria")).levels[0][:, :, :][z]
+                np.testing.assert_array_equal(found, stored[: SIZES[k][0], : SIZES[k][1]])
+                assert not stored[SIZES[k][0] :].any()
+
+
 def test_cells_are_what_is_no_membrane(volumes, pictures):
     folder, _ = volumes
     options = LabelOptions(complement=True, threshold=0.45, min_size=0, overwrite=True)

@@ -42,7 +42,8 @@ def export(
     """Write voxels, surfaces or tables of a volume in a form that other programs read.
 
     The ending of ``output`` names the form: .tif, .ome.tif, .h5, .zarr (OME-Zarr 0.4),
-    .precomputed; .glb, .ply, .stl for surfaces of labels; .csv, .tsv, .xlsx for tables.
+    .precomputed; .pngs, a folder of PNG files; .glb, .ply, .stl for surfaces of labels; .csv, .tsv,
+    .xlsx for tables.
 
     Parameters
     ----------

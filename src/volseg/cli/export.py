@@ -24,8 +24,8 @@ def export_command(session: Session, volume: Path, what: Any, **options: Any) ->
     """Write labels, probabilities, raw voxels or tables of VOLUME for other programs.
 
     The ending of --output names the form: .tif (ImageJ), .ome.tif, .h5, .zarr (OME-Zarr 0.4) or
-    .precomputed (neuroglancer); .glb, .ply and .stl hold surfaces of the objects; .csv, .tsv and
-    .xlsx hold the tables of objects and slices.
+    .precomputed (neuroglancer); .pngs is a folder of PNG files; .glb, .ply and .stl hold surfaces
+    of the objects; .csv, .tsv and .xlsx hold the tables of objects and slices.
     """
     done = export(volume, what, progress=session.progress(), **options)
     session.notes(done.notes)

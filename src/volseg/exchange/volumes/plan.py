@@ -21,7 +21,7 @@ from volseg.storage.targets import check_apart, check_file, check_target
 from volseg.storage.volumes import Image, open_image, slices_path, table_path
 
 What = Literal["labels", "probabilities", "raw", "table", "slices"]
-Form = Literal["tiff", "ome-tiff", "hdf5", "ome-zarr", "precomputed", "mesh", "sheet"]
+Form = Literal["tiff", "ome-tiff", "hdf5", "ome-zarr", "precomputed", "png", "mesh", "sheet"]
 FORMS: Mapping[str, Form] = {
     ".ome.tif": "ome-tiff",
     ".ome.tiff": "ome-tiff",
@@ -31,6 +31,7 @@ FORMS: Mapping[str, Form] = {
     ".hdf5": "hdf5",
     ".zarr": "ome-zarr",
     ".precomputed": "precomputed",
+    ".pngs": "png",
     ".glb": "mesh",
     ".ply": "mesh",
     ".stl": "mesh",
@@ -42,7 +43,7 @@ FORMS: Mapping[str, Form] = {
 VOXELS: tuple[What, ...] = ("labels", "probabilities", "raw")
 EACH = "{label}"
 """Stands in the name of a mesh's file for each object's label."""
-FOLDERS = ("ome-zarr", "precomputed")
+FOLDERS = ("ome-zarr", "precomputed", "png")
 EXACT = {
     "uint8": (1 << 8) - 1,
     "uint16": (1 << 16) - 1,
@@ -59,6 +60,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     "tiff": ("uint16", "float32", "uint32"),
     "ome-tiff": ("uint16", "uint32"),
     "precomputed": ("uint32",),
+    "png": ("uint16",),
 }
 """Types of labels, of which the first that tells all apart is taken."""
 
@@ -227,6 +229,8 @@ def check_output(volume: Path, options: ExportOptions) -> None:
 
 def _is_ours(target: Path) -> bool:
     info = target / "info"
+    if target.suffix == ".pngs":
+        return all(path.suffix == ".png" for path in target.iterdir())
     return is_zarr(target) or (info.is_file() and b'"scales"' in info.read_bytes())
 
 
@@ -260,8 +264,9 @@ def _choose_type(image: Image, options: ExportOptions) -> tuple[np.dtype[Any], l
         if highest <= EXACT[kind]:
             told = kind == "float32"
             return np.dtype(kind), [TOLD_FLOAT.format(highest)] if told else []
-    if options.form.endswith("tiff"):
-        raise ParameterError(f"labels go up to {highest}, which TIFF cannot hold; {WIDE}")
+    if options.form in ("tiff", "ome-tiff", "png"):
+        held = options.form.removeprefix("ome-").upper()
+        raise ParameterError(f"labels go up to {highest}, which {held} cannot hold; {WIDE}")
     return own, []
 
 

@@ -111,6 +111,11 @@ def _write_voxels(plan: ExportPlan, progress: Progress) -> tuple[str, ...]:
 
         write_hdf5(plan, cut, progress)
         return ()
+    if plan.form == "png":
+        from volseg.exchange.volumes.png import write_png
+
+        write_png(plan, cut, progress)
+        return ()
     if plan.form == "ome-zarr":
         from volseg.exchange.volumes.zarr_v2 import write_zarr
 
