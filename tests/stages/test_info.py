@@ -25,7 +25,7 @@ def make(path, dtype="uint8", label=False, **attributes):
 
 def test_an_image_and_what_is_in_it(tmp_path):
     volume = tmp_path / "vol.zarr"
-    image = make(volume, histogram={"values": [1], "counts": [2]}, version="1.2.3")
+    image = make(volume, histogram={"values": [0, 1], "counts": [1, 3]}, version="1.2.3")
     make(probabilities_path(volume, "m"), threshold=0.5)
     make(labels_path(volume, "m"), "uint32", label=True)
     make(labels_path(volume, "n"), "uint64", label=True)
@@ -39,6 +39,8 @@ def test_an_image_and_what_is_in_it(tmp_path):
     assert found["probabilities"]["m"]["volseg"] == {"threshold": 0.5}
     assert {n: d["dtype"] for n, d in found["labels"].items()} == {"m": "uint32", "n": "uint64"}
     assert found["tables"] == ["m"]
+    assert found["saturated"] == [0.25, 0.0]
+    assert "  saturated: 25.00% of the voxels are black, 0.00% white" in _lines(volume, found)
     assert json.loads(json.dumps(found)) == found
 
 

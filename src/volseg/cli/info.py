@@ -67,6 +67,9 @@ def _explored(found: dict[str, Any]) -> list[str]:
 
 def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
     lines = [f"{volume}: {_image(found)}", *(f"  note: {note}" for note in found["notes"])]
+    if any(found["saturated"] or ()):
+        low, high = found["saturated"]
+        lines.append(f"  saturated: {low:.2%} of the voxels are black, {high:.2%} white")
     for kind in ("probabilities", "labels"):
         for name, image in found[kind].items():
             lines.append(f"  {kind}/{name}: {_image(image)}")

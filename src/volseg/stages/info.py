@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import describe
 from volseg.scores.likeness import describe_tissue
 from volseg.stages.survey import advise, describe_findings, read_survey
-from volseg.storage.attributes import read_attributes, results_in, written_at
+from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
 from volseg.storage.explanations import read_explanation
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
@@ -50,6 +52,7 @@ def info(path: Path) -> dict[str, Any]:
     survey = read_survey(image)
     described["findings"] = None if survey is None else describe_findings(survey)
     described["notes"] = list(advise(survey))
+    described["saturated"] = _saturated(image)
     for kind in ("probabilities", "labels"):
         folders = [p for p in results_in(path, kind) if is_zarr(p)]
         described[kind] = {p.name: _describe(open_image(p)) for p in folders}
@@ -63,6 +66,18 @@ def info(path: Path) -> dict[str, Any]:
             }
     described["tables"] = sorted(p.stem for p in results_in(path, "tables", "*.parquet"))
     return described
+
+
+def _saturated(image: Image) -> list[float] | None:
+    """Compute which parts of the voxels have the lowest and the highest value of their type."""
+    histogram, dtype = image.attributes.get("histogram"), image.levels[0].dtype
+    if not histogram or dtype.kind not in "ui":
+        return None
+    counts, values = read_histogram(image.path, histogram)
+    if not counts.sum():
+        return None
+    limits = np.iinfo(dtype)
+    return [float(counts[values == end].sum() / counts.sum()) for end in (limits.min, limits.max)]
 
 
 def _describe(image: Image) -> dict[str, Any]:
