@@ -47,7 +47,7 @@ def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
                     max(n - s.start, 1) for n, s in zip(sizes[k], cut.roi[1:], strict=True)
                 )
                 shown = plane[:height, :width]
-            write_file(folder / names[k], imagecodecs.png_encode(shown.copy()))
+            write_file(folder / names[k], bytes(imagecodecs.png_encode(shown.copy())))
 
 
 def _names(volume: Image) -> list[str]:
