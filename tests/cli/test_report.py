@@ -198,6 +198,10 @@ def test_in_a_browser_all_moves_and_links_lead_into_the_viewer(page, measured, t
             browser.ask("document.querySelector('.space').scrollIntoView()")
             assert int(browser.wait("document.querySelector('.space').dataset.drawn")) > 100
         browser.go(served.report)
+        if can_mesh():
+            browser.wait("document.querySelector('.jump').hidden === false")
+            browser.ask("void dispatchEvent(new Event('beforeprint'))")
+            browser.wait("document.querySelector('.space').dataset.drawn")
         label = browser.wait("document.querySelector('.jump').href.match(/at.([0-9]+)/)[1]")
         browser.ask("document.querySelector('.jump').click()")
         browser.wait(

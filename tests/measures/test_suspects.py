@@ -60,8 +60,8 @@ def test_a_thin_neck_is_a_reason():
 
 
 def test_flips_and_views_that_disagree_are_reasons():
-    found = rank_suspects(columns(), 3, flips={4: 0.2, 6: 0.05}, views={4: 0.1, 7: 0.3})
+    found = rank_suspects(columns(), 3, flips={4: 0.2, 6: 0.05}, views={4: 0.2, 7: 0.4, 8: 0.15})
     assert [s.row for s in found] == [7, 4]
-    assert found[0].reasons == ("views disagree by 0.30",)
-    assert found[1].reasons == ("flips disagree by 0.20", "views disagree by 0.10")
+    assert found[0].reasons == ("views disagree by 0.40",)
+    assert found[1].reasons == ("flips disagree by 0.20", "views disagree by 0.20")
     assert [s.score for s in found] == pytest.approx([2.5, 2.0])

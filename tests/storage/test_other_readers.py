@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import urllib.parse
 import warnings
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import imagecodecs
 import numpy as np
 import pytest
 
 import volseg
+import volseg.api.viewing
 from toy_browser import BROWSER, PATIENCE, browsing
 from toy_volumes import write_labels, write_raw
 from volseg.geometry.grid import full_roi
@@ -211,4 +215,21 @@ def test_neuroglancer(volume, older, raw, labels, tmp_path):
                 )
                 seen = browser.wait(f"{asked}.match(/^[0-9]+$/)[0]")
                 assert (name, at, seen) == (name, at, str(labels[at]))
+        viewer.set_state(_state_of(volseg.api.viewing.link(f"{url}/vol.zarr")))
+        browser.wait("viewer.layerManager.getLayerByName('objects') && viewer.isReady()")
+        _assert_coloured_over_grey(browser.look(tmp_path / "link.png"))
     neuroglancer.stop()
+
+
+def _state_of(link):
+    return json.loads(urllib.parse.unquote(link.partition("#!")[2]))
+
+
+def _assert_coloured_over_grey(picture):
+    """Raw is grey; objects are coloured and let it through, so their shades vary."""
+    shown = imagecodecs.png_decode(picture.read_bytes())[60:380, :480, :3].astype(int)
+    apart = np.ptp(shown, axis=2)
+    coloured = shown[(apart > 30) & (apart < 200)]
+    assert len(coloured) > 1000
+    assert len(np.unique(coloured, axis=0)) > 30
+    assert (apart == 0).sum() > 1000

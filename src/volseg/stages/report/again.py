@@ -23,7 +23,7 @@ SIDE = {2: 128, 3: 48}
 """Most voxels of a side of what networks of slices and of volumes look at."""
 MOST = {2: 20, 3: 8}
 """Suspects that they look at, the first ones: each takes one to several seconds."""
-POINTS = 8
+POINTS = 6
 """Voxels at which views are compared: whole slices along all axes would take a hundred times as
 long as one, because each crosses the others in a line."""
 

@@ -24,7 +24,7 @@ if (location.protocol !== "file:") {
   document.querySelectorAll(".jump").forEach(link => { link.hidden = false; });
 }
 
-// surfaces are drawn when they come into view
+// surfaces are drawn when they come into view, or are printed
 const PALETTE = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"];
 const decode = (text, Kind) => new Kind(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
 
@@ -61,3 +61,5 @@ function drawSpace(place) {
 const watcher = new IntersectionObserver(entries => entries.filter(e => e.isIntersecting)
   .forEach(e => { watcher.unobserve(e.target); drawSpace(e.target); }), { rootMargin: "300px" });
 document.querySelectorAll(".space").forEach(place => watcher.observe(place));
+addEventListener("beforeprint", () =>
+  document.querySelectorAll(".space:not([data-drawn])").forEach(drawSpace));
