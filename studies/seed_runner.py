@@ -91,7 +91,7 @@ NOTHING: dict[str, float] = {
 }
 """No augmentation at all."""
 
-FLAT = {"unet2d", "unet2d-plain", "unet2d-valid", "attention-unet"}
+FLAT = {"unet2d", "unet2d-plain", "unet2d-valid", "attention-unet", "attention-unet-grid"}
 """Networks of slices."""
 
 
