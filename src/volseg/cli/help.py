@@ -10,7 +10,7 @@ from volseg.api.options import Measured, Network, Objects, Running
 from volseg.api.train_options import Data, Intensities, Learning, Length
 
 GROUPS = {
-    "Basic": ("roi",),
+    "Basic": ("roi", "images"),
     "Data": (*Data.__annotations__, "fraction"),
     "Length of the run": ("config", *Length.__annotations__),
     "Network": (
