@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 
 from volseg.errors import SourceError
 from volseg.geometry.grid import full_roi
@@ -48,6 +49,23 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path, form, dtype, largest):
     box = (slice(2, 5), slice(1, 12), slice(3, 19))
     assert source[box].dtype.kind == "u"
     np.testing.assert_array_equal(source[box], labels[box].astype(np.uint64))
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize("form", ["tif", "png"])
+def test_labels_with_a_palette_are_its_numbers(tmp_path, form, bits):
+    """Programs show labels in colours, or in other greys than their numbers."""
+    labels = np.random.default_rng(1).integers(0, 1 << bits, SHAPE).astype(np.uint8)
+    for name, colours in (("colours", [7, 0, 9]), ("greys", [255] * 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        palette = [(255 - n if c == 255 else n * c % 256) for n in range(256) for c in colours]
+        for z, plane in enumerate(labels):
+            picture = Image.fromarray(plane).convert("L")
+            picture.putpalette(palette)
+            how = {"bits": bits} if form == "png" else {}
+            picture.save(folder / f"s{z}.{form}", **how)
+        np.testing.assert_array_equal(open_label_path(folder)[full_roi(SHAPE)], labels)
 
 
 @pytest.mark.parametrize(

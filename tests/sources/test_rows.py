@@ -78,6 +78,7 @@ ROWS = {
     ),
     "size of labels": (STATS, "test_labels_of_voxels_of_another_size_are_told_of"),
     "sphericity": (STATS, "test_few_voxels_have_no_sphericity_and_it_says_why"),
+    "palettes of labels": (LABELS, "test_labels_with_a_palette_are_its_numbers"),
     "float32 labels": (LABELS, "test_whole_numbers_of_any_type_are_labels"),
     "folders of labels, train": (
         "stages/test_train_data.py",

@@ -281,6 +281,17 @@ def test_a_palette_of_greys_is_read_as_grey(tmp_path, inverted, scale):
     form = {"photometric": "palette", "colormap": np.stack([greys * scale] * 3)}
     tifffile.imwrite(tmp_path / "s.tif", RAW, metadata=None, **form)
     np.testing.assert_array_equal(read_pages(tmp_path / "s.tif"), OTHER if inverted else RAW)
+    told = [w for w in open_stack(tmp_path / "s.tif").warnings if "greys that it shows" in w]
+    assert len(told) == inverted
+
+
+def test_a_calibration_of_values_is_told_of(tmp_path):
+    """ImageJ keeps signed numbers as unsigned ones, and what to subtract."""
+    words = {"axes": "ZYX", "cf": 0, "c0": -32768.0, "c1": 1.0, "vunit": "Gray Value"}
+    tifffile.imwrite(tmp_path / "s.tif", RAW.astype(np.uint16), imagej=True, metadata=words)
+    np.testing.assert_array_equal(read_pages(tmp_path / "s.tif"), RAW)
+    (told,) = open_stack(tmp_path / "s.tif").warnings
+    assert "calibration of grey values: they are taken as they are stored" in told
 
 
 def test_a_palette_of_colours_is_refused(tmp_path):

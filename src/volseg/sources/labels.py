@@ -31,6 +31,7 @@ LABEL_TYPES = (
     *WHOLE_NUMBERS,
 )
 TIFF_SLAB = 16
+NUMBERS = replace(WHOLE, numbers=True)
 OWN = np.uint64((1 << 32) - 1)
 """Bits of a label that are its own; those above tell in which image it lies."""
 COMPONENTS = "components of a mask"
@@ -164,7 +165,7 @@ def _opened(path: Path) -> Stack:
 
     # a folder of unrelated images holds labels of several sizes
     selection = (
-        replace(WHOLE, fit="pad", images=True) if path.is_dir() and not is_zarr(path) else WHOLE
+        replace(NUMBERS, fit="pad", images=True) if path.is_dir() and not is_zarr(path) else NUMBERS
     )
     return reopen(path, selection, LABEL_TYPES)
 

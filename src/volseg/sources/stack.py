@@ -34,6 +34,7 @@ class Selection:
     fit : slices of other sizes than the first to the largest or smallest, at their corner.
     grey : whether colours become greys.
     images : whether slices are unrelated images, so that their names may be any.
+    numbers : whether the numbers of a palette count, as those of labels do, not what they show.
     """
 
     channel: int | None = None
@@ -43,6 +44,7 @@ class Selection:
     fit: Literal["pad", "crop"] | None = None
     grey: bool | None = None
     images: bool | None = None
+    numbers: bool = False
 
 
 WHOLE = Selection()

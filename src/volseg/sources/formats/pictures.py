@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from volseg.sources.voxel_size import AxisSizes, StatedSize, unprinted
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
 METRE = 1e9
 """nm."""
+PALETTE, FULL = 3, 255
 PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """Samples per pixel of each PNG colour type; 3, a palette, is decoded to its colours."""
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -42,10 +44,26 @@ def open_png(path: Path, selection: Selection) -> Stack:
     if bits not in (1, 2, 4, 8, 16) or colour not in PNG_SAMPLES:
         raise SourceError(f"{path} is damaged: no PNG file has colour type {colour} of {bits} bits")
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
-    form = (height, width, PNG_SAMPLES[colour])
-    stack = _as_stack(path, selection, imagecodecs.png_decode, form, dtype)
+    numbers = colour == PALETTE and selection.numbers
+    decode = _decode_numbers if numbers else imagecodecs.png_decode
+    form = (height, width, 1 if numbers else PNG_SAMPLES[colour])
+    stack = _as_stack(path, selection, decode, form, dtype)
     stated = StatedSize(_pixel_size(path), "its pHYs chunk")
     return replace(stack, stated=(stated,) if any(stated.axes) else ())
+
+
+def _decode_numbers(content: bytes) -> NDArray[np.uint8]:
+    """Decode the numbers of a palette: those of a picture without one, which is grey."""
+    header = content[12:25] + b"\0" + content[26:29]
+    kept, at = [content[:12], header, zlib.crc32(header).to_bytes(4)], 33
+    while length := content[at : at + 4]:
+        end = at + 12 + int.from_bytes(length)
+        if content[at + 4 : at + 8] in (b"IDAT", b"IEND"):
+            kept.append(content[at:end])
+        at = end
+    decoded = np.asarray(imagecodecs.png_decode(b"".join(kept)))
+    # greys of few bits are spread over eight
+    return decoded // (FULL // ((1 << min(content[24], 8)) - 1))
 
 
 def _pixel_size(path: Path) -> AxisSizes:

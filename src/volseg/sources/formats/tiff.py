@@ -92,7 +92,8 @@ def _open(
         images = [_place_planes(path, described, images[0], len(pages))]
     image, warnings = choose_image(path, images, selection.series)
     form = image.form
-    greys = _greys_of_palette(path, image.page) if form.photometric == PALETTE else None
+    shown = form.photometric == PALETTE and not selection.numbers
+    greys = _greys_of_palette(path, image.page) if shown else None
     planes, hint = select_planes(path, image, selection)
     for used in {id(p.form): p.form for p in planes}.values():
         # what decoding needs is read while tifffile has the file open
@@ -104,7 +105,7 @@ def _open(
     stated = tuple(s for s in found if any(s.axes))
     if damaged:
         warnings += (DAMAGED_XML.format(path),)
-    warnings += tuple(_told(path, image, selection))
+    warnings += tuple(_told(path, tif, image, selection, mapped=greys is not None))
     warnings += () if several else left_over(path, pages)
     # last, since it would stay open if something above failed
     descriptor = None if several else os.open(path, os.O_RDONLY)
@@ -123,10 +124,17 @@ def _open(
     )
 
 
-def _told(path: Path, image: TiffImage, selection: Selection) -> Iterator[str]:
+def _told(
+    path: Path, tif: tifffile.TiffFile, image: TiffImage, selection: Selection, *, mapped: bool
+) -> Iterator[str]:
     """Say what is taken otherwise than the file, or a viewer, has it."""
     if selection.axes is None and "T" in image.axes and "Z" not in image.axes:
         yield f"{path} calls its planes times: they are taken as slices along z"
+    noted = (not tif.is_ome and tif.imagej_metadata) or {}
+    if "cf" in noted and not selection.numbers:
+        yield f"{path} has ImageJ's calibration of grey values: they are taken as they are stored"
+    if mapped:
+        yield f"{path} has a palette: the greys that it shows are taken, not their numbers"
     if image.form.photometric == WHITE_IS_ZERO:
         yield f"{path} says that 0 is white; values are kept as they are, so bright stays dark"
 
