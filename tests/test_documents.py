@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import tifffile
 
+import volseg
+
 ROOT = Path(__file__).parents[1]
 CORNER = (slice(None), slice(96, 176), slice(64, 144))
 
@@ -29,6 +31,20 @@ def test_the_python_page(crop, tmp_path, monkeypatch):
     result = doctest.DocTestRunner(optionflags=flags).run(page, out=told.append)
     assert result.attempted > 20
     assert result.failed == 0, "".join(told)
+
+
+def test_the_page_on_scores(crop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    labels = tifffile.imread(crop / "labels.tif")[:4, 96:160, 72:136]
+    for name in ("raw", "truth"):
+        tifffile.imwrite(f"{name}.tif", labels, photometric="minisblack")
+    volseg.convert("raw.tif", "vol.zarr", axes="ZYX")
+    volseg.label("vol.zarr", probabilities="truth.tif", axes="ZYX")
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (block,) = re.findall("^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    Path("page.py").write_text(block, encoding="utf-8")
+    runpy.run_path("page.py")
+    assert capsys.readouterr().out == "1.0 []\n"
 
 
 @pytest.mark.timeout(600)
