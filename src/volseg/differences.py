@@ -166,6 +166,7 @@ CHANGED = {
     "labels": ("other objects", "those that are there now"),
     "corrections": ("other corrections", "these"),
     "centerlines": ("other centerlines", "objects split by those that are there now"),
+    "contours": ("other contours", "objects split by those that are there now"),
     "format": ("another version of volseg", "what this version makes"),
 }
 """Parameters whose values mean nothing to people: what they were, and what they are now."""
@@ -198,6 +199,9 @@ PHRASES: dict[str, Phrase] = {
     "split": ("with", "touching objects split by {}".format),
     "split_depth": ("with", "a split depth of {:g} voxels".format),
     "split_centres": ("with", lambda count: f"{count or 'an elbow for'} centres in each object"),
+    "split_sure_of_255": ("with", _probability("seeds from a probability")),
+    "split_contour_of_255": ("with", _probability("contours from a probability")),
+    "split_fewest": ("with", "seeds of at least {} voxels".format),
 }
 NAMES = {
     "seed_threshold_of_255": "seed threshold",
@@ -208,4 +212,7 @@ NAMES = {
     "split": "split",
     "split_depth": "split depth",
     "split_centres": "elbow over the sum of squares",
+    "split_sure_of_255": "probability of seeds",
+    "split_contour_of_255": "probability of contours",
+    "split_fewest": "smallest seed",
 }

@@ -16,6 +16,9 @@ Zyx: TypeAlias = tuple[int, int, int]
 VoxelSize: TypeAlias = tuple[float, float, float]
 """nm along (z, y, x)."""
 
+Names: TypeAlias = tuple[str, ...]
+"""Written as NAME,NAME,..."""
+
 Roi: TypeAlias = tuple[slice, slice, slice]
 """A box in voxels; every slice has integer start and stop, and no step."""
 

@@ -208,7 +208,7 @@ def test_centerlines_are_looked_at_like_the_mask(dimensions, margin, axis, optio
     raw = rng.standard_normal((12, 7, 9)).astype(np.float32)
     network = Pair(dimensions, padding=0 if any(margin) else 1)
     options = {"margin": margin, **options}
-    both = predictor(network, dimensions, centerline=True, **options)(raw, axis=axis)
+    both = predictor(network, dimensions, wanted=(0, 1), **options)(raw, axis=axis)
     for found, alone in zip(both, (network, network.centerline), strict=True):
         expected = predictor(alone, dimensions, **options)(raw, axis=axis)
         np.testing.assert_array_equal(found, expected)
@@ -217,10 +217,10 @@ def test_centerlines_are_looked_at_like_the_mask(dimensions, margin, axis, optio
 
 def test_centerlines_are_asked_only_of_networks_that_give_them(network):
     with pytest.raises(ModelError, match="a mask, and no centerlines"):
-        predictor(Sum3(3), 3, centerline=True)
+        predictor(Sum3(3), 3, wanted=(0, 1))
     weights = EMNet(8, centerline=False).state_dict()
     with pytest.raises(ModelError, match="a mask, and no centerlines"):
-        build_predictor(EMNet(8, centerline=False), weights, CPU, torch.float32, centerline=True)
+        build_predictor(EMNet(8, centerline=False), weights, CPU, torch.float32, wanted=(1,))
 
 
 def test_a_2d_network_sees_at_most_eight_slices_at_once():

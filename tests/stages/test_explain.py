@@ -74,7 +74,7 @@ def test_layers_are_what_a_hand_takes_from_the_network(volume, gated, tmp_path):
     plan = plan_explanation(volume, ExplainOptions(ROI, model=str(gated)))
     assert plan.stands
     predictor = predictor_for(plan.prediction.choice)
-    task = build_task(plan.prediction, [None], None)
+    task = build_task(plan.prediction, {}, None)
     deviations, attention, saliency, logits, strongest = [], [], [], [], []
     best = report.filters[0][0]
     for z in (2, 3):

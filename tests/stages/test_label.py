@@ -506,11 +506,11 @@ def test_after_a_failure_among_holes_the_same_command_completes_it(
     np.testing.assert_array_equal(read(volume), filled(expected(hollow)))
 
 
-def parted(labels, splitter, lines=None):
+def parted(labels, splitter, guides=()):
     """Split each object of the whole alone, and number all by first voxel."""
     found, count = np.zeros(labels.shape, np.int64), 0
     for number, box in enumerate(ndimage.find_objects(labels), 1):
-        pieces = splitter(labels[box] == number, None if lines is None else lines[box])
+        pieces = splitter(labels[box] == number, [guide[box] for guide in guides])
         found[box][pieces > 0] = pieces[pieces > 0] + count
         count += int(pieces.max())
     first = np.unique(found, return_index=True)[1]
@@ -552,18 +552,66 @@ def test_each_centerline_is_an_object(tmp_path, hollow, block):
         label(plan_labels(volume, NAME, rules), NoProgress())
     lines = np.zeros(SHAPE, np.uint8)
     lines[::7, ::9] = np.where(np.random.default_rng(1).random(SHAPE[2]) < 0.8, 255, 0)
-    output = probabilities_path(volume, f"{NAME}-centerline")
-    spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
-    attributes = {"complete": True, "fingerprint": "lines", "run": {}}
-    image = create_image(output, spec, (5.0, 5.0, 5.0), attributes=attributes)
-    image.levels[0].write(full_roi(SHAPE), lines)
+    write_guide(volume, "centerline", lines)
     report = label(plan_labels(volume, NAME, rules), NoProgress())
     splitter, before = Splitter("centerline"), expected(hollow)
-    want = parted(before, splitter, lines >= 128)
+    want = parted(before, splitter, [lines])
     np.testing.assert_array_equal(read(volume), want)
     assert report.objects == want.max() > before.max()
     run = open_image(labels_path(volume, NAME)).attributes["run"]
-    assert run["centerlines"] == "lines"
+    assert run["centerlines"] == "centerline"
+
+
+def write_guide(volume, kind, values):
+    """Store another map of the class."""
+    output = probabilities_path(volume, f"{NAME}-{kind}")
+    spec = ArraySpec(SHAPE, "uint8", (8, 32, 32), (8, 32, 32))
+    attributes = {"complete": True, "fingerprint": kind, "run": {}}
+    image = create_image(output, spec, (5.0, 5.0, 5.0), attributes=attributes)
+    image.levels[0].write(full_roi(SHAPE), values)
+
+
+@pytest.fixture(scope="module")
+def balls():
+    """Balls that touch, and what a network would say of them: class, contour, distance."""
+    centres = np.zeros(SHAPE, int)
+    centres[8:40:12, 8:124:12, 8:112:12] = np.arange(1, 271).reshape(3, 10, 9)
+    apart, at = ndimage.distance_transform_edt(centres == 0, return_indices=True)
+    nearest, mask = centres[tuple(at)], apart < 6.7
+    contour = np.zeros(SHAPE, bool)
+    for axis in range(3):
+        for shift in (1, -1):
+            contour |= nearest != np.roll(nearest, shift, axis)
+    found = 255 * mask, 230 * ndimage.binary_dilation(contour & mask), 30 * (7 - apart)
+    return 270, tuple(m.clip(0, 255).astype(np.uint8) for m in found)
+
+
+@pytest.mark.parametrize("block", [(16, 32, 64), None])
+@pytest.mark.parametrize("distance", [True, False])
+def test_objects_are_told_apart_by_their_contours(tmp_path, balls, block, distance):
+    count, (mask, contour, deep) = balls
+    guides = [mask, contour, *([deep] if distance else [])]
+    known = {"sure": 0.9, "contour": 0.4, "fewest": 3, "voxel_size": [5.0, 5.0, 5.0]}
+    model = {"threshold": 0.5, "splitting": known}
+    volume = write_volume(tmp_path / "vol.zarr", mask, model=model)
+    rules = options(block, split="contour")
+    with pytest.raises(VolumeError, match="no probabilities/mitochondria-contour"):
+        plan_labels(volume, NAME, rules)
+    for kind, values in zip(("contour", "distance"), guides[1:], strict=False):
+        write_guide(volume, kind, values)
+    report = label(plan_labels(volume, NAME, rules), NoProgress())
+    splitter = Splitter("contour", sure=230, contour=102, fewest=3)
+    want = parted(expected(mask), splitter, guides)
+    np.testing.assert_array_equal(read(volume), want)
+    assert report.objects == count
+    run = open_image(labels_path(volume, NAME)).attributes["run"]
+    assert run["contours"] == ["contour", "distance"][: len(guides) - 1]
+    seeds = [run[f"split_{rule}"] for rule in ("sure_of_255", "contour_of_255", "fewest")]
+    assert seeds == [230, 102, 3]
+    assert label(plan_labels(volume, NAME, rules), NoProgress()).objects == count
+    asked = options(block, split="contour", split_sure=0.7, split_contour=0.2)
+    with pytest.raises(ConflictError, match="seeds from a probability of"):
+        label(plan_labels(volume, NAME, asked), NoProgress())
 
 
 @pytest.mark.parametrize("block", [(16, 32, 64), None])

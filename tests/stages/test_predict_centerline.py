@@ -19,7 +19,7 @@ from volseg.engine.run import same_workers
 from volseg.errors import BlockError, ConflictError, ModelError
 from volseg.geometry.grid import full_roi
 from volseg.models.emnet import EMNet
-from volseg.stages.label.plan import open_centerlines
+from volseg.stages.label.plan import open_guide
 from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.outputs import note_untaught
 from volseg.stages.predict.plan import plan_prediction
@@ -146,7 +146,7 @@ def test_centerlines_are_an_image_of_their_own_that_splitting_accepts(reference)
     assert [a.shape for a in image.levels] == [a.shape for a in mask.levels]
     coarse = image.levels[1][full_roi(image.levels[1].shape)]
     np.testing.assert_array_equal(coarse, reduce_mean(read_map(reference, LINES), (2, 2, 2)))
-    assert open_centerlines(reference, NAME).path == image.path
+    assert open_guide(reference, NAME, "centerline").path == image.path
 
 
 def test_each_tile_is_evaluated_once_for_both(model, volume, monkeypatch):
@@ -177,7 +177,7 @@ def test_centerlines_of_a_complete_mask_are_added_and_the_mask_is_left_alone(
             plan_prediction(volume, options(model, store_centerline=again)), NoProgress()
         )
         assert (report.tiles, report.resumed) == (0, True)
-    assert open_centerlines(volume, NAME).attributes["complete"]
+    assert open_guide(volume, NAME, "centerline").attributes["complete"]
 
 
 @pytest.mark.parametrize("first", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -289,4 +289,4 @@ def test_killed_at_random_moments_both_end_with_the_same_bytes(model, volume, re
     kill_until_done(program, live_longer_each_time(random.Random(5)))
     for name in (NAME, LINES):
         np.testing.assert_array_equal(read_map(volume, name), read_map(reference, name))
-    assert open_centerlines(volume, NAME).attributes["complete"]
+    assert open_guide(volume, NAME, "centerline").attributes["complete"]

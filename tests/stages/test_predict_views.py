@@ -144,10 +144,10 @@ def test_the_models_smallest_object_is_zoomed_too(size, tmp_path):
     for zoom in (1.0, 2.0, 0.5):
         options = PredictOptions(str(model), f"zoom{zoom}".replace(".", "-"), views="xy", zoom=zoom)
         plan = plan_segmentation(volume, SegmentOptions(predict=options))
-        found[zoom] = plan.labelling.header["min_size"]
+        found[zoom] = plan.labellings[0].header["min_size"]
         segment(plan, NoProgress())
         again = plan_labels(volume, options.name, LabelOptions())
-        assert again.header == plan.labelling.header
+        assert again.header == plan.labellings[0].header
     assert found == {1.0: 805, 2.0: 101, 0.5: 6440}
 
 

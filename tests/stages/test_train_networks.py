@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from toy_training import Killed, KilledAt, gradient_agreement, read_log, timeless, write_annotated
@@ -356,3 +357,46 @@ def test_tensorboard_is_told_where_it_is_installed(stack, tmp_path, monkeypatch)
     assert ("jaccard", 4) in [(name, step) for name, _, step in writer.scalars]
     assert writer.images == [("labels", 2), ("found", 2), ("labels", 4), ("found", 4)]
     assert writer.closed
+
+
+def test_a_network_of_several_maps_is_trained_validated_and_written_in_its_card(stack, tmp_path):
+    classes = {"classes": ("cells", "bright=bright.tif"), "auxiliary": ("contour", "distance")}
+    config = recipe("unet2d", **classes, map_weights={"cells-contour": 2.0}, steps=2)
+    data = [Pair(stack / "raw.tif", str(stack / "labels.tif"))]
+    with pytest.raises(ParameterError, match="class cells has no labels"):
+        train(
+            data, TrainOptions(output=tmp_path / "a", config=config, voxel_size=SIZE), NoProgress()
+        )
+    config = dataclasses.replace(config, classes=("cells=labels.tif", "bright=bright.tif"))
+    labels = tifffile.imread(stack / "labels.tif")
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    tifffile.imwrite(tmp_path / "bright.tif", (labels > 3).astype(np.uint8))
+    data = [Pair(stack / "raw.tif", str(tmp_path))]
+    options = TrainOptions(output=tmp_path / "b", config=config, voxel_size=SIZE)
+    report = train(data, options, NoProgress())
+    card = load_card(report.weights)
+    names = ["cells", "bright", "cells-contour", "cells-distance"]
+    assert [m.name for m in card.maps] == names
+    assert [m.threshold for m in card.maps[:2]] == [
+        pytest.approx(report.best[f"threshold {name}"]) for name in names[:2]
+    ]
+    mean = np.mean([report.best[f"jaccard {name}"] for name in names[:2]])
+    assert report.best["jaccard"] == pytest.approx(mean, abs=1e-5)
+    assert load_weights(report.weights, card)["head.bias"].shape == (4,)
+    again = load_recipe(tmp_path / "b" / "recipe.toml")
+    assert build_config(again.config).maps == config.maps
+    # from such weights, the same maps are learned
+    assert build_config({"steps": 1}, str(report.weights)).auxiliary == tuple(names[2:])
+
+
+def test_em_net_learns_centerlines_beside_other_maps(stack, tmp_path):
+    config = recipe("emnet", width=8, patch=(8, 16, 16), auxiliary=("contour",), steps=1)
+    assert [m.kind for m in config.maps] == ["class", "contour", "centerline"]
+    report = train(
+        [pair(stack)],
+        TrainOptions(output=tmp_path / "a", config=config, voxel_size=SIZE),
+        NoProgress(),
+    )
+    assert load_card(report.weights).outputs == 2
+    with pytest.raises(ParameterError, match="gives no centerlines"):
+        recipe("unet2d", auxiliary=("centerline",))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from volseg.models.emnet import EMNet
+from volseg.models.maps import MapSpec, count_outputs
 from volseg.models.registry import count_parameters, find_architecture
 from volseg.storage.weights import load_card, load_weights, save_weights
 
@@ -41,7 +42,8 @@ def write_weights(
     form = find_architecture(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = form.build(width).eval()
+        maps = [MapSpec(**entry) for entry in told.get("maps", ())]
+        network = form.build(width, outputs=count_outputs(maps)).eval()
         given = form.input_shape(tile)
         noise = torch.rand(1, 1, *given[3 - form.dimensions :]) * 2 - 1
     with torch.no_grad():

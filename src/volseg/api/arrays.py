@@ -123,8 +123,9 @@ def label_array(
     from volseg.storage.weights import load_card, smallest_object
 
     threshold = options.get("threshold")
-    if options.get("split") == "centerline":
-        raise ParameterError("centerlines need a volume; use split='distance', or label(volume)")
+    if options.get("split") in {"centerline", "contour"}:
+        kind = options["split"]
+        raise ParameterError(f"{kind}s need a volume; use split='distance', or label(volume)")
     if model is None and threshold is None:
         raise ParameterError("give a threshold, or the model whose threshold is to be taken")
     card = None if model is None else load_card(model)

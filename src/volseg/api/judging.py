@@ -43,7 +43,9 @@ def stats(
     BlockError
         If blocks could not be read.
     """
-    (found,) = stats_of_all([volume], progress=progress, **options)
+    found, *others = stats_of_all([volume], progress=progress, **options)
+    if others:
+        raise ParameterError("stats measures one result; give one name")
     return found
 
 
@@ -64,12 +66,15 @@ def stats_of_all(
 
     labels = optional_place(options.pop("labels", None))
     target = optional_place(options.pop("output", None))
-    chosen = build(plan.StatsOptions, options, labels=labels)
+    names = (options.pop("name", None) or "").split(",")
+    chosen = [build(plan.StatsOptions, options, labels=labels, name=n or None) for n in names]
+    if len(names) > 1 and (labels is not None or target is not None):
+        raise ParameterError("several --name go into tables of their own, without --output")
     if labels is not None and len(volumes) > 1:
         raise ParameterError("--labels belongs to one volume; give one VOLUME")
     if target is not None:
         check_table_path(target)
-    plans = [plan.plan_stats(place_of(volume), chosen) for volume in volumes]
+    plans = [plan.plan_stats(place_of(volume), each) for volume in volumes for each in chosen]
     if target is not None:
         plan.check_one_table({planned.volume: planned.voxel_size for planned in plans})
     results = [run.stats(planned, shown(progress)) for planned in plans]

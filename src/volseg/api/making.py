@@ -161,8 +161,8 @@ def label(
         if selected != WHOLE:
             raise ParameterError("--channel and --axes say what of --probabilities is meant")
         planned = plan.plan_labels(place, name, chosen)
-    elif chosen.split == "centerline":
-        raise ParameterError("--probabilities come without centerlines; use --split distance")
+    elif chosen.split in plan.GUIDES:
+        raise ParameterError(f"--probabilities come without {chosen.split}s; use --split distance")
     else:
         from volseg.stages import adopt
 

@@ -14,7 +14,7 @@ from os import PathLike
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from volseg.api.keywords import described
-from volseg.types import VoxelSize, Zyx
+from volseg.types import Names, VoxelSize, Zyx
 
 Place: TypeAlias = str | PathLike[str]
 """A path, or the URL of a place on object storage."""
@@ -66,10 +66,13 @@ class Objects(TypedDict, total=False):
     min_probability : Drop objects whose mean probability is lower.  [default: the model's]
     fill_holes : Add enclosed background to its object.
     split : Separate touching objects by a watershed from maxima of the distance to their surface,
-        from probabilities/NAME-centerline, or from the centres of K-means.
+        from probabilities/NAME-centerline, from where probabilities/NAME-contour is low, or from
+        the centres of K-means.
     split_depth : Cut necks that are thinner by this much, with --split distance.
     split_centres : Put this many centres into each object, with --split kmeans.  [default: as many
         as the elbow of the sum of squares asks for]
+    split_sure : Seeds have at least this probability, with --split contour.  [default: the model's]
+    split_contour : Seeds have a contour below this probability.  [default: the model's]
     """
 
     threshold: float | None
@@ -83,9 +86,11 @@ class Objects(TypedDict, total=False):
     max_section_um2: float | None
     min_probability: float | None
     fill_holes: bool
-    split: Literal["none", "distance", "centerline", "kmeans"]
+    split: Literal["none", "distance", "centerline", "contour", "kmeans"]
     split_depth: float
     split_centres: int | None
+    split_sure: float | None
+    split_contour: float | None
 
 
 @described
@@ -181,12 +186,14 @@ class SegmentKeywords(Network, Objects, Result, Region, Writing, total=False):
     """Options of `segment`.
 
     mask : Look only where these labels are above 0; coarser ones are scaled.
+    classes : Write these classes of a network of several, each by its own name.  [default: all]
     store_centerline : Also write probabilities/NAME-centerline (EM-Net only); implied by --split
         centerline.
     repair : Replace the damaged parts of a complete result, and nothing else.
     """
 
     mask: Place | None
+    classes: Names | None
     store_centerline: bool
     repair: bool
 
@@ -224,12 +231,15 @@ class MeasureArrayKeywords(Measured, Threads, total=False):
 class StatsKeywords(Measured, Running, total=False):
     """Options of `stats`.
 
-    name : Name of labels in VOLUME, and of tables.  [default: mitochondria, or the --labels file's]
+    name : Name of labels in VOLUME, and of tables; several are separated by commas.  [default:
+        mitochondria, or the --labels file's]
     labels : Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
     output : Also write one row per object to this .csv, .tsv or .parquet file.
     instances : Take labels of one value as one object, not as a mask.
     images : Take slices as unrelated images; volumes that `volseg convert --images` made need no
         saying.
+    contacts : Also write where the objects touch those of VOLUME/labels/CONTACTS, another result,
+        to tables/NAME-CONTACTS-contacts.parquet.
     """
 
     name: str | None
@@ -237,3 +247,4 @@ class StatsKeywords(Measured, Running, total=False):
     output: Place | None
     instances: bool
     images: bool
+    contacts: str | None

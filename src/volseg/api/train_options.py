@@ -5,7 +5,7 @@ from typing import Literal, Required, TypeAlias, TypedDict
 
 from volseg.api.keywords import described
 from volseg.api.options import Device, Place, SourceSize
-from volseg.types import VoxelSize, Zyx
+from volseg.types import Names, VoxelSize, Zyx
 
 Pair: TypeAlias = tuple[Place, Place]
 """A volume or stack, and its labels."""
@@ -61,6 +61,12 @@ class Learning(TypedDict, total=False):
     """Network and optimisation.
 
     architecture : Train this network: emnet, unet2d, unet3d, attention-unet, ...  [default: emnet]
+    classes : Learn these classes: NAME=VALUE of the labels, or NAME=LABELS of its own, in the
+        folder that --labels names if it is one.  [default: one class, all labels above 0]
+    auxiliary : Learn these maps of the first class, too: contour, distance; CLASS-contour is of
+        another class.
+    ignore : Ignore voxels of this value in the labels.  [default: values below 0, with --classes or
+        --auxiliary]
     width : Channels at full resolution.  [default: 32 for emnet, else 16]
     loss : Minimise this loss.  [default: emnet for emnet, else bce-dice]
     patch : Size of a training patch in voxels.  [default: 32,96,96; 1,256,256 for 2D networks]
@@ -76,6 +82,9 @@ class Learning(TypedDict, total=False):
     """
 
     architecture: str | None
+    classes: Names | None
+    auxiliary: Names | None
+    ignore: int | None
     width: int | None
     loss: Literal["bce", "bce-dice", "dice", "emnet", "jaccard", "log-dice", "square-dice"] | None
     patch: Zyx | None

@@ -65,6 +65,10 @@ def _plan(
     config, given = divide(given, Length, Learning)
     tones, given = divide(given, Intensities)
     card, given = divide(given, Card)
+    for name in ("classes", "auxiliary"):
+        config |= {name: tuple(several(config[name]))} if name in config else {}
+    if "labels" not in data and volumes and config.get("classes"):
+        data["labels"] = ""  # each class names its own
     path = given.pop("config", None)
     recipe = Recipe({}, {}, ()) if path is None else load_recipe(file_of(path))
     settings = {**recipe.run, **card}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from volseg.measures.summary import Summary
     from volseg.stages.stats.run import VolumeStats
 
-NM3_PER_UM3 = 1e9
+NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6
 INTERVAL = (
     "95% interval: the expected number of objects in a volume of this size lies in it, if they lie "
     "independently of each other (Poisson); it says nothing of objects that the network missed"
@@ -38,6 +38,7 @@ def stats_command(session: Session, volumes: tuple[Path, ...], **options: Any) -
     results = stats_of_all(volumes, progress=session.progress(), **options)
     for result in results:
         session.notes(result.notes)
+        session.notes(describe_contacts(result))
     session.result([listed(r) for r in results], describe_stats(results))
     session.note(INTERVAL)
     session.note(
@@ -56,6 +57,7 @@ def listed(result: VolumeStats) -> dict[str, Any]:
         "slices": result.slices,
         "seconds": result.seconds,
         **({"expected": result.expected} if result.expected else {}),
+        **({"contacts": result.contacts} if result.contacts else {}),
     }
 
 
@@ -67,7 +69,11 @@ def describe_stats(results: Sequence[VolumeStats]) -> str:
         head += ["per um^3", "mean um^3", "median um^3", "total um^3"]
     else:
         head += ["mean voxels", "median voxels", "total voxels"]
-    rows = [head, *([str(r.volume), *_cells(r.summary, physical)] for r in results)]
+    shown = [str(r.volume) for r in results]
+    if len(set(shown)) < len(shown):
+        shown = [f"{r.volume} {r.table.stem}" for r in results]
+    cells = (_cells(r.summary, physical) for r in results)
+    rows = [head, *([name, *found] for name, found in zip(shown, cells, strict=True))]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = [
         "  ".join(
@@ -78,6 +84,16 @@ def describe_stats(results: Sequence[VolumeStats]) -> str:
     ]
     told = [f"{r.volume}: {r.expected}" for r in results if r.expected]
     return "\n".join([*lines, *told])
+
+
+def describe_contacts(result: VolumeStats) -> list[str]:
+    """Say how many objects touch those of another result, and over which area."""
+    found = result.contacts
+    if found is None:
+        return []
+    area = "" if found.area_nm2 is None else f", over {found.area_nm2 / NM2_PER_UM2:.4g} um^2"
+    count = f"{found.touching} of {result.summary.objects} objects touch {found.name}{area}"
+    return [f"{count}; one row per contact: {found.table}"]
 
 
 def describe_interval(low: float, high: float) -> str:

@@ -17,6 +17,7 @@ import torch
 
 from volseg import __version__
 from volseg.errors import ModelError, ParameterError
+from volseg.models.maps import count_exclusive
 from volseg.models.registry import Architecture
 from volseg.storage.weights import Card
 from volseg.types import Floats, Zyx
@@ -115,6 +116,7 @@ def describe_input(card: Card, form: Architecture, least: Zyx) -> dict[str, Any]
 
 def describe_output(card: Card, form: Architecture) -> dict[str, Any]:
     """Describe the one output tensor: probabilities, and how much of them is halo."""
+    names = [m.name for m in card.maps][: card.outputs] or ["foreground"]
     taken = dict(zip("zyx", zip(form.margin, halo_of(card), strict=True), strict=True))
     space = []
     for axis in "zyx"[-form.dimensions :]:
@@ -127,7 +129,7 @@ def describe_output(card: Card, form: Architecture) -> dict[str, Any]:
         "description": f"Probability of foreground; from {card.threshold:g} on it counts as such",
         "axes": [
             {"type": "batch"},
-            {"type": "channel", "channel_names": ["foreground"]},
+            {"type": "channel", "channel_names": names},
             *space,
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
@@ -156,8 +158,13 @@ def describe_model(
     Raises
     ------
     ParameterError
-        If the model's preprocessing has no description.
+        If the model's preprocessing, or that classes exclude one another, has no description.
     """
+    if count_exclusive(card.maps):
+        raise ParameterError(
+            "classes that exclude one another have no words in BioImage.IO; export this model as "
+            "torchscript or onnx"
+        )
     names = {"pytorch_state_dict": STATE_DICT, "torchscript": TORCHSCRIPT}
     version = torch.__version__.split("+", maxsplit=1)[0]
     weights: dict[str, dict[str, Any]] = {
@@ -167,7 +174,9 @@ def describe_model(
     weights["pytorch_state_dict"]["architecture"] = {
         "import_from": builder[0],
         "callable": builder[1],
-        "kwargs": {"architecture": card.architecture, "width": card.width},
+        "kwargs": {"architecture": card.architecture, "width": card.width}
+        # builders of older versions know one output alone
+        | ({"outputs": card.outputs} if card.outputs > 1 else {}),
     }
     weights["torchscript"]["parent"] = "pytorch_state_dict"
     return {

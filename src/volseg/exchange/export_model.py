@@ -139,11 +139,11 @@ def _checked(
 ) -> tuple[float, tuple[int, ...]]:
     """Compare what was written with the original; return the difference, and on what shape."""
     x = network.inputs(_tiles(network)[1], seed=1, batch=2)
-    return largest_difference(Probabilities(network.logits).eval(), exported, x), tuple(x.shape)
+    return largest_difference(network.probabilities, exported, x), tuple(x.shape)
 
 
 def _write_torchscript(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
-    whole, example = Probabilities(network.logits).eval(), network.inputs(_tiles(network)[0], 0)
+    whole, example = network.probabilities, network.inputs(_tiles(network)[0], 0)
     trace_network(whole, example).save(str(path))
     return _checked(network, _load_own(path))
 
@@ -157,7 +157,7 @@ def _load_own(path: Path) -> torch.jit.ScriptModule:
 
 
 def _write_onnx(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
-    whole, example = Probabilities(network.logits).eval(), network.inputs(_tiles(network)[0], 0)
+    whole, example = network.probabilities, network.inputs(_tiles(network)[0], 0)
     write_onnx(whole, example, path)
     return _checked(network, onnx_runner(path))
 
@@ -193,7 +193,7 @@ def _test_tensors(network: Network, least: Zyx) -> tuple[Floats, Floats]:
     sizes = least[-network.form.dimensions :]
     raw = np.random.default_rng(7).integers(0, 256, (1, 1, *sizes)).astype(np.float32)
     seen = torch.from_numpy(preprocess(raw, network.card.preprocessing))
-    return raw, Probabilities(network.logits).eval()(seen).numpy()
+    return raw, network.probabilities(seen).numpy()
 
 
 WRITERS = {

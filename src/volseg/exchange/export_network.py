@@ -18,6 +18,8 @@ from torch.jit._trace import TracerWarning
 
 from volseg.errors import ModelError, ParameterError
 from volseg.models.folding import fold_norms
+from volseg.models.maps import count_exclusive
+from volseg.models.parts import as_binary
 from volseg.models.registry import Architecture, find_architecture
 from volseg.storage.weights import Card, load_card, load_weights
 from volseg.types import Zyx
@@ -46,6 +48,11 @@ class Network:
     weights: dict[str, Tensor]
     logits: nn.Module
 
+    @property
+    def probabilities(self) -> nn.Module:
+        """The network with probabilities in place of logits."""
+        return Probabilities(self.logits, count_exclusive(self.card.maps)).eval()
+
     def inputs(self, tile: Zyx, seed: int, batch: int = 1) -> Tensor:
         """Draw random input: float32 in -1..1, shape (n, 1, z, y, x) or (n, 1, y, x).
 
@@ -62,16 +69,16 @@ class Network:
 class Probabilities(nn.Module):
     """A network whose logits become probabilities."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, exclusive: int = 0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.exclusive = network, exclusive
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw, float, shape (n, 1, *space), to probabilities."""
-        return torch.sigmoid(self.network(x))
+        return torch.sigmoid(as_binary(self.network(x), self.exclusive))
 
 
-def build_network(architecture: str, width: int) -> nn.Module:
+def build_network(architecture: str, width: int, outputs: int = 1) -> nn.Module:
     """Build a network with random weights in evaluation mode, as packages do to rebuild theirs.
 
     Raises
@@ -81,7 +88,7 @@ def build_network(architecture: str, width: int) -> nn.Module:
     ParameterError
         If it has not that width.
     """
-    return find_architecture(architecture).build(width).eval()
+    return find_architecture(architecture).build(width, outputs=outputs).eval()
 
 
 def load_network(model: str | Path) -> Network:
@@ -94,7 +101,7 @@ def load_network(model: str | Path) -> Network:
     """
     card = load_card(model)
     weights = load_weights(model, card)
-    network = build_network(card.architecture, card.width)
+    network = build_network(card.architecture, card.width, card.outputs)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -16,6 +16,8 @@ from volseg.exchange.bioimageio import CONFIG_VERSION, entry
 from volseg.exchange.older_packages import restore_older
 from volseg.exchange.packages import Package, open_package, read_weights
 from volseg.exchange.states import file_limit, read_state_dict
+from volseg.fields import read_fields
+from volseg.models.maps import check_maps, count_outputs
 from volseg.models.registry import find_architecture
 from volseg.storage.weights import Card, save_weights
 from volseg.types import VoxelSize, Zyx
@@ -136,9 +138,12 @@ def _restore(
     if not isinstance(width, int) or not 0 < width <= WIDEST:
         raise ModelError(f"the card's width must be 1 to {WIDEST}, found {width!r}")
     architecture = find_architecture(str(card.get("architecture")))
+    # what a card of an older version lacks: one class is what it is for
+    maps = read_fields(Card, {"maps": card.get("maps", [])}, "card")["maps"]
+    outputs = count_outputs(check_maps(maps))
     # without memory: a card that claims a huge network costs nothing
     with torch.device("meta"):
-        expected = architecture.build(width).state_dict()
+        expected = architecture.build(width, outputs=outputs).state_dict()
     described = entry(description, "weights", "pytorch_state_dict")
     content = read_weights(package, described, file_limit(expected))
     return read_state_dict(content, expected), card

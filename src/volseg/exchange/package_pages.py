@@ -67,6 +67,6 @@ def draw_cover(raw: Floats, probabilities: Floats) -> bytes:
 
 
 def _middle(batch: Floats) -> NDArray[np.uint8]:
-    volume = batch[0, 0] if batch.ndim == 5 else batch[0]
+    volume = batch[0, 0] if batch.ndim == 5 else batch[0, :1]
     middle: NDArray[np.uint8] = volume[len(volume) // 2].round().astype(np.uint8)
     return middle

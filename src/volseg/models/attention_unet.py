@@ -71,6 +71,7 @@ class AttentionUNet(UShape):
     dimensions : 2 or 3
         The published network is 3D.
     grid : whether gates work on the grid of the coarser level, as published
+    outputs : number of maps
 
     Raises
     ------
@@ -80,9 +81,11 @@ class AttentionUNet(UShape):
 
     title = "Attention U-Net"
 
-    def __init__(self, width: int = 64, *, dimensions: Dimensions = 2, grid: bool = False) -> None:
+    def __init__(
+        self, width: int = 64, *, dimensions: Dimensions = 2, grid: bool = False, outputs: int = 1
+    ) -> None:
         check_width(self.title, width, 2)
-        super().__init__(doubled(width, STAGES), Variant(dimensions))
+        super().__init__(doubled(width, STAGES), Variant(dimensions), outputs=outputs)
         self.grid, gate = grid, GridGate if grid else AttentionGate
         self.gates = nn.ModuleList(gate(width << k, dimensions) for k in reversed(range(STAGES)))
 

@@ -181,6 +181,7 @@ class EMNet(nn.Module):
     align_corners : bool
         How trilinear up-sampling aligns; True makes the result depend on the tile's extent.
     centerline : whether the auxiliary centerline decoder exists
+    outputs : number of maps beside centerlines
 
     Raises
     ------
@@ -200,6 +201,7 @@ class EMNet(nn.Module):
         norm: Norm = "batch",
         align_corners: bool = False,
         centerline: bool = True,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         check_width("EM-Net", width, 8)
@@ -212,7 +214,7 @@ class EMNet(nn.Module):
         self.centerline = CenterlineDecoder(f, norm=norm) if centerline else None
         joined = f + f // 2 if centerline else f
         self.fusion = Hvec(joined, f // 2, norm=norm)
-        self.head = nn.Conv3d(f // 2, 1, 1)
+        self.head = nn.Conv3d(f // 2, outputs, 1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the segmentation features before the head, and the centerline features.
@@ -245,12 +247,12 @@ class EMNet(nn.Module):
         return self.fusion(x, self.activation), r
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map raw, float, shape (n, 1, z, y, x), to mitochondria logits of the same shape."""
+        """Map raw, float, shape (n, 1, z, y, x), to logits, shape (n, outputs, z, y, x)."""
         logits: Tensor = self.head(self.features(x)[0])
         return logits
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the logits of mitochondria and, if there is a decoder for it, of centerlines."""
+        """Return the logits of `forward` and, if there is a decoder for them, of centerlines."""
         features, r = self.features(x)
         lines = None if self.centerline is None else self.centerline.head(r)
         return self.head(features), lines

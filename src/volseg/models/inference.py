@@ -15,7 +15,8 @@ from volseg.errors import BlockError, ModelError, ParameterError, ShapeError
 from volseg.models.devices import SLICES, as_tensor, computing_in
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
-from volseg.models.parts import Dimensions
+from volseg.models.maps import MapSpec, count_exclusive, count_outputs
+from volseg.models.parts import Dimensions, as_binary
 from volseg.models.registry import TURNED, Architecture, find_architecture, turned
 from volseg.types import Floats, Roi, Zyx
 
@@ -81,7 +82,8 @@ class Predictor:
         the first is along their normal.
     tta : average over all flips: 8 of a volume, 4 of a slice.
     rotations : with ``tta``, average over rotations by 90 degrees in (y, x), or in a slice, too.
-    centerline : also return what the network says of centerlines.
+    maps : what the network gives, as its card says; a single class where it says nothing.
+    wanted : places of the maps that are returned; others are not computed where that is possible.
     batch : slices that a 2D network sees at once, at most.
     padded : whether the last batch of a tile is filled up, so that all have one shape.
     tf32 : whether a GPU may round what it multiplies in float32 to TF32.
@@ -94,7 +96,8 @@ class Predictor:
     margin: Zyx = (0, 0, 0)
     tta: bool = False
     rotations: bool = False
-    centerline: bool = False
+    maps: tuple[MapSpec, ...] = ()
+    wanted: tuple[int, ...] = (0,)
     batch: int = SLICES
     padded: bool = False
     tf32: bool = False
@@ -102,20 +105,24 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.rotations and not self.tta:
             raise ParameterError("rotations extend test-time augmentation: ask for tta as well")
-        if self.centerline and getattr(self.network, "centerline", None) is None:
+        if self.beyond_head and getattr(self.network, "centerline", None) is None:
             raise ModelError(f"{type(self.network).__name__} here gives a mask, and no centerlines")
+
+    @property
+    def beyond_head(self) -> bool:
+        """Tell whether a map is wanted that a decoder of its own gives: centerlines."""
+        return max(self.wanted) >= count_outputs(self.maps)
 
     def __call__(self, tile: Floats, needed: Roi | None = None, axis: int = 0) -> Floats:
         """Map normalised raw to probabilities, both in memory that NumPy knows; see `evaluate`.
 
         Returns
         -------
-        float32, shape (z, y, x), or with ``centerline`` (2, z, y, x)
-            Of the mask, and of centerlines.
+        float32, shape (z, y, x), or where several maps are wanted (maps, z, y, x)
         """
         given = as_tensor(np.asarray(tile, np.float32)).to(self.device)
         found: Floats = self.evaluate(given, needed, axis).cpu().numpy()
-        return found if self.centerline else found[0]
+        return found if len(self.wanted) > 1 else found[0]
 
     @torch.inference_mode()
     def evaluate(self, tile: Tensor, needed: Roi | None = None, axis: int = 0) -> Tensor:
@@ -223,17 +230,24 @@ class Predictor:
         x = x.contiguous(memory_format=MEMORY_FORMATS[self.dimensions])
         # one by one: a map's bytes are the same whether or not the other one is asked for
         with computing_in(self.precision, self.device, tf32=self.tf32):
-            logits = cast(EMNet, self.network).both(x) if self.centerline else [self.network(x)]
-        maps = [m.float().sigmoid() for m in logits if m is not None]
+            if self.beyond_head:
+                head, lines = cast(EMNet, self.network).both(x)
+            else:
+                head, lines = self.network(x), None
+        head = as_binary(head, count_exclusive(self.maps))
+        last = head.shape[1]
+        logits = [head[:, k : k + 1] if k < last else cast(Tensor, lines) for k in self.wanted]
+        maps = [m.float().sigmoid() for m in logits]
         return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 
 class Asked(TypedDict, total=False):
-    """Options of a `Predictor`: averaging, centerlines, batches and TF32."""
+    """Options of a `Predictor`: averaging, maps, batches and TF32."""
 
     tta: bool
     rotations: bool
-    centerline: bool
+    maps: tuple[MapSpec, ...]
+    wanted: tuple[int, ...]
     batch: int
     tf32: bool
 
@@ -258,7 +272,7 @@ def build_predictor(
         See `volseg.models.devices`.
     architecture : what the network is; without it, an EM-Net
     **asked
-        ``tta``, ``rotations``, ``centerline``, ``batch`` and ``tf32`` of `Predictor`.
+        ``tta``, ``rotations``, ``maps``, ``wanted``, ``batch`` and ``tf32`` of `Predictor`.
 
     Raises
     ------

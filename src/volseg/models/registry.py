@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -34,7 +35,8 @@ class Architecture:
 
     Attributes
     ----------
-    build : base width -> network, from (n, 1, y, x) or (n, 1, z, y, x) to logits.
+    build : base width -> network, from (n, 1, y, x) or (n, 1, z, y, x) to logits; takes the number
+        of its maps beside centerlines as ``outputs``, 1 by default.
     stride : tile origins are multiples of it apart.
     multiple, offset : tile sizes are ``offset`` more than a multiple; 0 means a multiple.
     dimensions : whether the network sees slices or volumes.
@@ -43,7 +45,7 @@ class Architecture:
     centerline : whether the network gives centerlines too, see `volseg.models.emnet.EMNet.both`.
     """
 
-    build: Callable[[int], nn.Module]
+    build: Callable[..., nn.Module]
     stride: Zyx
     multiple: Zyx
     dimensions: Dimensions = 3
@@ -125,38 +127,38 @@ class Architecture:
 
 
 def _emnet(
-    build: Callable[[int], nn.Module], width: int = 32, *, centerline: bool = True
+    build: Callable[..., nn.Module], width: int = 32, *, centerline: bool = True
 ) -> Architecture:
     return Architecture(build, emnet.STRIDE, emnet.MULTIPLE, width=width, centerline=centerline)
 
 
-def _slices(build: Callable[[int], nn.Module], stride: int) -> Architecture:
+def _slices(build: Callable[..., nn.Module], stride: int) -> Architecture:
     sizes = (1, stride, stride)
     return Architecture(build, sizes, sizes, dimensions=2, width=64)
 
 
-def _volumes(build: Callable[[int], nn.Module], stride: int, width: int) -> Architecture:
+def _volumes(build: Callable[..., nn.Module], stride: int, width: int) -> Architecture:
     return Architecture(build, (stride,) * 3, (stride,) * 3, width=width)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "emnet": _emnet(EMNet),
     "emnet-paper": replace(
-        _emnet(lambda f: EMNet(f, norm="instance", align_corners=True), width=64),
+        _emnet(partial(EMNet, norm="instance", align_corners=True), width=64),
         multiple=(4, 16, 16),  # instance norms need more than one voxel at the coarsest level
     ),
-    "emnet-single": _emnet(lambda f: EMNet(f, centerline=False), centerline=False),
+    "emnet-single": _emnet(partial(EMNet, centerline=False), centerline=False),
     "unet2d": _slices(UNet2d, unet2d.STRIDE),
-    "unet2d-plain": _slices(lambda f: UNet2d(f, norm=False), unet2d.STRIDE),
+    "unet2d-plain": _slices(partial(UNet2d, norm=False), unet2d.STRIDE),
     "unet2d-valid": replace(
-        _slices(lambda f: UNet2d(f, norm=False, padded=False), unet2d.STRIDE),
+        _slices(partial(UNet2d, norm=False, padded=False), unet2d.STRIDE),
         margin=(0, unet2d.MARGIN, unet2d.MARGIN),
         offset=(0, unet2d.OFFSET, unet2d.OFFSET),
     ),
     "attention-unet": _slices(AttentionUNet, attention_unet.STRIDE),
     "attention-unet-grid": _slices(lambda f: AttentionUNet(f, grid=True), attention_unet.STRIDE),
     "attention-unet3d": _volumes(
-        lambda f: AttentionUNet(f, dimensions=3), attention_unet.STRIDE, width=16
+        partial(AttentionUNet, dimensions=3), attention_unet.STRIDE, width=16
     ),
     "unet3d": _volumes(UNet3d, unet3d.STRIDE, width=32),
 }

@@ -26,6 +26,7 @@ class UNet2d(UShape):
     width : channels at full resolution, an even number; doubled at each of 4 stages
     norm : whether a batch norm stands before each ReLU; the published network has none
     padded : False is the published form: no output depends on a made-up border
+    outputs : number of maps
 
     Raises
     ------
@@ -40,6 +41,8 @@ class UNet2d(UShape):
 
     title = "U-Net"
 
-    def __init__(self, width: int = 64, *, norm: bool = True, padded: bool = True) -> None:
+    def __init__(
+        self, width: int = 64, *, norm: bool = True, padded: bool = True, outputs: int = 1
+    ) -> None:
         check_width(self.title, width, 2)
-        super().__init__(doubled(width, STAGES), Variant(2, norm, padded))
+        super().__init__(doubled(width, STAGES), Variant(2, norm, padded), outputs=outputs)

@@ -6,6 +6,7 @@ blocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,15 @@ from volseg.geometry.grid import roi_shape
 from volseg.objects.components import DIFFERING, Components
 from volseg.objects.kmeans import find_centres
 from volseg.objects.runs import Indices, Runs
-from volseg.types import Mask, Roi, VoxelSize
+from volseg.types import FULL_PROBABILITY, Floats, Mask, Probabilities, Roi, VoxelSize
 from volseg.voxels.compilation import compiled
 
-METHODS = ("none", "distance", "centerline", "kmeans")
+METHODS = ("none", "distance", "centerline", "contour", "kmeans")
+ON_CENTERLINE = 128
+"""Of 255: from which a voxel is more likely on a centerline than not."""
+SURE, CONTOUR = 0.8, 0.5
+"""Of ``contour``, where a card names none: from which probability a class is sure, and from which
+on a voxel lies on a contour."""
 Pieces = NDArray[np.int32]
 """int32, shape (z, y, x): 0 outside the object, pieces from 1."""
 
@@ -38,6 +44,9 @@ class Splitter:
     smallest : voxels that a piece must have; the seeds of smaller ones are dropped, and their
         voxels go to the others.
     centres : that ``kmeans`` puts into each object; 0 for as many as the elbow asks for.
+    sure, contour : of 255, for ``contour``: seeds lie where the class has at least the one, and its
+        contour less than the other.
+    fewest : voxels that a seed must have, for ``contour``.
     """
 
     method: str
@@ -46,16 +55,23 @@ class Splitter:
     connectivity: int = 26
     smallest: int = 0
     centres: int = 0
+    sure: int = round(SURE * FULL_PROBABILITY)
+    contour: int = round(CONTOUR * FULL_PROBABILITY)
+    fewest: int = 1
 
-    def __call__(self, mask: Mask, centerline: Mask | None = None) -> Pieces:
+    def __call__(self, mask: Mask, guides: Sequence[Probabilities] = ()) -> Pieces:
         """Split one object; the watershed of its distance from the border, from seeds.
+
+        By ``contour`` what is flooded rises with the contour, too, and falls with the distance that
+        the network gives, if it does.
 
         Parameters
         ----------
         mask : bool, shape (z, y, x)
             One object and nothing else.
-        centerline : bool, shape (z, y, x)
-            What lies on a centerline, of this object or another; only for ``centerline``.
+        guides : uint8, shape (z, y, x)
+            Of ``centerline``, what the network says of centerlines. Of ``contour``, what it says of
+            the class, of its contour and, if it does, of the distance to the border.
 
         Returns
         -------
@@ -78,21 +94,38 @@ class Splitter:
         distance = ndimage.distance_transform_edt(padded, self.spacing).astype(np.float32)
         if self.method == "kmeans":
             seeds = kmeans_seeds(padded, self.spacing, float(distance.max()), self.centres)
-        elif centerline is not None:
+        elif self.method == "centerline":
             # each stretch of a centerline is one mitochondrion's
-            seeds = ndimage.label(np.pad(mask & centerline, margin), np.ones((3, 3, 3)))[0]
+            lines = mask & (guides[0] >= ON_CENTERLINE)
+            seeds = ndimage.label(np.pad(lines, margin), np.ones((3, 3, 3)))[0]
+        elif self.method == "contour":
+            inner = mask & (guides[0] >= self.sure) & (guides[1] < self.contour)
+            seeds = contour_seeds(np.pad(inner, margin), self.fewest)
         else:
             seeds = distance_seeds(distance, self.depth)
-        pieces = self.flood(distance, seeds)
+        relief = self._relief(distance, [np.pad(g, margin) for g in guides[1:]])
+        pieces = self.flood(distance, seeds, relief)
         small = np.bincount(pieces.ravel(), minlength=seeds.max() + 1) < self.smallest
         if small[1:].any():
             small[0] = True
             renumbered = np.where(small, 0, np.cumsum(~small)).astype(np.int32)
-            pieces = self.flood(distance, renumbered[seeds])
+            pieces = self.flood(distance, renumbered[seeds], relief)
         core = tuple(slice(a, a + side) for (a, _), side in zip(margin, mask.shape, strict=True))
         return np.ascontiguousarray(pieces[core])
 
-    def flood(self, distance: NDArray[np.float32], seeds: Pieces) -> Pieces:
+    def _relief(self, distance: Floats, guides: Sequence[Probabilities]) -> Floats:
+        """Shape what is flooded: low inside of objects, high at their contours."""
+        if self.method != "contour":
+            return -distance
+        deep = distance / max(float(distance.max()), 1e-6)
+        if len(guides) > 1:
+            deep = guides[1] / np.float32(FULL_PROBABILITY)
+        relief: Floats = guides[0] / np.float32(FULL_PROBABILITY) - deep
+        return relief
+
+    def flood(
+        self, distance: NDArray[np.float32], seeds: Pieces, relief: Floats | None = None
+    ) -> Pieces:
         """Give each voxel to a seed; all to one piece where there are fewer than two."""
         from scipy import ndimage
         from skimage.segmentation import watershed
@@ -103,7 +136,7 @@ class Splitter:
         # objects of 4 or 8 lie in one slice, where these join the same
         structure = ndimage.generate_binary_structure(3, DIFFERING[self.connectivity])
         rules = {"mask": inside, "connectivity": structure}
-        pieces: Pieces = watershed(-distance, seeds, **rules)  # type: ignore[no-untyped-call]
+        pieces: Pieces = watershed(-distance if relief is None else relief, seeds, **rules)  # type: ignore[no-untyped-call]
         return pieces.astype(np.int32, copy=False)
 
 
@@ -134,6 +167,26 @@ def distance_seeds(distance: NDArray[np.float32], depth: float) -> Pieces:
     lowered = reconstruction(marker, distance)  # type: ignore[no-untyped-call]
     maxima = local_maxima(lowered, connectivity=3) & (distance > 0)  # type: ignore[no-untyped-call]
     seeds: Pieces = ndimage.label(maxima, np.ones((3, 3, 3)), output=np.int32)[0]
+    return seeds
+
+
+def contour_seeds(inner: Mask, fewest: int) -> Pieces:
+    """Mark what is inside of objects and apart, by faces, but for specks.
+
+    A seed has at least so many voxels; the largest is kept in any case.
+
+    Examples
+    --------
+    >>> contour_seeds(np.array([[[1, 1, 0, 1, 0, 1, 1]]], bool), 2).tolist()
+    [[[1, 1, 0, 0, 0, 2, 2]]]
+    """
+    from scipy import ndimage
+
+    found, count = ndimage.label(inner)
+    voxels = np.bincount(found.ravel(), minlength=count + 1)
+    kept = voxels >= min(fewest, int(voxels[1:].max(initial=0)))
+    kept[0] = False
+    seeds: Pieces = (np.cumsum(kept) * kept).astype(np.int32)[found]
     return seeds
 
 

@@ -72,7 +72,7 @@ def load_block(model: str | Path, card: Card) -> nn.Module:
     ModelError
         If the weights cannot be used.
     """
-    network = find_architecture(card.architecture).build(card.width)
+    network = find_architecture(card.architecture).build(card.width, outputs=card.outputs)
     network.load_state_dict(load_weights(model, card))
     return first_block(network.eval())
 

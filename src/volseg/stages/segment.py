@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
 from volseg.stages.intensities import with_survey
 from volseg.stages.label.plan import (
+    GUIDES,
     Foundation,
     LabelOptions,
     LabelPlan,
@@ -49,9 +51,12 @@ class SegmentOptions(ObjectRules):
 
     @property
     def prediction(self) -> PredictOptions:
-        """The prediction: centerlines too, where objects are split by them."""
-        store = self.predict.store_centerline or self.split == "centerline"
-        return replace(self.predict, store_centerline=store, images=self.images)
+        """The prediction: auxiliary maps too, where objects are split by them."""
+        lines = self.predict.store_centerline or self.split == "centerline"
+        contours = self.split == "contour"
+        return replace(
+            self.predict, store_centerline=lines, store_contour=contours, images=self.images
+        )
 
     @property
     def labelling(self) -> LabelOptions:
@@ -67,13 +72,22 @@ class SegmentOptions(ObjectRules):
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """Reports of both stages; ``mended`` is what was found damaged, ``notes`` what may be wrong."""
+    """Reports of both stages.
+
+    Attributes
+    ----------
+    label : of the first class.
+    mended : what was found damaged.
+    notes : what may be wrong.
+    classes : labels of each class, by the name of the result.
+    """
 
     predict: PredictReport
     label: LabelReport
     seconds: float
     mended: tuple[Mended, ...] = ()
     notes: tuple[str, ...] = ()
+    classes: Mapping[str, LabelReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,12 +96,13 @@ class SegmentPlan:
 
     Attributes
     ----------
-    prediction, labelling : the plans.
+    prediction : the plan of all classes.
+    labellings : the plans of each.
     options : that they were made by.
     """
 
     prediction: PredictPlan
-    labelling: LabelPlan
+    labellings: tuple[LabelPlan, ...]
     options: SegmentOptions
 
     @property
@@ -108,9 +123,9 @@ def plan_segmentation(volume: Path, options: SegmentOptions) -> SegmentPlan:
 
 
 def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
-    """Write ``probabilities/<name>`` and ``labels/<name>`` of a volume.
+    """Write ``probabilities/<name>`` and ``labels/<name>`` of a volume, of each class at once.
 
-    On request, and to split objects by them, also ``probabilities/<name>-centerline``.
+    On request, and to split objects by them, also auxiliary maps: ``<name>-centerline``, contours.
 
     Running it again does only what is missing.
 
@@ -131,12 +146,13 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
             mended = mend_probabilities(plan.prediction, progress)
         predicted = predict(plan.prediction, progress)
         if repair:
-            mended += mend_labels(plan.labelling, progress)
-        labelled = label(plan.labelling, progress)
+            mended += tuple(m for each in plan.labellings for m in mend_labels(each, progress))
+        labelled = {each.name: label(each, progress) for each in plan.labellings}
     notes = plan.prediction.notes[told:] + (
         hint_inverted(plan.prediction) if predicted.tiles else ()
     )
-    return SegmentReport(predicted, labelled, time.monotonic() - begun, mended, notes)
+    first, seconds = next(iter(labelled.values())), time.monotonic() - begun
+    return SegmentReport(predicted, first, seconds, mended, notes, labelled)
 
 
 def _is_unseen(plan: PredictPlan) -> bool:
@@ -155,37 +171,45 @@ def _look_at(plan: SegmentPlan, engine: EngineOptions, progress: Progress) -> Se
     noted = {name: seen.attributes[name] for name in ("histogram", "fingerprint", "survey")}
     update_attributes(image.path, noted)
     prediction = with_survey_of(plan.prediction, seen)
-    return _add_labels(plan.labelling.volume, prediction, plan.options)
+    return _add_labels(plan.labellings[0].volume, prediction, plan.options)
 
 
 def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) -> SegmentPlan:
-    labelling = plan_labels_on(volume, _find_foundation(prediction, options), options.labelling)
-    # what probabilities that stand were made from is not known before intensities are
-    if prediction.counted or not prediction.mask.path.exists():
-        labelling.stands()
-    return SegmentPlan(prediction, labelling, options)
+    labellings = []
+    for output in prediction.outputs:
+        if not output.is_class:
+            continue
+        guides = [o for o in prediction.outputs if o.of == output.of and not o.is_class]
+        rules = options.labelling
+        if rules.split in GUIDES and not guides:  # of classes, some may have no such map
+            rules = replace(rules, split="none", split_sure=None, split_contour=None)
+        source = _find_foundation(prediction, output, guides if rules.split in GUIDES else [])
+        labelling = plan_labels_on(volume, source, rules)
+        # what probabilities that stand were made from is not known before intensities are
+        if prediction.counted or not output.path.exists():
+            labelling.stands()
+        labellings.append(labelling)
+    return SegmentPlan(prediction, tuple(labellings), options)
 
 
-def _find_foundation(plan: PredictPlan, options: SegmentOptions) -> Foundation:
+def _find_foundation(plan: PredictPlan, mask: Output, guides: Sequence[Output]) -> Foundation:
     """Say from which probabilities labels will be made: those that stand, or those of the plan."""
 
     def stands(output: Output) -> bool:
         return plan.counted and output.stands(overwrite=plan.overwrite)
 
-    mask, *lines = plan.outputs
     if stands(mask):
         source = found_on(open_probabilities(plan.image.path, mask.path.name))
     else:
-        record = model_record(plan.card, plan.options.zoom)
+        record = model_record(plan.card, plan.options.zoom, mask.place)
         space, shape, roi = plan.image.space, plan.spec.shape, mask.header["roi"]
         decided, inside = fingerprint(mask.header), mask.header.get("mask")
         source = Foundation(mask.path, shape, space, decided, record, roi, mask=inside)
-    if options.split != "centerline":
-        return source
-    (line,) = lines
-    made = open_image(line.path).attributes if stands(line) else {}
-    known = made.get("fingerprint", fingerprint(line.header))
-    return replace(source, centerlines=(line.path, known))
+    known = []
+    for output in guides:
+        made = open_image(output.path).attributes if stands(output) else {}
+        known.append((output.path, made.get("fingerprint", fingerprint(output.header))))
+    return replace(source, guides=tuple(known))
 
 
 def one_worker_per_gpu(options: PredictOptions) -> EngineOptions:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.fields import read_fields
+from volseg.models.maps import MapSpec, check_maps, count_outputs
 from volseg.storage.files import drafting, replacing
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import parse_json
@@ -27,7 +28,14 @@ from volseg.voxels.intensity import Preprocessing
 CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
 
-OPTIONAL: Mapping[str, Any] = {"min_size": 0, "min_probability": 0.0, "tissue": {}, "ranges": {}}
+OPTIONAL: Mapping[str, Any] = {
+    "min_size": 0,
+    "min_probability": 0.0,
+    "tissue": {},
+    "ranges": {},
+    "maps": [],
+    "splitting": {},
+}
 """Entries that a card may leave out."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "width": (1, 1024),
@@ -66,6 +74,9 @@ class Card:
         that is unknown.
     ranges : least and largest input of each convolution, for evaluation in int8; empty where that
         has not been measured.
+    maps : what the network gives; empty for one class, and the centerlines of architectures that
+        have them. Rules for objects of the first class stand in the card itself.
+    splitting : by the name of a class, how its objects that touch are told apart.
     """
 
     name: str
@@ -85,6 +96,23 @@ class Card:
     scores: Mapping[str, Any]
     tissue: Mapping[str, Any]
     ranges: Mapping[str, tuple[float, float]]
+    maps: tuple[MapSpec, ...]
+    splitting: Mapping[str, Any]
+
+    @property
+    def outputs(self) -> int:
+        """Number of maps that the network's head gives."""
+        return count_outputs(self.maps)
+
+    def rules_of(self, place: int) -> MapSpec | Card:
+        """Return what holds the rules for objects of a class: the card, for the first."""
+        return self.maps[place] if place else self
+
+    def splitting_of(self, place: int) -> Mapping[str, Any]:
+        """Return how objects of a class that touch are told apart; empty if that is unknown."""
+        name = self.maps[place].name if self.maps else ""
+        found = self.splitting.get(name)
+        return found if isinstance(found, Mapping) else {}
 
 
 def shipped_models() -> list[str]:
@@ -147,6 +175,7 @@ def _card(content: Any) -> Card:
     if lacking := sorted(known or partial):
         raise ValueError(f"it lacks {', '.join(lacking)}")
     card = Card(**named)
+    check_maps(card.maps)
     for name, (low, high) in BOUNDS.items():
         found = getattr(card, name)
         if not all(low <= v <= high for v in (found if isinstance(found, tuple) else (found,))):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from volseg.defaults import NAME
 from volseg.errors import ParameterError
+from volseg.models.maps import CENTERLINE, MapSpec, build_maps
+from volseg.models.registry import find_architecture
 from volseg.training.augmentation import Augmentation
 from volseg.training.centerline import ALPHA, REACH_NM
 from volseg.training.losses import LOSS_NAMES
+from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH, parse_class
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
 
@@ -51,6 +56,12 @@ class TrainConfig:
     fraction : part of the slices, or of the images, that is trained on.
     validate_every : steps between validations.
     seed : with the step's number, the only seed of random numbers.
+    classes : NAME, NAME=VALUE or NAME=LABELS of each class; none for a single one of any name.
+    auxiliary : maps that are learned of a class, see `volseg.models.maps.build_maps`.
+    exclusive : whether a voxel is of one class at most.
+    ignore : value of labels that nobody annotated.
+    map_weights : weights of the losses of maps, by name; 1 for others.
+    contour_width, distance_reach : see `volseg.training.targets`.
     resample_to : voxel size in nm (z, y, x) that the network sees; None takes that of the data.
     preprocessing, augmentation : of the intensities, of the patches.
     """
@@ -88,6 +99,13 @@ class TrainConfig:
     fraction: float = 1.0
     validate_every: int = 250
     seed: int = 0
+    classes: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
+    exclusive: bool = False
+    ignore: int | None = None
+    map_weights: Mapping[str, float] = field(default_factory=dict)
+    contour_width: float = CONTOUR_WIDTH
+    distance_reach: float = DISTANCE_REACH
     resample_to: VoxelSize | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -100,7 +118,7 @@ class TrainConfig:
                 f"{' and '.join(given) or 'none'}"
             )
         positive = ("width", "batch", "learning_rate", "epsilon", "decay_epochs", "validate_every")
-        centerline = "centerline_alpha", "centerline_reach_nm"
+        centerline = "centerline_alpha", "centerline_reach_nm", "contour_width", "distance_reach"
         for name in (*positive, "hard_every", *centerline):
             if not 0 < getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be positive, found {getattr(self, name)}")
@@ -110,11 +128,36 @@ class TrainConfig:
         for name in ("patience", "clip", "weight_decay", "cross_entropy_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be at least 0, found {getattr(self, name)}")
+        unknown = sorted(set(self.map_weights) - {m.name for m in self.maps})
+        if unknown or not all(0 <= w < math.inf for w in self.map_weights.values()):
+            raise ParameterError(
+                f"map_weights are at least 0, and of {', '.join(m.name for m in self.maps)}; found "
+                f"{dict(self.map_weights)}"
+            )
         if self.resample_to and not all(0 < nm < math.inf for nm in self.resample_to):
             raise ParameterError(f"resample_to must be positive, found {self.resample_to}")
         self._check_sizes()
         self._check_parts()
         self._check_names()
+
+    @property
+    def maps(self) -> tuple[MapSpec, ...]:
+        """List the maps of a network of several; none where there is one class alone.
+
+        Raises
+        ------
+        ParameterError
+            If they cannot stand together, or the architecture does not give them.
+        """
+        if not self.classes and not self.auxiliary:
+            return ()
+        able, asked = find_architecture(self.architecture).centerline, list(self.auxiliary)
+        if any(kind.endswith(CENTERLINE) for kind in asked) != able:
+            if not able:
+                raise ParameterError(f"{self.architecture} gives no centerlines")
+            asked.append(CENTERLINE)
+        names = [parse_class(text)[0] for text in self.classes]
+        return build_maps(names or [NAME], asked, exclusive=self.exclusive)
 
     def _check_sizes(self) -> None:
         if self.width > WIDEST:

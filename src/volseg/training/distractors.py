@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from volseg.training.augmentation import Augmentation
-from volseg.training.tissue import MASK, RAW, UNKNOWN
+from volseg.training.tissue import MASK, RAW
 from volseg.types import Floats, Zyx
 
 REACH = 64
@@ -121,8 +121,7 @@ def paint(channels: Tensor, distractors: Sequence[Distractor]) -> Tensor:
         cover, look = _shape(chosen, channels[RAW], dark, bright)
         channels[RAW] = torch.lerp(channels[RAW], look, cover)
         covered = cover > 0.5
-        for k in (MASK, UNKNOWN)[: len(channels) - 1]:
-            channels[k][covered] = 0
+        channels[MASK:, covered] = 0
     return channels
 
 

@@ -6,13 +6,14 @@ annotated voxels of patches. Dice and Jaccard losses lie in [0, 1], the others s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from volseg.errors import ParameterError
+from volseg.models.maps import CONTOUR, DISTANCE, MapSpec
 
 EPSILON = 1e-5
 
@@ -130,6 +131,48 @@ def find_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 def centerline_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Mean squared error between the sigmoid of the logits and the normalised proximity."""
     return functional.mse_loss(logits.float().sigmoid(), target)
+
+
+MAP_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    CONTOUR: cross_entropy_dice_loss,
+    DISTANCE: cross_entropy_loss,
+}
+"""Of auxiliary maps; targets of a distance lie between 0 and 1, which a cross-entropy takes."""
+
+
+def maps_loss(
+    logits: Tensor,
+    target: Tensor,
+    maps: Sequence[MapSpec],
+    weights: Mapping[str, float],
+    of_class: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Average the losses of several maps by their weights, over the voxels that are annotated.
+
+    Parameters
+    ----------
+    logits, target : float, shape (n, maps, *space)
+        A target below 0 stands for what nobody annotated.
+    maps : that the network's head gives
+    weights : by name; 1 for others
+    of_class : loss of logits and target of a class
+
+    Examples
+    --------
+    >>> maps, target = (MapSpec("a"), MapSpec("b")), torch.tensor([[[1.0], [-1.0]]])
+    >>> round(float(maps_loss(torch.zeros(1, 2, 1), target, maps, {}, cross_entropy_loss)), 3)
+    0.693
+    """
+    total, weight = logits.sum() * 0, 0.0
+    for k, spec in enumerate(maps[: logits.shape[1]]):
+        known = target[:, k] >= 0
+        if not known.any():
+            continue
+        loss = MAP_LOSSES.get(spec.kind, of_class)
+        share = weights.get(spec.name, 1.0)
+        total = total + share * loss(logits[:, k][known], target[:, k][known])
+        weight += share
+    return total / weight if weight else total
 
 
 def emnet_loss(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError
+from volseg.models.maps import count_outputs
 from volseg.models.registry import Architecture, find_architecture
 from volseg.training.config import TrainConfig
 from volseg.training.losses import EMNET
@@ -27,7 +28,7 @@ def check_network(config: TrainConfig) -> Architecture:
     """
     form, name, patch = find_architecture(config.architecture), config.architecture, config.patch
     with torch.device("meta"):
-        form.build(config.width)
+        form.build(config.width, outputs=count_outputs(config.maps))
     if form.dimensions == 2 and patch[0] != 1:
         raise ParameterError(
             f"{name} sees one slice at a time: the patch's z must be 1, found {patch}"
@@ -60,13 +61,22 @@ def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network: nn.Module = find_architecture(config.architecture).build(config.width)
+        form = find_architecture(config.architecture)
+        network: nn.Module = form.build(config.width, outputs=count_outputs(config.maps))
     if start is not None:
         try:
-            network.load_state_dict(dict(start))
+            network.load_state_dict(_with_head(dict(start), network.state_dict()))
         except RuntimeError as error:
             raise ModelError("the weights to start from are not those of the network") from error
     return network
+
+
+def _with_head(start: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Start weights of another number of maps with a random head."""
+    heads = [n for n in start if n.startswith("head.") and n in own]
+    if all(start[n].shape == own[n].shape for n in heads):
+        return start
+    return {**start, **{n: own[n] for n in heads}}
 
 
 def learns_centerlines(config: TrainConfig) -> bool:

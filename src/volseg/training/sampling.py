@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +16,18 @@ from volseg.geometry.grid import roi_shape
 from volseg.training.augmentation import Augmentation, Frame, draw_placement
 from volseg.training.distractors import draw_distractors, paint
 from volseg.training.looks import Look, draw_look
-from volseg.training.tissue import MASK, UNKNOWN, Pooled, Tissue, cut_beside, locate, needed
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.training.targets import Readable, Targets
+from volseg.training.tissue import (
+    MAPS,
+    MASK,
+    UNKNOWN,
+    Pooled,
+    Tissue,
+    cut_beside,
+    locate,
+    needed,
+)
+from volseg.types import Mask, Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
 
@@ -26,17 +36,6 @@ SLAB = 8
 """Slices that are read at a time: chunks hold several."""
 NOT_ANNOTATED = -1.0
 """The target of voxels that nobody annotated."""
-
-
-class Readable(Protocol):
-    """Anything with a shape that yields NumPy arrays when sliced: a Zarr array, a NumPy array."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-
-    def __getitem__(self, key: Any, /) -> Any:
-        """Read a box."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,8 @@ class Source:
         Whether labels below 0 stand for voxels that nobody annotated.
     apart, lines : tones of slices, in place of ``tone``, and closeness to centerlines, if any.
     size : nm (z, y, x) of the network's voxels.
+    targets : Targets, optional
+        Of a network of several maps; ``labels`` then tell where any class is.
     """
 
     raw: Readable
@@ -91,6 +92,7 @@ class Source:
     apart: Apart | None = None
     size: VoxelSize = (5.0, 5.0, 5.0)
     lines: NDArray[np.float16] | None = None
+    targets: Targets | None = None
 
     @property
     def annotated(self) -> int:
@@ -213,25 +215,35 @@ def read_tissue(
             f"{source.labels.shape}"
         )
     sparse = source.slices is not None and not source.planar
-    partial = sparse or source.partial
-    channels = torch.empty((2 + partial, *roi_shape(box)), dtype=dtype, device=device)
-    for first in range(box[0].start, box[0].stop, SLAB):
-        slab = (slice(first, min(first + SLAB, box[0].stop)), *box[1:])
-        labels = np.asarray(source.labels[slab])
+    several = source.targets is not None
+    partial, slabs = sparse or source.partial or several, SLAB * (SLAB if several else 1)
+    count = 2 + partial if source.targets is None else MAPS - 1 + len(source.targets.maps)
+    channels = torch.empty((count, *roi_shape(box)), dtype=dtype, device=device)
+    for first in range(box[0].start, box[0].stop, slabs):
+        slab = (slice(first, min(first + slabs, box[0].stop)), box[1], box[2])
+        targets, unknown = _read_targets(source, slab)
         raw = np.asarray(source.raw[slab])
         shown = source.tone(raw) if source.apart is None else source.apart(raw, slab)
-        read = [shown, labels > 0]
+        read = [shown, targets[0]]
         if partial:
-            unknown = labels < 0 if source.partial else np.zeros(labels.shape, bool)
             if sparse and source.slices is not None:
                 between = ~np.isin(np.arange(slab[0].start, slab[0].stop), source.slices)
                 unknown |= between[:, None, None]
-            read.append(unknown)
+            read += [unknown, *targets[1:]]
         inside = slice(first - box[0].start, slab[0].stop - box[0].start)
         for channel, values in zip(channels, read, strict=True):
             channel[inside] = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
     z, y, x = (b.start - s.start for b, s in zip(box, bounds, strict=True))
     return Tissue(channels, bounds, (z, y, x), source.pooled)
+
+
+def _read_targets(source: Source, box: Roi) -> tuple[Any, Mask]:
+    """Read the target of each map in a box, and what nobody annotated."""
+    if source.targets is not None:
+        return source.targets.read(box)
+    labels = np.asarray(source.labels[box])
+    unknown = labels < 0 if source.partial else np.zeros(labels.shape, bool)
+    return [labels > 0], unknown
 
 
 def hold(source: Source, device: torch.device) -> Source:
@@ -293,8 +305,11 @@ def draw_patch(
 
 
 def target_of(channels: Tensor) -> Tensor:
-    """Make the target of a patch, from (c, z, y, x) to (1, z, y, x): 1, 0 or `NOT_ANNOTATED`."""
-    target = (channels[MASK] >= 0.5).float()
+    """Make the targets of a patch, from (c, z, y, x) to (maps, z, y, x), `NOT_ANNOTATED` or 0..1.
+
+    What is foreground or not is 1 or 0; further maps are as they were interpolated.
+    """
+    target = torch.cat([(channels[MASK] >= 0.5).float()[None], channels[MAPS:]])
     if len(channels) > UNKNOWN:
-        target[channels[UNKNOWN] > 0.5] = NOT_ANNOTATED
-    return target[None]
+        target[:, channels[UNKNOWN] > 0.5] = NOT_ANNOTATED
+    return target

@@ -20,8 +20,9 @@ from volseg.voxels.blend import reflected
 
 ALIASING = 1.2
 """A level is taken a little before samples lie as far apart as its voxels, by this factor."""
-RAW, MASK, UNKNOWN = range(3)
-"""Channels: normalised raw, foreground (0..1), and, in some tissue, what is not annotated."""
+RAW, MASK, UNKNOWN, MAPS = range(4)
+"""Channels: normalised raw, foreground (0..1), in some tissue what is not annotated, and from there
+on the targets of further maps."""
 Pooled = tuple[bool, bool, bool]
 """Axes (z, y, x) along which coarser levels average; not z where slices are thick."""
 
@@ -53,7 +54,7 @@ class Tissue:
     Attributes
     ----------
     channels : float, shape (c, z, y, x)
-        Normalised raw, foreground, and what is not annotated where there is such.
+        Normalised raw, foreground, what is not annotated where there is such, and further maps.
     bounds : that the tissue ends at; patches see it reflected beyond.
     start : (z, y, x)
         Of the channels, counted from the bounds' start; a multiple of the voxels of coarser levels.

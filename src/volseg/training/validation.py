@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from volseg.geometry.grid import full_roi, roi_shape
+from volseg.models.maps import count_exclusive
+from volseg.models.parts import as_binary
 from volseg.models.registry import Architecture
 from volseg.scores.curves import LEVELS, count_probabilities, middle_of_best, score_curves
 from volseg.training.augmentation import Placement
 from volseg.training.network import feed
 from volseg.training.sampling import Source, read_tissue
-from volseg.training.tissue import MASK, RAW, UNKNOWN, locate, needed
+from volseg.training.tissue import MAPS, MASK, RAW, UNKNOWN, locate, needed
 from volseg.types import Floats, Mask, Roi, Zyx
 
 CORES: dict[int, Zyx] = {2: (4, 256, 256), 3: (24, 96, 96)}
@@ -146,6 +148,20 @@ def predict_window(
     probabilities : float32, shape (z, y, x)
     truth : bool, shape (z, y, x)
     """
+    probabilities, truth = predict_maps(network, source, window, form, precision)
+    return probabilities[0], truth[0] >= 0.5
+
+
+@torch.no_grad()
+def predict_maps(
+    network: nn.Module, source: Source, window: Roi, form: Architecture, precision: torch.dtype
+) -> tuple[Floats, Floats]:
+    """Predict all maps of a window of the network's grid, but for centerlines.
+
+    Returns
+    -------
+    probabilities, truth : float32, shape (maps, z, y, x)
+    """
     device = next(network.parameters()).device
     context = CONTEXTS[form.dimensions]
     around = (context[0] + form.margin[0], context[1] + form.margin[1], context[2] + form.margin[2])
@@ -158,25 +174,33 @@ def predict_window(
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         logits = feed(network, given, form)
     inner = tuple(slice(c, c + n) for c, n in zip(context, core, strict=True))
-    probabilities: Floats = logits[0, 0].float().sigmoid().cpu().numpy()[inner]
+    if source.targets is not None:
+        logits = as_binary(logits, count_exclusive(source.targets.maps))
+    probabilities: Floats = logits[0].float().sigmoid().cpu().numpy()[:, *inner]
     middle = tuple(slice(c, c + n) for c, n in zip(around, core, strict=True))
-    return probabilities, channels[MASK].numpy()[middle] >= 0.5
+    truth = np.concatenate([channels[MASK : MASK + 1].numpy(), channels[MAPS:].numpy()])
+    return probabilities, truth[:, *middle]
 
 
 def count_window(
     network: nn.Module, source: Source, window: Roi, form: Architecture, precision: torch.dtype
 ) -> NDArray[np.int64]:
-    """Count a window's voxels by probability, shape (2, 256): background and foreground."""
-    probabilities, truth = predict_window(network, source, window, form, precision)
+    """Count a window's voxels by probability, shape (maps, 2, 256): background and foreground."""
+    probabilities, truth = predict_maps(network, source, window, form, precision)
     levels = (probabilities * 255).round().astype(np.uint8)
-    known = read_window(source, window)[UNKNOWN].numpy() <= 0.5 if source.partial else None
-    return count_probabilities(levels, truth, known)
+    partial = source.partial or source.targets is not None
+    known = read_window(source, window)[UNKNOWN].numpy() <= 0.5 if partial else None
+    return np.stack(
+        [count_probabilities(a, b >= 0.5, known) for a, b in zip(levels, truth, strict=True)]
+    )
 
 
 def validate(
     network: nn.Module, sources: Sequence[Source], form: Architecture, precision: torch.dtype
-) -> Validation:
-    """Measure the Jaccard index on held-out regions, at the best of 254 thresholds.
+) -> list[Validation]:
+    """Measure the Jaccard index of each map on held-out regions, at the best of 254 thresholds.
+
+    Of distances, it is that of what lies deeper than half of their reach.
 
     Parameters
     ----------
@@ -187,12 +211,12 @@ def validate(
     precision : that the network runs in.
     """
     network.eval()
-    histogram = np.zeros((2, LEVELS), np.int64)
+    histogram = np.zeros((1, 2, LEVELS), np.int64)
     for source in sources:
         grid, slices = whole_grid(source), annotated_slices(source)
         for window in validation_windows(grid, CORES[form.dimensions], slices):
-            histogram += count_window(network, source, window, form, precision)
-    return best_threshold(histogram)
+            histogram = histogram + count_window(network, source, window, form, precision)
+    return [best_threshold(of_map) for of_map in histogram]
 
 
 def cross_entropy(histogram: NDArray[np.int64]) -> float:

@@ -109,7 +109,7 @@ def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
         precision="float32",
         tta=False,
         rotations=False,
-        centerline=False,
+        maps=(0,),
     )
     handover = replace(prediction.handover, roi=roi)
     prediction = replace(prediction, choice=choice, handover=handover)

@@ -21,6 +21,9 @@ def keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
     flags += [f"--{name.replace('_', '-')}" for name in switches if run.get(name)]
     for flag in ("split", "split_depth", "split_centres"):
         flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
+    for flag in ("--split-sure", "--split-contour"):
+        at = run.get(f"{flag[2:].replace('-', '_')}_of_255")
+        flags += [flag, _probability(at)] if at else []
     # without the flag, the model's would hold
     kept = {"min_probability": 0, **{name: run[name] for name in run if name != rule}}
     for name, (flag, *_) in DROPPED.items():

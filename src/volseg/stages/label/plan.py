@@ -12,7 +12,12 @@ import numpy as np
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, VolumeError, command
 from volseg.geometry.grid import Grid, whole_multiples
-from volseg.stages.label.rules import ObjectRules, describe_rules, find_threshold, states_size
+from volseg.stages.label.rules import (
+    ObjectRules,
+    describe_rules,
+    find_threshold,
+    states_size,
+)
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import is_fraction
 from volseg.storage.ome import Space
@@ -60,7 +65,7 @@ class Foundation:
     fingerprint : of everything that decided them.
     model : what is on record of the network.
     roi : start and stop along each axis of the region they were made for.
-    centerlines : path and fingerprint of those that belong to them; None where none are needed.
+    guides : path and fingerprint of each further map that splitting needs.
     mask : labels and fingerprint of the mask that they were made in; None is everywhere.
     """
 
@@ -70,7 +75,7 @@ class Foundation:
     fingerprint: str
     model: Mapping[str, Any]
     roi: Any
-    centerlines: tuple[Path, str] | None = None
+    guides: tuple[tuple[Path, str], ...] = ()
     mask: Mapping[str, str] | None = None
 
 
@@ -137,9 +142,10 @@ def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
         If the probabilities are missing or incomplete, or a rule cannot be applied to them.
     """
     source = found_on(open_probabilities(volume, name))
-    if options.split == "centerline":
-        lines = open_centerlines(volume, name)
-        source = replace(source, centerlines=(lines.path, lines.attributes["fingerprint"]))
+    guides = [open_guide(volume, name, kind) for kind in find_guides(volume, name, options.split)]
+    if guides:
+        known = tuple((image.path, image.attributes["fingerprint"]) for image in guides)
+        source = replace(source, guides=known)
     return plan_labels_on(volume, source, options)
 
 
@@ -159,12 +165,13 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
             f"only a part of {source.path} was predicted, and --complement would take the rest for "
             f"an object; segment the whole volume first"
         )
-    name, lines = source.path.name, source.centerlines
+    name, guides = source.path.name, [known for _, known in source.guides]
     header = {
         "format": FORMAT,
         "probabilities": source.fingerprint,
         **describe_rules(options, source.space, source.model),
-        **({} if lines is None else {"centerlines": lines[1]}),
+        **({"centerlines": guides[0]} if options.split == "centerline" else {}),
+        **({"contours": guides} if options.split == "contour" else {}),
         # labels that were filled before masks were heeded are others
         **({"mask": source.mask["fingerprint"]} if source.mask and options.fill_holes else {}),
     }
@@ -236,25 +243,44 @@ def _open_complete(volume: Path, name: str) -> Image:
     return image
 
 
-def open_centerlines(volume: Path, name: str) -> Image:
-    """Open complete probabilities of centerlines: ``probabilities/<name>-centerline``.
+GUIDES: Mapping[str, tuple[str, ...]] = {
+    "centerline": ("centerline",),
+    "contour": ("contour", "distance"),
+}
+"""Maps that a way to split needs, or that help it."""
+STORED = {
+    "centerline": ("--store-centerline",),
+    "contour": ("--split", "contour", "--overwrite"),
+}
+"""Flags that write them."""
+
+
+def find_guides(volume: Path, name: str, split: str) -> tuple[str, ...]:
+    """List the maps by which objects are split: what is needed, and what is there and helps."""
+    needed, *helpful = GUIDES.get(split, ("",))
+    there = [k for k in helpful if probabilities_path(volume, f"{name}-{k}").exists()]
+    return (needed, *there) if needed else ()
+
+
+def open_guide(volume: Path, name: str, kind: str) -> Image:
+    """Open a complete map of a class, to split its objects by: ``probabilities/<name>-<kind>``.
 
     Raises
     ------
     VolumeError
-        If they are missing, incomplete, of another shape, or not of volseg's making.
+        If it is missing, incomplete, of another shape, or not of volseg's making.
     """
-    lines = f"{name}-centerline"
-    if not probabilities_path(volume, lines).exists():
-        write = command("segment", volume, "--store-centerline", name=name)
+    stored = f"{name}-{kind}"
+    if not probabilities_path(volume, stored).exists():
+        write = command("segment", volume, *STORED[kind], name=name)
         raise VolumeError(
-            f"{volume} has no probabilities/{lines}, which --split centerline needs; write it "
-            f"with `{write}`, or use --split distance"
+            f"{volume} has no probabilities/{stored}, which --split {kind} needs; write it with "
+            f"`{write}`, or use --split distance"
         )
-    image, shape = _open_complete(volume, lines), open_image(volume).levels[0].shape
+    image, shape = _open_complete(volume, stored), open_image(volume).levels[0].shape
     if image.levels[0].shape != shape:
         raise VolumeError(
-            f"probabilities/{lines} has the shape {image.levels[0].shape}, the volume {shape}; "
-            "centerlines must be those of the whole volume, voxel by voxel"
+            f"probabilities/{stored} has the shape {image.levels[0].shape}, the volume {shape}; "
+            f"{kind}s must be those of the whole volume, voxel by voxel"
         )
     return image

@@ -12,7 +12,7 @@ from volseg.defaults import CONNECTIVITY, SPLIT, SPLIT_DEPTH
 from volseg.errors import ParameterError
 from volseg.objects.components import DIFFERING, PLANAR
 from volseg.objects.joining import Limits
-from volseg.objects.splitting import METHODS
+from volseg.objects.splitting import CONTOUR, METHODS, SURE
 from volseg.storage.ome import Space
 from volseg.types import FULL_PROBABILITY, VoxelSize
 
@@ -65,6 +65,8 @@ class ObjectRules:
     split: str = SPLIT
     split_depth: float = SPLIT_DEPTH
     split_centres: int | None = None
+    split_sure: float | None = None
+    split_contour: float | None = None
 
     def __post_init__(self) -> None:
         _check_probability("a threshold", self.threshold)
@@ -103,6 +105,10 @@ class ObjectRules:
                 f"split_centres must be at least 1, and is for --split kmeans alone; found "
                 f"{self.split_centres} for --split {self.split}"
             )
+        for flag in ("split_sure", "split_contour"):
+            _check_probability(flag, getattr(self, flag))
+            if getattr(self, flag) is not None and self.split != "contour":
+                raise ParameterError(f"{flag} is for --split contour alone")
         if self.split != "none" and importlib.util.find_spec("skimage") is None:
             raise ParameterError(
                 "splitting needs scikit-image, which is not there; "
@@ -136,7 +142,7 @@ def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -
         **_lowest_mean(rules, threshold, model),
         **({"fill_holes": True} if rules.fill_holes else {}),
         **({"complement": True} if rules.complement else {}),
-        **_plan_split(rules, voxel_size, planar=planar),
+        **_plan_split(rules, voxel_size, model, planar=planar),
     }
 
 
@@ -146,7 +152,7 @@ def find_threshold(rules: ObjectRules, model: Mapping[str, Any]) -> float:
 
 
 def _plan_split(
-    rules: ObjectRules, voxel_size: VoxelSize | None, *, planar: bool
+    rules: ObjectRules, voxel_size: VoxelSize | None, model: Mapping[str, Any], *, planar: bool
 ) -> dict[str, Any]:
     if rules.split == "none":
         return {}
@@ -161,7 +167,23 @@ def _plan_split(
     elif rules.split == "kmeans":
         # 0 stands for the elbow; without it, labels of another criterion would pass for these
         planned["split_centres"] = rules.split_centres or 0
+    elif rules.split == "contour":
+        planned |= _plan_contour(rules, voxel_size, model.get("splitting") or {})
     return planned
+
+
+def _plan_contour(
+    rules: ObjectRules, voxel_size: VoxelSize | None, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Take the user's settings of seeds, or else the model's, or else plain ones."""
+    sure = rules.split_sure or known.get("sure") or SURE
+    contour = rules.split_contour or known.get("contour") or CONTOUR
+    seed = {"min_size": known.get("fewest", 1), "voxel_size": known.get("voxel_size", ())}
+    return {
+        "split_sure_of_255": level_of(float(sure)),
+        "split_contour_of_255": level_of(float(contour)),
+        "split_fewest": _models_smallest(voxel_size if seed["voxel_size"] else None, seed),
+    }
 
 
 def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int]:

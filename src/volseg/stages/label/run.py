@@ -226,9 +226,10 @@ class Labelling(Run):
         )
 
     def _splitting(self, offsets: dict[Zyx, int]) -> Splitting:
-        planned = self.plan.source.centerlines
-        lines = None if planned is None else open_image(planned[0]).levels[0]
-        return Splitting(self, self._layers(offsets), lines)
+        guides = [open_image(path).levels[0] for path, _ in self.plan.source.guides]
+        if self.ledger.header.get("split") == "contour":
+            guides.insert(0, self.probabilities)
+        return Splitting(self, self._layers(offsets), tuple(guides))
 
     def _layers(self, offsets: dict[Zyx, int]) -> Callable[[Zyx], tuple[Layer, ...]]:
         """Tell what is painted into a block: its objects, and the holes in them."""

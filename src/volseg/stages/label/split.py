@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,20 +48,33 @@ class Splitting:
     ----------
     run : of which numbering is done.
     layers : what is painted into a block, before anything is split.
-    centerlines : probabilities of them, where they are needed.
+    guides : probabilities that the splitter needs.
     """
 
     run: Run
     layers: Callable[[Zyx], tuple[Layer, ...]]
-    centerlines: StoredArray | None = None
+    guides: tuple[StoredArray, ...] = ()
 
     @property
     def _splitter(self) -> Splitter:
         header = self.run.ledger.header
         z, y, x = header["split_spacing"]
-        depth, smallest = header.get("split_depth", 1.0), int(header["min_size"])
-        rules = header["split"], (z, y, x), depth, self.run.connectivity, smallest
-        return Splitter(*rules, int(header.get("split_centres", 0)))
+        plain = Splitter(
+            header["split"],
+            (z, y, x),
+            header.get("split_depth", 1.0),
+            self.run.connectivity,
+            int(header["min_size"]),
+            int(header.get("split_centres", 0)),
+        )
+        if plain.method != "contour":
+            return plain
+        return replace(
+            plain,
+            sure=int(header["split_sure_of_255"]),
+            contour=int(header["split_contour_of_255"]),
+            fewest=int(header["split_fewest"]),
+        )
 
     def split(self, offsets: Mapping[Zyx, int], numbering: Numbering) -> Renumbered:
         """Split the objects, keep the numbers of their pieces, and number all of them again.
@@ -162,7 +175,7 @@ class Splitting:
 
         done = sum(not self.lacks(block.index) for _, block in blocks)
         job = Job(self.run.progress, len(blocks), "blocks", "splitting", done)
-        task = SplitBlock(grid, self._splitter, plan.store.folder, self.centerlines)
+        task = SplitBlock(grid, self._splitter, plan.store.folder, self.guides)
         run_blocks(task, items(), plan.engine, on_result=on_result, progress=job)
 
     def _beginning(

@@ -22,9 +22,6 @@ from volseg.types import Labels, Mask, Roi, Zyx
 CACHED = 8
 """Blocks whose runs a task keeps at hand, since most objects lie in few."""
 
-ON_CENTERLINE = 128
-"""Of 255: from which a voxel is more likely on a centerline than not."""
-
 
 @dataclass(frozen=True)
 class MeasureBlock:
@@ -82,13 +79,13 @@ class SplitBlock:
     Attributes
     ----------
     folder : for the pieces.
-    centerlines : probabilities of them, if they are what the splitter needs.
+    guides : probabilities that the splitter needs.
     """
 
     grid: Grid
     splitter: Splitter
     folder: Path
-    centerlines: StoredArray | None = None
+    guides: tuple[StoredArray, ...] = ()
 
     def __call__(self, item: Beginning) -> Split:
         """Split the objects of one block."""
@@ -104,8 +101,7 @@ class SplitBlock:
             mask = np.zeros(roi_shape(box), bool)
             for block in self.grid.blocks(box):
                 self._paint(mask, box, block.core, [(*x, number) for x in load(block.index)])
-            lines = None if self.centerlines is None else self.centerlines[box] >= ON_CENTERLINE
-            pieces = self.splitter(mask, lines)
+            pieces = self.splitter(mask, [guide[box] for guide in self.guides])
             if pieces.max() < 2:
                 continue
             corner = np.array([s.start for s in box])

@@ -26,7 +26,7 @@ class NetworkChoice:
     ----------
     model : path of the weights.
     device, precision : never ``auto``: what was chosen when the run was planned, for all workers.
-    centerline : whether what the network says of centerlines is wanted, too.
+    maps : places of the maps that are wanted.
     batch : slices that it sees at once.
     gpu : name of the GPU; None for others, and where any will do.
     """
@@ -37,7 +37,7 @@ class NetworkChoice:
     tta: bool = False
     rotations: bool = False
     views: Views = "xy"
-    centerline: bool = False
+    maps: tuple[int, ...] = (0,)
     batch: int = SLICES
     gpu: str | None = None
 
@@ -63,14 +63,15 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
             f"{choice.gpu}, which rounds otherwise; run it on one kind"
         )
     predictor = build_predictor(
-        form.build(card.width),
+        form.build(card.width, outputs=card.outputs),
         load_weights(Path(choice.model), card),
         device,
         choose_precision(precision, device),
         architecture=form,
         tta=choice.tta,
         rotations=choice.rotations,
-        centerline=choice.centerline,
+        maps=card.maps,
+        wanted=choice.maps,
         batch=choice.batch,
         tf32=precision == TF32,
     )

@@ -22,10 +22,12 @@ from volseg.models.devices import (
     gpu_name,
     multiplies_bfloat16,
 )
-from volseg.models.registry import Views, check_centerline, find_architecture
+from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE
+from volseg.models.registry import Views, find_architecture
 from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
+from volseg.stages.predict.maps import check_kind, choose_maps
 from volseg.stages.predict.outputs import note_terms, note_untaught
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card, find_weights, load_card
@@ -53,6 +55,8 @@ class PredictOptions:
     batch : slices at once; None chooses, see `volseg.models.devices.choose_batch`.
     device, precision : see `find_device`.
     tta, rotations, views : see `volseg.models.inference.Predictor`.
+    classes : that are written; all of the network if None.
+    store_centerline, store_contour : write auxiliary maps of them, too.
     """
 
     model: str | None = None
@@ -73,6 +77,8 @@ class PredictOptions:
     invert: bool = False
     zoom: float = ZOOM
     store_centerline: bool = False
+    store_contour: bool = False
+    classes: tuple[str, ...] | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
 
@@ -85,6 +91,12 @@ class PredictOptions:
             raise ParameterError(
                 f"zoom lies between {1 / MOST_ZOOM:g} and {MOST_ZOOM:g}, found {self.zoom:g}"
             )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of auxiliary maps that are stored."""
+        lines = (CENTERLINE,) if self.store_centerline else ()
+        return lines + ((CONTOUR, DISTANCE) if self.store_contour else ())
 
 
 def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions, tuple[str, ...]]:
@@ -140,8 +152,10 @@ def settle_network(
             f"{card.name} looks along z, and unrelated images have none; give a network of slices, "
             f"such as --model {OF_MASKS}"
         )
+    chosen = choose_maps(card, options.classes, options.name, options.kinds)
+    if options.store_contour:
+        check_kind(card, chosen, CONTOUR)
     if options.store_centerline:
-        check_centerline(card.architecture)
         notes += note_untaught(card)
     device, precision = find_device(options.device, options.precision, options.engine)
     if device == OPENVINO:
@@ -155,7 +169,7 @@ def settle_network(
         options.tta,
         options.rotations,
         views,
-        options.store_centerline,
+        tuple(one.place for one in chosen),
         choose_batch(options.batch, known),
         gpu_name(known),
     )

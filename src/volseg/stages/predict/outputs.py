@@ -1,12 +1,15 @@
-"""Images that a prediction writes: the mask and, on request, its centerlines."""
+"""Images that a prediction writes: classes and, on request, auxiliary maps of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError, command
+from volseg.models.maps import AUXILIARY, CENTERLINE
+from volseg.stages.predict.maps import Chosen
 from volseg.storage.ledger import Ledger
 from volseg.storage.results import is_complete, is_told_of
 from volseg.storage.scratch import HandoverStore
@@ -14,8 +17,8 @@ from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card
 from volseg.training.losses import LOSSES
 
-CENTERLINE = {"output": "centerline"}
-"""Parameter by which centerlines differ from their mask."""
+KIND, OF_CLASS = "output", "class"
+"""Parameters by which auxiliary maps differ from their class, and several classes from others."""
 CREATED = "created"
 """The key under which the ledger keeps that the images are there, still empty."""
 
@@ -29,11 +32,20 @@ class Output:
     path : of the image, whose folder has the name of the result.
     header : parameters, JSON-like.
     model : name of the network.
+    place : of the map among the network's.
+    of : place of the class that it belongs to.
     """
 
     path: Path
     header: dict[str, Any]
     model: str = ""
+    place: int = 0
+    of: int = 0
+
+    @property
+    def is_class(self) -> bool:
+        """Tell a class from an auxiliary map."""
+        return self.place == self.of
 
     def stands(self, *, overwrite: bool = False, same_blocks: bool = False) -> bool:
         """Tell whether this very image is already there.
@@ -70,10 +82,23 @@ class Scratch:
         return HandoverStore(self.folder / f"predict-{self.name}")
 
 
-def centerline_of(mask: Output) -> Output:
-    """Describe the centerlines that stand beside a mask and were decided by the same."""
-    path = mask.path.with_name(f"{mask.path.name}-centerline")
-    return Output(path, {**mask.header, **CENTERLINE}, mask.model)
+def list_outputs(mask: Output, chosen: Sequence[Chosen]) -> tuple[Output, ...]:
+    """Describe the images of a run, all of which are decided by the same.
+
+    Parameters
+    ----------
+    mask : what decides the network's first map
+    chosen : see `volseg.stages.predict.maps.choose_maps`
+    """
+    outputs = []
+    for one in chosen:
+        named = {OF_CLASS: one.spec.of} if one.several else {}
+        kind = {} if one.spec.is_class else {KIND: one.spec.kind}
+        path = mask.path.with_name(one.name)
+        outputs.append(
+            Output(path, {**mask.header, **named, **kind}, mask.model, one.place, one.of)
+        )
+    return tuple(outputs)
 
 
 def find_lacking(wanted: tuple[Output, ...], *, overwrite: bool) -> tuple[Output, ...]:
@@ -106,29 +131,34 @@ def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
 
 def ledger_header(written: tuple[Output, ...]) -> dict[str, Any]:
     """Collect what decides a run: all its images depend on the same, and it writes all of them."""
-    both = {"centerline": True} if len(written) > 1 else {}
-    return {**written[0].header, **both}
+    kinds = [o.header.get(KIND) for o in written[1:]]
+    if kinds == [CENTERLINE]:
+        return {**written[0].header, "centerline": True}
+    more = {"maps": [o.place for o in written]} if kinds else {}
+    return {**written[0].header, **more}
 
 
 def find_outdated(written: tuple[Output, ...], scratch: Path) -> tuple[Path, ...]:
-    """List what goes with the results that a run replaces: centerlines never outlive their mask."""
-    if CENTERLINE.items() <= written[0].header.items():
-        return ()
-    lines = centerline_of(written[0]).path
-    if not _holds_centerlines(lines):
-        return ()
-    kept = Scratch(scratch, lines.name)
-    replaced = any(o.path == lines for o in written)
-    return (kept.ledger, kept.store.folder, *(() if replaced else (lines,)))
+    """List what goes with the results that a run replaces: no map outlives its class."""
+    found: list[Path] = []
+    for output in written:
+        for kind in AUXILIARY if output.is_class else ():
+            path = output.path.with_name(f"{output.path.name}-{kind}")
+            if not _holds_map(path, kind):
+                continue
+            kept = Scratch(scratch, path.name)
+            replaced = any(o.path == path for o in written)
+            found += [kept.ledger, kept.store.folder, *([] if replaced else [path])]
+    return tuple(found)
 
 
-def _holds_centerlines(path: Path) -> bool:
-    """Tell centerlines from a mask that somebody gave such a name."""
+def _holds_map(path: Path, kind: str) -> bool:
+    """Tell an auxiliary map from a class that somebody gave such a name."""
     try:
         run = open_image(path).attributes.get("run", {})
     except VolumeError:
         return False
-    return isinstance(run, dict) and CENTERLINE.items() <= run.items()
+    return isinstance(run, dict) and run.get(KIND) == kind
 
 
 RESTRICTED = "NON-COMMERCIAL"

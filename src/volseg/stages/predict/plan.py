@@ -17,8 +17,9 @@ from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Look, is_wanted, look_at
+from volseg.stages.predict.maps import choose_maps
 from volseg.stages.predict.network import PredictOptions, settle_network
-from volseg.stages.predict.outputs import Output, centerline_of
+from volseg.stages.predict.outputs import Output, list_outputs
 from volseg.stages.survey import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.images import as_images
@@ -45,7 +46,7 @@ class PredictPlan:
     mask_labels : outside of which nothing is looked for; None is everywhere.
     handover : blocks, tiles and region.
     spec : of level 0 of what is written.
-    outputs : the mask, then centerlines where they are wanted.
+    outputs : classes, then auxiliary maps where they are wanted.
     scratch : folder of ledgers and of what blocks hand over.
     options : that it was made by.
     notes : what the user should know.
@@ -66,7 +67,7 @@ class PredictPlan:
 
     @property
     def mask(self) -> Output:
-        """The probabilities of being foreground."""
+        """The probabilities of the first class."""
         return self.outputs[0]
 
     @property
@@ -124,7 +125,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     """
     image = as_images(open_image(volume), asked=options.images)
     check_place(image)
-    options, choice, card, chosen = settle_network(image, options)
+    options, choice, card, settled = settle_network(image, options)
     shape = image.levels[0].shape
     scales, notes = network_scales(image, card, choice.views, options.zoom)
     spec = fit_spec(shape, "uint8")
@@ -148,6 +149,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         **_describe_work(handover, spec, choice, options.zoom),
         **asked,
     }
+    chosen = choose_maps(card, options.classes, options.name, options.kinds)
     output = Output(
         probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name
     )
@@ -160,10 +162,10 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         mask_labels=mask,
         handover=handover,
         spec=spec,
-        outputs=(output, centerline_of(output)) if options.store_centerline else (output,),
+        outputs=list_outputs(output, chosen),
         scratch=scratch_path(volume),
         options=options,
-        notes=chosen + notes + advise(read_survey(image)),
+        notes=settled + notes + advise(read_survey(image)),
     )
 
 

@@ -40,7 +40,7 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
     """
     total: Maps = {}
     handover, roi = plan.handover, plan.handover.roi
-    task = build_task(plan, [None], HandoverStore(plan.scratch / "region"))
+    task = build_task(plan, {}, HandoverStore(plan.scratch / "region"))
     form = find_architecture(plan.card.architecture)
     corner, views = [s.start for s in roi], len(handover.lattices)
     for tile in handover.reaching():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,7 +89,7 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
             create_outputs(plan, written, ledger.mark)
             ledger.record(CREATED)
         arrays = {o.path: open_image(o.path).levels[0] for o in written}
-        task = build_task(plan, [arrays.get(o.path) for o in plan.outputs], scratch.store)
+        task = build_task(plan, {o.place: arrays[o.path] for o in written}, scratch.store)
         tiles = run_task(task, ledger, plan.engine, progress)
         for output in written:
             build_pyramid(open_image(output.path), plan.engine, progress, label=False)
@@ -111,13 +111,13 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
     common = {"complete": False, "version": __version__, MARK: mark, "work": work}
     if tissue := _look(plan):
         common["tissue"] = tissue
-    model = model_record(plan.card, plan.options.zoom)
+    zoom, card = plan.options.zoom, plan.card
     images = [
         NewImage(
             output.path,
             plan.spec,
             plan.image.space,
-            {**common, "run": output.header, "model": model},
+            {**common, "run": output.header, "model": model_record(card, zoom, output.of)},
         )
         for output in written
     ]
@@ -142,14 +142,14 @@ def _look(plan: PredictPlan) -> dict[str, Any]:
 
 
 def build_task(
-    plan: PredictPlan, arrays: Sequence[StoredArray | None], store: HandoverStore
+    plan: PredictPlan, arrays: Mapping[int, StoredArray], store: HandoverStore
 ) -> PredictTask:
     """Say what workers do to write the images of a run.
 
     Parameters
     ----------
     plan : PredictPlan
-    arrays : level 0 of each of the plan's outputs; None for one that is not written
+    arrays : level 0 of what is written, by the place of each map
     store : where blocks exchange what they evaluated
 
     Raises
@@ -157,31 +157,38 @@ def build_task(
     VolumeError
         If intensities have not been counted.
     """
-    mask, *lines = arrays
     return PredictTask(
         raw=plan.image.levels[plan.level],
         factor=plan.image.factors[plan.level],
-        output=mask,
+        outputs=tuple(arrays.values()),
         handover=plan.handover,
         store=store,
         look=plan.known_look,
-        choice=plan.choice,
-        centerline=lines[0] if lines else None,
+        choice=replace(plan.choice, maps=tuple(arrays)),
     )
 
 
-def model_record(card: Card, zoom: float) -> dict[str, Any]:
+def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
     """Say which model made a result, and by which rules its objects are kept.
 
     Voxels that were taken as larger are fewer in the smallest object.
+
+    Parameters
+    ----------
+    card : of the model
+    zoom : see `volseg.stages.predict.lattice.network_scales`
+    place : of the class among the network's maps
     """
+    rules, splitting = card.rules_of(place), card.splitting_of(place)
+    smallest = math.ceil(rules.min_size / zoom**3)
     return {
         "name": card.name,
         "architecture": card.architecture,
         "sha256": card.sha256,
-        "threshold": card.threshold,
-        "min_probability": card.min_probability,
-        **smallest_object(replace(card, min_size=math.ceil(card.min_size / zoom**3))),
+        "threshold": rules.threshold,
+        "min_probability": rules.min_probability,
+        **smallest_object(replace(card, min_size=smallest)),
+        **({"splitting": splitting} if splitting else {}),
     }
 
 
@@ -278,4 +285,5 @@ def _cut_middle(plan: PredictPlan) -> Tensor | None:
 def _part_found(plan: PredictPlan, tile: Tensor) -> float:
     predictor = predictor_for(plan.choice)
     mask = predictor.evaluate(tile.to(predictor.device))[0]
-    return float((mask >= plan.card.threshold).float().mean())
+    threshold = plan.card.rules_of(plan.mask.place).threshold
+    return float((mask >= threshold).float().mean())

@@ -69,28 +69,20 @@ class PredictTask:
     ----------
     raw : the pyramid level that the network reads.
     factor : level-0 voxels per voxel of ``raw``, (z, y, x).
-    output : probabilities, level 0; None if only centerlines are lacking.
+    outputs : level 0 of each map that the network gives, in the order of the choice.
     handover : blocks, tiles and region.
     store : where blocks exchange what they evaluated.
     look : what the network sees of it, and where there is tissue.
     choice : which network evaluates tiles, and how.
-    centerline : probabilities of centerlines, level 0; None if they are not wanted.
     """
 
     raw: StoredArray
     factor: tuple[float, float, float]
-    output: StoredArray | None
+    outputs: tuple[StoredArray, ...]
     handover: Handover
     store: HandoverStore
     look: Look
     choice: NetworkChoice
-    centerline: StoredArray | None = None
-
-    @property
-    def outputs(self) -> list[tuple[int, StoredArray]]:
-        """List which of the network's maps are written, and where."""
-        arrays = enumerate((self.output, self.centerline))
-        return [(k, array) for k, array in arrays if array is not None]
 
     @property
     def on_gpu(self) -> bool:
@@ -167,8 +159,7 @@ class PredictTask:
         sums.flawed[str(tile)] = ~torch.isfinite(maps).all()
         support = self.handover.support(tile)
         z, y, x = (_blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
-        kept = maps[[k for k, _ in self.outputs]] if len(maps) > len(self.outputs) else maps
-        weighted = weigh(kept, (z, y, x), len(self.handover.lattices))
+        weighted = weigh(maps, (z, y, x), len(self.handover.lattices))
         for target, box in regions.items():
             shared = intersect(support, box)
             if shared is not None:
@@ -259,7 +250,7 @@ class PredictTask:
             for total, added in zip(totals, handed, strict=True):
                 total[own] += added
         nothing = self.look.find_nothing(block)
-        for total, (_, array) in zip(totals, self.outputs, strict=True):
+        for total, array in zip(totals, self.outputs, strict=True):
             found = to_probabilities(total)
             if nothing is not None:
                 found[nothing] = 0

@@ -222,11 +222,12 @@ def open_candidate(
             f"with volseg segment --roi"
         )
     predictor = build_predictor(
-        form.build(card.width),
+        form.build(card.width, outputs=card.outputs),
         load_weights(model, card),
         device,
         choose_precision(options.precision, device),
         architecture=form,
+        maps=card.maps,
     )
     return Candidate(model, card, predictor, _tone(image, card.preprocessing, windows))
 

@@ -58,7 +58,8 @@ def measure_disagreement(subject: Subject, suspects: Sequence[Suspect]) -> Disag
     if plan is None or not plan.counted:
         return found
     choice = replace(plan.choice, device=choose_device("auto").type, precision="float32")
-    plan = replace(plan, choice=replace(choice, tta=False, rotations=False, centerline=False))
+    choice = replace(choice, tta=False, rotations=False, maps=plan.choice.maps[:1])
+    plan = replace(plan, choice=choice)
     dimensions, lattices = predictor_for(plan.choice).dimensions, plan.handover.lattices
     for suspect in suspects[: MOST[dimensions]]:
         roi = _middle(subject, suspect.row, lattices[0].normal, SIDE[dimensions])

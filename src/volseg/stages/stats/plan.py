@@ -15,6 +15,7 @@ from volseg.errors import ParameterError, ShapeError, command
 from volseg.measures.object_table import Scale
 from volseg.measures.surroundings import reach
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
+from volseg.stages.stats.contacts import open_other
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import read_histogram, uncorrected
@@ -50,6 +51,7 @@ class StatsOptions:
     outline: bool = False
     instances: bool = False
     images: bool = False
+    contacts: str | None = None
 
     def __post_init__(self) -> None:
         for what, found, known in (
@@ -94,6 +96,7 @@ class StatsPlan:
     instances : see `StatsOptions`.
     notes : what the user should know.
     images : (y, x) of the unrelated images that slices are; None of a volume.
+    other : labels whose contacts with these are found.
     """
 
     volume: Path
@@ -107,6 +110,7 @@ class StatsPlan:
     instances: bool
     notes: tuple[str, ...]
     images: tuple[tuple[int, int], ...] | None = None
+    other: LabelSource | None = None
 
 
 def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
@@ -142,6 +146,7 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         instances=options.instances,
         notes=tuple(notes),
         images=_images(image) if image.space.planar else None,
+        other=None if options.contacts is None else open_other(volume, source, options.contacts),
     )
 
 

@@ -27,6 +27,7 @@ from volseg.measures.sums import Moments
 from volseg.scores.likeness import describe_tissue
 from volseg.sources.labels import COMPONENTS, OWN, LabelSource
 from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
+from volseg.stages.stats.contacts import Contacts, find_contacts
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.tasks import (
     LARGEST_BOX,
@@ -58,6 +59,7 @@ class VolumeStats:
     table, slices : where those rows were written, and one row per slice
     notes : what the user should know
     expected : what precision to expect there, in words; empty where nothing is known
+    contacts : with another result, if they were asked for
     """
 
     volume: Path
@@ -69,6 +71,7 @@ class VolumeStats:
     seconds: float
     notes: tuple[str, ...]
     expected: str = ""
+    contacts: Contacts | None = None
 
 
 def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
@@ -98,6 +101,10 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         write_table(plan.slices, slices, slice_units, provenance)
         write_table(plan.table, columns, units, provenance)
         publish_table(plan.table)
+        touched = None
+        if plan.other is not None:
+            pair = source, plan.other
+            touched = find_contacts(plan.volume, pair, size, plan.engine, progress)
     return VolumeStats(
         plan.volume,
         summarise(columns, source.region, size),
@@ -108,6 +115,7 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         time.monotonic() - begun,
         (*plan.notes, *told, *_notes_on(sums, singles, plan, columns), *_images(plan, slices)),
         _expect(source),
+        touched,
     )
 
 

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import describe, roi_shape, roi_size
+from volseg.models.maps import CENTERLINE
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
-from volseg.stages.train.sources import Annotated, hash_labels, open_pair
+from volseg.stages.train.sources import Annotated, hash_annotated, open_pair
 from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
 from volseg.training.network import learns_centerlines
 from volseg.training.sampling import Source, find_foreground
+from volseg.training.targets import Targets
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing
 
@@ -86,7 +88,7 @@ def open_training_data(
     if not pairs:
         raise ParameterError("there is nothing to train on; name a volume and its --labels")
     _check_shares(pairs)
-    opened = [open_pair(pair, pair.voxel_size or voxel_size) for pair in pairs]
+    opened = [open_pair(pair, pair.voxel_size or voxel_size, config) for pair in pairs]
     pairs = [annotated.pair for annotated in opened]
     images = any(pair.images for pair in pairs)
     if images:
@@ -107,7 +109,7 @@ def open_training_data(
     for annotated in [a.counted(progress or NoProgress()) for a in opened]:
         place = annotated.pair, annotated.region, annotated.shape
         every = choose_parts(*place, Share(), hold_out=hold_out)
-        labels = hash_labels(annotated.labels, (*every.training, *every.validation))
+        labels = hash_annotated(annotated, (*every.training, *every.validation))
         _check_fingerprints(annotated, labels)
         regions = choose_parts(*place, Share(config.fraction, config.seed), hold_out=hold_out)
         ours, held = (
@@ -167,7 +169,9 @@ def _agree_on_size(
 def _source(
     annotated: Annotated, part: Part, size: VoxelSize, config: TrainConfig, *, planar: bool
 ) -> tuple[Source, int]:
-    positions, count = find_foreground(annotated.labels, part.roi, slices=part.slices)
+    layers = annotated.classes or (annotated.labels,)
+    found = [find_foreground(layer, part.roi, slices=part.slices) for layer in layers]
+    positions, count = np.concatenate([p for p, _ in found]), max(n for _, n in found)
     # without another wish one size for all, within a tenth or as the user says
     own = size if config.resample_to is None else annotated.voxel_size or size
     z, y, x = (nm / have for nm, have in zip(size, own, strict=True))
@@ -190,7 +194,25 @@ def _source(
         size=size,
     )
     source = replace(source, lines=find_lines(source, config))
-    return source, count
+    return _with_targets(source, annotated, config, own, size), count
+
+
+def _with_targets(
+    source: Source, annotated: Annotated, config: TrainConfig, own: VoxelSize, size: VoxelSize
+) -> Source:
+    """Add what labels say of each map, if there are several; sizes of voxels in nm."""
+    if not annotated.classes:
+        return source
+    targets = Targets(
+        annotated.classes,
+        tuple(m for m in config.maps if m.kind != CENTERLINE),
+        own,
+        min(size[1:] if source.planar else size),
+        config.contour_width,
+        config.distance_reach,
+        flat=source.planar,
+    )
+    return replace(source, labels=targets, targets=targets)
 
 
 def find_lines(source: Source, config: TrainConfig) -> NDArray[np.float16] | None:

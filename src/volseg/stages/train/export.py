@@ -15,10 +15,12 @@ from torch import nn
 
 from volseg import __version__
 from volseg.geometry.grid import describe, roi_shape, roi_size
+from volseg.models.maps import MapSpec
 from volseg.models.registry import Architecture, count_parameters, find_architecture
 from volseg.stages.train.data import TrainingData
 from volseg.stages.train.state import Run
 from volseg.storage.weights import Card, load_card, load_weights, save_weights, update_card
+from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source
 from volseg.training.selection import Predicted, Selection, match_components, select_objects
 from volseg.training.validation import CORES, WINDOWS, cut_windows, predict_window, whole_grid
@@ -71,6 +73,7 @@ class Export:
             "overlap": list(overlap),
             "stride": list(run.form.stride),
             "threshold": best["threshold"],
+            "maps": [asdict(m) for m in learned_maps(config, best)],
             "training": {
                 "data": {str(k): entry for k, entry in enumerate(self.data.description, 1)},
                 "terms": self.terms,
@@ -85,11 +88,17 @@ class Export:
                 "validation Jaccard": best["jaccard"],
                 "validation precision": best["precision"],
                 "validation recall": best["recall"],
+                **{k: v for k, v in best.items() if k.startswith("jaccard ")},
                 "measured on": f"{describe_held_out(self.data.description)}, held out, at the best "
                 f"threshold and the best of the run's validations",
             },
         }
         save_weights(self.path, run.averaged.state_dict(), card)
+
+
+def learned_maps(config: TrainConfig, best: Mapping[str, float]) -> list[MapSpec]:
+    """List the maps of a network of several, with the best threshold of each."""
+    return [replace(m, threshold=best.get(f"threshold {m.name}", 0.5)) for m in config.maps]
 
 
 def describe_held_out(description: Sequence[Mapping[str, Any]]) -> str:
@@ -174,7 +183,7 @@ def choose_objects(
         why = "slices are unrelated images" if images else "no two held-out slices are neighbours"
         return _note(weights, card, None, {"not chosen": why})
     form = find_architecture(card.architecture)
-    network = form.build(card.width)
+    network = form.build(card.width, outputs=card.outputs)
     network.load_state_dict(load_weights(weights, card))
     network = network.to(device).eval()
     level = math.ceil(card.threshold * FULL_PROBABILITY)

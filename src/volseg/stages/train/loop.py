@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from torch import Tensor, nn
 from volseg.engine.memory import physical_bytes
 from volseg.errors import TrainingError
 from volseg.geometry.grid import roi_size
+from volseg.models.maps import count_exclusive
+from volseg.models.parts import as_binary
 from volseg.stages.train.scored import held_out_loss, score_held_out
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import append_row, save_checkpoint
-from volseg.training.config import learning_rate
+from volseg.training.config import TrainConfig, learning_rate
 from volseg.training.hard_examples import find_hard_examples
 from volseg.training.loader import Batch, load_batches
-from volseg.training.losses import EMNET, emnet_loss, find_loss
+from volseg.training.losses import EMNET, centerline_loss, emnet_loss, find_loss, maps_loss
 from volseg.training.network import as_input, as_patches, crop, learns_centerlines
 from volseg.training.sampling import CPU, Source, hold
 from volseg.training.validation import validate
@@ -59,6 +62,8 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
         both = getattr(network, "both", None) if config.loss == EMNET else None
         logits, lines = both(given) if both else (network(given), None)
     logits, target = as_patches(logits, len(raw), form), crop(target, form.margin)
+    if config.maps:
+        return _loss_of_maps(config, logits, target, None if lines is None else (lines, centerline))
     known = target >= 0
     if not known.any():  # samples of a shrunk patch may lie between the annotated slices
         return logits.sum() * 0
@@ -74,6 +79,26 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
         centerline_weight=config.centerline_weight,
         cross_entropy_weight=config.cross_entropy_weight,
     )
+
+
+def _loss_of_maps(
+    config: TrainConfig, logits: Tensor, target: Tensor, lines: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Evaluate the loss of a network of several maps."""
+    maps, loss = config.maps, config.loss
+    of_class: Callable[[Tensor, Tensor], Tensor]
+    if loss == EMNET:  # what it adds to these is the loss of centerlines
+        of_class = partial(
+            emnet_loss, centerline=None, cross_entropy_weight=config.cross_entropy_weight
+        )
+    else:
+        of_class = find_loss(loss)
+    binary = as_binary(logits, count_exclusive(maps))
+    found = maps_loss(binary, target, maps, config.map_weights, of_class)
+    if lines is None or not (target >= 0).all():
+        return found
+    weight = (1 - config.balance) * config.centerline_weight
+    return config.balance * found + weight * centerline_loss(*lines)
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -116,8 +141,17 @@ def take_step(run: Run, batch: Batch) -> float:
 
 
 def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
-    """Validate the averaged weights and describe the run in one row of the log."""
-    result = validate(run.averaged, sources, run.form, run.precision)
+    """Validate the averaged weights and describe the run in one row of the log.
+
+    What counts is the mean over the classes, where there are several.
+    """
+    found = validate(run.averaged, sources, run.form, run.precision)
+    result, maps = found[0], run.config.maps
+    classes = [v for v, spec in zip(found, maps, strict=False) if spec.is_class] or [result]
+    jaccard, precision, recall = (
+        float(np.mean([getattr(v, name) for v in classes]))
+        for name in ("jaccard", "precision", "recall")
+    )
     row = {
         "step": run.step,
         "epoch": round(run.epoch, 3),
@@ -126,13 +160,16 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
         "loss": round(float(np.mean(run.losses)), 6),
         "validation_loss": round(held_out_loss(run, sources, batch_loss), 6),
         "cross_entropy": round(result.cross_entropy, 6),
-        "jaccard": round(result.jaccard, 6),
-        "dice": round(2 * result.jaccard / (1 + result.jaccard), 6),
-        "precision": round(result.precision, 6),
-        "recall": round(result.recall, 6),
+        "jaccard": round(jaccard, 6),
+        "dice": round(2 * jaccard / (1 + jaccard), 6),
+        "precision": round(precision, 6),
+        "recall": round(recall, 6),
         "threshold": round(result.threshold, 6),
     }
     row |= score_held_out(run, sources, result.threshold)
+    for validation, spec in zip(found, maps, strict=False):
+        row[f"jaccard {spec.name}"] = round(validation.jaccard, 6)
+        row[f"threshold {spec.name}"] = round(validation.threshold, 6)
     run.losses.clear()
     return row
 
@@ -237,7 +274,10 @@ def hold_sources(sources: Sequence[Source], device: torch.device) -> list[Source
     Not of what is free: what is held is rounded, and a resumed run must see the same.
     """
     memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else physical_bytes()
-    needed = sum(roi_size(source.roi) for source in sources) * BYTES_PER_VOXEL
+    needed = sum(
+        roi_size(s.roi) * (BYTES_PER_VOXEL + 4 * len(s.targets.maps if s.targets else ()))
+        for s in sources
+    )
     if needed > memory // 4:
         return list(sources)
     return [hold(source, device) for source in sources]

@@ -10,6 +10,7 @@ from typing import Any
 from volseg import __version__
 from volseg.errors import ParameterError, command
 from volseg.fields import read_fields
+from volseg.models.maps import MapSpec, count_exclusive
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
 from volseg.storage.locations import parse_path
@@ -121,7 +122,7 @@ def save_recipe(
         labels = parse_path(pair.labels)
         noted = {
             "raw": pair.raw.resolve(),
-            "labels": str(labels.resolve()) if labels.exists() else pair.labels,
+            "labels": str(labels.resolve()) if pair.labels and labels.exists() else pair.labels,
             "raw_fingerprint": entry["raw"],
             "labels_fingerprint": entry["labels hash"],
         }
@@ -164,12 +165,24 @@ def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainCon
             "width": card.width,
             "preprocessing": card.preprocessing,
             "learning_rate": FINE_TUNING_RATE,
+            **_same_maps(card.maps, known),
             **known,
         }
     name = known.setdefault("architecture", ARCHITECTURE)
     general = SLICES if find_architecture(name).dimensions == 2 else VOLUMES
     loss = EMNET if name.startswith(EMNET) else "bce-dice"
     return TrainConfig(**{**general, "loss": loss, **DEFAULTS.get(name, {}), **known})
+
+
+def _same_maps(maps: Sequence[MapSpec], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Learn the maps of the weights to start from, unless others are given."""
+    if not maps or given.keys() & {"classes", "auxiliary"}:
+        return {}
+    return {
+        "classes": tuple(m.name for m in maps if m.is_class),
+        "auxiliary": tuple(m.name for m in maps if not m.is_class),
+        "exclusive": count_exclusive(maps) > 0,
+    }
 
 
 def override(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class Pair:
     Attributes
     ----------
     raw : a volume, or a stack that `volseg convert` would take.
-    labels : name of labels in the volume, or a path.
+    labels : name of labels in the volume, or a path; a folder where each class has its own in it.
+        Empty if each class names its own.
     roi, validation : regions ``z0:z1,y0:y1,x0:x1`` to train on and to hold out.
     slices : the z of those that are annotated; None where all are.
     images : whether the slices are unrelated images, so that z is no axis.

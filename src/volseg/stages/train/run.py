@@ -24,6 +24,7 @@ from volseg.stages.train.record import Record, open_record, show_patches
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.scored import note_training_scores
 from volseg.stages.train.state import Run, Start, find_start, start_run, training_precision
+from volseg.stages.train.touching import choose_splitting
 from volseg.storage.checkpoints import save_checkpoint, trim_log
 from volseg.storage.ledger import locked
 from volseg.training.config import TrainConfig, steps_per_epoch
@@ -138,6 +139,7 @@ def train(
                 sources = data.training, data.validation
                 train_steps(run, sources, options.output, configuration, workers, events)
         objects = choose_objects(weights, data.validation, device, precision, images=data.images)
+        choose_splitting(weights, data.validation, device, precision, images=data.images)
         training = note_training_scores(weights, data.training, device, precision)
         note_reference(weights, data.training)
     return TrainReport(

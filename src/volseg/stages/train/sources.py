@@ -6,15 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.defaults import NAME
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.errors import ShapeError
+from volseg.errors import ParameterError, ShapeError
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.sources.open import open_stack
@@ -27,7 +29,9 @@ from volseg.storage.images import sizes_of
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
-from volseg.training.sampling import Readable, iterate_slices
+from volseg.training.config import TrainConfig
+from volseg.training.sampling import iterate_slices
+from volseg.training.targets import Annotation, Readable, parse_class
 from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant
@@ -53,6 +57,7 @@ class Annotated:
     fingerprint : of raw, if known.
     names : of the raw and of the labels, without the folders they are in.
     image : carries the histogram of raw.
+    classes : labels of each class of a network of several maps.
     notes : what the user should know.
     """
 
@@ -66,6 +71,7 @@ class Annotated:
     names: tuple[str, str]
     image: Image
     notes: tuple[str, ...] = ()
+    classes: tuple[Annotation, ...] = ()
 
     def tone(self, preprocessing: Preprocessing) -> Tone:
         """Fit a preprocessing to these images."""
@@ -88,7 +94,9 @@ class Annotated:
         return replace(self, image=image, fingerprint=image.attributes.get("fingerprint"))
 
 
-def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
+def open_pair(
+    pair: Pair, voxel_size: VoxelSize | None = None, config: TrainConfig | None = None
+) -> Annotated:
     """Open images and their labels; stacks are read into memory.
 
     Parameters
@@ -96,6 +104,8 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
     pair : Pair
     voxel_size : nm (z, y, x), optional
         Overrides what the files say.
+    config : TrainConfig, optional
+        Names the classes of a network of several maps.
 
     Raises
     ------
@@ -106,21 +116,25 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
     if _is_volume(pair.raw):
         image = open_image(pair.raw)
         raw: Readable = image.levels[0]
-        shape, found = image.levels[0].shape, find_labels(pair.raw, pair.labels)
-        sizes = sizes_of(image)
+        shape, sizes = image.levels[0].shape, sizes_of(image)
     else:
         raw, image, told, sizes = _read_stack(pair.raw, voxel_size, images=pair.images)
         z, y, x = raw.shape
-        shape, found = (z, y, x), open_label_path(parse_path(pair.labels))
-    found = found.with_foreground(pair.foreground)
-    if found.shape != shape:
-        raise ShapeError(
-            f"labels must have the shape of the volume: {found.path} has {found.shape}, {pair.raw} "
-            f"has {shape}"
-        )
-    labels: Readable = _in_memory(found) if found.array is None else found
+        shape = z, y, x
+    classes = open_classes(pair, config) if config is not None and config.maps else []
+    opened = [source for source, _ in classes] or [_open_labels(pair, pair.labels)]
+    found = opened[0]
+    for each in opened:
+        if each.shape != shape or each.region != found.region:
+            raise ShapeError(
+                f"labels must have the shape of the volume, and hold one region: {each.path} has "
+                f"{each.shape}, {pair.raw} has {shape}"
+            )
+    labels: Readable = found if classes or found.array is not None else _in_memory(found)
+    annotations = [annotation for _, annotation in classes]
     if sizes:  # what is beyond an image is its reflection
         raw, labels = Mirrored(raw, sizes), Mirrored(labels, sizes)
+        annotations = [replace(a, labels=Mirrored(a.labels, sizes)) for a in annotations]
     return Annotated(
         replace(pair, images=pair.images or image.space.planar),
         raw,
@@ -129,10 +143,49 @@ def open_pair(pair: Pair, voxel_size: VoxelSize | None = None) -> Annotated:
         shape,
         voxel_size or image.voxel_size or found.voxel_size,
         image.attributes.get("fingerprint"),
-        (pair.raw.name, found.path.name),
+        (pair.raw.name, ", ".join(dict.fromkeys(each.path.name for each in opened))),
         image,
         (*told, *found.describe_other_size(pair.raw, voxel_size or image.voxel_size)),
+        tuple(annotations),
     )
+
+
+def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Annotation]]:
+    """Open the labels of each class: a value of the pair's labels, or labels of its own.
+
+    Labels of a class lie in the folder that the pair's labels are, if they are one.
+    """
+    folder = Path(pair.labels) if pair.labels else None
+    if folder is not None and (not folder.is_dir() or is_zarr(folder)):
+        folder = None
+    opened: dict[str, tuple[LabelSource, Readable]] = {}
+    found = []
+    for text in config.classes or (NAME,):
+        name, value, place = parse_class(text)
+        where = pair.labels if place is None else str(folder / place) if folder else place
+        shared = place is None and value is None and len(config.classes) > 1
+        if not where or shared or (folder is not None and place is None):
+            raise ParameterError(
+                f"the class {name} has no labels: give its value in --labels, or its own labels, "
+                f"as in --classes {name}={name}.tif"
+            )
+        if where not in opened:
+            source = _open_labels(pair, where)
+            held = source if source.array is not None else _whole(source)
+            opened[where] = source, held
+        found.append((opened[where][0], Annotation(opened[where][1], value, config.ignore)))
+    return found
+
+
+def _open_labels(pair: Pair, where: str) -> LabelSource:
+    volume = _is_volume(pair.raw)
+    found = find_labels(pair.raw, where) if volume else open_label_path(parse_path(where))
+    return found.with_foreground(pair.foreground)
+
+
+def _whole(labels: LabelSource) -> NDArray[Any]:
+    """Read labels of a file: compressed pages give no random access."""
+    return np.asarray(labels[full_roi(labels.shape)])
 
 
 def _is_volume(path: Path) -> bool:
@@ -196,6 +249,17 @@ def _in_memory(labels: LabelSource) -> NDArray[np.uint8]:
         z = slice(first, min(first + TIFF_SLAB, labels.shape[0]))
         mask[z] = labels[(z, y, x)] > 0
     return mask
+
+
+def hash_annotated(annotated: Annotated, parts: Sequence[Part]) -> str:
+    """Hash what is used of a pair's labels, as hexadecimal text."""
+    if not annotated.classes:
+        return hash_labels(annotated.labels, parts)
+    digest = hashlib.sha256()
+    for labels, part in product(annotated.classes, parts):
+        for z, plane in iterate_slices(labels, part.roi, part.slices):
+            digest.update(z.to_bytes(8, "little") + plane.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def hash_labels(labels: Readable, parts: Sequence[Part]) -> str:

@@ -79,6 +79,9 @@ def _correct_again(
     return open_image(plan.path).levels[0], report.objects
 
 
+CONTOUR_FLAGS = ("split_sure", "split_contour")
+
+
 def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOptions:
     """Say by which rules labels were made.
 
@@ -100,6 +103,7 @@ def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOpti
         "complement": bool(run.get("complement", False)),
         "split": run.get("split", "none"),
         "split_centres": run.get("split_centres") or None,
+        **{n: run[f"{n}_of_255"] / FULL_PROBABILITY for n in CONTOUR_FLAGS if f"{n}_of_255" in run},
     }
     if "split_depth" in run:
         rules["split_depth"] = float(run["split_depth"])

@@ -21,8 +21,9 @@ from volseg.errors import BlockError, ParameterError, StorageError, VolumeError
 from volseg.geometry.grid import Grid, cut_blocks, describe, whole_multiples
 from volseg.models.compiled import OPENVINO, check_compiled
 from volseg.models.devices import PRECISIONS, TF32, choose_device, choose_precision
+from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.predict.outputs import CENTERLINE
+from volseg.stages.predict.outputs import KIND, OF_CLASS
 from volseg.stages.predict.plan import FORMAT, PredictPlan, plan_prediction
 from volseg.stages.predict.run import build_task, run_task
 from volseg.stages.verify.findings import Finding, Skipped, find_first, scratch_for
@@ -120,11 +121,12 @@ def recompute(
     try:
         named = find_model(subject.image.attributes["model"], model)
         plan = plan_again(volume, subject, named, engine)
-        header = plan.outputs[-1].header
+        output = next(o for o in plan.outputs if o.header.get(KIND) == run.get(KIND))
+        plan, header = replace(plan, outputs=(output,)), output.header
         theirs, ours = ({k: v for k, v in h.items() if k not in FREE} for h in (run, header))
         same = all(header.get(key) == run.get(key) for key in ROUNDING)
         chosen = choose_blocks(subject, count)
-    except (KeyError, TypeError, ValueError, VolumeError) as error:
+    except (KeyError, StopIteration, TypeError, ValueError, VolumeError) as error:
         why = f": {error}" if isinstance(error, VolumeError) else ""
         yield Finding("metadata", subject.array, f"its parameters cannot be used{why}")
         return
@@ -228,7 +230,9 @@ def plan_again(
         normalise=run.get("normalise", {}).get("by", "volume"),
         invert=run.get("invert", False),
         zoom=run.get("zoom", 1.0),
-        store_centerline=CENTERLINE.items() <= run.items(),
+        store_centerline=run.get(KIND) == CENTERLINE,
+        store_contour=run.get(KIND) in {CONTOUR, DISTANCE},
+        classes=(run[OF_CLASS],) if OF_CLASS in run else None,
         engine=engine,
     )
     if "batch" in run and device == run["device"]:
@@ -270,15 +274,12 @@ def _compare(
         message = f"it cannot be predicted again: {' '.join(str(error).split())}"
         yield Finding("probabilities", subject.array, message, 0, roi=at)
         return
-    off = np.abs(found - expected)
-    largest, mean = int(off.max()), float(off.mean())
+    largest, mean = int((off := np.abs(found - expected)).max()), float(off.mean())
     yield Sampled(subject.array, at, handover.grid.size, largest, mean, allowed)
     if largest <= allowed.largest and mean <= allowed.mean:
         return
-    how = (
-        f"off by up to {largest} of 255, mean {mean:.2g}, allowed {allowed.largest}, mean "
-        f"{allowed.mean:g}"
-    )
+    how = f"off by up to {largest} of 255, mean {mean:.2g}, allowed {allowed.largest}, mean "
+    how += f"{allowed.mean:g}"
     rounded = largest <= ELSEWHERE.largest and mean <= ELSEWHERE.mean
     hint = "; if another machine made them, --elsewhere allows for how it rounds" * rounded
     (finding,) = find_first(
@@ -293,8 +294,7 @@ def _compare(
 
 def _predict(plan: PredictPlan, folder: Path) -> Any:
     output = create_array(folder / "probabilities", plan.spec)
-    arrays = [None, output] if plan.choice.centerline else [output]
-    task = build_task(plan, arrays, HandoverStore(folder / "handovers"))
+    task = build_task(plan, {plan.mask.place: output}, HandoverStore(folder / "handovers"))
     with Ledger.open(folder / "ledger.jsonl", plan.mask.header) as ledger:
         run_task(task, ledger, plan.engine, NoProgress())
     return output

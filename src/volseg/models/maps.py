@@ -1,0 +1,137 @@
+"""Maps that a network gives: classes, and auxiliary maps of a class; named in its card.
+
+All are scalars in 0..1, so a flip or another view moves them and changes no value. Offsets to
+centres, which would turn with the view, are no kind of map here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from volseg.errors import ParameterError
+
+CLASS, EXCLUSIVE = "class", "exclusive"
+"""Kinds of classes: any number of them at a voxel, or one of them at most."""
+CONTOUR, DISTANCE, CENTERLINE = "contour", "distance", "centerline"
+"""Kinds of auxiliary maps: borders of objects, distance to the border, closeness to centerlines."""
+CLASSES = (CLASS, EXCLUSIVE)
+AUXILIARY = (CONTOUR, DISTANCE, CENTERLINE)
+_ORDER = (EXCLUSIVE, CLASS, CONTOUR, DISTANCE, CENTERLINE)
+MOST = 64
+"""Maps of one network."""
+NAME = re.compile(r"[\w][\w-]{0,63}", re.ASCII)
+"""Names become folders."""
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """One map of a network.
+
+    Attributes
+    ----------
+    name : of what it is stored as: the class, or class and kind.
+    kind : one of `CLASSES` and `AUXILIARY`.
+    of : the class that it belongs to; its own name for a class.
+    threshold : probability from which a voxel is of the class.
+    min_size, min_probability : objects below are dropped, as in a card.
+    """
+
+    name: str
+    kind: str = CLASS
+    of: str = ""
+    threshold: float = 0.5
+    min_size: int = 0
+    min_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in (*CLASSES, *AUXILIARY):
+            raise ParameterError(
+                f"a map is of the kind {', '.join((*CLASSES, *AUXILIARY))}, found {self.kind!r}"
+            )
+
+    @property
+    def is_class(self) -> bool:
+        """Tell a class from an auxiliary map."""
+        return self.kind in CLASSES
+
+
+def build_maps(
+    classes: Sequence[str], auxiliary: Sequence[str] = (), *, exclusive: bool = False
+) -> tuple[MapSpec, ...]:
+    """List the maps of a network: its classes, auxiliary maps, and centerlines last.
+
+    Parameters
+    ----------
+    classes : names
+    auxiliary : kinds of maps of the first class, or ``<class>-<kind>`` for those of another
+    exclusive : whether a voxel is of one class at most
+
+    Raises
+    ------
+    ParameterError
+        If a name stands twice, or a kind or class is unknown.
+
+    Examples
+    --------
+    >>> [m.name for m in build_maps(["cells", "gaps"], ["contour", "gaps-distance"])]
+    ['cells', 'gaps', 'cells-contour', 'gaps-distance']
+    """
+    if not classes:
+        raise ParameterError("a network has at least one class")
+    kind = EXCLUSIVE if exclusive else CLASS
+    found = [MapSpec(name, kind, name) for name in classes]
+    for asked in auxiliary:
+        of, _, last = asked.rpartition("-")
+        of = of or classes[0]
+        if last not in AUXILIARY or of not in classes:
+            raise ParameterError(
+                f"an auxiliary map is {', '.join(AUXILIARY)}, or CLASS-{last or 'contour'} of "
+                f"{', '.join(classes)}; found {asked!r}"
+            )
+        found.append(MapSpec(f"{of}-{last}", last, of))
+    return check_maps(tuple(sorted(found, key=lambda m: _ORDER.index(m.kind))))
+
+
+def check_maps(maps: tuple[MapSpec, ...]) -> tuple[MapSpec, ...]:
+    """Check that maps can stand together: exclusive classes first, centerlines last.
+
+    Raises
+    ------
+    ParameterError
+        If they cannot.
+    """
+    names, kinds = [m.name for m in maps], [m.kind for m in maps]
+    if len(set(names)) < len(names) or len(names) > MOST or not all(map(NAME.fullmatch, names)):
+        raise ParameterError(
+            f"a network has up to {MOST} maps, each of a name of its own, of letters, digits, _ "
+            f"and -; found {', '.join(names)}"
+        )
+    if kinds != sorted(kinds, key=_ORDER.index) or (maps and not maps[0].is_class):
+        raise ParameterError(f"maps stand in the order {', '.join(_ORDER)}, found {kinds}")
+    if unknown := sorted({m.of for m in maps} - {m.name for m in maps if m.is_class}):
+        raise ParameterError(f"maps belong to {', '.join(unknown)}, which are no classes here")
+    return maps
+
+
+def count_outputs(maps: Sequence[MapSpec]) -> int:
+    """Count the maps that a network's head gives; centerlines have a decoder of their own.
+
+    Examples
+    --------
+    >>> count_outputs(()), count_outputs(build_maps(["cells"], ["contour", "centerline"]))
+    (1, 2)
+    """
+    return max(sum(m.kind != CENTERLINE for m in maps), 1)
+
+
+def count_exclusive(maps: Sequence[MapSpec]) -> int:
+    """Count the classes that exclude one another; they stand first."""
+    return sum(m.kind == EXCLUSIVE for m in maps)
+
+
+def find_map(maps: Sequence[MapSpec], kind: str, of: str) -> int | None:
+    """Find the place of an auxiliary map of a class; None if there is none."""
+    places = (k for k, m in enumerate(maps) if (m.kind, m.of) == (kind, of))
+    return next(places, None)

@@ -1,0 +1,113 @@
+"""Find where the objects of one result touch those of another, block by block."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.engine.options import EngineOptions
+from volseg.engine.progress import Job, Progress, core_voxels
+from volseg.engine.run import run_blocks
+from volseg.errors import ShapeError
+from volseg.geometry.grid import Block, roi_shape
+from volseg.measures.contacts import contact_table, count_contacts, merge_contacts
+from volseg.sources.labels import LabelSource, open_labels
+from volseg.stages.stats.tasks import plan_blocks
+from volseg.storage.tables import write_table
+from volseg.storage.volumes import table_path
+from volseg.types import VoxelSize, Zyx
+
+MERGE_EVERY = 64
+"""Blocks whose contacts are kept apart before they are added up."""
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """Contacts of a result with another.
+
+    Attributes
+    ----------
+    name : of the other result.
+    touching : number of objects that touch one of the other at all.
+    area_nm2 : of all contacts; None where the voxel size is unknown.
+    shared_voxels : that are of both.
+    table : one row for each pair.
+    """
+
+    name: str
+    touching: int
+    area_nm2: float | None
+    shared_voxels: int
+    table: Path
+
+
+@dataclass(frozen=True)
+class ContactBlock:
+    """Count the contacts of one block."""
+
+    ours: LabelSource
+    theirs: LabelSource
+    shape: Zyx
+
+    def __call__(self, block: Block) -> NDArray[np.int64]:
+        """Count them; faces behind the block are its own."""
+        z, y, x = (
+            slice(s.start, min(s.stop + 1, n)) for s, n in zip(block.core, self.shape, strict=True)
+        )
+        box = z, y, x
+        return count_contacts(self.ours[box], self.theirs[box], roi_shape(block.core))
+
+
+def open_other(volume: Path, ours: LabelSource, name: str) -> LabelSource:
+    """Open the other result.
+
+    Raises
+    ------
+    InputError
+        If it is missing, or of another shape.
+    """
+    theirs = open_labels(volume, name)
+    if theirs.shape != ours.shape:
+        raise ShapeError(f"labels/{name} has {theirs.shape}, {ours.path} has {ours.shape}")
+    return theirs
+
+
+def find_contacts(
+    volume: Path,
+    pair: tuple[LabelSource, LabelSource],
+    voxel_size: VoxelSize | None,
+    engine: EngineOptions,
+    progress: Progress,
+) -> Contacts:
+    """Find contacts, and write their table: ``tables/<ours>-<theirs>-contacts.parquet``.
+
+    Raises
+    ------
+    BlockError
+        If blocks could not be read.
+    StorageError
+        If the table cannot be written.
+    """
+    ours, theirs = pair
+    kept: list[NDArray[np.int64]] = []
+
+    def on_result(_: Block, found: NDArray[np.int64]) -> None:
+        kept.append(found)
+        if len(kept) > MERGE_EVERY:
+            kept[:] = [merge_contacts(kept)]
+
+    grid = plan_blocks(ours, engine.processes * engine.threads)
+    job = Job(progress, math.prod(grid.shape), "voxels", "finding contacts", size=core_voxels)
+    task = ContactBlock(ours, theirs, ours.shape)
+    run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
+    rows = merge_contacts(kept)
+    columns, units = contact_table(rows, voxel_size)
+    table = table_path(volume, f"{ours.path.name}-{theirs.path.name}-contacts")
+    write_table(table, columns, units, {"labels": ours.identity, "touched": theirs.identity})
+    area = None if voxel_size is None else float(columns["area_nm2"].sum())
+    shared = int(columns["shared_voxels"].sum())
+    return Contacts(theirs.path.name, len(np.unique(rows[:, 0])), area, shared, table)

@@ -1,0 +1,136 @@
+"""Choose on the held-out data how objects that touch are told apart, and note it in the card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from volseg.geometry.grid import roi_shape
+from volseg.models.maps import CONTOUR, DISTANCE, MapSpec, find_map
+from volseg.models.registry import Architecture, find_architecture
+from volseg.stages.train.export import whole_region
+from volseg.storage.weights import load_card, load_weights, update_card
+from volseg.training.sampling import Source
+from volseg.training.splitting import CUBE, Touching, choose_seeds
+from volseg.training.validation import (
+    CORES,
+    annotated_slices,
+    cut_windows,
+    predict_maps,
+    validation_windows,
+    whole_grid,
+)
+from volseg.types import FULL_PROBABILITY, Probabilities, Roi
+
+
+def choose_splitting(
+    weights: Path,
+    sources: Sequence[Source],
+    device: torch.device,
+    precision: torch.dtype,
+    *,
+    images: bool,
+) -> None:
+    """Choose the seeds of every class that has a contour, unless the card names them already.
+
+    Parameters
+    ----------
+    weights : of a run that has ended, with their card.
+    sources : of which the regions are held out.
+    device, precision : that the network runs on and in.
+    images : whether slices are unrelated images, so that objects have no depth.
+
+    Raises
+    ------
+    StorageError
+        If the card cannot be written.
+    """
+    card = load_card(weights)
+    wanted = [m for m in card.maps if m.is_class and find_map(card.maps, CONTOUR, m.of) is not None]
+    if card.splitting or not wanted:
+        return
+    form = find_architecture(card.architecture)
+    network = form.build(card.width, outputs=card.outputs)
+    network.load_state_dict(load_weights(weights, card))
+    network = network.to(device).eval()
+    regions = [r for source in sources for r in _regions(source, form, images=images)]
+    maps = [_predict(network, source, roi, form, precision) for source, roi in regions]
+    chosen: dict[str, Any] = {}
+    sides = card.voxel_size
+    for spec in wanted:
+        known = [
+            Touching(_guides(found, card.maps, spec), _truth(source, roi, spec, card.maps))
+            for (source, roi), found in zip(regions, maps, strict=True)
+        ]
+        if not any(region.truth.any() for region in known):
+            continue
+        z, y, x = (side / min(sides) for side in sides)
+        seeds = choose_seeds(
+            known, spec.threshold, spacing=(z, y, x), smallest=0 if images else card.min_size
+        )
+        chosen[spec.name] = {
+            **{k: round(v, 4) for k, v in asdict(seeds).items()},
+            "voxel_size": list(sides),
+        }
+    update_card(weights, {"splitting": chosen})
+
+
+def _regions(source: Source, form: Architecture, *, images: bool) -> list[tuple[Source, Roi]]:
+    """List regions in which objects are whole: images, or the middle of a volume."""
+    if not images:
+        whole = whole_region(source)
+        return [] if whole is None else [whole]
+    core, grid = CORES[form.dimensions], whole_grid(source)
+    return [(source, w) for w in validation_windows(grid, core, annotated_slices(source))]
+
+
+def _predict(
+    network: nn.Module, source: Source, roi: Roi, form: Architecture, precision: torch.dtype
+) -> Probabilities:
+    """Predict all maps of a region; uint8, shape (maps, z, y, x)."""
+    found: Probabilities | None = None
+    for window in cut_windows(roi, CORES[form.dimensions]):
+        maps = predict_maps(network, source, window, form, precision)[0]
+        if found is None:
+            found = np.empty((len(maps), *roi_shape(roi)), np.uint8)
+        z, y, x = (
+            slice(w.start - s.start, w.stop - s.start) for w, s in zip(window, roi, strict=True)
+        )
+        found[:, z, y, x] = (maps * FULL_PROBABILITY).round()
+    return np.zeros((0, 0, 0, 0), np.uint8) if found is None else found
+
+
+def _guides(
+    found: Probabilities, maps: Sequence[MapSpec], spec: MapSpec
+) -> tuple[Probabilities, ...]:
+    """Take the maps of a class that splitting needs."""
+    wanted = [find_map(maps, kind, spec.name) for kind in (CONTOUR, DISTANCE)]
+    return (found[list(maps).index(spec)], *(found[k] for k in wanted if k is not None))
+
+
+def _truth(source: Source, roi: Roi, spec: MapSpec, maps: Sequence[MapSpec]) -> NDArray[np.int64]:
+    """Read the objects of a class at the network's voxels; components, where labels are a mask."""
+    if source.targets is None:
+        return np.zeros(roi_shape(roi), np.int64)
+    labels = source.targets.classes[list(maps).index(spec)]
+    places = [
+        (np.floor((np.arange(r.start, r.stop) + 0.5) * scale).astype(int) + s.start).clip(
+            max=s.stop - 1
+        )
+        for r, s, scale in zip(roi, source.roi, source.scale, strict=True)
+    ]
+    z, y, x = (slice(int(p[0]), int(p[-1]) + 1) for p in places)
+    found = labels[z, y, x]
+    for axis, place in enumerate(places):
+        found = np.take(found, place - place[0], axis)
+    if len(np.unique(found[found > 0])) < 2:
+        found = ndimage.label(found > 0, CUBE)[0]
+    return np.asarray(found, np.int64)

@@ -1,0 +1,139 @@
+"""Choose, on held-out regions, by which seeds objects that touch are told apart. Pure functions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volseg.objects.splitting import Splitter
+from volseg.types import FULL_PROBABILITY, Probabilities, VoxelSize
+
+SURE = (0.5, 0.65, 0.8, 0.9)
+CONTOURS = (0.2, 0.3, 0.4, 0.5, 0.6)
+FEWEST = (1, 4, 10)
+"""Settings that are tried."""
+CUBE = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Touching:
+    """A held-out region in which objects are whole.
+
+    Attributes
+    ----------
+    guides : class, contour and, if the network gives it, distance; uint8, shape (z, y, x).
+    truth : integer, shape (z, y, x).
+    """
+
+    guides: tuple[Probabilities, ...]
+    truth: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Settings of `volseg.objects.splitting.Splitter`, and F1 of objects with it and without."""
+
+    sure: float
+    contour: float
+    fewest: int
+    f1: float
+    f1_unsplit: float
+
+
+def label_region(
+    guides: Sequence[Probabilities], level: int, splitter: Splitter | None, smallest: int = 0
+) -> NDArray[np.int64]:
+    """Label a region as `volseg label --split contour` does.
+
+    Parameters
+    ----------
+    guides : see `Touching`
+    level : from which a voxel is foreground
+    splitter : None leaves components whole
+    smallest : voxels of the smallest component
+    """
+    components = ndimage.label(guides[0] >= level, CUBE)[0]
+    found, count = np.zeros(components.shape, np.int64), 0
+    for number, box in enumerate(ndimage.find_objects(components), 1):
+        mask = components[box] == number
+        if mask.sum() < smallest:
+            continue
+        pieces = np.ones(mask.shape, np.int32)
+        if splitter is not None:
+            pieces = splitter(mask, [guide[box] for guide in guides])
+        found[box][mask] = pieces[mask] + count
+        count += int(pieces.max())
+    return found
+
+
+def count_matched(found: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[int, int, int]:
+    """Count objects matched above IoU 0.5, those found, and those of the truth.
+
+    Examples
+    --------
+    >>> truth = np.array([[[1, 1, 1, 0, 2, 2]]])
+    >>> count_matched(np.array([[[5, 5, 0, 0, 7, 0]]]), truth)
+    (1, 2, 2)
+    """
+    both = (found > 0) & (truth > 0)
+    pairs, shared = np.unique(np.stack([found[both], truth[both]]), axis=1, return_counts=True)
+    sizes = [
+        dict(zip(*np.unique(a[a > 0], return_counts=True), strict=True)) for a in (found, truth)
+    ]
+    matched = sum(
+        2 * n > sizes[0][a] + sizes[1][b] - n
+        for a, b, n in zip(*pairs.tolist(), shared.tolist(), strict=True)
+    )
+    return int(matched), len(sizes[0]), len(sizes[1])
+
+
+def score(
+    regions: Sequence[Touching], level: int, splitter: Splitter | None, smallest: int = 0
+) -> float:
+    """Compute F1 of the objects of all regions together."""
+    counts = [
+        count_matched(label_region(r.guides, level, splitter, smallest), r.truth) for r in regions
+    ]
+    matched, found, truth = np.sum(counts, axis=0).tolist()
+    return float(2 * matched / max(found + truth, 1))
+
+
+def choose_seeds(
+    regions: Sequence[Touching],
+    threshold: float,
+    *,
+    spacing: VoxelSize = (1.0, 1.0, 1.0),
+    smallest: int = 0,
+) -> Seeds:
+    """Choose the settings of seeds with the best F1; of equal ones the first.
+
+    Parameters
+    ----------
+    regions : that are held out
+    threshold : probability from which a voxel is foreground
+    spacing, smallest : of `volseg.objects.splitting.Splitter`
+    """
+    level = int(np.ceil(threshold * FULL_PROBABILITY))
+    unsplit, best = score(regions, level, None, smallest), None
+    for sure, contour, fewest in itertools.product(SURE, CONTOURS, FEWEST):
+        if sure < threshold and sure != SURE[-1]:
+            continue
+        splitter = Splitter(
+            "contour",
+            spacing,
+            smallest=smallest,
+            sure=int(np.ceil(sure * FULL_PROBABILITY)),
+            contour=int(np.ceil(contour * FULL_PROBABILITY)),
+            fewest=fewest,
+        )
+        f1 = score(regions, level, splitter, smallest)
+        if best is None or f1 > best.f1:
+            best = Seeds(sure, contour, fewest, f1, unsplit)
+    if best is None:
+        raise ValueError("no settings of seeds were tried")
+    return best

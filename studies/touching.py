@@ -1,0 +1,183 @@
+"""Tell objects that touch apart by their contours, and count how many come out right.
+
+Balls and rods of known number touch in a volume; what a network would say of them is drawn: class
+and contour, blurred, with noise. They are labelled in blocks and whole. With weights that learned
+contours of the nuclei of ``dsb2018``, the images that training held out are segmented, too.
+
+    python studies/touching.py
+    volseg train --config studies/nuclei.toml --images --voxel-size 1 --output nuclei \
+      --data ../shared/data/dsb2018/raw_128.tif=../shared/data/dsb2018/instances_128.tif
+    python studies/touching.py --data ../shared/data/dsb2018 --model nuclei/nuclei.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+
+import volseg
+from volseg.geometry.grid import full_roi
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
+from volseg.training.splitting import Seeds, Touching, choose_seeds, count_matched
+from volseg.types import Zyx
+
+SHAPE: Zyx = (48, 144, 144)
+OTHER: Zyx = (32, 96, 96)
+"""Of the drawing that settings are chosen on."""
+MOST = 80
+BLOCKS: tuple[Zyx, ...] = ((16, 32, 64), SHAPE)
+NAME = "mitochondria"
+HELD_OUT, CHOSEN_ON = 5, 48
+"""Every fifth image is held out in training, and of those settings are chosen on so many."""
+
+
+def grow_groups(rods: bool, shape: Zyx, seed: int = 0) -> NDArray[np.int64]:
+    """Draw groups of balls, or of rods, each of which touches one that was drawn before it."""
+    rng = np.random.default_rng(seed)
+    grid = np.indices(shape).astype(np.float32)
+    truth = np.zeros(shape, np.int64)
+    places: list[tuple[NDArray[Any], NDArray[Any], float]] = []
+    for _ in range(4000):
+        radius, along = rng.uniform(5, 8), rng.normal(size=3)
+        half = along / np.linalg.norm(along) * (rng.uniform(8, 14) if rods else 0)
+        if places and rng.random() < 0.9:
+            near, _, other = places[rng.integers(len(places))]
+            step = rng.normal(size=3)
+            centre = near + step / np.linalg.norm(step) * (radius + other + (half**2).sum() ** 0.5)
+        else:
+            centre = rng.uniform(0, shape)
+        reach = np.abs(half) + radius + 1
+        if ((centre < reach) | (centre > np.array(shape) - reach)).any():
+            continue
+        box = tuple(slice(int(c - r), int(c + r) + 2) for c, r in zip(centre, reach, strict=True))
+        away = np.moveaxis(grid[:, *box], 0, -1) - centre
+        share = np.clip(away @ half / max((half**2).sum(), 1e-9), -1, 1)[..., None]
+        inside = ((away - share * half) ** 2).sum(-1) < radius**2
+        if (truth[box][inside] > 0).any():
+            continue
+        truth[box][inside] = len(places) + 1
+        places.append((centre, half, radius))
+        if len(places) == MOST:
+            break
+    # what is one voxel apart touches
+    distance, at = ndimage.distance_transform_edt(truth == 0, return_indices=True)
+    return np.where(distance < 2, truth[tuple(at)], 0)
+
+
+def draw_maps(truth: NDArray[np.int64], seed: int = 0) -> dict[str, NDArray[np.uint8]]:
+    """Draw what a network would say: blurred, with noise, and with gaps in contours."""
+    rng, contour = np.random.default_rng(seed), np.zeros(truth.shape, bool)
+    for axis in range(3):
+        for step in (1, -1):
+            contour |= truth != np.roll(truth, step, axis)
+    maps = {"": truth > 0, "-contour": contour & (truth > 0)}
+    found = {}
+    for kind, mask in maps.items():
+        soft = ndimage.gaussian_filter(mask.astype(np.float32), 0.7)
+        noise = ndimage.gaussian_filter(rng.normal(0, 0.6, truth.shape), 1)
+        found[kind] = (255 * (soft / soft.max() + noise).clip(0, 1)).astype(np.uint8)
+    return found
+
+
+def write_volume(folder: Path, maps: dict[str, NDArray[np.uint8]], seeds: Seeds) -> Path:
+    """Write a volume with these maps as though a network had given them, whose card has seeds."""
+    spec = ArraySpec(SHAPE, "uint8", (16, 32, 32), (16, 32, 32))
+    size = (5.0, 5.0, 5.0)
+    volume = create_image(folder / "vol.zarr", spec, size, attributes={}).path
+    for kind, values in maps.items():
+        noted = {
+            "complete": True,
+            "fingerprint": kind or "class",
+            "run": {"roi": [[0, n] for n in SHAPE]},
+            "model": {"threshold": 0.5, "splitting": asdict(seeds)},
+        }
+        path = probabilities_path(volume, NAME + kind)
+        create_image(path, spec, size, attributes=noted).levels[0].write(full_roi(SHAPE), values)
+    return volume
+
+
+def read_labels(volume: Path, name: str) -> NDArray[np.int64]:
+    """Read all labels of a result."""
+    level = open_image(labels_path(volume, name)).levels[0]
+    return np.asarray(level[full_roi(level.shape)], np.int64)
+
+
+def describe(found: NDArray[np.int64], truth: NDArray[np.int64]) -> str:
+    """Write a line of the table: found, matched at IoU 0.5, and F1."""
+    matched, ours, theirs = count_matched(found, truth)
+    return (
+        f"{theirs} | {ours} | {matched} ({matched / theirs:.3f}) | "
+        f"{2 * matched / (ours + theirs):.3f}"
+    )
+
+
+def drawn() -> None:
+    """Label balls and rods."""
+    for rods in (False, True):
+        other = grow_groups(rods, OTHER, seed=1)
+        seen = draw_maps(other, seed=1)
+        seeds = choose_seeds([Touching((seen[""], seen["-contour"]), other)], 0.5, smallest=50)
+        print(seeds, flush=True)
+        truth = grow_groups(rods, SHAPE)
+        maps, kept = draw_maps(truth), []
+        for split in ("none", "distance", "contour"):
+            for block in BLOCKS if split == "contour" else BLOCKS[:1]:
+                with tempfile.TemporaryDirectory() as folder:
+                    volume = write_volume(Path(folder), maps, seeds)
+                    volseg.label(volume, split=split, block=block, min_size=50, workers=1)
+                    found = read_labels(volume, NAME)
+                kept.append(found)
+                what = "rods" if rods else "balls"
+                print(f"| {what} | `{split}` | {block} | {describe(found, truth)} |", flush=True)
+        if not np.array_equal(kept[-1], kept[-2]):
+            raise SystemExit("labels depend on the block")
+
+
+def nuclei(data: Path, model: Path) -> None:
+    """Segment the held-out images, each a slice with an empty one after it."""
+    raw, truth = (tifffile.imread(data / f) for f in ("raw_128.tif", "instances_128.tif"))
+    held = np.arange(HELD_OUT - 1, len(raw), HELD_OUT)
+    chosen = held[np.linspace(0, len(held) - 1, CHOSEN_ON).round().astype(int)]
+    apart = np.zeros((2 * len(held), *raw.shape[1:]), raw.dtype)
+    apart[::2] = raw[held]
+    with tempfile.TemporaryDirectory() as folder:
+        stack, volume = Path(folder) / "raw.tif", Path(folder) / "vol.zarr"
+        tifffile.imwrite(stack, apart, photometric="minisblack")
+        volseg.convert(stack, volume, voxel_size=(1, 1, 1))
+        volseg.segment(volume, model=model, split="contour", workers=1)
+        for split in ("contour", "none", "distance"):
+            if split != "contour":
+                volseg.label(volume, split=split, overwrite=True)
+            found = read_labels(volume, NAME)[::2]
+            for what, images in (("all", held), ("no setting chosen", np.setdiff1d(held, chosen))):
+                rows = np.searchsorted(held, images)
+                # numbers of nuclei begin anew in every image
+                known = truth[images].astype(np.int64)
+                known += np.where(known > 0, 1000 * np.arange(len(images))[:, None, None], 0)
+                line = describe(found[rows], known)
+                print(f"| {what}, {len(images)} | `{split}` | {line} |", flush=True)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--model", type=Path)
+    given = parser.parse_args()
+    if given.model is None:
+        drawn()
+    else:
+        nuclei(given.data, given.model)
+
+
+if __name__ == "__main__":
+    main()

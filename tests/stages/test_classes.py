@@ -1,0 +1,126 @@
+"""Several classes in one pass: what is stored, by which names, and what each class is by itself."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from toy_weights import write_weights
+from volseg.engine.progress import NoProgress
+from volseg.errors import ConflictError, ModelError, ParameterError, VolumeError
+from volseg.measures.contacts import count_contacts
+from volseg.models.maps import build_maps
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.stats.plan import StatsOptions, plan_stats
+from volseg.stages.stats.run import stats
+from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.arrays import ArraySpec
+from volseg.storage.tables import read_columns
+from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
+
+SHAPE = (6, 48, 40)
+NAMES = ["cells", "gaps", "walls"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    maps = [asdict(m) for m in build_maps(NAMES, ["contour", "walls-contour"])]
+    maps[2] |= {"threshold": 0.6, "min_size": 3}
+    splitting = {"cells": {"sure": 0.55, "contour": 0.5, "fewest": 2}}
+    tile = (2, 32, 32), (0, 16, 16)
+    return write_weights(
+        tmp_path_factory.mktemp("model"), "unet2d", *tile, maps=maps, splitting=splitting
+    )
+
+
+@pytest.fixture
+def volume(tmp_path):
+    raw = np.random.default_rng(3).integers(0, 256, SHAPE).astype(np.uint8)
+    spec = ArraySpec(SHAPE, "uint8", (2, 16, 16), (4, 32, 32))
+    image = create_image(tmp_path / "vol.zarr", spec, (5.0, 5.0, 5.0), attributes={})
+    image.levels[0].write(tuple(slice(0, n) for n in SHAPE), raw)
+    return image.path
+
+
+def run(volume, model, *, split="none", **options):
+    chosen = PredictOptions(str(model), block=(4, 32, 32), device="cpu", **options)
+    return segment(plan_segmentation(volume, SegmentOptions(chosen, split=split)), NoProgress())
+
+
+def stored(volume, name):
+    return open_image(probabilities_path(volume, name)).levels[0][tuple(slice(0, n) for n in SHAPE)]
+
+
+def images(volume):
+    return sorted(p.name for p in (volume / "probabilities").iterdir() if p.is_dir())
+
+
+def test_each_class_is_what_it_is_alone(volume, model, tmp_path):
+    alone = shutil.copytree(volume, tmp_path / "alone.zarr")
+    report = run(volume, model)
+    assert images(volume) == NAMES
+    assert list(report.classes) == NAMES
+    for name in NAMES[::2]:
+        run(alone, model, classes=(name,))
+        np.testing.assert_array_equal(stored(alone, name), stored(volume, name))
+        noted = open_image(labels_path(alone, name)).attributes
+        assert noted["objects"] == report.classes[name].objects > 0
+        both = open_image(labels_path(volume, name)).attributes
+        assert both["fingerprint"] == noted["fingerprint"]
+    assert open_image(labels_path(volume, "walls")).attributes["run"]["threshold_of_255"] == 153
+    assert run(volume, model).predict.tiles == 0
+    # every map can be checked by predicting it again
+    found = verify(volume, VerifyOptions(model=str(model)), NoProgress())
+    assert not found.findings
+    assert {s.array for s in found.sampled} == {f"probabilities/{name}" for name in NAMES}
+
+
+def test_objects_are_split_where_a_class_has_contours(volume, model):
+    run(volume, model, split="contour")
+    assert images(volume) == sorted([*NAMES, "cells-contour", "walls-contour"])
+    split = {n: open_image(labels_path(volume, n)).attributes["run"].get("split") for n in NAMES}
+    assert split == {"cells": "contour", "gaps": None, "walls": "contour"}
+    noted = open_image(labels_path(volume, "cells")).attributes["run"]
+    assert noted["split_sure_of_255"] == 141
+    before = open_image(probabilities_path(volume, "cells-contour")).attributes
+    # a class that is made again takes its old contours away
+    run(volume, model, classes=("cells",), overwrite=True, views="xz")
+    assert "cells-contour" not in images(volume)
+    assert before["run"]["output"] == "contour"
+
+
+def test_names_that_do_not_fit_are_refused(volume, model):
+    with pytest.raises(ParameterError, match="knows cells, gaps, walls"):
+        run(volume, model, classes=("nuclei",))
+    with pytest.raises(ParameterError, match="3 classes keep their own names"):
+        run(volume, model, name="mine")
+    with pytest.raises(ModelError, match="gives no contours"):
+        run(volume, model, classes=("gaps",), split="contour")
+    run(volume, model, classes=("gaps",), name="mine")
+    assert images(volume) == ["mine"]
+    with pytest.raises(ConflictError):
+        run(volume, model, classes=("walls",), name="mine")
+
+
+def test_contacts_between_classes_are_a_table(volume, model):
+    run(volume, model)
+    ours, theirs = (labels_path(volume, name) for name in ("cells", "gaps"))
+    whole = tuple(slice(0, n) for n in SHAPE)
+    cells, gaps = (open_image(path).levels[0][whole] for path in (ours, theirs))
+    found = stats(plan_stats(volume, StatsOptions("cells", contacts="gaps")), NoProgress()).contacts
+    columns, units, _ = read_columns(found.table)
+    rows = count_contacts(cells, gaps, SHAPE)
+    np.testing.assert_array_equal(columns["label"], rows[:, 0])
+    np.testing.assert_array_equal(columns["faces_x"], rows[:, 4])
+    assert found.table.name == "cells-gaps-contacts.parquet"
+    assert (found.touching, found.area_nm2) == (
+        len(np.unique(rows[:, 0])),
+        columns["area_nm2"].sum(),
+    )
+    assert units["area_nm2"] == "nm2"
+    with pytest.raises(VolumeError, match="has no labels/none"):
+        plan_stats(volume, StatsOptions("cells", contacts="none"))
