@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from volseg.geometry.grid import roi_shape
 from volseg.training.augmentation import Augmentation, Frame, draw_placement
 from volseg.training.distractors import draw_distractors, paint
 from volseg.training.looks import Look, draw_look
-from volseg.training.targets import Readable, Targets
+from volseg.training.targets import SLAB, Readable, Targets, iterate_slices, read_targets
 from volseg.training.tissue import (
     MAPS,
     MASK,
@@ -27,13 +25,11 @@ from volseg.training.tissue import (
     locate,
     needed,
 )
-from volseg.types import Mask, Roi, VoxelSize, Zyx
+from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
 
 CPU = torch.device("cpu")
-SLAB = 8
-"""Slices that are read at a time: chunks hold several."""
 NOT_ANNOTATED = -1.0
 """The target of voxels that nobody annotated."""
 
@@ -148,19 +144,6 @@ def find_foreground(
     return np.concatenate(found).astype(np.int64), count
 
 
-def iterate_slices(
-    labels: Readable, roi: Roi, slices: NDArray[np.int64] | None = None
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield a roi's slices with their z, reading a slab at a time; or those that are listed."""
-    if slices is not None:
-        for z in slices.tolist():
-            yield z, np.asarray(labels[(slice(z, z + 1), *roi[1:])])[0]
-        return
-    for first in range(roi[0].start, roi[0].stop, SLAB):
-        slab = slice(first, min(first + SLAB, roi[0].stop))
-        yield from enumerate(np.asarray(labels[(slab, *roi[1:])]), first)
-
-
 def draw_centre(
     source: Source,
     rng: np.random.Generator,
@@ -221,7 +204,7 @@ def read_tissue(
     channels = torch.empty((count, *roi_shape(box)), dtype=dtype, device=device)
     for first in range(box[0].start, box[0].stop, slabs):
         slab = (slice(first, min(first + slabs, box[0].stop)), box[1], box[2])
-        targets, unknown = _read_targets(source, slab)
+        targets, unknown = read_targets(source.targets or source.labels, slab, source.partial)
         raw = np.asarray(source.raw[slab])
         shown = source.tone(raw) if source.apart is None else source.apart(raw, slab)
         read = [shown, targets[0]]
@@ -235,15 +218,6 @@ def read_tissue(
             channel[inside] = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
     z, y, x = (b.start - s.start for b, s in zip(box, bounds, strict=True))
     return Tissue(channels, bounds, (z, y, x), source.pooled)
-
-
-def _read_targets(source: Source, box: Roi) -> tuple[Any, Mask]:
-    """Read the target of each map in a box, and what nobody annotated."""
-    if source.targets is not None:
-        return source.targets.read(box)
-    labels = np.asarray(source.labels[box])
-    unknown = labels < 0 if source.partial else np.zeros(labels.shape, bool)
-    return [labels > 0], unknown
 
 
 def hold(source: Source, device: torch.device) -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ from volseg.types import Floats, Mask, Roi, VoxelSize
 CONTOUR_WIDTH, DISTANCE_REACH = 1.5, 10.0
 """Voxels of the network: how far a contour reaches into an object, and where distances end."""
 ROUNDING = 1e-6
+SLAB = 8
+"""Slices that are read at a time: chunks hold several."""
 
 
 def parse_class(text: str) -> tuple[str, int | None, str | None]:
@@ -200,3 +202,31 @@ def distances(objects: NDArray[Any], sides: Sequence[float], *, flat: bool = Fal
             continue
         found[around][mask] = ndimage.distance_transform_edt(mask, sides)[mask]
     return found
+
+
+def read_targets(labels: Targets | Readable, box: Roi, partial: bool) -> tuple[Any, Mask]:
+    """Read the target of each map in a box, and what nobody annotated.
+
+    Parameters
+    ----------
+    labels : of one class, or of several maps
+    box : Roi
+    partial : whether labels of one class that are below 0 stand for what nobody annotated
+    """
+    if isinstance(labels, Targets):
+        return labels.read(box)
+    found = np.asarray(labels[box])
+    return [found > 0], found < 0 if partial else np.zeros(found.shape, bool)
+
+
+def iterate_slices(
+    labels: Readable, roi: Roi, slices: NDArray[np.int64] | None = None
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield a roi's slices with their z, reading a slab at a time; or those that are listed."""
+    if slices is not None:
+        for z in slices.tolist():
+            yield z, np.asarray(labels[(slice(z, z + 1), *roi[1:])])[0]
+        return
+    for first in range(roi[0].start, roi[0].stop, SLAB):
+        slab = slice(first, min(first + SLAB, roi[0].stop))
+        yield from enumerate(np.asarray(labels[(slab, *roi[1:])]), first)

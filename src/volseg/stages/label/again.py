@@ -7,8 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import command
-from volseg.stages.label.rules import DROPPED, level_of
+from volseg.stages.label.rules import level_of
 from volseg.types import FULL_PROBABILITY
+
+DROPPED = {
+    "max_volume_um3": (
+        "--max-volume",
+        "max_size",
+        "above_max_volume",
+        "they are larger than {} µm³",
+    ),
+    "max_section_um2": (
+        "--max-section",
+        "max_section",
+        "above_max_section",
+        "a section of them is larger than {} µm²",
+    ),
+    "min_probability": (
+        "--min-probability",
+        "min_probability",
+        "below_min_probability",
+        "their mean probability is below {}",
+    ),
+}
+"""Rules whose losses are counted: flag, limit, attribute of the count, and reason."""
 
 
 def keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:

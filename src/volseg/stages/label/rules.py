@@ -20,27 +20,6 @@ SPLIT_LIMIT = 1 << 23
 """Voxels of the largest bounding box that is split; each takes some 85 bytes in a worker."""
 ROUNDING = 1e-6
 """By how much a quotient may pass a whole number and still mean it."""
-DROPPED = {
-    "max_volume_um3": (
-        "--max-volume",
-        "max_size",
-        "above_max_volume",
-        "they are larger than {} µm³",
-    ),
-    "max_section_um2": (
-        "--max-section",
-        "max_section",
-        "above_max_section",
-        "a section of them is larger than {} µm²",
-    ),
-    "min_probability": (
-        "--min-probability",
-        "min_probability",
-        "below_min_probability",
-        "their mean probability is below {}",
-    ),
-}
-"""Rules whose losses are counted: flag, limit, attribute of the count, and reason."""
 
 
 @dataclass(frozen=True, kw_only=True)

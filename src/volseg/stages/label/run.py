@@ -23,10 +23,10 @@ from volseg.stages.components import (
     begin_at,
     number_components,
 )
-from volseg.stages.label.again import keep_dropped
+from volseg.stages.label.again import DROPPED, keep_dropped
 from volseg.stages.label.holes import HOLES, HoleFilling
 from volseg.stages.label.plan import Foundation, LabelPlan
-from volseg.stages.label.rules import DROPPED, limits_of
+from volseg.stages.label.rules import limits_of
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import Layer, Numbered, Run, WriteBlock, coarse_levels
 from volseg.stages.levels import build_pyramid

@@ -11,7 +11,8 @@ from typing import Any
 from volseg.errors import ModelError, ParameterError, VolumeError, command
 from volseg.models.registry import Architecture, find_architecture
 from volseg.sources.labels import LabelSource, open_labels
-from volseg.stages.label.rules import DROPPED, ObjectRules, describe_rules
+from volseg.stages.label.again import DROPPED
+from volseg.stages.label.rules import ObjectRules, describe_rules
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
 from volseg.storage.attributes import uncorrected

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import describe, roi_shape, roi_size
-from volseg.models.maps import CENTERLINE
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train.sources import Annotated, hash_annotated, open_pair
@@ -20,7 +19,6 @@ from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
 from volseg.training.network import learns_centerlines
 from volseg.training.sampling import Source, find_foreground
-from volseg.training.targets import Targets
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing
 
@@ -194,25 +192,10 @@ def _source(
         size=size,
     )
     source = replace(source, lines=find_lines(source, config))
-    return _with_targets(source, annotated, config, own, size), count
-
-
-def _with_targets(
-    source: Source, annotated: Annotated, config: TrainConfig, own: VoxelSize, size: VoxelSize
-) -> Source:
-    """Add what labels say of each map, if there are several; sizes of voxels in nm."""
-    if not annotated.classes:
-        return source
-    targets = Targets(
-        annotated.classes,
-        tuple(m for m in config.maps if m.kind != CENTERLINE),
-        own,
-        min(size[1:] if source.planar else size),
-        config.contour_width,
-        config.distance_reach,
-        flat=source.planar,
-    )
-    return replace(source, labels=targets, targets=targets)
+    targets = annotated.targets(config, own, min(size[1:] if planar else size), flat=planar)
+    if targets is not None:
+        source = replace(source, labels=targets, targets=targets)
+    return source, count
 
 
 def find_lines(source: Source, config: TrainConfig) -> NDArray[np.float16] | None:

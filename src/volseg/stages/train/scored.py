@@ -119,9 +119,9 @@ def note_training_scores(
     names = ("jaccard", "precision", "recall")
     if "training Jaccard" not in card.scores:
         form = find_architecture(card.architecture)
-        network: nn.Module = form.build(card.width)
+        network: nn.Module = form.build(card.width, outputs=card.outputs)
         network.load_state_dict(load_weights(weights, card))
-        found = validate(network.to(device), sources, form, precision)
+        found = validate(network.to(device), sources, form, precision)[0]
         noted = {_title(name): round(getattr(found, name), 6) for name in names}
         update_card(weights, {"scores": {**card.scores, **noted}})
         card = load_card(weights)

@@ -18,6 +18,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, ShapeError
 from volseg.geometry.grid import full_roi
+from volseg.models.maps import CENTERLINE
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.sources.open import open_stack
 from volseg.sources.stack import WHOLE, Selection, check_finite
@@ -30,8 +31,7 @@ from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.config import TrainConfig
-from volseg.training.sampling import iterate_slices
-from volseg.training.targets import Annotation, Readable, parse_class
+from volseg.training.targets import Annotation, Readable, Targets, iterate_slices, parse_class
 from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant
@@ -87,6 +87,16 @@ class Annotated:
             raw, sizes = self.raw.images, self.raw.sizes
         tone, images = self.tone(preprocessing), self.pair.images
         return Apart(preprocessing, raw, self.raw, tone, False, images, sizes, self.fingerprint)
+
+    def targets(
+        self, config: TrainConfig, sides: VoxelSize, unit: float, *, flat: bool
+    ) -> Targets | None:
+        """Return what labels say of each map, if there are several; see `Targets`."""
+        if not self.classes:
+            return None
+        maps = tuple(m for m in config.maps if m.kind != CENTERLINE)
+        reaches = config.contour_width, config.distance_reach
+        return Targets(self.classes, maps, sides, unit, *reaches, flat=flat)
 
     def counted(self, progress: Progress) -> Annotated:
         """Find background, and count intensities, unless that is known; volumes are only read."""
