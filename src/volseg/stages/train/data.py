@@ -179,7 +179,7 @@ def _source(
     kept = planar and (not isotropic or part.slices is not None)
     source = Source(
         annotated.raw,
-        annotated.labels,
+        layers[0],
         part.roi,
         annotated.tone(config.preprocessing),
         positions,
