@@ -147,12 +147,13 @@ def _plan_split(
         # 0 stands for the elbow; without it, labels of another criterion would pass for these
         planned["split_centres"] = rules.split_centres or 0
     elif rules.split == "contour":
-        planned |= _plan_contour(rules, voxel_size, model.get("splitting") or {})
+        known = model.get("splitting") or {}
+        planned |= _plan_contour(rules, voxel_size, known, planar=planar)
     return planned
 
 
 def _plan_contour(
-    rules: ObjectRules, voxel_size: VoxelSize | None, known: Mapping[str, Any]
+    rules: ObjectRules, voxel_size: VoxelSize | None, known: Mapping[str, Any], *, planar: bool
 ) -> dict[str, Any]:
     """Take the user's settings of seeds, or else the model's, or else plain ones."""
     sure = rules.split_sure or known.get("sure") or SURE
@@ -161,7 +162,9 @@ def _plan_contour(
     return {
         "split_sure_of_255": level_of(float(sure)),
         "split_contour_of_255": level_of(float(contour)),
-        "split_fewest": _models_smallest(voxel_size if seed["voxel_size"] else None, seed),
+        "split_fewest": _models_smallest(
+            voxel_size if seed["voxel_size"] else None, seed, planar=planar
+        ),
     }
 
 
