@@ -158,13 +158,14 @@ def _plan_contour(
     """Take the user's settings of seeds, or else the model's, or else plain ones."""
     sure = rules.split_sure or known.get("sure") or SURE
     contour = rules.split_contour or known.get("contour") or CONTOUR
-    seed = {"min_size": known.get("fewest", 1), "voxel_size": known.get("voxel_size", ())}
+    fewest, own = float(known.get("fewest", 1)), known.get("voxel_size")
+    if own and voxel_size is not None:
+        axes = slice(1 if planar else 0, 3)
+        fewest *= math.prod(list(own)[axes]) / math.prod(list(voxel_size)[axes])
     return {
         "split_sure_of_255": level_of(float(sure)),
         "split_contour_of_255": level_of(float(contour)),
-        "split_fewest": _models_smallest(
-            voxel_size if seed["voxel_size"] else None, seed, planar=planar
-        ),
+        "split_fewest": max(math.ceil(fewest - ROUNDING), 1),
     }
 
 
