@@ -115,8 +115,7 @@ def train(
     data = open_training_data(pairs, config, options.voxel_size, progress)
     for note in (*data.notes, *start.compare(data.voxel_size)):
         warnings.warn(note, stacklevel=1)
-    described = describe_run(name, config, data, start)
-    configuration = json.dumps(described)
+    configuration = json.dumps(described := describe_run(name, config, data, start))
     weights = options.output / f"{name}.safetensors"
     with locked(options.output / LOCK):
         saved = open_folder(weights, described, overwrite=options.overwrite)
