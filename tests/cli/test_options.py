@@ -99,5 +99,6 @@ def test_shells_are_told_what_may_follow(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main(prog_name="volseg")
     assert ended.value.code == 0
-    found = ["plain,--split", "plain,--split-depth", "plain,--split-centres"]
+    names = "", "-depth", "-centres", "-sure", "-contour"
+    found = [f"plain,--split{name}" for name in names]
     assert capsys.readouterr().out.split() == found

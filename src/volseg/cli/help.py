@@ -15,7 +15,7 @@ GROUPS = {
     "Length of the run": ("config", *Length.__annotations__),
     "Network": (
         *(*Network.__annotations__, "overlap", "store_centerline"),
-        *("architecture", "width", "start"),
+        *("architecture", "width", "start", "classes", "auxiliary", "ignore"),
     ),
     "Learning": (*Learning.__annotations__, *Intensities.__annotations__),
     "Objects": (*Objects.__annotations__, *Measured.__annotations__),

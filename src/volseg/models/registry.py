@@ -156,7 +156,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         offset=(0, unet2d.OFFSET, unet2d.OFFSET),
     ),
     "attention-unet": _slices(AttentionUNet, attention_unet.STRIDE),
-    "attention-unet-grid": _slices(lambda f: AttentionUNet(f, grid=True), attention_unet.STRIDE),
+    "attention-unet-grid": _slices(partial(AttentionUNet, grid=True), attention_unet.STRIDE),
     "attention-unet3d": _volumes(
         partial(AttentionUNet, dimensions=3), attention_unet.STRIDE, width=16
     ),
