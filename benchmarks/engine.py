@@ -54,12 +54,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", default="10000,100000", help="how many, several times")
     parser.add_argument("--workers", type=int, default=2, help="threads, or processes of one")
+    parser.add_argument("--where", default="here,Dask", help="in threads, or on Dask's workers")
     parser.add_argument("--block", type=float, default=30.0, help="seconds that a real block takes")
     arguments = parser.parse_args()
     own = psutil.Process(os.getpid())
     for count in (int(n) for n in arguments.blocks.split(",")):
-        for name, start in (("here", here), ("Dask", on_dask)):
-            with start(arguments.workers) as options:
+        for name in arguments.where.split(","):
+            with {"here": here, "Dask": on_dask}[name](arguments.workers) as options:
                 before = own.memory_info().rss
                 grid, done = Grid((count, 1, 1), (1, 1, 1)), []
                 begun, spent = time.perf_counter(), time.process_time()
