@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from toy_predictions import exact_options, read_map
 from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.engine.progress import NoProgress
-from volseg.errors import ConflictError, ParameterError
+from volseg.errors import BlockError, ConflictError, ParameterError
 from volseg.models import devices
 from volseg.models.inference import Predictor
+from volseg.stages.predict import tasks
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.pipeline import CPU, Reading, along_axes, run_on, stage, weigh
 from volseg.stages.predict.plan import plan_prediction
@@ -95,6 +97,19 @@ def test_no_bit_depends_on_blocks_and_workers(device, name, views, raw, models, 
         found.append(read_map(volume))
     np.testing.assert_array_equal(*found)
     assert found[0].std() > 1
+
+
+@pytest.mark.parametrize("spoiled", [0, 2])
+def test_tiles_of_any_lattice_that_are_not_finite_fail_the_block(
+    spoiled, raw, models, tmp_path, monkeypatch
+):
+    def evaluate(tile, _needed, axis):
+        return torch.full_like(tile, torch.nan if axis == spoiled else 0.5)[None]
+
+    monkeypatch.setattr(tasks, "predictor_for", lambda _: SimpleNamespace(evaluate=evaluate))
+    asked = exact_options(models["unet2d"], views="ortho")
+    with pytest.raises(BlockError, match="not finite in tile 0,0,0"):
+        predict(plan_prediction(write_raw(tmp_path / "vol.zarr", raw), asked), NoProgress())
 
 
 @pytest.mark.parametrize("device", ON)

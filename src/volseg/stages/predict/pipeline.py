@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from volseg.engine.pool import Pool
+from volseg.geometry.lattice import Tile
 from volseg.models.compiled import OPENVINO
 from volseg.models.devices import as_tensor
 from volseg.types import Floats, Mask, Zyx
@@ -128,13 +129,18 @@ def stage(values: NDArray[Any], device: torch.device) -> Tensor:
     return given.pin_memory() if device.type == "cuda" else given
 
 
+def _send(values: NDArray[Any], device: torch.device) -> Tensor:
+    """Send a small array to a device, which goes on meanwhile."""
+    return stage(values, device).to(device, non_blocking=True)
+
+
 def _show(given: Tensor, tone: Tone | None, device: torch.device) -> Tensor:
     """Map intensities as `Tone.__call__` does, to the same bytes on a CPU."""
     kind = given.numpy().dtype
     if tone is not None and not tone.linear:
         if kind.kind in "ui" and kind.itemsize in CODES:
             codes = given.view(CODES[kind.itemsize]).to(device, non_blocking=True)
-            return _look_up(as_tensor(tone_table(tone, kind.name)).to(device), codes)
+            return _look_up(_send(tone_table(tone, kind.name), device), codes)
         given, tone = as_tensor(tone(given.numpy())), None
     seen = given.to(device, non_blocking=True).to(torch.float32)
     if tone is None:
@@ -171,9 +177,9 @@ def along_axis(block: Tensor, matrix: Floats, axis: int) -> Tensor:
     if diagonal is not None:
         first, weights = diagonal
         seen = block.narrow(axis, first, len(weights))
-        return seen * as_tensor(weights).to(block.device).reshape(shape)
+        return seen * _send(weights, block.device).reshape(shape)
     below, *pair = neighbouring_taps(matrix)
-    low, high = (as_tensor(w).to(block.device).reshape(shape) for w in pair)
+    low, high = (_send(w, block.device).reshape(shape) for w in pair)
     next_to = np.minimum(below + 1, matrix.shape[1] - 1)
     found = _take(block, below, axis) * low
     return torch.addcmul(found, _take(block, next_to, axis), high)
@@ -183,7 +189,7 @@ def _take(values: Tensor, index: NDArray[np.int64], axis: int) -> Tensor:
     """Take voxels along an axis; what lies in order is not copied."""
     if len(index) and (np.diff(index) == 1).all():
         return values.narrow(axis, int(index[0]), len(index))
-    return values.index_select(axis, as_tensor(index).to(values.device))
+    return values.index_select(axis, _send(index, values.device))
 
 
 def weigh(maps: Tensor, matrices: Matrices, lattices: int) -> Tensor:
@@ -212,10 +218,10 @@ class Sums:
     """
 
     totals: Mapping[Zyx, Tensor]
-    flawed: dict[str, Tensor]
+    flawed: dict[Tile, Tensor]
 
 
-def fetch(sums: Sums) -> Callable[[], tuple[dict[Zyx, Shares], list[str]]]:
+def fetch(sums: Sums) -> Callable[[], tuple[dict[Zyx, Shares], list[Tile]]]:
     """Begin to copy sums from the device, and return what waits for them.
 
     Returns
@@ -235,12 +241,12 @@ def fetch(sums: Sums) -> Callable[[], tuple[dict[Zyx, Shares], list[str]]]:
     else:
         here, copied = [t.cpu() for t in sent], None
 
-    def wait() -> tuple[dict[Zyx, Shares], list[str]]:
+    def wait() -> tuple[dict[Zyx, Shares], list[Tile]]:
         if copied is not None:
             copied.synchronize()
         flagged, *totals = (t.numpy() for t in here)
         stacked = (t.view(np.uint16).reshape(-1, *t.shape[2:]) for t in totals)
         found = dict(zip(sums.totals, stacked, strict=True))
-        return found, [name for name, bad in zip(sums.flawed, flagged, strict=True) if bad]
+        return found, [tile for tile, bad in zip(sums.flawed, flagged, strict=True) if bad]
 
     return wait

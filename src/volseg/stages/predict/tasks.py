@@ -156,7 +156,7 @@ class PredictTask:
         predictor, lattice = predictor_for(self.choice), self._lattice(tile)
         needed = self.needed_of(tile, regions.values())
         maps = predictor.evaluate(inputs, needed, lattice.normal)
-        sums.flawed[str(tile)] = ~torch.isfinite(maps).all()
+        sums.flawed[tile] = ~torch.isfinite(maps).all()
         support = self.handover.support(tile)
         z, y, x = (_blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
         weighted = weigh(maps, (z, y, x), len(self.handover.lattices))
