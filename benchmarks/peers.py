@@ -185,7 +185,7 @@ def table_job(who: str, folder: Path) -> Work:
     """From labels and raw to a table: size, centroid, box, mean intensity."""
     found = folder / "found.zarr"
     if who == "volseg":
-        return lambda: volseg.stats(found, measure="basic", overwrite=True)
+        return lambda: volseg.stats(found, measure="basic")
     from skimage.measure import regionprops_table
 
     labels = open_image(labels_path(found, NAME)).levels[0]
