@@ -140,7 +140,8 @@ def test_against_a_truth(volseg, measured, tmp_path):
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "missed / false</th><td>1 / 1</td>" in text.replace("\n", "")
     assert 'img class="truth"' in text
-    assert "Precision and recall of voxels" in text
+    assert "<title>precision over recall of voxels</title>" in text
+    assert "<title>recall over false positive rate of voxels</title>" in text
     twice = volseg("report", measured, *words, "--truth", "mitochondria")
     assert twice.exit_code == 2
     assert "--truth is given once" in twice.stderr

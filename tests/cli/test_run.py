@@ -34,7 +34,9 @@ def test_one_stack_becomes_a_row_beside_it(whole, volseg, tmp_path):
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     (row,) = found["volumes"]
-    assert found["report"]["path"] == str(tmp_path / "a-report.html")
+    page = tmp_path / "a-report.html"
+    assert found["report"]["path"] == str(page)
+    assert "The network was asked again about" in page.read_text()  # though it is none of volseg's
     assert row["volume"] == str(tmp_path / "a.zarr")
     (alone,) = json.loads(volseg("stats", tmp_path / "a.zarr", "--json", "-q").stdout)
     assert row["objects"] == alone["objects"] > 1

@@ -21,7 +21,7 @@ from volseg.types import Floats, Mask, Roi
 
 SIDE = {2: 128, 3: 48}
 """Most voxels of a side of what networks of slices and of volumes look at."""
-MOST = {2: 20, 3: 8}
+MOST = {2: 20, 3: 5}
 """Suspects that they look at, the first ones: each takes one to several seconds."""
 POINTS = 6
 """Voxels at which views are compared: whole slices along all axes would take a hundred times as

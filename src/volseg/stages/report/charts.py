@@ -60,8 +60,10 @@ def describe_values(values: NDArray[Any]) -> str:
     return f"median {middle:.3g}, quartiles {first:.3g} to {last:.3g}, {len(values)} objects"
 
 
-def draw_curve(x: Doubles, y: Doubles, mark: tuple[float, float], words: str) -> str:
-    """Draw precision over recall in a square from 0 to 1, with one point marked."""
+def draw_curve(
+    x: Doubles, y: Doubles, mark: tuple[float, float], names: tuple[str, str], words: str
+) -> str:
+    """Draw one score over another in a square from 0 to 1, with one point marked."""
     side, left, foot = 220, 46, 40
     known = np.isfinite(x) & np.isfinite(y)
     points = " ".join(
@@ -81,13 +83,13 @@ def draw_curve(x: Doubles, y: Doubles, mark: tuple[float, float], words: str) ->
     a, b = mark
     return (
         f'<svg viewBox="0 0 {left + side + 14} {8 + side + foot}" role="img" class="chart square">'
-        f"<title>Precision and recall of voxels</title><desc>{escape(words)}</desc>"
+        f"<title>{names[1]} over {names[0]} of voxels</title><desc>{escape(words)}</desc>"
         f'<g stroke="#ccc">{"".join(lines)}</g>{"".join(texts)}'
         f'<polyline points="{points}" fill="none" stroke="{BLUE}" stroke-width="2"/>'
         f'<circle cx="{left + a * side:.1f}" cy="{8 + (1 - b) * side:.1f}" r="5" fill="{DARK}"/>'
-        f'<text x="{left + side / 2}" y="{side + foot + 2}" text-anchor="middle">recall</text>'
+        f'<text x="{left + side / 2}" y="{side + foot + 2}" text-anchor="middle">{names[0]}</text>'
         f'<text transform="translate(14 {8 + side / 2}) rotate(-90)" text-anchor="middle">'
-        f"precision</text></svg>"
+        f"{names[1]}</text></svg>"
     )
 
 

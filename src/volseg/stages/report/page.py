@@ -49,14 +49,14 @@ class ShownSuspect:
 
 @dataclass(frozen=True)
 class ShownVolume:
-    """A volume, as a page shows it; ``curve`` is SVG, of a volume with a truth.
+    """A volume, as a page shows it; ``curves`` are SVG, of a volume with a truth.
 
     ``explained`` are panels of an explanation, with their pictures; None if there is none.
     """
 
     subject: Subject
     planes: list[Planes]
-    curve: str | None
+    curves: tuple[str, str] | None
     surfaces: Surfaces | None
     explained: tuple[Sheet, list[str]] | None = None
 

@@ -97,7 +97,8 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
             few = len(subjects) if len(volumes) < MESHED else 0
             surfaces = make_surfaces(subject, min(few, MESHED)) if meshes and few else None
             explained = _draw_explanation(subject)
-            volumes.append(ShownVolume(subject, planes, _draw_scores(subject), surfaces, explained))
+            curves = _draw_scores(subject)
+            volumes.append(ShownVolume(subject, planes, curves, surfaces, explained))
             ranked, again = _rank(subject, options.suspects, -(-options.suspects // len(subjects)))
             asked += again
             suspects += [(subject, s, window) for s in ranked]
@@ -142,14 +143,21 @@ def _draw_explanation(subject: Subject) -> tuple[Sheet, list[str]] | None:
     return sheet, [encode_picture(panel.pixels) for panel in sheet.panels]
 
 
-def _draw_scores(subject: Subject) -> str | None:
-    """Draw precision over recall, with the threshold of the labels marked."""
+def _draw_scores(subject: Subject) -> tuple[str, str] | None:
+    """Draw precision over recall, and ROC, with the threshold of the labels marked."""
     if subject.evaluation is None or subject.evaluation.curves is None:
         return None
     curves, found = subject.evaluation.curves, subject.evaluation.foreground
+    recall, outside = found.recall, found.predicted_only + found.neither
     words = f"area {curves.pr_area:.3f}; the objects have precision {found.precision:.3f} and "
-    words += f"recall {found.recall:.3f}"
-    return draw_curve(curves.recall, curves.precision, (found.recall, found.precision), words)
+    words += f"recall {recall:.3f}"
+    at, names = (recall, found.precision), ("recall", "precision")
+    first = draw_curve(curves.recall, curves.precision, at, names, words)
+    wrong = found.predicted_only / outside if outside else 0.0
+    words = f"area {curves.roc_area:.3f}; the objects have recall {recall:.3f} at a false positive "
+    words += f"rate of {wrong:.4f}"
+    at, names = (wrong, recall), ("false positive rate", "recall")
+    return first, draw_curve(curves.false_positive_rate, curves.recall, at, names, words)
 
 
 def gather_measures(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
