@@ -57,7 +57,8 @@ def publish_table(table: Path) -> None:
     _fill_anndata(group, read_columns(table)[0])
     discard(place)
     for entry, content in entries.items():
-        write_file(place / entry, content.to_bytes())
+        # many small files, which another `stats` would write again: none is waited for
+        write_file(place / entry, content.to_bytes(), durable=False)
     _list_table(tables, name, listed=True)
 
 
