@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.teach.run import TeachOptions, teach
 from volseg.storage.volumes import labels_path, open_image
 
-SLICES = (2, 5, 8)
+SLICES = {"ncmir": (2, 5, 8), "vnc": (3, 10, 16)}
+"""In which the truth clicks."""
 NAME = "mitochondria"
 
 
@@ -44,10 +46,10 @@ def find_objects(volume: Path, model: Path) -> None:
     segment(plan_segmentation(volume, rules), NoProgress())
 
 
-def measure_others(volume: Path, truth: Path) -> dict[str, float]:
+def measure_others(volume: Path, truth: Path, marked: Sequence[int]) -> dict[str, float]:
     """Compare the slices in which nothing was marked with the truth."""
     labels, source = open_image(labels_path(volume, NAME)).levels[0], open_label_path(truth)
-    kept = [z for z in range(labels.shape[0]) if z not in SLICES]
+    kept = [z for z in range(labels.shape[0]) if z not in marked]
     roi = full_roi(labels.shape)
     found, true = labels[roi][kept] > 0, source[roi][kept] > 0
     both = int((found & true).sum())
@@ -64,7 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--set", choices=tuple(SLICES), default="ncmir")
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--steps", type=int, help="in place of minutes")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--known", default="132:165", help="slices of lucchi_pp")
     parser.add_argument("--folder", type=Path)
@@ -73,17 +77,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         sets = sets_in(arguments.data)
-        raw, truth = (stacked(arguments.data / p, folder) for p in sets["ncmir"].more or ())
+        chosen = sets[arguments.set]
+        marked, held = SLICES[arguments.set], chosen.more or (chosen.raw, chosen.labels)
+        raw, truth = (stacked(arguments.data / p, folder) for p in held)
         known = [stacked(arguments.data / p, folder) for p in (sets["lucchi_pp"].raw,)]
         known += [stacked(arguments.data / sets["lucchi_pp"].labels, folder)]
-        volume = folder / "ncmir.zarr"
-        size = sets["ncmir"].voxel_size
+        volume, size = folder / f"{arguments.set}.zarr", chosen.voxel_size
         with plan_conversion(str(raw), volume, ConvertOptions(voxel_size=size)) as plan:
             convert(plan, NoProgress())
 
         def print_row(what: str, model: Path, **more: Any) -> None:
             find_objects(volume, model)
-            row = {"round": what, **measure_others(volume, truth), **more}
+            row = {"round": what, **measure_others(volume, truth, marked), **more}
             first, stop = (int(n) for n in arguments.known.split(":"))
             if stop > first:
                 roi = f"{first}:{stop},:,:"
@@ -97,7 +102,11 @@ def main() -> None:
         for number in range(1, arguments.rounds + 1):
             begun = time.monotonic(), time.process_time()
             options = TeachOptions(
-                simulate=str(truth), slices=SLICES, minutes=arguments.minutes, model=str(model)
+                simulate=str(truth),
+                slices=marked,
+                minutes=arguments.minutes,
+                steps=arguments.steps,
+                model=str(model),
             )
             report = teach(volume, options, NoProgress())
             spent = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from volseg.errors import ParameterError, SourceError
+from volseg.sources.annotations import read_annotations
 from volseg.sources.points import read_points
 
 SIZE = (50.0, 5.0, 4.0)
@@ -58,3 +61,50 @@ def test_what_is_no_list_of_points_is_refused(tmp_path, text, error, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SourceError, match="cannot read points of"):
         read_points(tmp_path / "none.csv", None, None)
+
+
+def state(layers, unit="m"):
+    sides = (4e-9, 5e-9, 5e-8) if unit else (1, 1, 1)
+    dimensions = {axis: [side, unit] for axis, side in zip("xyz", sides, strict=True)}
+    return {"dimensions": dimensions, "layers": [{"type": "image", "name": "raw"}, *layers]}
+
+
+def layer(name, *points, **more):
+    listed = [{"type": "point", "id": str(k), **p} for k, p in enumerate(points)]
+    return {"type": "annotation", "name": name, "annotations": listed, **more}
+
+
+@pytest.mark.parametrize("unit", ["m", ""])
+def test_points_of_neuroglancer_are_read_in_voxels(tmp_path, unit):
+    path = tmp_path / "state.json"
+    first = {"point": [8.9, 40.2, 3.0]}
+    second = {"point": [2, 1, 0], "description": "Yes"}
+    box = {"type": "axis_aligned_bounding_box", "pointA": [0, 0, 0], "pointB": [9, 9, 9]}
+    path.write_text(json.dumps(state([layer("no", first, box | {"id": "b"}, second)], unit)))
+    points = read_annotations(path, None, SIZE if unit else None)
+    assert [(p.place, p.yes) for p in points] == [((3, 40, 8), False), ((0, 1, 2), True)]
+    assert points[0].name == "state.json, layer no, point 1"
+    # a layer may have axes of its own, in another order
+    own = {
+        "transform": {"outputDimensions": {"z": [1e-7, "m"], "y": [5e-9, "m"], "x": [4e-9, "m"]}}
+    }
+    path.write_text(json.dumps(state([layer("clicks", {"point": [2, 7, 6]}, source=own)])))
+    (point,) = read_annotations(path, True, SIZE)
+    assert (point.place, point.yes) == ((4, 7, 6), True)
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "error", "message"),
+    [
+        (state([]), SIZE, SourceError, "holds no points in layers of annotations"),
+        ({"delete": [3]}, SIZE, SourceError, "no state of Neuroglancer"),
+        (state([layer("a", {"point": [1, 2]})]), SIZE, ParameterError, "neither yes nor no"),
+        (state([layer("no", {"point": [1, 2]})]), SIZE, SourceError, "no state of Neuroglancer"),
+        (state([layer("no", {"point": [1, 2, 3]})]), None, ParameterError, "size is unknown"),
+    ],
+)
+def test_what_is_no_state_with_points_is_refused(tmp_path, content, size, error, message):
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(error, match=message):
+        read_annotations(path, None, size)

@@ -14,10 +14,13 @@ from scipy import ndimage
 
 import volseg
 from toy_volumes import write_raw
+from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.objects.seeding import split_from_seeds
 from volseg.sources.corrections import read_corrections
+from volseg.stages.stats.plan import StatsOptions, plan_stats
+from volseg.stages.stats.run import stats
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.results import fingerprint
 from volseg.storage.tables import read_columns
@@ -300,6 +303,35 @@ def test_what_cannot_be_meant_is_refused_and_nothing_is_written(volseg, intact, 
     assert re.search(message, json.loads(done.stdout)["error"])
     assert [path.name for path in (intact / "labels").iterdir() if path.is_dir()] == [NAME]
     assert not [*intact.glob(".volseg/apply-*.jsonl")]
+
+
+def test_a_rule_by_any_column_keeps_the_same_objects_for_all_blocks(volseg, tmp_path):
+    volume, labels = write_volume(tmp_path / "vol.zarr")
+    refused = volseg("apply", volume, "--keep", "voxels>9")
+    assert (refused.exit_code, "run `volseg stats" in refused.output) == (2, True)
+    found = stats(plan_stats(volume, StatsOptions(outline=True)), NoProgress()).columns
+    middle = float(f"{np.nanmedian(found['darkness']):.3g}")
+    rule = f"darkness>={middle:g}"
+    broken = found["label"][found["darkness"] < middle]
+    done = volseg("apply", volume, "--keep", rule, "--keep", "voxels<=1e9")
+    assert done.exit_code == 0, done.output
+    assert f"objects dropped that have no {rule}: {len(broken)}" in done.output
+    np.testing.assert_array_equal(read(volume)[0], np.where(np.isin(labels, broken), 0, labels))
+    noted = open_image(volume / "labels" / OUT).attributes["corrections"]
+    assert noted["rules"] == {rule: len(broken), "voxels<=1e+09": 0}
+    assert noted["operations"] == {"delete": broken.tolist()}
+    assert volseg("verify", volume, "--sample", "0").exit_code == 0
+    for keep, message in (
+        (["voxels>0"], "have voxels>0: there is nothing to drop"),
+        (["darknes<3"], "no column 'darknes'; the table has label, voxels"),
+        (["darkness~3"], "such as 'darkness>0.4'; found 'darkness~3'"),
+        (["voxels<nan"], "found 'voxels<nan'"),
+        ([], "give either --corrections or --keep"),
+    ):
+        flags = [flag for text in keep for flag in ("--keep", text)]
+        wrong = volseg("apply", volume, *flags, "--output-name", "other")
+        assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output
+    assert not (volume / "labels" / "other").exists()
 
 
 def test_seeds_between_voxels_are_those_of_the_nearest():

@@ -107,11 +107,11 @@ def test_networks_of_all_forms_have_a_reference(tmp_path, known, name):
     assert note_reference(path, []).tissue == card.tissue, "what a card says already stays"
 
 
-def test_a_card_without_reference_and_one_of_nonsense_say_nothing(known, model):
+def test_a_card_without_reference_and_one_of_nonsense_are_unknown(known, model):
     for tissue in ({}, {"means": 3}, {"means": ["1 2"], "whitening": "1", "unit": 1, "places": 2}):
         assert read_reference(tissue) is None
         update_card(model, {"tissue": tissue})
-        assert look(known, model) == {}
+        assert look(known, model) == {"likeness": "unknown"}
     assert describe_tissue("unlike") == describe_tissue({"likeness": "odd"}) == ""
 
 
@@ -141,6 +141,18 @@ def test_every_count_is_told_with_what_to_expect_for_any_blocks(volseg, known, m
     result = volseg("report", known)
     assert result.exit_code == 0, result.output
     assert words in (known.parent / "known-report.html").read_text()
+
+
+def test_a_count_of_weights_that_say_nothing_is_told_as_unknown(volseg, known, model):
+    update_card(model, {"tissue": {}})
+    flags = ["--model", str(model), "--roi", "0:8,:,:", "--min-size", "0"]
+    assert "look at a few objects" in volseg("segment", known, *flags).output
+    for command in ("info", "stats"):
+        told = volseg(command, known).stdout
+        assert "precision unknown: the weights do not say" in told
+        assert "; look at a few objects before you count" in told
+    assert volseg("report", known).exit_code == 0
+    assert "before you count" in (known.parent / "known-report.html").read_text()
 
 
 def test_a_preview_says_how_like_the_training_data_tissue_is(volseg, tmp_path, model):

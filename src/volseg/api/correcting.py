@@ -1,7 +1,7 @@
 """Correct results by hand-made operations."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Required, Unpack
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Result, Running
@@ -17,11 +17,14 @@ class ApplyKeywords(Result, Running, total=False):
     """Options of `apply`.
 
     corrections : Read operations from this JSON file; see docs/corrections.md.
+    keep : Drop objects unless a column of their table is so, such as 'darkness>0.4'; tells how
+        many. May be repeated.
     output_name : Name of the corrected result in the volume.  [default: NAME-corrected]
     overwrite : Replace a different result, or continue the same one.
     """
 
-    corrections: Required[Place | Mapping[str, Any]]
+    corrections: Place | Mapping[str, Any] | None
+    keep: Sequence[str] | str
     output_name: str | None
     overwrite: bool
 
@@ -30,7 +33,7 @@ class ApplyKeywords(Result, Running, total=False):
 def apply(
     volume: Place, *, progress: "Progress | None" = None, **options: Unpack[ApplyKeywords]
 ) -> "ApplyReport":
-    """Correct the objects of a result by hand-made operations, into a new result.
+    """Correct the objects of a result by hand-made operations or rules, into a new result.
 
     Writes ``labels/<output_name>`` into the volume, and its tables if those of ``labels/<name>``
     are up to date. Only what the corrections touch is computed.
@@ -50,7 +53,8 @@ def apply(
     """
     from volseg.stages.apply import plan, run
 
-    given = options["corrections"]
-    corrections = given if isinstance(given, Mapping) else file_of(given)
-    chosen = build(plan.ApplyOptions, options, corrections=corrections)
+    given, keep = options.get("corrections"), options.get("keep", ())
+    corrections = given if given is None or isinstance(given, Mapping) else file_of(given)
+    rules = (keep,) if isinstance(keep, str) else tuple(keep)
+    chosen = build(plan.ApplyOptions, options, corrections=corrections, keep=rules)
     return run.apply(plan.plan_apply(place_of(volume), chosen), shown(progress))

@@ -20,11 +20,13 @@ class TeachKeywords(Device, Threads, Result, total=False):
     marked_no : Mark these objects as no mitochondria.
     marked_yes : Mark these objects as mitochondria.
     points : Mark what lies under the points of a CSV file: of yes=FILE or no=FILE all alike, of
-        FILE by its column mark; may be repeated. See docs/teach.md.
+        FILE by its column mark; or of a state of Neuroglancer (.json); may be repeated. See
+        docs/teach.md.
     painted : Mark regions painted in labels of the volume's shape: 1 is none, 2 a mitochondrion.
     slices : Marked objects count in these slices only, counted from 0; 5-9 is a range.
     simulate : Let these labels, the truth, click on false and missed objects.
     minutes : Train for so long.
+    steps : Train for so many steps instead, which is the same on any machine.
     model : Weights that made the result, if they are neither shipped nor beside VOLUME.
     output : Write the new weights to this .safetensors file.  [default: VOLUME-taught-N]
     sheet : Draw the contact sheet to this PNG file.  [default: beside the new weights]
@@ -37,6 +39,7 @@ class TeachKeywords(Device, Threads, Result, total=False):
     slices: Sequence[Sequence[int]] | Sequence[int]
     simulate: Place | None
     minutes: float
+    steps: int | None
     model: str | None
     output: Place | None
     sheet: Place | None

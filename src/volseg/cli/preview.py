@@ -9,6 +9,7 @@ from volseg.api.previewing import PreviewKeywords, preview
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.errors import command
+from volseg.scores.likeness import tell_tissue
 
 if TYPE_CHECKING:
     from volseg.stages.preview.run import PreviewReport
@@ -38,17 +39,9 @@ def describe_report(volume: Path, report: PreviewReport) -> str:
             f"slices are too small"
         )
     lines.append(f"contact sheet, raw and then the trials in this order: {report.sheet}")
-    lines += describe_look(report)
+    lines += [told] if (told := tell_tissue(report.tissue)) else []
     lines.append(advise(volume, report))
     return "\n".join(lines)
-
-
-def describe_look(report: PreviewReport) -> list[str]:
-    """Say how like the training data the tissue is, and what follows."""
-    from volseg.scores.likeness import advise_on, describe_tissue
-
-    words, advice = describe_tissue(report.tissue), advise_on(report.tissue)
-    return [f"{words}; {advice}" if advice else words] if words else []
 
 
 def describe_trial(trial: Trial) -> str:

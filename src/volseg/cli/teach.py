@@ -59,6 +59,9 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
             f"the size of sections tells the marks apart: try --max-section "
             f"{report.max_section_um2:g}, too (docs/instances.md)"
         )
+    if report.rule is not None:
+        again = command("apply", volume, "--keep", report.rule, name=name)
+        lines.append(f"{report.rule} tells the marked objects apart; to drop the others: {again}")
     flags: list[object] = ["--model", report.weights]
     for option, value in report.segment.items():
         flag = option.removesuffix("_um2").removesuffix("_um3").replace("_", "-")

@@ -11,6 +11,8 @@ import numpy as np
 from volseg.types import Doubles
 
 Likeness = Literal["like", "unlike", "very unlike"]
+UNKNOWN = "unknown"
+"""Likeness to weights whose card does not say what their training data look like."""
 LIKE, VERY = 1.8, 5.0
 """Distances up to which tissue is like the training data, and beyond which it is very unlike them
 (decision 0066)."""
@@ -20,10 +22,11 @@ SHRINKAGE = 0.1
 """Part of the covariance that is taken as the same in all directions, as places are few."""
 FAINT = 0.01
 """Least spread of a number, as part of the median spread: channels that are always 0 have none."""
-ADVICE: Mapping[Likeness, str] = {
+ADVICE: Mapping[str, str] = {
     "like": "",
     "unlike": "look at a few objects before you count, and mark false ones with volseg teach",
     "very unlike": "do not count on it: annotate a few slices, and train on them",
+    UNKNOWN: "look at a few objects before you count, and mark false ones with volseg teach",
 }
 
 
@@ -164,14 +167,32 @@ def describe_tissue(noted: object) -> str:
     'expected precision 0.41 to 0.7: this tissue is unlike the training data'
     >>> describe_tissue({"likeness": "very unlike"})
     'expected precision unknown: this tissue is very unlike the training data'
+    >>> describe_tissue({"likeness": "unknown"})
+    'expected precision unknown: the weights do not say what their training data look like'
     >>> describe_tissue({})
     ''
     """
     if not isinstance(noted, Mapping) or noted.get("likeness") not in ADVICE:
         return ""
+    if noted["likeness"] == UNKNOWN:
+        return (
+            f"expected precision {UNKNOWN}: the weights do not say what their training data look "
+            f"like"
+        )
     between = noted.get("expected_precision")
-    words = "unknown" if not between else " to ".join(f"{p:.2g}" for p in between)
+    words = UNKNOWN if not between else " to ".join(f"{p:.2g}" for p in between)
     return f"expected precision {words}: this tissue is {noted['likeness']} the training data"
+
+
+def tell_tissue(noted: object) -> str:
+    """Say what can be expected of a count, and what to do, in one line; '' where nothing is noted.
+
+    Examples
+    --------
+    >>> tell_tissue({"likeness": "very unlike"}).split("; ")[1]
+    'do not count on it: annotate a few slices, and train on them'
+    """
+    return "; ".join(text for text in (describe_tissue(noted), advise_on(noted)) if text)
 
 
 def advise_on(noted: object) -> str:
@@ -182,4 +203,4 @@ def advise_on(noted: object) -> str:
     >>> advise_on({"likeness": "like"}), advise_on(None)
     ('', '')
     """
-    return ADVICE.get(noted["likeness"], "") if isinstance(noted, Mapping) and noted else ""
+    return ADVICE.get(noted.get("likeness", ""), "") if isinstance(noted, Mapping) else ""

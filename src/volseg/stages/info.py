@@ -10,7 +10,7 @@ import numpy as np
 
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import describe
-from volseg.scores.likeness import describe_tissue
+from volseg.scores.likeness import tell_tissue
 from volseg.stages.survey import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
 from volseg.storage.explanations import read_explanation
@@ -109,6 +109,6 @@ def _origin(path: Path, noted: Mapping[str, Any]) -> dict[str, Any]:
     corrections = noted.get("corrections")
     if isinstance(corrections, dict):
         found["corrected_from"] = corrections.get("parent")
-    if "objects" in noted and (words := describe_tissue(noted.get("tissue"))):
+    if "objects" in noted and (words := tell_tissue(noted.get("tissue"))):
         found["expected"] = words
     return found | ({"objects": noted["objects"]} if "objects" in noted else {})

@@ -17,6 +17,7 @@ from volseg.models.emnet import EMNet
 from volseg.models.parts import UShape
 from volseg.models.registry import Architecture, find_architecture
 from volseg.scores.likeness import (
+    UNKNOWN,
     fit_reference,
     name_likeness,
     read_reference,
@@ -212,8 +213,8 @@ def look_at_tissue(
     Returns
     -------
     ``distance``, ``likeness``, number of ``places``, and ``ratios`` where the card has them, see
-    `volseg.scores.likeness.expect_precision`; nothing where the card says nothing of its data, or
-    there is no tissue
+    `volseg.scores.likeness.expect_precision`; the likeness alone, as unknown, where the card says
+    nothing of its data; nothing where there is no tissue
 
     Raises
     ------
@@ -222,7 +223,7 @@ def look_at_tissue(
     """
     reference = read_reference(card.tissue)
     if reference is None:
-        return {}
+        return {"likeness": UNKNOWN}
     form, shape = find_architecture(card.architecture), image.levels[0].shape
     z, y, x = scales
     source = Source(
@@ -238,8 +239,10 @@ def look_at_tissue(
     block = load_block(model, card)
     nothing = region.find_nothing if region else None
     features = sample_features(block, source, form, LOOKED_AT, nothing)
-    if not len(features) or features.shape[1] != reference.means.shape[1]:
+    if not len(features):
         return {}
+    if features.shape[1] != reference.means.shape[1]:
+        return {"likeness": UNKNOWN}
     distance = round(float(np.median(reference.measure(features))), 2)
     likeness = name_likeness(distance)
     noted = {"distance": distance, "likeness": likeness, "places": len(features)}

@@ -18,6 +18,7 @@ from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
 from volseg.sources.corrections import Corrections, Painting, read_corrections
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
+from volseg.stages.apply.rules import by_rules
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import uncorrected
 from volseg.storage.locations import check_writable
@@ -44,11 +45,16 @@ SLAB = 1 << 23
 class ApplyOptions:
     """Options of `apply`; see `volseg.api.options.ApplyKeywords`."""
 
-    corrections: Path | Mapping[str, Any]
+    corrections: Path | Mapping[str, Any] | None
     name: str = NAME
     output_name: str | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
+    keep: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if (self.corrections is None) == (not self.keep):
+            raise ParameterError("give either --corrections or --keep; apply the other one after")
 
     @property
     def output(self) -> str:
@@ -88,6 +94,7 @@ class ApplyPlan:
     name, path : of the outcome.
     source, image : the labels that are corrected.
     corrections, painted : what is done to them.
+    broken : how many objects are deleted because they break a rule, by rule.
     spacing : lengths of a voxel's sides, the finest 1.
     header : everything that decides the outcome, JSON-like.
     spec : of level 0; the type may still change with the number of objects.
@@ -104,6 +111,7 @@ class ApplyPlan:
     image: Image
     corrections: Corrections
     painted: tuple[Painted, ...]
+    broken: Mapping[str, int]
     spacing: VoxelSize
     header: dict[str, Any]
     spec: ArraySpec
@@ -126,6 +134,7 @@ class ApplyPlan:
             "parent": self.source.path.name,
             "uncorrected": uncorrected(self.source.path.parents[1], self.source.path.name),
             "operations": self.corrections.describe(),
+            **({"rules": dict(self.broken)} if self.broken else {}),
         }
 
     def stands(self) -> bool:
@@ -162,8 +171,11 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     if name == options.name:
         raise ParameterError(f"labels/{name} stay as they are; give another --output-name")
     check_writable(place)
-    corrections = read_corrections(options.corrections)
-    source = open_labels(volume, options.name)
+    source, broken = open_labels(volume, options.name), dict[str, int]()
+    given = options.corrections
+    if given is None:
+        given, broken = by_rules(volume, source, options.keep)
+    corrections = read_corrections(given)
     image, known = open_image(source.path), source.identity
     spec, path = _spec_like(image), labels_path(place, name)
     _check(corrections, known, options.name, path)
@@ -188,6 +200,7 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
         image=image,
         corrections=corrections,
         painted=painted,
+        broken=broken,
         spacing=(z, y, x),
         header=header,
         spec=spec,

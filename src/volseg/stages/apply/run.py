@@ -99,6 +99,7 @@ def apply(plan: ApplyPlan, progress: Progress) -> ApplyReport:
 
 def _report(plan: ApplyPlan, blocks: int, begun: float, notes: tuple[str, ...] = ()) -> ApplyReport:
     objects, table = open_image(plan.path).attributes["objects"], plan.tables[1][0]
+    notes += tuple(f"objects dropped that have no {r}: {n}" for r, n in plan.broken.items())
     return ApplyReport(
         plan.path,
         objects,

@@ -174,6 +174,12 @@ def _describe_rules(labels: Image) -> str:
     corrections = labels.attributes.get("corrections")
     if isinstance(corrections, Mapping):
         done = corrections.get("operations", {})
+        if isinstance(rules := corrections.get("rules"), Mapping):
+            dropped = [f"without {rule}: {count}" for rule, count in rules.items()]
+            return (
+                f"Of the objects “{corrections.get('parent')}” some were then dropped by rules "
+                f"({', '.join(dropped)})."
+            )
         counts = [f"{len(done[kind])} × {kind}" for kind in done]
         return (
             f"The objects “{corrections.get('parent')}” were then corrected by hand "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from volseg.defaults import SUSPECTS
 from volseg.errors import ParameterError, VolumeError, command
 from volseg.measures.summary import Summary, summarise
-from volseg.scores.likeness import advise_on, describe_tissue
+from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
@@ -156,9 +156,7 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
 
 def _expect(labels: Image) -> str:
     """Say what precision to expect, and what to do where that is little."""
-    noted = labels.attributes.get("tissue")
-    words, advice = describe_tissue(noted), advise_on(noted)
-    return f"{words}; {advice}" if advice else words
+    return tell_tissue(labels.attributes.get("tissue"))
 
 
 def _open_probabilities(path: Path, name: str, labels: LabelSource) -> Image | None:

@@ -24,7 +24,7 @@ from volseg.measures.shape import too_large
 from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, SingleObjects
 from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments
-from volseg.scores.likeness import describe_tissue
+from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, OWN, LabelSource
 from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
 from volseg.stages.stats.contacts import Contacts, find_contacts
@@ -120,9 +120,9 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
 
 
 def _expect(source: LabelSource) -> str:
-    """Say what precision to expect of labels that volseg made."""
+    """Say what precision to expect of labels that volseg made, and what to do."""
     noted = read_attributes(source.path).get("volseg", {}) if source.fingerprint else {}
-    return describe_tissue(noted.get("tissue"))
+    return tell_tissue(noted.get("tissue"))
 
 
 def _measure_all(

@@ -36,8 +36,8 @@ CALM = Augmentation(
 """Weaker than what weights are made with: what is marked is found in one volume."""
 
 
-def teaching_recipe(card: Card, minutes: float) -> TrainConfig:
-    """Fill in a recipe for so many minutes.
+def teaching_recipe(card: Card, minutes: float | None, steps: int | None = None) -> TrainConfig:
+    """Fill in a recipe for so many minutes, or steps.
 
     A step shows one patch: in a mean over several, the few voxels of a mark would count for little.
     The statistics of batch norms stay as they are.
@@ -48,7 +48,8 @@ def teaching_recipe(card: Card, minutes: float) -> TrainConfig:
         "preprocessing": card.preprocessing,
         "loss": "bce-dice",
         "batch": 1,
-        "minutes": minutes,
+        "minutes": None if steps else minutes,
+        "steps": steps,
         "learning_rate": RATE,
         "weight_decay": 0.0,
         "ema": 0.98,
@@ -80,7 +81,7 @@ def learn(
     eye = lesson.eye
     run = start_run(config, None, eye.device, eye.precision, start=tensors)
     old = copy.deepcopy(run.averaged)
-    sources = [*lesson.show_marks(), *lesson.remember(old)]
+    sources = [*lesson.show_marks(old), *lesson.remember(old)]
     events = Events(
         lambda run: on_step(min(run.progress, 1.0)), lambda _run, _row: None, lambda _run: None
     )

@@ -16,6 +16,7 @@ from volseg.engine.options import EngineOptions, available_cores
 from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError
 from volseg.models.devices import choose_device
+from volseg.sources.annotations import read_annotations
 from volseg.sources.labels import find_labels
 from volseg.sources.points import read_points
 from volseg.stages.preview.places import choose_places, look_around
@@ -25,7 +26,14 @@ from volseg.stages.teach.learn import learn, teaching_recipe
 from volseg.stages.teach.lesson import Eye, Lesson
 from volseg.stages.teach.marks import Mark, Said, check_agreement, find_marks, is_same
 from volseg.stages.teach.notebook import Round, load_rounds, save_rounds
-from volseg.stages.teach.show import Next, draw_sheet, propose_next, propose_section
+from volseg.stages.teach.show import (
+    Next,
+    draw_sheet,
+    propose_next,
+    propose_rule,
+    propose_section,
+    read_objects,
+)
 from volseg.stages.teach.simulate import click
 from volseg.stages.train.run import LOADERS
 from volseg.stages.train.state import training_precision
@@ -55,6 +63,7 @@ class TeachOptions:
     slices: Sequence[int] | None = None
     simulate: str | None = None
     minutes: float = MINUTES
+    steps: int | None = None
     model: str | None = None
     output: Path | None = None
     sheet: Path | None = None
@@ -64,6 +73,8 @@ class TeachOptions:
     def __post_init__(self) -> None:
         if not 0 < self.minutes < math.inf:
             raise ParameterError(f"minutes must be above 0, found {self.minutes}")
+        if self.steps is not None and self.steps < 1:
+            raise ParameterError(f"steps must be at least 1, found {self.steps}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class TeachReport:
     sheet : the contact sheet; None for networks of volumes.
     suspects : what to look at next; none where objects were not measured.
     max_section_um2 : a largest section that tells the marks apart; None where none does.
+    rule : on a column of the table that tells marked objects apart; None where none does.
     segment : options with which the result was made, for the next command.
     seconds : of this call.
     """
@@ -94,6 +106,7 @@ class TeachReport:
     sheet: Path | None
     suspects: tuple[Next, ...]
     max_section_um2: float | None
+    rule: str | None
     segment: Mapping[str, Any]
     seconds: float
 
@@ -116,7 +129,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
     sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
     if options.sheet is None and sheet.exists():
         raise ConflictError(f"{sheet} exists; choose another --output, or a --sheet")
-    config = teaching_recipe(judged.card, options.minutes)
+    config = teaching_recipe(judged.card, options.minutes, options.steps)
     eye = _open_eye(judged, config, options.device)
     with locked(scratch_path(volume) / f"teach-{options.name}.lock"):
         kept = load_rounds(volume, options.name, judged.shape)
@@ -129,7 +142,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
             )
         save_rounds(volume, options.name, rounds, judged.shape)
     places = choose_places(look_around(judged.image, LOOKING), PLACES)
-    lesson = Lesson(eye, marks, places)
+    lesson = Lesson(eye, marks, places, judged.labels, judged.near)
     tensors = load_weights(judged.model, judged.card)
     workers = options.workers or min(available_cores(), LOADERS)
     progress.start(100, "%", "teaching")
@@ -144,6 +157,11 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
     drawn = draw_sheet(lesson, (judged.model, str(weights)), judged.zoom, judged.threshold)
     if drawn is not None:
         save_pixels(sheet, drawn)
+    objects = read_objects(volume, options.name)
+    # numbers of objects are those of the result that was judged then
+    rule = propose_rule(
+        objects, [m for r in rounds for m in r.marks if r.made_on == judged.made_on]
+    )
     return TeachReport(
         weights,
         judged.model,
@@ -153,8 +171,9 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
         after,
         steps,
         None if drawn is None else sheet,
-        propose_next(volume, options.name, marks),
+        propose_next(objects, marks),
         propose_section(marks, judged.shape, judged.image.voxel_size),
+        None if rule is None else str(rule),
         judged.options(),
         time.monotonic() - begun,
     )
@@ -210,7 +229,11 @@ def _new_round(
 ) -> list[Round]:
     """Find what is marked now, and check it against what was marked before."""
     size = judged.image.voxel_size
-    points = [p for path, yes in options.points for p in read_points(path, yes, size)]
+    points = [
+        point
+        for path, yes in options.points
+        for point in (read_annotations if path.suffix == ".json" else read_points)(path, yes, size)
+    ]
     if options.simulate is not None:
         truth = find_labels(volume, options.simulate)
         points += click(judged.labels, truth, options.slices)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import VolumeError
 from volseg.geometry.grid import roi_shape
+from volseg.measures.rules import FEW, Rule, tell_apart
 from volseg.measures.suspects import rank_suspects
 from volseg.stages.preview.run import PreviewOptions, open_candidate
 from volseg.stages.preview.sheet import PANEL, compose_sheet
@@ -25,8 +27,6 @@ ROWS = 8
 """Places in the sheet, at most."""
 SUSPECTS = 10
 YES_COLOUR, NO_COLOUR = (60, 200, 90), (230, 60, 60)
-FEW = 3
-"""Marks of each kind from which a number may tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,25 @@ def draw_sheet(
     return compose_sheet(eye.image, eye.tone, trials, thresholds, ROWS, paint)
 
 
-def propose_next(volume: Path, name: str, marks: Sequence[Mark]) -> tuple[Next, ...]:
-    """List the objects that are least like the others and are not marked; none without a table."""
+def read_objects(volume: Path, name: str) -> Mapping[str, NDArray[Any]]:
+    """Read the table of objects; nothing where there is none of them as they are."""
     try:
-        columns = plan_report([volume], name, [None])[0].columns
+        return plan_report([volume], name, [None])[0].columns
     except VolumeError:
+        return {}
+
+
+def propose_rule(columns: Mapping[str, NDArray[Any]], marks: Sequence[Mark]) -> Rule | None:
+    """Find a column of the table that tells marked objects apart; None where there is none."""
+    labels = columns.get("label", np.zeros(0, np.int64))
+    said = {yes: {m.object for m in marks if m.object and m.yes == yes} for yes in (True, False)}
+    yes, no = (np.isin(labels, list(said[k] - said[not k])) for k in (True, False))
+    return tell_apart(columns, yes, no)
+
+
+def propose_next(columns: Mapping[str, NDArray[Any]], marks: Sequence[Mark]) -> tuple[Next, ...]:
+    """List the objects that are least like the others and are not marked; none without a table."""
+    if not columns:
         return ()
     marked = {mark.object for mark in marks}
     found = []

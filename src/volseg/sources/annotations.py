@@ -1,0 +1,89 @@
+"""Points that somebody set in Neuroglancer, in a state that was saved or copied as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import ParameterError, SourceError
+from volseg.sources.points import WORDS, Point
+from volseg.storage.stores import parse_json
+from volseg.types import VoxelSize
+
+NM = {"m": 1e9, "": 0.0}
+"""Nanometres of a unit; of none, lengths are voxels."""
+
+
+def read_annotations(path: Path, yes: bool | None, voxel_size: VoxelSize | None) -> list[Point]:
+    """Read the points of all annotation layers.
+
+    The description of a point says yes or no; or the name of its layer; or else ``yes`` does.
+
+    Parameters
+    ----------
+    path : of a state, as Neuroglancer's button {} shows it
+    yes : what points mean that do not say so
+    voxel_size : nm (z, y, x) of the volume
+
+    Raises
+    ------
+    SourceError
+        If it is no state, or holds no points.
+    ParameterError
+        If a point is in nm and the voxel size is unknown, or nothing says what it means.
+    """
+    try:
+        state = parse_json(path.read_text(encoding="utf-8"))
+        points = [*_points(path, state, yes, voxel_size)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"cannot read points of {path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SourceError(f"{path} is no state of Neuroglancer with points") from error
+    if not points:
+        raise SourceError(f"{path} holds no points in layers of annotations")
+    return points
+
+
+def _points(
+    path: Path, state: Mapping[str, Any], yes: bool | None, size: VoxelSize | None
+) -> Iterator[Point]:
+    for layer in state["layers"]:
+        if layer.get("type") != "annotation":
+            continue
+        source = layer.get("source", {})
+        transform = source.get("transform", {}) if isinstance(source, Mapping) else {}
+        axes = transform.get("outputDimensions", state["dimensions"])
+        for k, found in enumerate(layer.get("annotations", ()), 1):
+            if found["type"] != "point":
+                continue
+            name = f"{path.name}, layer {layer['name']}, point {k}"
+            words = (found.get("description") or "", layer["name"])
+            said = next((WORDS[w] for t in words if (w := t.strip().lower()) in WORDS), yes)
+            if said is None:
+                raise ParameterError(
+                    f"{name} says neither yes nor no: name the layer so, or give "
+                    f"--points yes={path} or --points no={path}"
+                )
+            z, y, x = (_voxel(found["point"], axes, k, size, name) for k in range(3))
+            yield Point((z, y, x), said, name)
+
+
+def _voxel(
+    point: list[float],
+    axes: Mapping[str, tuple[float, str]],
+    axis: int,
+    size: VoxelSize | None,
+    name: str,
+) -> int:
+    at = [*axes].index("zyx"[axis])
+    scale, unit = axes["zyx"[axis]]
+    if NM[unit] and size is None:
+        raise ParameterError(
+            f"{name} is in nm and the voxel size is unknown; convert again with --voxel-size"
+        )
+    side = size[axis] if NM[unit] and size is not None else 1.0
+    length = float(point[at]) * float(scale) * (NM[unit] or 1.0)
+    # a voxel begins at a whole coordinate; the rest undoes rounding of the scale
+    return math.floor(length / side + 1e-6)
