@@ -85,12 +85,6 @@ class Judged:
         _, y, x = (s / nm for s, nm in zip(self.scales, self.card.voxel_size, strict=True))
         return Reach((CORE_NM * y, CORE_NM * x), (FAR_NM * y, FAR_NM * x))
 
-    @property
-    def near(self) -> VoxelSize:
-        """Length of the far radius of a seed along (z, y, x), in voxels of the volume."""
-        z, y, x = (FAR_NM * s / nm for s, nm in zip(self.scales, self.card.voxel_size, strict=True))
-        return z, y, x
-
     def options(self) -> dict[str, Any]:
         """List the options of `segment` that made it, beside the model, its region and mask."""
         found: dict[str, Any] = {"threshold": _brief(self.threshold)}

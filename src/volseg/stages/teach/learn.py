@@ -81,7 +81,7 @@ def learn(
     eye = lesson.eye
     run = start_run(config, None, eye.device, eye.precision, start=tensors)
     old = copy.deepcopy(run.averaged)
-    sources = [*lesson.show_marks(old), *lesson.remember(old)]
+    sources = [*lesson.show_marks(), *lesson.remember(old)]
     events = Events(
         lambda run: on_step(min(run.progress, 1.0)), lambda _run, _row: None, lambda _run: None
     )

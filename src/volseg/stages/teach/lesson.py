@@ -1,24 +1,20 @@
-"""Make training data of marks, and of what the old network is sure of elsewhere."""
+"""Make training data of marks: windows in which only marks count, and windows to remember."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.registry import Architecture
 from volseg.objects.intervals import paint_intervals
-from volseg.sources.labels import LabelSource
 from volseg.stages.teach.marks import Mark
 from volseg.storage.volumes import Image
 from volseg.training.sampling import NOT_ANNOTATED, Source
@@ -112,78 +108,43 @@ class Lesson:
     eye : how the network sees the volume.
     marks : at least one.
     places : centres of windows in which the network is to remember what it was sure of.
-    labels : the result that is judged.
-    near : voxels (z, y, x) about what was missed, where the old network may have missed more.
     """
 
     eye: Eye
     marks: Sequence[Mark]
     places: Sequence[Zyx]
-    labels: LabelSource
-    near: tuple[float, float, float]
 
     @property
     def shape(self) -> Zyx:
         """Shape of the volume."""
         return self.eye.image.levels[0].shape
 
-    @cached_property
-    def doubtful(self) -> NDArray[np.integer[Any]]:
-        """List the objects of which something is marked no: all of each is in doubt."""
-        found = [np.zeros(0, np.int64)]
-        for mark in self.marks:
-            for centre in () if mark.yes else choose_centres(mark, self.shape):
-                roi = self.eye.window(centre)
-                where = np.zeros(roi_shape(roi), np.int8)
-                paint_intervals(where, roi, mark.spans, self.shape, 1)
-                found.append(np.unique(self.labels[roi][where > 0]))
-        numbers: NDArray[np.integer[Any]] = np.unique(np.concatenate(found))
-        return numbers[numbers > 0]
-
-    def show_marks(self, network: nn.Module | None = None) -> list[Source]:
-        """Make a window about each mark, or several about a large one.
-
-        With a network, what that is sure of about the mark counts, too: a patch of which only
-        a false object is known would teach that there are no mitochondria.
-        """
+    def show_marks(self) -> list[Source]:
+        """Make a window about each mark, or several about a large one, where only marks count."""
         sources = []
         for mark in self.marks:
             centres = choose_centres(mark, self.shape)
             for centre in centres:
                 roi = self.eye.window(centre)
-                marked = np.full(roi_shape(roi), int(NOT_ANNOTATED), np.int8)
-                draw_marks(marked, roi, self.marks, self.shape)
-                source = self.eye.source(roi, marked, TAUGHT / len(self.marks) / len(centres))
-                if network is not None:
-                    source = replace(source, labels=self.recall(network, roi))
-                sources.append(source)
+                targets = np.full(roi_shape(roi), int(NOT_ANNOTATED), np.int8)
+                draw_marks(targets, roi, self.marks, self.shape)
+                weight = TAUGHT / len(self.marks) / len(centres)
+                sources.append(self.eye.source(roi, targets, weight))
         return sources
 
     def remember(self, network: nn.Module) -> list[Source]:
         """Make windows whose targets are what the old network is sure of; marks come first."""
-        weight = (1 - TAUGHT) / max(len(self.places), 1)
-        windows = map(self.eye.window, self.places)
-        return [self.eye.source(w, self.recall(network, w), weight, rare=True) for w in windows]
-
-    def recall(self, network: nn.Module, roi: Roi) -> NDArray[np.int8]:
-        """Say what is known in a window: marks, and what the old network is sure of elsewhere.
-
-        Nothing is known of the rest of an object that is marked no, nor of background near what
-        was missed, which the old network is as sure of as it was of the mark.
-        """
-        blank = self.eye.source(roi, np.zeros(roi_shape(roi), np.int8), 1.0)
-        found = predict_source(network, blank, self.eye)
-        targets = np.full(roi_shape(roi), int(NOT_ANNOTATED), np.int8)
-        targets[found <= 1 - SURE] = 0
-        targets[found >= SURE] = 1
-        targets[np.isin(self.labels[roi], self.doubtful)] = int(NOT_ANNOTATED)
-        marked = np.full_like(targets, int(NOT_ANNOTATED))
-        draw_marks(marked, roi, self.marks, self.shape)
-        if (marked > 0).any():
-            sides = [1 / max(n, 0.5) for n in self.near]
-            near = ndimage.distance_transform_edt(marked <= 0, sides) <= 1
-            targets[near & (targets == 0)] = int(NOT_ANNOTATED)
-        return np.where(marked >= 0, marked, targets)
+        sources, weight = [], (1 - TAUGHT) / max(len(self.places), 1)
+        for place in self.places:
+            roi = self.eye.window(place)
+            blank = self.eye.source(roi, np.zeros(roi_shape(roi), np.int8), weight)
+            found = predict_source(network, blank, self.eye)
+            targets = np.full(roi_shape(roi), int(NOT_ANNOTATED), np.int8)
+            targets[found <= 1 - SURE] = 0
+            targets[found >= SURE] = 1
+            draw_marks(targets, roi, self.marks, self.shape)
+            sources.append(self.eye.source(roi, targets, weight, rare=True))
+        return sources
 
     def measure(self, network: nn.Module, threshold: float) -> tuple[float, float]:
         """Measure which part of what is marked no, and yes, a network takes for mitochondria.

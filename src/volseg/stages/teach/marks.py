@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -97,30 +97,9 @@ def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
             where = "" if said.slices is None else " in the slices of --slices"
             raise ParameterError(f"{judged.labels.path} has no object {number}{where}")
         marks.append(Mark(yes, f"object {number}", spans, number))
-    clicks = [_mark_point(point, judged) for point in said.points]
-    marks += _whole_objects(clicks, said, judged.labels, engine)
+    marks += [_mark_point(point, judged) for point in said.points]
     marks += _find_painted(said, judged.shape, engine)
     check_agreement(marks)
-    return marks
-
-
-def _whole_objects(
-    clicks: Sequence[Mark], said: Said, labels: LabelSource, engine: EngineOptions
-) -> list[Mark]:
-    """Let clicks on an object mark all of it, once; or its sections, if some say yes and some no.
-
-    An object of which both is said has grown together of several.
-    """
-    told = {(mark.object, mark.yes) for mark in clicks if mark.object} | {*said.objects}
-    clear = {mark.object for mark in clicks if (mark.object, not mark.yes) not in told} - {0}
-    found = _locate(labels, tuple(sorted(clear)), engine) if clear else {}
-    marks, seen = [], set[int]()
-    for mark in clicks:
-        if mark.object not in clear:
-            marks.append(mark)
-        elif mark.object not in seen:
-            seen.add(mark.object)
-            marks.append(replace(mark, spans=found[mark.object]))
     return marks
 
 

@@ -142,7 +142,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
             )
         save_rounds(volume, options.name, rounds, judged.shape)
     places = choose_places(look_around(judged.image, LOOKING), PLACES)
-    lesson = Lesson(eye, marks, places, judged.labels, judged.near)
+    lesson = Lesson(eye, marks, places)
     tensors = load_weights(judged.model, judged.card)
     workers = options.workers or min(available_cores(), LOADERS)
     progress.start(100, "%", "teaching")
@@ -151,7 +151,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
     finally:
         progress.finish()
     card = _make_card(weights, judged, marks, config) | {"scores": {}, "tissue": {}, "ranges": {}}
-    card["training"] |= {"steps": steps, "minutes": options.minutes}
+    card["training"] |= {"steps": steps} | ({} if options.steps else {"minutes": options.minutes})
     save_weights(weights, networks[1].state_dict(), card)
     before, after = (lesson.measure(network, judged.threshold) for network in networks)
     drawn = draw_sheet(lesson, (judged.model, str(weights)), judged.zoom, judged.threshold)

@@ -50,18 +50,16 @@ def click(labels: LabelSource, truth: LabelSource, slices: Sequence[int] | None)
         raise ParameterError(
             f"the result has the slices {first} to {z_range.stop - 1}, found {outside[0]}"
         )
-    wrong: dict[bool, list[tuple[int, int, Point]]] = {False: [], True: []}
+    wrong: dict[bool, list[tuple[int, Point]]] = {False: [], True: []}
     for z in looked:
         found, true = (source[slice(z, z + 1), y, x][0] for source in (labels, truth))
         wrong[False] += _sections(found, true > 0, (z, y.start, x.start), yes=False)
         wrong[True] += _sections(true, found > 0, (z, y.start, x.start), yes=True)
-    clicks = []
-    for yes, most in ((False, FALSE), (True, MISSED)):
-        chosen: dict[int, Point] = {}
-        for k, (_, number, point) in enumerate(sorted(wrong[yes], key=lambda entry: -entry[0]), 1):
-            # one click marks all of an object that was found; the truth may be a mask
-            chosen.setdefault(-k if yes else number, point)
-        clicks += [*chosen.values()][:most]
+    clicks = [
+        point
+        for yes, most in ((False, FALSE), (True, MISSED))
+        for _, point in sorted(wrong[yes], key=lambda entry: -entry[0])[:most]
+    ]
     if not clicks:
         raise ParameterError(f"nothing is false or missed in the slices {looked}")
     return clicks
@@ -69,8 +67,8 @@ def click(labels: LabelSource, truth: LabelSource, slices: Sequence[int] | None)
 
 def _sections(
     labels: NDArray[Any], other: NDArray[np.bool_], corner: Zyx, *, yes: bool
-) -> list[tuple[int, int, Point]]:
-    """Find sections of which little lies on the other side: sizes, numbers and where to click."""
+) -> list[tuple[int, Point]]:
+    """Find sections of which little lies on the other side, with their sizes."""
     found = []
     for number in np.unique(labels[labels > 0]).tolist():
         parts, count = ndimage.label(labels == number, np.ones((3, 3)))
@@ -84,5 +82,5 @@ def _sections(
             y, x = (int(c) for c in np.unravel_index(depth.argmax(), part.shape))
             place = corner[0], corner[1] + box[0].start + y, corner[2] + box[1].start + x
             words = "missed" if yes else "false"
-            found.append((int(part.sum()), number, Point(place, yes, f"{words} in the truth")))
+            found.append((int(part.sum()), Point(place, yes, f"{words} in the truth")))
     return found
