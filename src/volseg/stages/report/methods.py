@@ -174,8 +174,9 @@ def _describe_rules(labels: Image) -> str:
     corrections = labels.attributes.get("corrections")
     if isinstance(corrections, Mapping):
         done = corrections.get("operations", {})
-        if isinstance(rules := corrections.get("rules"), Mapping):
-            dropped = [f"without {rule}: {count}" for rule, count in rules.items()]
+        broken = corrections.get("rules")
+        if isinstance(broken, Mapping):
+            dropped = [f"without {rule}: {count}" for rule, count in broken.items()]
             return (
                 f"Of the objects “{corrections.get('parent')}” some were then dropped by rules "
                 f"({', '.join(dropped)})."
