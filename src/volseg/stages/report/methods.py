@@ -176,10 +176,10 @@ def _describe_rules(labels: Image) -> str:
         done = corrections.get("operations", {})
         broken = corrections.get("rules")
         if isinstance(broken, Mapping):
-            dropped = [f"without {rule}: {count}" for rule, count in broken.items()]
+            gone = [f"without {rule}: {count}" for rule, count in broken.items()]
             return (
                 f"Of the objects “{corrections.get('parent')}” some were then dropped by rules "
-                f"({', '.join(dropped)})."
+                f"({', '.join(gone)})."
             )
         counts = [f"{len(done[kind])} × {kind}" for kind in done]
         return (
