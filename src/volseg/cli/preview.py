@@ -9,7 +9,6 @@ from volseg.api.previewing import PreviewKeywords, preview
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.errors import command
-from volseg.scores.likeness import tell_tissue
 
 if TYPE_CHECKING:
     from volseg.stages.preview.run import PreviewReport
@@ -31,6 +30,8 @@ def preview_command(session: Session, volume: Path, **options: Any) -> None:
 
 def describe_report(volume: Path, report: PreviewReport) -> str:
     """Describe the ranking, and say what to do next."""
+    from volseg.scores.likeness import tell_tissue
+
     lines = ["model            zoom  score  certainty  agreement  foreground"]
     lines += [describe_trial(trial) for trial in report.trials]
     if report.skipped:

@@ -150,18 +150,13 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
         networks, steps = learn(lesson, config, tensors, workers, _percent(progress))
     finally:
         progress.finish()
-    card = _make_card(weights, judged, marks, config) | {"scores": {}, "tissue": {}, "ranges": {}}
-    card["training"] |= {"steps": steps} | ({} if options.steps else {"minutes": options.minutes})
+    card = _make_card(weights, judged, marks, config, steps)
     save_weights(weights, networks[1].state_dict(), card)
     before, after = (lesson.measure(network, judged.threshold) for network in networks)
     drawn = draw_sheet(lesson, (judged.model, str(weights)), judged.zoom, judged.threshold)
     if drawn is not None:
         save_pixels(sheet, drawn)
     objects = read_objects(volume, options.name)
-    # numbers of objects are those of the result that was judged then
-    rule = propose_rule(
-        objects, [m for r in rounds for m in r.marks if r.made_on == judged.made_on]
-    )
     return TeachReport(
         weights,
         judged.model,
@@ -173,7 +168,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
         None if drawn is None else sheet,
         propose_next(objects, marks),
         propose_section(marks, judged.shape, judged.image.voxel_size),
-        None if rule is None else str(rule),
+        propose_rule(objects, [r.marks for r in rounds if r.made_on == judged.made_on]),
         judged.options(),
         time.monotonic() - begun,
     )
@@ -263,7 +258,7 @@ def _percent(progress: Progress) -> Callable[[float], None]:
 
 
 def _make_card(
-    weights: Path, judged: Judged, marks: Sequence[Mark], config: TrainConfig
+    weights: Path, judged: Judged, marks: Sequence[Mark], config: TrainConfig, steps: int
 ) -> dict[str, Any]:
     """Describe the new weights by those that they were made from, and by the marks.
 
@@ -278,10 +273,13 @@ def _make_card(
         "from": origin,
         "made on": dict(judged.made_on),
         "recipe": asdict(config),
+        "steps": steps,
+        **({} if config.minutes is None else {"minutes": config.minutes}),
         "volseg": __version__,
     }
     content = {name: value for name, value in asdict(card).items() if name != "sha256"}
-    return {**content, "name": weights.stem, "training": taught}
+    nothing: dict[str, Any] = {"scores": {}, "tissue": {}, "ranges": {}}
+    return {**content, "name": weights.stem, "training": taught, **nothing}
 
 
 def describe_mark(mark: Mark) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import VolumeError
 from volseg.geometry.grid import roi_shape
-from volseg.measures.rules import FEW, Rule, tell_apart
+from volseg.measures.rules import FEW, tell_apart
 from volseg.measures.suspects import rank_suspects
 from volseg.stages.preview.run import PreviewOptions, open_candidate
 from volseg.stages.preview.sheet import PANEL, compose_sheet
@@ -83,12 +83,19 @@ def read_objects(volume: Path, name: str) -> Mapping[str, NDArray[Any]]:
         return {}
 
 
-def propose_rule(columns: Mapping[str, NDArray[Any]], marks: Sequence[Mark]) -> Rule | None:
-    """Find a column of the table that tells marked objects apart; None where there is none."""
+def propose_rule(
+    columns: Mapping[str, NDArray[Any]], rounds: Sequence[Sequence[Mark]]
+) -> str | None:
+    """Find a rule that tells marked objects apart; None where there is none.
+
+    Numbers of objects are those of the result that was judged in these rounds.
+    """
+    marks = [mark for listed in rounds for mark in listed]
     labels = columns.get("label", np.zeros(0, np.int64))
     said = {yes: {m.object for m in marks if m.object and m.yes == yes} for yes in (True, False)}
     yes, no = (np.isin(labels, list(said[k] - said[not k])) for k in (True, False))
-    return tell_apart(columns, yes, no)
+    rule = tell_apart(columns, yes, no)
+    return None if rule is None else str(rule)
 
 
 def propose_next(columns: Mapping[str, NDArray[Any]], marks: Sequence[Mark]) -> tuple[Next, ...]:
