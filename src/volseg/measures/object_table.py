@@ -163,7 +163,7 @@ def object_table(
         areas = singles.mesh_areas
         if areas is None:
             areas = surface_areas(sums.crossings, table.spacing)
-        _add_shapes(table, sums.moments, areas)
+        _add_shapes(table, sums.moments, areas, apart=images is not None)
         table.add("euler_number", sums.crossings.euler)
     if singles.lengths is not None and singles.branches is not None:
         table.add_size("centerline_length", singles.lengths)
@@ -189,6 +189,8 @@ def replace_rows(
     gone: Sequence[int],
     after: Mapping[str, Column] | None,
     voxel_size: VoxelSize | None,
+    *,
+    apart: bool,
 ) -> dict[str, Column]:
     """Replace the rows of some objects, and find the nearest neighbours of all anew.
 
@@ -197,6 +199,7 @@ def replace_rows(
     before, after : of `object_table`, with the same columns; None for no new rows
     gone : labels of the rows that are left out
     voxel_size : nm (z, y, x)
+    apart : whether slices are unrelated images
     """
     kept = ~np.isin(before["label"], np.asarray(gone, before["label"].dtype))
     joined = {
@@ -207,7 +210,8 @@ def replace_rows(
     columns = {name: column[order] for name, column in joined.items()}
     unit = "nearest_neighbour" if voxel_size is None else "nearest_neighbour_nm"
     if unit in columns:
-        columns[unit] = nearest_neighbours(read_moments(columns), voxel_size or (1.0, 1.0, 1.0))
+        spacing = voxel_size or (1.0, 1.0, 1.0)
+        columns[unit] = nearest_neighbours(read_moments(columns), spacing, apart=apart)
     return columns
 
 
@@ -271,7 +275,7 @@ def _add_outlines(table: Table, singles: SingleObjects) -> None:
             table.add(name, column)
 
 
-def _add_shapes(table: Table, moments: Moments, surfaces: Column) -> None:
+def _add_shapes(table: Table, moments: Moments, surfaces: Column, *, apart: bool) -> None:
     spacing = table.spacing
     volumes = moments.voxels * math.prod(spacing)
     lengths, orientations = principal_axes(moments, spacing)
@@ -286,4 +290,4 @@ def _add_shapes(table: Table, moments: Moments, surfaces: Column) -> None:
     for axis, column in zip(AXES, orientations.T, strict=True):
         table.add(f"orientation_{axis}", column)
     table.add("elongation", ratio(lengths[:, 0], lengths[:, 1]))
-    table.add_size("nearest_neighbour", nearest_neighbours(moments, spacing))
+    table.add_size("nearest_neighbour", nearest_neighbours(moments, spacing, apart=apart))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -139,8 +140,13 @@ def complexity_indices(volumes: Lengths, surfaces: Lengths) -> Lengths:
     return ratio(surfaces**3, 16 * math.pi**2 * volumes**2)
 
 
-def nearest_neighbours(moments: Moments, voxel_size: VoxelSize) -> Lengths:
+def nearest_neighbours(moments: Moments, voxel_size: VoxelSize, *, apart: bool = False) -> Lengths:
     """Find the distance from each object's centroid to the closest other one.
+
+    Parameters
+    ----------
+    moments, voxel_size : of the objects
+    apart : whether slices are unrelated images, so that only objects of the same one count
 
     Returns
     -------
@@ -149,12 +155,20 @@ def nearest_neighbours(moments: Moments, voxel_size: VoxelSize) -> Lengths:
     """
     from scipy.spatial import cKDTree
 
-    if len(moments.labels) < 2:
-        return np.full(len(moments.labels), np.nan)
+    distances: Lengths = np.full(len(moments.labels), np.nan)
+    if apart:
+        slices = moments.starts[:, 0]
+        for k in np.unique(slices):
+            own = slices == k
+            arrays = (getattr(moments, field.name)[own] for field in fields(moments))
+            distances[own] = nearest_neighbours(Moments(*arrays), voxel_size)
+        return distances
+    if len(distances) < 2:
+        return distances
     # near the origin, so that distances do not depend on where the objects lie
     local = moments.sums - moments.voxels[:, None] * moments.starts.min(axis=0)
     tree = cKDTree(local / moments.voxels[:, None] * voxel_size)
-    distances: Lengths = tree.query(tree.data, k=2)[0][:, 1]
+    distances[:] = tree.query(tree.data, k=2)[0][:, 1]
     return distances
 
 

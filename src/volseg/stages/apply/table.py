@@ -161,7 +161,8 @@ def write_tables(
         if set(after) != set(before.columns):
             measure_all = command("stats", plan.volume, name=plan.name)
             return (f"{plan.tables[0][0]} has other columns, so run `{measure_all}`",)
-    columns = replace_rows(before.columns, sorted(changes.gone), after, size)
+    apart = measured.images is not None
+    columns = replace_rows(before.columns, sorted(changes.gone), after, size, apart=apart)
     areas = before.areas + changes.areas
     slices, units = slice_table(columns, areas, source.region, size)
     noted = {

@@ -281,7 +281,7 @@ def _compare(
     how = f"off by up to {largest} of 255, mean {mean:.2g}, allowed {allowed.largest}, mean "
     how += f"{allowed.mean:g}"
     rounded = largest <= ELSEWHERE.largest and mean <= ELSEWHERE.mean
-    hint = "; if another machine or number of threads made them, --elsewhere allows for that" * rounded
+    hint = "; --elsewhere allows for another machine or number of threads that made them" * rounded
     (finding,) = find_first(
         ("probabilities", subject.array, 0),
         stored,
