@@ -615,6 +615,36 @@ def test_a_file_that_failed_goes_on_where_it_was(name, what, volume, tmp_path, m
         assert found == whole
 
 
+@pytest.mark.parametrize(("name", "what"), [("a.tif", "labels"), ("a.h5", "raw")])
+def test_parts_that_were_interrupted_or_damaged_are_made_again(
+    name, what, volume, tmp_path, monkeypatch
+):
+    from volseg.exchange.volumes import pieces
+
+    real, place = pieces.Pieces.add, tmp_path / name
+
+    def interrupted(parts):
+        yield parts[0]
+        raise KeyboardInterrupt
+
+    def add(kept, parts):
+        real(kept, interrupted(parts) if kept.count == 1 else parts)
+
+    front.export(volume, what, output=tmp_path / f"whole-{name}", workers=1)
+    for damaged in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(pieces.Pieces, "add", add)
+            with pytest.raises(KeyboardInterrupt):
+                front.export(volume, what, output=place, workers=1, overwrite=True)
+        if damaged:
+            (kept,) = tmp_path.glob(".*.part")
+            kept.write_bytes(b"\xff" * kept.stat().st_size)
+            with pytest.raises(StorageError, match="is damaged; the same command begins anew"):
+                front.export(volume, what, output=place, workers=1, overwrite=True)
+        front.export(volume, what, output=place, workers=1, overwrite=True)
+        assert place.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("name", "lost"), [("a.zarr", "0/.zarray"), ("a.precomputed", "info"), ("a.tif", None)]
 )

@@ -35,12 +35,14 @@ class Pieces:
     file : of parts, at its end.
     ledger : notes how many are durable, and how many bytes they take.
     count : how often parts were added.
+    size : bytes that those take; what comes after them was being written when it was interrupted.
     flushed : when they were last made durable.
     """
 
     file: BinaryIO
     ledger: Ledger
     count: int
+    size: int
     flushed: float = field(default_factory=time.monotonic)
 
     def add(self, parts: Sequence[bytes]) -> None:
@@ -48,7 +50,7 @@ class Pieces:
         for part in parts:
             self.file.write(len(part).to_bytes(LENGTH))
             self.file.write(part)
-        self.count += 1
+        self.count, self.size = self.count + 1, self.file.tell()
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -56,14 +58,25 @@ class Pieces:
         """Make all durable, and note it."""
         self.file.flush()
         os.fsync(self.file.fileno())
-        self.ledger.record(DONE, [self.count, self.file.tell()])
+        self.ledger.record(DONE, [self.count, self.size])
         self.flushed = time.monotonic()
 
     def __iter__(self) -> Iterator[bytes]:
-        """Read all parts in their order."""
+        """Read all parts in their order.
+
+        Raises
+        ------
+        StorageError
+            If they are damaged; then none counts as kept.
+        """
         self.file.seek(0)
-        while length := self.file.read(LENGTH):
-            yield self.file.read(int.from_bytes(length))
+        while (left := self.size - self.file.tell()) > 0:
+            length = int.from_bytes(self.file.read(LENGTH))
+            part = self.file.read(min(length, left))
+            if len(part) < length:
+                self.count = self.size = 0
+                raise StorageError(f"{self.file.name} is damaged; the same command begins anew")
+            yield part
 
 
 @contextmanager
@@ -84,12 +97,11 @@ def keeping(plan: ExportPlan) -> Iterator[Pieces]:
         with kept.open("rb+" if size else "wb+") as file:
             file.truncate(size)  # what was written after it was last made durable may be torn
             file.seek(size)
-            pieces = Pieces(file, ledger, count)
+            pieces = Pieces(file, ledger, count, size)
             try:
                 yield pieces
             except BaseException:
                 with suppress(OSError, StorageError):  # the reason why it failed says more
-                    file.seek(0, os.SEEK_END)
                     pieces.flush()
                 raise
 
