@@ -7,13 +7,18 @@ import pytest
 import zarr
 
 from toy_volumes import write_labels, write_raw
+from volseg.storage import feature_tables
 from volseg.storage.attributes import read_attributes
 from volseg.storage.feature_tables import publish_table, withdraw_table
 from volseg.storage.tables import write_table
 from volseg.storage.volumes import table_path
 
 
-def test_tables_are_listed_with_their_labels_and_replaced(tmp_path):
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_tables_are_listed_with_their_labels_and_replaced(tmp_path, monkeypatch):
     raw = np.zeros((4, 16, 16), np.uint8)
     volume = write_raw(tmp_path / "v.zarr", raw + 1)
     write_labels(volume, raw.astype(np.uint32), (5.0, 5.0, 5.0))
@@ -38,6 +43,13 @@ def test_tables_are_listed_with_their_labels_and_replaced(tmp_path):
     assert kept["obs/touches_border"][:].tolist() == [True, False]
     assert kept["var/_index"][:].tolist() == ["sphericity"]
     np.testing.assert_array_equal(kept["X"][:], [[0.5], [np.nan]])
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_tables, "write_file", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publish_table(table_path(volume, "mitochondria"))
+    assert read_attributes(volume / "tables") == {"tables": ["theirs"]}
+    publish_table(table_path(volume, "mitochondria"))
+    assert read_attributes(volume / "tables") == {"tables": ["mitochondria", "theirs"]}
     withdraw_table(table_path(volume, "mitochondria"))
     withdraw_table(table_path(volume, "never published"))
     assert read_attributes(volume / "tables") == {"tables": ["theirs"]}

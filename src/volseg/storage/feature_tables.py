@@ -31,7 +31,7 @@ def publish_table(table: Path) -> None:
     """List a table of objects, ``tables/<name>.parquet``, in the group of a volume's tables.
 
     The group of the table holds it as AnnData and says of which labels it is. One that is there is
-    replaced; the list is changed last, so that it names whole tables only.
+    taken from the list and replaced; the list is changed last, so that it names whole tables only.
 
     Raises
     ------
@@ -55,7 +55,8 @@ def publish_table(table: Path) -> None:
     entries: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(entries), attributes=described)
     _fill_anndata(group, read_columns(table)[0])
-    discard(place)
+    withdraw_table(table)
+    discard(place)  # what an interrupted run left is no group, perhaps
     for entry, content in entries.items():
         # many small files, which another `stats` would write again: none is waited for
         write_file(place / entry, content.to_bytes(), durable=False)
