@@ -112,6 +112,24 @@ def test_tiles_of_any_lattice_that_are_not_finite_fail_the_block(
         predict(plan_prediction(write_raw(tmp_path / "vol.zarr", raw), asked), NoProgress())
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), MemoryError),
+        (RuntimeError("CUDA error: out of memory"), MemoryError),
+        (RuntimeError("a cosmic ray"), RuntimeError),
+    ],
+)
+def test_memory_that_is_full_beside_the_network_is_told_with_advice(error, told):
+    def fail(_):
+        raise error
+
+    with pytest.raises(told) as found:
+        tasks.PredictTask.__call__(SimpleNamespace(_assemble=fail), None)
+    advised = f"{error}; give fewer --workers" in str(found.value)
+    assert advised == (told is MemoryError)
+
+
 @pytest.mark.parametrize("device", ON)
 def test_no_bit_depends_on_what_fills_up_a_batch(device, models):
     tile = np.random.default_rng(1).standard_normal((11, 48, 48)).astype(np.float32)

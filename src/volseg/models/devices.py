@@ -20,6 +20,14 @@ on the others, which have to be asked for."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "tf32": torch.float32}
 TF32 = "tf32"
 """The precision that is stored as float32 and multiplied by GPUs with 10 bits of mantissa."""
+UNALLOCATED = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "MPS backend out of memory",
+    "std::bad_alloc",
+)
+"""Messages of PyTorch on CPUs, of pinned memory, of MPS and of OpenVINO, when memory is full; none
+has an exception of its own for that."""
 SLICES, MOST_SLICES = 8, 32
 """Slices that a 2D network sees at once on a CPU, and at most on a GPU: what bounds its memory."""
 
@@ -41,6 +49,18 @@ def choose_device(name: str) -> torch.device:
             f"cpu or auto"
         )
     return torch.device(name)
+
+
+def means_full_memory(error: Exception) -> bool:
+    """Tell whether an error says that the memory of a device is full.
+
+    Examples
+    --------
+    >>> means_full_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    True
+    """
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in UNALLOCATED)
 
 
 def check_device(name: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import BlockError, ModelError, ParameterError, ShapeError
-from volseg.models.devices import SLICES, as_tensor, computing_in
+from volseg.models.devices import SLICES, as_tensor, computing_in, means_full_memory
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.maps import MapSpec, count_exclusive, count_outputs
@@ -22,9 +22,6 @@ from volseg.types import Floats, Roi, Zyx
 
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels last is what convolutions of few channels are fast in."""
-UNALLOCATED = ("can't allocate memory", "MPS backend out of memory", "std::bad_alloc")
-"""Messages of PyTorch on CPUs and MPS, and of OpenVINO, when memory is full; neither has an
-exception of its own for that."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +196,8 @@ class Predictor:
         """Evaluate a batch, or say what to do if it does not fit into memory."""
         try:
             return self._evaluate(batch)
-        except (torch.OutOfMemoryError, MemoryError):
-            pass
-        except RuntimeError as error:
-            if not any(words in str(error) for words in UNALLOCATED):
+        except (MemoryError, RuntimeError) as error:
+            if not means_full_memory(error):
                 raise
         # only here, where no exception holds on to what the network had allocated
         if self.device.type != "cpu":

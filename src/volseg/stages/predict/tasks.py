@@ -17,6 +17,7 @@ from volseg.geometry.grid import Block, intersect, roi_shape, shift
 from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice, Lattice, Tile
 from volseg.models.compiled import OPENVINO
+from volseg.models.devices import means_full_memory
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.look import Look, is_wanted
 from volseg.stages.predict.meter import tell_tile
@@ -98,7 +99,9 @@ class PredictTask:
         """
         try:
             return self._evaluate(item) if isinstance(item, Evaluate) else self._assemble(item)
-        except MemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not means_full_memory(error):
+                raise
             remedy = "give fewer --workers (a --cluster fewer cores), or --overwrite and a smaller"
             raise MemoryError(f"{error}; {remedy} --block") from error
 
