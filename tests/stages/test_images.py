@@ -52,7 +52,7 @@ def convert(folder, images, name):
     return folder / f"{name}.zarr"
 
 
-def write_probabilities(volume, levels):
+def write_probabilities(volume, levels, name="mitochondria"):
     image = open_image(volume)
     noted = {
         "complete": True,
@@ -61,9 +61,7 @@ def write_probabilities(volume, levels):
         "model": {"threshold": 0.5},
     }
     spec = fit_spec(image.levels[0].shape, "uint8")
-    made = create_image(
-        probabilities_path(volume, "mitochondria"), spec, image.space, attributes=noted
-    )
+    made = create_image(probabilities_path(volume, name), spec, image.space, attributes=noted)
     whole = np.zeros(image.levels[0].shape, np.uint8)
     for k, level in enumerate(levels):
         whole[k, : level.shape[0], : level.shape[1]] = level
@@ -155,13 +153,18 @@ def test_exported_images_have_their_names_and_sizes_again(volumes, pictures, tmp
 
 
 def test_cells_are_what_is_no_membrane(volumes, pictures):
-    folder, _ = volumes
-    options = LabelOptions(complement=True, threshold=0.45, min_size=0, overwrite=True)
-    volume = folder / "only2.zarr"
-    label(plan_labels(volume, "mitochondria", options), QUIET)
-    found = open_image(labels_path(volume, "mitochondria")).levels[0][:, :, :][0]
-    expected, _ = ndimage.label(pictures[2][1] < np.ceil(0.45 * 255), np.ones((3, 3)))
-    np.testing.assert_array_equal(found, expected)
+    folder, order = volumes
+    volume, before = folder / "all.zarr", 0
+    write_probabilities(volume, [pictures[k][1] for k in order], "cells")
+    options = LabelOptions(complement=True, threshold=0.45, min_size=0)
+    label(plan_labels(volume, "cells", options), QUIET)
+    found = open_image(labels_path(volume, "cells")).levels[0][:, :, :]
+    for plane, k in zip(found, order, strict=True):
+        cells, count = ndimage.label(pictures[k][1] < np.ceil(0.45 * 255), np.ones((3, 3)))
+        expected = np.zeros(plane.shape, int)  # of what is padded, nothing
+        expected[: SIZES[k][0], : SIZES[k][1]] = np.where(cells, cells + before, 0)
+        np.testing.assert_array_equal(plane, expected)
+        before += count
 
 
 def test_a_network_of_slices_sees_each_image_alone(tmp_path):

@@ -34,6 +34,7 @@ from volseg.sources.voxel_size import tell_other_size
 from volseg.stages.label.plan import Foundation
 from volseg.stages.levels import build_pyramid
 from volseg.storage.arrays import ArraySpec, StoredArray, fit_spec
+from volseg.storage.images import sizes_of
 from volseg.storage.ledger import MARK, Ledger, block_key
 from volseg.storage.results import (
     NewImage,
@@ -170,7 +171,8 @@ def plan_adoption(
         | json.loads(json.dumps(stack.metadata, default=str)),
     }
     decided = fingerprint(header)
-    founded = Foundation(path, shape, image.space, decided, model, header["roi"])
+    sizes = sizes_of(image)
+    founded = Foundation(path, shape, image.space, decided, model, header["roi"], sizes=sizes)
     notes = (read_as, *told, *stack.warnings)
     return AdoptPlan(voxels, rule, header, founded, spec, options, notes)
 

@@ -25,6 +25,7 @@ from volseg.objects.components import (
 from volseg.objects.joining import NO_LIMITS, Candidates, Limits, Numbering, number_objects
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray
+from volseg.storage.images import clear_padding
 from volseg.storage.scratch import ComponentStore
 from volseg.types import FULL_PROBABILITY, Roi, Zyx
 
@@ -34,9 +35,15 @@ JOINED = 8
 
 @dataclass(frozen=True)
 class Complement:
-    """Probabilities of what others are not: 255 where these are 0."""
+    """Probabilities of what others are not: 255 where these are 0.
+
+    Attributes
+    ----------
+    sizes : (y, x) of the unrelated images that slices are, beyond which there is nothing; or empty.
+    """
 
     probabilities: StoredArray
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def shape(self) -> Zyx:
@@ -46,6 +53,7 @@ class Complement:
     def __getitem__(self, roi: Roi) -> NDArray[np.uint8]:
         """Read a box."""
         found: NDArray[np.uint8] = FULL_PROBABILITY - self.probabilities[roi]
+        clear_padding(found, roi, self.sizes)
         return found
 
 

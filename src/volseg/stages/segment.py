@@ -31,6 +31,7 @@ from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey
 from volseg.stages.predict.run import PredictReport, hint_inverted, model_record, predict
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
 from volseg.storage.attributes import update_attributes
+from volseg.storage.images import sizes_of
 from volseg.storage.locations import check_writable
 from volseg.storage.results import fingerprint
 from volseg.storage.volumes import open_image
@@ -198,13 +199,14 @@ def _find_foundation(plan: PredictPlan, mask: Output, guides: Sequence[Output]) 
     def stands(output: Output) -> bool:
         return plan.counted and output.stands(overwrite=plan.overwrite)
 
+    sizes = sizes_of(plan.image)
     if stands(mask):
-        source = found_on(open_probabilities(plan.image.path, mask.path.name))
+        source = found_on(open_probabilities(plan.image.path, mask.path.name), sizes)
     else:
         record = model_record(plan.card, plan.options.zoom, mask.place)
         space, shape, roi = plan.image.space, plan.spec.shape, mask.header["roi"]
         decided, inside = fingerprint(mask.header), mask.header.get("mask")
-        source = Foundation(mask.path, shape, space, decided, record, roi, mask=inside)
+        source = Foundation(mask.path, shape, space, decided, record, roi, (), inside, sizes)
     known = []
     for output in guides:
         made = open_image(output.path).attributes if stands(output) else {}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from volseg.storage.ome import IMAGES
 from volseg.storage.volumes import Image
+from volseg.types import Roi
 
 
 def as_images(image: Image, *, asked: bool = True) -> Image:
@@ -27,3 +31,21 @@ def sizes_of(image: Image) -> tuple[tuple[int, int], ...]:
     noted = image.attributes.get(IMAGES)
     sizes = noted.get("sizes", ()) if isinstance(noted, Mapping) else ()
     return tuple((int(y), int(x)) for y, x in sizes)
+
+
+def clear_padding(box: NDArray[Any], roi: Roi, sizes: Sequence[tuple[int, int]]) -> None:
+    """Set to 0 what lies beyond the (y, x) of its image, in a box that was read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> box = np.ones((2, 1, 3), int)
+    >>> clear_padding(box, (slice(1, 3), slice(0, 1), slice(2, 5)), [(1, 5), (1, 4), (0, 5)])
+    >>> box.tolist()
+    [[[1, 1, 0]], [[0, 0, 0]]]
+    """
+    z, y, x = roi
+    # of a volume there are no sizes
+    for plane, (height, width) in zip(box, sizes[z], strict=False):
+        plane[max(height - y.start, 0) :] = 0
+        plane[:, max(width - x.start, 0) :] = 0

@@ -20,6 +20,7 @@ from volseg.stages.label.rules import (
 )
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import is_fraction
+from volseg.storage.images import sizes_of
 from volseg.storage.ome import Space
 from volseg.storage.results import is_complete
 from volseg.storage.scratch import ComponentStore
@@ -67,6 +68,7 @@ class Foundation:
     roi : start and stop along each axis of the region they were made for.
     guides : path and fingerprint of each further map that splitting needs.
     mask : labels and fingerprint of the mask that they were made in; None is everywhere.
+    sizes : (y, x) of the unrelated images that slices are, where these are smaller; else empty.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class Foundation:
     roi: Any
     guides: tuple[tuple[Path, str], ...] = ()
     mask: Mapping[str, str] | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
     InputError
         If the probabilities are missing or incomplete, or a rule cannot be applied to them.
     """
-    source = found_on(open_probabilities(volume, name))
+    source = found_on(open_probabilities(volume, name), sizes_of(open_image(volume)))
     guides = [open_guide(volume, name, kind) for kind in find_guides(volume, name, options.split)]
     if guides:
         known = tuple((image.path, image.attributes["fingerprint"]) for image in guides)
@@ -196,7 +199,7 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
     )
 
 
-def found_on(image: Image) -> Foundation:
+def found_on(image: Image, sizes: tuple[tuple[int, int], ...]) -> Foundation:
     """List what labels depend on of probabilities that stand."""
     noted = image.attributes
     return Foundation(
@@ -207,6 +210,7 @@ def found_on(image: Image) -> Foundation:
         noted["model"],
         noted["run"]["roi"],
         mask=noted["run"].get("mask"),
+        sizes=sizes,
     )
 
 

@@ -147,8 +147,8 @@ class Labelling(Run):
 
     @property
     def _seen(self) -> StoredArray | Complement:
-        found = self.probabilities
-        return Complement(found) if "complement" in self.plan.header else found
+        found, sizes = self.probabilities, self.plan.source.sizes
+        return Complement(found, sizes) if "complement" in self.plan.header else found
 
     def missing(self) -> Iterator[Block]:
         """List the blocks whose labels are not on record."""
