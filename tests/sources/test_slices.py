@@ -255,6 +255,7 @@ def test_a_lone_slice_of_another_name_is_not_mixed_in(tmp_path):
         [f"z{n:+d}" for n in range(-6, 6)],
         [f"run2-z_{n:+.1f}um" for n in range(-6, 6)],
         [f"z{n}" for n in range(-6, 6)],
+        ["a-1", "a2", "a-3", "a4"],
         [f"Au+3-{n}" for n in range(12)],
     ],
 )

@@ -29,24 +29,37 @@ def sort_names(paths: Iterable[Path]) -> list[Path]:
 def mark_signs(names: Sequence[str]) -> list[str]:
     """Part signs from what precedes them: numbers of one place that have unlike signs, or none.
 
-    A hyphen that stands before all of them separates words.
+    A hyphen separates words where it stands before all of them, or where others are none of zero,
+    with a plus, or the opposite of one with a hyphen.
 
     Examples
     --------
     >>> mark_signs(["z+3", "z-3"]), mark_signs(["z-1", "z0"]), mark_signs(["Au+3-1", "Au+3-2"])
     (['z 3', 'z -3'], ['z -1', 'z 0'], ['Au+3-1', 'Au+3-2'])
+    >>> mark_signs(["a-1", "a2", "a-3"]), mark_signs(["z-1", "z1"])
+    (['a 1', 'a 2', 'a 3'], ['z -1', 'z 1'])
     """
     split = [SIGNED.split(name) for name in names]
-    signs: dict[tuple[Any, ...], set[str]] = {}
+    numbers: dict[tuple[Any, ...], set[str]] = {}
     for parts in split:
         for k in range(1, len(parts), 2):
-            signs.setdefault((k, *parts[::2]), set()).add(parts[k].rstrip("0123456789."))
+            numbers.setdefault((k, *parts[::2]), set()).add(parts[k])
+    signed = {place: _are_signed(found) for place, found in numbers.items()}
     for parts in split:
         words = tuple(parts[::2])
         for k in range(1, len(parts), 2):
-            if len(signs[k, *words]) > 1:
-                parts[k] = f" {parts[k].removeprefix('+')}"
+            if (known := signed[k, *words]) is not None:
+                parts[k] = f" {parts[k].removeprefix('+') if known else parts[k].lstrip('-')}"
     return ["".join(parts) for parts in split]
+
+
+def _are_signed(numbers: set[str]) -> bool | None:
+    """Tell whether hyphens before numbers of one place are signs; None if all or none have one."""
+    plain = {n for n in numbers if n[0] not in "+-"}
+    if len({n[0] for n in numbers - plain}) + bool(plain) < 2:
+        return None
+    plus = any(n[0] == "+" for n in numbers)
+    return plus or any(float(n) == 0 or f"-{n}" in numbers for n in plain)
 
 
 def natural_key(path: Path | str) -> list[Any]:
