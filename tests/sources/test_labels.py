@@ -68,6 +68,16 @@ def test_labels_with_a_palette_are_its_numbers(tmp_path, form, bits):
         np.testing.assert_array_equal(open_label_path(folder)[full_roi(SHAPE)], labels)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_labels_in_colours_are_told_what_helps(tmp_path, name):
+    """No verb that takes labels has --channel, --axes or --grey."""
+    picture = np.random.default_rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / name)
+    with pytest.raises(SourceError, match="3 channels, and labels have one: save them as") as told:
+        open_label_path(tmp_path / name)
+    assert "--" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("odd", "why"), [(0.5, "holds 0.5"), (-1, "negative"), (np.nan, "finite"), (3e7, "above")]
 )

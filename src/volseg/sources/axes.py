@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import Selection, choose_channel, choose_time
+from volseg.sources.stack import GREY, NO_COLOURS, Selection, choose_channel, choose_time
 from volseg.sources.voxel_size import AxisSizes
 from volseg.storage.arrays import LONGEST_AXIS
 from volseg.types import Roi, Zyx
@@ -102,8 +102,9 @@ def choose_axes(
         raise SourceError(f"{where} has the shape {tuple(shape)}, which no volume has")
     named = name_axes(where, shape, selection.axes or axes)
     sizes = dict(zip(named, map(int, shape), strict=True))
+    hint = NO_COLOURS if selection.numbers else GREY
     fixed = {
-        "C": choose_channel(sizes.get("C", 1), selection.channel, where),
+        "C": choose_channel(sizes.get("C", 1), selection.channel, where, hint),
         "T": choose_time(sizes.get("T", 1), selection.time, where),
     }
     array = NamedArray(where, read, named, sizes, fixed, (1, 1, 1))

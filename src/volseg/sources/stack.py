@@ -19,6 +19,8 @@ from volseg.types import Roi, Zyx
 ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
 GREY = "make greys of colours with --grey"
 """Remedy where a source has colours."""
+NO_COLOURS = "save them as whole numbers without colours, such as a TIFF of uint16"
+"""Remedy where labels have colours."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ def choose_channel(count: int, channel: int | None, where: str, hint: str = GREY
     SourceError
         If there are several and none is chosen, or the chosen one is not there.
     """
+    if hint == NO_COLOURS and channel is None and count > 1:
+        raise SourceError(f"{where} has {count} channels, and labels have one: {hint}")
     several = f"{where} has {count} channels, a volume has one"
     return _choose(count, channel, "channel", where, several, f", or {hint}")
 

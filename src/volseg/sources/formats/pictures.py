@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.formats.greys import pick_grey
-from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
+from volseg.sources.stack import (
+    GREY,
+    NO_COLOURS,
+    Selection,
+    Stack,
+    check_single,
+    choose_channel,
+    close_nothing,
+)
 from volseg.sources.voxel_size import AxisSizes, StatedSize, unprinted
 
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
@@ -148,7 +156,8 @@ def _as_stack(
         if decoded.shape[:2] != shape or decoded.ndim > 3 or decoded.dtype != dtype:
             raise _damaged(path)
         samples = decoded.reshape(*shape, -1)
-        out[...] = pick_grey(samples, selection.channel, str(path), grey=bool(selection.grey))
+        hint = NO_COLOURS if selection.numbers else GREY
+        out[...] = pick_grey(samples, selection.channel, str(path), hint, grey=bool(selection.grey))
 
     return Stack(
         (path,),

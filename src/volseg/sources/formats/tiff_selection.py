@@ -12,7 +12,7 @@ import numpy as np
 from volseg.errors import SourceError
 from volseg.sources.formats.tiff_images import UNDESCRIBED, TiffImage, content, unequal
 from volseg.sources.formats.tiff_pages import Plane, select_sample
-from volseg.sources.stack import GREY, Selection, choose_channel, choose_time
+from volseg.sources.stack import GREY, NO_COLOURS, Selection, choose_channel, choose_time
 
 SHOWN = 6
 """Images of a file that a message lists."""
@@ -105,9 +105,10 @@ def select_planes(
     others = [k for k in range(len(axes)) if k not in channels]
     odd = [k for k in others if index.shape[k] > 1]
     if len(odd) > 1 or any(axes[k] not in SLICES for k in odd):
-        raise SourceError(_why_no_slices(path, image, axes, shape))
+        raise SourceError(_why_no_slices(path, image, axes, shape, selection))
     count = math.prod(shape[k] for k in channels)
     hint = "say --axes ZYX if they are slices" if not others else GREY
+    hint = NO_COLOURS if selection.numbers else hint
     colours = selection.channel is None and 1 < samples == count
     chosen = 0 if colours else choose_channel(count, selection.channel, str(path), hint)
     flat = index.transpose([*others, *channels]).reshape(-1, count)[:, chosen].tolist()
@@ -138,7 +139,11 @@ def _described(image: TiffImage, axes: str, shape: tuple[int, ...]) -> str:
     return ", ".join([*parts[:at], *inside, *parts[at:]])
 
 
-def _why_no_slices(path: Path, image: TiffImage, axes: str, shape: tuple[int, ...]) -> str:
+def _why_no_slices(
+    path: Path, image: TiffImage, axes: str, shape: tuple[int, ...], selection: Selection
+) -> str:
+    if selection.numbers:
+        return f"{path} holds {_described(image, axes, shape)}; labels have the axes Z, Y and X"
     return (
         f"{path} holds {_described(image, axes, shape)}, slowest first, and does not say which "
         f"are slices: say so with --axes, such as CZYX for channels of slices"
