@@ -146,3 +146,10 @@ def test_errors_say_what_to_do():
     assert "check the credentials" in explain("bucket", refused)
     busy = RuntimeError("Generic S3 error: after 5 retries: HTTP status server error (503 Busy)")
     assert explain("bucket", busy).endswith("(HTTP status 503)")
+    form = "Error performing GET in 2ms\n elapsed: 2ms, retry_timeout: 1s, inner: {}"
+    for inner, said in {
+        "Http(HttpError { kind: Connect, source: dns error })": "does not answer; check the addr",
+        "Http(HttpError { kind: Timeout })": "does not answer in time; check the address",
+        "Generic { source: missing setting }": "a request to 'bucket' failed; check its name",
+    }.items():
+        assert said in explain("bucket", RuntimeError(form.format(inner)))

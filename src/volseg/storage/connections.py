@@ -36,6 +36,8 @@ DENIED = re.compile(
     r"|status code: 40[13]|status: 40[13]"
 )
 CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+LATE = re.compile(r"kind: Timeout|TimedOut|TimeoutError|timed out")
+UNANSWERED = re.compile(r"kind: (?:Connect|Request|Interrupted)\b|Connection\w*Error|dns error")
 STATUS = re.compile(r"\b(?:status(?: code)?:?|HTTP status [a-z]+ error \() *(\d{3})")
 
 
@@ -165,8 +167,7 @@ def explain(root: str, error: BaseException) -> str:
         return (
             f"the server of {root!r} does not do what it is asked{code} (HTTP status {status[1]})"
         )
-    late = "time" in text.lower()
-    return (
-        f"the server of {root!r} does not answer{' in time' if late else ''}; check the address "
-        f"and the network"
-    )
+    late = " in time" if LATE.search(text) else ""
+    if late or UNANSWERED.search(text):
+        return f"the server of {root!r} does not answer{late}; check the address and the network"
+    return f"a request to {root!r} failed; check its name, and the environment's settings for it"
