@@ -108,3 +108,12 @@ def test_what_is_no_state_with_points_is_refused(tmp_path, content, size, error,
     path.write_text(json.dumps(content))
     with pytest.raises(error, match=message):
         read_annotations(path, None, size)
+
+
+def test_a_state_that_is_no_text_is_told_of_in_own_words(tmp_path):
+    path = tmp_path / "state.json"
+    with pytest.raises(SourceError, match=r"of .*state\.json: No such file or directory$"):
+        read_annotations(path, None, SIZE)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SourceError, match=r"of .*state\.json: it is no text in UTF-8$"):
+        read_annotations(path, None, SIZE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import ParameterError, SourceError
+from volseg.errors import ParameterError, SourceError, own_words
 from volseg.sources.points import WORDS, Point
 from volseg.storage.stores import parse_json
 from volseg.types import VoxelSize
@@ -38,7 +38,8 @@ def read_annotations(path: Path, yes: bool | None, voxel_size: VoxelSize | None)
         state = parse_json(path.read_text(encoding="utf-8"))
         points = [*_points(path, state, yes, voxel_size)]
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"cannot read points of {path}: {error}") from error
+        why = own_words(error, "it is no text in UTF-8")
+        raise SourceError(f"cannot read points of {path}: {why}") from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SourceError(f"{path} is no state of Neuroglancer with points") from error
     if not points:
