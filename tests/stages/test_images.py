@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from toy_predictions import exact_options, read_map
 from toy_weights import PREPROCESSING, write_weights
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError
+from volseg.exchange.volumes import png
 from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.stages.label.plan import LabelOptions, plan_labels
@@ -150,6 +153,22 @@ def test_exported_images_have_their_names_and_sizes_again(volumes, pictures, tmp
                 stored = open_image(labels_path(volume, "mitochondria")).levels[0][:, :, :][z]
                 np.testing.assert_array_equal(found, stored[: SIZES[k][0], : SIZES[k][1]])
                 assert not stored[SIZES[k][0] :].any()
+    # of the images, that of 33 rows does not reach into the region
+    volseg.export(volume, "raw", output=tmp_path / "below.pngs", roi=":,35:,10:")
+    found = {p.name: imagecodecs.png_decode(p.read_bytes()) for p in tmp_path.glob("below.pngs/*")}
+    for name, k in zip(names, order, strict=True):
+        assert (name in found) == (SIZES[k][0] > 35)
+        if name in found:
+            np.testing.assert_array_equal(found[name], pictures[k][0][35:, 10:])
+    roi = f"{order.index(1)}:{order.index(1) + 1},35:,:"
+    with pytest.raises(ParameterError, match="no image reaches"):
+        volseg.export(volume, "raw", output=tmp_path / "none.pngs", roi=roi)
+
+
+def test_exported_images_of_like_names_are_told_apart(volumes):
+    image = open_image(volumes[0] / "all.zarr")
+    named = {"images": {"names": ["1-a.png", "a.png", "a.tif"]}}
+    assert png._names(replace(image, attributes=named)) == ["0-1-a.png", "1-a.png", "2-a.png"]
 
 
 def test_cells_are_what_is_no_membrane(volumes, pictures):

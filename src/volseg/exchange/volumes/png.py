@@ -22,12 +22,12 @@ TYPES = ("uint8", "uint16")
 
 
 def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
-    """Write a folder of PNG files, completely or not at all.
+    """Write a folder of PNG files, completely or not at all; of images that reach into the region.
 
     Raises
     ------
     ParameterError
-        If voxels are of a type that PNG has not.
+        If voxels are of a type that PNG has not, or no image reaches into the region.
     StorageError
         If it cannot be written, or voxels cannot be read.
     """
@@ -38,16 +38,22 @@ def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
     volume = open_image(plan.volume)
     names, first = _names(volume), cut.roi[0].start
     sizes = sizes_of(volume) if plan.options.level == 0 else ()
+    corner = tuple(s.start for s in cut.roi[1:])
+    if sizes and not any(_reaches(size, corner) for size in sizes[cut.roi[0]]):
+        raise ParameterError("no image reaches into the region; give another --roi")
     with replacing(plan.options.output, overwrite=plan.options.overwrite) as folder:
         folder.mkdir()
         for k, plane in enumerate(cut.planes(progress, "writing PNG", 0), first):
             shown = plane
             if sizes:
-                height, width = (
-                    max(n - s.start, 1) for n, s in zip(sizes[k], cut.roi[1:], strict=True)
-                )
-                shown = plane[:height, :width]
+                if not _reaches(sizes[k], corner):
+                    continue
+                shown = plane[: sizes[k][0] - corner[0], : sizes[k][1] - corner[1]]
             write_file(folder / names[k], bytes(imagecodecs.png_encode(shown.copy())))
+
+
+def _reaches(size: tuple[int, ...], corner: tuple[int, ...]) -> bool:
+    return all(n > first for n, first in zip(size, corner, strict=True))
 
 
 def _names(volume: Image) -> list[str]:
@@ -60,7 +66,6 @@ def _names(volume: Image) -> list[str]:
     numbers = [f"{k:0{digits}d}" for k in range(depth)]
     if len(stems) != depth:
         return [f"{number}.png" for number in numbers]
-    return [
-        f"{stem}.png" if repeated[stem] == 1 else f"{number}-{stem}.png"
-        for number, stem in zip(numbers, stems, strict=True)
-    ]
+    numbered = [f"{number}-{stem}" for number, stem in zip(numbers, stems, strict=True)]
+    chosen = [s if repeated[s] == 1 else n for s, n in zip(stems, numbered, strict=True)]
+    return [f"{name}.png" for name in (chosen if len({*chosen}) == depth else numbered)]
