@@ -78,6 +78,27 @@ def test_how_a_complete_result_was_parted_does_not_matter(tmp_path, complete):
         is_complete(output, {**now, "model": "def"}, overwrite=False)
 
 
+CPU = {"device": "cpu"}
+HERE = {"device": "cuda", "batch": 32, "gpu": "Fast 9"}
+SMALLER = {"device": "cuda", "batch": 8, "gpu": "Slow 1"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "advice"),
+    [
+        (HERE | {"batch": 8}, HERE, "; give --batch 8 to go on with it, choose"),
+        (SMALLER, HERE, "; give --batch 8 and run it on a GPU of the kind Slow 1 to go on with"),
+        (CPU, HERE, "; give --device cpu and no --batch to go on with it, choose"),
+        ({"device": "cuda"}, HERE, "; choose another --name"),
+    ],
+)
+def test_a_run_on_another_gpu_is_refused_with_the_way_to_go_on(tmp_path, theirs, ours, advice):
+    output = create(tmp_path / "image", None)
+    update_attributes(output, {"run": {**HEADER, **theirs}})
+    with pytest.raises(ConflictError, match=advice):
+        is_complete(output, {**HEADER, **ours}, overwrite=False)
+
+
 def _channels(path):
     write_group(path, {"ome": {"multiscales": [{"axes": [{"name": "c"}], "datasets": []}]}})
 

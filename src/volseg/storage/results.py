@@ -23,6 +23,8 @@ from volseg.storage.volumes import Image, create_image, open_image
 
 NETWORK_FLAGS = ("device", "precision", "batch")
 """Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
+GPU = "gpu"
+"""Parameter of a run that no flag sets: the kind of GPU."""
 PARTING = ("block", "shard")
 """Parameters that divide a run into tasks and files; a complete result does not depend on them."""
 
@@ -89,12 +91,18 @@ def _same_flags(theirs: Any, ours: Mapping[str, Any]) -> str:
     if not isinstance(theirs, Mapping):
         return ""
     differing = {key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key)}
-    if not differing <= set(NETWORK_FLAGS):
+    if not differing <= {*NETWORK_FLAGS, GPU}:
         return ""
-    flags = " ".join(
-        f"--{key} {theirs[key]}" if key in theirs else f"no --{key}" for key in sorted(differing)
-    )
-    return f"give {flags} to go on with it, "
+    # versions that kept no kind, and workers elsewhere, cannot be gone on with here
+    if GPU in differing - set(theirs) and "device" not in differing:
+        return ""
+    flags = sorted(differing - {GPU})
+    given = [" ".join(f"--{key} {theirs[key]}" for key in flags if key in theirs)]
+    given += [f"no --{key}" for key in flags if key not in theirs]
+    ways = [f"give {' and '.join(filter(None, given))}"] if flags else []
+    if GPU in differing & set(theirs):
+        ways.append(f"run it on a GPU of the kind {theirs[GPU]}")
+    return f"{' and '.join(ways)} to go on with it, "
 
 
 def is_told_of(output: Path, ledger: Ledger) -> bool:
