@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,7 +21,7 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, ConflictError, ParameterError
 from volseg.models import devices
 from volseg.models.inference import Predictor
-from volseg.stages.predict import tasks
+from volseg.stages.predict import loading, tasks
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.pipeline import CPU, Reading, along_axes, run_on, stage, weigh
 from volseg.stages.predict.plan import plan_prediction
@@ -78,11 +83,40 @@ def test_matrices_along_axes_equal_einsum(raw):
 
 def test_one_thread_of_a_process_owns_a_device():
     def me():
-        return run_on("cpu", lambda: __import__("threading").current_thread().name)
+        return {run_on("cpu", lambda: threading.current_thread().name)}
 
-    assert {me(), me()} == {"volseg-network"}
+    assert me() | me() == {"volseg-network"}
     with pytest.raises(ZeroDivisionError):
         run_on("cpu", lambda: 1 / 0)
+    assert run_on("cpu", me) == {"volseg-network"}, "the owner does not wait for itself"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+def test_a_forked_child_has_an_owner_of_its_own_and_no_lock_is_held_there():
+    held = threading.Event()
+
+    def load():
+        with loading._LOADING:
+            held.set()
+            time.sleep(0.1)  # the fork waits for what is being loaded
+
+    run_on("cpu", int)
+    threading.Thread(target=load).start()
+    assert held.wait(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
+    if child == 0:
+        locked = run_on("cpu", lambda: loading._LOADING.acquire(timeout=1))
+        own = run_on("cpu", os.getpid) == os.getpid()
+        os._exit(0 if locked and own else 1)
+    deadline = time.monotonic() + 30
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
 
 
 @pytest.mark.parametrize("device", ON)

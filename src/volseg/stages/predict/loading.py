@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from dataclasses import dataclass
@@ -42,7 +43,12 @@ class NetworkChoice:
     gpu: str | None = None
 
 
-_LOADING = threading.Lock()
+_LOADING = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # a child must not find it held by a thread that it lacks
+    os.register_at_fork(
+        before=_LOADING.acquire, after_in_parent=_LOADING.release, after_in_child=_LOADING.release
+    )
 
 
 def predictor_for(choice: NetworkChoice) -> Predictor:

@@ -36,19 +36,23 @@ CPU = torch.device("cpu")
 CODES = {1: torch.uint8, 2: torch.uint16}
 """Types of integers that are looked up, by their bytes."""
 _owners: dict[str, Pool] = {}
-_starting = threading.Lock()
-os.register_at_fork(after_in_child=_owners.clear)
+_here = threading.local()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_owners.clear)
 
 
 def run_on(device: str, function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function in the thread that owns a device, and wait for what it returns."""
-    with _starting:
-        owner = _owners.setdefault(device, Pool(OWNER, 1))
-    found: Future[Result] = owner.submit(_infer, function, *arguments)
+    if getattr(_here, "device", None) == device:
+        return function(*arguments)
+    # one step of the interpreter: a lock could be held by another thread while a process forks
+    owner = _owners.setdefault(device, Pool(OWNER, 1))
+    found: Future[Result] = owner.submit(_infer, device, function, *arguments)
     return found.result()
 
 
-def _infer(function: Callable[..., Result], *arguments: Any) -> Result:
+def _infer(device: str, function: Callable[..., Result], *arguments: Any) -> Result:
+    _here.device = device
     with torch.inference_mode():
         return function(*arguments)
 
