@@ -1,7 +1,8 @@
 """Measure how time and memory grow with a volume, command by command, and draw both.
 
 Each command runs in a process of its own, start-up included, on volumes of the same kind
-(`_large_volume.py`; `convert` on copies of the bundled crop): 8 million voxels to a gigavoxel.
+(`_large_volume.py`; `convert` on copies of the bundled crop): 8, 67 and 268 million
+voxels, with `--sizes 4` a gigavoxel too.
 
     python benchmarks/growth.py --rows rows.jsonl
     python benchmarks/growth.py --rows rows.jsonl --draw docs/images/growth.png

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from toy_weights import write_weights
 
@@ -24,3 +26,16 @@ def test_the_measurement_of_a_gpu_is_rehearsed(tmp_path, monkeypatch, capsys):
     assert line["mvoxel_per_s"] > 0
     assert len(line["stages"]) == 9, "each stage was seen"
     assert "end to end" in capsys.readouterr().out
+
+
+def test_the_bare_network_is_timed_on_a_tile_of_each_lattice(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(gpu, "seconds_of", lambda function, _: function())
+    lattices = [
+        SimpleNamespace(tile=tile, margin=(1, 0, 2), normal=axis)
+        for axis, tile in enumerate([(2, 3, 4), (3, 2, 4), (4, 3, 2)])
+    ]
+    handover = SimpleNamespace(lattices=lattices, count_tiles=lambda: [1, 0, 3])
+    predictor = SimpleNamespace(device="cpu", evaluate=lambda tile, axis: tile.numel() + axis)
+    assert gpu.time_tiles(predictor, SimpleNamespace(handover=handover)) == (96 + 3 * (108 + 2)) / 4
