@@ -21,6 +21,7 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, ConflictError, ParameterError
 from volseg.models import devices
 from volseg.models.inference import Predictor
+from volseg.models.maps import build_maps
 from volseg.stages.predict import loading, tasks
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.pipeline import CPU, Reading, along_axes, run_on, stage, weigh
@@ -218,6 +219,8 @@ def test_a_run_on_a_gpu_keeps_to_its_kind_and_batch(raw, models, tmp_path, monke
 def test_networks_of_any_number_of_maps_are_evaluated(maps):
     network = torch.nn.Conv2d(1, maps, 1).requires_grad_(requires_grad=False)
     tile = torch.randn(5, 8, 6)
-    found = Predictor(network, CPU, torch.float32, 2, tta=True).evaluate(tile)
+    known, wanted = build_maps("abc"[:maps]), tuple(range(maps))
+    predictor = Predictor(network, CPU, torch.float32, 2, tta=True, maps=known, wanted=wanted)
+    found = predictor.evaluate(tile)
     expected = network(tile[:, None]).sigmoid().transpose(0, 1)
     torch.testing.assert_close(found, expected)
