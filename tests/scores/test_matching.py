@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from volseg.errors import ParameterError
 from volseg.geometry.grid import full_roi
+from volseg.scores.border import reaches_border
 from volseg.scores.contingency import count_pairs
 from volseg.scores.matching import (
     THRESHOLDS,
@@ -21,7 +22,6 @@ from volseg.scores.matching import (
     find_overlaps,
     match,
     mean_precision,
-    reaches_border,
     score_objects,
 )
 
@@ -146,7 +146,11 @@ def test_objects_at_the_border_are_excused_but_may_match():
     assert (found.matched, found.missed, found.false) == (1, 1, 1)
     assert (found.recall, found.precision) == (0.5, 0.5)
     inner = (slice(0, 6), slice(0, 6), slice(1, 6))
-    assert reaches_border(overlaps.truth, inner).tolist() == [True, False, True]
+    assert reaches_border(overlaps.truth.starts, overlaps.truth.stops, inner).tolist() == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_match_at_the_border_that_is_not_good_enough_is_no_excuse():

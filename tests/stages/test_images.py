@@ -16,6 +16,7 @@ from toy_weights import PREPROCESSING, write_weights
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError
 from volseg.exchange.volumes import png
+from volseg.stages.evaluate import boundary
 from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.stages.label.plan import LabelOptions, plan_labels
@@ -119,11 +120,14 @@ def test_objects_and_their_measures_are_those_of_each_image_alone(volumes):
     assert any("3 images hold" in note for note in whole.notes)
 
 
-def test_images_are_evaluated_one_by_one(volumes):
+@pytest.mark.parametrize(
+    "asked", [{}, {"ignore_border": True, "tolerance": 3.0}, {"foreground": 0}]
+)
+def test_images_are_evaluated_one_by_one(volumes, asked):
     folder, order = volumes
 
     def scores(name):
-        options = EvaluateOptions(truth=str(folder / f"{name}-truth"))
+        options = EvaluateOptions(truth=str(folder / f"{name}-truth"), **asked)
         return evaluate(plan_evaluation(folder / f"{name}.zarr", options), QUIET)
 
     whole, alone = scores("all"), [scores(f"only{k}") for k in order]
@@ -133,8 +137,39 @@ def test_images_are_evaluated_one_by_one(volumes):
         assert (mine.truth, mine.predicted, mine.matched) == (of.truth, of.predicted, of.matched)
         assert (mine.dice, mine.jaccard) == (other.foreground.dice, other.foreground.jaccard)
         assert mine.average_precision == other.mean.average_precision
-    assert whole.objects.matched == sum(a.objects.matched for a in alone) > 0
-    assert whole.objects.truth == sum(a.objects.truth for a in alone)
+    assert whole.objects.matched == sum(a.objects.matched for a in alone)
+    assert whole.objects.matched > 0 or "foreground" in asked
+    assert whole.objects.truth == sum(a.objects.truth for a in alone) > 0
+    if "tolerance" in asked:
+        for side in ("truth", "predicted"):
+            surfaces = [getattr(a.boundary, side) for a in alone]
+            assert getattr(whole.boundary, side) == sum(surfaces) > 0
+
+
+def test_what_was_found_as_a_volume_is_parted_into_images(tmp_path):
+    tifffile.imwrite(tmp_path / "v.tif", np.ones((3, 20, 24), np.uint8), photometric="minisblack")
+    volume = tmp_path / "v.zarr"
+    volseg.convert(tmp_path / "v.tif", volume)
+    level = np.zeros((20, 24), np.uint8)
+    level[2:6, 3:8] = level[10:15, 9:15] = 255
+    write_probabilities(volume, [level] * 3)
+    report = label(plan_labels(volume, "mitochondria", LabelOptions(min_size=0)), QUIET)
+    assert report.objects == 2
+    found = stats(plan_stats(volume, StatsOptions(images=True)), QUIET)
+    assert found.columns["voxels"].tolist() == [20, 30] * 3
+    options = EvaluateOptions(truth="mitochondria", images=True)
+    assert evaluate(plan_evaluation(volume, options), QUIET).objects.matched == 6
+
+
+def test_what_cannot_be_evaluated_is_refused(volumes, monkeypatch):
+    volume = volumes[0] / "only0.zarr"
+    options = EvaluateOptions(truth="mitochondria", foreground=777)
+    with pytest.raises(ParameterError, match="no voxel of 777"):
+        evaluate(plan_evaluation(volume, options), QUIET)
+    monkeypatch.setattr(boundary, "MOST", 40 * 52 - 1)
+    options = EvaluateOptions(truth="mitochondria", tolerance=1e6)
+    with pytest.raises(ParameterError, match="smaller --tolerance"):
+        evaluate(plan_evaluation(volume, options), QUIET)
 
 
 def test_exported_images_have_their_names_and_sizes_again(volumes, pictures, tmp_path):

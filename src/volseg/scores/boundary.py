@@ -56,10 +56,10 @@ class BoundaryScores:
     beyond: float
 
 
-def find_surface(mask: Mask, *, planar: bool = False) -> Mask:
+def find_surface(mask: Mask, *, planar: bool = False, known: Mask | None = None) -> Mask:
     """Find the voxels of a mask with a neighbour over a face that is not of it.
 
-    Beyond the array nothing is known, and nothing is a surface.
+    Beyond the array, and where it is not known, nothing is a surface.
 
     Examples
     --------
@@ -71,6 +71,8 @@ def find_surface(mask: Mask, *, planar: bool = False) -> Mask:
         low, high = [slice(None)] * 3, [slice(None)] * 3
         low[axis], high[axis] = slice(None, -1), slice(1, None)
         differs = mask[tuple(low)] != mask[tuple(high)]
+        if known is not None:
+            differs &= known[tuple(low)] & known[tuple(high)]
         found[tuple(low)] |= differs
         found[tuple(high)] |= differs
     return found & mask

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import ParameterError
 from volseg.objects.union_find import connected_groups
+from volseg.scores.border import Cut, reaches_border
 from volseg.scores.contingency import Contingency, Objects, predicted_objects, truth_objects
 from volseg.scores.overlap import ratio
 from volseg.types import Roi
@@ -202,15 +203,15 @@ class Excused:
     predicted: Flags
 
 
-def excuse_cut(overlaps: Overlaps, region: Roi, threshold: float) -> Excused:
+def excuse_cut(overlaps: Overlaps, region: Roi | Cut, threshold: float) -> Excused:
     """Excuse the objects that reach the border of a region and do not match at a threshold.
 
     At higher thresholds the others count, so that a match which is not good enough is no excuse.
     """
     alone = find_matches(overlaps, threshold)
     return Excused(
-        alone.missed & reaches_border(overlaps.truth, region),
-        alone.false & reaches_border(overlaps.predicted, region),
+        alone.missed & reaches_border(overlaps.truth.starts, overlaps.truth.stops, region),
+        alone.false & reaches_border(overlaps.predicted.starts, overlaps.predicted.stops, region),
     )
 
 
@@ -225,12 +226,6 @@ def find_matches(overlaps: Overlaps, threshold: float, excused: Excused | None =
         missed &= ~excused.truth
         false &= ~excused.predicted
     return Matches(threshold, pairs, missed, false)
-
-
-def reaches_border(objects: Objects, region: Roi) -> Flags:
-    """Tell which objects reach the border of a region, so that it may cut them."""
-    low, high = [s.start for s in region], [s.stop for s in region]
-    return np.asarray((objects.starts <= low).any(axis=1) | (objects.stops >= high).any(axis=1))
 
 
 def score_objects(overlaps: Overlaps, matches: Matches) -> ObjectScores:
@@ -276,7 +271,7 @@ class MeanPrecision:
     at: tuple[ObjectScores, ...]
 
 
-def mean_precision(overlaps: Overlaps, cut_by: Roi | None = None) -> MeanPrecision:
+def mean_precision(overlaps: Overlaps, cut_by: Roi | Cut | None = None) -> MeanPrecision:
     """Average the precision over all of `THRESHOLDS`.
 
     Parameters

@@ -18,6 +18,7 @@ from volseg.sources.stack import WHOLE, Stack, read_box
 from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels
+from volseg.storage.images import clear_padding
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
@@ -34,6 +35,8 @@ TIFF_SLAB = 16
 NUMBERS = replace(WHOLE, numbers=True)
 OWN = np.uint64((1 << 32) - 1)
 """Bits of a label that are its own; those above tell in which image it lies."""
+FLAT = (4, 8)
+"""Connectivities that join nothing over z."""
 COMPONENTS = "components of a mask"
 """Note of a table whose labels stand in no image."""
 
@@ -52,7 +55,9 @@ class LabelSource:
     stated : the same, where files state a part of it, too.
     apart : whether a label means another object in each slice, as in stacks of unrelated images;
         then it carries the number of its slice, see `OWN`.
+    found_apart : of labels that volseg found slice by slice.
     foreground : the one value that is foreground; None where all above 0 are.
+    sizes : (y, x) of the unrelated images that slices are, beyond which nothing is; or empty.
     fingerprint : of labels that volseg made.
     array : None where they are read by pages: files, and numbers of no whole type.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
@@ -68,7 +73,9 @@ class LabelSource:
     min_size: int = 0
     stated: AxisSizes = (None, None, None)
     apart: bool = False
+    found_apart: bool = False
     foreground: int | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def identity(self) -> str:
@@ -95,10 +102,12 @@ class LabelSource:
             return self
         return replace(self, foreground=value, array=None, fingerprint=None)
 
-    def as_images(self) -> LabelSource:
+    def as_images(self, sizes: tuple[tuple[int, int], ...] = ()) -> LabelSource:
         """Take labels of slices for those of unrelated images, unless volseg found them apart."""
         own = self.fingerprint is not None and self.path.parent.name == "labels"
-        return self if own else replace(self, apart=True, array=None)
+        if own and self.found_apart:
+            return self
+        return replace(self, apart=True, array=None, sizes=sizes)
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
         """Read a box.
@@ -113,6 +122,7 @@ class LabelSource:
         found = _as_labels(read_box(_opened(self.path), roi), self.path)
         if self.foreground is not None:
             found = (found == self.foreground).astype(np.uint8)
+            clear_padding(found, roi, self.sizes)
         return _keep_apart(found, roi[0].start, self.path) if self.apart else found
 
     def describe_other_size(self, volume: Path, voxel_size: VoxelSize | None) -> list[str]:
@@ -266,6 +276,7 @@ def open_label_path(path: Path) -> LabelSource:
         noted.get("fingerprint"),
         array,
         _smallest(noted),
+        found_apart=image.space.planar or _joined_over(noted) in FLAT,
     )
 
 
@@ -273,6 +284,11 @@ def _by_pages(path: Path) -> LabelSource:
     stack = _opened(path)
     block, region = (TIFF_SLAB, stack.shape[1], stack.shape[2]), full_roi(stack.shape)
     return LabelSource(path, stack.shape, block, region, None, None, None, stated=stack.axis_sizes)
+
+
+def _joined_over(noted: Mapping[str, Any]) -> Any:
+    run = noted.get("run")
+    return run.get("connectivity") if isinstance(run, Mapping) else None
 
 
 def _smallest(noted: Mapping[str, Any]) -> int:

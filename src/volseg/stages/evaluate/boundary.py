@@ -6,9 +6,12 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
+
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
-from volseg.geometry.grid import Block, Grid, cut_blocks, roi_size, shift
+from volseg.errors import ParameterError
+from volseg.geometry.grid import Block, Grid, cut_blocks, roi_shape, roi_size, shift
 from volseg.scores.boundary import (
     BoundaryScores,
     count_distances,
@@ -17,12 +20,16 @@ from volseg.scores.boundary import (
 )
 from volseg.sources.labels import LabelSource
 from volseg.stages.evaluate.plan import EvaluatePlan
+from volseg.storage.images import clear_padding
 from volseg.types import Roi, VoxelSize, Zyx
 
 REACH = 32
 """Voxels of the finest axis up to which distances are known; or four times the tolerance."""
 BLOCK: Zyx = (64, 256, 256)
 """Smaller than others: distances take eight bytes a voxel, and what lies around is read too."""
+
+MOST = 1 << 26
+"""Voxels of the largest box that is read; its distances take some 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class MeasureBoundary:
     truth, predicted, counted : labels, and where they count
     region : beyond which nothing is known
     spacing, reach : see `volseg.scores.boundary.count_distances`
+    sizes : (y, x) of the unrelated images that slices are, beyond which nothing is known; or empty
     """
 
     truth: LabelSource
@@ -42,19 +50,29 @@ class MeasureBoundary:
     region: Roi
     spacing: VoxelSize
     reach: float
+    sizes: tuple[tuple[int, int], ...] = ()
 
-    def __call__(self, block: Block) -> tuple[Counter[int], Counter[int]]:
-        """Measure one block; return the distances of the true and of the predicted surface."""
-        planar = math.isinf(self.spacing[0])
+    def box(self, core: Roi) -> Roi:
+        """Find what has to be read for a block."""
         # one more, for the neighbours that make a surface
         halo = [0 if math.isinf(s) else math.ceil(self.reach / s) + 1 for s in self.spacing]
         z, y, x = (
             slice(max(c.start - h, r.start), min(c.stop + h, r.stop))
-            for c, h, r in zip(block.core, halo, self.region, strict=True)
+            for c, h, r in zip(core, halo, self.region, strict=True)
         )
+        return z, y, x
+
+    def __call__(self, block: Block) -> tuple[Counter[int], Counter[int]]:
+        """Measure one block; return the distances of the true and of the predicted surface."""
+        planar = math.isinf(self.spacing[0])
+        z, y, x = self.box(block.core)
         own = shift(block.core, [z.start, y.start, x.start])
+        known = None
+        if self.sizes:
+            known = np.ones(roi_shape((z, y, x)), bool)
+            clear_padding(known, (z, y, x), self.sizes)
         truth, predicted = (
-            find_surface(source[z, y, x] > 0, planar=planar)
+            find_surface(source[z, y, x] > 0, planar=planar, known=known)
             for source in (self.truth, self.predicted)
         )
         sides = [(truth, predicted), (predicted, truth)]
@@ -63,6 +81,35 @@ class MeasureBoundary:
             sides = [(mine & inside, other) for mine, other in sides]
         found = [count_distances(*side, own, self.spacing, self.reach) for side in sides]
         return found[0], found[1]
+
+
+def check_memory(plan: EvaluatePlan) -> None:
+    """Check that blocks fit into memory with all that lies around them.
+
+    Raises
+    ------
+    ParameterError
+        If the tolerance is too large for that.
+    """
+    tolerance = plan.options.tolerance
+    if tolerance is None:
+        return
+    task = _plan_task(plan, tolerance)
+    blocks = cut_blocks(Grid(plan.truth.shape, BLOCK), plan.region)
+    if max(roi_size(task.box(block.core)) for block in blocks) > MOST:
+        raise ParameterError(
+            f"a tolerance of {tolerance:g} takes too much memory, as distances are measured up to "
+            f"four times as far; give a smaller --tolerance, or a smaller region with --roi"
+        )
+
+
+def _plan_task(plan: EvaluatePlan, tolerance: float) -> MeasureBoundary:
+    z, y, x = plan.voxel_size or (1.0, 1.0, 1.0)
+    spacing = (math.inf if plan.images is not None else z, y, x)
+    reach = max(REACH * min(spacing), 4 * tolerance)
+    sizes = tuple(part.size for part in plan.images or ())
+    sides = plan.truth, plan.predicted, plan.counted
+    return MeasureBoundary(*sides, plan.region, spacing, reach, sizes)
 
 
 def measure_boundary(plan: EvaluatePlan, progress: Progress) -> BoundaryScores | None:
@@ -76,10 +123,7 @@ def measure_boundary(plan: EvaluatePlan, progress: Progress) -> BoundaryScores |
     tolerance = plan.options.tolerance
     if tolerance is None:
         return None
-    z, y, x = plan.voxel_size or (1.0, 1.0, 1.0)
-    spacing = (math.inf if plan.images is not None else z, y, x)
-    reach = max(REACH * min(spacing), 4 * tolerance)
-    task = MeasureBoundary(plan.truth, plan.predicted, plan.counted, plan.region, spacing, reach)
+    task = _plan_task(plan, tolerance)
     totals: tuple[Counter[int], Counter[int]] = Counter(), Counter()
 
     def on_result(_: Block, found: tuple[Counter[int], Counter[int]]) -> None:
@@ -90,4 +134,4 @@ def measure_boundary(plan: EvaluatePlan, progress: Progress) -> BoundaryScores |
     blocks = cut_blocks(Grid(plan.truth.shape, BLOCK), plan.region)
     run_blocks(task, blocks, plan.options.engine, on_result=on_result, progress=job)
     unit = "voxel" if plan.voxel_size is None else "nm"
-    return score_boundary(*totals, unit, tolerance, reach)
+    return score_boundary(*totals, unit, tolerance, task.reach)

@@ -116,7 +116,8 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     truth = find_labels(volume, options.truth).with_foreground(options.foreground)
     counted = None if options.mask is None else find_labels(volume, options.mask)
     if image.space.planar:
-        predicted, truth = predicted.as_images(), truth.as_images()
+        sizes = sizes_of(image)
+        predicted, truth = predicted.as_images(sizes), truth.as_images(sizes)
     sources = [s for s in (predicted, truth, counted) if s is not None]
     for source in sources:
         if source.shape != shape:

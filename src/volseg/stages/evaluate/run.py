@@ -16,6 +16,7 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, cut_blocks, describe, roi_size
+from volseg.scores.border import Cut
 from volseg.scores.boundary import BoundaryScores
 from volseg.scores.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.scores.curves import LEVELS, Curves, score_curves
@@ -39,7 +40,7 @@ from volseg.scores.overlap import (
     variation_of_information,
 )
 from volseg.sources.labels import OWN
-from volseg.stages.evaluate.boundary import measure_boundary
+from volseg.stages.evaluate.boundary import check_memory, measure_boundary
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
 from volseg.stages.mask_objects import lend_scratch, number_mask, taken_as_mask
@@ -137,6 +138,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     """
     begun = time.monotonic()
     notes, options = list(plan.notes), plan.options
+    check_memory(plan)
     with same_workers(options.engine):
         tables, histogram = compare(plan, progress, notes)
         boundary = measure_boundary(plan, progress)
@@ -144,6 +146,11 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     if not table.total:
         raise ParameterError(
             f"no voxel is left to compare: {options.mask} is 0 in all of {describe(plan.region)}"
+        )
+    if options.foreground is not None and not (table.truth > 0).any():
+        raise ParameterError(
+            f"{plan.truth.path} has no voxel of {options.foreground} in {describe(plan.region)}; "
+            f"give as --foreground the value of what is to be found"
         )
     objects = without_small(table, plan.min_size)
     overlaps = find_overlaps(objects)
@@ -181,12 +188,11 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     )
 
 
-def _cut_by(plan: EvaluatePlan) -> Roi | None:
-    """Find at which border objects may be cut; an image ends nowhere along z."""
-    z, y, x = plan.region
+def _cut_by(plan: EvaluatePlan) -> Roi | Cut | None:
+    """Find at which border objects may be cut: that of the region, or of each image in it."""
     if not plan.options.ignore_border:
         return None
-    return (slice(z.start - 1, z.stop + 1), y, x) if plan.images else plan.region
+    return Cut(plan.region, [part.size for part in plan.images]) if plan.images else plan.region
 
 
 def _own_labels(overlaps: Overlaps) -> Overlaps:
