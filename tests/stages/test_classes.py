@@ -13,6 +13,8 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ModelError, ParameterError, VolumeError
 from volseg.measures.contacts import count_contacts
 from volseg.models.maps import build_maps
+from volseg.stages.explain import run as explanation
+from volseg.stages.explain.plan import ExplainOptions, plan_explanation
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.stats.plan import StatsOptions, plan_stats
@@ -21,6 +23,7 @@ from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
+from volseg.storage.weights import load_card, load_weights
 
 SHAPE = (6, 48, 40)
 NAMES = ["cells", "gaps", "walls"]
@@ -124,3 +127,20 @@ def test_contacts_between_classes_are_a_table(volume, model):
     assert units["area_nm2"] == "nm2"
     with pytest.raises(VolumeError, match="has no labels/none"):
         plan_stats(volume, StatsOptions("cells", contacts="none"))
+
+
+def test_the_class_that_is_named_is_explained(volume, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(explanation, "draw_sheet", lambda *_: None)
+    run(volume, model)
+    asked = {"roi": "0:2,:,:", "model": str(model), "output": tmp_path / "a.png"}
+    plan = plan_explanation(volume, ExplainOptions(name="walls", **asked))
+    assert plan.prediction.choice.maps == (2,)
+    found = explanation.explain(plan, NoProgress())
+    # filters and bias of its own sum up to the logits of its own
+    walls = stored(volume, "walls")[:2] / 255
+    inside = walls >= 0.6
+    bias = float(load_weights(model, load_card(model))["head.bias"][2])
+    logits = np.log(walls[inside] / (1 - walls[inside]).clip(1 / 512))
+    assert bias + sum(v for _, v in found.filters) == pytest.approx(logits.mean(), abs=0.1)
+    with pytest.raises(ParameterError, match="one class is explained at a time"):
+        plan_explanation(volume, ExplainOptions(**asked))

@@ -83,7 +83,7 @@ class Explainer:
 
     Attributes
     ----------
-    predictor : Predictor
+    predictor : of a single class.
     threshold : probability from which a voxel is found; what is found is explained.
     found : voxels that were found in what was needed of the tiles so far.
     activation : float64, shape (filters,)
@@ -94,6 +94,11 @@ class Explainer:
     threshold: float
     found: int = 0
     activation: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def place(self) -> int:
+        """Return the place of the class among the maps of the network's head."""
+        return self.predictor.wanted[0]
 
     def explain(self, tile: Floats, needed: Roi, axis: int) -> Maps:
         """Explain what is found in the needed part of a tile.
@@ -131,7 +136,7 @@ class Explainer:
         """
         if not self.found:
             return []
-        weights = cast(Any, self.predictor.network).head.weight[0].flatten().cpu().numpy()
+        weights = cast(Any, self.predictor.network).head.weight[self.place].flatten().cpu().numpy()
         added = self.activation / self.found * weights
         return [(int(k), float(added[k])) for k in np.argsort(-added, kind="stable")]
 
@@ -164,12 +169,12 @@ class Explainer:
         with torch.enable_grad(), listening(network) as taken:
             logits = network(x.requires_grad_())
             wanted = torch.zeros_like(logits, dtype=torch.bool)
-            wanted[0, 0][inside] = True
+            wanted[0, self.place][inside] = True
             wanted &= logits >= math.log(self.threshold / (1 - self.threshold))
             deepest, last = cast(Tensor, taken.deepest), cast(Tensor, taken.last).detach()
             to_raw, to_deepest = torch.autograd.grad(logits[wanted].sum(), (x, deepest))
         self.found += int(wanted.sum())
-        added = last[0][:, wanted[0, 0]].sum(dim=1).double().cpu().numpy()
+        added = last[0][:, wanted[0, self.place]].sum(dim=1).double().cpu().numpy()
         self.activation = added if not self.activation.size else self.activation + added
         share = to_deepest.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
         weighed = (share * deepest).sum(dim=1, keepdim=True).relu()

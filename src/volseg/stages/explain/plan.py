@@ -11,6 +11,7 @@ from volseg.defaults import DEVICE, NAME
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import describe, parse_roi, roi_size
 from volseg.models.devices import choose_device
+from volseg.models.maps import count_exclusive
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import PredictPlan, plan_prediction
 from volseg.stages.verify.sample import plan_on_record
@@ -109,7 +110,7 @@ def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
         precision="float32",
         tta=False,
         rotations=False,
-        maps=(0,),
+        maps=(_class_of(prediction),),
     )
     handover = replace(prediction.handover, roi=roi)
     prediction = replace(prediction, choice=choice, handover=handover)
@@ -136,6 +137,23 @@ def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
     else:
         notes += ("no contact sheet without matplotlib: pip install 'volseg[measure]'",)
     return ExplainPlan(prediction, target, header, sheet, stands, options.overwrite, notes)
+
+
+def _class_of(prediction: PredictPlan) -> int:
+    """Return the place of the class that is explained, among the network's maps."""
+    maps, places = prediction.card.maps, prediction.choice.maps
+    classes = [k for k in places if not maps or maps[k].is_class]
+    if len(classes) != 1:
+        raise ParameterError(
+            f"{prediction.card.name} knows {', '.join(maps[k].name for k in classes)}, and one "
+            f"class is explained at a time; segment the volume, and give one of them as --name"
+        )
+    if count_exclusive(maps):
+        raise ParameterError(
+            f"the classes of {prediction.card.name} exclude one another, and networks of such "
+            f"classes are not explained"
+        )
+    return classes[0]
 
 
 def _plan_prediction(volume: Path, options: ExplainOptions) -> PredictPlan:

@@ -126,7 +126,8 @@ def explain(plan: ExplainPlan, progress: Progress) -> ExplainReport:
 def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
     """Explain all tiles of the region."""
     predictor, card = predictor_for(plan.prediction.choice), plan.prediction.card
-    explainer = Explainer(predictor, card.threshold)
+    rules = card.rules_of(predictor.wanted[0])
+    explainer = Explainer(predictor, rules.threshold)
     tiles = sum(plan.prediction.handover.count_tiles())
     progress.start(2 * tiles, "tiles", "explaining")
     try:
@@ -152,14 +153,14 @@ def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
         )
     if not ranked:
         found.notes.append(
-            f"nothing in the region has a probability of {card.threshold:g} or more, so there is "
+            f"nothing in the region has a probability of {rules.threshold:g} or more, so there is "
             f"nothing to explain but the uncertainty"
         )
     found.said = {
         "filters": ranked,
         "mean_uncertainty": float(spread.mean()),
         "highest_uncertainty": float(spread.max()),
-        "found": float((mean >= card.threshold).mean()),
+        "found": float((mean >= rules.threshold).mean()),
         "notes": found.notes,
     }
     return found
