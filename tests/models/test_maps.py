@@ -78,7 +78,13 @@ def test_maps_that_cannot_stand_together_are_refused():
     assert [m.kind for m in build_maps(["a"], ["centerline", "contour"])][-1] == "centerline"
     assert find_map(MAPS, "contour", "cells") == 2
     assert find_map(MAPS, "contour", "gaps") is None
-    for classes, auxiliary in ((["a", "a"], []), (["a"], ["depth"]), (["a"], ["b-contour"])):
+    for classes, auxiliary in (
+        (["a", "a"], []),
+        (["a"], ["depth"]),
+        (["a"], ["b-contour"]),
+        (["a", "b"], ["b-centerline"]),
+        (["a", "b"], ["a-centerline", "b-centerline"]),
+    ):
         with pytest.raises(ParameterError):
             build_maps(classes, auxiliary)
     for maps in ((MapSpec("a-contour", "contour", "a"),), (MapSpec("../a", "class", "../a"),)):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from volseg.errors import ParameterError
+from volseg.training import network
 from volseg.training.config import TrainConfig, learning_rate, steps_per_epoch
+from volseg.training.network import check_network
 
 
 def test_the_rate_warms_up_and_falls_as_a_cosine_to_a_hundredth():
@@ -41,6 +43,8 @@ def test_without_warm_up_it_begins_at_its_highest():
         ({"steps": 5, "optimizer": "lion"}, "optimizer is one of adam, adamw, sgd"),
         ({"steps": 5, "betas": (0.9, 1.0)}, "betas and momentum are at least 0 and below 1"),
         ({"steps": 5, "epsilon": 0}, "epsilon must be positive"),
+        ({"steps": 5, "ignore": 2}, "heeded with classes or auxiliary maps alone"),
+        ({"steps": 5, "architecture": "unet2d", "ignore": 2, "classes": ("a=2",)}, "is ignored"),
         ({"steps": 5, "schedule": "none"}, "schedule is one of constant, cosine, step"),
     ],
 )
@@ -63,3 +67,13 @@ def test_a_constant_rate_still_warms_up():
 def test_an_epoch_draws_at_least_as_many_voxels_as_there_are():
     config = TrainConfig(steps=1, patch=(2, 10, 10), batch=3)
     assert [steps_per_epoch(config, n) for n in (1, 600, 601, 6000)] == [1, 1, 2, 10]
+
+
+def test_contours_are_not_learned_without_what_splits_objects(monkeypatch):
+    config = TrainConfig(
+        steps=1, architecture="unet2d", patch=(1, 32, 32), loss="bce-dice", auxiliary=("contour",)
+    )
+    check_network(config)
+    monkeypatch.setattr(network, "find_spec", lambda _name: None)
+    with pytest.raises(ParameterError, match="needs scikit-image"):
+        check_network(config)

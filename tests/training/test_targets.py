@@ -62,7 +62,7 @@ def test_classes_are_values_or_labels_of_their_own(labels):
     np.testing.assert_array_equal(found[1], walls)
     assert found[2].sum() < found[1].sum()
     assert not unknown.any()
-    for text in ("=1", "a=", "a=0"):
+    for text in ("=1", "a=", "a=0", "a=-1", "a=1.5"):
         with pytest.raises(ParameterError):
             parse_class(text)
 

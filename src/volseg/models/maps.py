@@ -110,6 +110,12 @@ def check_maps(maps: tuple[MapSpec, ...]) -> tuple[MapSpec, ...]:
         )
     if kinds != sorted(kinds, key=_ORDER.index) or (maps and not maps[0].is_class):
         raise ParameterError(f"maps stand in the order {', '.join(_ORDER)}, found {kinds}")
+    lines = [m.of for m in maps if m.kind == CENTERLINE]
+    if lines not in ([], [maps[0].name if maps else ""]):
+        raise ParameterError(
+            f"centerlines are those of the first class, {maps[0].name}, alone; found those of "
+            f"{', '.join(lines)}"
+        )
     if unknown := sorted({m.of for m in maps} - {m.name for m in maps if m.is_class}):
         raise ParameterError(f"maps belong to {', '.join(unknown)}, which are no classes here")
     return maps

@@ -128,6 +128,7 @@ class TrainConfig:
         for name in ("patience", "clip", "weight_decay", "cross_entropy_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be at least 0, found {getattr(self, name)}")
+        self._check_ignored()
         unknown = sorted(set(self.map_weights) - {m.name for m in self.maps})
         if unknown or not all(0 <= w < math.inf for w in self.map_weights.values()):
             raise ParameterError(
@@ -158,6 +159,18 @@ class TrainConfig:
             asked.append(CENTERLINE)
         names = [parse_class(text)[0] for text in self.classes]
         return build_maps(names or [NAME], asked, exclusive=self.exclusive)
+
+    def _check_ignored(self) -> None:
+        if self.ignore is None:
+            return
+        if not self.maps:
+            raise ParameterError(
+                f"ignore {self.ignore} is heeded with classes or auxiliary maps alone: name a "
+                f"class, as in --classes {NAME}=1"
+            )
+        named = [t for t in self.classes if parse_class(t)[1] == self.ignore]
+        if named:
+            raise ParameterError(f"{', '.join(named)} is of the value that is ignored")
 
     def _check_sizes(self) -> None:
         if self.width > WIDEST:

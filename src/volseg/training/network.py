@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError
-from volseg.models.maps import count_outputs
+from volseg.models.maps import CONTOUR, count_outputs
 from volseg.models.registry import Architecture, find_architecture
 from volseg.training.config import TrainConfig
 from volseg.training.losses import EMNET
@@ -29,6 +30,11 @@ def check_network(config: TrainConfig) -> Architecture:
     form, name, patch = find_architecture(config.architecture), config.architecture, config.patch
     with torch.device("meta"):
         form.build(config.width, outputs=count_outputs(config.maps))
+    if any(m.kind == CONTOUR for m in config.maps) and find_spec("skimage") is None:
+        raise ParameterError(
+            "learning contours ends in choosing how objects are split, which needs scikit-image: "
+            "pip install 'volseg[train]'"
+        )
     if form.dimensions == 2 and patch[0] != 1:
         raise ParameterError(
             f"{name} sees one slice at a time: the patch's z must be 1, found {patch}"

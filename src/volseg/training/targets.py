@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from volseg.types import Floats, Mask, Roi, VoxelSize
 
 CONTOUR_WIDTH, DISTANCE_REACH = 1.5, 10.0
 """Voxels of the network: how far a contour reaches into an object, and where distances end."""
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
+"""Anything that looks like one is no file of labels."""
 ROUNDING = 1e-6
 SLAB = 8
 """Slices that are read at a time: chunks hold several."""
@@ -28,7 +31,7 @@ def parse_class(text: str) -> tuple[str, int | None, str | None]:
     Raises
     ------
     ParameterError
-        If there is no name, or a value is not above 0.
+        If there is no name, or a value is no whole number above 0.
 
     Examples
     --------
@@ -38,10 +41,12 @@ def parse_class(text: str) -> tuple[str, int | None, str | None]:
     name, equals, where = text.partition("=")
     if not name or (equals and not where):
         raise ParameterError(f"a class is NAME, NAME=VALUE or NAME=LABELS, found {text!r}")
-    if not where.isdecimal():
+    if not NUMBER.fullmatch(where):
         return name, None, where or None
-    if int(where) < 1:
-        raise ParameterError(f"the value of a class is above 0, which is the background: {text!r}")
+    if not where.isdecimal() or int(where) < 1:
+        raise ParameterError(
+            f"the value of a class is a whole number above 0, which is the background: {text!r}"
+        )
     return name, int(where), None
 
 
