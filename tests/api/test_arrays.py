@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,10 @@ from scipy import ndimage
 
 import volseg
 from toy_volumes import write_raw
+from toy_weights import write_weights
 from volseg.api.scratch import write_array
 from volseg.fields import plain
+from volseg.models.maps import build_maps
 
 SHAPE = (14, 40, 36)
 SIZE = (5.0, 5.0, 5.0)
@@ -33,6 +37,13 @@ def test_predict_array_gives_the_numbers_of_segment(segmented, toy_model):
     found = volseg.predict_array(smooth(4), voxel_size=SIZE, model=str(toy_model))
     stored = volseg.open(segmented).probabilities["mitochondria"][...]
     np.testing.assert_array_equal(found, stored)
+
+
+def test_predict_array_refuses_a_network_of_several_classes_before_it_works(tmp_path):
+    maps = [asdict(m) for m in build_maps(["cells", "gaps"])]
+    model = write_weights(tmp_path, "unet2d", (2, 32, 32), (0, 16, 16), maps=maps)
+    with pytest.raises(volseg.InputError, match="knows cells, gaps, and an array holds one class"):
+        volseg.predict_array(None, voxel_size=SIZE, model=str(model))
 
 
 @settings(max_examples=5)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from volseg.errors import ConflictError
+from volseg.stages.train import folder
 from volseg.stages.train.folder import RECIPE, open_folder, replacing_run
+from volseg.stages.train.recipe import build_config
 
 USERS = ("samples/mine.png", "samples/step-7.tif", "tensorboard/notes.txt")
 RUNS = ("curves.png", "samples/step-0000250.png", "tensorboard/events.out.tfevents.17.host.1.0")
@@ -33,3 +42,22 @@ def test_of_a_run_goes_what_it_wrote(tmp_path):
     assert left_of(tmp_path) == []
     write(tmp_path, RECIPE, *RUNS, *USERS)
     assert left_of(tmp_path) == sorted([*USERS, "samples", "tensorboard"])
+
+
+@pytest.mark.parametrize("architecture", ["unet2d", "emnet"])
+def test_a_run_that_an_earlier_version_began_is_gone_on_with(tmp_path, monkeypatch, architecture):
+    config = build_config({"architecture": architecture, "steps": 3})
+    ours = json.loads(json.dumps(dataclasses.asdict(config)))
+    theirs = {k: v for k, v in ours.items() if k not in folder.SINCE}
+    theirs["preprocessing"] = {k: v for k, v in ours["preprocessing"].items() if k != "each"}
+    theirs |= {"centerline_weight": 1.0, "centerline_reach": 15.0}
+    saved = SimpleNamespace(config=json.dumps(theirs), best=None)
+    monkeypatch.setattr(folder, "load_checkpoint", lambda _path: saved)
+    weights = tmp_path / "a.safetensors"
+    if architecture == "emnet":  # which would learn otherwise from here on
+        with pytest.raises(ConflictError, match="centerline weight"):
+            open_folder(weights, ours, overwrite=False)
+    else:
+        assert open_folder(weights, ours, overwrite=False) is saved
+        with pytest.raises(ConflictError, match="classes"):
+            open_folder(weights, {**ours, "classes": ["a=1"]}, overwrite=False)

@@ -81,8 +81,18 @@ def predict_array(
     Raises
     ------
     InputError
-        If the array or an option cannot be used.
+        If the array or an option cannot be used, or the network knows several classes.
     """
+    from volseg.storage.weights import load_card
+
+    model = options.get("model")
+    card = None if model is None else load_card(model)
+    known = [] if card is None else [m.name for m in card.maps if m.is_class]
+    if card is not None and len(known) > 1:
+        raise ParameterError(
+            f"{card.name} knows {', '.join(known)}, and an array holds one class: use "
+            f"segment(volume, classes=...), which writes each by its own name"
+        )
     with scratch_folder() as folder:
         volume, workers = folder / "raw.zarr", options.get("workers")
         convert(write_array(folder / "raw", raw), volume, voxel_size=voxel_size, workers=workers)

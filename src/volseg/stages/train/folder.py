@@ -10,14 +10,27 @@ from typing import Any
 
 from volseg.differences import tell_settings_apart
 from volseg.errors import ConflictError, ParameterError, StorageError
+from volseg.models.maps import CENTERLINE
 from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
 from volseg.storage.files import discard
+from volseg.training.losses import EMNET
+from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
 SHOWN = {SAMPLES: "step-*.png", EVENTS: "events.out.tfevents.*"}
 """Folders that show how a run goes, and what it writes in them."""
 LOCK = ".lock"
+SINCE: Mapping[str, Any] = {
+    "classes": [],
+    "auxiliary": [],
+    "exclusive": False,
+    "ignore": None,
+    "map_weights": {},
+    "contour_width": CONTOUR_WIDTH,
+    "distance_reach": DISTANCE_REACH,
+}
+"""Settings that earlier runs do not have, as they were: of one class."""
 
 
 def choose_name(output: Path, name: str | None) -> str:
@@ -67,7 +80,7 @@ def open_folder(
         if standing is not None:
             raise ConflictError(f"{standing} stands where this run would write; {remedy}")
         return None
-    theirs = json.loads(saved.config)
+    theirs = _completed(json.loads(saved.config), configuration)
     if theirs != configuration:
         raise ConflictError(
             f"the run in {folder} {tell_settings_apart(theirs, configuration)}; {remedy}"
@@ -75,6 +88,17 @@ def open_folder(
     if saved.best is not None and not (weights.exists() and card.exists()):
         raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")
     return saved
+
+
+def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Say of a run of a former version what it could not say, where that changes nothing."""
+    found = {**{k: v for k, v in SINCE.items() if k in ours}, **theirs}
+    if "preprocessing" in found:
+        found["preprocessing"] = {"each": False, **found["preprocessing"]}
+    if found.get("loss") != EMNET:  # no centerlines are learned, so their settings play no part
+        lines = {k: v for k, v in ours.items() if k.startswith(CENTERLINE)}
+        found = {k: v for k, v in found.items() if not k.startswith(CENTERLINE)} | lines
+    return found
 
 
 @contextmanager

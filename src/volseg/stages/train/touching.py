@@ -73,8 +73,9 @@ def choose_splitting(
         if not any(region.truth.any() for region in known):
             continue
         z, y, x = (side / min(sides) for side in sides)
+        rules = card.rules_of(card.maps.index(spec))
         seeds = choose_seeds(
-            known, spec.threshold, spacing=(z, y, x), smallest=0 if images else card.min_size
+            known, rules.threshold, spacing=(z, y, x), smallest=0 if images else rules.min_size
         )
         chosen[spec.name] = {
             **{k: round(v, 4) for k, v in asdict(seeds).items()},
