@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from toy_training import write_annotated
-from volseg.stages.train import scored
+from toy_weights import write_weights
+from volseg.geometry.grid import roi_shape
+from volseg.models.maps import build_maps
+from volseg.stages.train import scored, touching
 from volseg.stages.train.data import open_training_data
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.regions import Pair
@@ -18,6 +21,8 @@ from volseg.training.augmentation import Frame, Placement, draw_placement
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
 from volseg.training.looks import apply_looks, draw_look
+from volseg.training.sampling import Source
+from volseg.training.splitting import Seeds
 from volseg.training.tissue import MASK
 from volseg.training.validation import read_window
 
@@ -80,3 +85,28 @@ def test_objects_of_windows_are_matched(run_and_data, monkeypatch):
     assert scored.score_held_out(run, data.validation, 0.5) == dict.fromkeys(names, 1.0)
     monkeypatch.setattr(scored, "predict_window", lambda *a: (truth_of(*a)[0] * 0, truth_of(*a)[1]))
     assert scored.score_held_out(run, data.validation, 0.5)["object_recall"] == 0
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_seeds_of_each_class_are_chosen_in_bounded_time(tmp_path, monkeypatch, images):
+    maps = [dataclasses.asdict(m) for m in build_maps(["a", "b"], ["contour", "b-contour"])]
+    maps[1] |= {"threshold": 0.7, "min_size": 9}
+    tile, told = ((1, 32, 32), (0, 8, 8)), {"threshold": 0.4, "min_size": 5, "maps": maps}
+    weights, asked = write_weights(tmp_path, "unet2d", *tile, **told), []
+
+    def choose(regions, threshold, **rules):
+        asked.append((threshold, rules["smallest"]))
+        assert 0 < sum(r.truth.size for r in regions) <= touching.MOST
+        return Seeds(0.5, 0.3, 1, 1.0, 1.0)
+
+    monkeypatch.setattr(touching, "MOST", 1 << 17)
+    monkeypatch.setattr(touching, "choose_seeds", choose)
+    monkeypatch.setattr(
+        touching, "_predict", lambda _n, _s, roi, *_: np.zeros((4, *roi_shape(roi)), np.uint8)
+    )
+    monkeypatch.setattr(touching, "_truth", lambda _s, roi, *_: np.ones(roi_shape(roi), np.int64))
+    box = slice(0, 16), slice(0, 128), slice(0, 128)
+    source = Source(np.zeros((16, 128, 128)), None, box, None, np.zeros((0, 3)), False, planar=True)
+    rules = torch.device("cpu"), torch.float32
+    touching.choose_splitting(weights, [source], *rules, images=images)
+    assert asked == [(0.4, 0 if images else 5), (0.7, 0 if images else 9)]

@@ -10,6 +10,7 @@ from scipy import ndimage
 from volseg.errors import ParameterError
 from volseg.models.maps import build_maps
 from volseg.training.losses import cross_entropy_loss, maps_loss
+from volseg.training.sampling import target_of
 from volseg.training.targets import Annotation, Targets, distances, parse_class
 
 FULL = np.index_exp[0:8, 0:20, 0:20]
@@ -86,3 +87,20 @@ def test_losses_of_maps_are_weighed_and_heed_what_is_not_annotated():
     assert found == pytest.approx(float(cross_entropy_loss(logits[1, 0], target[1, 0])))
     target[:] = -1
     assert maps_loss(logits, target, maps, {}, cross_entropy_loss) == 0
+
+
+def test_borders_are_not_known_beside_what_nobody_annotated():
+    """An object of which half is known: where it ends there, nobody knows."""
+    labels = np.zeros((1, 1, 24), np.int32)
+    labels[..., 5:10], labels[..., 10:15] = 1, 9
+    (mask, contour, distance), unknown = targets(labels, reach=8.0).read(
+        np.index_exp[0:1, 0:1, 0:24]
+    )
+    assert np.flatnonzero(unknown[0, 0]).tolist() == [10, 11, 12, 13, 14]
+    assert np.flatnonzero(mask[0, 0]).tolist() == [5, 6, 7, 8, 9]
+    np.testing.assert_allclose(contour[0, 0, 3:10], [0, 0, 1, 0, 0, 0, np.nan])
+    np.testing.assert_allclose(distance[0, 0, 4:10], [0, 1 / 8, 2 / 8, np.nan, np.nan, np.nan])
+    channels = torch.stack([torch.from_numpy(m) for m in (mask, mask, unknown, contour, distance)])
+    target = target_of(channels)
+    assert target[1:, 0, 0, 9].tolist() == [-1, -1]
+    assert target[0, 0, 0, 9] == 1

@@ -283,7 +283,8 @@ def target_of(channels: Tensor) -> Tensor:
 
     What is foreground or not is 1 or 0; further maps are as they were interpolated.
     """
-    target = torch.cat([(channels[MASK] >= 0.5).float()[None], channels[MAPS:]])
+    further = channels[MAPS:].nan_to_num(nan=NOT_ANNOTATED)
+    target = torch.cat([(channels[MASK] >= 0.5).float()[None], further])
     if len(channels) > UNKNOWN:
         target[:, channels[UNKNOWN] > 0.5] = NOT_ANNOTATED
     return target

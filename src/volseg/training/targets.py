@@ -131,6 +131,8 @@ class Targets:
         Returns
         -------
         float32, shape (maps, z, y, x), 0..1
+            NaN where a contour or a distance hangs on what nobody annotated; what is interpolated
+            between it and others is NaN, too.
         bool, shape (z, y, x)
             What nobody annotated, of any class.
         """
@@ -147,6 +149,13 @@ class Targets:
             for k, spec in enumerate(self.maps):
                 if spec.of == name:
                     found[k] = self._target(spec, objects[own] > 0, depth)
+            if depth is not None and lacking.any():
+                # what nobody annotated may be of an object, whose border then lies elsewhere
+                near = distances((~lacking).astype(np.uint8), self.sides, flat=self.flat)[own]
+                hangs = (objects[own] > 0) & (near <= depth * (1 + ROUNDING))
+                for spec, target in zip(self.maps, found, strict=True):
+                    if spec.of == name and target is not None and self._far(spec):
+                        target[hangs & (near <= self._far(spec) * (1 + ROUNDING))] = np.nan
         return np.stack([f for f in found if f is not None]), unknown
 
     def _far(self, spec: MapSpec) -> float:

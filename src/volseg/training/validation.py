@@ -191,7 +191,10 @@ def count_window(
     partial = source.partial or source.targets is not None
     known = read_window(source, window)[UNKNOWN].numpy() <= 0.5 if partial else None
     return np.stack(
-        [count_probabilities(a, b >= 0.5, known) for a, b in zip(levels, truth, strict=True)]
+        [
+            count_probabilities(a, b >= 0.5, None if known is None else known & ~np.isnan(b))
+            for a, b in zip(levels, truth, strict=True)
+        ]
     )
 
 

@@ -213,8 +213,13 @@ def _note(
     return noted
 
 
-def whole_region(source: Source) -> tuple[Source, Roi] | None:
+def whole_region(source: Source, most: int | None = None) -> tuple[Source, Roi] | None:
     """Find a part of a held-out region in which objects are whole, as large as a validation is.
+
+    Parameters
+    ----------
+    source : Source
+    most : voxels of the part, if fewer
 
     Returns
     -------
@@ -231,8 +236,8 @@ def whole_region(source: Source) -> tuple[Source, Roi] | None:
         if len(longest) < 2 or z.stop - z.start < 2:
             return None
     box = z, y, x
-    most = WINDOWS * math.prod(CORES[2 if source.planar else 3])
-    scale = min((most / roi_size(box)) ** (1 / 3), 1.0)
+    limit = WINDOWS * math.prod(CORES[2 if source.planar else 3])
+    scale = min((min(limit, most or limit) / roi_size(box)) ** (1 / 3), 1.0)
     a, b, c = (_centre(side, scale) for side in box)
     return source, (a, b, c)
 

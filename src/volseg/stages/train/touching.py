@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from volseg.geometry.grid import roi_shape
+from volseg.geometry.grid import roi_shape, roi_size
 from volseg.models.maps import CONTOUR, DISTANCE, MapSpec, find_map
 from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.train.export import whole_region
@@ -29,6 +29,9 @@ from volseg.training.validation import (
     whole_grid,
 )
 from volseg.types import FULL_PROBABILITY, Probabilities, Roi
+
+MOST = 1 << 21
+"""Voxels of all regions together: sixty settings are tried, at two seconds a megavoxel."""
 
 
 def choose_splitting(
@@ -61,7 +64,7 @@ def choose_splitting(
     network = form.build(card.width, outputs=card.outputs)
     network.load_state_dict(load_weights(weights, card))
     network = network.to(device).eval()
-    regions = [r for source in sources for r in _regions(source, form, images=images)]
+    regions = _all_regions(sources, form, images=images)
     maps = [_predict(network, source, roi, form, precision) for source, roi in regions]
     chosen: dict[str, Any] = {}
     sides = card.voxel_size
@@ -84,13 +87,20 @@ def choose_splitting(
     update_card(weights, {"splitting": chosen})
 
 
-def _regions(source: Source, form: Architecture, *, images: bool) -> list[tuple[Source, Roi]]:
-    """List regions in which objects are whole: images, or the middle of a volume."""
+def _all_regions(
+    sources: Sequence[Source], form: Architecture, *, images: bool
+) -> list[tuple[Source, Roi]]:
+    """List regions in which objects are whole: images, or the middle of volumes; `MOST` at most."""
     if not images:
-        whole = whole_region(source)
-        return [] if whole is None else [whole]
-    core, grid = CORES[form.dimensions], whole_grid(source)
-    return [(source, w) for w in validation_windows(grid, core, annotated_slices(source))]
+        wholes = [whole_region(source, max(MOST // len(sources), 1)) for source in sources]
+        return [whole for whole in wholes if whole is not None]
+    core = CORES[form.dimensions]
+    found = [
+        (source, window)
+        for source in sources
+        for window in validation_windows(whole_grid(source), core, annotated_slices(source))
+    ]
+    return found[:: max(-(-sum(roi_size(window) for _, window in found) // MOST), 1)]
 
 
 def _predict(
