@@ -27,7 +27,7 @@ from volseg.stages.train.sources import open_pair
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
-from volseg.training.sampling import NOT_ANNOTATED
+from volseg.training.sampling import NOT_ANNOTATED, count_classes
 from volseg.training.validation import annotated_slices, read_window, validation_windows, whole_grid
 from volseg.voxels.intensity import Tone
 
@@ -382,3 +382,19 @@ def test_nothing_to_train_on_is_said(stack, tmp_path):
         opened([pair(stack, held_out=True)])
     with pytest.raises(InputError, match="there is nothing at"):
         open_pair(Pair(tmp_path / "nowhere.zarr", "x"))
+
+
+def test_classes_that_no_voxel_has_are_refused_or_told_of(stack, tmp_path):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[:, 8:20, 10:24], labels[:10, 22:30, 10:24] = 3, 4
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    known = Pair(stack / "raw.tif", str(tmp_path / "labels.tif"))
+    told = {"architecture": "unet2d", "patch": (1, 16, 16), "loss": "bce-dice"}
+    with pytest.raises(ParameterError, match="of the class b; check its value"):
+        opened([known], classes=("a=3", "b=9"), **told)
+    with pytest.raises(ParameterError, match="foreground 3 and classes"):
+        opened([dataclasses.replace(known, foreground=3)], classes=("a=3",), **told)
+    low = dataclasses.replace(known, validation="16:20,:,:")
+    data = opened([low], classes=("a=3", "b=4"), **told)
+    assert count_classes(data.validation)[1] == 0 < count_classes(data.training)[1]
+    assert "held out is of the class b" in data.notes[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,6 +68,7 @@ class Source:
         Whether labels below 0 stand for voxels that nobody annotated.
     apart, lines : tones of slices, in place of ``tone``, and closeness to centerlines, if any.
     size : nm (z, y, x) of the network's voxels.
+    counts : voxels of each class.
     targets : Targets, optional
         Of a network of several maps; ``labels`` then tell where any class is.
     """
@@ -89,6 +91,7 @@ class Source:
     size: VoxelSize = (5.0, 5.0, 5.0)
     lines: NDArray[np.float16] | None = None
     targets: Targets | None = None
+    counts: tuple[int, ...] = ()
 
     @property
     def annotated(self) -> int:
@@ -142,6 +145,11 @@ def find_foreground(
         y, x = np.divmod(kept, roi[2].stop - roi[2].start)
         found.append(np.stack([np.full_like(y, z), y + roi[1].start, x + roi[2].start], axis=1))
     return np.concatenate(found).astype(np.int64), count
+
+
+def count_classes(sources: Sequence[Source]) -> list[int]:
+    """Count the voxels of each class in several sources."""
+    return [sum(counts) for counts in zip(*(source.counts for source in sources), strict=True)]
 
 
 def draw_centre(

@@ -50,6 +50,34 @@ def parse_class(text: str) -> tuple[str, int | None, str | None]:
     return name, int(where), None
 
 
+def check_classes(
+    names: Sequence[str], training: Sequence[int], held_out: Sequence[int]
+) -> tuple[str, ...]:
+    """Check that each class has voxels to learn from; note those that are not held out.
+
+    Parameters
+    ----------
+    names : of classes
+    training, held_out : voxels of each
+
+    Raises
+    ------
+    ParameterError
+        If a class has none to learn from.
+    """
+    if lacking := [name for name, n in zip(names, training, strict=False) if not n]:
+        raise ParameterError(
+            f"no voxel to train on is of the class {' or '.join(lacking)}; check its value in "
+            f"--classes, or train on a region that holds some"
+        )
+    unseen = [name for name, n in zip(names, held_out, strict=False) if not n]
+    return tuple(
+        f"no voxel that is held out is of the class {name}: it is left out of the scores of the "
+        f"run, and its threshold is not chosen; hold out a region that holds some"
+        for name in unseen
+    )
+
+
 class Readable(Protocol):
     """Anything with a shape that yields NumPy arrays when sliced: a Zarr array, a NumPy array."""
 

@@ -18,7 +18,8 @@ from volseg.stages.train.sources import Annotated, hash_annotated, open_pair
 from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
 from volseg.training.network import learns_centerlines
-from volseg.training.sampling import Source, find_foreground
+from volseg.training.sampling import Source, count_classes, find_foreground
+from volseg.training.targets import check_classes
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing
 
@@ -119,6 +120,8 @@ def open_training_data(
         counts = [count for _, count in ours], [count for _, count in held]
         description.append(_describe(annotated, labels, regions, counts, config))
     _check_foreground(description, training, validation)
+    names = [m.name for m in config.maps if m.is_class]
+    notes += check_classes(names, count_classes(training), count_classes(validation))
     sources = tuple(training), tuple(validation)
     return TrainingData(*sources, size, config.preprocessing, tuple(description), notes, images)
 
@@ -169,7 +172,7 @@ def _source(
 ) -> tuple[Source, int]:
     layers = annotated.classes or (annotated.labels,)
     found = [find_foreground(layer, part.roi, slices=part.slices) for layer in layers]
-    positions, count = np.concatenate([p for p, _ in found]), max(n for _, n in found)
+    positions, counts = np.concatenate([p for p, _ in found]), tuple(n for _, n in found)
     # without another wish one size for all, within a tenth or as the user says
     own = size if config.resample_to is None else annotated.voxel_size or size
     z, y, x = (nm / have for nm, have in zip(size, own, strict=True))
@@ -190,12 +193,13 @@ def _source(
         depth=1 / z if kept else 1.0,
         apart=annotated.apart(config.preprocessing),
         size=size,
+        counts=counts,
     )
     source = replace(source, lines=find_lines(source, config))
     targets = annotated.targets(config, own, min(size[1:] if planar else size), flat=planar)
     if targets is not None:
         source = replace(source, labels=targets, targets=targets)
-    return source, count
+    return source, max(counts)
 
 
 def find_lines(source: Source, config: TrainConfig) -> NDArray[np.float16] | None:

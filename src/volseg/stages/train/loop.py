@@ -26,7 +26,7 @@ from volseg.training.hard_examples import find_hard_examples
 from volseg.training.loader import Batch, load_batches
 from volseg.training.losses import EMNET, centerline_loss, emnet_loss, find_loss, maps_loss
 from volseg.training.network import as_input, as_patches, crop, learns_centerlines
-from volseg.training.sampling import CPU, Source, hold
+from volseg.training.sampling import CPU, Source, count_classes, hold
 from volseg.training.validation import validate
 
 CHECKPOINT_SECONDS = 30.0
@@ -147,7 +147,9 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
     """
     found = validate(run.averaged, sources, run.form, run.precision)
     result, maps = found[0], run.config.maps
-    classes = [v for v, spec in zip(found, maps, strict=False) if spec.is_class] or [result]
+    held = count_classes(sources)
+    # classes come first among the maps; one that is not held out says nothing of the network
+    classes = [v for v, n in zip(found, held, strict=False) if n or not maps] or [result]
     jaccard, precision, recall = (
         float(np.mean([getattr(v, name) for v in classes]))
         for name in ("jaccard", "precision", "recall")
@@ -167,7 +169,9 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
         "threshold": round(result.threshold, 6),
     }
     row |= score_held_out(run, sources, result.threshold)
-    for validation, spec in zip(found, maps, strict=False):
+    for k, (validation, spec) in enumerate(zip(found, maps, strict=False)):
+        if k < len(held) and not held[k]:
+            continue
         row[f"jaccard {spec.name}"] = round(validation.jaccard, 6)
         row[f"threshold {spec.name}"] = round(validation.threshold, 6)
     run.losses.clear()

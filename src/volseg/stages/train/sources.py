@@ -165,6 +165,10 @@ def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Ann
 
     Labels of a class lie in the folder that the pair's labels are, if they are one.
     """
+    if config.classes and pair.foreground is not None:
+        raise ParameterError(
+            f"foreground {pair.foreground} and classes both say what labels mean; give one of them"
+        )
     folder = Path(pair.labels) if pair.labels else None
     if folder is not None and (not folder.is_dir() or is_zarr(folder)):
         folder = None
