@@ -221,6 +221,7 @@ def plan_again(
         subject.name,
         block=half if half != (z, y, x) else (2 * z, 2 * y, 2 * x),
         shard=chunk,
+        tile=tuple(run["tile"]) if "tile" in run else None,
         device=device,
         precision=precision,
         tta=tta,
@@ -233,13 +234,11 @@ def plan_again(
         store_centerline=run.get(KIND) == CENTERLINE,
         store_contour=run.get(KIND) in {CONTOUR, DISTANCE},
         classes=(run[OF_CLASS],) if OF_CLASS in run else None,
+        images=subject.image.space.planar,
         engine=engine,
     )
     if "batch" in run and device == run["device"]:
         options = replace(options, batch=int(run["batch"]))
-    if "tile" in run:
-        z, y, x = (int(n) for n in run["tile"])
-        options = replace(options, tile=(z, y, x))
     try:
         return plan_prediction(volume, options)
     except ParameterError as error:
