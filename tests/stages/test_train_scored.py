@@ -10,7 +10,7 @@ import torch
 
 from toy_training import write_annotated
 from toy_weights import write_weights
-from volseg.geometry.grid import roi_shape
+from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.maps import build_maps
 from volseg.stages.train import scored, touching
 from volseg.stages.train.data import open_training_data
@@ -110,3 +110,21 @@ def test_seeds_of_each_class_are_chosen_in_bounded_time(tmp_path, monkeypatch, i
     rules = torch.device("cpu"), torch.float32
     touching.choose_splitting(weights, [source], *rules, images=images)
     assert asked == [(0.4, 0 if images else 5), (0.7, 0 if images else 9)]
+
+
+def test_objects_that_nobody_annotated_are_neither_right_nor_wrong(run_and_data, monkeypatch):
+    run, data = run_and_data
+    labels = np.zeros((4, 48, 48), np.int8)
+    labels[:, 4:12, 4:12] = 1
+    labels[:, :, 24:] = -1
+    source = dataclasses.replace(
+        data.validation[0], labels=labels, roi=full_roi(labels.shape), slices=None, partial=True
+    )
+    found = np.float32(labels == 1)
+    found[:, 20:30, 30:40] = 1
+    monkeypatch.setattr(
+        scored, "predict_window", lambda _n, _s, window, *_: (found[window], (labels == 1)[window])
+    )
+    source = dataclasses.replace(source, raw=np.zeros(labels.shape, np.uint8))
+    scores = scored.score_held_out(run, [source], 0.5)
+    assert set(scores.values()) == {1.0}

@@ -182,14 +182,20 @@ def predict_maps(
     return probabilities, truth[:, *middle]
 
 
+def find_known(source: Source, window: Roi) -> Mask | None:
+    """Tell which voxels of a window are annotated; None where all are."""
+    if not source.partial and source.targets is None:
+        return None
+    return read_window(source, window)[UNKNOWN].numpy() <= 0.5
+
+
 def count_window(
     network: nn.Module, source: Source, window: Roi, form: Architecture, precision: torch.dtype
 ) -> NDArray[np.int64]:
     """Count a window's voxels by probability, shape (maps, 2, 256): background and foreground."""
     probabilities, truth = predict_maps(network, source, window, form, precision)
     levels = (probabilities * 255).round().astype(np.uint8)
-    partial = source.partial or source.targets is not None
-    known = read_window(source, window)[UNKNOWN].numpy() <= 0.5 if partial else None
+    known = find_known(source, window)
     return np.stack(
         [
             count_probabilities(a, b >= 0.5, None if known is None else known & ~np.isnan(b))

@@ -23,6 +23,7 @@ from volseg.training.sampling import Source
 from volseg.training.validation import (
     CORES,
     annotated_slices,
+    find_known,
     predict_window,
     validate,
     validation_windows,
@@ -88,7 +89,9 @@ def score_held_out(run: Run, sources: Sequence[Source], threshold: float) -> dic
         chosen = np.linspace(0, len(windows) - 1, min(WINDOWS, len(windows))).round().astype(int)
         for window in (windows[k] for k in chosen):
             found, truth = predict_window(run.averaged, source, window, run.form, run.precision)
-            masks = truth, found >= threshold
+            known = find_known(source, window)
+            # what nobody annotated is neither right nor wrong
+            masks = [m if known is None else m & known for m in (truth, found >= threshold)]
             named = [ndimage.label(mask, joined)[0].astype(np.int64) for mask in masks]
             first = len(tables) * APART  # labels of windows are no others'
             ours, theirs = (np.where(n > 0, n + first, 0) for n in named)
