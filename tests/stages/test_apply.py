@@ -313,7 +313,8 @@ def test_a_rule_by_any_column_keeps_the_same_objects_for_all_blocks(volseg, tmp_
     middle = float(f"{np.nanmedian(found['darkness']):.3g}")
     rule = f"darkness>={middle:g}"
     broken = found["label"][found["darkness"] < middle]
-    done = volseg("apply", volume, "--keep", rule, "--keep", "voxels<=1e9")
+    keep = ("--keep", rule, "--keep", "voxels<=1e9", "--keep", rule)
+    done = volseg("apply", volume, *keep)
     assert done.exit_code == 0, done.output
     assert f"objects dropped that have no {rule}: {len(broken)}" in done.output
     np.testing.assert_array_equal(read(volume)[0], np.where(np.isin(labels, broken), 0, labels))

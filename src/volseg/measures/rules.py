@@ -32,7 +32,9 @@ class Rule:
     bound: float
 
     def __str__(self) -> str:
-        return f"{self.column}{self.sign}{self.bound:g}"
+        short = f"{self.bound:g}"
+        exact = short if float(short) == self.bound else repr(self.bound)
+        return f"{self.column}{self.sign}{exact}"
 
     def broken_by(self, columns: Mapping[str, NDArray[Any]]) -> Mask:
         """Tell of each object whether it breaks the rule; what could not be measured does not.
@@ -69,6 +71,8 @@ def parse_rule(text: str) -> Rule:
     --------
     >>> parse_rule("largest_section_nm2 <= 1.5e6")
     Rule(column='largest_section_nm2', sign='<=', bound=1500000.0)
+    >>> str(parse_rule("voxels>35.0000001")), str(parse_rule("voxels<=1e9"))
+    ('voxels>35.0000001', 'voxels<=1e+09')
     """
     match = FORM.fullmatch(text)
     column, sign, number = match.groups() if match else ("", "", "")

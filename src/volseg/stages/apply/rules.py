@@ -41,7 +41,7 @@ def by_rules(
         if rule.column in OUTLINED and rule.column not in columns:
             raise ParameterError(f"{rule.column} is not measured yet: run `{measure}` first")
         more = rule.broken_by(columns) & ~gone
-        counts[str(rule)] = int(more.sum())
+        counts[str(rule)] = counts.get(str(rule), 0) + int(more.sum())
         gone |= more
     if not gone.any():
         kept = " and ".join(counts)
