@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import tifffile
 
 from toy_weights import write_weights
 from volseg.engine.progress import NoProgress
@@ -125,6 +126,13 @@ def test_contacts_between_classes_are_a_table(volume, model):
         columns["area_nm2"].sum(),
     )
     assert units["area_nm2"] == "nm2"
+    both = np.zeros(SHAPE, np.uint8)
+    both[:, 2:8, 2:8] = both[:, 20:26, 20:26] = 255
+    tifffile.imwrite(volume / "seen.by.tif", both, photometric="minisblack")
+    options = StatsOptions(labels=volume / "seen.by.tif", contacts="gaps")
+    mine = stats(plan_stats(volume, options), NoProgress()).contacts
+    assert mine.table.name == "seen.by-gaps-contacts.parquet"
+    assert set(read_columns(mine.table)[0]["label"]) == {1, 2}  # components of the mask
     with pytest.raises(VolumeError, match="has no labels/none"):
         plan_stats(volume, StatsOptions("cells", contacts="none"))
 

@@ -18,7 +18,6 @@ from volseg.measures.contacts import contact_table, count_contacts, merge_contac
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.stats.tasks import plan_blocks
 from volseg.storage.tables import write_table
-from volseg.storage.volumes import table_path
 from volseg.types import VoxelSize, Zyx
 
 MERGE_EVERY = 64
@@ -77,13 +76,13 @@ def open_other(volume: Path, ours: LabelSource, name: str) -> LabelSource:
 
 
 def find_contacts(
-    volume: Path,
+    objects: Path,
     pair: tuple[LabelSource, LabelSource],
     voxel_size: VoxelSize | None,
     engine: EngineOptions,
     progress: Progress,
 ) -> Contacts:
-    """Find contacts, and write their table: ``tables/<ours>-<theirs>-contacts.parquet``.
+    """Find contacts; their table is ``<ours>-<theirs>-contacts.parquet`` beside ours of objects.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def find_contacts(
     run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
     rows = merge_contacts(kept)
     columns, units = contact_table(rows, voxel_size)
-    table = table_path(volume, f"{ours.path.name}-{theirs.path.name}-contacts")
+    table = objects.with_name(f"{objects.stem}-{theirs.path.name}-contacts.parquet")
     write_table(table, columns, units, {"labels": ours.identity, "touched": theirs.identity})
     area = None if voxel_size is None else float(columns["area_nm2"].sum())
     shared = int(columns["shared_voxels"].sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,14 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
     StorageError
         If the tables cannot be written.
     """
+    with same_workers(plan.engine), lend_scratch(scratch_path(plan.volume), "stats") as folder:
+        return _stats_with(plan, folder, progress)
+
+
+def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeStats:
     begun = time.monotonic()
     source, size = plan.task.source, plan.voxel_size
-    with same_workers(plan.engine):
-        sums, areas, singles, told = _measure_all(plan, progress)
+    objects, sums, areas, singles, told = _measure_all(plan, scratch, progress)
     columns, units = object_table(sums, source.region, size, singles, plan.task.scale, plan.images)
     columns["label"] = columns["label"] & OWN if source.apart else columns["label"]
     slices, slice_units = slice_table(columns, areas, source.region, size)
@@ -103,8 +107,8 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
         publish_table(plan.table)
         touched = None
         if plan.other is not None:
-            pair = source, plan.other
-            touched = find_contacts(plan.volume, pair, size, plan.engine, progress)
+            pair = objects, plan.other
+            touched = find_contacts(plan.table, pair, size, plan.engine, progress)
     return VolumeStats(
         plan.volume,
         summarise(columns, source.region, size),
@@ -126,22 +130,19 @@ def _expect(source: LabelSource) -> str:
 
 
 def _measure_all(
-    plan: StatsPlan, progress: Progress
-) -> tuple[ObjectSums, NDArray[np.int64], SingleObjects | None, list[str]]:
+    plan: StatsPlan, scratch: Path, progress: Progress
+) -> tuple[LabelSource, ObjectSums, NDArray[np.int64], SingleObjects | None, list[str]]:
     """Measure all objects; those of a mask are its components, which are found first."""
     sums, areas = measure(plan.task, plan.engine, progress)
-    source, told = plan.task.source, list[str]()
-    with ExitStack() as stack:
-        single = plan.single
-        if not plan.instances and source.is_mask(sums.moments.labels):
-            folder = stack.enter_context(lend_scratch(scratch_path(plan.volume), "stats"))
-            objects, count = store_objects(source, folder, plan.engine, progress)
-            told.append(taken_as_mask(source, count))
-            sums, areas = measure(replace(plan.task, source=objects), plan.engine, progress)
-            single = None if single is None else replace(single, source=objects)
-        if single is None:
-            return sums, areas, None, told
-        return sums, areas, measure_singly(single, sums.moments, plan.engine, progress), told
+    source, singles, told = plan.task.source, None, list[str]()
+    if not plan.instances and source.is_mask(sums.moments.labels):
+        source, count = store_objects(plan.task.source, scratch, plan.engine, progress)
+        told.append(taken_as_mask(plan.task.source, count))
+        sums, areas = measure(replace(plan.task, source=source), plan.engine, progress)
+    if plan.single is not None:
+        single = replace(plan.single, source=source)
+        singles = measure_singly(single, sums.moments, plan.engine, progress)
+    return source, sums, areas, singles, told
 
 
 @contextmanager
