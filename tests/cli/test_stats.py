@@ -34,7 +34,7 @@ def write_volume(path, size, shape=SHAPE):
 
 
 def test_json_has_the_whole_summary(volseg, volume):
-    done = volseg("stats", volume, "--json")
+    done = volseg("stats", volume, "--name", "mitochondria, mitochondria", "--json")
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)
     assert (row["objects"], row["objects_unbiased"], row["touching_border"]) == (2, 1, 1)

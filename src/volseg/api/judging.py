@@ -66,7 +66,8 @@ def stats_of_all(
 
     labels = optional_place(options.pop("labels", None))
     target = optional_place(options.pop("output", None))
-    names = (options.pop("name", None) or "").split(",")
+    asked = (options.pop("name", None) or "").split(",")
+    names = list(dict.fromkeys(name.strip() for name in asked))
     chosen = [build(plan.StatsOptions, options, labels=labels, name=n or None) for n in names]
     if len(names) > 1 and (labels is not None or target is not None):
         raise ParameterError("several --name go into tables of their own, without --output")
