@@ -84,6 +84,11 @@ def test_each_class_is_what_it_is_alone(volume, model, tmp_path):
 
 
 def test_objects_are_split_where_a_class_has_contours(volume, model):
+    chosen = PredictOptions(str(model), block=(4, 32, 32), device="cpu")
+    notes = plan_segmentation(volume, SegmentOptions(chosen, split="contour")).notes
+    assert [n.split(",")[0] for n in notes if "stay" in n] == [
+        "the network gives no contours of gaps"
+    ]
     run(volume, model, split="contour")
     assert images(volume) == sorted([*NAMES, "cells-contour", "walls-contour"])
     split = {n: open_image(labels_path(volume, n)).attributes["run"].get("split") for n in NAMES}

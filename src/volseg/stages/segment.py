@@ -109,7 +109,13 @@ class SegmentPlan:
     @property
     def notes(self) -> tuple[str, ...]:
         """List what the user should know before anything is computed."""
-        return self.prediction.notes
+        outputs, split = self.prediction.outputs, self.options.split
+        guided = {o.of for o in outputs if not o.is_class}
+        return self.prediction.notes + tuple(
+            f"the network gives no {split}s of {o.path.name}, so its objects that touch stay one"
+            for o in outputs
+            if split in GUIDES and o.is_class and o.of not in guided
+        )
 
 
 def plan_segmentation(volume: Path, options: SegmentOptions) -> SegmentPlan:
@@ -137,7 +143,7 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
     BlockError
         If blocks failed.
     """
-    begun, told = time.monotonic(), len(plan.notes)
+    begun, told = time.monotonic(), len(plan.prediction.notes)
     repair, mended = plan.options.repair, tuple[Mended, ...]()
     engine = one_worker_per_gpu(plan.options.predict)
     with same_workers(engine):
