@@ -87,7 +87,12 @@ def test_maps_that_cannot_stand_together_are_refused():
     ):
         with pytest.raises(ParameterError):
             build_maps(classes, auxiliary)
-    for maps in ((MapSpec("a-contour", "contour", "a"),), (MapSpec("../a", "class", "../a"),)):
+    a = MapSpec("a", "class", "a")
+    for maps in (
+        (MapSpec("a-contour", "contour", "a"),),
+        (MapSpec("../a", "class", "../a"),),
+        (a, MapSpec("a-contour", "class", "a-contour"), MapSpec("x", "contour", "a")),
+    ):
         with pytest.raises(ParameterError):
             check_maps(maps)
 
@@ -106,6 +111,27 @@ def test_a_card_with_maps_that_make_no_sense_is_refused(tmp_path):
         card.write_text(json.dumps({**content, "maps": maps}))
         with pytest.raises(ModelError, match="not a valid card"):
             load_card(path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"maps": [asdict(MAPS[0]) | {"threshold": 7.0}]},
+        {"maps": [asdict(MAPS[0]) | {"threshold": 0.0}]},
+        {"maps": [asdict(MAPS[0]) | {"min_probability": 5.0}]},
+        {"maps": [asdict(MAPS[0]) | {"min_size": -5}]},
+        {"splitting": {"cells": {"sure": 5}}},
+        {"splitting": {"cells": {"sure": "abc"}}},
+        {"splitting": {"cells": {"voxel_size": 7}}},
+        {"splitting": {"cells": 3}},
+    ],
+)
+def test_a_card_whose_limits_are_none_is_refused(tmp_path, changed):
+    path = write_weights(tmp_path, "unet2d", (2, 16, 16), (0, 0, 0), maps=[asdict(MAPS[0])])
+    content = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(content | changed))
+    with pytest.raises(ModelError, match="not a valid card"):
+        load_card(path)
 
 
 @pytest.mark.parametrize("form", ["torchscript", "onnx", "bioimageio"])

@@ -118,6 +118,8 @@ def check_maps(maps: tuple[MapSpec, ...]) -> tuple[MapSpec, ...]:
         )
     if unknown := sorted({m.of for m in maps} - {m.name for m in maps if m.is_class}):
         raise ParameterError(f"maps belong to {', '.join(unknown)}, which are no classes here")
+    if other := [m.name for m in maps if not m.is_class and m.name != f"{m.of}-{m.kind}"]:
+        raise ParameterError(f"auxiliary maps are called CLASS-KIND, found {', '.join(other)}")
     return maps
 
 

@@ -47,8 +47,21 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "threshold": (sys.float_info.min, 1 - sys.float_info.epsilon),
     "min_size": (0, 1 << 48),
     "min_probability": (0, 1),
+    "sure": (sys.float_info.min, 1),
+    "contour": (sys.float_info.min, 1),
+    "fewest": (0, 1 << 48),
 }
 """The least and the most that numbers of a card, or each of their axes, may be."""
+
+
+@dataclass(frozen=True)
+class _Splitting:
+    """Settings by which objects are split that a card may name of a class."""
+
+    sure: float
+    contour: float
+    fewest: float
+    voxel_size: VoxelSize
 
 
 @dataclass(frozen=True)
@@ -176,11 +189,22 @@ def _card(content: Any) -> Card:
         raise ValueError(f"it lacks {', '.join(lacking)}")
     card = Card(**named)
     check_maps(card.maps)
-    for name, (low, high) in BOUNDS.items():
-        found = getattr(card, name)
-        if not all(low <= v <= high for v in (found if isinstance(found, tuple) else (found,))):
-            raise ValueError(f"{name} must lie between {low:g} and {high:g}, found {found}")
+    _check_bounds(vars(card))
+    for each in card.maps:
+        _check_bounds(vars(each))
+    for name, found in card.splitting.items():
+        if not isinstance(found, dict):
+            raise ValueError(f"splitting.{name} is a table of settings, found {found!r}")
+        seeds = {k: v for k, v in found.items() if k in _Splitting.__annotations__}
+        _check_bounds(read_fields(_Splitting, seeds, f"card.splitting.{name}"))
     return card
+
+
+def _check_bounds(found: Mapping[str, Any]) -> None:
+    for name, (low, high) in BOUNDS.items():
+        value = found.get(name, low)
+        if not all(low <= v <= high for v in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"{name} must lie between {low:g} and {high:g}, found {value}")
 
 
 def smallest_object(card: Card) -> dict[str, Any]:
