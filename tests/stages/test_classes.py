@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,11 +17,15 @@ from volseg.models.maps import build_maps
 from volseg.stages.explain import run as explanation
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
 from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.outputs import ledger_header
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import ArraySpec
+from volseg.storage.results import finish
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import load_card, load_weights
@@ -100,6 +104,65 @@ def test_objects_are_split_where_a_class_has_contours(volume, model):
     run(volume, model, classes=("cells",), overwrite=True, views="xz")
     assert "cells-contour" not in images(volume)
     assert before["run"]["output"] == "contour"
+
+
+def test_a_class_without_contours_is_whole_whatever_else_it_has(volume, tmp_path):
+    maps = [asdict(m) for m in build_maps(["cells", "gaps"], ["contour", "gaps-distance"])]
+    model = write_weights(tmp_path, "unet2d", (2, 32, 32), (0, 16, 16), maps=maps)
+    chosen = PredictOptions(str(model), device="cpu")
+    plan = plan_segmentation(volume, SegmentOptions(chosen, split="contour"))
+    assert [p.header.get("split") for p in plan.labellings] == ["contour", None]
+    assert [len(p.source.guides) for p in plan.labellings] == [1, 0]
+
+
+def test_a_later_run_leaves_what_is_complete(volume, model):
+    run(volume, model, classes=("walls",))
+    told = PredictOptions(str(model), classes=("walls",), block=(4, 32, 32), device="cpu")
+    predict(plan_prediction(volume, replace(told, store_contour=True)), NoProgress())
+    there = {p: p.stat().st_mtime_ns for p in (volume / "probabilities").rglob("*") if p.is_file()}
+    run(volume, model)
+    assert images(volume) == sorted([*NAMES, "walls-contour"])
+    assert {p: p.stat().st_mtime_ns for p in there} | there == there
+
+
+def test_a_run_that_is_killed_between_two_images_goes_on(volume, model, monkeypatch):
+    run(volume, model, classes=("cells",))
+    with monkeypatch.context() as patch:
+        patch.setattr("volseg.stages.predict.run.finish", finish_all_but("gaps"))
+        with pytest.raises(KeyboardInterrupt):
+            run(volume, model)
+    assert run(volume, model).predict.tiles == 0
+    assert images(volume) == NAMES
+
+
+def test_a_run_of_a_former_version_that_resamples_does_not_go_on(volume, model):
+    run(volume, model, classes=("cells",))
+    told = PredictOptions(str(model), classes=("cells",), block=(4, 32, 32), device="cpu")
+    plan = plan_prediction(volume, told)
+    zoomed = plan_prediction(volume, replace(told, zoom=2.0))
+    assert (plan.resampled, zoomed.resampled) == (False, True)
+    before = ledger_header(plan.outputs, resampled=plan.resampled)
+    assert before == plan.mask.header
+    after = ledger_header(zoomed.outputs, resampled=zoomed.resampled)
+    assert after == {**zoomed.mask.header, "resampled": 2}
+
+
+def finish_all_but(name):
+    def finish_one(path, *args):
+        if path.name == name:
+            raise KeyboardInterrupt
+        finish(path, *args)
+
+    return finish_one
+
+
+def test_one_class_is_repaired_before_the_others_are_made(volume, model):
+    run(volume, model, classes=("walls",))
+    (probabilities_path(volume, "walls") / "0/c/0/0/0").write_bytes(b"?")
+    chosen = PredictOptions(str(model), block=(4, 32, 32), device="cpu")
+    plan = plan_segmentation(volume, SegmentOptions(chosen, repair=True))
+    with pytest.raises(ParameterError, match="with --classes walls first"):
+        segment(plan, NoProgress())
 
 
 def test_names_that_do_not_fit_are_refused(volume, model):

@@ -17,10 +17,19 @@ from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Block, Grid
+from volseg.models.maps import CENTERLINE
 from volseg.stages.label.plan import LabelPlan
 from volseg.stages.label.tasks import coarse_levels
 from volseg.stages.levels import step_factor
-from volseg.stages.predict.outputs import CREATED, Output, Scratch, ledger_header
+from volseg.stages.predict.outputs import (
+    CREATED,
+    KIND,
+    OF_CLASS,
+    Output,
+    Scratch,
+    ledger_header,
+    with_maps,
+)
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes
@@ -68,20 +77,19 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
     ConflictError
         If the result was made by another plan, or another process works on it.
     ParameterError
-        If only one of mask and centerlines is there.
+        If another image of the plan is not complete.
     """
     complete = [o for o in plan.outputs if o.stands(same_blocks=True)]
     found = {o.path: _find_damage(open_image(o.path), plan.engine, progress) for o in complete}
     damaged = tuple(o for o in complete if found[o.path])
     if not damaged:
         return ()
-    if len(complete) < len(plan.outputs):
+    if lacking := [o for o in plan.outputs if o not in complete]:
         raise ParameterError(
-            f"{damaged[0].path} is damaged, and what belongs to it is not complete: repair it "
-            f"without --store-centerline and --split centerline first"
+            f"{damaged[0].path} is damaged, and {lacking[0].path.name} is not complete: repair it "
+            f"{_apart(damaged[0], lacking)} first"
         )
-    # a mask is never made again without the centerlines that are asked for with it
-    written = plan.outputs if plan.outputs[0] in damaged else damaged
+    written = with_maps(plan.outputs, damaged)
     grid, wanted = plan.handover.grid, list(plan.handover.targets())
     lost = {o.path: _blocks(found[o.path], open_image(o.path), grid) for o in damaged}
     again = {b.index for blocks in lost.values() for b in blocks}
@@ -90,11 +98,21 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
     records = {MARK: mark, CREATED: None, **dict.fromkeys(kept)}
     scratch = Scratch(plan.scratch, written[0].path.name)
     discard(scratch.store.folder)
-    Ledger.replace(scratch.ledger, ledger_header(written), records)
+    Ledger.replace(scratch.ledger, ledger_header(written, resampled=plan.resampled), records)
     _forget(written, found, mark)
     return tuple(
         Mended(f"probabilities/{o.path.name}", len(found[o.path]), lost[o.path]) for o in damaged
     )
+
+
+def _apart(damaged: Output, lacking: Sequence[Output]) -> str:
+    """Say by which flags a damaged image is repaired without those that are not complete."""
+    if not any(o.is_class for o in lacking):
+        lines = lacking[0].header[KIND] == CENTERLINE
+        return "without " + ("--store-centerline and --split centerline" if lines else "--split")
+    # of a single class, the maps are made again together with it
+    named = damaged.header.get(OF_CLASS)
+    return f"with --classes {named}" if named else "without --repair"
 
 
 def mend_labels(plan: LabelPlan, progress: Progress) -> tuple[Mended, ...]:

@@ -26,7 +26,7 @@ from volseg.stages.label.plan import (
 from volseg.stages.label.rules import ObjectRules
 from volseg.stages.label.run import LabelReport, label
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.predict.outputs import Output
+from volseg.stages.predict.outputs import KIND, Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey_of
 from volseg.stages.predict.run import PredictReport, hint_inverted, model_record, predict
 from volseg.stages.repair import Mended, mend_labels, mend_probabilities
@@ -186,11 +186,13 @@ def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) 
     for output in prediction.outputs:
         if not output.is_class:
             continue
-        guides = [o for o in prediction.outputs if o.of == output.of and not o.is_class]
-        rules = options.labelling
-        if rules.split in GUIDES and not guides:  # of classes, some may have no such map
+        rules, kinds = options.labelling, GUIDES.get(options.split, ())
+        own = {o.header.get(KIND): o for o in prediction.outputs if o.of == output.of}
+        guides = [own[kind] for kind in kinds if kind in own]
+        if kinds and kinds[0] not in own:  # of classes, some may have no such map
             rules = replace(rules, split="none", split_sure=None, split_contour=None)
-        source = _find_foundation(prediction, output, guides if rules.split in GUIDES else [])
+            guides = []
+        source = _find_foundation(prediction, output, guides)
         labelling = plan_labels_on(volume, source, rules)
         # what probabilities that stand were made from is not known before intensities are
         if prediction.counted or not output.path.exists():

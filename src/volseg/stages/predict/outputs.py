@@ -10,7 +10,7 @@ from typing import Any
 from volseg.errors import VolumeError, command
 from volseg.models.maps import AUXILIARY, CENTERLINE
 from volseg.stages.predict.maps import Chosen
-from volseg.storage.ledger import Ledger
+from volseg.storage.ledger import Ledger, read_header
 from volseg.storage.results import is_complete, is_told_of
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
@@ -19,6 +19,8 @@ from volseg.training.losses import LOSSES
 
 KIND, OF_CLASS = "output", "class"
 """Parameters by which auxiliary maps differ from their class, and several classes from others."""
+RESAMPLED = 2
+"""Raised whenever resampling comes to round otherwise, which no complete result has to heed."""
 CREATED = "created"
 """The key under which the ledger keeps that the images are there, still empty."""
 
@@ -101,19 +103,32 @@ def list_outputs(mask: Output, chosen: Sequence[Chosen]) -> tuple[Output, ...]:
     return tuple(outputs)
 
 
-def find_lacking(wanted: tuple[Output, ...], *, overwrite: bool) -> tuple[Output, ...]:
-    """Choose what a run has to write: nothing, everything, or only centerlines of a mask.
+def find_lacking(
+    wanted: tuple[Output, ...], scratch: Path, *, overwrite: bool
+) -> tuple[Output, ...]:
+    """Choose what a run has to write: what does not stand, and the maps of a class that does not.
 
-    Centerlines are always made with their mask if that has to be made, because a run that writes
-    both finishes the mask last.
+    A run that was begun goes on with all that it writes, because it finishes its first image last.
 
     Raises
     ------
     ConflictError
         If another result is there and may not be replaced.
     """
-    lacking = [o for o in wanted if not o.stands(overwrite=overwrite)]
-    return wanted if wanted[0] in lacking else tuple(lacking)
+    lacking = with_maps(wanted, [o for o in wanted if not o.stands(overwrite=overwrite)])
+    if not lacking or overwrite:
+        return lacking
+    begun = read_header(Scratch(scratch, lacking[0].path.name).ledger)
+    told = begun.get("maps") if isinstance(begun, dict) else None
+    whole = tuple(o for o in wanted if isinstance(told, list) and o.place in told)
+    same = {o.path for o in lacking} <= {o.path for o in whole}
+    return whole if same and {**begun, **ledger_header(whole)} == begun else lacking
+
+
+def with_maps(wanted: tuple[Output, ...], found: Sequence[Output]) -> tuple[Output, ...]:
+    """Add to some images of a run the maps of the classes among them."""
+    classes = {o.of for o in found if o.is_class}
+    return tuple(o for o in wanted if o in found or o.of in classes)
 
 
 def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
@@ -129,12 +144,17 @@ def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
     return CREATED in ledger.records and all(told_of)
 
 
-def ledger_header(written: tuple[Output, ...]) -> dict[str, Any]:
-    """Collect what decides a run: all its images depend on the same, and it writes all of them."""
+def ledger_header(written: tuple[Output, ...], *, resampled: bool = False) -> dict[str, Any]:
+    """Collect what decides a run: all its images depend on the same, and it writes all of them.
+
+    Runs that former versions began, which resample with other last digits, do not go on.
+    """
     kinds = [o.header.get(KIND) for o in written[1:]]
+    more: dict[str, Any] = {"resampled": RESAMPLED} if resampled else {}
     if kinds == [CENTERLINE]:
-        return {**written[0].header, "centerline": True}
-    more = {"maps": [o.place for o in written]} if kinds else {}
+        more["centerline"] = True
+    elif kinds:
+        more["maps"] = [o.place for o in written]
     return {**written[0].header, **more}
 
 

@@ -102,6 +102,12 @@ class PredictPlan:
         return self.look
 
     @property
+    def resampled(self) -> bool:
+        """Tell whether the network's voxels are others than those of the level that it reads."""
+        level = tuple(map(float, self.image.factors[self.level]))
+        return any(tuple(a.scale for a in each.axes) != level for each in self.handover.lattices)
+
+    @property
     def tiles(self) -> int:
         """Number of tiles that an uninterrupted run evaluates, where all is tissue."""
         mask = self.mask_labels

@@ -30,6 +30,7 @@ from volseg.stages.predict.outputs import (
     find_outdated,
     is_under_way,
     ledger_header,
+    with_maps,
 )
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Evaluate, PredictTask
@@ -74,13 +75,13 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
         If blocks failed; the same command again does only those.
     """
     begun, _ = time.monotonic(), plan.known_look
-    written = find_lacking(plan.outputs, overwrite=plan.overwrite)
+    written = find_lacking(plan.outputs, plan.scratch, overwrite=plan.overwrite)
     if not written:
         # a process that was killed at the very end may have left some
         discard(*(Scratch(plan.scratch, o.path.name).store.folder for o in plan.outputs))
         return _report(plan, 0, begun, resumed=True)
     scratch = Scratch(plan.scratch, written[0].path.name)
-    header = ledger_header(written)
+    header = ledger_header(written, resampled=plan.resampled)
     with Ledger.open(scratch.ledger, header, anew=plan.overwrite) as ledger:
         resumed = not plan.overwrite and is_under_way(written, ledger)
         if not resumed:
@@ -121,7 +122,9 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
         )
         for output in written
     ]
-    create_images(images, *find_outdated(written, plan.scratch))
+    # maps of a class that is complete stay, even where a run that goes on writes it once more
+    replaced = with_maps(written, [o for o in written if not o.stands(overwrite=plan.overwrite)])
+    create_images(images, *find_outdated(replaced, plan.scratch))
 
 
 def _look(plan: PredictPlan) -> dict[str, Any]:
