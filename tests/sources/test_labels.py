@@ -68,6 +68,22 @@ def test_labels_with_a_palette_are_its_numbers(tmp_path, form, bits):
         np.testing.assert_array_equal(open_label_path(folder)[full_roi(SHAPE)], labels)
 
 
+def test_only_labels_of_images_may_be_of_any_sizes_and_names(tmp_path):
+    sizes, folder = ((7, 9), (8, 6)), tmp_path / "truth"
+    folder.mkdir()
+    for k, size in enumerate(sizes):
+        tifffile.imwrite(folder / f"s{k}.tif", np.full(size, k + 1, np.uint8))
+    with pytest.raises(SourceError, match="be equal"):
+        open_label_path(folder)
+    found = open_label_path(folder, images=True)
+    assert found[full_roi((2, 8, 9))].sum(axis=(1, 2)).tolist() == [7 * 9, 2 * 8 * 6]
+    tifffile.imwrite(folder / "s1.tif", np.zeros(sizes[0], np.uint8))
+    for k in range(2):
+        tifffile.imwrite(folder / f"other{k}.tif", np.zeros(sizes[0], np.uint8))
+    with pytest.raises(SourceError, match="several sequences"):
+        open_label_path(folder)
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
 def test_labels_in_colours_are_told_what_helps(tmp_path, name):
     """No verb that takes labels has --channel, --axes or --grey."""

@@ -123,7 +123,7 @@ def run(
     truths = one_each(several(options.get("truth", ())), len(jobs), "--truth")
     for job, truth in zip(jobs, truths, strict=True):
         if truth is not None:
-            check_labels(job.volume, str(truth))
+            check_labels(job.volume, str(truth), images=bool(options.get("images")))
     tell, failed, done = on_note or _say_nothing, dict[str, VolsegError](), []
     for job in jobs:
         if len(jobs) > 1:

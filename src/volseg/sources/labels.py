@@ -58,6 +58,7 @@ class LabelSource:
     found_apart : of labels that volseg found slice by slice.
     foreground : the one value that is foreground; None where all above 0 are.
     sizes : (y, x) of the unrelated images that slices are, beyond which nothing is; or empty.
+    images : whether slices may have any names and sizes, as unrelated images do.
     fingerprint : of labels that volseg made.
     array : None where they are read by pages: files, and numbers of no whole type.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
@@ -76,6 +77,7 @@ class LabelSource:
     found_apart: bool = False
     foreground: int | None = None
     sizes: tuple[tuple[int, int], ...] = ()
+    images: bool = False
 
     @property
     def identity(self) -> str:
@@ -119,7 +121,7 @@ class LabelSource:
         """
         if self.array is not None:
             return self.array[roi]
-        found = _as_labels(read_box(_opened(self.path), roi), self.path)
+        found = _as_labels(read_box(_opened(self.path, images=self.images), roi), self.path)
         if self.foreground is not None:
             found = (found == self.foreground).astype(np.uint8)
             clear_padding(found, roi, self.sizes)
@@ -169,19 +171,19 @@ def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
     return labels
 
 
-def _opened(path: Path) -> Stack:
+def _opened(path: Path, *, images: bool) -> Stack:
     # a volume's own labels need no reader of other formats
     from volseg.sources.open import reopen
 
-    # a folder of unrelated images holds labels of several sizes
-    selection = (
-        replace(NUMBERS, fit="pad", images=True) if path.is_dir() and not is_zarr(path) else NUMBERS
-    )
+    several = images and path.is_dir() and not is_zarr(path)
+    selection = replace(NUMBERS, fit="pad", images=True) if several else NUMBERS
     return reopen(path, selection, LABEL_TYPES)
 
 
-def find_labels(volume: Path, labels: str) -> LabelSource:
+def find_labels(volume: Path, labels: str, *, images: bool = False) -> LabelSource:
     """Open labels by their name in a volume or, where there are none of that name, by path.
+
+    Those of unrelated images, as a volume may say of its slices, may be of any sizes.
 
     Raises
     ------
@@ -198,10 +200,10 @@ def find_labels(volume: Path, labels: str) -> LabelSource:
         raise VolumeError(
             f"there is nothing at {elsewhere}, and {volume} has no labels/{labels}{_listed(volume)}"
         )
-    return open_label_path(elsewhere)
+    return open_label_path(elsewhere, images=images or open_image(volume).space.planar)
 
 
-def check_labels(volume: Path, labels: str) -> None:
+def check_labels(volume: Path, labels: str, *, images: bool = False) -> None:
     """Check that there are labels, before a volume is made that they are compared with.
 
     Raises
@@ -210,12 +212,12 @@ def check_labels(volume: Path, labels: str) -> None:
         If there are none, or they cannot be used.
     """
     if is_zarr(volume):
-        find_labels(volume, labels)
+        find_labels(volume, labels, images=images)
         return
     place = parse_location(labels)
     if not _stands(place):
         raise VolumeError(f"there is nothing at {place}")
-    open_label_path(place)
+    open_label_path(place, images=images)
 
 
 def open_labels(volume: Path, name: str) -> LabelSource:
@@ -245,8 +247,10 @@ def _listed(volume: Path) -> str:
     return f"; it has {', '.join(listed)}" if listed else ""
 
 
-def open_label_path(path: Path) -> LabelSource:
+def open_label_path(path: Path, *, images: bool = False) -> LabelSource:
     """Open labels of any type: Zarr array or image, TIFF, or a folder or glob of slices.
+
+    A folder of unrelated ``images`` may hold several sizes, and names that are no sequence.
 
     Raises
     ------
@@ -254,11 +258,11 @@ def open_label_path(path: Path) -> LabelSource:
         If it cannot be read, holds no whole numbers, or is incomplete.
     """
     if as_remote(path) is None and _stands(path) and not is_zarr(path):
-        return _by_pages(path)
+        return _by_pages(path, images=images)
     image = open_image(path)
     array, noted = image.levels[0], image.attributes
     if array.dtype.name in WHOLE_NUMBERS:
-        return _by_pages(path)
+        return _by_pages(path, images=images)
     if array.dtype.kind not in "ui":
         raise VolumeError(f"{path} holds {array.dtype}; labels are whole numbers")
     if noted.get("complete") is False:
@@ -280,10 +284,11 @@ def open_label_path(path: Path) -> LabelSource:
     )
 
 
-def _by_pages(path: Path) -> LabelSource:
-    stack = _opened(path)
+def _by_pages(path: Path, *, images: bool) -> LabelSource:
+    stack = _opened(path, images=images)
     block, region = (TIFF_SLAB, stack.shape[1], stack.shape[2]), full_roi(stack.shape)
-    return LabelSource(path, stack.shape, block, region, None, None, None, stated=stack.axis_sizes)
+    known = LabelSource(path, stack.shape, block, region, None, None, None, images=images)
+    return replace(known, stated=stack.axis_sizes)
 
 
 def _joined_over(noted: Mapping[str, Any]) -> Any:

@@ -90,7 +90,8 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
     InputError
         If there are none, or they are of another extent than the volume.
     """
-    found, shape = find_labels(volume, str(labels)), image.levels[0].shape
+    found = find_labels(volume, str(labels), images=image.space.planar)
+    shape = image.levels[0].shape
     scale = [n / m for n, m in zip(shape, found.shape, strict=True)]
     ours, theirs = image.voxel_size, found.voxel_size
     if ours is not None and theirs is not None:

@@ -180,7 +180,8 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     spec, path = _spec_like(image), labels_path(place, name)
     _check(corrections, known, options.name, path)
     grid = Grid(spec.shape, spec.shard)
-    painted = tuple(_look_at(painting, grid, source.region) for painting in corrections.add)
+    planar = image.space.planar
+    painted = tuple(_look_at(p, grid, source.region, planar=planar) for p in corrections.add)
     size = image.voxel_size or open_image(volume).voxel_size or (1.0, 1.0, 1.0)
     z, y, x = (side / min(size) for side in size)
     header = {
@@ -245,9 +246,9 @@ def _tables(volume: Path, name: str) -> tuple[Path, Path]:
     return table_path(volume, name), slices_path(volume, name)
 
 
-def _look_at(painting: Painting, grid: Grid, region: Roi) -> Painted:
+def _look_at(painting: Painting, grid: Grid, region: Roi, *, planar: bool) -> Painted:
     """Find all values of a painting, and where in the volume they are."""
-    labels = open_label_path(painting.path)
+    labels = open_label_path(painting.path, images=planar)
     z, y, x = (slice(o, o + n) for o, n in zip(painting.origin, labels.shape, strict=True))
     box, whole = (z, y, x), full_roi(grid.shape)
     if intersect(box, whole) != box:

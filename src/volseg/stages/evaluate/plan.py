@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +112,11 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     predicted = (
         open_labels(volume, options.name)
         if options.labels is None
-        else open_label_path(options.labels)
+        else open_label_path(options.labels, images=image.space.planar)
     )
-    truth = find_labels(volume, options.truth).with_foreground(options.foreground)
-    counted = None if options.mask is None else find_labels(volume, options.mask)
+    find = partial(find_labels, volume, images=image.space.planar)
+    truth = find(options.truth).with_foreground(options.foreground)
+    counted = None if options.mask is None else find(options.mask)
     if image.space.planar:
         sizes = sizes_of(image)
         predicted, truth = predicted.as_images(sizes), truth.as_images(sizes)

@@ -164,7 +164,8 @@ def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSou
         chosen = NAME if name is None else name
         source = open_labels(volume, chosen)
     else:
-        source, chosen = open_label_path(labels), labels.stem if name is None else name
+        source = open_label_path(labels, images=image.space.planar)
+        chosen = labels.stem if name is None else name
         own = labels_path(volume, chosen)
         if own.exists() and own.resolve() != source.path.resolve():
             raise ParameterError(

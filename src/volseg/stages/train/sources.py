@@ -193,7 +193,11 @@ def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Ann
 
 def _open_labels(pair: Pair, where: str) -> LabelSource:
     volume = _is_volume(pair.raw)
-    found = find_labels(pair.raw, where) if volume else open_label_path(parse_path(where))
+    found = (
+        find_labels(pair.raw, where, images=pair.images)
+        if volume
+        else open_label_path(parse_path(where), images=pair.images)
+    )
     return found.with_foreground(pair.foreground)
 
 
