@@ -183,8 +183,6 @@ def _opened(path: Path, *, images: bool) -> Stack:
 def find_labels(volume: Path, labels: str, *, images: bool = False) -> LabelSource:
     """Open labels by their name in a volume or, where there are none of that name, by path.
 
-    Those of unrelated images, as a volume may say of its slices, may be of any sizes.
-
     Raises
     ------
     InputError
