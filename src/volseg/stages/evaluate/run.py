@@ -143,15 +143,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         tables, histogram = compare(plan, progress, notes)
         boundary = measure_boundary(plan, progress)
     table = merge_tables(tables)
-    if not table.total:
-        raise ParameterError(
-            f"no voxel is left to compare: {options.mask} is 0 in all of {describe(plan.region)}"
-        )
-    if options.foreground is not None and not (table.truth > 0).any():
-        raise ParameterError(
-            f"{plan.truth.path} has no voxel of {options.foreground} in {describe(plan.region)}; "
-            f"give as --foreground the value of what is to be found"
-        )
+    _check_compared(plan, table)
     objects = without_small(table, plan.min_size)
     overlaps = find_overlaps(objects)
     cut_by = _cut_by(plan)
@@ -186,6 +178,20 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         boundary=boundary,
         images=() if plan.images is None else tuple(_score_images(plan, tables)),
     )
+
+
+def _check_compared(plan: EvaluatePlan, table: Contingency) -> None:
+    """Check that there is something to compare."""
+    options = plan.options
+    if not table.total:
+        raise ParameterError(
+            f"no voxel is left to compare: {options.mask} is 0 in all of {describe(plan.region)}"
+        )
+    if options.foreground is not None and not (table.truth > 0).any():
+        raise ParameterError(
+            f"{plan.truth.path} has no voxel of {options.foreground} in {describe(plan.region)}; "
+            f"give as --foreground the value of what is to be found"
+        )
 
 
 def _cut_by(plan: EvaluatePlan) -> Roi | Cut | None:
