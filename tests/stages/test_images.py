@@ -105,7 +105,7 @@ def test_images_keep_their_names_and_sizes(volumes):
 def test_objects_and_their_measures_are_those_of_each_image_alone(volumes):
     folder, order = volumes
     whole = stats(plan_stats(folder / "all.zarr", StatsOptions()), QUIET)
-    count = 0
+    count, analysed = 0, 0
     for z, k in enumerate(order):
         alone = stats(plan_stats(folder / f"only{k}.zarr", StatsOptions()), QUIET)
         own = whole.columns["bbox_z_start"] == z
@@ -116,7 +116,10 @@ def test_objects_and_their_measures_are_those_of_each_image_alone(volumes):
         for name in set(whole.columns) - moved:
             np.testing.assert_array_equal(whole.columns[name][own], alone.columns[name], name)
         count += alone.summary.objects
+        analysed += alone.summary.analysed_voxels
     assert whole.summary.objects == count
+    assert whole.summary.analysed_voxels == analysed == sum(y * x for y, x in SIZES)
+    assert whole.summary.volume_fraction == whole.summary.object_voxels / analysed
     assert any("3 images hold" in note for note in whole.notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,8 +66,13 @@ class Summary:
     mean_slice_nm2: float | None = None
 
 
-def summarise(columns: Mapping[str, Column], region: Roi, voxel_size: VoxelSize | None) -> Summary:
-    """Summarise the rows of `object_table`.
+def summarise(
+    columns: Mapping[str, Column],
+    region: Roi,
+    voxel_size: VoxelSize | None,
+    images: Sequence[tuple[int, int]] | None = None,
+) -> Summary:
+    """Summarise the rows of `object_table`; of unrelated images, only their own voxels count.
 
     Objects that touch the far faces of the region (the ends of z, y, and x) are not counted in
     ``objects_unbiased``: of an object that a face cuts, only one of the two regions that share the
@@ -75,7 +80,7 @@ def summarise(columns: Mapping[str, Column], region: Roi, voxel_size: VoxelSize 
     estimation of the numerical density of arbitrary profiles: the edge effect", J. Microscopy 1977.
     """
     voxels = columns["voxels"]
-    count, analysed, total = len(voxels), roi_size(region), int(voxels.sum())
+    count, analysed, total = len(voxels), _count_voxels(region, images), int(voxels.sum())
     unbiased = count - int(columns["touches_far_border"].sum())
     low, high = poisson_interval(count)
     profiles = int((columns["bbox_z_stop"] - columns["bbox_z_start"]).sum())
@@ -94,6 +99,17 @@ def summarise(columns: Mapping[str, Column], region: Roi, voxel_size: VoxelSize 
         mean_slice_voxels=total / roi_shape(region)[0],
     )
     return basic if voxel_size is None else _with_units(basic, voxel_size)
+
+
+def _count_voxels(region: Roi, images: Sequence[tuple[int, int]] | None) -> int:
+    """Count voxels of a region but for those that images were padded with."""
+    if images is None:
+        return roi_size(region)
+    z, *plane = region
+    return sum(
+        math.prod(max(min(n, s.stop) - s.start, 0) for n, s in zip(size, plane, strict=True))
+        for size in images[z]
+    )
 
 
 def _with_units(basic: Summary, voxel_size: VoxelSize) -> Summary:

@@ -26,6 +26,12 @@ def as_images(image: Image, *, asked: bool = True) -> Image:
     )
 
 
+def images_in(image: Image) -> tuple[tuple[int, int], ...] | None:
+    """List the (y, x) of the unrelated images that slices are; None of a volume."""
+    depth, height, width = image.levels[0].shape
+    return (sizes_of(image) or ((height, width),) * depth) if image.space.planar else None
+
+
 def sizes_of(image: Image) -> tuple[tuple[int, int], ...]:
     """List the (y, x) that each unrelated image has of its slice; empty where all have it whole."""
     noted = image.attributes.get(IMAGES)

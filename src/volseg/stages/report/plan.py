@@ -16,6 +16,7 @@ from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
+from volseg.storage.images import images_in
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
@@ -146,7 +147,7 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
         source.region,
         columns,
         units,
-        summarise(columns, source.region, size),
+        summarise(columns, source.region, size, images_in(image)),
         notes.get("surface", "none"),
         evaluation,
         source if notes.get("objects") == COMPONENTS else None,

@@ -19,7 +19,7 @@ from volseg.stages.stats.contacts import open_other
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import read_histogram, uncorrected
-from volseg.storage.images import as_images, sizes_of
+from volseg.storage.images import as_images, images_in
 from volseg.storage.locations import check_writable
 from volseg.storage.volumes import (
     Image,
@@ -145,14 +145,9 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         engine=options.engine,
         instances=options.instances,
         notes=tuple(notes),
-        images=_images(image) if image.space.planar else None,
+        images=images_in(image),
         other=None if options.contacts is None else open_other(volume, source, options.contacts),
     )
-
-
-def _images(image: Image) -> tuple[tuple[int, int], ...]:
-    depth, height, width = image.levels[0].shape
-    return sizes_of(image) or ((height, width),) * depth
 
 
 def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSource, str]:

@@ -111,7 +111,7 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
             touched = find_contacts(plan.table, pair, size, plan.engine, progress)
     return VolumeStats(
         plan.volume,
-        summarise(columns, source.region, size),
+        summarise(columns, source.region, size, plan.images),
         columns,
         units,
         plan.table,
