@@ -16,6 +16,9 @@ from toy_weights import PREPROCESSING, write_weights
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError
 from volseg.exchange.volumes import png
+from volseg.measures.contacts import COUNTED
+from volseg.stages.apply.plan import ApplyOptions, plan_apply
+from volseg.stages.apply.run import apply
 from volseg.stages.evaluate import boundary
 from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
@@ -26,6 +29,7 @@ from volseg.stages.predict.run import predict
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.storage.arrays import fit_spec
+from volseg.storage.tables import read_columns
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 
 SIZES = [(40, 52), (33, 60), (40, 60)]
@@ -102,12 +106,23 @@ def test_images_keep_their_names_and_sizes(volumes):
         assert {factor[0] for factor in open_image(path).factors} == {1}
 
 
+def test_a_copy_of_images_keeps_their_names_and_sizes(volumes, tmp_path):
+    folder, _ = volumes
+    volseg.convert(folder / "all.zarr", tmp_path / "copy.zarr")
+    before, after = open_image(folder / "all.zarr"), open_image(tmp_path / "copy.zarr")
+    assert after.attributes["images"] == before.attributes["images"]
+
+
 def test_objects_and_their_measures_are_those_of_each_image_alone(volumes):
     folder, order = volumes
-    whole = stats(plan_stats(folder / "all.zarr", StatsOptions()), QUIET)
+    options = StatsOptions(outline=True, contacts="mitochondria")
+    whole = stats(plan_stats(folder / "all.zarr", options), QUIET)
+    faces = dict.fromkeys(COUNTED, 0)
     count, analysed = 0, 0
     for z, k in enumerate(order):
-        alone = stats(plan_stats(folder / f"only{k}.zarr", StatsOptions()), QUIET)
+        alone = stats(plan_stats(folder / f"only{k}.zarr", options), QUIET)
+        found, _, _ = read_columns(alone.contacts.table)
+        faces = {name: count + found[name].sum() for name, count in faces.items()}
         own = whole.columns["bbox_z_start"] == z
         assert own.sum() == alone.summary.objects > 3
         assert (whole.columns["bbox_z_stop"][own] == z + 1).all()
@@ -118,6 +133,8 @@ def test_objects_and_their_measures_are_those_of_each_image_alone(volumes):
         count += alone.summary.objects
         analysed += alone.summary.analysed_voxels
     assert whole.summary.objects == count
+    found, _, _ = read_columns(whole.contacts.table)
+    assert {name: found[name].sum() for name in COUNTED} == faces
     assert whole.summary.analysed_voxels == analysed == sum(y * x for y, x in SIZES)
     assert whole.summary.volume_fraction == whole.summary.object_voxels / analysed
     assert any("3 images hold" in note for note in whole.notes)
@@ -222,6 +239,36 @@ def test_cells_are_what_is_no_membrane(volumes, pictures):
         expected[: SIZES[k][0], : SIZES[k][1]] = np.where(cells, cells + before, 0)
         np.testing.assert_array_equal(plane, expected)
         before += count
+
+
+def test_corrections_stay_within_an_image(tmp_path, pictures):
+    volume = convert(tmp_path, [raw for raw, _, _ in pictures], "all")
+    level = np.zeros((33, 52), np.uint8)
+    level[4:9, 4:9] = level[20:33, 4:9] = 255
+    write_probabilities(volume, [level] * 3)
+    label(plan_labels(volume, "mitochondria", LabelOptions(min_size=0)), QUIET)
+    options = StatsOptions(measure="shapes")
+    before = stats(plan_stats(volume, options), QUIET).columns
+    painted = np.zeros((3, 40, 60), np.uint8)
+    painted[:, 4:9, 20:25] = 1
+    painted[:, 20:33, 20:25] = 1
+    tifffile.imwrite(tmp_path / "painted.tif", painted, photometric="minisblack")
+    add = {"path": str(tmp_path / "painted.tif")}
+
+    def correct(asked):
+        return apply(plan_apply(volume, ApplyOptions(asked)), QUIET)
+
+    with pytest.raises(ParameterError, match=r"merge\[0\]: the objects lie in the images \[0, 1\]"):
+        correct({"merge": [before["label"][before["bbox_z_start"] < 2].tolist()]})
+    with pytest.raises(ParameterError, match=r"add\[0\]: it is painted in the images \[1, 2\]"):
+        correct({"add": [{**add, "object": int(before["label"][0])}]})
+    assert correct({"add": [add]}).objects == 12
+    kept, _, _ = read_columns(volume / "tables" / "mitochondria-corrected.parquet")
+    anew = stats(plan_stats(volume, replace(options, name="mitochondria-corrected")), QUIET)
+    assert kept["touches_border"].sum() == 2  # of the image of 33 rows
+    for name, column in anew.columns.items():
+        # products of matrices of fewer rows may have other last bits
+        np.testing.assert_allclose(kept[name], column, rtol=1e-13, err_msg=name)
 
 
 def test_a_network_of_slices_sees_each_image_alone(tmp_path):

@@ -15,7 +15,7 @@ COUNTED = ("faces_z", "faces_y", "faces_x", "shared_voxels")
 
 
 def count_contacts(
-    ours: NDArray[Any], theirs: NDArray[Any], core: tuple[int, int, int]
+    ours: NDArray[Any], theirs: NDArray[Any], core: tuple[int, int, int], *, planar: bool = False
 ) -> NDArray[np.int64]:
     """Count, by pairs of objects, the faces where one ends at a voxel of the other.
 
@@ -25,6 +25,7 @@ def count_contacts(
         A block, and one voxel more behind it along each axis where the volume goes on.
     core : shape of the block
         A face is counted by the block that holds the voxel before it, so that blocks add up.
+    planar : whether slices are unrelated images, which have no faces in common
 
     Returns
     -------
@@ -45,7 +46,7 @@ def count_contacts(
     if ours.shape != theirs.shape:
         raise ShapeError(f"both results must match: ours {ours.shape}, theirs {theirs.shape}")
     found = []
-    for axis in range(3):
+    for axis in range(1 if planar else 0, 3):
         before, after = list(map(slice, core)), list(map(slice, core))
         stop = min(core[axis], ours.shape[axis] - 1)
         before[axis], after[axis] = slice(0, stop), slice(1, stop + 1)

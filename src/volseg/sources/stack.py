@@ -82,6 +82,7 @@ class Stack:
     space : of a Zarr image, which the volume takes over.
     colours : whether pages have colours that reading shows to be greys, or refuses.
     sizes : (y, x) of each page, where smaller ones are padded; else empty.
+    names : of unrelated images that a volume holds; else empty.
     """
 
     files: tuple[Path, ...]
@@ -96,6 +97,7 @@ class Stack:
     space: Space = field(default_factory=Space)
     colours: bool = False
     sizes: tuple[tuple[int, int], ...] = ()
+    names: tuple[str, ...] = ()
 
     def name_page(self, z: int) -> str:
         """Name a page for messages, by its file or by its number from 1."""

@@ -20,6 +20,7 @@ from volseg.sources.stack import (
     close_nothing,
 )
 from volseg.sources.voxel_size import StatedSize
+from volseg.storage.images import names_of, sizes_of
 from volseg.storage.named import NamedImage, open_named
 from volseg.storage.ome import Space
 from volseg.storage.volumes import inner_images, open_image
@@ -60,6 +61,8 @@ def open_zarr(path: Path, selection: Selection) -> Stack:
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
         array=array,
         space=image.space,
+        sizes=sizes_of(image),
+        names=names_of(image),
     )
 
 

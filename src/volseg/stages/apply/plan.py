@@ -74,6 +74,7 @@ class Painted:
     values : that are above 0, ascending.
     blocks : of the volume, in which something is painted.
     fingerprint : of all its voxels.
+    slices : of the volume, in which something is painted.
     """
 
     painting: Painting
@@ -82,6 +83,7 @@ class Painted:
     values: tuple[int, ...]
     blocks: frozenset[Zyx]
     fingerprint: str
+    slices: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ def _tables(volume: Path, name: str) -> tuple[Path, Path]:
 def _look_at(painting: Painting, grid: Grid, region: Roi, *, planar: bool) -> Painted:
     """Find all values of a painting, and where in the volume they are."""
     labels = open_label_path(painting.path, images=planar)
+    labels = labels.as_images() if planar else labels
     z, y, x = (slice(o, o + n) for o, n in zip(painting.origin, labels.shape, strict=True))
     box, whole = (z, y, x), full_roi(grid.shape)
     if intersect(box, whole) != box:
@@ -256,13 +259,14 @@ def _look_at(painting: Painting, grid: Grid, region: Roi, *, planar: bool) -> Pa
             f"{painting.path} would cover {describe(box)}, the volume is {describe(whole)}; give "
             f"its origin in the volume, (z, y, x)"
         )
-    values, blocks, told = set[int](), set[Zyx](), hashlib.sha256()
+    values, slices, blocks, told = set[int](), set[int](), set[Zyx](), hashlib.sha256()
     rows = max(SLAB // (labels.shape[1] * labels.shape[2]), 1)
     for first in range(0, labels.shape[0], rows):
         slab = slice(first, min(first + rows, labels.shape[0]))
         found = np.maximum(labels[(slab, *full_roi(labels.shape)[1:])], 0).astype("<u8")
         told.update(found.tobytes())
         values |= set(np.unique(found).tolist())
+        slices |= {z.start + first + int(k) for k in np.flatnonzero(found.any(axis=(1, 2)))}
         seen = (slice(z.start + slab.start, z.start + slab.stop), y, x)
         inside = intersect(seen, region)
         here = found[shift(inside, [s.start for s in seen])] if inside else found[:0]
@@ -277,8 +281,8 @@ def _look_at(painting: Painting, grid: Grid, region: Roi, *, planar: bool) -> Pa
                 blocks.add(block.index)
     if not blocks:
         raise ParameterError(f"{painting.path} is 0 everywhere: nothing is painted in it")
-    chosen = tuple(sorted(values - {0}))
-    return Painted(painting, labels, box, chosen, frozenset(blocks), told.hexdigest())
+    chosen, where = tuple(sorted(values - {0})), (frozenset(blocks), told.hexdigest())
+    return Painted(painting, labels, box, chosen, *where, frozenset(slices))
 
 
 def _hash_voxels(labels: LabelSource) -> str:

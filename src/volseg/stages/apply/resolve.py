@@ -76,6 +76,8 @@ def resolve(plan: ApplyPlan, known: Moments) -> Resolved:
     onto = [finder.find(f"add[{k}].object", p.object) for k, p in enumerate(wanted.add)]
     finder.check_groups(groups)
     finder.check_contradictions(deleted, groups, split, onto)
+    if plan.image.space.planar:
+        finder.check_images(groups, onto)
     renamed = {**_join(groups), **dict.fromkeys(deleted, 0)}
     boxes = Resolved(known, renamed, (), ())
     cuts = []
@@ -147,6 +149,22 @@ class _Finder:
         for k, (group, targets) in enumerate(zip(groups, asked, strict=True)):
             if len(group) == 1 and not any(m.startswith(f"merge[{k}]") for m in self.wrong):
                 self.wrong.append(f"merge[{k}]: {list(targets)} are all of object {group[0]}")
+
+    def check_images(self, groups: list[list[int]], onto: list[int | None]) -> None:
+        """Refuse objects that would lie in several unrelated images."""
+        for k, group in enumerate(groups):
+            if len(held := set().union(*map(self._slices_of, group))) > 1:
+                self.wrong.append(f"merge[{k}]: the objects lie in the images {sorted(held)}")
+        for k, (label, painted) in enumerate(zip(onto, self.plan.painted, strict=True)):
+            if label is not None and (beyond := painted.slices - self._slices_of(label)):
+                self.wrong.append(
+                    f"add[{k}]: it is painted in the images {sorted(beyond)}, too, where object "
+                    f"{label} does not lie"
+                )
+
+    def _slices_of(self, label: int) -> set[int]:
+        row = int(np.searchsorted(self.known.labels, np.uint64(label)))
+        return set(range(int(self.known.starts[row, 0]), int(self.known.stops[row, 0])))
 
     def check_contradictions(
         self,

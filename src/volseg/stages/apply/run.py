@@ -184,7 +184,7 @@ class Correcting:
         """Give paintings their numbers; the objects of a mask are its components."""
         onto, labels, values = self.resolved.onto[k], found.labels, list(found.values)
         alone = onto is None and not found.painting.instances
-        if alone and labels.is_mask(np.array(values)):
+        if alone and labels.is_mask(_whole(values)):
             labels, count = self._components(k, found)
             values = list(range(1, count + 1))
         numbers = list(itertools.islice(counter, len(values))) if onto is None else []

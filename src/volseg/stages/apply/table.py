@@ -226,7 +226,7 @@ def _measure(
         None if single is None else measure_singly(single, sums.moments, plan.engine, progress)
     )
     size, region = measured.voxel_size, plan.source.region
-    columns, _ = object_table(sums, region, size, singles, measured.task.scale)
+    columns, _ = object_table(sums, region, size, singles, measured.task.scale, measured.images)
     return columns
 
 

@@ -75,8 +75,9 @@ def _describe_images(plan: ConvertPlan) -> dict[str, Any]:
     """Say how many unrelated images there are, and their names and sizes where these differ."""
     if not plan.space.planar:
         return {}
-    files, count = plan.stack.files, plan.stack.shape[0]
-    names = {"names": [file.name for file in files]} if len(files) == count > 1 else {}
+    files, count, known = plan.stack.files, plan.stack.shape[0], list(plan.stack.names)
+    known = known or ([file.name for file in files] if len(files) == count > 1 else [])
+    names = {"names": known} if known else {}
     sizes = {"sizes": [list(size) for size in plan.stack.sizes]} if plan.stack.sizes else {}
     return {IMAGES: {"count": count, **names, **sizes}}
 

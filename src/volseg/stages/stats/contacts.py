@@ -15,7 +15,7 @@ from volseg.engine.run import run_blocks
 from volseg.errors import ShapeError
 from volseg.geometry.grid import Block, roi_shape
 from volseg.measures.contacts import contact_table, count_contacts, merge_contacts
-from volseg.sources.labels import LabelSource, open_labels
+from volseg.sources.labels import OWN, LabelSource, open_labels
 from volseg.stages.stats.tasks import plan_blocks
 from volseg.storage.tables import write_table
 from volseg.types import VoxelSize, Zyx
@@ -46,11 +46,12 @@ class Contacts:
 
 @dataclass(frozen=True)
 class ContactBlock:
-    """Count the contacts of one block."""
+    """Count the contacts of one block; none between unrelated images, where slices are these."""
 
     ours: LabelSource
     theirs: LabelSource
     shape: Zyx
+    planar: bool
 
     def __call__(self, block: Block) -> NDArray[np.int64]:
         """Count them; faces behind the block are its own."""
@@ -58,11 +59,12 @@ class ContactBlock:
             slice(s.start, min(s.stop + 1, n)) for s, n in zip(block.core, self.shape, strict=True)
         )
         box = z, y, x
-        return count_contacts(self.ours[box], self.theirs[box], roi_shape(block.core))
+        core = roi_shape(block.core)
+        return count_contacts(self.ours[box], self.theirs[box], core, planar=self.planar)
 
 
-def open_other(volume: Path, ours: LabelSource, name: str) -> LabelSource:
-    """Open the other result.
+def open_other(volume: Path, ours: LabelSource, name: str, *, planar: bool) -> LabelSource:
+    """Open the other result; labels of unrelated images mean another object in each.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def open_other(volume: Path, ours: LabelSource, name: str) -> LabelSource:
     theirs = open_labels(volume, name)
     if theirs.shape != ours.shape:
         raise ShapeError(f"labels/{name} has {theirs.shape}, {ours.path} has {ours.shape}")
-    return theirs
+    return theirs.as_images() if planar else theirs
 
 
 def find_contacts(
@@ -81,8 +83,12 @@ def find_contacts(
     voxel_size: VoxelSize | None,
     engine: EngineOptions,
     progress: Progress,
+    *,
+    planar: bool,
 ) -> Contacts:
     """Find contacts; their table is ``<ours>-<theirs>-contacts.parquet`` beside ours of objects.
+
+    Where slices are unrelated images (``planar``), nothing touches what is in another one.
 
     Raises
     ------
@@ -101,10 +107,12 @@ def find_contacts(
 
     grid = plan_blocks(ours, engine.processes * engine.threads)
     job = Job(progress, math.prod(grid.shape), "voxels", "finding contacts", size=core_voxels)
-    task = ContactBlock(ours, theirs, ours.shape)
+    task = ContactBlock(ours, theirs, ours.shape, planar)
     run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
     rows = merge_contacts(kept)
     columns, units = contact_table(rows, voxel_size)
+    for name, source in (("label", ours), ("touched", theirs)):
+        columns[name] = columns[name] & int(OWN) if source.apart else columns[name]
     table = objects.with_name(f"{objects.stem}-{theirs.path.name}-contacts.parquet")
     write_table(table, columns, units, {"labels": ours.identity, "touched": theirs.identity})
     area = None if voxel_size is None else float(columns["area_nm2"].sum())

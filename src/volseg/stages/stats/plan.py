@@ -124,6 +124,8 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
     image, source, name = _open_measured(volume, options)
     size = image.voxel_size or source.voxel_size
     task, notes = _choose_sums(image, source, name, options)
+    asked, planar = options.contacts, image.space.planar
+    other = None if asked is None else open_other(volume, source, asked, planar=planar)
     notes += source.describe_other_size(volume, image.voxel_size)
     single = MeasureObject(
         source,
@@ -133,6 +135,7 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         outline=options.outline,
         raw=image.levels[0] if options.outline and options.measure == "full" else None,
         reached=reach(size),
+        images=images_in(image),
     )
     return StatsPlan(
         volume=volume,
@@ -146,7 +149,7 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         instances=options.instances,
         notes=tuple(notes),
         images=images_in(image),
-        other=None if options.contacts is None else open_other(volume, source, options.contacts),
+        other=other,
     )
 
 

@@ -107,8 +107,8 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
         publish_table(plan.table)
         touched = None
         if plan.other is not None:
-            pair = objects, plan.other
-            touched = find_contacts(plan.table, pair, size, plan.engine, progress)
+            pair, planar = (objects, plan.other), plan.images is not None
+            touched = find_contacts(plan.table, pair, size, plan.engine, progress, planar=planar)
     return VolumeStats(
         plan.volume,
         summarise(columns, source.region, size, plan.images),

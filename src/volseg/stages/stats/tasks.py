@@ -133,6 +133,7 @@ class MeasureObject:
     mesh, centerline, outline : what is measured
     raw : of the volume, to be compared with what lies around; None where it is not
     reached : voxels along y and x that lie around an object
+    images : (y, x) of the unrelated images that slices are, beyond which nothing lies
     """
 
     source: LabelSource
@@ -142,6 +143,7 @@ class MeasureObject:
     outline: bool = False
     raw: StoredArray | None = None
     reached: tuple[int, int] = (0, 0)
+    images: tuple[tuple[int, int], ...] | None = None
 
     def __call__(self, item: ObjectBox) -> tuple[float, ...]:
         """Measure one object; return its values in the order of `SINGLE`.
@@ -168,6 +170,8 @@ class MeasureObject:
 
     def _compare(self, raw: StoredArray, item: ObjectBox) -> tuple[float, float]:
         """Compare an object with what lies around it."""
-        box = grow(item.box, (0, *self.reached), self.source.shape)
-        values = np.asarray(raw[box[0], box[1], box[2]])
+        first, shape = item.box[0].start, self.source.shape
+        ends = shape if self.images is None else (shape[0], *self.images[first])
+        box = grow(item.box, (0, *self.reached), ends)
+        values = np.asarray(raw[box])
         return compare_surroundings(self.source[box] == item.label, values, self.reached)
