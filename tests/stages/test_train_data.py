@@ -28,7 +28,13 @@ from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
 from volseg.training.sampling import NOT_ANNOTATED, count_classes
-from volseg.training.validation import annotated_slices, read_window, validation_windows, whole_grid
+from volseg.training.validation import (
+    annotated_slices,
+    count_window,
+    read_window,
+    validation_windows,
+    whole_grid,
+)
 from volseg.voxels.intensity import Tone
 
 SHAPE = (20, 32, 40)
@@ -255,6 +261,22 @@ def test_images_never_mix_and_one_in_five_is_held_out(stack):
                 seen.add(round(least))
     assert seen <= {10 * z for z in source.slices.tolist()}
     assert len(seen) > 10
+
+
+def test_reflections_beyond_images_are_not_scored(tmp_path):
+    images = [np.tri(*size, dtype=np.uint8) for size in ((40, 40), (40, 24), (24, 40))]
+    for folder in ("raw", "labels"):
+        (tmp_path / folder).mkdir()
+        for k, image in enumerate(images):
+            tifffile.imwrite(tmp_path / folder / f"{k}.tif", image)
+    mine = Pair(tmp_path / "raw", str(tmp_path / "labels"), images=True)
+    pairs = [mine, dataclasses.replace(mine, held_out=True)]
+    data = opened(pairs, architecture="unet2d")
+    (held,), form = data.validation, find_architecture("unet2d")
+    counted = count_window(form.build(2).eval(), held, whole_grid(held), form, torch.float32)
+    assert counted.sum() == sum(image.size for image in images)
+    assert counted[0, 1].sum() == sum(int(image.sum()) for image in images)
+    assert data.training[0].ends is None  # reflections are learned from
 
 
 def test_slices_are_held_out_at_random_and_any_value_is_foreground(stack):

@@ -42,30 +42,22 @@ class Source:
     Attributes
     ----------
     raw, labels : arrays, shape (z, y, x)
-    roi : Roi
-        Patches are read from this box only.
-    tone : Tone
-        What the network sees of intensities.
-    foreground : int64, shape (k, 3)
-        A sample of the foreground's voxels.
-    isotropic : bool
-        Whether patches may be rotated out of the (y, x) plane.
+    roi : patches are read from this box only.
+    tone : what the network sees of intensities.
+    foreground : int64, shape (k, 3), a sample of the foreground's voxels.
+    isotropic : whether patches may be rotated out of the (y, x) plane.
     slices : int64, shape (k,), optional
         The z of the roi's annotated slices, ascending; None where all of them are.
-    planar : bool
-        Whether patches are single slices that take nothing from their neighbours.
-    scale : (z, y, x)
-        Voxels of the source per voxel of the network.
-    depth : float
-        Thickness of the slices that a planar network sees, in voxels of its size; 1 for others.
+    planar : whether patches are single slices that take nothing from their neighbours.
+    scale : (z, y, x) voxels of the source per voxel of the network.
+    depth : thickness of the slices that a planar network sees, in voxels of its size; 1 for others.
     weight : float, optional
         How often it is drawn from, against the others; its annotated voxels by default.
-    tissue : Tissue, optional
-        All of the roi, where it is held in memory; see `hold`.
+    tissue : all of the roi, where it is held in memory; see `hold`.
     hard : int64, shape (k, 3), optional
         Voxels that the network took for what they are not; see `volseg.training.hard_examples`.
-    partial : bool
-        Whether labels below 0 stand for voxels that nobody annotated.
+    partial : whether labels below 0 stand for voxels that nobody annotated.
+    ends : (y, x) of each slice, int64, if its reflection beyond is taken for not annotated.
     apart, lines : tones of slices, in place of ``tone``, and closeness to centerlines, if any.
     size : nm (z, y, x) of the network's voxels.
     counts : voxels of each class.
@@ -87,6 +79,7 @@ class Source:
     tissue: Tissue | None = None
     hard: NDArray[np.int64] | None = None
     partial: bool = False
+    ends: NDArray[np.int64] | None = None
     apart: Apart | None = None
     size: VoxelSize = (5.0, 5.0, 5.0)
     lines: NDArray[np.float16] | None = None
@@ -98,6 +91,11 @@ class Source:
         """Number of voxels that may be learned from."""
         z, y, x = roi_shape(self.roi)
         return (z if self.slices is None else len(self.slices)) * y * x
+
+    @property
+    def incomplete(self) -> bool:
+        """Tell whether there may be voxels in a slice that nobody annotated."""
+        return self.partial or self.targets is not None or self.ends is not None
 
     @property
     def frame(self) -> Frame:
@@ -207,7 +205,7 @@ def read_tissue(
         )
     sparse = source.slices is not None and not source.planar
     several = source.targets is not None
-    partial, slabs = sparse or source.partial or several, SLAB * (SLAB if several else 1)
+    partial, slabs = sparse or source.incomplete, SLAB * (SLAB if several else 1)
     count = 2 + partial if source.targets is None else MAPS - 1 + len(source.targets.maps)
     channels = torch.empty((count, *roi_shape(box)), dtype=dtype, device=device)
     for first in range(box[0].start, box[0].stop, slabs):
@@ -220,6 +218,10 @@ def read_tissue(
             if sparse and source.slices is not None:
                 between = ~np.isin(np.arange(slab[0].start, slab[0].stop), source.slices)
                 unknown |= between[:, None, None]
+            if source.ends is not None:
+                height, width = source.ends[slab[0]].T[..., None, None]
+                y, x = (np.arange(s.start, s.stop) for s in slab[1:])
+                unknown |= (y[:, None] >= height) | (x >= width)
             read += [unknown, *targets[1:]]
         inside = slice(first - box[0].start, slab[0].stop - box[0].start)
         for channel, values in zip(channels, read, strict=True):

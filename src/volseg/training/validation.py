@@ -184,7 +184,7 @@ def predict_maps(
 
 def find_known(source: Source, window: Roi) -> Mask | None:
     """Tell which voxels of a window are annotated; None where all are."""
-    if not source.partial and source.targets is None:
+    if not source.incomplete:
         return None
     return read_window(source, window)[UNKNOWN].numpy() <= 0.5
 

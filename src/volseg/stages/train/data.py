@@ -14,7 +14,7 @@ from volseg.errors import ParameterError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import describe, roi_shape, roi_size
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
-from volseg.stages.train.sources import Annotated, hash_annotated, open_pair
+from volseg.stages.train.sources import Annotated, hash_annotated, open_pair, within_images
 from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
 from volseg.training.network import learns_centerlines
@@ -116,7 +116,7 @@ def open_training_data(
             for parts in (regions.training, regions.validation)
         )
         training += _weighted([source for source, _ in ours], annotated.pair.share)
-        validation += [source for source, _ in held]
+        validation += [within_images(source) for source, _ in held]
         counts = [count for _, count in ours], [count for _, count in held]
         description.append(_describe(annotated, labels, regions, counts, config))
     _check_foreground(description, training, validation)

@@ -14,6 +14,7 @@ from volseg.geometry.grid import full_roi
 from volseg.models.registry import find_architecture
 from volseg.scores.contingency import Contingency, count_pairs, merge_tables, without_small
 from volseg.scores.matching import find_matches, find_overlaps, mean_precision, score_objects
+from volseg.stages.train.sources import within_images
 from volseg.stages.train.state import Run
 from volseg.storage.weights import load_card, load_weights, update_card
 from volseg.training.augmentation import Augmentation
@@ -124,7 +125,8 @@ def note_training_scores(
         form = find_architecture(card.architecture)
         network: nn.Module = form.build(card.width, outputs=card.outputs)
         network.load_state_dict(load_weights(weights, card))
-        found = validate(network.to(device), sources, form, precision)[0]
+        own = [within_images(source) for source in sources]
+        found = validate(network.to(device), own, form, precision)[0]
         noted = {_title(name): round(getattr(found, name), 6) for name in names}
         update_card(weights, {"scores": {**card.scores, **noted}})
         card = load_card(weights)

@@ -31,6 +31,7 @@ from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.training.config import TrainConfig
+from volseg.training.sampling import Source
 from volseg.training.targets import Annotation, Readable, Targets, iterate_slices, parse_class
 from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
@@ -233,6 +234,12 @@ class Mirrored:
             rows, columns = reflected(y.start, y.stop, height), reflected(x.start, x.stop, width)
             planes.append(whole[0][np.ix_(rows, columns)])
         return np.stack(planes)
+
+
+def within_images(source: Source) -> Source:
+    """Take what images of several sizes show beyond themselves for not annotated, to score it."""
+    raw = source.raw
+    return replace(source, ends=np.array(raw.sizes)) if isinstance(raw, Mirrored) else source
 
 
 def _read_stack(
