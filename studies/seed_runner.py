@@ -187,7 +187,9 @@ def averaged(case: Case, folder: Path) -> Data:
             parts = slic(plane, case.superpixels, compactness=0.1, channel_axis=None, start_label=0)
             sums = np.bincount(parts.ravel(), plane.ravel())
             plane[:] = (sums / np.bincount(parts.ravel()))[parts]
-        tifffile.imwrite(path, raw, photometric="minisblack")
+        part = path.with_suffix(".part.tif")  # a kill leaves no torn file for the next run
+        tifffile.imwrite(part, raw, photometric="minisblack")
+        part.replace(path)
     return replace(case.data, name=f"{case.data.name}-{case.name}", raw=str(path))
 
 
@@ -348,7 +350,8 @@ def finish(
         else ""
     )
     made = (
-        f"{toy}`{words}`, budget {study.budget.name}: {study.budget.steps} steps each; "
+        f"{toy}`{words}`, budget {study.budget.name}: {study.budget.steps} steps each, "
+        f"scored on the first {study.budget.scored} slices of each part, at most; "
         f"volseg {volseg.__version__}, {hardware()}, {datetime.now(UTC):%Y-%m-%d}\n"
     )
     figures = [f"![{path.stem}]({path.relative_to(study.folder)})\n" for path in pictures]
