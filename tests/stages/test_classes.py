@@ -16,6 +16,8 @@ from volseg.measures.contacts import count_contacts
 from volseg.models.maps import build_maps
 from volseg.stages.explain import run as explanation
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
+from volseg.stages.label.plan import LabelOptions, contact_tables, plan_labels
+from volseg.stages.label.run import label
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import ledger_header
 from volseg.stages.predict.plan import plan_prediction
@@ -201,6 +203,10 @@ def test_contacts_between_classes_are_a_table(volume, model):
     mine = stats(plan_stats(volume, options), NoProgress()).contacts
     assert mine.table.name == "seen.by-gaps-contacts.parquet"
     assert set(read_columns(mine.table)[0]["label"]) == {1, 2}  # components of the mask
+    assert contact_tables(volume, "cells") == contact_tables(volume, "gaps") == (found.table,)
+    assert contact_tables(volume, "walls") == ()
+    label(plan_labels(volume, "gaps", LabelOptions(threshold=0.8, overwrite=True)), NoProgress())
+    assert not found.table.exists()
     with pytest.raises(VolumeError, match="has no labels/none"):
         plan_stats(volume, StatsOptions("cells", contacts="none"))
 

@@ -246,7 +246,7 @@ def test_a_mask_of_such_a_name_is_nobodys_centerlines(model, volume):
     named = options(model, name=LINES, store_centerline=False)
     predict(plan_prediction(volume, named), NoProgress())
     before = files(volume, LINES)
-    with pytest.raises(ConflictError, match="was made as a mask; you ask for centerlines"):
+    with pytest.raises(ConflictError, match="was made as a class; you ask for centerlines"):
         predict(plan_prediction(volume, options(model)), NoProgress())
     predict(plan_prediction(volume, options(model, store_centerline=False)), NoProgress())
     assert files(volume, LINES) == before

@@ -199,6 +199,16 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
     )
 
 
+def contact_tables(volume: Path, name: str) -> tuple[Path, ...]:
+    """List the tables of contacts between labels and other ones, in either order."""
+    return tuple(
+        path
+        for other in labels_path(volume, name).parent.glob("*")
+        for pair in (f"{name}-{other.name}", f"{other.name}-{name}")
+        if (path := table_path(volume, name).with_name(f"{pair}-contacts.parquet")).exists()
+    )
+
+
 def found_on(image: Image, sizes: tuple[tuple[int, int], ...]) -> Foundation:
     """List what labels depend on of probabilities that stand."""
     noted = image.attributes

@@ -25,7 +25,7 @@ from volseg.stages.components import (
 )
 from volseg.stages.label.again import DROPPED, keep_dropped
 from volseg.stages.label.holes import HOLES, HoleFilling
-from volseg.stages.label.plan import Foundation, LabelPlan
+from volseg.stages.label.plan import Foundation, LabelPlan, contact_tables
 from volseg.stages.label.rules import limits_of
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import Layer, Numbered, Run, WriteBlock, coarse_levels
@@ -270,7 +270,8 @@ class Labelling(Run):
             **self._judge_tissue(),
         }
         image = NewImage(self.plan.path, spec, source.space, attributes, label=True)
-        create_images([image], *self.plan.tables)
+        contacts = contact_tables(self.plan.volume, self.plan.name)
+        create_images([image], *self.plan.tables, *contacts)
 
     def _judge_tissue(self) -> dict[str, Any]:
         """Say what precision to expect, from what is noted of the tissue and what was found."""
