@@ -129,7 +129,8 @@ def _pair(key: str, was: Any, now: Any, models: tuple[str, str]) -> tuple[str, s
             return "from", f"probabilities of {models[0]}", f"those of {models[1]}"
         return "from", "other probabilities", "objects in those that are there now"
     if key == "output":
-        return "as", *(f"{kind}s" if kind else "a class" for kind in (was, now))
+        before, after = (f"{kind}s" if kind else "a class" for kind in (was, now))
+        return "as", before, after
     return PHRASES.get(key, ("with", str))[0], _say(key, was), _say(key, now)
 
 

@@ -62,7 +62,7 @@ class Tolerance:
 
 EXACT = Tolerance(0, 0)
 FORMERLY = Tolerance(1, 0.01)
-"""Where voxels are resampled: former versions summed in another order (decision 0071)."""
+"""Of resampled voxels: former versions summed in another order (decision 0071)."""
 ELSEWHERE = Tolerance(26, 0.25)
 """For another device or precision; EM-Net in bfloat16 and in float32 differ by up to 11, mean 0.02,
 over 1.2 million voxels of the bundled crop."""
