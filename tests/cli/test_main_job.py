@@ -46,7 +46,8 @@ def test_the_three_commands(volseg, segmented, tmp_path):
     assert [int(r["voxels"]) for r in rows] == table["voxels"]
 
     shown = volseg("stats", segmented)
-    head, line = shown.stdout.splitlines()
+    head, line, told = shown.stdout.splitlines()
+    assert "expected precision unknown" in told
     assert head.split()[:4] == ["volume", "objects", "95%", "interval"]
     assert line.split()[:2] == [str(segmented), str(row["objects"])]
     assert "tables/mitochondria.parquet" in shown.stderr
@@ -56,7 +57,7 @@ def test_several_volumes_give_a_row_each(volseg, segmented, tmp_path):
     other = tmp_path / "other.zarr"
     segmented.rename(other)
     shown = volseg("stats", other, other)
-    assert len(shown.stdout.splitlines()) == 3
+    assert len(shown.stdout.splitlines()) == 5
     refused = volseg("stats", other, other, "--labels", other)
     assert refused.exit_code == 2
 

@@ -169,7 +169,9 @@ def test_workers_elsewhere_may_have_what_this_machine_lacks(monkeypatch):
     assert find_device("auto", "auto", queue) == ("cuda", "bfloat16")
     assert find_device("cuda", "float32", queue) == ("cuda", "float32")
     assert find_device("cpu", "auto", queue)[0] == "cpu"
-    with pytest.raises(ParameterError, match="a precision is auto, float32 or bfloat16, found"):
+    with pytest.raises(
+        ParameterError, match="a precision is auto, float32, bfloat16 or tf32, found"
+    ):
         find_device("cuda", "float16", queue)
 
 

@@ -12,10 +12,11 @@ import pytest
 from toy_stacks import make_stack, read_pages
 from volseg.api.whole import plan_jobs
 from volseg.errors import SourceError
-from volseg.sources.labels import LABEL_TYPES, find_labels
+from volseg.sources.labels import LABEL_TYPES, open_label_path
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Selection
 from volseg.sources.voxel_size import settle_voxel_size
+from volseg.storage.locations import parse_location
 from volseg.storage.volumes import open_image
 
 RAW = make_stack((9, 70, 33))
@@ -228,7 +229,7 @@ def test_files_are_told_by_their_first_bytes(tmp_path):
 def test_labels_of_any_type(tmp_path, dtype):
     labels = (RAW % 5).astype(dtype)
     path = write(tmp_path / "a.h5", labels, **LAYOUTS["chunked"])
-    found = find_labels(tmp_path / "v.zarr", f"{path}:/volumes/raw")
+    found = open_label_path(parse_location(f"{path}:/volumes/raw"))
     box = (slice(2, 7), slice(10, 50), slice(3, 20))
     np.testing.assert_array_equal(found[box], labels[box])
     assert open_stack(path, types=LABEL_TYPES).dtype == dtype

@@ -205,14 +205,15 @@ def _source(
 def find_lines(source: Source, config: TrainConfig) -> NDArray[np.float16] | None:
     """Score closeness to the centerlines of whole objects, where all slices are annotated.
 
-    Of what is larger than `MOST_LINES`, patches are scored one by one.
+    Objects are connected parts of the foreground, as not all forms of labels keep numbers. Of what
+    is larger than `MOST_LINES`, patches are scored one by one.
     """
     whole = source.slices is None and roi_size(source.roi) <= MOST_LINES
     if not whole or not learns_centerlines(config):
         return None
     z, y, x = (nm / k for nm, k in zip(source.size, source.scale, strict=True))
     profile = config.centerline_alpha, config.centerline_reach_nm, (z, y, x)
-    return object_proximity(np.asarray(source.labels[source.roi]), *profile)
+    return object_proximity(np.asarray(source.labels[source.roi]) > 0, *profile)
 
 
 def _weighted(sources: list[Source], share: float | None) -> list[Source]:
