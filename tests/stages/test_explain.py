@@ -211,6 +211,7 @@ def test_grad_cam_and_saliency_are_what_arithmetic_says():
         margin=(0, 0, 0),
         dimensions=2,
         device=torch.device("cpu"),
+        wanted=(0,),
     )
     explainer = Explainer(predictor, 0.5)
     maps = explainer._map(x, needed, 0, explainer._trace)
