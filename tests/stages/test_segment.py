@@ -238,7 +238,7 @@ def test_objects_are_split_by_the_centerlines_of_the_same_run(volume, lines_mode
     whole = label_with_scipy(read(probabilities_path(volume, NAME)), 128, 1)
     expected = np.zeros(SHAPE, int)
     for number, box in enumerate(ndimage.find_objects(whole), 1):
-        pieces = Splitter("centerline", smallest=1)(whole[box] == number, read(lines)[box] >= 128)
+        pieces = Splitter("centerline", smallest=1)(whole[box] == number, (read(lines)[box],))
         expected[box][pieces > 0] = pieces[pieces > 0] + expected.max()
     labels = read(labels_path(volume, NAME))
     assert labels.max() == report.label.objects == expected.max() > whole.max() > 1

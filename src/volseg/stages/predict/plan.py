@@ -13,6 +13,7 @@ from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_mult
 from volseg.geometry.handover import Handover
 from volseg.models.compiled import OPENVINO
 from volseg.models.devices import SLICES
+from volseg.models.registry import find_architecture
 from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
 from volseg.stages.predict.loading import NetworkChoice
@@ -103,9 +104,18 @@ class PredictPlan:
 
     @property
     def resampled(self) -> bool:
-        """Tell whether the network's voxels are others than those of the level that it reads."""
-        level = tuple(map(float, self.image.factors[self.level]))
-        return any(tuple(a.scale for a in each.axes) != level for each in self.handover.lattices)
+        """Tell whether the network's voxels are others than those of the level that it reads.
+
+        The distance of the slices that it sees is no matter: all versions sum those alike.
+        """
+        level = self.image.factors[self.level]
+        sliced = find_architecture(self.card.architecture).dimensions == 2
+        return any(
+            axis.scale != level[k]
+            for each in self.handover.lattices
+            for k, axis in enumerate(each.axes)
+            if not (sliced and k == each.normal)
+        )
 
     @property
     def tiles(self) -> int:
