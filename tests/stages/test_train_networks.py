@@ -246,7 +246,8 @@ def test_a_run_that_no_longer_improves_stops_and_stays_stopped(stack, tmp_path, 
     result = train_loop.validate
 
     def falling(*arguments):
-        return dataclasses.replace(result(*arguments), jaccard=float(next(worse)))
+        first, *others = result(*arguments)
+        return [dataclasses.replace(first, jaccard=float(next(worse))), *others]
 
     monkeypatch.setattr(train_loop, "validate", falling)
     report = run(stack, tmp_path / "run", config)

@@ -97,8 +97,14 @@ def put_in_place(draft: Path, path: Path, *, durable: bool = True) -> None:
     """
     if durable:
         with draft.open("rb+") as file:
-            os.fsync(file.fileno())
+            make_durable(file)
     move(draft, path, durable=durable)
+
+
+def make_durable(file: BinaryIO) -> None:
+    """Have the disk keep what was written to a file so far."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def move(source: Path, place: Path, *, durable: bool = True) -> None:

@@ -6,7 +6,6 @@ and put into the file at the end.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from typing import BinaryIO
 from volseg.errors import StorageError, own_words
 from volseg.exchange.volumes.levels import FLUSH_SECONDS, describe
 from volseg.exchange.volumes.plan import ExportPlan
-from volseg.storage.files import discard, make_folder
+from volseg.storage.files import discard, make_durable, make_folder
 from volseg.storage.ledger import Ledger
 from volseg.storage.targets import going_on, unfinished
 
@@ -56,8 +55,7 @@ class Pieces:
 
     def flush(self) -> None:
         """Make all durable, and note it."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        make_durable(self.file)
         self.ledger.record(DONE, [self.count, self.size])
         self.flushed = time.monotonic()
 

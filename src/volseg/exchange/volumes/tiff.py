@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +17,7 @@ from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.levels import FLUSH_SECONDS
 from volseg.exchange.volumes.pieces import DONE, beginning, keeping
 from volseg.exchange.volumes.plan import ExportPlan
-from volseg.storage.files import drafting, put_in_place
+from volseg.storage.files import drafting, make_durable, put_in_place
 from volseg.storage.ledger import Ledger
 from volseg.storage.remote import as_remote
 from volseg.storage.targets import BEGUN
@@ -122,8 +121,7 @@ def _write_plain(
 
 
 def _note(file: BinaryIO, ledger: Ledger, done: int) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    make_durable(file)
     ledger.record(DONE, done)
 
 
