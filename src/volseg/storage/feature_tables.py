@@ -19,6 +19,7 @@ from zarr.storage import MemoryStore
 from volseg.storage.attributes import change_group, read_attributes
 from volseg.storage.files import discard, write_file
 from volseg.storage.ledger import locked
+from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import PATIENCE, labels_path, scratch_path
@@ -102,7 +103,7 @@ def withdraw_table(table: Path) -> None:
         If it cannot be removed.
     """
     place = table.parent / table.stem
-    if is_zarr(place):
+    if ((as_remote(place) or place) / "zarr.json").exists():  # one request, where others ask many
         _list_table(table.parent, table.stem, listed=False)
         discard(place)
 

@@ -19,7 +19,7 @@ from volseg.storage.ledger import MARK, Ledger
 from volseg.storage.ome import Space
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
-from volseg.storage.volumes import Image, create_image, open_image
+from volseg.storage.volumes import SLICES, Image, create_image, open_image
 
 NETWORK_FLAGS = ("device", "precision", "batch")
 """Parameters of a run that ``auto`` may choose differently elsewhere; each is a flag."""
@@ -226,7 +226,7 @@ class NewImage:
 def _discard_results(*paths: Path) -> None:
     """Discard results, and what was published of them where they are tables."""
     for path in paths:
-        if path.suffix == ".parquet":
+        if path.suffix == ".parquet" and not path.stem.endswith(SLICES):
             withdraw_table(path)
     discard(*paths)
 

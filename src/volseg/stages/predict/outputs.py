@@ -11,6 +11,7 @@ from volseg.errors import VolumeError, command
 from volseg.models.maps import AUXILIARY, CENTERLINE
 from volseg.stages.predict.maps import Chosen
 from volseg.storage.ledger import Ledger, read_header
+from volseg.storage.remote import as_remote
 from volseg.storage.results import is_complete, is_told_of
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
@@ -161,15 +162,24 @@ def ledger_header(written: tuple[Output, ...], *, resampled: bool = False) -> di
 def find_outdated(written: tuple[Output, ...], scratch: Path) -> tuple[Path, ...]:
     """List what goes with the results that a run replaces: no map outlives its class."""
     found: list[Path] = []
+    beside = _names_in(written[0].path.parent) if written else set()
     for output in written:
         for kind in AUXILIARY if output.is_class else ():
             path = output.path.with_name(f"{output.path.name}-{kind}")
-            if not _holds_map(path, kind):
+            if path.name not in beside or not _holds_map(path, kind):
                 continue
             kept = Scratch(scratch, path.name)
             replaced = any(o.path == path for o in written)
             found += [kept.ledger, kept.store.folder, *([] if replaced else [path])]
     return tuple(found)
+
+
+def _names_in(folder: Path) -> set[str]:
+    """List a folder: one request, where object storage would be asked for each map."""
+    remote = as_remote(folder)
+    if remote is None and not folder.is_dir():
+        return set()
+    return {path.name for path in (remote or folder).iterdir()}
 
 
 def _holds_map(path: Path, kind: str) -> bool:
