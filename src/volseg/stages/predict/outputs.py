@@ -177,7 +177,7 @@ def find_outdated(written: tuple[Output, ...], scratch: Path) -> tuple[Path, ...
 def _names_in(folder: Path) -> set[str]:
     """List a folder: one request, where object storage would be asked for each map."""
     remote = as_remote(folder)
-    if remote is None and not folder.is_dir():
+    if (remote is None and not folder.is_dir()) or (remote is not None and remote.read_only):
         return set()
     return {path.name for path in (remote or folder).iterdir()}
 
