@@ -32,10 +32,13 @@ from _contestants import median, peak_megabytes, times_as_much
 from scipy import ndimage
 
 import volseg
+from volseg.engine.memory import keep_freed_memory
+from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
 from volseg.storage.arrays import fit_spec
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import find_weights, load_card
@@ -88,6 +91,11 @@ def convert_job(who: str, folder: Path) -> Work:
     return by_ome
 
 
+def how(model: str) -> PredictOptions:
+    """Say what all contestants do: one view, float32, no other rule."""
+    return PredictOptions(model=model, device="cpu", precision="float32", views="xy")
+
+
 def network_of(folder: Path) -> tuple[torch.nn.Module, tuple[int, int, int], tuple[int, ...]]:
     """Load the network of all contestants, its tile and its overlap; slices lie along z."""
     plan = json.loads((folder / "plan.json").read_text())
@@ -116,8 +124,9 @@ def segment_job(who: str, folder: Path) -> Work:
         return network(values).sigmoid()
 
     if who == "volseg":
-        options = {"model": model, "device": "cpu", "precision": "float32", "overwrite": True}
-        return lambda: volseg.segment(volume, **options)
+        fresh = folder / "out.zarr"  # without results: these would be kept
+        shutil.copytree(volume, fresh)
+        return lambda: predict(plan_prediction(fresh, how(model)), NoProgress())
     if who == "monai":
         from monai.inferers import SlidingWindowInferer
 
@@ -160,7 +169,8 @@ def label_job(who: str, folder: Path) -> Work:
     found, target = folder / "found.zarr", str(folder / "out.zarr")
     probabilities = open_image(probabilities_path(found, NAME)).levels[0]
     if who == "volseg":
-        return lambda: volseg.label(found, **RULES, overwrite=True)
+        shutil.copytree(found, target, ignore=shutil.ignore_patterns("labels", "tables"))
+        return lambda: volseg.label(target, **RULES)
     if who == "cc3d":
         import cc3d
 
@@ -185,7 +195,9 @@ def table_job(who: str, folder: Path) -> Work:
     """From labels and raw to a table: size, centroid, box, mean intensity."""
     found = folder / "found.zarr"
     if who == "volseg":
-        return lambda: volseg.stats(found, measure="basic")
+        fresh = folder / "out.zarr"
+        shutil.copytree(found, fresh, ignore=shutil.ignore_patterns("tables"))
+        return lambda: volseg.stats(fresh, measure="basic")
     from skimage.measure import regionprops_table
 
     labels = open_image(labels_path(found, NAME)).levels[0]
@@ -230,9 +242,11 @@ MAKE = {
 def prepare(folder: Path, model: str, tiles: tuple[int, ...], shape: tuple[int, ...]) -> None:
     """Write what the jobs begin from: stacks, volumes, probabilities, labels and a truth."""
     raw, labels = (tifffile.imread(CROP / f"{name}.tif") for name in ("raw", "labels"))
-    tifffile.imwrite(folder / "small.tif", raw[tuple(slice(n) for n in shape)])
+    times = [-(-n // m) for n, m in zip(shape, raw.shape, strict=True)]
+    cut = np.tile(raw, times)[tuple(slice(n) for n in shape)]
+    tifffile.imwrite(folder / "small.tif", cut)
     volseg.convert(folder / "small.tif", folder / "vol.zarr", voxel_size=SIZE)
-    plan = plan_prediction(folder / "vol.zarr", PredictOptions(model=model, device="cpu"))
+    plan = plan_prediction(folder / "vol.zarr", how(model))
     (lattice,) = plan.handover.lattices
     told = {"model": model, "tile": lattice.tile, "window": plan.known_look.tone.window}
     told["overlap"] = [axis.overlap for axis in lattice.axes]
@@ -254,6 +268,8 @@ def prepare(folder: Path, model: str, tiles: tuple[int, ...], shape: tuple[int, 
 
 def run_alone(job: str, who: str, folder: Path) -> None:
     """Do a job, as a process of its own, and print what it took."""
+    if who == "volseg":
+        keep_freed_memory()  # as its commands do before anything else
     work = MAKE[job](who, folder)
     begun, used = time.perf_counter(), time.process_time()
     work()
@@ -263,17 +279,24 @@ def run_alone(job: str, who: str, folder: Path) -> None:
     print(json.dumps(found))
 
 
-def compare(job: str, folder: Path, repeats: int) -> None:
-    """Let all contestants do a job, in turn, and print a table."""
+def compare(job: str, folder: Path, repeats: int, limit: float) -> None:
+    """Let all contestants do a job, in turn, and print a table; who takes too long leaves."""
     here = [w for w in JOBS[job] if w == "volseg" or importlib.util.find_spec(NEEDS[w])]
     for absent in sorted(set(JOBS[job]) - set(here)):
         print(f"{job}: {absent} is not installed")
     results: dict[str, list[dict[str, float]]] = {who: [] for who in here}
     for _ in range(repeats):
-        for who in here:
+        for who in list(results):
             shutil.rmtree(folder / "out.zarr", ignore_errors=True)
             command = [sys.executable, __file__, "--only", f"{job}:{who}", "--folder", str(folder)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=limit
+                )
+            except subprocess.TimeoutExpired:
+                print(f"| {job} | {who} | over {limit:.0f} s | | | | |", flush=True)
+                del results[who]
+                continue
             if done.returncode:
                 raise SystemExit(f"{job} by {who} failed: {done.stderr.strip()[-2000:]}")
             results[who].append(json.loads(done.stdout.splitlines()[-1]))
@@ -294,7 +317,8 @@ def main() -> None:
     parser.add_argument("--model", default="unet2d")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tiles", default="4,3,3", help="copies of the crop, but for segment")
-    parser.add_argument("--shape", default="16,256,256", help="of what is segmented")
+    parser.add_argument("--shape", default="32,512,512", help="of what is segmented")
+    parser.add_argument("--limit", type=float, default=120, help="seconds for one run of a job")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -307,7 +331,7 @@ def main() -> None:
         print("| job | program | clock | processor | peak | times volseg's processor | its peak |")
         print("|---|---|---|---|---|---|---|", flush=True)
         for job in arguments.jobs.split(","):
-            compare(job, Path(folder), arguments.repeats)
+            compare(job, Path(folder), arguments.repeats, arguments.limit)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ import numpy as np
 
 def work():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        np.ones(100 << 20, np.uint8)
+    for _ in range(2):
+        # more than a gigabyte at once, as a network holds
+        _ = [np.ones(100 << 20, np.uint8) for _ in range(11)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 

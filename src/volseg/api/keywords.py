@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Required, TypeVar, Union, cast, get_args, get_origin
 
 from volseg import defaults
+from volseg.engine.memory import keep_freed_memory
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Group = TypeVar("Group", bound=type)
@@ -99,6 +100,7 @@ def takes(group: type) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             shown.bind(*args, **options)  # or TypeError
+            keep_freed_memory()  # before zarr starts threads
             return function(*args, **options)
 
         entries = [f"    {o.name}\n        {FLAG.sub(_keyword, o.words)}\n" for o in found]

@@ -9,7 +9,7 @@ import resource
 import sys
 from functools import cache
 
-LARGEST_KEPT = 1 << 30
+LARGEST_KEPT, NEVER = (1 << 31) - 1, -1
 # names and numbers of glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
@@ -19,9 +19,10 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep large blocks that are freed, for the next tile.
 
     By default it returns every block above 32 MB to the system at once, which clears each page anew
-    when the next tile asks for it: that takes most of the time of a network with large tiles. And
-    only its first arena can hold blocks above 64 MB, so there is to be one, which holds for threads
-    that start later: call this first.
+    when the next tile asks for it: that takes most of the time of a network with large tiles. So
+    nothing that is free is returned before the process ends. And only its first arena can hold
+    blocks above 64 MB, so there is to be one, which holds for threads that start later: call this
+    first.
 
     Returns
     -------
@@ -35,7 +36,7 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     settings = {
         M_MMAP_THRESHOLD: LARGEST_KEPT,
-        M_TRIM_THRESHOLD: LARGEST_KEPT,
+        M_TRIM_THRESHOLD: NEVER,
         M_ARENA_MAX: 1,
     }
     return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
