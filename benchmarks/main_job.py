@@ -42,7 +42,11 @@ def run(*words: str | Path) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, words))} ended with {process.returncode}: {output!r}")
     seconds, megabytes = time.perf_counter() - begun, usage.ru_maxrss / 1024
-    print(f"{words[0]:8} {seconds:8.1f} s   peak {megabytes:6.0f} MB", flush=True)
+    processor = usage.ru_utime + usage.ru_stime
+    print(
+        f"{words[0]:8} {seconds:8.1f} s   processor {processor:8.1f} s   peak {megabytes:6.0f} MB",
+        flush=True,
+    )
     return {"report": json.loads(output), "seconds": seconds, "megabytes": megabytes}
 
 
@@ -96,10 +100,12 @@ def main() -> None:
     parser.add_argument("--held-out", help="slices that no training saw, such as 132:165")
     parser.add_argument("--min-size", type=int, default=500)
     parser.add_argument("--deep", type=int, default=0)
-    parser.add_argument("--model", default="emnet")
+    parser.add_argument("--model", help="as `segment` takes it; what it chooses by default")
     parser.add_argument("--keep", type=Path, help="keep the volume in this folder")
     arguments = parser.parse_args()
-    options = ["--model", arguments.model, "--min-size", str(arguments.min_size)]
+    options = ["--min-size", str(arguments.min_size)]
+    if arguments.model:
+        options += ["--model", arguments.model]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         once = main_job(arguments.source, folder / "vol.zarr", options)

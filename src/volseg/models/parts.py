@@ -131,7 +131,7 @@ class DoubleConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, inputs, *space) to (n, widths[1], *space), 2 voxels a side less if unpadded."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = functional.relu(norm(conv(x)))
+            x = functional.relu(norm(conv(x)), inplace=True)  # nobody else holds it
         return x
 
 
@@ -211,10 +211,14 @@ class UShape(nn.Module):
             x = self._pool(features[-1])
         x = self.encoder[-1](x)
         for k, (up, level) in enumerate(zip(self.ups, self.decoder, strict=True)):
-            coarse, x = x, up(x)
-            x = level(torch.cat([self.skip(k, features.pop(), x, coarse), x], dim=1))
+            x = self._join(k, up, features.pop(), x)  # and lets go of what was joined
+            x = level(x)
         logits: Tensor = self.head(x)
         return logits
+
+    def _join(self, level: int, up: nn.Module, features: Tensor, coarse: Tensor) -> Tensor:
+        raised = up(coarse)
+        return torch.cat([self.skip(level, features, raised, coarse), raised], dim=1)
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.variant.dimensions == 2:
