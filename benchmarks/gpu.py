@@ -263,10 +263,12 @@ def main() -> None:
     parser.add_argument("--shape", default="256,1024,1024")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--output", type=Path, help="write a line of JSON for each network")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of the whole call")
     parser.add_argument("--toy", action="store_true", help="rehearse at toy size")
     arguments = parser.parse_args()
     keep_freed_memory()
     begun, side = time.monotonic(), 256 if arguments.toy else 8192
+    end = begun + arguments.budget
     text = "6,48,48" if arguments.toy else arguments.shape
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"{device}, PyTorch {torch.__version__}", flush=True)
@@ -278,12 +280,12 @@ def main() -> None:
         with plan_conversion(source, volume, ConvertOptions(voxel_size=(5.0, 5.0, 5.0))) as plan:
             convert(plan, NoProgress())
         for model in arguments.models.split(","):
-            if time.monotonic() - begun > BUDGET / 2:
+            if time.monotonic() - begun > arguments.budget / 2:
                 print(f"{model}: no time is left")
                 continue
             engine = EngineOptions(workers=1 if arguments.toy else arguments.workers)
             options = PredictOptions(model=model, engine=engine)
-            found = measure(volume, options, side, lambda: BUDGET - (time.monotonic() - begun))
+            found = measure(volume, options, side, lambda: end - time.monotonic())
             print(describe(found), flush=True)
             if arguments.output is not None:
                 with arguments.output.open("a", encoding="utf-8") as file:

@@ -1,8 +1,9 @@
 """Measure how time and memory grow with a volume, command by command, and draw both.
 
 Each command runs in a process of its own, start-up included, on volumes of the same kind
-(`_large_volume.py`; `convert` on copies of the bundled crop): 8, 67 and 268 million
-voxels, with `--sizes 4` a gigavoxel too.
+(`_large_volume.py`; `convert` and `segment` on copies of the bundled crop): 8, 67 and 268 million
+voxels, with `--sizes 5` 1.1 and 8.6 gigavoxels too. `segment` looks along one axis, and stops
+at 67 million voxels, which take minutes.
 
     python benchmarks/growth.py --rows rows.jsonl
     python benchmarks/growth.py --rows rows.jsonl --draw docs/images/growth.png
@@ -22,8 +23,17 @@ from _large_volume import make_volume
 from large import COMMANDS, run
 
 CROP = Path(__file__).parents[1] / "examples" / "crop" / "raw.tif"
-SHAPES = ((64, 256, 512), (128, 512, 1024), (256, 512, 2048), (512, 1024, 2048))
-JOBS = ("convert", *COMMANDS, "verify")
+SHAPES = (
+    (64, 256, 512),
+    (128, 512, 1024),
+    (256, 512, 2048),
+    (512, 1024, 2048),
+    (1024, 2048, 4096),
+)
+SEGMENTED = 100e6
+"""Voxels of the largest volume that `segment` is measured on."""
+JOBS = ("convert", "segment", *COMMANDS, "verify")
+COMMANDS["segment"] = ["segment", "--model", "unet2d"]
 COMMANDS["verify"] = ["verify", "--sample", "0"]
 
 
@@ -42,11 +52,15 @@ def measure(shape: tuple[int, ...], jobs: list[str], rows: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         volume = folder / "vol.zarr"
-        if jobs != ["convert"]:
+        if not {"convert", "segment"}.issuperset(jobs):
             make_volume(volume, shape)
         for job in jobs:
             place = volume
-            if job == "convert":
+            if job == "segment":
+                if math.prod(shape) > SEGMENTED:
+                    continue
+                place = folder / "out.zarr"  # of `convert`, which comes before
+            elif job == "convert":
                 place = folder / "stack.tif"
                 write_stack(place, shape)
                 # `run` puts the place before what is listed here

@@ -1,8 +1,8 @@
 """Measure volseg beside the programs that others use for the same work, in turn.
 
 Jobs: ``convert`` a TIFF stack to OME-Zarr with a pyramid (ngff-zarr, ome-zarr-py); ``segment`` by
-the same weights, tile and overlap (MONAI's SlidingWindowInferer in memory, Dask's `map_overlap`
-from Zarr to Zarr); ``label`` (cc3d, dask-image); ``table`` of objects (scikit-image); ``evaluate``
+the same weights, tile and overlap, one view (MONAI's SlidingWindowInferer and Dask's `map_overlap`,
+raw in memory); ``label`` (cc3d, dask-image); ``table`` of objects (scikit-image); ``evaluate``
 (scikit-image). Each contestant runs in a process of its own; start-up and imports are not counted.
 Those that are not installed are left out, and said to be.
 
@@ -44,7 +44,9 @@ from volseg.storage.volumes import create_image, labels_path, open_image, probab
 from volseg.storage.weights import find_weights, load_card
 
 CROP = Path(__file__).parents[1] / "examples" / "crop"
+OPENVINO = "volseg --device openvino"
 NEEDS = {
+    OPENVINO: "openvino",
     "monai": "monai",
     "map_overlap": "dask",
     "cc3d": "cc3d",
@@ -55,7 +57,7 @@ NEEDS = {
 }
 JOBS: dict[str, tuple[str, ...]] = {
     "convert": ("volseg", "ngff-zarr", "ome-zarr-py"),
-    "segment": ("volseg", "monai", "map_overlap"),
+    "segment": ("volseg", OPENVINO, "monai", "map_overlap"),
     "label": ("volseg", "cc3d", "dask-image"),
     "table": ("volseg", "scikit-image"),
     "evaluate": ("volseg", "scikit-image"),
@@ -91,9 +93,9 @@ def convert_job(who: str, folder: Path) -> Work:
     return by_ome
 
 
-def how(model: str) -> PredictOptions:
+def how(model: str, device: str = "cpu") -> PredictOptions:
     """Say what all contestants do: one view, float32, no other rule."""
-    return PredictOptions(model=model, device="cpu", precision="float32", views="xy")
+    return PredictOptions(model=model, device=device, precision="float32", views="xy")
 
 
 def network_of(folder: Path) -> tuple[torch.nn.Module, tuple[int, int, int], tuple[int, ...]]:
@@ -107,8 +109,13 @@ def network_of(folder: Path) -> tuple[torch.nn.Module, tuple[int, int, int], tup
 def segment_job(who: str, folder: Path) -> Work:
     """From raw to probabilities, by the same weights in tiles of one size and overlap."""
     volume = folder / "vol.zarr"
-    network, tile, overlap = network_of(folder)
     model = json.loads((folder / "plan.json").read_text())["model"]
+    if who in {"volseg", OPENVINO}:
+        fresh = folder / "out.zarr"  # without results: these would be kept
+        shutil.copytree(volume, fresh)
+        chosen = how(model, "cpu" if who == "volseg" else "openvino")
+        return lambda: predict(plan_prediction(fresh, chosen), NoProgress())
+    network, tile, overlap = network_of(folder)
     slices = load_card(model).architecture.startswith("unet2d")
     raw = open_image(volume).levels[0]
     low, high = json.loads((folder / "plan.json").read_text())["window"]
@@ -123,10 +130,6 @@ def segment_job(who: str, folder: Path) -> Work:
             return network(values[0, 0][:, None]).sigmoid().transpose(0, 1)[None]
         return network(values).sigmoid()
 
-    if who == "volseg":
-        fresh = folder / "out.zarr"  # without results: these would be kept
-        shutil.copytree(volume, fresh)
-        return lambda: predict(plan_prediction(fresh, how(model)), NoProgress())
     if who == "monai":
         from monai.inferers import SlidingWindowInferer
 
@@ -268,7 +271,7 @@ def prepare(folder: Path, model: str, tiles: tuple[int, ...], shape: tuple[int, 
 
 def run_alone(job: str, who: str, folder: Path) -> None:
     """Do a job, as a process of its own, and print what it took."""
-    if who == "volseg":
+    if who in {"volseg", OPENVINO}:
         keep_freed_memory()  # as its commands do before anything else
     work = MAKE[job](who, folder)
     begun, used = time.perf_counter(), time.process_time()

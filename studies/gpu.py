@@ -112,7 +112,7 @@ def run_tests(report: Report) -> None:
 def measure_segment(report: Report, folder: Path, *, toy: bool) -> None:
     """Measure prediction with everything included, against the bare network and its floors."""
     script = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *(["--toy"] if toy else [])]
-    command = [*script, "--output", str(folder / "gpu.jsonl")]
+    command = [*script, "--output", str(folder / "gpu.jsonl"), "--budget", "130"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
         report.add("segment", said=(done.stdout or done.stderr).strip()[-4000:])
