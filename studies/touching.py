@@ -36,6 +36,11 @@ OTHER: Zyx = (32, 96, 96)
 MOST = 80
 BLOCKS: tuple[Zyx, ...] = ((16, 32, 64), SHAPE)
 NAME = "mitochondria"
+SPLITS: tuple[tuple[Any, dict[str, Any]], ...] = (
+    ("contour", {}),
+    ("none", {}),
+    ("distance", {"split_depth": 0.75}),
+)
 HELD_OUT, CHOSEN_ON = 5, 48
 """Every fifth image is held out in training, and of those settings are chosen on so many."""
 
@@ -142,29 +147,29 @@ def drawn() -> None:
             raise SystemExit("labels depend on the block")
 
 
-def nuclei(data: Path, model: Path) -> None:
-    """Segment the held-out images, each a slice with an empty one after it."""
+def nuclei(data: Path, model: Path, *, tta: bool) -> None:
+    """Segment the held-out images, and match objects image by image."""
     raw, truth = (tifffile.imread(data / f) for f in ("raw_128.tif", "instances_128.tif"))
     held = np.arange(HELD_OUT - 1, len(raw), HELD_OUT)
-    chosen = held[np.linspace(0, len(held) - 1, CHOSEN_ON).round().astype(int)]
-    apart = np.zeros((2 * len(held), *raw.shape[1:]), raw.dtype)
-    apart[::2] = raw[held]
+    chosen = np.linspace(0, len(held) - 1, CHOSEN_ON).round().astype(int)
+    others = np.setdiff1d(np.arange(len(held)), chosen)
     with tempfile.TemporaryDirectory() as folder:
-        stack, volume = Path(folder) / "raw.tif", Path(folder) / "vol.zarr"
-        tifffile.imwrite(stack, apart, photometric="minisblack")
-        volseg.convert(stack, volume, voxel_size=(1, 1, 1))
-        volseg.segment(volume, model=model, split="contour", workers=1)
-        for split in ("contour", "none", "distance"):
+        stack, known, volume = (Path(folder) / f for f in ("raw.tif", "truth.tif", "vol.zarr"))
+        tifffile.imwrite(stack, raw[held], photometric="minisblack")
+        tifffile.imwrite(known, truth[held], photometric="minisblack")
+        volseg.convert(stack, volume, images=True)
+        volseg.segment(volume, model=str(model), split="contour", tta=tta, workers=1)
+        for split, more in SPLITS:
             if split != "contour":
-                volseg.label(volume, split=split, overwrite=True)
-            found = read_labels(volume, NAME)[::2]
-            for what, images in (("all", held), ("no setting chosen", np.setdiff1d(held, chosen))):
-                rows = np.searchsorted(held, images)
-                # numbers of nuclei begin anew in every image
-                known = truth[images].astype(np.int64)
-                known += np.where(known > 0, 1000 * np.arange(len(images))[:, None, None], 0)
-                line = describe(found[rows], known)
-                print(f"| {what}, {len(images)} | `{split}` | {line} |", flush=True)
+                volseg.label(volume, split=split, overwrite=True, **more)
+            scores = volseg.evaluate(volume, truth=known, instances=True, min_size=0)
+            counts = np.array([(i.truth, i.predicted, i.matched) for i in scores.images])
+            for what, rows in (("all", slice(None)), ("no setting chosen", others)):
+                theirs, ours, matched = counts[rows].T
+                each = np.mean(2 * matched / np.maximum(ours + theirs, 1))
+                line = f"{theirs.sum()} | {ours.sum()} | {matched.sum()}"
+                f1 = 2 * matched.sum() / (ours.sum() + theirs.sum())
+                print(f"| {what}, {len(theirs)} | `{split}` | {line} | {f1:.3f} | {each:.3f} |")
 
 
 def main() -> None:
@@ -172,11 +177,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--tta", action="store_true")
     given = parser.parse_args()
     if given.model is None:
         drawn()
     else:
-        nuclei(given.data, given.model)
+        nuclei(given.data, given.model, tta=given.tta)
 
 
 if __name__ == "__main__":

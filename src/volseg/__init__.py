@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from volseg.api.correcting import apply
     from volseg.api.explaining import explain
     from volseg.api.exploring import explore
-    from volseg.api.exporting import export
-    from volseg.api.judging import evaluate, stats, verify
+    from volseg.api.exporting import export, export_all
+    from volseg.api.judging import evaluate, evaluate_all, stats, stats_all, verify
     from volseg.api.making import convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
     from volseg.api.previewing import preview
@@ -51,9 +51,11 @@ __all__ = [
     "compare_arrays",
     "convert",
     "evaluate",
+    "evaluate_all",
     "explain",
     "explore",
     "export",
+    "export_all",
     "forget_marks",
     "label",
     "label_array",
@@ -66,6 +68,7 @@ __all__ = [
     "run",
     "segment",
     "stats",
+    "stats_all",
     "teach",
     "train",
     "verify",
@@ -78,7 +81,9 @@ _PLACES = {
     "compare_arrays": "arrays",
     "convert": "making",
     "evaluate": "judging",
+    "evaluate_all": "judging",
     "export": "exporting",
+    "export_all": "exporting",
     "explain": "explaining",
     "explore": "exploring",
     "forget_marks": "teaching",
@@ -93,6 +98,7 @@ _PLACES = {
     "run": "whole",
     "segment": "making",
     "stats": "judging",
+    "stats_all": "judging",
     "teach": "teaching",
     "train": "training",
     "verify": "judging",

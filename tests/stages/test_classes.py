@@ -69,20 +69,21 @@ def images(volume):
     return sorted(p.name for p in (volume / "probabilities").iterdir() if p.is_dir())
 
 
-def test_each_class_is_what_it_is_alone(volume, model, tmp_path):
+@pytest.mark.parametrize("views", ["xy", "ortho"])
+def test_each_class_is_what_it_is_alone(volume, model, tmp_path, views):
     alone = shutil.copytree(volume, tmp_path / "alone.zarr")
-    report = run(volume, model)
+    report = run(volume, model, views=views)
     assert images(volume) == NAMES
     assert list(report.classes) == NAMES
     for name in NAMES[::2]:
-        run(alone, model, classes=(name,))
+        run(alone, model, classes=(name,), views=views)
         np.testing.assert_array_equal(stored(alone, name), stored(volume, name))
         noted = open_image(labels_path(alone, name)).attributes
         assert noted["objects"] == report.classes[name].objects > 0
         both = open_image(labels_path(volume, name)).attributes
         assert both["fingerprint"] == noted["fingerprint"]
     assert open_image(labels_path(volume, "walls")).attributes["run"]["threshold_of_255"] == 153
-    assert run(volume, model).predict.tiles == 0
+    assert run(volume, model, views=views).predict.tiles == 0
     # every map can be checked by predicting it again
     found = verify(volume, VerifyOptions(model=str(model)), NoProgress())
     assert not found.findings
@@ -170,12 +171,14 @@ def test_one_class_is_repaired_before_the_others_are_made(volume, model):
 def test_names_that_do_not_fit_are_refused(volume, model):
     with pytest.raises(ParameterError, match="knows cells, gaps, walls"):
         run(volume, model, classes=("nuclei",))
-    with pytest.raises(ParameterError, match="3 classes keep their own names"):
-        run(volume, model, name="mine")
+    for name in ("mine", "mitochondria"):
+        with pytest.raises(ParameterError, match="3 classes keep their own names"):
+            run(volume, model, name=name)
     with pytest.raises(ModelError, match="gives no contours"):
         run(volume, model, classes=("gaps",), split="contour")
     run(volume, model, classes=("gaps",), name="mine")
-    assert images(volume) == ["mine"]
+    run(volume, model, classes=("gaps",), name="mitochondria")  # which is the default elsewhere
+    assert images(volume) == ["mine", "mitochondria"]
     with pytest.raises(ConflictError):
         run(volume, model, classes=("walls",), name="mine")
 

@@ -212,6 +212,7 @@ def test_grad_cam_and_saliency_are_what_arithmetic_says():
         dimensions=2,
         device=torch.device("cpu"),
         wanted=(0,),
+        maps=(),
     )
     explainer = Explainer(predictor, 0.5)
     maps = explainer._map(x, needed, 0, explainer._trace)
@@ -284,12 +285,12 @@ def test_suspects_are_predicted_again_as_uncertainty_is(tmp_path, raw, architect
     model = write_weights(tmp_path, architecture, tile, overlap, 8)
     volseg.segment(path, model=str(model), workers=1, precision="float32", min_probability=0)
     volseg.stats(path, workers=1)
-    (subject,) = plan_report([path], "mitochondria", [None])
+    (subject,) = plan_report([path], ["mitochondria"], [None])
     row = int(np.argmax(subject.columns["voxels"]))
     suspect = Suspect(row, 1.0, ())
     # its network does not come with volseg, and is not named
     assert measure_disagreement(subject, [suspect]) == Disagreement()
-    (subject,) = plan_report([path], "mitochondria", [None], str(model))
+    (subject,) = plan_report([path], ["mitochondria"], [None], str(model))
     found = measure_disagreement(subject, [suspect])
     assert found.views == {}
     z = int(subject.columns["centroid_z"][row])
@@ -317,7 +318,7 @@ def test_views_of_suspects_are_those_whose_mean_was_predicted(tmp_path, raw, mon
     chosen = {"model": str(model), "workers": 1, "precision": "float32", "min_probability": 0}
     volseg.segment(path, views="ortho", **chosen)
     volseg.stats(path, workers=1)
-    (subject,) = plan_report([path], "mitochondria", [None], str(model))
+    (subject,) = plan_report([path], ["mitochondria"], [None], str(model))
     row = int(np.argmax(subject.columns["voxels"]))
     found = measure_disagreement(subject, [Suspect(row, 1.0, ())])
     ((voxels, views),) = seen

@@ -156,13 +156,13 @@ def test_a_table_of_other_labels_is_not_shown(volume):
     columns = {"label": np.array([1])}
     write_table(table, columns, {}, {"labels": "others"})
     scene = plan_view(volume, ViewOptions())
-    assert scene.objects is None
+    assert not scene.tables
     assert "other labels" in scene.notes[0]
 
 
 def test_the_table_becomes_properties_that_json_can_hold(volume):
     scene = plan_view(volume, ViewOptions())
-    found = json.loads(json.dumps(compose_properties(scene.objects), allow_nan=False))
+    found = json.loads(json.dumps(compose_properties(scene.tables["objects"]), allow_nan=False))
     assert found["inline"]["ids"] == ["7"]
     values = {p["id"]: p["values"] for p in found["inline"]["properties"]}
     assert values == {"voxels": [560.0], "sphericity": ["NaN"]}
@@ -233,8 +233,7 @@ def test_levels_that_are_no_whole_parts_are_left_out(volume):
     assert len(pyramid_of(odd).levels) == 1
 
 
-def test_a_link_names_the_places_of_all_layers(volseg, volume, monkeypatch):
-    monkeypatch.setattr("volseg.stages.view.link.uncorrected", lambda _, name: name)
+def test_a_link_names_the_places_of_all_layers(volseg, volume):
     options = ViewOptions(at=7)
     scene = plan_view(volume, options)
     far = replace(scene, path=parse_location("https://data.org/a b/v.zarr"))

@@ -1,23 +1,29 @@
 """Hand results of a volume on to other programs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Required, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack
 
 from volseg.api.keywords import described, takes
-from volseg.api.options import Place, Region, Result, Threads
-from volseg.api.running import place_of, shown
+from volseg.api.options import Place, Region, Results, Threads
+from volseg.api.running import EACH, check_single, place_of, shown
+from volseg.defaults import NAME
+from volseg.errors import ParameterError
+from volseg.types import split_names
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.exchange.volumes.run import VolumeExport
 
 
+What: TypeAlias = Literal["labels", "probabilities", "raw", "table", "slices"]
+
+
 @described
-class ExportKeywords(Result, Region, Threads, total=False):
+class ExportKeywords(Results, Region, Threads, total=False):
     """Options of `export`.
 
     output : Write this file, folder or URL, whose ending names the form; {label} in the name of a
-        mesh stands for each object's.
+        mesh stands for each object's, {name} for each of several --name.
     level : Take this level of the pyramid, 0 the finest; --roi counts its voxels.
     dtype : Write labels as this type.  [default: one that tells all apart]
     objects : Make meshes of these objects only; repeatable.
@@ -34,7 +40,7 @@ class ExportKeywords(Result, Region, Threads, total=False):
 @takes(ExportKeywords)
 def export(
     volume: Place,
-    what: Literal["labels", "probabilities", "raw", "table", "slices"] = "labels",
+    what: What = "labels",
     *,
     progress: "Progress | None" = None,
     **options: Unpack[ExportKeywords],
@@ -60,12 +66,42 @@ def export(
     WorkError
         If it cannot be read or written.
     """
+    check_single(options.get("name"), "export")
+    return export_all(volume, what, progress=progress, **options)[0]
+
+
+def export_all(
+    volume: Place,
+    what: What = "labels",
+    *,
+    progress: "Progress | None" = None,
+    **options: Unpack[ExportKeywords],
+) -> "list[VolumeExport]":
+    """Write several results of a volume, each to an output of its own, as `export` does.
+
+    Raises
+    ------
+    InputError
+        As `export` does, before anything is written.
+    WorkError
+        If something cannot be read or written.
+    """
     from volseg.engine.options import EngineOptions
     from volseg.exchange.volumes.plan import ExportOptions, plan_export
     from volseg.exchange.volumes.run import export as write
 
     given: dict[str, Any] = {**options}
-    output, objects = place_of(given.pop("output")), given.pop("objects", ())
+    output, objects = str(given.pop("output")), given.pop("objects", ())
     engine = EngineOptions(workers=given.pop("workers", None))
-    chosen = ExportOptions(output, what, objects=tuple(objects), engine=engine, **given)
-    return write(plan_export(place_of(volume), chosen), shown(progress))
+    names = split_names(given.pop("name", NAME)) or (NAME,)
+    if len(names) > 1 and EACH not in output:
+        raise ParameterError(
+            f"several --name need outputs of their own: write {EACH} in {output} for each, as in "
+            f"{EACH}.tif"
+        )
+    plans = []
+    for name in names:
+        place = place_of(output.replace(EACH, name))
+        chosen = ExportOptions(place, what, name, objects=tuple(objects), engine=engine, **given)
+        plans.append(plan_export(place_of(volume), chosen))
+    return [write(planned, shown(progress)) for planned in plans]

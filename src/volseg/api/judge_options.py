@@ -3,7 +3,7 @@
 from typing import Required, TypedDict
 
 from volseg.api.keywords import described
-from volseg.api.options import Place, Region, Result, Running, Threads
+from volseg.api.options import Place, Region, Results, Running, Threads
 
 
 @described
@@ -34,16 +34,18 @@ class CompareArraysKeywords(Matching, Threads, total=False):
 
 
 @described
-class EvaluateKeywords(Result, Region, Matching, Running, total=False):
+class EvaluateKeywords(Results, Region, Matching, Running, total=False):
     """Options of `evaluate`.
 
     truth : Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF.
-        The objects of a mask are its connected components.
+        The objects of a mask are its connected components. {name} stands for each of several
+        --name, here and in --mask.
     labels : Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
     foreground : Take this value of the truth as foreground, such as 0 for membranes.  [default: all
         above 0]
     mask : Count only voxels above 0 in these labels, a name or a path.
-    output : Write evaluation.json, errors.parquet and curves.png to this folder.
+    output : Write evaluation.json, errors.parquet and curves.png to this folder, of several --name
+        to a folder in it for each.
     """
 
     truth: Required[Place]

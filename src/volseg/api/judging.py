@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from volseg.api.judge_options import EvaluateKeywords, VerifyKeywords
 from volseg.api.keywords import takes
 from volseg.api.options import Place, StatsKeywords
-from volseg.api.running import build, file_of, optional_place, place_of, shown
+from volseg.api.running import (
+    EACH,
+    build,
+    check_single,
+    file_of,
+    optional_place,
+    place_of,
+    shown,
+)
+from volseg.defaults import NAME
 from volseg.errors import ParameterError
+from volseg.types import split_names
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -43,16 +53,20 @@ def stats(
     BlockError
         If blocks could not be read.
     """
-    found, *others = stats_of_all([volume], progress=progress, **options)
-    if others:
-        raise ParameterError("stats measures one result; give one name")
-    return found
+    check_single(options.get("name"), "stats")
+    return stats_all([volume], progress=progress, **options)[0]
 
 
-def stats_of_all(
+def stats_all(
     volumes: Sequence[Place], *, progress: Progress | None = None, **options: Unpack[StatsKeywords]
 ) -> list[VolumeStats]:
-    """Measure several volumes with the options of `stats`; write all objects into one table.
+    """Measure several results of several volumes with the options of `stats`.
+
+    Parameters
+    ----------
+    volumes : paths
+        All objects are written into one table, if an ``output`` is given.
+    progress : Progress, optional
 
     Raises
     ------
@@ -66,11 +80,20 @@ def stats_of_all(
 
     labels = optional_place(options.pop("labels", None))
     target = optional_place(options.pop("output", None))
-    asked = (options.pop("name", None) or "").split(",")
-    names = list(dict.fromkeys(name.strip() for name in asked))
-    chosen = [build(plan.StatsOptions, options, labels=labels, name=n or None) for n in names]
+    names = split_names(options.pop("name", None) or "") or (None,)
+    touched = options.pop("contacts", None)
+    chosen = [
+        build(
+            plan.StatsOptions,
+            options,
+            labels=labels,
+            name=name,
+            contacts=None if len(names) > 1 and name == touched else touched,
+        )
+        for name in names
+    ]
     if len(names) > 1 and (labels is not None or target is not None):
-        raise ParameterError("several --name go into tables of their own, without --output")
+        raise ParameterError("several --name have tables of their own; leave --output and --labels")
     if labels is not None and len(volumes) > 1:
         raise ParameterError("--labels belongs to one volume; give one VOLUME")
     if target is not None:
@@ -102,17 +125,40 @@ def evaluate(
     BlockError
         If blocks could not be read.
     """
+    check_single(options.get("name"), "evaluate")
+    return evaluate_all(volume, progress=progress, **options)[0]
+
+
+def evaluate_all(
+    volume: Place, *, progress: Progress | None = None, **options: Unpack[EvaluateKeywords]
+) -> list[Evaluation]:
+    """Compare several results of a volume with the truth, with the options of `evaluate`.
+
+    Raises
+    ------
+    InputError
+        As `evaluate` does, before anything is compared.
+    BlockError
+        If blocks could not be read.
+    """
     from volseg.stages.evaluate import plan, run
 
     output, labels = options.pop("output", None), optional_place(options.pop("labels", None))
     if output is not None:
         check_output(output)
-    named = {name: str(options[name]) for name in NAMED if options.get(name) is not None}
-    chosen = build(plan.EvaluateOptions, options, labels=labels, **named)
-    result = run.evaluate(plan.plan_evaluation(place_of(volume), chosen), shown(progress))
+    names = split_names(options.pop("name", NAME)) or (NAME,)
+    if len(names) > 1 and labels is not None:
+        raise ParameterError("--labels are one result; give one --name")
+    named = {key: str(options[key]) for key in NAMED if options.get(key) is not None}
+    plans = []
+    for name in names:
+        places = {key: place.replace(EACH, name) for key, place in named.items()}
+        chosen = build(plan.EvaluateOptions, options, labels=labels, name=name, **places)
+        plans.append(plan.plan_evaluation(place_of(volume), chosen))
+    results = [run.evaluate(planned, shown(progress)) for planned in plans]
     if output is not None:
-        save_evaluation(result, output)
-    return result
+        save_evaluations(results, output)
+    return results
 
 
 def check_output(folder: Place) -> None:
@@ -128,8 +174,10 @@ def check_output(folder: Place) -> None:
     check_folder(file_of(folder))
 
 
-def save_evaluation(result: Evaluation, folder: Place) -> list[Path]:
+def save_evaluations(results: Sequence[Evaluation], folder: Place) -> list[Path]:
     """Write an evaluation to a folder: evaluation.json, errors.parquet, curves.png.
+
+    Each of several goes to a folder in it, of the name of what was evaluated.
 
     Returns
     -------
@@ -144,7 +192,12 @@ def save_evaluation(result: Evaluation, folder: Place) -> list[Path]:
     from volseg.fields import plain
     from volseg.stages.evaluate.output import write_results
 
-    return write_results(result, plain(result), file_of(folder))
+    place, several = file_of(folder), len(results) > 1
+    written = [
+        write_results(each, plain(each), place / each.prediction.name if several else place)
+        for each in results
+    ]
+    return [path for paths in written for path in paths]
 
 
 @takes(VerifyKeywords)

@@ -150,6 +150,16 @@ class Result(TypedDict, total=False):
 
 
 @described
+class Results(TypedDict, total=False):
+    """Results in a volume.
+
+    name : Name of the result in the volume; several are separated by commas.
+    """
+
+    name: str
+
+
+@described
 class Region(TypedDict, total=False):
     """Part of a volume.
 
@@ -182,7 +192,18 @@ class SourceSize(TypedDict, total=False):
 
 
 @described
-class SegmentKeywords(Network, Objects, Result, Region, Writing, total=False):
+class Made(TypedDict, total=False):
+    """A result that a network makes.
+
+    name : Name of the result in the volume; several classes keep their own names.  [default:
+        mitochondria; of a network of several classes their own names]
+    """
+
+    name: str | None
+
+
+@described
+class SegmentKeywords(Network, Objects, Made, Region, Writing, total=False):
     """Options of `segment`.
 
     mask : Look only where these labels are above 0; coarser ones are scaled.

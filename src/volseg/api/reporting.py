@@ -1,15 +1,16 @@
 """Write a page about volumes and their objects."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from volseg.api.judging import evaluate
+from volseg.api.judging import evaluate_all
 from volseg.api.keywords import described, takes
-from volseg.api.options import Place, Result
+from volseg.api.options import Place, Results
 from volseg.api.running import file_of, place_of, shown
 from volseg.api.training import one_each, several
 from volseg.defaults import NAME, SUSPECTS
 from volseg.errors import ParameterError
+from volseg.types import split_names
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 
 @described
-class PageKeywords(Result, total=False):
+class PageKeywords(TypedDict, total=False):
     """Options of a page.
 
     truth : Score each VOLUME, and mark missed and false objects, by labels of this name in it, or
-        by a Zarr array, image or label TIFF; give it once, or once for each VOLUME.
+        by a Zarr array, image or label TIFF; give it once, or once for each VOLUME. {name} stands
+        for each of several --name.
     output : Write this HTML file.  [default: VOLUME-report.html, or report.html beside the first of
         several]
     suspects : List at most this many objects for proofreading.
@@ -33,7 +35,7 @@ class PageKeywords(Result, total=False):
 
 
 @described
-class ReportKeywords(PageKeywords, total=False):
+class ReportKeywords(Results, PageKeywords, total=False):
     """Options of `report`.
 
     model : Ask this .safetensors file again about the objects to proofread, where it made them.
@@ -74,12 +76,18 @@ def report(
     target = plan.default_output(places) if output is None else file_of(output)
     chosen = plan.ReportOptions(target, suspects=options.get("suspects", SUSPECTS))
     name = options.get("name", NAME)
+    names = split_names(name) or (NAME,)
     truths = one_each(several(options.get("truth", ())), len(places), "--truth")
     scores = [
-        None if truth is None else evaluate(volume, truth=truth, name=name, progress=progress)
+        score
         for volume, truth in zip(places, truths, strict=True)
+        for score in (
+            [None] * len(names)
+            if truth is None
+            else evaluate_all(volume, truth=truth, name=name, progress=progress)
+        )
     ]
-    subjects = plan.plan_report(places, name, scores, options.get("model"))
+    subjects = plan.plan_report(places, names, scores, options.get("model"))
     return run.report(subjects, chosen, shown(progress))
 
 

@@ -10,6 +10,7 @@ from volseg.api.options import Place, Running
 from volseg.defaults import BLOCK_TIMEOUT
 from volseg.errors import ParameterError
 from volseg.storage.locations import parse_location, parse_path
+from volseg.types import split_names
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from volseg.engine.progress import Progress
 
 Options = TypeVar("Options", bound="DataclassInstance")
+EACH = "{name}"
+"""Stands for each result's name in the paths that belong to several."""
 
 
 def place_of(place: Place) -> Path:
@@ -54,6 +57,20 @@ def shown(progress: Progress | None) -> Progress:
     from volseg.engine.progress import NoProgress
 
     return NoProgress() if progress is None else progress
+
+
+def check_single(name: str | None, verb: str) -> None:
+    """Refuse several names, before any work is done for the first.
+
+    Raises
+    ------
+    ParameterError
+        If there are several.
+    """
+    if len(split_names(name or "")) > 1:
+        raise ParameterError(
+            f"{verb} takes one result at a time, found {name}; volseg.{verb}_all takes several"
+        )
 
 
 def divide(options: Mapping[str, object], *groups: type) -> tuple[dict[str, Any], dict[str, Any]]:

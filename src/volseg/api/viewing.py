@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Unpack
 
 from volseg.api.keywords import described, takes
-from volseg.api.options import Place, Result
+from volseg.api.options import Place, Results
 from volseg.api.running import build, file_of, place_of
 from volseg.errors import ParameterError, command
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 @described
-class ViewKeywords(Result, total=False):
+class ViewKeywords(Results, total=False):
     """Options of `view`.
 
-    at : Look at this object, a label of the table.
+    at : Look at this object, a label of the table, of the first of several --name.
     truth : Show labels of this name in VOLUME too, or a Zarr array, image or label TIFF.
     report : Serve this page of `volseg report` too; its links then lead to the objects.
     """
@@ -91,7 +91,7 @@ def open_napari(volume: Place, **options: Unpack[ViewKeywords]) -> None:
             f"napari shows all labels of {scene.path}, and {settings.truth} is none of them; drag "
             f"the file into its window"
         )
-    show_in_napari(scene.path, settings.name, scene.centre if settings.at is not None else None)
+    show_in_napari(scene.path, scene.names[0], scene.centre if settings.at is not None else None)
 
 
 def _plan(volume: Place, options: ViewKeywords) -> "tuple[Scene, ViewOptions]":

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from volseg.api.convert_options import ConvertKeywords, Reading
-from volseg.api.judging import stats_of_all
+from volseg.api.judging import stats_all
 from volseg.api.keywords import described, takes
 from volseg.api.making import convert, segment
 from volseg.api.options import (
+    Made,
     Measured,
     Network,
     Objects,
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 
 @described
-class RunKeywords(Reading, Network, Objects, Region, Measured, Writing, PageKeywords, total=False):
+class RunKeywords(
+    Reading, Network, Objects, Made, Region, Measured, Writing, PageKeywords, total=False
+):
     """Options of `run`.
 
     mask : Look only where these labels are above 0; coarser ones are scaled.
@@ -125,21 +128,23 @@ def run(
         if truth is not None:
             check_labels(job.volume, str(truth), images=bool(options.get("images")))
     tell, failed, done = on_note or _say_nothing, dict[str, VolsegError](), []
+    names = list[str]()
     for job in jobs:
         if len(jobs) > 1:
             tell(f"{job.source}:")
         try:
-            _segment(job, options, tell, progress)
+            names = _segment(job, options, tell, progress)
             done.append(job.volume)
         except VolsegError as error:
             if len(jobs) == 1:
                 raise
             failed[job.source] = error
             tell(f"failed: {error}")
-    chosen = _only(options, StatsKeywords)
+    named = {"name": ",".join(names)}
+    chosen = _only(options, StatsKeywords) | named
     chosen.pop("output", None)  # which is the page
-    measured = stats_of_all(done, progress=progress, **chosen)
-    shown = _only(options, ReportKeywords) | {"output": output}
+    measured = stats_all(done, progress=progress, **chosen)
+    shown = _only(options, ReportKeywords) | named | {"output": output}
     if options.get("truth"):  # those of the stacks that did not fail
         pairs = zip(jobs, truths, strict=True)
         shown["truth"] = [truth for job, truth in pairs if job.source not in failed]
@@ -204,13 +209,14 @@ def _check_used(jobs: Sequence[Job], options: RunKeywords) -> None:
 
 def _segment(
     job: Job, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
-) -> None:
-    """Bring one stack as far as its objects."""
+) -> list[str]:
+    """Bring one stack as far as its objects; return the names of the results."""
     if job.converts:
         _convert(job, options, tell, progress)
     report = segment(job.volume, on_note=tell, progress=progress, **_only(options, SegmentKeywords))
     for note in report.label.notes:
         tell(note)
+    return list(report.classes)
 
 
 def _convert(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.api.judge_options import EvaluateKeywords
-from volseg.api.judging import check_output, evaluate, save_evaluation
+from volseg.api.judging import check_output, evaluate_all, save_evaluations
 from volseg.cli.options import scratch_option, volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import duration, extent, scaled
@@ -30,20 +30,25 @@ def evaluate_command(session: Session, volume: Path, output: str | None, **optio
     """Compare the objects of VOLUME with the truth.
 
     Scores the foreground, the objects and, where VOLUME has them, the probabilities, and names the
-    objects that are missed, false, split or merged. Writes nothing without --output.
+    objects that are missed, false, split or merged. Writes nothing without --output. With several
+    --name each is scored by itself, and --json prints a list.
     """
     if output is not None:
         check_output(output)
-    result = evaluate(volume, progress=session.progress(), **options)
-    session.notes(result.notes)
-    report = plain(result)
+    results = evaluate_all(volume, progress=session.progress(), **options)
+    for result in results:
+        session.notes(result.notes)
+    report = plain(results if len(results) > 1 else results[0])
+    text = describe_evaluation(results[0])
+    if len(results) > 1:
+        text = "\n\n".join(f"{r.prediction.name}\n{describe_evaluation(r)}" for r in results)
     try:
-        written = [] if output is None else save_evaluation(result, output)
+        written = [] if output is None else save_evaluations(results, output)
     except StorageError:
         if not session.as_json:  # of which there is one object only: the error's
-            session.result(report, describe_evaluation(result))
+            session.result(report, text)
         raise
-    session.result(report, describe_evaluation(result))
+    session.result(report, text)
     if written:
         session.note(f"written: {', '.join(map(str, written))}")
         if not any(path.suffix == ".png" for path in written):

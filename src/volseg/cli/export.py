@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from volseg.api.exporting import ExportKeywords, export
+from volseg.api.exporting import ExportKeywords, export_all
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import counted, duration, extent, voxels_of
@@ -27,10 +27,12 @@ def export_command(session: Session, volume: Path, what: Any, **options: Any) ->
     .precomputed (neuroglancer); .pngs is a folder of PNG files; .glb, .ply and .stl hold surfaces
     of the objects; .csv, .tsv and .xlsx hold the tables of objects and slices.
     """
-    done = export(volume, what, progress=session.progress(), **options)
-    session.notes(done.notes)
-    if done.shape is None:
-        said = counted(done.rows or 0, "object" if done.form == "mesh" else "row")
-    else:
-        said = f"{extent(done.shape)} {done.dtype}, {voxels_of(done.voxel_size)}"
-    session.result(done, f"{done.output}: {said}, after {duration(done.seconds)}")
+    results, lines = export_all(volume, what, progress=session.progress(), **options), []
+    for done in results:
+        session.notes(done.notes)
+        if done.shape is None:
+            said = counted(done.rows or 0, "object" if done.form == "mesh" else "row")
+        else:
+            said = f"{extent(done.shape)} {done.dtype}, {voxels_of(done.voxel_size)}"
+        lines.append(f"{done.output}: {said}, after {duration(done.seconds)}")
+    session.result(results if len(results) > 1 else results[0], "\n".join(lines))

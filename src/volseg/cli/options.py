@@ -15,7 +15,7 @@ from volseg.api.train_options import Pair
 from volseg.cli.help import Command
 from volseg.cli.session import with_session
 from volseg.errors import ParameterError
-from volseg.types import Names, VoxelSize, Zyx
+from volseg.types import Names, VoxelSize, Zyx, split_names
 
 if TYPE_CHECKING:
     from volseg.cli.session import Session
@@ -136,17 +136,6 @@ def parse_slices(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def parse_names(text: str) -> Names:
-    """Read names written as NAME,NAME,...
-
-    Examples
-    --------
-    >>> parse_names("mitochondria=1, membranes=2")
-    ('mitochondria=1', 'membranes=2')
-    """
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def reads(parse: Callable[[str], Value]) -> Callable[[str], Value]:
     """Let click say why a text cannot be read."""
 
@@ -164,7 +153,7 @@ READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     VoxelSize: (parse_voxel_size, "Z,Y,X"),
     Pair: (parse_pair, "VOLUME=LABELS"),
     Sequence[int]: (parse_slices, "Z,Z,..."),
-    Names: (parse_names, "NAME,NAME,..."),
+    Names: (split_names, "NAME,NAME,..."),
 }
 """Parsers of texts by type, and the placeholders of these texts in help."""
 METAVARS = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.api.judging import stats_of_all
+from volseg.api.judging import stats_all
 from volseg.api.options import StatsKeywords
 from volseg.api.running import place_of
 from volseg.cli.options import reads, with_options
@@ -35,7 +35,7 @@ def stats_command(session: Session, volumes: tuple[Path, ...], **options: Any) -
     per slice to VOLUME/tables/NAME-slices.parquet. An object that touches the border of what was
     segmented may be cut by it. docs/measurements.md explains the columns.
     """
-    results = stats_of_all(volumes, progress=session.progress(), **options)
+    results = stats_all(volumes, progress=session.progress(), **options)
     for result in results:
         session.notes(result.notes)
         session.notes(describe_contacts(result))
@@ -92,7 +92,8 @@ def describe_contacts(result: VolumeStats) -> list[str]:
     if found is None:
         return []
     area = "" if found.area_nm2 is None else f", over {found.area_nm2 / NM2_PER_UM2:.4g} um^2"
-    count = f"{found.touching} of {result.summary.objects} objects touch {found.name}{area}"
+    all_of = f"{result.summary.objects} objects of {result.table.stem}"
+    count = f"{found.touching} of {all_of} touch {found.name}{area}"
     return [f"{count}; one row per contact: {found.table}"]
 
 

@@ -158,13 +158,8 @@ def describe_model(
     Raises
     ------
     ParameterError
-        If the model's preprocessing, or that classes exclude one another, has no description.
+        If the model's preprocessing has no description.
     """
-    if count_exclusive(card.maps):
-        raise ParameterError(
-            "classes that exclude one another have no words in BioImage.IO; export this model as "
-            "torchscript or onnx"
-        )
     names = {"pytorch_state_dict": STATE_DICT, "torchscript": TORCHSCRIPT}
     version = torch.__version__.split("+", maxsplit=1)[0]
     weights: dict[str, dict[str, Any]] = {
@@ -176,7 +171,8 @@ def describe_model(
         "callable": builder[1],
         "kwargs": {"architecture": card.architecture, "width": card.width}
         # builders of older versions know one output alone
-        | ({"outputs": card.outputs} if card.outputs > 1 else {}),
+        | ({"outputs": card.outputs} if card.outputs > 1 else {})
+        | ({"exclusive": count} if (count := count_exclusive(card.maps)) else {}),
     }
     weights["torchscript"]["parent"] = "pytorch_state_dict"
     return {

@@ -51,7 +51,7 @@ class Network:
     @property
     def probabilities(self) -> nn.Module:
         """The network with probabilities in place of logits."""
-        return Probabilities(self.logits, count_exclusive(self.card.maps)).eval()
+        return Probabilities(self.logits).eval()
 
     def inputs(self, tile: Zyx, seed: int, batch: int = 1) -> Tensor:
         """Draw random input: float32 in -1..1, shape (n, 1, z, y, x) or (n, 1, y, x).
@@ -69,17 +69,20 @@ class Network:
 class Probabilities(nn.Module):
     """A network whose logits become probabilities."""
 
-    def __init__(self, network: nn.Module, exclusive: int = 0) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.exclusive = network, exclusive
+        self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw, float, shape (n, 1, *space), to probabilities."""
-        return torch.sigmoid(as_binary(self.network(x), self.exclusive))
+        return torch.sigmoid(self.network(x))
 
 
-def build_network(architecture: str, width: int, outputs: int = 1) -> nn.Module:
+def build_network(architecture: str, width: int, outputs: int = 1, exclusive: int = 0) -> nn.Module:
     """Build a network with random weights in evaluation mode, as packages do to rebuild theirs.
+
+    Of classes that exclude one another (``exclusive``), it gives the logits of each against the
+    others, of which other programs take the sigmoid.
 
     Raises
     ------
@@ -88,7 +91,10 @@ def build_network(architecture: str, width: int, outputs: int = 1) -> nn.Module:
     ParameterError
         If it has not that width.
     """
-    return find_architecture(architecture).build(width, outputs=outputs).eval()
+    network = find_architecture(architecture).build(width, outputs=outputs).eval()
+    if exclusive:  # not a module around it, which would rename its weights
+        network.register_forward_hook(lambda _module, _given, found: as_binary(found, exclusive))
+    return network
 
 
 def load_network(model: str | Path) -> Network:
@@ -101,7 +107,8 @@ def load_network(model: str | Path) -> Network:
     """
     card = load_card(model)
     weights = load_weights(model, card)
-    network = build_network(card.architecture, card.width, card.outputs)
+    exclusive = count_exclusive(card.maps)
+    network = build_network(card.architecture, card.width, card.outputs, exclusive)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

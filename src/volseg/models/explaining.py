@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from volseg.models.attention_unet import AttentionGate
 from volseg.models.inference import Predictor
-from volseg.models.parts import crop
+from volseg.models.maps import count_exclusive
+from volseg.models.parts import as_binary, crop
 from volseg.models.registry import TURNED, turned
 from volseg.types import Floats, Roi
 
@@ -132,7 +133,8 @@ class Explainer:
         """Rank the last filters by what they add to the mean logit of what was found.
 
         The last layer sums activations by its weights, so these numbers and its bias are the mean
-        logit, and no filter is left out.
+        logit, and no filter is left out. Of a class that excludes others, it is its own logit,
+        before it is set against theirs.
         """
         if not self.found:
             return []
@@ -167,7 +169,8 @@ class Explainer:
         """Evaluate what a network takes, and follow its gradients back."""
         network = self.predictor.network
         with torch.enable_grad(), listening(network) as taken:
-            logits = network(x.requires_grad_())
+            given = network(x.requires_grad_())
+            logits = as_binary(given, count_exclusive(self.predictor.maps))
             wanted = torch.zeros_like(logits, dtype=torch.bool)
             wanted[0, self.place][inside] = True
             wanted &= logits >= math.log(self.threshold / (1 - self.threshold))

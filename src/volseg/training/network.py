@@ -78,11 +78,15 @@ def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None
 
 
 def _with_head(start: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Start weights of another number of maps with a random head."""
+    """Start weights of another number of maps with a random head, but for what one class had."""
     heads = [n for n in start if n.startswith("head.") and n in own]
     if all(start[n].shape == own[n].shape for n in heads):
         return start
-    return {**start, **{n: own[n] for n in heads}}
+    began = {n: own[n].clone() for n in heads}
+    for n, tensor in began.items():
+        if len(start[n]) == 1 and start[n].shape[1:] == tensor.shape[1:]:
+            tensor[:1] = start[n]
+    return {**start, **began}
 
 
 def learns_centerlines(config: TrainConfig) -> bool:

@@ -11,7 +11,6 @@ from volseg.defaults import DEVICE, NAME
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import describe, parse_roi, roi_size
 from volseg.models.devices import choose_device
-from volseg.models.maps import count_exclusive
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import PredictPlan, plan_prediction
 from volseg.stages.verify.sample import plan_on_record
@@ -148,11 +147,6 @@ def _class_of(prediction: PredictPlan) -> int:
             f"{prediction.card.name} knows {', '.join(maps[k].name for k in classes)}, and one "
             f"class is explained at a time; segment the volume, and give one of them as --name"
         )
-    if count_exclusive(maps):
-        raise ParameterError(
-            f"the classes of {prediction.card.name} exclude one another, and networks of such "
-            f"classes are not explained"
-        )
     return classes[0]
 
 
@@ -163,7 +157,8 @@ def _plan_prediction(volume: Path, options: ExplainOptions) -> PredictPlan:
     made = open_image(path).attributes.get("model") or {} if is_zarr(path) else None
     other = model is not None and made is not None
     if made is None or (other and load_card(model or "").sha256 != made.get("sha256")):
-        return plan_prediction(volume, PredictOptions(model, name, device=options.device))
+        own = None if name == NAME else name
+        return plan_prediction(volume, PredictOptions(model, own, device=options.device))
     found = plan_on_record(volume, path, model)
     if found is None:
         raise ParameterError(

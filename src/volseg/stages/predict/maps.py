@@ -42,7 +42,7 @@ def maps_of(card: Card) -> tuple[MapSpec, ...]:
 
 
 def choose_maps(
-    card: Card, classes: Sequence[str] | None, name: str, kinds: Sequence[str] = ()
+    card: Card, classes: Sequence[str] | None, name: str | None, kinds: Sequence[str] = ()
 ) -> tuple[Chosen, ...]:
     """Choose classes, and auxiliary maps of them where there are such.
 
@@ -50,7 +50,8 @@ def choose_maps(
     ----------
     card : of the model
     classes : names; all if None
-    name : of the result of a single class; several keep their own names
+    name : of the result of a single class; several keep their own names, as does one of several
+        without it
     kinds : of auxiliary maps
 
     Raises
@@ -67,13 +68,13 @@ def choose_maps(
             f"{card.name} knows {', '.join(known)}; --classes found {', '.join(classes)}"
         )
     wanted = [known.index(k) for k in known if classes is None or k in classes]
-    if len(wanted) > 1 and name != NAME:
+    if len(wanted) > 1 and name is not None:
         raise ParameterError(
             f"{len(wanted)} classes keep their own names; give --classes with one of "
             f"{', '.join(known)} beside --name {name}"
         )
-    alone = len(wanted) == 1 and (len(known) == 1 or name != NAME)
-    names, several = {k: name if alone else known[k] for k in wanted}, len(known) > 1
+    alone, several = name or (NAME if len(known) == 1 else None), len(known) > 1
+    names = {k: alone or known[k] for k in wanted}
     found = [Chosen(maps[k], k, k, names[k], several) for k in wanted]
     for kind in kinds:
         places = [k for k, m in enumerate(maps) if m.kind == kind and known.index(m.of) in names]

@@ -8,7 +8,7 @@ from typing import get_args
 
 import torch
 
-from volseg.defaults import DEVICE, NAME, PRECISION, ZOOM
+from volseg.defaults import DEVICE, PRECISION, ZOOM
 from volseg.engine.options import EngineOptions
 from volseg.errors import ModelError, ParameterError
 from volseg.models.compiled import OPENVINO, check_compiled
@@ -60,7 +60,7 @@ class PredictOptions:
     """
 
     model: str | None = None
-    name: str = NAME
+    name: str | None = None
     roi: str | None = None
     tile: Zyx | None = None
     batch: int | None = None

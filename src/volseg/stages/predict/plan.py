@@ -167,7 +167,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     }
     chosen = choose_maps(card, options.classes, options.name, options.kinds)
     output = Output(
-        probabilities_path(volume, options.name), json.loads(json.dumps(header)), card.name
+        probabilities_path(volume, chosen[0].name), json.loads(json.dumps(header)), card.name
     )
     return PredictPlan(
         image=image,

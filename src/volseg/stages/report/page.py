@@ -43,8 +43,7 @@ class ShownSuspect:
     def command(self) -> str:
         """Command that shows it in the viewer."""
         label = int(self.subject.columns["label"][self.suspect.row])
-        name = self.subject.labels.path.name
-        return command("view", self.subject.path, "--at", label, name=name)
+        return command("view", self.subject.path, "--at", label, name=self.subject.name)
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ class Content:
     def served(self) -> str:
         """Command that serves the page, so that its links lead into the viewer."""
         first = self.volumes[0].subject
-        name = first.labels.path.name
-        return command("view", first.path, "--report", self.page, name=name)
+        own = dict.fromkeys(v.subject.name for v in self.volumes if v.subject.path == first.path)
+        return command("view", first.path, "--report", self.page, name=",".join(own))
 
 
 def write_page(path: Path, content: Content) -> int:

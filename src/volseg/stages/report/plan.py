@@ -86,10 +86,15 @@ class Subject:
     expected: str = ""
     model: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Name of the result."""
+        return self.labels.path.name
+
 
 def plan_report(
     volumes: Sequence[Path],
-    name: str,
+    names: Sequence[str],
     evaluations: Sequence[Evaluation | None],
     model: str | None = None,
 ) -> list[Subject]:
@@ -98,8 +103,8 @@ def plan_report(
     Parameters
     ----------
     volumes : that `stats` has measured
-    name : of the results
-    evaluations : of each volume, None where there is no truth
+    names : of the results of each
+    evaluations : of each result of each volume in turn, None where there is no truth
     model : of some or all volumes, where it does not come with volseg
 
     Raises
@@ -108,9 +113,13 @@ def plan_report(
         If labels or tables are missing, a table is not of these labels, or the model made none.
     """
     titles = choose_titles(volumes)
+    results = [
+        (path, f"{title} {name}" if len(names) > 1 else title, name)
+        for path, title in zip(volumes, titles, strict=True)
+        for name in names
+    ]
     subjects = [
-        _open(path, title, name, evaluation)
-        for path, title, evaluation in zip(volumes, titles, evaluations, strict=True)
+        _open(*result, evaluation) for result, evaluation in zip(results, evaluations, strict=True)
     ]
     if model is None:
         return subjects

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _rank(subject: Subject, most: int, again: int) -> tuple[list[Suspect], int]:
 
 def _draw_explanation(subject: Subject) -> tuple[Sheet, list[str]] | None:
     """Draw what `volseg explain` left."""
-    name = subject.labels.path.name
+    name = subject.name
     explanation = read_explanation(subject.path, name)
     if explanation is None:
         return None
@@ -161,12 +162,17 @@ def _draw_scores(subject: Subject) -> tuple[str, str] | None:
 
 
 def gather_measures(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
-    """Collect the measures that all volumes have in one unit, by name and volume."""
-    found = {}
-    for physical, plain, name, divisor, unit in MEASURES:
-        if all(physical in s.columns for s in subjects):
-            title = f"{name} ({unit})" if unit else name
-            found[title] = {s.title: s.columns[physical] / divisor for s in subjects}
-        elif all(plain in s.columns for s in subjects):
-            found[f"{name} (voxels)"] = {s.title: s.columns[plain] for s in subjects}
+    """Collect the measures that all volumes have in one unit, by name and volume.
+
+    Of several results of a volume each is compared with those of its name alone.
+    """
+    found, names = {}, dict.fromkeys(s.name for s in subjects)
+    for result, (physical, plain, name, divisor, unit) in product(names, MEASURES):
+        own = [s for s in subjects if s.name == result]
+        shown = f"{name} of {result}" if len(names) > 1 else name
+        if all(physical in s.columns for s in own):
+            title = f"{shown} ({unit})" if unit else shown
+            found[title] = {s.title: s.columns[physical] / divisor for s in own}
+        elif all(plain in s.columns for s in own):
+            found[f"{shown} (voxels)"] = {s.title: s.columns[plain] for s in own}
     return found

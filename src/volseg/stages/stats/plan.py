@@ -125,6 +125,8 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
     size = image.voxel_size or source.voxel_size
     task, notes = _choose_sums(image, source, name, options)
     asked, planar = options.contacts, image.space.planar
+    if asked == name:
+        raise ParameterError(f"--contacts is another result than the one that is measured, {name}")
     other = None if asked is None else open_other(volume, source, asked, planar=planar)
     notes += source.describe_other_size(volume, image.voxel_size)
     single = MeasureObject(

@@ -78,7 +78,7 @@ def draw_sheet(
 def read_objects(volume: Path, name: str) -> Mapping[str, NDArray[Any]]:
     """Read the table of objects; nothing where there is none of them as they are."""
     try:
-        return plan_report([volume], name, [None])[0].columns
+        return plan_report([volume], [name], [None])[0].columns
     except VolumeError:
         return {}
 

@@ -6,12 +6,9 @@ import json
 from urllib.parse import quote
 
 from volseg.errors import ParameterError
-from volseg.stages.view.plan import EXPLAINED, Scene, ViewOptions
+from volseg.stages.view.plan import Scene, ViewOptions
 from volseg.stages.view.state import compose_state
-from volseg.storage.attributes import uncorrected
-from volseg.storage.explanations import explanations_path
 from volseg.storage.remote import as_remote
-from volseg.storage.volumes import labels_path, probabilities_path
 
 CLIENT = "https://neuroglancer-demo.appspot.com/"
 """Neuroglancer as its authors serve it."""
@@ -33,19 +30,11 @@ def compose_link(scene: Scene, options: ViewOptions) -> str:
             f"{volume} is a folder of this machine, to which no link leads; give the URL at which "
             f"it is served, or leave --link out"
         )
-    places = {
-        "raw": volume,
-        "probabilities": probabilities_path(volume, uncorrected(volume, options.name)),
-        "objects": labels_path(volume, options.name),
+    if options.truth is not None and "truth" not in scene.places:
+        raise ParameterError(f"--link shows a truth in {volume}/labels only: {options.truth}")
+    sources = {
+        layer: f"zarr://{quote(str(volume / place if place else volume), safe=':/')}"
+        for layer, place in scene.places.items()
     }
-    if options.truth is not None:
-        places["truth"] = labels_path(volume, options.truth)
-        if not places["truth"].exists():
-            raise ParameterError(f"--link shows a truth in {volume}/labels only: {options.truth}")
-    for name in scene.layers:
-        if name.startswith(EXPLAINED):
-            place = explanations_path(volume, options.name)
-            places[name] = place / name.removeprefix(EXPLAINED)
-    sources = {name: f"zarr://{quote(str(places[name]), safe=':/')}" for name in scene.layers}
     state = json.dumps(compose_state(scene, sources), separators=(",", ":"))
     return f"{CLIENT}#!{quote(state, safe='')}"

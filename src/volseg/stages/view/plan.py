@@ -24,7 +24,7 @@ from volseg.storage.volumes import (
     probabilities_path,
     table_path,
 )
-from volseg.types import Roi, VoxelSize
+from volseg.types import Names, Roi, VoxelSize, split_names
 
 Point: TypeAlias = tuple[float, float, float]
 
@@ -40,8 +40,8 @@ class ViewOptions:
 
     Attributes
     ----------
-    name : of the results.
-    at : label of the object to look at; None for the middle of the volume.
+    name : of the results; several are separated by commas.
+    at : label of the object to look at, of the first; None for the middle of the volume.
     truth : labels, as `volseg.stages.evaluate` takes them.
     """
 
@@ -84,27 +84,33 @@ class Scene:
     ----------
     path : of the volume.
     voxel_size : nm (z, y, x); None if unknown.
-    layers : by name: raw, probabilities, objects, truth, as far as they are there, then layers
-        of `EXPLAINED`.
+    layers : by name: raw, probabilities, objects, truth, as far as they are there, those of
+        further results with their names, then layers of `EXPLAINED`.
+    places : of the layers that lie in the volume, from there.
     contrast : intensities that are shown black and white.
-    objects : their table; None if there is none, or it is of other labels.
-    chosen : label of the object to look at.
+    tables : of objects, by layer; none where there is none, or it is of other labels.
+    chosen : layer and label of the object to look at.
     centre : (z, y, x), in voxels.
     extent : voxels along (z, y, x) that should be seen.
     notes : what should be known.
-    name : of the results.
+    names : of the results.
     """
 
     path: Path
     voxel_size: VoxelSize | None
     layers: Mapping[str, Pyramid]
+    places: Mapping[str, str]
     contrast: tuple[float, float]
-    objects: Objects | None
-    chosen: int | None
+    tables: Mapping[str, Objects]
+    chosen: tuple[str, int] | None
     centre: Point
     extent: Point
     notes: tuple[str, ...]
-    name: str = NAME
+    names: Names = (NAME,)
+
+    def layer_of(self, kind: str, name: str) -> str:
+        """Name a layer of a result: ``objects``, or ``objects NAME`` of those after the first."""
+        return kind if name == self.names[0] else f"{kind} {name}"
 
 
 def plan_view(volume: Path, options: ViewOptions) -> Scene:
@@ -115,46 +121,63 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
     InputError
         If the volume or the truth cannot be used, or there is no such object.
     """
-    notes: list[str] = []
-    image = open_image(volume)
-    layers = {"raw": pyramid_of(image)}
-    probabilities = probabilities_path(volume, uncorrected(volume, options.name))
-    if _is_shown(probabilities, notes):
-        layers["probabilities"] = pyramid_of(open_image(probabilities))
-    objects = None
-    named = options.name != NAME and "probabilities" not in layers
-    if named or _is_shown(labels_path(volume, options.name), notes):
-        source = open_labels(volume, options.name)
-        layers["objects"] = pyramid_of_labels(source)
-        objects = _open_table(volume, options.name, source.identity, notes)
+    image, notes = open_image(volume), list[str]()
+    shape = image.levels[0].shape
+    scene = Scene(
+        path=volume,
+        voxel_size=image.voxel_size,
+        layers={"raw": pyramid_of(image)},
+        places={"raw": ""},
+        contrast=find_contrast(image),
+        tables={},
+        chosen=None,
+        centre=(shape[0] / 2, shape[1] / 2, shape[2] / 2),
+        extent=shape,
+        notes=(),
+        names=split_names(options.name) or (NAME,),
+    )
+    for name in scene.names:
+        scene = _with_result(scene, name, notes)
+    layers, places = dict(scene.layers), dict(scene.places)
     if options.truth is not None:
         truth = find_labels(volume, options.truth)
         layers["truth"] = pyramid_of_labels(truth)
+        if truth.path == volume / "labels" / options.truth:
+            places["truth"] = f"labels/{options.truth}"
         notes += truth.describe_other_size(volume, image.voxel_size)
-    for name, layer in layers.items():
-        if layer.shape != image.levels[0].shape:
+    for layer, pyramid in layers.items():
+        if pyramid.shape != shape:
             raise ShapeError(
-                f"the {name} of {volume} have the shape {layer.shape}, expected the volume's own, "
-                f"{image.levels[0].shape}"
+                f"the {layer} of {volume} have the shape {pyramid.shape}, expected the volume's "
+                f"own, {shape}"
             )
-    if explanation := read_explanation(volume, options.name):
-        z, y, x = (s.start for s in explanation.roi)
-        for of in explanation.layers:
-            layers[EXPLAINED + of.name] = pyramid_of(of.image, corner=(z, y, x))
-    shape = image.levels[0].shape
-    scene = Scene(
-        volume,
-        image.voxel_size,
-        layers,
-        find_contrast(image),
-        objects,
-        None,
-        (shape[0] / 2, shape[1] / 2, shape[2] / 2),
-        shape,
-        tuple(notes),
-        options.name,
-    )
+    for name in scene.names:
+        if explanation := read_explanation(volume, name):
+            z, y, x = (s.start for s in explanation.roi)
+            for of in explanation.layers:
+                layer = scene.layer_of(EXPLAINED + of.name, name)
+                layers[layer] = pyramid_of(of.image, corner=(z, y, x))
+                places[layer] = f"{explanation.path.parent.name}/{explanation.path.name}/{of.name}"
+    scene = replace(scene, layers=layers, places=places, notes=tuple(notes))
     return scene if options.at is None else centre_on(scene, options.at)
+
+
+def _with_result(scene: Scene, name: str, notes: list[str]) -> Scene:
+    """Add the layers of a result, and the table of its objects."""
+    volume = scene.path
+    layers, places, tables = dict(scene.layers), dict(scene.places), dict(scene.tables)
+    probabilities = probabilities_path(volume, uncorrected(volume, name))
+    seen = _is_shown(probabilities, notes)
+    if seen:
+        layer = scene.layer_of("probabilities", name)
+        layers[layer] = pyramid_of(open_image(probabilities))
+        places[layer] = f"probabilities/{probabilities.name}"
+    if (scene.names != (NAME,) and not seen) or _is_shown(labels_path(volume, name), notes):
+        source, layer = open_labels(volume, name), scene.layer_of("objects", name)
+        layers[layer], places[layer] = pyramid_of_labels(source), f"labels/{name}"
+        table = _open_table(volume, name, source.identity, notes)
+        tables |= {} if table is None else {layer: table}
+    return replace(scene, layers=layers, places=places, tables=tables)
 
 
 def _is_shown(place: Path, notes: list[str]) -> bool:
@@ -178,8 +201,8 @@ def _open_table(volume: Path, name: str, labels: str, notes: list[str]) -> Objec
     return Objects(columns, units)
 
 
-def centre_on(scene: Scene, label: int) -> Scene:
-    """Look at an object, with its surroundings.
+def centre_on(scene: Scene, label: int, name: str = "") -> Scene:
+    """Look at an object of a result, by default the first, with its surroundings.
 
     Raises
     ------
@@ -188,20 +211,22 @@ def centre_on(scene: Scene, label: int) -> Scene:
     ParameterError
         If there is no such object.
     """
-    volume, objects = scene.path, scene.objects
+    volume, name = scene.path, name or scene.names[0]
+    layer = scene.layer_of("objects", name)
+    objects = scene.tables.get(layer)
     if objects is None:
-        measure = command("stats", volume, name=scene.name)
+        measure = command("stats", volume, name=name)
         raise VolumeError(f"{volume} has no table of its objects for --at; run `{measure}` first")
     row = objects.row_of(label)
     if row is None:
         labels = objects.columns["label"]
         known = f"they are {labels.min()} to {labels.max()}" if len(labels) else "there are none"
-        raise ParameterError(f"{volume} has no object {label} of {scene.name}: {known}")
+        raise ParameterError(f"{volume} has no object {label} of {name}: {known}")
     z, y, x = (float(objects.columns[f"centroid_{axis}"][row]) for axis in "zyx")
-    sides = [3.0 * (s.stop - s.start) for s in objects.box_at(row)]
+    deep, high, wide = (3.0 * (s.stop - s.start) for s in objects.box_at(row))
     # positions count from the corner of a voxel, centroids from its centre
-    centre = z + 0.5, y + 0.5, x + 0.5
-    return replace(scene, chosen=label, centre=centre, extent=(sides[0], sides[1], sides[2]))
+    centre, extent = (z + 0.5, y + 0.5, x + 0.5), (deep, high, wide)
+    return replace(scene, chosen=(layer, label), centre=centre, extent=extent)
 
 
 def find_contrast(image: Image) -> tuple[float, float]:

@@ -139,7 +139,8 @@ class Jump(tornado.web.RequestHandler):
     def get(self, label: str) -> None:
         """Move it, if the object is one of this volume."""
         try:
-            self.served.look_at(self.get_query_argument("of", ""), int(label))
+            of, name = (self.get_query_argument(key, "") for key in ("of", "name"))
+            self.served.look_at(of, int(label), name)
         except VolsegError as error:
             self.set_status(404)
             self.finish(html.escape(str(error)))
@@ -165,11 +166,12 @@ class Served:
         self._viewer = neuroglancer.Viewer(allow_credentials=False)
         self.url: str = self._viewer.get_viewer_url()
         volumes: dict[str, Any] = {
-            name: [{"url": LayerVolume(p, scene.voxel_size, self._objects_of(name))}]
+            name: [{"url": LayerVolume(p, scene.voxel_size, scene.tables.get(name))}]
             for name, p in scene.layers.items()
         }
-        if scene.objects is not None and len(scene.objects.columns["label"]) <= MOST_LISTED:
-            volumes["objects"].append({"url": self._serve_table(scene.objects)})
+        for number, (name, table) in enumerate(scene.tables.items()):
+            if len(table.columns["label"]) <= MOST_LISTED:
+                volumes[name].append({"url": self._serve_table(table, f"objects{number or ''}")})
         self._volumes = volumes
         self._viewer.set_state(neuroglancer.ViewerState(compose_state(scene, volumes)))
         self.state: dict[str, Any] = self._viewer.state.to_json()
@@ -179,12 +181,9 @@ class Served:
             self._add(r"at/(\d+)", Jump, served=self)
             self.report = f"{server.get_server_url()}{self._place}report"
 
-    def _objects_of(self, layer: str) -> Objects | None:
-        return self.scene.objects if layer == "objects" else None
-
-    def _serve_table(self, objects: Objects) -> str:
-        self._add("objects/info", Table, table=json.dumps(compose_properties(objects)))
-        return f"precomputed://{server.get_server_url()}{self._place}objects"
+    def _serve_table(self, objects: Objects, place: str) -> str:
+        self._add(f"{place}/info", Table, table=json.dumps(compose_properties(objects)))
+        return f"precomputed://{server.get_server_url()}{self._place}{place}"
 
     @property
     def _place(self) -> str:
@@ -194,18 +193,20 @@ class Served:
     def _add(self, name: str, handler: Any, **given: Any) -> None:
         server.global_server.app.add_handlers(".*", [(self._place + name, handler, given)])
 
-    def look_at(self, volume: str, label: int) -> None:
-        """Move the viewer to an object.
+    def look_at(self, volume: str, label: int, name: str = "") -> None:
+        """Move the viewer to an object of a result, by default the first.
 
         Raises
         ------
         ParameterError
-            If it is one of another volume, or there is none.
+            If it is one of another volume or result, or there is none.
         """
         own = self.scene.path
         if volume != str(own if as_remote(own) is not None else own.resolve()):
             raise ParameterError(f"{own} is shown here; show {volume} to see its objects")
-        scene = centre_on(self.scene, label)
+        if name and name not in self.scene.names:
+            raise ParameterError(f"{own} is shown without {name}; give --name {name} as well")
+        scene = centre_on(self.scene, label, name)
         self._viewer.set_state(neuroglancer.ViewerState(compose_state(scene, self._volumes)))
 
     def stop(self) -> None:

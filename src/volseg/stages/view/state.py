@@ -66,8 +66,9 @@ def compose_state(scene: Scene, sources: Mapping[str, Any]) -> dict[str, Any]:
         "layers": layers,
         "layout": "4panel",
     }
-    if "objects" in scene.layers:
-        state["selectedLayer"] = {"layer": "objects", "visible": True}
+    objects = next((name for name in scene.layers if name.startswith("objects")), None)
+    if objects is not None:
+        state["selectedLayer"] = {"layer": objects, "visible": True}
     return state
 
 
@@ -77,25 +78,26 @@ def _layer(name: str, scene: Scene, source: Any) -> dict[str, Any]:
         own: dict[str, Any] = {"type": "image", "shader": RAW, "shaderControls": controls}
     elif name.startswith(EXPLAINED):
         own = {"type": "image", "shader": HEAT, "opacity": 0.6, "visible": False}
-    elif name == "probabilities":
+    elif name.startswith("probabilities"):
         own = {"type": "image", "shader": PROBABILITIES, "opacity": 0.6, "visible": False}
     else:
         own = {"type": "segmentation", "selectedAlpha": 0.35, "tab": "segments"}
         if name == "truth":
             own["segmentDefaultColor"] = TRUTH
         else:
-            own |= _objects(scene)
+            own |= _objects(scene, name)
     return {"name": name, "source": source, **own}
 
 
-def _objects(scene: Scene) -> dict[str, Any]:
+def _objects(scene: Scene, layer: str) -> dict[str, Any]:
     """Choose objects, which the 3D view then shows, and a colour if the truth has one too."""
     own: dict[str, Any] = {"segmentDefaultColor": FOUND} if "truth" in scene.layers else {}
-    if scene.chosen is not None:
+    if scene.chosen is not None and scene.chosen[0] == layer:
         # the others stay visible, but paler
-        return own | {"segments": [str(scene.chosen)], "notSelectedAlpha": 0.15}
-    if scene.objects is not None and len(scene.objects.columns["label"]) <= MOST_MESHES:
-        own["segments"] = [str(label) for label in scene.objects.columns["label"]]
+        return own | {"segments": [str(scene.chosen[1])], "notSelectedAlpha": 0.15}
+    table = scene.tables.get(layer)
+    if table is not None and len(table.columns["label"]) <= MOST_MESHES:
+        own["segments"] = [str(label) for label in table.columns["label"]]
     return own
 
 
