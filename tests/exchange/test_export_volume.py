@@ -615,6 +615,40 @@ def test_a_file_that_failed_goes_on_where_it_was(name, what, volume, tmp_path, m
         assert found == whole
 
 
+@pytest.mark.parametrize("name", ["a.glb", "{label}.stl"])
+def test_meshes_that_failed_go_on_where_they_were(name, volume, tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    from volseg.exchange.volumes import meshes
+
+    real, made, broken = meshes.make_mesh, [], True
+
+    def make(image, found, level):
+        if broken and found.label == 3:
+            raise StorageError("the disk is away")
+        made.append(found.label)
+        return real(image, found, level)
+
+    monkeypatch.setattr(meshes, "make_mesh", make)
+    with pytest.raises(StorageError, match="the disk is away"):
+        front.export(volume, output=tmp_path / name, workers=1)
+    assert [p.name for p in tmp_path.glob("[!.]*")] == (["1.stl", "2.stl"] if "{" in name else [])
+    with pytest.raises(ConflictError, match="other parameters"):
+        front.export(volume, output=tmp_path / name, objects=[3])
+    broken = False
+    assert front.export(volume, output=tmp_path / name, workers=1).rows == 3
+    assert made == [1, 2, 3]
+    (tmp_path / "whole").mkdir()
+    front.export(volume, output=tmp_path / "whole" / name)
+    found, whole = (
+        {p.name: p.read_bytes() for p in place.iterdir() if p.is_file()}
+        for place in (tmp_path, tmp_path / "whole")
+    )
+    assert found == whole
+    with pytest.raises(ConflictError, match="exists already"):
+        front.export(volume, output=tmp_path / name)
+    assert not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize(("name", "what"), [("a.tif", "labels"), ("a.h5", "raw")])
 def test_parts_that_were_interrupted_or_damaged_are_made_again(
     name, what, volume, tmp_path, monkeypatch

@@ -117,6 +117,13 @@ def test_axes_of_length_one_need_no_name(tmp_path):
         look(path, axes="CZYX", channel=0, series=1)
 
 
+def test_labels_with_axes_that_no_flag_names_are_told_what_helps(tmp_path):
+    path = write(tmp_path / "a.h5", np.stack([RAW] * 3, -1))
+    with pytest.raises(SourceError, match=r"are an array of \(z, y, x\); save them as") as raised:
+        open_label_path(path)
+    assert "--axes" not in str(raised.value)
+
+
 def test_imaris_pads_what_it_stores(tmp_path):
     path, name = tmp_path / "a.ims", "DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data"
     write(path, np.pad(RAW, ((0, 7), (0, 58), (0, 31))), name, chunks=(8, 64, 64))

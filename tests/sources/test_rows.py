@@ -28,6 +28,7 @@ EXPORT, READERS, LABELS = (
     "storage/test_other_readers.py",
     "sources/test_labels.py",
 )
+IN_PLACE = "exchange/test_export_in_place.py"
 STATS, ADOPT = "stages/test_stats.py", "stages/test_adopt.py"
 ROWS = {
     # TIFF
@@ -140,6 +141,20 @@ ROWS = {
     "BigTIFF": (EXPORT, "test_what_imagej_cannot_hold"),
     "OME-TIFF": (EXPORT, "test_ome_tiff"),
     "OME-Zarr 0.4": (EXPORT, "test_ome_zarr_of_version_0_4"),
+    "OME-Zarr 0.4 in place": (IN_PLACE, "test_readers_of_v2_alone_open_the_volume_itself"),
+    "OME-Zarr 0.4 in place, killed": (
+        IN_PLACE,
+        "test_what_was_interrupted_is_not_read_and_goes_on",
+    ),
+    "OME-Zarr 0.4 in place, replaced": (
+        IN_PLACE,
+        "test_a_result_that_is_replaced_takes_its_copy_along",
+    ),
+    "OME-Zarr 0.4 in place, other readers": (
+        READERS,
+        "test_readers_of_version_0_4_open_the_copy_in_place",
+    ),
+    "meshes go on": (EXPORT, "test_meshes_that_failed_go_on_where_they_were"),
     "HDF5 for others": (EXPORT, "test_hdf5"),
     "precomputed for others": (EXPORT, "test_precomputed"),
     "GLB, PLY": (EXPORT, "test_ply_and_glb_are_read_by_trimesh"),

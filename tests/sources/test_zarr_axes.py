@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
+import volseg
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError
 from volseg.sources.open import open_stack
@@ -74,6 +75,18 @@ def test_channels_and_times_are_asked_for(tmp_path, axes):
     else:
         with pytest.raises(SourceError, match="--time is 2"):
             open_stack(tmp_path / "a.zarr", Selection(channel=0, time=2))
+
+
+def test_unrelated_images_keep_their_names_and_sizes_in_any_order_of_axes(tmp_path):
+    write(tmp_path / "a.zarr", "yxz")
+    names, sizes = [f"{k}.png" for k in range(9)], [[20, 17 - k] for k in range(9)]
+    noted = {"images": {"count": 9, "names": names, "sizes": sizes}}
+    zarr.open_group(tmp_path / "a.zarr").attrs["volseg"] = noted
+    for flags in ({}, {"images": True}):
+        volseg.convert(tmp_path / "a.zarr", tmp_path / "v.zarr", overwrite=True, **flags)
+        image = open_image(tmp_path / "v.zarr")
+        assert image.attributes["images"] == noted["images"]
+        assert image.space.planar
 
 
 def test_sizes_go_with_axes_that_the_user_names(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import urllib.parse
 import warnings
@@ -99,6 +100,30 @@ def test_ngio(volume, older, raw, labels):
         assert (size.z, size.y, size.x, size.space_unit) == (*SIZE, "nanometer")
 
 
+def test_readers_of_version_0_4_open_the_copy_in_place(volume, raw, labels, tmp_path):
+    """What v2 alone knows is looked at without the files of v3, which newer readers prefer."""
+    both, alone = tmp_path / "vol.zarr", tmp_path / "v2.zarr"
+    shutil.copytree(volume, both)
+    volseg.export(both, "raw", in_place=True)
+    volseg.export(both, "labels", in_place=True)
+    shutil.copytree(both, alone, ignore=shutil.ignore_patterns("zarr.json", "c", ".volseg"))
+    with lenient():
+        ngio = pytest.importorskip("ngio")
+        for path in (both, alone):
+            container = ngio.open_ome_zarr_container(str(path))
+            image, objects = container.get_image(), container.get_label("mitochondria")
+            np.testing.assert_array_equal(np.asarray(image.get_array()), raw)
+            np.testing.assert_array_equal(np.asarray(objects.get_array()), labels)
+            for found in (image, objects):
+                size = found.pixel_size
+                assert (size.z, size.y, size.x, size.space_unit) == (*SIZE, "nanometer")
+        io, reader = pytest.importorskip("ome_zarr.io"), pytest.importorskip("ome_zarr.reader")
+        for path in (both, alone):
+            first, second = list(reader.Reader(io.parse_url(str(path)))())
+            np.testing.assert_array_equal(np.asarray(first.data[0]), raw)
+            np.testing.assert_array_equal(np.asarray(second.data[0]), labels)
+
+
 def test_tensorstore_by_the_makers_of_neuroglancer(volume, older, raw, labels, tmp_path):
     tensorstore = pytest.importorskip("tensorstore")
 
@@ -112,6 +137,11 @@ def test_tensorstore_by_the_makers_of_neuroglancer(volume, older, raw, labels, t
         expected = level[full_roi(level.shape)]
         np.testing.assert_array_equal(read("zarr3", own / str(k)).read().result(), expected)
     np.testing.assert_array_equal(read("zarr", older / "0").read().result(), labels)
+    both = tmp_path / "vol.zarr"
+    shutil.copytree(volume, both)
+    volseg.export(both, "raw", in_place=True)
+    for driver in ("zarr", "zarr3"):
+        np.testing.assert_array_equal(read(driver, both / "0").read().result(), raw)
     volseg.export(volume, output=tmp_path / "a.precomputed")
     found = read("neuroglancer_precomputed", tmp_path / "a.precomputed")
     np.testing.assert_array_equal(found.read().result()[..., 0].T, labels)

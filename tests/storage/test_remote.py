@@ -24,11 +24,13 @@ import numpy as np
 import obstore
 import pytest
 import tifffile
+import zarr
 
 from toy_elsewhere import write_elsewhere
 from volseg.geometry.grid import full_roi
 from volseg.storage.connections import connect
 from volseg.storage.locations import parse_location
+from volseg.storage.stores import open_store
 from volseg.storage.volumes import open_image
 
 pytestmark = pytest.mark.skipif(
@@ -260,6 +262,26 @@ def test_exports_equal_local_ones_to_the_byte(volseg, stack, place, tmp_path, na
         assert objects_below(target) == files_below(tmp_path / name)
     run(volseg, "export", tmp_path / "vol.zarr", "raw", "--output", target, status=2)
     run(volseg, "export", tmp_path / "vol.zarr", "raw", "--output", target, "--overwrite")
+
+
+def test_a_copy_in_place_is_read_by_zarr_v2_alone_and_removed(volseg, stack, place):
+    convert(volseg, stack, place)
+    before = objects_below(place)
+    run(volseg, "export", place, "raw", "--in-place")
+    group = zarr.open_group(open_store(parse_location(place)), mode="r", zarr_format=2)
+    (multiscale,) = group.attrs["multiscales"]
+    assert multiscale["version"] == "0.4"
+    expected = open_image(parse_location(place)).levels[0][:]
+    np.testing.assert_array_equal(group[multiscale["datasets"][0]["path"]][...], expected)
+    after = objects_below(place)
+    assert {k: after[k] for k in before} == before
+    assert "/.copying" not in "".join(after)
+    assert (
+        "has a copy as Zarr v2"
+        in run(volseg, "export", place, "raw", "--in-place", status=2).stderr
+    )
+    run(volseg, "export", place, "raw", "--in-place", "--remove")
+    assert objects_below(place) == before
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.precomputed"])

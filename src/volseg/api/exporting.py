@@ -1,7 +1,8 @@
 """Hand results of a volume on to other programs."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Region, Results, Threads
@@ -24,13 +25,18 @@ class ExportKeywords(Results, Region, Threads, total=False):
 
     output : Write this file, folder or URL, whose ending names the form; {label} in the name of a
         mesh stands for each object's, {name} for each of several --name.
+    in_place : Write a copy as Zarr v2 (OME-Zarr 0.4) into the volume itself, for programs that know
+        no later version; it takes as much room again.
+    remove : Remove what --in-place wrote.
     level : Take this level of the pyramid, 0 the finest; --roi counts its voxels.
     dtype : Write labels as this type.  [default: one that tells all apart]
     objects : Make meshes of these objects only; repeatable.
     overwrite : Replace what stands there.
     """
 
-    output: Required[Place]
+    output: Place | None
+    in_place: bool
+    remove: bool
     level: int
     dtype: Literal["uint8", "uint16", "uint32", "float32"] | None
     objects: Sequence[int]
@@ -42,6 +48,7 @@ def export(
     volume: Place,
     what: What = "labels",
     *,
+    on_note: Callable[[str], None] | None = None,
     progress: "Progress | None" = None,
     **options: Unpack[ExportKeywords],
 ) -> "VolumeExport":
@@ -57,6 +64,8 @@ def export(
     what : str
         ``labels``, ``probabilities``, ``raw``, ``table`` of objects, or ``slices``, the table of
         slices.
+    on_note : callable, optional
+        Takes what the user should know before anything is written.
     progress : Progress, optional
 
     Raises
@@ -67,13 +76,14 @@ def export(
         If it cannot be read or written.
     """
     check_single(options.get("name"), "export")
-    return export_all(volume, what, progress=progress, **options)[0]
+    return export_all(volume, what, on_note=on_note, progress=progress, **options)[0]
 
 
 def export_all(
     volume: Place,
     what: What = "labels",
     *,
+    on_note: Callable[[str], None] | None = None,
     progress: "Progress | None" = None,
     **options: Unpack[ExportKeywords],
 ) -> "list[VolumeExport]":
@@ -87,21 +97,42 @@ def export_all(
         If something cannot be read or written.
     """
     from volseg.engine.options import EngineOptions
+    from volseg.exchange.volumes.in_place import tell_room
     from volseg.exchange.volumes.plan import ExportOptions, plan_export
     from volseg.exchange.volumes.run import export as write
 
     given: dict[str, Any] = {**options}
-    output, objects = str(given.pop("output")), given.pop("objects", ())
+    source, output = place_of(volume), given.pop("output", None)
+    objects, in_place = tuple(given.pop("objects", ())), bool(given.get("in_place"))
+    if (output is None) == (not in_place):
+        raise ParameterError(
+            "give --output, the file or folder to write, or --in-place, for a copy in the volume"
+        )
+    if given.get("remove") and not in_place:
+        raise ParameterError("--remove is for what --in-place wrote; leave out --output")
     engine = EngineOptions(workers=given.pop("workers", None))
     names = split_names(given.pop("name", NAME)) or (NAME,)
-    if len(names) > 1 and EACH not in output:
+    if len(names) > 1 and not in_place and EACH not in str(output):
         raise ParameterError(
             f"several --name need outputs of their own: write {EACH} in {output} for each, as in "
             f"{EACH}.tif"
         )
     plans = []
-    for name in names:
-        place = place_of(output.replace(EACH, name))
-        chosen = ExportOptions(place, what, name, objects=tuple(objects), engine=engine, **given)
-        plans.append(plan_export(place_of(volume), chosen))
+    for name in names[:1] if in_place and what == "raw" else names:
+        place = _own_place(source, what, name) if in_place else place_of(_named(output, name))
+        chosen = ExportOptions(place, what, name, objects=objects, engine=engine, **given)
+        plans.append(plan_export(source, chosen))
+    for plan in plans:
+        if in_place and not plan.options.remove and plan.image is not None:
+            (on_note or str)(tell_room(plan.image))
     return [write(planned, shown(progress)) for planned in plans]
+
+
+def _named(output: Place, name: str) -> str:
+    return str(output).replace(EACH, name)
+
+
+def _own_place(volume: Path, what: str, name: str) -> Path:
+    from volseg.storage.volumes import check_name
+
+    return volume if what == "raw" else volume / what / check_name(name)

@@ -25,12 +25,22 @@ def export_command(session: Session, volume: Path, what: Any, **options: Any) ->
 
     The ending of --output names the form: .tif (ImageJ), .ome.tif, .h5, .zarr (OME-Zarr 0.4) or
     .precomputed (neuroglancer); .pngs is a folder of PNG files; .glb, .ply and .stl hold surfaces
-    of the objects; .csv, .tsv and .xlsx hold the tables of objects and slices.
+    of the objects; .csv, .tsv and .xlsx hold the tables of objects and slices. --in-place writes a
+    copy for programs that know Zarr v2 alone into VOLUME, and --remove removes it.
     """
-    results, lines = export_all(volume, what, progress=session.progress(), **options), []
+    results = export_all(
+        volume,
+        what,
+        on_note=lambda text: session.notes([text]),
+        progress=session.progress(),
+        **options,
+    )
+    lines = []
     for done in results:
         session.notes(done.notes)
-        if done.shape is None:
+        if options["remove"]:
+            said = "its copy as Zarr v2 is removed"
+        elif done.shape is None:
             said = counted(done.rows or 0, "object" if done.form == "mesh" else "row")
         else:
             said = f"{extent(done.shape)} {done.dtype}, {voxels_of(done.voxel_size)}"

@@ -82,10 +82,11 @@ def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
 
 
 def _image(image: dict[str, Any]) -> str:
-    unfinished = "" if image["volseg"].get("complete", True) else ", incomplete"
+    told = "" if image["volseg"].get("complete", True) else ", incomplete"
+    told += ", and a copy as Zarr v2" if image["copied"] else ""
     return _origin(image) + (
         f"{extent(image['shape'])} {image['dtype']}, {voxels_of(image['voxel_size'])}, "
-        f"{len(image['levels'])} levels, shards of {extent(image['shard'])}{unfinished}"
+        f"{len(image['levels'])} levels, shards of {extent(image['shard'])}{told}"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import GREY, NO_COLOURS, Selection, choose_channel, choose_time
+from volseg.sources.stack import GREY, NO_AXES, NO_COLOURS, Selection, choose_channel, choose_time
 from volseg.sources.voxel_size import AxisSizes
 from volseg.storage.arrays import LONGEST_AXIS
 from volseg.types import Roi, Zyx
@@ -19,6 +19,8 @@ FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError)
 """Errors of libraries where a file is damaged."""
 ROWS = 64
 """Rows of voxels that are read at a time, or more."""
+NAME_EACH = "name each by one of Z, Y, X, C and T with --axes, slowest first"
+"""Remedy where axes are not known."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def choose_axes(
     """
     if min(shape, default=0) < 1 or max(shape) > LONGEST_AXIS:
         raise SourceError(f"{where} has the shape {tuple(shape)}, which no volume has")
-    named = name_axes(where, shape, selection.axes or axes)
+    remedy = NO_AXES if selection.numbers else ""
+    named = name_axes(where, shape, selection.axes or axes, remedy)
     sizes = dict(zip(named, map(int, shape), strict=True))
     hint = NO_COLOURS if selection.numbers else GREY
     fixed = {
@@ -111,8 +114,14 @@ def choose_axes(
     return replace(array, chunk=_choose_boxes(named, chunks, array.shape))
 
 
-def name_axes(where: str, shape: Sequence[int], named: str | None) -> str:
+def name_axes(where: str, shape: Sequence[int], named: str | None, remedy: str = "") -> str:
     """Name the axes as given, else z, y, x beside axes of length one.
+
+    Parameters
+    ----------
+    where, shape : see `choose_axes`
+    named : letters, slowest first; None if there are none
+    remedy : what to do where they are not known; empty for --axes
 
     Raises
     ------
@@ -130,7 +139,7 @@ def name_axes(where: str, shape: Sequence[int], named: str | None) -> str:
         if before < 0 or any(n > 1 for n in shape[len(shape) - after :]):
             raise SourceError(
                 f"{where} has the shape {tuple(shape)}, and does not say which axes are z, y and "
-                f"x: say so with --axes, such as CZYX"
+                f"x: {remedy or 'say so with --axes, such as CZYX'}"
             )
         return f"{'1' * before}ZYX{'1' * after}"
     # what has one voxel only needs no name
@@ -139,8 +148,7 @@ def name_axes(where: str, shape: Sequence[int], named: str | None) -> str:
     known = len(named) == len(shape) and all(letters.count(a) == 1 for a in set(letters) - {"1"})
     if not known or not set("YX") <= set(letters) <= set("ZYXCT1"):
         raise SourceError(
-            f"{where} has the shape {tuple(shape)}, and axes {named}: name each by one of Z, Y, X, "
-            f"C and T with --axes, slowest first"
+            f"{where} has the shape {tuple(shape)}, and axes {named}: {remedy or NAME_EACH}"
         )
     return letters
 

@@ -21,6 +21,8 @@ GREY = "make greys of colours with --grey"
 """Remedy where a source has colours."""
 NO_COLOURS = "save them as whole numbers without colours, such as a TIFF of uint16"
 """Remedy where labels have colours."""
+NO_AXES = f"labels are an array of (z, y, x); {NO_COLOURS}"
+"""Remedy where labels have axes that nobody names, as of colours; no flag names those of labels."""
 
 
 @dataclass(frozen=True)

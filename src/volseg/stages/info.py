@@ -13,6 +13,7 @@ from volseg.geometry.grid import describe
 from volseg.scores.likeness import tell_tissue
 from volseg.stages.survey import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
+from volseg.storage.copies import is_copied
 from volseg.storage.explanations import read_explanation
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
@@ -92,6 +93,7 @@ def _describe(image: Image) -> dict[str, Any]:
         "chunk": list(first.chunk),
         "shard": list(first.shard),
         "levels": [list(level.shape) for level in image.levels],
+        "copied": is_copied(image.path),
         "volseg": kept,
     }
 

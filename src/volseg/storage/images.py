@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from volseg.storage.named import NamedImage
 from volseg.storage.ome import IMAGES
 from volseg.storage.volumes import Image
 from volseg.types import Roi
@@ -32,13 +33,13 @@ def images_in(image: Image) -> tuple[tuple[int, int], ...] | None:
     return (sizes_of(image) or ((height, width),) * depth) if image.space.planar else None
 
 
-def names_of(image: Image) -> tuple[str, ...]:
+def names_of(image: Image | NamedImage) -> tuple[str, ...]:
     """List the names of the unrelated images that slices are; empty where they have none."""
     noted = image.attributes.get(IMAGES)
     return tuple(map(str, noted.get("names", ()))) if isinstance(noted, Mapping) else ()
 
 
-def sizes_of(image: Image) -> tuple[tuple[int, int], ...]:
+def sizes_of(image: Image | NamedImage) -> tuple[tuple[int, int], ...]:
     """List the (y, x) that each unrelated image has of its slice; empty where all have it whole."""
     noted = image.attributes.get(IMAGES)
     sizes = noted.get("sizes", ()) if isinstance(noted, Mapping) else ()

@@ -11,8 +11,8 @@ import zarr
 
 from volseg.errors import VolumeError
 from volseg.storage.arrays import open_axes
-from volseg.storage.attributes import read_node
-from volseg.storage.ome import AXES, NANOMETERS, Space, damaged, read_levels
+from volseg.storage.attributes import check_notes, read_node
+from volseg.storage.ome import AXES, IMAGES, NANOMETERS, Space, damaged, read_levels
 
 KINDS = {"channel": "C", "time": "T"}
 """Letters of axes that are none of space."""
@@ -28,12 +28,14 @@ class NamedImage:
     axes : their letters, slowest first; None if they have no names.
     space : along (z, y, x), as far as it is stated.
     sizes : nm along (z, y, x); None where it is unknown.
+    attributes : what volseg noted, as of `volseg.storage.volumes.Image`.
     """
 
     array: zarr.Array[Any]
     axes: str | None
     space: Space = field(default_factory=Space)
     sizes: tuple[float | None, float | None, float | None] = (None, None, None)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def plain(self) -> bool:
@@ -59,12 +61,12 @@ def open_named(path: Path) -> NamedImage | None:
     if not multiscales:
         return None
     try:
-        return _finest(path, multiscales[0])
+        return _finest(path, multiscales[0], check_notes(path, attributes.get("volseg", {})))
     except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
         raise damaged(path, error) from error
 
 
-def _finest(path: Path, multiscale: Mapping[str, Any]) -> NamedImage:
+def _finest(path: Path, multiscale: Mapping[str, Any], notes: Mapping[str, Any]) -> NamedImage:
     levels, described = read_levels(multiscale)
     first, location = levels[0], (path / levels[0].path).resolve()
     if not location.is_relative_to(path.resolve()):
@@ -78,8 +80,9 @@ def _finest(path: Path, multiscale: Mapping[str, Any]) -> NamedImage:
     z, y, x = (units.get(axis, "") if first.stated else "" for axis in AXES)
     known = [NANOMETERS.get(unit.lower()) for unit in (z, y, x)]
     sizes = [v and s * v for s, v in zip(first.scale, known, strict=True)]
-    space = Space(first.scale, first.origin, (z, y, x) if z and y and x else None)
-    return NamedImage(array, _letters(described), space, (sizes[0], sizes[1], sizes[2]))
+    unit = (z, y, x) if z and y and x else None
+    space = Space(first.scale, first.origin, unit, planar=bool(notes.get(IMAGES)))
+    return NamedImage(array, _letters(described), space, (sizes[0], sizes[1], sizes[2]), notes)
 
 
 def _dimensions(array: zarr.Array[Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from volseg.differences import tell_apart
 from volseg.errors import ConflictError, VolumeError, command
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.copies import settle_after
 from volseg.storage.feature_tables import withdraw_table
 from volseg.storage.files import AWAY, beside, discard, left_behind, replace_folder
 from volseg.storage.ledger import MARK, Ledger
@@ -242,11 +243,13 @@ def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
     StorageError
         If an image cannot be created or moved to its place.
     """
+    replaced = [*outdated, *(image.path for image in images)]
     if any(as_remote(image.path) is not None for image in images):
         _discard_results(*outdated)
         discard(*(image.path for image in images))
         for image in images:
             image.create(image.path)
+        settle_after(*replaced)
         return
     staged = {beside(image.path): image for image in images}
     new_groups = {i.path.parent for i in images if not i.path.parent.exists()}
@@ -264,6 +267,7 @@ def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
     _discard_results(*outdated)
     for place, image in staged.items():
         replace_folder(image.path, place)
+    settle_after(*replaced)
 
 
 def _remove_empty_group(path: Path) -> None:

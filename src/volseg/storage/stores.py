@@ -90,7 +90,7 @@ def find_stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def describe_array(**form: Any) -> bytes:
-    """Describe an array that is to be created, as `zarr.create_array` does."""
+    """Describe an array that is to be created, as `zarr.create_array` does: what is in its file."""
     return _description(zarr.create_array(MemoryStore(), **form))
 
 
@@ -101,7 +101,9 @@ def describe_group(attributes: Mapping[str, Any]) -> bytes:
 
 def _description(node: zarr.Array[Any] | zarr.Group) -> bytes:
     described = node.metadata.to_buffer_dict(default_buffer_prototype())
-    return described["zarr.json"].to_bytes()
+    return next(
+        described[name] for name in ("zarr.json", ".zarray") if name in described
+    ).to_bytes()
 
 
 def read_entry(archive: Path, name: str, most: int) -> bytes | None:

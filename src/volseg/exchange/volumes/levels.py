@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,8 @@ class Levels:
     copy : makes the task that copies one block of a level: voxels, folder, number.
     finish : writes what makes the folder complete, last.
     block : whole chunks, (z, y, x).
+    opened : lends folder and ledger, given all that decides what is written; None for an output
+        of its own.
     """
 
     create: Callable[[Path, int, Cut], object]
@@ -48,6 +51,7 @@ class Levels:
     copy: Callable[[Cut, Path, int], Callable[[Block], None]]
     finish: Callable[[Path], object]
     block: Zyx
+    opened: Callable[[dict[str, Any]], AbstractContextManager[tuple[Path, Ledger]]] | None = None
 
 
 @dataclass
@@ -87,8 +91,8 @@ def write_levels(plan: ExportPlan, progress: Progress, form: Levels) -> None:
         If it cannot be written.
     """
     options = plan.options
-    header = describe(plan)
-    with resuming(options.output, header, overwrite=options.overwrite) as (place, ledger):
+    own = partial(resuming, options.output, overwrite=options.overwrite)
+    with (form.opened or own)(describe(plan)) as (place, ledger):
         notes = _Notes(ledger, as_remote(place) is None)
         kept = [n for n in range(len(plan.levels)) if f"level {n}" in ledger.records]
         if not all(form.begun(place, number) for number in kept):
@@ -138,6 +142,7 @@ def describe(plan: ExportPlan) -> dict[str, Any]:
         "stamp": find_stamp(plan.cut.array.path),
         "what": options.what,
         "form": plan.form,
+        "objects": sorted(options.objects),
         "level": options.level,
         "roi": options.roi,
         "dtype": plan.cut.dtype.name,

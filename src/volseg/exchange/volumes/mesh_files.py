@@ -44,6 +44,20 @@ class Mesh:
     faces: NDArray[np.int64]
     corner: Doubles
 
+    def to_bytes(self) -> bytes:
+        """Write it so that `from_bytes` reads it."""
+        head = np.array([self.label, len(self.vertices), len(self.faces)], "<u8").tobytes()
+        parts = self.corner, self.vertices, self.faces
+        return head + b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Mesh:
+        """Read what `to_bytes` wrote."""
+        label, points, triangles = (int(n) for n in np.frombuffer(content, "<u8", 3))
+        real = np.frombuffer(content, np.float64, 3 + 3 * points, 24)
+        faces = np.frombuffer(content, np.int64, 3 * triangles, 24 + real.nbytes)
+        return cls(label, real[3:].reshape(-1, 3), faces.reshape(-1, 3), real[:3])
+
 
 @contextmanager
 def _parts(path: Path, count: int) -> Iterator[tuple[BinaryIO, Sequence[BinaryIO]]]:
@@ -75,8 +89,6 @@ def write_ply(path: Path, meshes: Iterator[Mesh]) -> None:
     vertices = faces = 0
     with _parts(path, 2) as (file, (upper, lower)):
         for mesh in meshes:
-            if mesh.label > LARGEST:
-                raise StorageError(f"PLY cannot hold the label {mesh.label}; write GLB")
             points = np.empty(len(mesh.vertices), vertex)
             points["place"], points["label"] = mesh.vertices + mesh.corner, mesh.label
             triangles = np.empty(len(mesh.faces), face)
@@ -138,8 +150,8 @@ def write_glb(path: Path, meshes: Iterator[Mesh]) -> None:
         total = 12 + 8 + len(content) + len(binary) + size
         if total > LARGEST:
             raise StorageError(
-                f"{path} would have {total} bytes, and GLB holds {LARGEST}: give a coarser "
-                f"--level, some --object, or write PLY"
+                f"{path} would have {total} bytes, and GLB holds {LARGEST}: give --overwrite and a "
+                f"coarser --level or some --object, or write PLY"
             )
         file.write(struct.pack("<4sII", b"glTF", 2, total))
         file.write(struct.pack("<I4s", len(content), b"JSON") + content + binary)

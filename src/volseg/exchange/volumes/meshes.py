@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import importlib.util
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError, VolumeError, command
 from volseg.exchange.volumes.cut import Cut, space_at
-from volseg.exchange.volumes.mesh_files import WRITERS, Mesh
+from volseg.exchange.volumes.mesh_files import LARGEST, WRITERS, Mesh
+from volseg.exchange.volumes.pieces import Pieces, beginning, keeping
 from volseg.exchange.volumes.plan import EACH, ExportPlan
 from volseg.geometry.grid import full_roi, intersect, roi_size
 from volseg.measures.single_object import mesh
 from volseg.sources.labels import COMPONENTS, open_label_path
+from volseg.storage.ledger import read_header
 from volseg.storage.tables import read_columns
-from volseg.storage.targets import check_file
+from volseg.storage.targets import check_file, unfinished
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Roi
 
+Tasks: TypeAlias = Mapping[int, Callable[[], Mesh | None]]
+"""What makes the mesh of each label, if it has a voxel."""
 LARGEST_BOX = 1 << 25
 """Voxels of an object's box; of a larger one the mesh is made from a coarser level."""
 
@@ -54,36 +59,64 @@ def write_meshes(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[int, t
     """
     if importlib.util.find_spec("skimage") is None:
         raise ParameterError("meshes need scikit-image: pip install 'volseg[measure]'")
-    image, options, written = plan.image, plan.options, list[int]()
+    image, options = plan.image, plan.options
     if image is None:
         raise ParameterError("meshes are of labels")
     chosen = [
         (found, choose_level(image, found.box, options.level))
         for found in find_objects(plan, image, cut)
     ]
-    each = EACH in options.output.name
-    for found, _ in chosen if each else ():
-        check_file(_place(options.output, found.label), overwrite=options.overwrite)
-    write = WRITERS[options.output.suffix.lower()]
+    if options.output.suffix.lower() == ".ply" and any(o.label > LARGEST for o, _ in chosen):
+        raise ParameterError(f"PLY holds labels up to {LARGEST}, and some are higher; write GLB")
+    tasks: Tasks = {found.label: partial(make_mesh, image, found, n) for found, n in chosen}
+    progress.start(len(chosen), "objects", "meshing")
+    try:
+        written = (_write_each if EACH in options.output.name else _write_one)(
+            plan, tasks, progress
+        )
+    finally:
+        progress.finish()
+    return written, tuple(_notes_on(chosen, written, options.level))
 
-    def meshes() -> Iterator[Mesh]:
-        tasks = (partial(make_mesh, image, found, level) for found, level in chosen)
-        progress.start(len(chosen), "objects", "meshing")
-        try:
-            for made in _in_order(tasks, options.engine.threads):
-                progress.advance(1)
-                if made is not None:
-                    written.append(made.label)
-                    yield made
-        finally:
-            progress.finish()
 
-    if each:
-        for made in meshes():
-            write(_place(options.output, made.label), iter([made]))
-    else:
-        write(options.output, meshes())
-    return len(written), tuple(_notes_on(chosen, len(written), options.level))
+def _write_each(plan: ExportPlan, tasks: Tasks, progress: Progress) -> int:
+    """Write a file for each object; those that are on record are not made again."""
+    output, places = plan.options.output, {n: _place(plan.options.output, n) for n in tasks}
+    if read_header(unfinished(output)) is None:  # else it may have written what stands there
+        for place in places.values():
+            check_file(place, overwrite=plan.options.overwrite)
+    with beginning(plan) as (ledger, _):
+        done = {n for n, place in places.items() if str(n) in ledger.records and place.is_file()}
+        left = {n: task for n, task in tasks.items() if n not in done}
+        progress.advance(len(done))
+        written = len(done)
+        for mesh in _in_order(iter(left.values()), plan.options.engine.threads):
+            progress.advance(1)
+            if mesh is not None:
+                WRITERS[output.suffix.lower()](places[mesh.label], iter([mesh]))
+                ledger.record(str(mesh.label))
+                written += 1
+    return written
+
+
+def _write_one(plan: ExportPlan, tasks: Tasks, progress: Progress) -> int:
+    """Write a file of all objects; meshes are kept beside it until it is written."""
+    written = 0
+
+    def meshes(pieces: Pieces) -> Iterator[Mesh]:
+        nonlocal written
+        for part in pieces:
+            written += 1
+            yield Mesh.from_bytes(part)
+
+    with keeping(plan) as pieces:
+        progress.advance(pieces.count)
+        left = islice(tasks.values(), pieces.count, None)
+        for mesh in _in_order(left, plan.options.engine.threads):
+            pieces.add([] if mesh is None else [mesh.to_bytes()])
+            progress.advance(1)
+        WRITERS[plan.options.output.suffix.lower()](plan.options.output, meshes(pieces))
+    return written
 
 
 def _in_order(tasks: Iterator[Callable[[], Mesh | None]], workers: int) -> Iterator[Mesh | None]:

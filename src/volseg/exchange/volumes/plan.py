@@ -14,6 +14,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, VolumeError, command
 from volseg.exchange.volumes.cut import Cut, HighestLabel, space_at
+from volseg.exchange.volumes.in_place import check_copy
 from volseg.geometry.grid import Grid, full_roi, parse_roi
 from volseg.storage.attributes import results_in
 from volseg.storage.stores import is_zarr
@@ -77,6 +78,8 @@ class ExportOptions:
     dtype: str | None = None
     objects: tuple[int, ...] = ()
     overwrite: bool = False
+    in_place: bool = False
+    remove: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
@@ -92,6 +95,11 @@ class ExportOptions:
             raise ParameterError(f"{EACH} is for meshes, of which each may have a file of its own")
         if self.what not in VOXELS and (self.level or self.roi):
             raise ParameterError("--level and --roi are for voxels; a table is written whole")
+        if self.in_place and (self.what not in VOXELS or self.level or self.roi or self.dtype):
+            raise ParameterError(
+                "--in-place copies labels, probabilities or raw voxels as they are, all levels; "
+                "leave out --level, --roi and --dtype"
+            )
 
     @property
     def form(self) -> Form:
@@ -102,6 +110,8 @@ class ExportOptions:
         ParameterError
             If it names none for what is to be exported.
         """
+        if self.in_place:
+            return "ome-zarr"
         sheet, mesh = self.what not in VOXELS, self.what == "labels"
         name = self.output.name.lower()
         known = {
@@ -174,7 +184,8 @@ def plan_export(volume: Path, options: ExportOptions) -> ExportPlan:
         its place.
     """
     form = options.form
-    check_output(volume, options)
+    if not options.in_place:
+        check_output(volume, options)
     if options.what not in VOXELS:
         find = table_path if options.what == "table" else slices_path
         path = find(volume, options.name)
@@ -189,6 +200,8 @@ def plan_export(volume: Path, options: ExportOptions) -> ExportPlan:
             f"--level is {options.level}, but {image.path} has the levels 0 to "
             f"{len(image.levels) - 1}"
         )
+    if options.in_place and not options.remove:
+        check_copy(volume, image, (options.what, options.name), overwrite=options.overwrite)
     array = image.levels[options.level]
     roi = full_roi(array.shape) if options.roi is None else parse_roi(options.roi, array.shape)
     label = options.what == "labels"
@@ -250,7 +263,10 @@ def _open_exported(volume: Path, options: ExportOptions) -> Image:
 
 def _choose_type(image: Image, options: ExportOptions) -> tuple[np.dtype[Any], list[str]]:
     """Choose a type that tells all labels apart, and say so if ImageJ shows it differently."""
-    own, highest = image.levels[0].dtype, _highest_label(image, options)
+    own = image.levels[0].dtype
+    if options.dtype is None and options.form not in ORDER:
+        return own, []
+    highest = _highest_label(image, options)
     if options.dtype is not None:
         if options.dtype not in EXACT:
             raise ParameterError(f"--dtype is one of {', '.join(EXACT)}, found {options.dtype!r}")

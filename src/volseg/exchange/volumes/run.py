@@ -11,7 +11,8 @@ from pathlib import Path
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
 from volseg.errors import BlockError, StorageError
-from volseg.exchange.volumes.plan import ExportPlan
+from volseg.exchange.volumes.in_place import remove, tell_unlisted
+from volseg.exchange.volumes.plan import ExportOptions, ExportPlan
 from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
 
@@ -52,12 +53,14 @@ def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
     """
     begun, options, cut = time.monotonic(), plan.options, plan.cut
     notes, rows = plan.notes, None
-    if cut is None or plan.form == "mesh":
+    if options.in_place and options.remove and plan.image is not None:
+        remove(plan.volume, plan.image, (options.what, options.name))
+    elif cut is None or plan.form == "mesh":
         with same_workers(options.engine):
             rows, told = _write_rows(plan, progress)
         notes += told
     else:
-        with same_workers(options.engine), _unfinished(options.output):
+        with same_workers(options.engine), _unfinished(options):
             notes += _write_voxels(plan, progress)
     voxels = cut if rows is None else None
     return VolumeExport(
@@ -74,14 +77,16 @@ def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
 
 
 @contextmanager
-def _unfinished(output: Path) -> Iterator[None]:
+def _unfinished(options: ExportOptions) -> Iterator[None]:
     """Say of blocks that failed that the others are kept."""
+    output = f"the copy in {options.output}" if options.in_place else str(options.output)
     try:
         yield
     except BlockError as error:
         cause = error.__cause__
         why = cause.strerror if isinstance(cause, OSError) else cause
-        stands = "" if as_remote(output) is not None else ", and what stood there stands"
+        replaced = options.in_place or as_remote(options.output) is not None
+        stands = "" if replaced else ", and what stood there stands"
         raise StorageError(
             f"{output} is incomplete{stands}; the same command does what is missing: {why or error}"
         ) from error
@@ -120,7 +125,7 @@ def _write_voxels(plan: ExportPlan, progress: Progress) -> tuple[str, ...]:
         from volseg.exchange.volumes.zarr_v2 import write_zarr
 
         write_zarr(plan, cut, progress)
-        return ()
+        return tell_unlisted(plan.volume, plan.options.what) if plan.options.in_place else ()
     from volseg.exchange.volumes.precomputed import write_precomputed
 
     return write_precomputed(plan, cut, progress)

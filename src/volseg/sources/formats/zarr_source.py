@@ -78,6 +78,7 @@ def _open_named(
     array = choose_axes(str(path), read, stored.shape, image.axes, selection, stored.chunks)
     sizes = sizes_as_named(image.sizes, image.axes, array.axes)
     stated = StatedSize(sizes, "OME-Zarr metadata")
+    apart = selection.axes is None and image.space.planar
     return Stack(
         files=(given,),
         shape=array.shape,
@@ -88,6 +89,8 @@ def _open_named(
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
         array=array,
         space=image.space if selection.axes is None else Space(),
+        sizes=sizes_of(image) if apart else (),
+        names=names_of(image) if apart else (),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from volseg.defaults import NAME
 from volseg.errors import command
 from volseg.stages.verify.findings import Finding
 from volseg.stages.verify.images import Subject
@@ -14,7 +15,7 @@ REPAIRED = {"unreadable", "pyramid"}
 """Kinds of findings that ``volseg segment --repair`` sees as well."""
 
 
-def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject]) -> list[str]:
+def advise(volume: Path, findings: Collection[Finding], subjects: Iterable[Subject]) -> list[str]:
     """Say which commands make again what is damaged.
 
     Parameters
@@ -24,7 +25,11 @@ def advise(volume: Path, findings: Iterable[Finding], subjects: Iterable[Subject
     subjects : the images that were verified
     """
     damaged = {f.array for f in findings if f.kind in REPAIRED}
+    copied = sorted({f.array for f in findings if f.kind == "copy"})
     advice = []
+    for what, _, name in (array.partition("/") for array in copied):
+        again = command("export", volume, what, "--in-place", "--overwrite", name=name or NAME)
+        advice.append(f"the copy of {what} as Zarr v2: `{again}`")
     if "raw" in damaged:
         advice.append(
             f"the raw image, convert its source again; --overwrite replaces the results in "

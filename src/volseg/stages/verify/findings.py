@@ -30,8 +30,8 @@ class Finding:
 
     Attributes
     ----------
-    kind : metadata, incomplete, origin, ledger, unreadable, pyramid, intensities, label, objects
-        or probabilities.
+    kind : metadata, incomplete, origin, ledger, unreadable, pyramid, intensities, copy, label,
+        objects or probabilities.
     array : ``raw``, ``probabilities/<name>`` or ``labels/<name>``.
     message : what was found and what was expected.
     level : of the pyramid; None where the whole array is meant.

@@ -23,7 +23,14 @@ from volseg.stages.verify.findings import Finding, Findings, Skipped, scratch_fo
 from volseg.stages.verify.images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify.relabel import relabel
 from volseg.stages.verify.sample import Sampled, recompute
-from volseg.stages.verify.tasks import CheckLevel, CompareLabels, LevelChecked, check_intensities
+from volseg.stages.verify.tasks import (
+    CheckLevel,
+    CompareCopy,
+    CompareLabels,
+    LevelChecked,
+    check_intensities,
+)
+from volseg.storage.copies import is_copied, is_unfinished
 from volseg.types import Zyx
 
 BLOCK: Zyx = (64, 512, 512)
@@ -105,6 +112,7 @@ def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyRe
         for subject in subjects:
             run.findings.add(check_ledger(volume, subject))
             run.check_levels(subject)
+            run.check_copy(subject)
         for subject in subjects:
             run.check_result(subject)
     return VerifyReport(
@@ -170,6 +178,19 @@ class VerifyRun:
         self._run(task, grid, on_result, f"{task.array}, level {task.level}")
         return total
 
+    def check_copy(self, subject: Subject) -> None:
+        """Compare all levels with their copies as Zarr v2, where there are any."""
+        if is_unfinished(subject.image.path):
+            self.skipped.append(f"{subject.array}: its copy as Zarr v2 is unfinished")
+        elif not self.options.quick and is_copied(subject.image.path):
+            for k, level in enumerate(subject.image.levels):
+                grid = Grid(level.shape, whole_multiples(self.options.block, level.chunk))
+                task = CompareCopy(subject.array, k, level)
+                self._run(task, grid, self._note, f"{subject.array}, copy of level {k}")
+
+    def _note(self, _: Block, found: tuple[Finding, ...]) -> None:
+        self.findings.add(found)
+
     def check_result(self, subject: Subject) -> None:
         """Compare a result with the same made again, unless nothing is to be compared."""
         if self.options.quick or not subject.complete:
@@ -186,10 +207,6 @@ class VerifyRun:
         labels, engine = subject.image.levels[0], self.options.engine
         if not subject.run:
             raise Skipped("no record says by which rules it was made")
-
-        def on_result(_: Block, found: tuple[Finding, ...]) -> None:
-            self.findings.add(found)
-
         with scratch_for(self.volume, subject.name) as folder:
             try:
                 again, objects = relabel(self.volume, folder, subject, engine, self.progress)
@@ -204,7 +221,7 @@ class VerifyRun:
                 self.findings.add([Finding("objects", subject.array, message)])
             grid = Grid(labels.shape, whole_multiples(self.options.block, labels.chunk))
             task = CompareLabels(subject.array, labels, again)
-            self._run(task, grid, on_result, f"{subject.array}, labelled again")
+            self._run(task, grid, self._note, f"{subject.array}, labelled again")
 
     def _predict_again(self, subject: Subject) -> None:
         if not subject.run:

@@ -15,6 +15,7 @@ from volseg.errors import StorageError
 from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, roi_size
 from volseg.stages.verify.findings import Finding, find_first
 from volseg.storage.arrays import StoredArray
+from volseg.storage.copies import read_copy
 from volseg.storage.shard_reading import stores_chunks
 from volseg.types import Roi, Zyx
 from volseg.voxels.downsample import reduce_labels, reduce_mean
@@ -164,6 +165,42 @@ class CompareLabels:
 
         at = "label", self.array, 0
         return find_first(at, self.labels, block.core, found != expected, say)
+
+
+@dataclass(frozen=True)
+class CompareCopy:
+    """Compare a block of a level with its copy as Zarr v2.
+
+    Attributes
+    ----------
+    array : its name, see `Finding`.
+    level : number of ``stored``.
+    stored : the level.
+    """
+
+    array: str
+    level: int
+    stored: StoredArray
+
+    def __call__(self, block: Block) -> tuple[Finding, ...]:
+        """Compare one block; what cannot be read of the level itself is found elsewhere."""
+        try:
+            expected = self.stored[block.core]
+        except StorageError:
+            return ()
+        try:
+            found = read_copy(self.stored, block.core)
+        except StorageError as error:
+            return (Finding("copy", self.array, str(error), self.level, roi=describe(block.core)),)
+        if found.shape != expected.shape:
+            message = f"its copy as Zarr v2 has another shape than {self.stored.shape}"
+            return (Finding("copy", self.array, message, self.level),)
+
+        def say(voxel: Zyx) -> str:
+            return f"its copy as Zarr v2 has {found[voxel]}, expected {expected[voxel]}"
+
+        at = "copy", self.array, self.level
+        return find_first(at, self.stored, block.core, found != expected, say)
 
 
 def absent_shards(array: StoredArray, roi: Roi) -> list[Zyx]:

@@ -1,0 +1,211 @@
+"""Copies as Zarr v2 beside what a volume holds as Zarr v3, for programs that know v2 alone.
+
+In the folders of ``zarr.json`` stand ``.zgroup`` and ``.zattrs`` of groups and ``.zarray`` of
+arrays, and beside the shards, ``c/0/0/0``, a file per chunk, ``0/0/0``. The attributes of an image
+are there if its copy is complete: they are written last and removed first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from volseg.errors import ConflictError, StorageError
+from volseg.storage.arrays import StoredArray
+from volseg.storage.attributes import results_in
+from volseg.storage.bounded import check_codecs, hold_codecs
+from volseg.storage.files import discard, remove_file, write_file
+from volseg.storage.ledger import Ledger, locked
+from volseg.storage.locations import reason
+from volseg.storage.remote import as_remote
+from volseg.storage.stores import open_store, read_json
+from volseg.storage.targets import BEGUN, going_on
+from volseg.storage.volumes import PATIENCE, Image, scratch_path
+from volseg.types import Roi
+
+GROUP, ATTRIBUTES, ARRAY = ".zgroup", ".zattrs", ".zarray"
+IS_GROUP = {"zarr_format": 2}
+UNFINISHED = ".copying"
+"""File in an image of which a copy is being written or removed; it holds the mark of the run."""
+
+
+def is_copied(path: Path) -> bool:
+    """Tell whether a group of Zarr v3 has attributes of Zarr v2, too."""
+    return (path / ATTRIBUTES).is_file() and (path / "zarr.json").is_file()
+
+
+def is_unfinished(path: Path) -> bool:
+    """Tell whether a copy of an image was begun, and neither finished nor removed."""
+    return (path / UNFINISHED).is_file()
+
+
+@contextmanager
+def copying(
+    volume: Path, image: Image, header: Mapping[str, Any], last: Mapping[Path, bytes]
+) -> Iterator[tuple[Path, Ledger]]:
+    """Lend an image's folder to write chunks of Zarr v2 in, and a ledger; see `resuming`.
+
+    Parameters
+    ----------
+    volume : Path
+    image : the volume, or a result in it
+    header : all that decides what is written; with another one it begins anew
+    last : content of the files that make a copy of chunks, in their order
+
+    Raises
+    ------
+    ConflictError
+        If another process copies the same image, or has replaced it in the meantime.
+    StorageError
+        If it cannot be written.
+    """
+    mark = image.path / UNFINISHED
+    with going_on(_ledger_path(volume, image), header, overwrite=True) as ledger:
+        if BEGUN not in ledger.records or not _is_of(mark, ledger):
+            ledger.restart()
+            write_file(mark, ledger.mark.encode())
+            _clear(image)
+            ledger.record(BEGUN)
+        yield image.path, ledger
+        if not _is_of(mark, ledger):
+            raise ConflictError(
+                f"{image.path} was replaced while it was copied; give the command again"
+            )
+        for path, content in last.items():
+            write_file(path, content)
+        settle_groups(volume)
+        remove_file(mark)
+
+
+def remove_copy(volume: Path, image: Image) -> None:
+    """Remove the copy of an image, complete or not.
+
+    Raises
+    ------
+    ConflictError
+        If another process writes or removes it.
+    StorageError
+        If it cannot be removed.
+    """
+    mark = image.path / UNFINISHED
+    with going_on(_ledger_path(volume, image), {"removes": True}, overwrite=True) as ledger:
+        write_file(mark, ledger.mark.encode())
+        _clear(image)
+        settle_groups(volume)
+        remove_file(mark)
+
+
+def settle_groups(volume: Path) -> None:
+    """Make groups of Zarr v2, and the list of labels, agree with the copies that are there.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    with locked(scratch_path(volume) / "labels.lock", patience=PATIENCE):
+        copied = is_copied(volume)
+        for kind in ("labels", "probabilities"):
+            group = volume / kind
+            if not (group / "zarr.json").is_file():
+                continue  # of a volume of others, of Zarr v2 itself
+            names = []
+            for path in results_in(volume, kind):
+                if is_copied(path):
+                    names.append(path.name)
+                    _write(path / GROUP, IS_GROUP)
+                elif (path / "zarr.json").is_file():
+                    remove_file(path / GROUP)
+            _write(group / ATTRIBUTES, {"labels": names} if names and kind == "labels" else None)
+            _write(group / GROUP, IS_GROUP if names else None)
+            copied = copied or bool(names)
+        if (volume / "zarr.json").is_file():
+            _write(volume / GROUP, IS_GROUP if copied else None)
+
+
+def settle_after(*replaced: Path) -> None:
+    """Make groups agree after results were replaced or removed, whose copies went with them.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be written.
+    """
+    for volume in {path.parent.parent for path in replaced}:
+        if (volume / GROUP).is_file():
+            settle_groups(volume)
+
+
+def read_copy(level: StoredArray, box: Roi) -> NDArray[Any]:
+    """Read a box of an array from its copy.
+
+    Raises
+    ------
+    StorageError
+        If that is damaged or cannot be read.
+    """
+    try:
+        found = read_json(level.path / ARRAY)
+        if found is None:
+            raise StorageError(f"there is no {level.path / ARRAY}")
+        check_codecs(found[0])
+        described = zarr.AsyncArray.from_dict(open_store(level.path), found[0])
+        return np.asarray(zarr.Array(hold_codecs(described))[box])
+    except Exception as error:
+        why = reason(level.path, error, "what describes it is damaged")
+        raise StorageError(f"cannot read the copy of {level.path}: {why}") from error
+
+
+def size_of_copy(image: Image) -> tuple[int, int] | None:
+    """Measure an image, which a copy of it takes about as well, and its copy as far as written.
+
+    Returns
+    -------
+    bytes of both; None on object storage, where nothing runs full
+    """
+    if as_remote(image.path) is not None:
+        return None
+    own = copied = 0
+    for level in image.levels:
+        for folder, _, files in os.walk(level.path):
+            begun = Path(folder).relative_to(level.path).parts[:1]
+            size = sum((Path(folder) / name).stat().st_size for name in files)
+            if begun and begun[0].isdigit():
+                copied += size
+            else:
+                own += size
+    return own, copied
+
+
+def _ledger_path(volume: Path, image: Image) -> Path:
+    inner = image.path.parts[len(volume.parts) :] or ("raw",)
+    return scratch_path(volume) / f"copy-{'-'.join(inner)}.jsonl"
+
+
+def _is_of(mark: Path, ledger: Ledger) -> bool:
+    return mark.is_file() and mark.read_bytes() == ledger.mark.encode()
+
+
+def _clear(image: Image) -> None:
+    """Remove what a copy consists of; metadata first."""
+    remove_file(image.path / ATTRIBUTES)
+    for level in image.levels:
+        remove_file(level.path / ARRAY)
+    for level in image.levels:
+        discard(*(path for path in level.path.iterdir() if path.name.isdigit()))
+
+
+def _write(path: Path, content: Mapping[str, Any] | None) -> None:
+    """Write a small file of JSON, or remove it."""
+    if content is None:
+        remove_file(path)
+    else:
+        write_file(path, json.dumps(content, indent=1).encode())
