@@ -254,6 +254,10 @@ def test_verify_compares_copies(volseg, volume):
     assert [f.kind for f in found] == ["copy"]
     front.export(volume, "labels", in_place=True, overwrite=True)
     assert front.verify(volume).ok
+    file = labels_path(volume, NAME) / ".zattrs"
+    file.write_text(file.read_text().replace("30.0", "40.0"))
+    (found,) = front.verify(volume).findings
+    assert "states other sizes, places or levels" in found.message
 
 
 @pytest.mark.parametrize(

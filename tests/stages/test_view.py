@@ -242,9 +242,9 @@ def test_a_link_names_the_places_of_all_layers(volseg, volume):
     state = json.loads(urllib.parse.unquote(url.partition("#!")[2]))
     sources = {layer["name"]: layer["source"] for layer in state["layers"]}
     assert sources == {
-        "raw": "zarr://https://data.org/a%20b/v.zarr",
-        "probabilities": "zarr://https://data.org/a%20b/v.zarr/probabilities/mitochondria",
-        "objects": "zarr://https://data.org/a%20b/v.zarr/labels/mitochondria",
+        "raw": "zarr3://https://data.org/a%20b/v.zarr",
+        "probabilities": "zarr3://https://data.org/a%20b/v.zarr/probabilities/mitochondria",
+        "objects": "zarr3://https://data.org/a%20b/v.zarr/labels/mitochondria",
     }
     assert state["position"] == [37, 15, 4]
     done = volseg("view", volume, "--link")

@@ -25,6 +25,7 @@ from volseg.storage.bounded import check_codecs, hold_codecs
 from volseg.storage.files import discard, remove_file, write_file
 from volseg.storage.ledger import Ledger, locked
 from volseg.storage.locations import reason
+from volseg.storage.ome import read_levels
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import open_store, read_json
 from volseg.storage.targets import BEGUN, going_on
@@ -142,6 +143,21 @@ def settle_after(*replaced: Path) -> None:
     for volume in {path.parent.parent for path in replaced}:
         if (volume / GROUP).is_file():
             settle_groups(volume)
+
+
+def copy_lies_elsewhere(image: Image) -> bool:
+    """Tell whether a copy states other sizes, places or levels than the image has, or none."""
+    found = read_json(image.path / ATTRIBUTES)
+    try:
+        levels, axes = read_levels(found[0]["multiscales"][0] if found else {})
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        return True
+    spaces = [image.space.at((0, 0, 0), factor) for factor in image.factors]
+    ours = [(*space.scale, *space.origin) for space in spaces]
+    theirs = [(*level.scale, *level.origin) for level in levels]
+    units = tuple(axis["unit"] for axis in axes if axis.get("unit"))
+    same = np.shape(ours) == np.shape(theirs) and np.allclose(ours, theirs)
+    return not same or units != (image.space.units or ())
 
 
 def read_copy(level: StoredArray, box: Roi) -> NDArray[Any]:

@@ -30,7 +30,7 @@ from volseg.storage.volumes import Image
 from volseg.types import Doubles, Roi
 
 Tasks: TypeAlias = Mapping[int, Callable[[], Mesh | None]]
-"""What makes the mesh of each label, if it has a voxel."""
+"""Makers of the mesh of each label, if it has a voxel."""
 LARGEST_BOX = 1 << 25
 """Voxels of an object's box; of a larger one the mesh is made from a coarser level."""
 

@@ -30,7 +30,7 @@ from volseg.stages.verify.tasks import (
     LevelChecked,
     check_intensities,
 )
-from volseg.storage.copies import is_copied, is_unfinished
+from volseg.storage.copies import copy_lies_elsewhere, is_copied, is_unfinished
 from volseg.types import Zyx
 
 BLOCK: Zyx = (64, 512, 512)
@@ -183,6 +183,9 @@ class VerifyRun:
         if is_unfinished(subject.image.path):
             self.skipped.append(f"{subject.array}: its copy as Zarr v2 is unfinished")
         elif not self.options.quick and is_copied(subject.image.path):
+            if copy_lies_elsewhere(subject.image):
+                message = "its copy as Zarr v2 states other sizes, places or levels"
+                self.findings.add([Finding("copy", subject.array, message)])
             for k, level in enumerate(subject.image.levels):
                 grid = Grid(level.shape, whole_multiples(self.options.block, level.chunk))
                 task = CompareCopy(subject.array, k, level)

@@ -7,7 +7,9 @@ from urllib.parse import quote
 
 from volseg.errors import ParameterError
 from volseg.stages.view.plan import Scene, ViewOptions
+from volseg.stages.view.pyramids import Pyramid
 from volseg.stages.view.state import compose_state
+from volseg.storage.arrays import StoredArray
 from volseg.storage.remote import as_remote
 
 CLIENT = "https://neuroglancer-demo.appspot.com/"
@@ -33,8 +35,15 @@ def compose_link(scene: Scene, options: ViewOptions) -> str:
     if options.truth is not None and "truth" not in scene.places:
         raise ParameterError(f"--link shows a truth in {volume}/labels only: {options.truth}")
     sources = {
-        layer: f"zarr://{quote(str(volume / place if place else volume), safe=':/')}"
-        for layer, place in scene.places.items()
+        name: f"{_scheme(scene.layers[name])}://"
+        + quote(str(volume / place if place else volume), safe=":/")
+        for name, place in scene.places.items()
     }
     state = json.dumps(compose_state(scene, sources), separators=(",", ":"))
     return f"{CLIENT}#!{quote(state, safe='')}"
+
+
+def _scheme(layer: Pyramid) -> str:
+    """Name the version of volseg's own arrays: neuroglancer chooses none where both are there."""
+    array = layer.levels[0][0]
+    return "zarr3" if isinstance(array, StoredArray) and array.compression else "zarr"
