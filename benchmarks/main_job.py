@@ -101,9 +101,10 @@ def main() -> None:
     parser.add_argument("--min-size", type=int, default=500)
     parser.add_argument("--deep", type=int, default=0)
     parser.add_argument("--model", help="as `segment` takes it; what it chooses by default")
+    parser.add_argument("--device", default="auto", help="as `segment` takes it")
     parser.add_argument("--keep", type=Path, help="keep the volume in this folder")
     arguments = parser.parse_args()
-    options = ["--min-size", str(arguments.min_size)]
+    options = ["--min-size", str(arguments.min_size), "--device", arguments.device]
     if arguments.model:
         options += ["--model", arguments.model]
     with tempfile.TemporaryDirectory() as temporary:
