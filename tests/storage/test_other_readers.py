@@ -119,9 +119,9 @@ def test_readers_of_version_0_4_open_the_copy_in_place(volume, raw, labels, tmp_
                 assert (size.z, size.y, size.x, size.space_unit) == (*SIZE, "nanometer")
         io, reader = pytest.importorskip("ome_zarr.io"), pytest.importorskip("ome_zarr.reader")
         for path in (both, alone):
-            first, second = list(reader.Reader(io.parse_url(str(path)))())
-            np.testing.assert_array_equal(np.asarray(first.data[0]), raw)
-            np.testing.assert_array_equal(np.asarray(second.data[0]), labels)
+            nodes = list(reader.Reader(io.parse_url(str(path)))())
+            np.testing.assert_array_equal(np.asarray(nodes[0].data[0]), raw)
+            np.testing.assert_array_equal(np.asarray(nodes[-1].data[0]), labels)
 
 
 def test_tensorstore_by_the_makers_of_neuroglancer(volume, older, raw, labels, tmp_path):
