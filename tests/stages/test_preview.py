@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from scipy import ndimage
 from toy_elsewhere import write_elsewhere
 from toy_volumes import write_raw
 from toy_weights import write_weights
+from volseg.cli.preview import describe_report
 from volseg.engine.progress import NoProgress
 from volseg.errors import ParameterError, StorageError, VolumeError
 from volseg.stages.preview import run as preview_run
@@ -164,10 +166,13 @@ def test_a_volume_of_others_without_histogram_is_previewed_at_once(model, tmp_pa
     assert len(report.trials) == 1
 
 
-def test_without_time_the_first_scale_is_tried_at_least(volume, model, tmp_path):
+def test_without_time_the_first_scale_is_tried_at_least(model, tmp_path):
+    volume = write_raw(tmp_path / "v.zarr", tissue(), shard=(4, 128, 128), voxel_size=None)
     report = preview(volume, options(model, tmp_path, seconds=1e-9), NoProgress())
+    assert re.search(r"unknown: a zoom of 1 .*\(\w+ \d+ nm\)$", report.notes[0])
     assert [trial.zoom for trial in report.trials] == [1.0]
-    assert report.skipped == 1
+    assert report.skipped == report.late == 1
+    assert "lack of time: 1 trial; a better scale" in describe_report(volume, report)
 
 
 def test_an_empty_volume_and_a_network_of_volumes_are_refused(model, toy_model, volume, tmp_path):
@@ -242,7 +247,8 @@ def test_small_volumes_are_looked_at_once_in_each_place(shape, model, tmp_path):
     assert len({str(roi) for roi in rois}) == len(rois)
     report = preview(path, options(model, tmp_path), NoProgress())
     assert [trial.zoom for trial in report.trials] == [1.0]
-    assert report.skipped == 1
+    assert (report.skipped, report.late) == (1, 0)
+    assert "too small or too large: 1 trial" in describe_report(path, report)
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 9), (1, 1, 1), (4, 3, 2)])

@@ -23,8 +23,13 @@ CORNER = (slice(None), slice(96, 160), slice(72, 136))
 
 FENCE = re.compile(r"(?:^`([^`\n]+)`:\n\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d.,]*")
-SHORT = {"--minutes 5": "--steps 2", "--seconds 20": "--seconds 0.1"}
-"""What takes its time on the pages, and stands for it here."""
+SHORT = {
+    "--minutes 5": "--steps 2",
+    "--seconds 20": "--seconds 0.1",
+    "--seconds 60": "--seconds 0.1",
+    "[9, 7, 10]": "[1]",
+}
+"""What takes its time on the pages, or names objects of the crop, and what stands for it here."""
 
 
 def lay_out(folder: Path) -> None:
@@ -58,18 +63,23 @@ def run_page(page: Path, volseg: Callable) -> int:
         elif language == "python":
             run_python(text, state, page.name)
         elif name and language:
-            Path(name).write_text(text, encoding="utf-8")
+            Path(name).write_text(shortened(text), encoding="utf-8")
         else:
             continue
         done += 1
     return done
 
 
-def run_console(text: str, volseg: Callable) -> None:
-    """Run commands one after the other; what is shown must be printed, in its order."""
-    text = text.replace("\\\n", " ")
+def shortened(text: str) -> str:
+    """Put what suits the corner in the place of what suits the crop."""
     for given, short in SHORT.items():
         text = text.replace(given, short)
+    return text
+
+
+def run_console(text: str, volseg: Callable) -> None:
+    """Run commands one after the other; what is shown must be printed, in its order."""
+    text = shortened(text.replace("\\\n", " "))
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, shown = part.partition("\n")
         printed = run_command(command, volseg)

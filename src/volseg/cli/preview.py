@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from volseg.api.previewing import PreviewKeywords, preview
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
+from volseg.cli.wording import counted
 from volseg.errors import command
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def preview_command(session: Session, volume: Path, **options: Any) -> None:
     Writes nothing into VOLUME.
     """
     report = preview(volume, progress=session.progress(), **options)
+    session.notes(report.notes)
     session.result(listed(report), describe_report(volume, report))
 
 
@@ -34,11 +36,13 @@ def describe_report(volume: Path, report: PreviewReport) -> str:
 
     lines = ["model            zoom  score  certainty  agreement  foreground"]
     lines += [describe_trial(trial) for trial in report.trials]
-    if report.skipped:
+    if report.late:
         lines.append(
-            f"{report.skipped} trials were left out, for lack of time (--seconds) or because "
-            f"slices are too small"
+            f"left out for lack of time: {counted(report.late, 'trial')}; a better scale may be "
+            f"among them, so give more --seconds"
         )
+    if small := report.skipped - report.late:
+        lines.append(f"left out, as slices are too small or too large: {counted(small, 'trial')}")
     lines.append(f"contact sheet, raw and then the trials in this order: {report.sheet}")
     lines += [told] if (told := tell_tissue(report.tissue)) else []
     lines.append(advise(volume, report))
@@ -88,5 +92,7 @@ def listed(report: PreviewReport) -> dict[str, Any]:
         "sure": report.sure,
         "tissue": dict(report.tissue),
         "skipped": report.skipped,
+        "late": report.late,
+        "notes": report.notes,
         "seconds": report.seconds,
     }

@@ -75,8 +75,9 @@ def describe_estimate(plan: SegmentEstimate) -> str:
         f"about {duration(seconds)}, from one tile evaluated just now" if seconds else "not known"
     )
     each = f", in each of {plan.processes} workers" if plan.processes > 1 else ""
+    blocks, tiles = counted(plan.blocks, "block"), counted(plan.tiles, "tile")
     lines = [
-        f"{scaled(plan.voxels)} voxels in {plan.blocks} blocks, {plan.tiles} tiles of the network",
+        f"{scaled(plan.voxels)} voxels in {blocks}, {tiles} of the network",
         f"work       tiles hold {plan.work:.2f} times the voxels",
         f"device     {plan.device}, {plan.precision}",
         f"time       {timed}",

@@ -86,6 +86,8 @@ class PreviewReport:
     views : of slices that suit the volume and the best model.
     tissue : how like the training data of the best model, see `volseg.stages.likeness`.
     skipped : trials that were left out, for lack of time, or where a slice is too small.
+    late : those of them that were left out for lack of time.
+    notes : what the user should know.
     seconds : of this call.
     """
 
@@ -96,6 +98,8 @@ class PreviewReport:
     views: Views
     tissue: Mapping[str, Any]
     skipped: int
+    late: int
+    notes: tuple[str, ...]
     seconds: float
 
 
@@ -125,12 +129,12 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
     trials: list[Trial] = []
     wanted = choose_trials(image, options.zooms, candidates)
     progress.start(len(wanted), "trials", "trying models and scales")
-    skipped = 0
+    late = 0
     for zoom, candidate in wanted:
-        late = time.monotonic() - begun > options.seconds and zoom != options.zooms[0]
-        trial = None if late else try_model(candidate, image, places, zoom)
+        over = time.monotonic() - begun > options.seconds and zoom != options.zooms[0]
+        trial = None if over else try_model(candidate, image, places, zoom)
         trials += [] if trial is None else [trial]
-        skipped += trial is None
+        late += over
         progress.advance(1)
     progress.finish()
     if not trials:
@@ -153,9 +157,17 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         best.certainty >= SURE and best.agreement >= AGREED,
         views,
         _look(image, best, candidates),
-        skipped,
+        len(wanted) - len(trials),
+        late,
+        () if image.voxel_size else (_tell_sizes(candidates),),
         time.monotonic() - begun,
     )
+
+
+def _tell_sizes(candidates: Sequence[Candidate]) -> str:
+    """Tell how large each model takes voxels of unknown size."""
+    sizes = ", ".join(f"{Path(c.model).stem} {c.card.voxel_size[-1]:g} nm" for c in candidates)
+    return f"the voxel size is unknown: a zoom of 1 takes pixels as large as the model's ({sizes})"
 
 
 def _look(image: Image, best: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:
