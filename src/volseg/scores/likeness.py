@@ -167,6 +167,8 @@ def describe_tissue(noted: object) -> str:
     'expected precision 0.41 to 0.7: this tissue is unlike the training data'
     >>> describe_tissue({"likeness": "very unlike"})
     'expected precision unknown: this tissue is very unlike the training data'
+    >>> describe_tissue({"likeness": "like"})
+    'expected precision not measured: this tissue is like the training data'
     >>> describe_tissue({"likeness": "unknown"})
     'expected precision unknown: the weights do not say what their training data look like'
     >>> describe_tissue({})
@@ -180,7 +182,8 @@ def describe_tissue(noted: object) -> str:
             f"like"
         )
     between = noted.get("expected_precision")
-    words = UNKNOWN if not between else " to ".join(f"{p:.2g}" for p in between)
+    absent = UNKNOWN if noted["likeness"] == "very unlike" else "not measured"
+    words = " to ".join(f"{p:.2g}" for p in between) if between else absent
     return f"expected precision {words}: this tissue is {noted['likeness']} the training data"
 
 
