@@ -6,8 +6,9 @@
 and the five largest missed sections of slices 2, 5 and 8 of its validation part are marked; what is
 measured lies in its other slices, at a threshold of 0.5 with nothing dropped, and in slices 132-164
 of ``lucchi_pp``, which the weights do know (``--known`` names some of them, ``--known 0:0`` none).
-Prints one JSON object per row: before, and after each round. Give ``--folder`` to keep volumes,
-weights and contact sheets.
+Prints one JSON object per row: before, after the marked objects of that result are dropped, and
+after each round, with and without them. Objects are those of all slices. ``--drop`` leaves the
+training out. Give ``--folder`` to keep volumes, weights and contact sheets.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import open_label_path
+from volseg.stages.apply.plan import ApplyOptions, plan_apply
+from volseg.stages.apply.run import apply
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
+from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
+from volseg.stages.evaluate.run import evaluate
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.teach.run import TeachOptions, teach
@@ -46,18 +51,24 @@ def find_objects(volume: Path, model: Path) -> None:
     segment(plan_segmentation(volume, rules), NoProgress())
 
 
-def measure_others(volume: Path, truth: Path, marked: Sequence[int]) -> dict[str, float]:
-    """Compare the slices in which nothing was marked with the truth."""
-    labels, source = open_image(labels_path(volume, NAME)).levels[0], open_label_path(truth)
+def measure_others(
+    volume: Path, truth: Path, marked: Sequence[int], name: str = NAME
+) -> dict[str, float]:
+    """Compare the slices in which nothing was marked with the truth, and all objects."""
+    labels, source = open_image(labels_path(volume, name)).levels[0], open_label_path(truth)
     kept = [z for z in range(labels.shape[0]) if z not in marked]
     roi = full_roi(labels.shape)
     found, true = labels[roi][kept] > 0, source[roi][kept] > 0
     both = int((found & true).sum())
+    compared = EvaluateOptions(str(truth), name=name)
+    objects = evaluate(plan_evaluation(volume, compared), NoProgress()).objects
     return {
         "false voxels": int((found & ~true).sum()),
         "precision": round(both / max(int(found.sum()), 1), 3),
         "recall": round(both / max(int(true.sum()), 1), 3),
         "Jaccard": round(both / max(int((found | true).sum()), 1), 3),
+        "precision of objects": round(objects.precision, 3),
+        "recall of objects": round(objects.recall, 3),
     }
 
 
@@ -71,6 +82,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in place of minutes")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--known", default="132:165", help="slices of lucchi_pp")
+    parser.add_argument("--drop", action="store_true", help="drop objects; change no weights")
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -85,6 +97,11 @@ def main() -> None:
         volume, size = folder / f"{arguments.set}.zarr", chosen.voxel_size
         with plan_conversion(str(raw), volume, ConvertOptions(voxel_size=size)) as plan:
             convert(plan, NoProgress())
+
+        def print_dropped(what: str) -> None:
+            apply(plan_apply(volume, ApplyOptions(None, marks=True, overwrite=True)), NoProgress())
+            measured = measure_others(volume, truth, marked, f"{NAME}-corrected")
+            print(json.dumps({"round": f"{what}, marked dropped", **measured}), flush=True)
 
         def print_row(what: str, model: Path, **more: Any) -> None:
             find_objects(volume, model)
@@ -105,7 +122,7 @@ def main() -> None:
                 simulate=str(truth),
                 slices=marked,
                 minutes=arguments.minutes,
-                steps=arguments.steps,
+                steps=1 if arguments.drop else arguments.steps,
                 model=str(model),
             )
             report = teach(volume, options, NoProgress())
@@ -117,8 +134,12 @@ def main() -> None:
                 "marked, before": np.round(report.before, 3).tolist(),
                 "marked, after": np.round(report.after, 3).tolist(),
             }
-            model = report.weights
-            print_row(f"after {number}", model, **spent)
+            if number == 1 or arguments.drop:
+                print_dropped(f"before {number}")
+            if not arguments.drop:
+                model = report.weights
+                print_row(f"after {number}", model, **spent)
+                print_dropped(f"after {number}")
 
 
 if __name__ == "__main__":

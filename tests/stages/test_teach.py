@@ -31,8 +31,7 @@ from volseg.stages.teach import run as teach_run
 from volseg.stages.teach.judged import open_judged
 from volseg.stages.teach.learn import teaching_recipe
 from volseg.stages.teach.lesson import Lesson
-from volseg.stages.teach.marks import Mark, Said, find_marks
-from volseg.stages.teach.notebook import load_rounds, notebook_path
+from volseg.stages.teach.marks import Said, find_marks
 from volseg.stages.teach.run import TeachOptions, TeachReport, teach
 from volseg.stages.teach.seeds import Reach, grow_seed
 from volseg.stages.teach.show import propose_section
@@ -41,6 +40,7 @@ from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.state import start_run
 from volseg.storage.attributes import update_attributes
 from volseg.storage.ledger import locked
+from volseg.storage.marks import Mark, Round, load_rounds, notebook_path, save_rounds
 from volseg.storage.volumes import labels_path, open_image
 from volseg.storage.weights import hash_file, load_card
 from volseg.training.loader import draw_batch
@@ -133,6 +133,7 @@ def test_a_mark_on_an_object_is_its_voxels_and_a_click_its_section(segmented):
     np.testing.assert_array_equal(painted(section)[z], parts == parts[y, x])
     assert not np.delete(painted(section), z, 0).any()
     assert (whole.yes, section.yes, section.object) == (False, True, second)
+    np.testing.assert_array_equal(painted(replace(section, spans=section.meant)), labels == second)
     kept = sorted({int(k) for k in np.nonzero(labels == first)[0]})[:2]
     (part,) = find_marks(Said([(first, False)], slices=kept), judged, ENGINE)
     expected = (labels == first) & np.isin(np.arange(SHAPE[0]), kept)[:, None, None]
@@ -265,6 +266,8 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
         " --threshold 0.501 --seed-threshold 0.6 --connectivity 6 --min-size 9 --fill-holes "
         "--invert --zoom 2.0 --overwrite"
     )
+    told = describe_report(volume, NAME, replace(said, marked_no=2))
+    assert told.endswith(f"volseg apply {volume} --marks")
 
 
 def test_forgetting_restores_what_was_there(volume, quick):
@@ -278,6 +281,36 @@ def test_forgetting_restores_what_was_there(volume, quick):
     assert not notebook_path(volume, NAME).exists()
     with pytest.raises(ParameterError, match="nothing to forget"):
         forget_marks(volume)
+
+
+def test_marked_objects_are_dropped_from_any_result_of_the_volume(volseg, volume):
+    refused = volseg("apply", volume, "--marks")
+    assert (refused.exit_code, "holds no marks that say no" in refused.stderr) == (2, True)
+    labels, judged = read(volume), open_judged(volume, NAME, None)
+    first, second, third = largest(labels, 3)
+    at = {n: tuple(int(c) for c in np.argwhere(labels == n)[5]) for n in (first, second)}
+    said = Said([(third, True)], [Point(at[first], False, "a"), Point(at[second], False, "b")])
+    marks = find_marks(said, judged, ENGINE)
+    both = replace(marks[2], yes=True, spans=marks[2].spans[:1])
+    save_rounds(volume, NAME, [Round((*marks, both), judged.made_on)], SHAPE)
+    kept = load_rounds(volume, NAME, SHAPE)[0].marks
+    assert all(np.array_equal(a.meant, b.meant) for a, b in zip(kept, (*marks, both), strict=True))
+    done = volseg("apply", volume, "--marks", "--workers", "1")
+    assert done.exit_code == 0, done.output
+    # what is marked both ways stays
+    assert "objects dropped that are marked as none: 1" in done.output
+    found = open_image(labels_path(volume, f"{NAME}-corrected"))
+    np.testing.assert_array_equal(
+        found.levels[0][full_roi(SHAPE)], np.where(labels == first, 0, labels)
+    )
+    assert found.attributes["corrections"]["rules"] == {"marks": 1}
+    # parts that another threshold leaves of the object have other numbers, and go, too
+    volseg("label", volume, "--threshold", "0.6", "--min-size", "1", "--overwrite")
+    assert volseg("apply", volume, "--marks", "--overwrite", "--workers", "1").exit_code == 0
+    again = open_image(labels_path(volume, f"{NAME}-corrected")).levels[0][full_roi(SHAPE)]
+    fragments = read(volume)
+    assert fragments[labels == first].any()
+    np.testing.assert_array_equal(again, np.where(labels == first, 0, fragments))
 
 
 def test_marks_alone_are_taught_again(volume, quick):

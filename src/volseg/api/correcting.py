@@ -19,12 +19,14 @@ class ApplyKeywords(Result, Running, total=False):
     corrections : Read operations from this JSON file; see docs/corrections.md.
     keep : Drop objects unless a column of their table is so, such as 'darkness>0.4'; tells how
         many. May be repeated.
+    marks : Drop the objects that `volseg teach` was told are none, and tell how many.
     output_name : Name of the corrected result in the volume.  [default: NAME-corrected]
     overwrite : Replace a different result, or continue the same one.
     """
 
     corrections: Place | Mapping[str, Any] | None
     keep: Sequence[str] | str
+    marks: bool
     output_name: str | None
     overwrite: bool
 

@@ -120,7 +120,7 @@ def forget_marks(volume: Place, *, name: str = NAME) -> tuple[int, int]:
     InputError
         If there are none.
     """
-    from volseg.stages.teach.notebook import forget
+    from volseg.storage.marks import forget
     from volseg.storage.volumes import open_image
 
     place = place_of(volume)

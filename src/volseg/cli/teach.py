@@ -67,6 +67,9 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
         flag = option.removesuffix("_um2").removesuffix("_um3").replace("_", "-")
         flags += [f"--{flag}"] if value is True else [f"--{flag}", value]
     lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=name))
+    if report.marked_no:
+        dropped = command("apply", volume, "--marks", name=name)
+        lines.append(f"to drop the marked objects in all slices, before it or after: {dropped}")
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
 from volseg.sources.corrections import Corrections, Painting, read_corrections
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
-from volseg.stages.apply.rules import by_rules
+from volseg.stages.apply.rules import find_deletions
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import uncorrected
 from volseg.storage.locations import check_writable
@@ -51,10 +51,11 @@ class ApplyOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
     keep: Sequence[str] = ()
+    marks: bool = False
 
     def __post_init__(self) -> None:
-        if (self.corrections is None) == (not self.keep):
-            raise ParameterError("give either --corrections or --keep; apply the other one after")
+        if (self.corrections is not None) + bool(self.keep) + self.marks != 1:
+            raise ParameterError("give either --corrections or --keep or --marks; the others after")
 
     @property
     def output(self) -> str:
@@ -96,7 +97,7 @@ class ApplyPlan:
     name, path : of the outcome.
     source, image : the labels that are corrected.
     corrections, painted : what is done to them.
-    broken : how many objects are deleted because they break a rule, by rule.
+    broken : how many objects are deleted because they break a rule, by rule, or are marked.
     spacing : lengths of a voxel's sides, the finest 1.
     header : everything that decides the outcome, JSON-like.
     spec : of level 0; the type may still change with the number of objects.
@@ -174,9 +175,8 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
         raise ParameterError(f"labels/{name} stay as they are; give another --output-name")
     check_writable(place)
     source, broken = open_labels(volume, options.name), dict[str, int]()
-    given = options.corrections
-    if given is None:
-        given, broken = by_rules(volume, source, options.keep)
+    if (given := options.corrections) is None:
+        given, broken = find_deletions(volume, source, options.keep, options.engine)
     corrections = read_corrections(given)
     image, known = open_image(source.path), source.identity
     spec, path = _spec_like(image), labels_path(place, name)

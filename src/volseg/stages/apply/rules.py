@@ -1,21 +1,40 @@
-"""Turn rules about a column of the table of objects into deletions."""
+"""Turn rules about a column of the table of objects, and marks, into deletions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from volseg.engine.options import EngineOptions
+from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, command
+from volseg.geometry.grid import Block, Grid, whole_multiples
 from volseg.measures.rules import parse_rule
+from volseg.objects.intervals import Intervals, paint_intervals
 from volseg.sources.labels import LabelSource
+from volseg.storage.attributes import uncorrected
+from volseg.storage.marks import load_rounds
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import table_path
+from volseg.types import Zyx
 
 OUTLINED = ("darkness", "evenness", "solidity", "largest_section_nm2", "largest_section")
 """Columns that `stats` measures on request."""
+MARKED = "marks"
+"""The key under which objects are counted that are marked as none."""
+BLOCK: Zyx = (32, 512, 512)
+
+
+def find_deletions(
+    volume: Path, source: LabelSource, texts: Sequence[str], engine: EngineOptions
+) -> tuple[Mapping[str, Any], dict[str, int]]:
+    """Delete what breaks a rule, or without any what is marked as none; count by the reason."""
+    return by_rules(volume, source, texts) if texts else by_marks(volume, source, engine)
 
 
 def by_rules(
@@ -47,3 +66,62 @@ def by_rules(
         kept = " and ".join(counts)
         raise ParameterError(f"all {len(gone)} objects have {kept}: there is nothing to drop")
     return {"delete": columns["label"][gone].tolist()}, counts
+
+
+@dataclass(frozen=True)
+class CountMarked:
+    """Count the voxels of each object in a block: all, and those of marks that say no and yes."""
+
+    labels: LabelSource
+    no: Intervals
+    yes: Intervals
+
+    def __call__(self, block: Block) -> NDArray[np.int64]:
+        """Look at one block; return rows of object, all, no and yes."""
+        values, shape = self.labels[block.core], self.labels.shape
+        numbers, at = np.unique(values, return_inverse=True)
+        said = np.zeros(values.shape, np.uint8)
+        counts = [numbers.astype(np.int64), np.bincount(at.ravel())]
+        for spans in (self.no, self.yes):
+            said[:] = 0
+            paint_intervals(said, block.core, spans, shape, 1)
+            counts.append(np.bincount(at.ravel(), said.ravel(), len(numbers)).astype(np.int64))
+        return np.stack(counts, axis=1)[numbers > 0]
+
+
+def by_marks(
+    volume: Path, source: LabelSource, engine: EngineOptions
+) -> tuple[Mapping[str, Any], dict[str, int]]:
+    """Delete objects of which at least half lies in what `teach` was told is none; count them.
+
+    Objects that marks say yes of, in as many voxels, stay. Numbers may be others than when
+    they were marked: what counts is where the objects lie.
+
+    Raises
+    ------
+    ParameterError
+        If nothing is marked as none, or no object lies there.
+    """
+    name = uncorrected(volume, source.path.name)
+    marks = [m for r in load_rounds(volume, name, source.shape) for m in r.marks]
+    no, yes = (
+        np.concatenate([np.zeros((0, 2), np.int64), *(m.meant for m in marks if m.yes == said)])
+        for said in (False, True)
+    )
+    if not len(no):
+        again = command("teach", volume, "--not", 12, name=name)
+        raise ParameterError(
+            f"{volume} holds no marks that say no of {name}; mark some, such as `{again}`"
+        )
+    found = [np.zeros((0, 4), np.int64)]
+    blocks = Grid(source.shape, whole_multiples(BLOCK, source.block)).blocks()
+    count = CountMarked(source, no, yes)
+    run_blocks(count, blocks, engine, on_result=lambda _, rows: found.append(rows))
+    every = np.concatenate(found)
+    numbers, at = np.unique(every[:, 0], return_inverse=True)
+    total = np.zeros((len(numbers), 3), np.int64)
+    np.add.at(total, at, every[:, 1:])
+    gone = numbers[(2 * total[:, 1] >= total[:, 0]) & (total[:, 1] > total[:, 2])]
+    if not len(gone):
+        raise ParameterError(f"no object of {source.path} lies in what is marked as none")
+    return {"delete": gone.tolist()}, {MARKED: len(gone)}

@@ -19,6 +19,7 @@ from volseg.geometry.grid import Block, Grid
 from volseg.objects.joining import label_type
 from volseg.stages.apply.plan import ApplyPlan, Painted
 from volseg.stages.apply.resolve import Cut, Resolved, resolve
+from volseg.stages.apply.rules import MARKED
 from volseg.stages.apply.table import Changes, find_known, find_table, write_tables
 from volseg.stages.apply.tasks import (
     CorrectBlock,
@@ -99,7 +100,10 @@ def apply(plan: ApplyPlan, progress: Progress) -> ApplyReport:
 
 def _report(plan: ApplyPlan, blocks: int, begun: float, notes: tuple[str, ...] = ()) -> ApplyReport:
     objects, table = open_image(plan.path).attributes["objects"], plan.tables[1][0]
-    notes += tuple(f"objects dropped that have no {r}: {n}" for r, n in plan.broken.items())
+    notes += tuple(
+        f"objects dropped that {'are marked as none' if r == MARKED else f'have no {r}'}: {n}"
+        for r, n in plan.broken.items()
+    )
     return ApplyReport(
         plan.path,
         objects,

@@ -176,7 +176,10 @@ def _describe_rules(labels: Image) -> str:
         done = corrections.get("operations", {})
         broken = corrections.get("rules")
         if isinstance(broken, Mapping):
-            gone = [f"without {rule}: {count}" for rule, count in broken.items()]
+            gone = [
+                f"{'marked as none' if rule == 'marks' else f'without {rule}'}: {count}"
+                for rule, count in broken.items()
+            ]
             return (
                 f"Of the objects “{corrections.get('parent')}” some were then dropped by rules "
                 f"({', '.join(gone)})."

@@ -15,7 +15,7 @@ from torch.nn import functional
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.registry import Architecture
 from volseg.objects.intervals import paint_intervals
-from volseg.stages.teach.marks import Mark
+from volseg.storage.marks import Mark
 from volseg.storage.volumes import Image
 from volseg.training.sampling import NOT_ANNOTATED, Source
 from volseg.training.validation import predict_window, whole_grid

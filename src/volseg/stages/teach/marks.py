@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +19,7 @@ from volseg.sources.labels import LabelSource
 from volseg.sources.points import Point
 from volseg.stages.teach.judged import Judged
 from volseg.stages.teach.seeds import grow_seed
+from volseg.storage.marks import Mark
 from volseg.types import Roi, Zyx
 
 BLOCK: Zyx = (32, 512, 512)
@@ -26,24 +27,6 @@ SECTION = 2048
 """Voxels each way in which the section of an object under a point is looked for."""
 NO, YES = 1, 2
 """Values of painted regions."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A statement about voxels: all of them are of a mitochondrion, or none is.
-
-    Attributes
-    ----------
-    yes : bool
-    name : what the user said, for messages and the record.
-    spans : the voxels.
-    object : number of the object that is marked; 0 for a seed or a painted region.
-    """
-
-    yes: bool
-    name: str
-    spans: Intervals
-    object: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,8 +71,10 @@ def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
         If a mark lies outside of the volume or on nothing, names no object, or contradicts another.
     """
     _check_numbers(said, judged.objects)
-    numbers = dict.fromkeys(number for number, _ in said.objects)
-    found = _locate(judged.labels, tuple(numbers), engine) if numbers else {}
+    clicked = [_mark_point(point, judged) for point in said.points]
+    named = [number for number, _ in said.objects] + [m.object for m in clicked if m.object]
+    numbers = tuple(dict.fromkeys(named))
+    found = _locate(judged.labels, numbers, engine) if numbers else {}
     marks = []
     for number, yes in dict.fromkeys(said.objects):
         spans = _within(found.get(number), said.slices, judged.shape)
@@ -97,7 +82,7 @@ def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
             where = "" if said.slices is None else " in the slices of --slices"
             raise ParameterError(f"{judged.labels.path} has no object {number}{where}")
         marks.append(Mark(yes, f"object {number}", spans, number))
-    marks += [_mark_point(point, judged) for point in said.points]
+    marks += [replace(m, whole=found[m.object]) if m.object else m for m in clicked]
     marks += _find_painted(said, judged.shape, engine)
     check_agreement(marks)
     return marks

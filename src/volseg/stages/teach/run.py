@@ -24,8 +24,7 @@ from volseg.stages.preview.run import place_sheet
 from volseg.stages.teach.judged import Judged, open_judged
 from volseg.stages.teach.learn import learn, teaching_recipe
 from volseg.stages.teach.lesson import Eye, Lesson
-from volseg.stages.teach.marks import Mark, Said, check_agreement, find_marks, is_same
-from volseg.stages.teach.notebook import Round, load_rounds, save_rounds
+from volseg.stages.teach.marks import Said, check_agreement, find_marks, is_same
 from volseg.stages.teach.show import (
     Next,
     draw_sheet,
@@ -39,6 +38,7 @@ from volseg.stages.train.run import LOADERS
 from volseg.stages.train.state import training_precision
 from volseg.storage.ledger import locked
 from volseg.storage.locations import check_writable
+from volseg.storage.marks import Mark, Round, load_rounds, save_rounds
 from volseg.storage.plots import save_pixels
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import scratch_path, volume_tone
@@ -223,7 +223,7 @@ def _new_round(
     volume: Path, judged: Judged, options: TeachOptions, kept: Sequence[Round]
 ) -> list[Round]:
     """Find what is marked now, and check it against what was marked before."""
-    size = judged.image.voxel_size
+    size, known = judged.image.voxel_size, [mark for entry in kept for mark in entry.marks]
     points = [
         point
         for path, yes in options.points
@@ -231,7 +231,7 @@ def _new_round(
     ]
     if options.simulate is not None:
         truth = find_labels(volume, options.simulate)
-        points += click(judged.labels, truth, options.slices)
+        points += click(judged.labels, truth, options.slices, known)
     said = Said(
         [(n, False) for n in options.marked_no] + [(n, True) for n in options.marked_yes],
         points,
@@ -239,7 +239,6 @@ def _new_round(
         options.slices,
     )
     marks = find_marks(said, judged, EngineOptions(workers=options.workers))
-    known = [mark for entry in kept for mark in entry.marks]
     check_agreement([*known, *marks])
     # the same command again, after it was killed in training, marks nothing new
     marks = [mark for mark in marks if not any(is_same(mark, other) for other in known)]

@@ -20,7 +20,7 @@ from volseg.stages.preview.sheet import PANEL, compose_sheet
 from volseg.stages.preview.trial import try_model
 from volseg.stages.report.plan import plan_report
 from volseg.stages.teach.lesson import Lesson, choose_centres, draw_marks
-from volseg.stages.teach.marks import Mark
+from volseg.storage.marks import Mark
 from volseg.types import Roi, VoxelSize, Zyx
 
 ROWS = 8

@@ -12,6 +12,7 @@ from scipy import ndimage
 from volseg.errors import ParameterError, ShapeError
 from volseg.sources.labels import LabelSource
 from volseg.sources.points import Point
+from volseg.storage.marks import Mark
 from volseg.types import Zyx
 
 FALSE, MISSED = 10, 5
@@ -21,13 +22,19 @@ APART = 0.25
 """Part of a section that lies on the other side, below which it is false, or missed."""
 
 
-def click(labels: LabelSource, truth: LabelSource, slices: Sequence[int] | None) -> list[Point]:
+def click(
+    labels: LabelSource,
+    truth: LabelSource,
+    slices: Sequence[int] | None,
+    known: Sequence[Mark] = (),
+) -> list[Point]:
     """Click on the largest false sections of objects, and the largest missed ones, in some slices.
 
     Parameters
     ----------
     labels, truth : of one shape
     slices : that are looked at; None chooses three, spread over the volume
+    known : marks of earlier calls; what they mean is not clicked on again
 
     Raises
     ------
@@ -58,11 +65,23 @@ def click(labels: LabelSource, truth: LabelSource, slices: Sequence[int] | None)
     clicks = [
         point
         for yes, most in ((False, FALSE), (True, MISSED))
-        for _, point in sorted(wrong[yes], key=lambda entry: -entry[0])[:most]
+        for point in _unmarked(wrong[yes], [m for m in known if m.yes == yes], labels.shape)[:most]
     ]
     if not clicks:
         raise ParameterError(f"nothing is false or missed in the slices {looked}")
     return clicks
+
+
+def _unmarked(found: Sequence[tuple[int, Point]], known: Sequence[Mark], shape: Zyx) -> list[Point]:
+    """Sort by size, the largest first, and leave out what lies in earlier marks."""
+    spans = np.concatenate([np.zeros((0, 2), np.int64), *(mark.meant for mark in known)])
+    points = [point for _, point in sorted(found, key=lambda entry: -entry[0])]
+    at = [np.ravel_multi_index(point.place, shape) for point in points]
+    return [
+        point
+        for point, voxel in zip(points, at, strict=True)
+        if not ((spans[:, 0] <= voxel) & (voxel < spans[:, 1])).any()
+    ]
 
 
 def _sections(

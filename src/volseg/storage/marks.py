@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.errors import ParameterError, VolumeError
-from volseg.stages.teach.marks import Mark
+from volseg.objects.intervals import Intervals
 from volseg.storage.files import make_folder, remove_file
 from volseg.storage.tables import read_columns, write_table
 from volseg.storage.volumes import table_path
 from volseg.types import Zyx
+
+
+def _nothing() -> NDArray[np.int64]:
+    return np.zeros((0, 2), np.int64)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A statement about voxels: all of them are of a mitochondrion, or none is.
+
+    Attributes
+    ----------
+    yes : bool
+    name : what the user said, for messages and the record.
+    spans : the voxels that are learned.
+    object : number of the object that is marked; 0 for a seed or a painted region.
+    whole : all voxels of that object, where only a section of it is learned; or empty.
+    """
+
+    yes: bool
+    name: str
+    spans: Intervals
+    object: int = 0
+    whole: Intervals = field(default_factory=_nothing)
+
+    @property
+    def meant(self) -> Intervals:
+        """The voxels of all that is marked."""
+        return self.whole if len(self.whole) else self.spans
 
 
 @dataclass(frozen=True)
@@ -61,7 +91,13 @@ def load_rounds(volume: Path, name: str, shape: Zyx) -> list[Round]:
         return [
             Round(
                 tuple(
-                    Mark(m["yes"], m["name"], spans[slice(*m["rows"])], m["object"])
+                    Mark(
+                        m["yes"],
+                        m["name"],
+                        spans[slice(*m["rows"])],
+                        m["object"],
+                        spans[slice(*m.get("whole", (0, 0)))],
+                    )
                     for m in entry["marks"]
                 ),
                 entry["made on"],
@@ -89,10 +125,11 @@ def save_rounds(volume: Path, name: str, rounds: Sequence[Round], shape: Zyx) ->
     for entry in rounds:
         marks = []
         for mark in entry.marks:
-            rows = [row, row + len(mark.spans)]
-            marks.append({"yes": mark.yes, "name": mark.name, "object": mark.object, "rows": rows})
-            row = rows[1]
-            spans.append(mark.spans)
+            middle = row + len(mark.spans)
+            rows = {"rows": [row, middle], "whole": [middle, middle + len(mark.whole)]}
+            marks.append({"yes": mark.yes, "name": mark.name, "object": mark.object, **rows})
+            row = middle + len(mark.whole)
+            spans += [mark.spans, mark.whole]
         told.append({"marks": marks, "made on": dict(entry.made_on)})
     every = np.concatenate(spans)
     make_folder(path.parent)
