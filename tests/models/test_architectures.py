@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 
-from volseg.errors import ParameterError, ShapeError
+from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.models.attention_unet import AttentionUNet, GridGate
 from volseg.models.folding import fold_norms
+from volseg.models.parts import UShape, Variant, doubled
 from volseg.models.registry import ARCHITECTURES, count_parameters, find_architecture
 from volseg.models.unet2d import UNet2d
 from volseg.models.unet3d import UNet3d
@@ -213,11 +214,44 @@ def test_gates_weigh_skips_and_nothing_else():
 
 def test_a_valid_network_is_the_padded_one_without_the_border():
     torch.manual_seed(0)
-    valid = UNet2d(4, norm=False, padded=False)
-    padded = UNet2d(4, norm=False)
+    valid = UNet2d(4, variant=Variant(2, norm=False, padded=False))
+    padded = UNet2d(4, variant=Variant(2, norm=False))
     padded.load_state_dict(valid.state_dict())
     raw = torch.randn(1, 1, 240, 256)
     with torch.no_grad():
         # from 2 on, both pool the same pairs at every level
         found = valid(raw[..., 2:-2, 2:-2])
         torch.testing.assert_close(found, padded(raw)[..., 94:-94, 94:-94], rtol=1e-4, atol=1e-5)
+
+
+def test_neighbouring_slices_are_taken_as_channels_are():
+    network = build("unet2d-neighbours")
+    flat = UShape(doubled(4, 4), Variant(2), inputs=3).eval()
+    # filters of (1, y, x) are those of slices; the first ones have a channel for each slice
+    weights = network.state_dict()
+    first = weights["encoder.0.convs.0.weight"][:, 0]
+    flat.load_state_dict(
+        {k: v.squeeze(2) if v.ndim == 5 else v for k, v in weights.items()}
+        | {"encoder.0.convs.0.weight": first}
+    )
+    raw = batch("unet2d-neighbours", (3, 16, 32))
+    with torch.no_grad():
+        windows = raw[0, 0].unfold(0, 3, 1).permute(0, 3, 1, 2)
+        torch.testing.assert_close(network(raw)[0, 0], flat(windows)[:, 0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ShapeError, match=r"found \(2,"):
+        network(raw[:, :, :2])
+
+
+def test_depth_and_filters_are_part_of_an_architectures_name():
+    form = find_architecture("unet2d-depth2-filter5")
+    network = form.build(4, outputs=2).eval()
+    assert form.stride == (1, 4, 4)
+    assert network(torch.zeros(1, 1, 12, 8)).shape == (1, 2, 12, 8)
+    assert {m.kernel_size for m in network.encoder.modules() if isinstance(m, torch.nn.Conv2d)} == {
+        (5, 5)
+    }
+    same = find_architecture("unet2d-plain-depth4").build(64)
+    assert count_parameters(same) == 31_030_593
+    for name in ("unet2d-depth9", "unet2d-filter4", "unet3d-depth3", "unet2d-valid-depth3"):
+        with pytest.raises(ModelError, match="no architecture is called"):
+            find_architecture(name)

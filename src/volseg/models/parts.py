@@ -33,11 +33,21 @@ class Variant:
     dimensions : 2 or 3.
     norm : whether a batch norm stands before each ReLU.
     padded : zeros keep the size; without them every double convolution takes 2 voxels a side.
+    kernel : voxels of a filter along each axis, an odd number; 3 where nothing is padded.
+    neighbours : None, or of a volume, the slices on either side that the first convolution sees
+        beside a slice; nothing else mixes or halves slices.
     """
 
     dimensions: Dimensions
     norm: bool = True
     padded: bool = True
+    kernel: int = 3
+    neighbours: int | None = None
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """1 for each axis that is convolved and halved, 0 for slices that are not."""
+        return (1 if self.neighbours is None else 0, 1, 1)[3 - self.dimensions :]
 
 
 def check_width(title: str, width: int, multiple: int) -> None:
@@ -107,19 +117,26 @@ def crop(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 class DoubleConv(nn.Module):
-    """Two convolutions over 3 voxels an axis, each with its norm, if any, and a ReLU.
+    """Two convolutions, over 3 voxels an axis as a rule, each with its norm, if any, and a ReLU.
 
     Weights begin as Gaussians of variance 2 / fan-in, which keeps the signal's strength through
     ReLUs. Source: Ronneberger et al. 2015, section 3, after He et al. 2015.
     """
 
-    def __init__(self, inputs: int, widths: tuple[int, int], variant: Variant) -> None:
+    def __init__(
+        self, inputs: int, widths: tuple[int, int], variant: Variant, neighbours: int = 0
+    ) -> None:
         super().__init__()
         conv, norm = CONV[variant.dimensions], NORM[variant.dimensions]
+        reach = variant.kernel // 2
+        sides = tuple(1 + 2 * reach * axis for axis in variant.axes)
+        around = tuple(reach * axis * variant.padded for axis in variant.axes)
+        # neighbouring slices are taken as channels are: by the first filters, to their full depth
+        first = (1 + 2 * neighbours, *sides[1:]) if neighbours else sides
         # a norm subtracts whatever a bias before it adds
         convs = [
-            conv(i, o, 3, padding=int(variant.padded), bias=not variant.norm)
-            for i, o in zip((inputs, widths[0]), widths, strict=True)
+            conv(i, o, size, padding=around, bias=not variant.norm)
+            for i, o, size in zip((inputs, widths[0]), widths, (first, sides), strict=True)
         ]
         for layer in convs:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -135,9 +152,10 @@ class DoubleConv(nn.Module):
         return x
 
 
-def _raise(inputs: int, outputs: int, dimensions: Dimensions) -> nn.Module:
-    """Build a transposed convolution that doubles every size and keeps the signal's strength."""
-    layer = RAISE[dimensions](inputs, outputs, 2, stride=2)
+def _raise(inputs: int, outputs: int, variant: Variant) -> nn.Module:
+    """Build a transposed convolution that doubles sizes and keeps the signal's strength."""
+    factors = tuple(1 + axis for axis in variant.axes)
+    layer = RAISE[variant.dimensions](inputs, outputs, factors, stride=factors)
     nn.init.normal_(layer.weight, std=1 / math.sqrt(inputs))
     return layer
 
@@ -171,11 +189,10 @@ class UShape(nn.Module):
         skips, below = ends[-2::-1], ends[:0:-1]
         raised = skips if halving else below
         self.encoder = nn.ModuleList(
-            DoubleConv(i, w, variant) for i, w in zip((inputs, *ends[:-1]), widths, strict=True)
+            DoubleConv(i, w, variant, 0 if k else variant.neighbours or 0)
+            for k, (i, w) in enumerate(zip((inputs, *ends[:-1]), widths, strict=True))
         )
-        self.ups = nn.ModuleList(
-            _raise(i, o, variant.dimensions) for i, o in zip(below, raised, strict=True)
-        )
+        self.ups = nn.ModuleList(_raise(i, o, variant) for i, o in zip(below, raised, strict=True))
         self.decoder = nn.ModuleList(
             DoubleConv(s + r, (s, s), variant) for s, r in zip(skips, raised, strict=True)
         )
@@ -221,16 +238,19 @@ class UShape(nn.Module):
         return torch.cat([self.skip(level, features, raised, coarse), raised], dim=1)
 
     def _pool(self, x: Tensor) -> Tensor:
-        if self.variant.dimensions == 2:
-            return functional.max_pool2d(x, 2)
-        return functional.max_pool3d(x, 2)
+        pool = functional.max_pool2d if self.variant.dimensions == 2 else functional.max_pool3d
+        return pool(x, tuple(1 + axis for axis in self.variant.axes))
 
     def _check(self, x: Tensor) -> None:
         dimensions, multiple = self.variant.dimensions, 1 << self.stages
         check_input(x, self.title, self.inputs, dimensions)
         offset = 0 if self.variant.padded else valid_offset(self.stages)
         least = (offset or multiple) + 2 * self.margin
-        check_sizes(self.title, x.shape[2:], (multiple,) * dimensions, least % multiple, least)
+        sizes = x.shape[2:]
+        if self.variant.neighbours:
+            check_sizes(self.title, sizes[:1], (1,), least=1 + 2 * self.variant.neighbours)
+            sizes = sizes[1:]
+        check_sizes(self.title, sizes, (multiple,) * len(sizes), least % multiple, least)
 
 
 def as_binary(logits: Tensor, exclusive: int) -> Tensor:

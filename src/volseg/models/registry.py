@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.models import attention_unet, emnet, unet2d, unet3d
 from volseg.models.attention_unet import AttentionUNet
 from volseg.models.emnet import EMNet
-from volseg.models.parts import Dimensions
+from volseg.models.parts import Dimensions, Variant
 from volseg.models.unet2d import UNet2d
 from volseg.models.unet3d import UNet3d
 from volseg.types import Zyx
@@ -149,9 +150,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "emnet-single": _emnet(partial(EMNet, centerline=False), centerline=False),
     "unet2d": _slices(UNet2d, unet2d.STRIDE),
-    "unet2d-plain": _slices(partial(UNet2d, norm=False), unet2d.STRIDE),
+    "unet2d-plain": _slices(partial(UNet2d, variant=Variant(2, norm=False)), unet2d.STRIDE),
     "unet2d-valid": replace(
-        _slices(partial(UNet2d, norm=False, padded=False), unet2d.STRIDE),
+        _slices(partial(UNet2d, variant=Variant(2, norm=False, padded=False)), unet2d.STRIDE),
         margin=(0, unet2d.MARGIN, unet2d.MARGIN),
         offset=(0, unet2d.OFFSET, unet2d.OFFSET),
     ),
@@ -161,7 +162,18 @@ ARCHITECTURES: dict[str, Architecture] = {
         partial(AttentionUNet, dimensions=3), attention_unet.STRIDE, width=16
     ),
     "unet3d": _volumes(UNet3d, unet3d.STRIDE, width=32),
+    "unet2d-neighbours": Architecture(
+        partial(UNet2d, variant=Variant(3, neighbours=1)),
+        (1, unet2d.STRIDE, unet2d.STRIDE),
+        (1, unet2d.STRIDE, unet2d.STRIDE),
+        margin=(1, 0, 0),
+        width=64,
+    ),
 }
+
+
+VARIED = re.compile(r"(unet2d|unet2d-plain)(?:-depth([1-5]))?(?:-filter([57]))?")
+"""Names of U-Nets of other depths and filters than the published 4 and 3."""
 
 
 def find_architecture(name: str) -> Architecture:
@@ -171,12 +183,24 @@ def find_architecture(name: str) -> Architecture:
     ------
     ModelError
         If there is none of that name.
+
+    Examples
+    --------
+    >>> find_architecture("unet2d-depth5-filter5").stride
+    (1, 32, 32)
     """
-    try:
+    if name in ARCHITECTURES:
         return ARCHITECTURES[name]
-    except KeyError:
+    varied = VARIED.fullmatch(name)
+    if varied is None:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"no architecture is called {name!r}; there are: {known}") from None
+        raise ModelError(
+            f"no architecture is called {name!r}; there are: {known}; and unet2d and unet2d-plain "
+            f"of other depths and filters, as unet2d-depth5-filter5"
+        )
+    stages = int(varied[2] or unet2d.STAGES)
+    variant = Variant(2, norm=varied[1] == "unet2d", kernel=int(varied[3] or 3))
+    return _slices(partial(UNet2d, variant=variant, stages=stages), 1 << stages)
 
 
 def axes_of(views: str) -> tuple[int, ...]:

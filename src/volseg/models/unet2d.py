@@ -16,6 +16,7 @@ MARGIN = valid_margin(STAGES)
 """Pixels per side that the unpadded form takes: 572 become 388."""
 OFFSET = valid_offset(STAGES)
 """Output sizes of the unpadded form are this much more than a multiple of the stride."""
+SLICES = Variant(2)
 
 
 class UNet2d(UShape):
@@ -23,9 +24,10 @@ class UNet2d(UShape):
 
     Parameters
     ----------
-    width : channels at full resolution, an even number; doubled at each of 4 stages
-    norm : whether a batch norm stands before each ReLU; the published network has none
-    padded : False is the published form: no output depends on a made-up border
+    width : channels at full resolution, an even number; doubled at each stage
+    variant : with batch norms, which the published network has not; unpadded is the published form,
+        of which no output depends on a made-up border; with neighbours it takes volumes
+    stages : how often sizes are halved
     outputs : number of maps
 
     Raises
@@ -35,14 +37,19 @@ class UNet2d(UShape):
 
     Examples
     --------
-    >>> sum(p.numel() for p in UNet2d(16, norm=False).parameters())
+    >>> sum(p.numel() for p in UNet2d(16, variant=Variant(2, norm=False)).parameters())
     1940817
     """
 
     title = "U-Net"
 
     def __init__(
-        self, width: int = 64, *, norm: bool = True, padded: bool = True, outputs: int = 1
+        self,
+        width: int = 64,
+        *,
+        variant: Variant = SLICES,
+        stages: int = STAGES,
+        outputs: int = 1,
     ) -> None:
         check_width(self.title, width, 2)
-        super().__init__(doubled(width, STAGES), Variant(2, norm, padded), outputs=outputs)
+        super().__init__(doubled(width, stages), variant, outputs=outputs)
