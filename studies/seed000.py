@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         head += [f"{what}, published", "ours"]
     names = list(results)
     pictures = [
-        curves(study, names, ("loss", "validation_loss", "cross_entropy"), "figs-8-9-loss"),
+        curves(study, names[:3], ("loss", "validation_loss", "cross_entropy"), "figs-8-9-loss"),
         masks(study, names, "figs-10-12-masks"),
     ]
     parts = [table("Table I", [*head, "matched objects", "parameters"], rows)]

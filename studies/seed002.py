@@ -11,7 +11,7 @@ from seed_runner import NOTHING, Case, begin, finish, table
 PUBLISHED = {"nuclei": (0.47, 0.89), "isbi2012": (0.53, 0.93), "ncmir": (0.23, 0.63)} | {
     "epfl": (0.57, 0.95)
 }
-FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8)
+FRACTIONS = {"toy": (0.8,), "cpu": (0.1, 0.4, 0.8), "gpu": (0.1, 0.2, 0.4, 0.6, 0.8)}
 OPTIONS = {
     "architecture": "unet2d",
     "loss": "bce",
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         cases += [Case(f"{data.name}, not augmented", data, OPTIONS, plain) for data in sets]
     fractions = [
         Case(f"nuclei at {fraction:.0%}", sets[0], {**OPTIONS, "fraction": fraction})
-        for fraction in ((0.8,) if toy else FRACTIONS)
+        for fraction in FRACTIONS[study.budget.name]
     ]
     split = replace(cases[0], name="nuclei, split by K-means", rules={"split": "kmeans"})
     results = study.run([*cases, *([] if toy else fractions), split])
@@ -58,20 +58,21 @@ def main(arguments: list[str] | None = None) -> None:
     head = ["data", "mAP, published", "ours", "F1, published", "ours"]
     parts = [table("Table 1", [*head, "objects matched", "objects found", "train F1"], rows)]
     names = list(results)
+    shown = [name for name in (*(data.name for data in sets), split.name) if name in results]
     pictures = [
-        masks(study, names, "figs-1-to-10-and-13-masks"),
+        masks(study, shown, "figs-1-to-10-and-13-masks"),
         curves(study, names[:1], ("loss", "validation_loss", "precision", "recall"), "fig-11"),
-        trade_offs(study, results, "fig-12-precision-recall-roc"),
+        trade_offs(study, {name: results[name] for name in shown}, "fig-12-precision-recall-roc"),
     ]
     done = [
         (c.options["fraction"], results[c.name]["test"]) for c in fractions if c.name in results
     ]
     if done:
-        shown = [
+        cells = [
             [f"{fraction:.0%}", test["dice"], test["map_precision"]] for fraction, test in done
         ]
         parts.append(
-            table("Training on a part (published F1 at 10%: 0.96)", ["part", "F1", "mAP"], shown)
+            table("Training on a part (published F1 at 10%: 0.96)", ["part", "F1", "mAP"], cells)
         )
         points = [(fraction, test["dice"]) for fraction, test in done]
         pictures.append(lines(study, {"nuclei": points}, ("part of the images", "F1"), "fractions"))

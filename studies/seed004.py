@@ -40,21 +40,27 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], float, float, int]] = 
     "Learning rate 1E-5": ({"learning_rate": 1e-5}, {}, 0.77, 0.03, 2271),
     "Epsilon 1E-4": ({}, {"epsilon": 1e-4}, 0.93, 0.78, 800),
     "Epsilon 0.1": ({}, {"epsilon": 0.1}, 0.13, 0.09, 2246),
-    "Batch size 5": ({"batch": 5}, {}, 0.88, 0.80, 820),
+    "Batch size 5": ({}, {}, 0.88, 0.80, 820),
     "Batch size 10": ({"batch": 10}, {}, 0.81, 0.73, 767),
     "Batch size 20": ({"batch": 20}, {}, 0.79, 0.24, 2486),
     "Dice loss": ({"loss": "dice"}, {}, 0.73, 0.63, 759),
     "Log Dice loss": ({"loss": "log-dice"}, {}, 0.84, 0.69, 742),
     "No normalization": ({"architecture": "unet2d-plain"}, {}, 0.35, 0.52, 734),
+    "Depth: two 16 filter layers more": (
+        *({"architecture": "unet2d-depth5", "width": 16}, {}),
+        *(0.38, 0.12, 1018),
+    ),
+    "Depth: a 2048 filter layer more": ({"architecture": "unet2d-depth5"}, {}, 0.37, 0.12, 2626),
+    "Depth: two 32 filter layers less": (
+        *({"architecture": "unet2d-depth3", "width": 64}, {}),
+        *(0.81, 0.61, 2296),
+    ),
+    "Filter size: true 5x5": ({"architecture": "unet2d-filter5"}, {}, 0.29, 0.08, 3286),
 }
 """Options and recipe, and the published Dice of training and validation, and seconds."""
 NOT_OFFERED = {
     "Layer normalization": (0.35, 0.47, 1688),
-    "Depth: two 16 filter layers more": (0.38, 0.12, 1018),
-    "Depth: a 2048 filter layer more": (0.37, 0.12, 2626),
-    "Depth: two 32 filter layers less": (0.81, 0.61, 2296),
     "Filter size: effective 5x5": (0.44, 0.06, 3497),
-    "Filter size: true 5x5": (0.29, 0.08, 3286),
 }
 OPTIONS = {
     "architecture": "unet2d",
@@ -73,7 +79,8 @@ FINAL = {
 WHY = """\
 Losses and scores of Tables 1 and 2 are those after one epoch of one run each: the order of the rows
 would differ with another seed. Ours are after as many steps as the budget has, and of one run, too.
-Settings that volseg fixes (layer normalisation, depth, filters) have no number of ours. The
+Layer normalisation is not offered, and "effective 5x5" is what every row has: two filters of
+3 x 3 in turn. Batches are those of the document, so rows of larger ones saw more patches. The
 document's own validation and test lie in the same microscope run; ours are slices 120 to 131 and
 132 to 164 of the training volume, with the labels of Lucchi++. Its counts of mitochondria come from
 "humps" along lines, ours from connected components."""
@@ -141,6 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     cases += [
         Case(name, data, {**OPTIONS, **options}, {**recipe, "augmentation": NOTHING})
         for name, (options, recipe, *_) in tuned.items()
+        if toy or options or recipe  # what changes nothing is the row without a transform
     ]
     last = Case(
         *("Final", data, {**OPTIONS, "loss": "dice"}),
@@ -158,9 +166,9 @@ def main(arguments: list[str] | None = None) -> None:
     head = ["transformation", "training loss, published", "ours", "validation, published", "ours"]
     parts.append(table("Table 1", head, rows))
     rows = []
-    for name, (*_, training, validation, seconds) in tuned.items():
-        if name in results:
-            result = results[name]
+    for name, (options, recipe, training, validation, seconds) in tuned.items():
+        result = results.get(name if options or recipe else "None")
+        if result:
             ours = (result["train"]["dice"], result["best"]["dice"], result["seconds"])
             published = (training, validation, seconds)
             rows.append([name, *[x for pair in zip(published, ours, strict=True) for x in pair]])

@@ -75,11 +75,37 @@ def rehearsed(data: Data, folder: Path) -> Data:
     )
 
 
-def located(data: Data, annotated: Path | None, folder: Path) -> Data:
-    """Find real data below a folder; without a folder, rehearse."""
+def located(
+    data: Data, annotated: Path | None, folder: Path, window: tuple[int, int, int] | None = None
+) -> Data:
+    """Find real data below a folder, or cut a window out of them; without a folder, rehearse."""
     if annotated is None:
         return rehearsed(data, folder / "data")
-    return replace(data, raw=str(annotated / data.raw), labels=str(annotated / data.labels))
+    found = replace(data, raw=str(annotated / data.raw), labels=str(annotated / data.labels))
+    return found if window is None or data.images else cut_out(found, window, folder / "data")
+
+
+def cut_out(data: Data, window: tuple[int, int, int], folder: Path) -> Data:
+    """Write the last slices to train on, all that follow up to some to test, and their middle."""
+    train, test, side = window
+    first = max(data.train[1] - train, data.train[0])
+    last = min(data.test[0] + test, data.test[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{data.name}-{name}.tif" for name in ("raw", "labels")}
+    for name, path in paths.items():
+        if not path.exists():
+            stack = tifffile.imread(getattr(data, name), key=range(first, last))
+            y, x = (slice(max(n - side, 0) // 2, (n + side) // 2) for n in stack.shape[1:])
+            part = path.with_suffix(".part.tif")  # a kill leaves no torn file for the next run
+            tifffile.imwrite(part, stack[:, y, x], photometric="minisblack")
+            part.replace(path)
+    return replace(
+        data,
+        **{name: str(path) for name, path in paths.items()},
+        train=(0, data.train[1] - first),
+        validation=(data.validation[0] - first, data.validation[1] - first),
+        test=(data.test[0] - first, last - first),
+    )
 
 
 def converted(data: Data, folder: Path) -> Path:
@@ -87,7 +113,7 @@ def converted(data: Data, folder: Path) -> Path:
     volume = folder / "volumes" / f"{data.name}.zarr"
     if not volume.exists():
         volume.parent.mkdir(parents=True, exist_ok=True)
-        volseg.convert(data.raw, volume, voxel_size=data.voxel_size)
+        volseg.convert(data.raw, volume, voxel_size=data.voxel_size, images=data.images)
     return volume
 
 
@@ -99,3 +125,8 @@ def truth_of(data: Data, part: tuple[int, int]) -> Any:
 def region(part: tuple[int, int]) -> str:
     """Write slices as `--roi` takes them."""
     return f"{part[0]}:{part[1]},:,:"
+
+
+def slug(text: str) -> str:
+    """Make a name of a result out of any words."""
+    return "".join(letter if letter.isalnum() else "-" for letter in text)

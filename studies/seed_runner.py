@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -29,7 +30,7 @@ from typing import Any
 
 import dask
 import numpy as np
-from seed_data import Data, converted, located, region, truth_of
+from seed_data import Data, converted, located, region, slug, truth_of
 
 import volseg
 
@@ -41,20 +42,27 @@ class Budget:
     Attributes
     ----------
     steps : of each configuration; the same for all.
-    shrink : widths and patches are divided by it.
-    scored : slices of each part that are scored, at most.
+    shrink, cut : widths are divided by the first, sides of patches by the second.
+    scored, held : million voxels of each part that are scored, and that validate, at most.
+    validations : of each training.
+    window : slices to train on before those that validate, slices to test, and pixels of a side,
+        about the middle, of what is cut out of a stack before anything else; None takes all of it.
     """
 
     name: str
     steps: int
     shrink: int
-    scored: int
+    cut: int
+    scored: float
+    held: float
+    validations: int
+    window: tuple[int, int, int] | None = None
 
 
 BUDGETS = {
-    "toy": Budget("toy", 2, 8, 2),
-    "cpu": Budget("cpu", 300, 4, 8),
-    "gpu": Budget("gpu", 20_000, 1, 1000),
+    "toy": Budget("toy", 2, 8, 8, 0.01, 0.01, 1),
+    "cpu": Budget("cpu", 150, 8, 4, 2.5, 0.6, 3, (24, 8, 384)),
+    "gpu": Budget("gpu", 20_000, 1, 1, 1000, 1000, 10),
 }
 
 
@@ -91,8 +99,10 @@ NOTHING: dict[str, float] = {
 }
 """No augmentation at all."""
 
-FLAT = {"unet2d", "unet2d-plain", "unet2d-valid", "attention-unet", "attention-unet-grid"}
-"""Networks of slices."""
+ALL = {"min_size": 0, "min_probability": 0.0}
+"""The documents score masks, from which nothing is dropped."""
+FLAT = re.compile("unet2d.*|attention-unet(-grid)?")
+"""Names of networks of slices."""
 
 
 def toml(settings: Mapping[str, Any], table: str = "recipe") -> str:
@@ -113,13 +123,14 @@ def shrunk(options: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
     name = made["architecture"]
     least = 8 if name.startswith("emnet") else 2
     made["width"] = max(made["width"] // budget.shrink, least)
-    if name == "unet2d-valid":
-        made["patch"] = (1, 188, 188) if budget.shrink > 4 else (1, 316, 316)
-    elif budget.shrink > 1:
+    if name == "unet2d-valid":  # unpadded: 184 pixels of a side are context alone
+        made["patch"] = (1, 188, 188) if budget.name == "toy" else (1, 316, 316)
+    elif budget.cut > 1:
         z, *sides = made["patch"]
+        least_side = 32 if budget.name == "toy" else 64 if z == 1 else 48
         made["patch"] = (
             z if z == 1 else max(z // 2 // 8 * 8, 8),
-            *(max(side // budget.shrink // 16 * 16, 32) for side in sides),
+            *(max(side // budget.cut // 16 * 16, least_side) for side in sides),
         )
     if budget.name == "toy":
         made["batch"] = min(made.get("batch", 1), 2)
@@ -146,13 +157,13 @@ def train_and_score(case: Case, budget: Budget, folder: Path) -> dict[str, Any]:
         volume,
         labels=[data.labels],
         roi=region(data.train),
-        validation=region(data.validation),
+        validation=region(first_of(data.validation, volume, budget.held)),
         images=data.images,
         output=home / "run",
         config=recipe,
         **{
             "steps": budget.steps,
-            "validate_every": max(budget.steps // 10, 2),
+            "validate_every": budget.steps // budget.validations,
             **shrunk(case.options, budget),
         },
     )
@@ -168,8 +179,16 @@ def train_and_score(case: Case, budget: Budget, folder: Path) -> dict[str, Any]:
     }
     for part in ("train", "test"):
         result[part] = score(case, data, str(trained.weights), part, budget, folder)
-    kept.write_text(json.dumps(result, indent=1, default=float), encoding="utf-8")
+    part = home / "result.part.json"  # a kill leaves no torn result for the next run
+    part.write_text(json.dumps(result, indent=1, default=float), encoding="utf-8")
+    part.replace(kept)
     return result
+
+
+def first_of(part: tuple[int, int], volume: Path, most: float) -> tuple[int, int]:
+    """Take the first slices of a part that hold so many million voxels at most, two at least."""
+    _, y, x = volseg.open(volume).shape
+    return part[0], min(part[1], part[0] + max(int(most * 1e6 / (y * x)), 2))
 
 
 def averaged(case: Case, folder: Path) -> Data:
@@ -184,7 +203,14 @@ def averaged(case: Case, folder: Path) -> Data:
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = tifffile.imread(case.data.raw)
         for plane in raw:
-            parts = slic(plane, case.superpixels, compactness=0.1, channel_axis=None, start_label=0)
+            parts = slic(
+                plane,
+                case.superpixels,
+                compactness=0.1,
+                max_num_iter=4,
+                channel_axis=None,
+                start_label=0,
+            )
             sums = np.bincount(parts.ravel(), plane.ravel())
             plane[:] = (sums / np.bincount(parts.ravel()))[parts]
         part = path.with_suffix(".part.tif")  # a kill leaves no torn file for the next run
@@ -197,18 +223,22 @@ def score(
     case: Case, data: Data, weights: str, part: str, budget: Budget, folder: Path
 ) -> dict[str, Any]:
     """Segment some slices and compare them with the truth; keep a picture's worth of them."""
-    first, last = getattr(data, part)
-    chosen = (first, min(last, first + budget.scored))
-    volume = volseg.open(converted(data, folder))
-    views = {"views": "xy"} if case.options["architecture"] in FLAT else {}
-    raw = volume.raw[chosen[0] : chosen[1]]
-    found = volseg.predict_array(raw, voxel_size=data.voxel_size, model=weights, **views)
+    volume = converted(data, folder)
+    chosen = first_of(getattr(data, part), volume, budget.scored)
+    raw = volseg.open(volume).raw[chosen[0] : chosen[1]]
+    if data.images:  # each is seen by its own brightness
+        name = slug(f"{case.name} {part}")
+        volseg.segment(volume, name=name, model=weights, roi=region(chosen), overwrite=True)
+        found = volseg.open(volume).probabilities[name][chosen[0] : chosen[1]]
+    else:
+        views = {"views": "xy"} if FLAT.fullmatch(case.options["architecture"]) else {}
+        found = volseg.predict_array(raw, voxel_size=data.voxel_size, model=weights, **views)
     truth = truth_of(data, chosen)
     stacks = zip(found[:, None], truth[:, None], strict=True) if data.images else [(found, truth)]
     compared = []
     labels = []
     for probabilities, known in stacks:
-        labels.append(volseg.label_array(probabilities, model=weights, **case.rules))
+        labels.append(volseg.label_array(probabilities, model=weights, **{**ALL, **case.rules}))
         compared.append(volseg.compare_arrays(known, labels[-1]))
     np.savez_compressed(
         folder / "cases" / case.name / f"{part}.npz",
@@ -288,8 +318,8 @@ class Study:
         return {result["name"]: result for result in done}
 
 
-def begin(seed: str, arguments: Sequence[str] | None = None) -> Study:
-    """Read the command line of a study."""
+def begin(seed: str, arguments: Sequence[str] | None = None, **other: Budget) -> Study:
+    """Read the command line of a study, which may have other budgets by the same names."""
     parser = argparse.ArgumentParser(description=f"Make the tables and figures of document {seed}.")
     parser.add_argument("--budget", choices=BUDGETS, default="toy")
     parser.add_argument("--data", type=Path, help="folder of annotated data; needed but for a toy")
@@ -302,11 +332,12 @@ def begin(seed: str, arguments: Sequence[str] | None = None) -> Study:
         parser.error("give --data, the folder of annotated data, and --output")
     folder = (given.output or Path(tempfile.mkdtemp(prefix=f"seed{seed}-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    budget = (BUDGETS | other)[given.budget]
     return Study(
         seed,
-        BUDGETS[given.budget],
+        budget,
         folder,
-        lambda data: located(data, given.data and given.data.resolve(), folder),
+        lambda data: located(data, given.data and given.data.resolve(), folder, budget.window),
         given.workers,
         given.scheduler,
         tuple(given.only),
@@ -339,6 +370,17 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str
     return "\n".join([*lines, ""])
 
 
+def cut_to(budget: Budget) -> str:
+    """Say what is cut out of stacks."""
+    if budget.window is None:
+        return ""
+    train, test, side = budget.window
+    return (
+        f"stacks cut to {side} pixels a side, {train} slices to train on and {test} to test "
+        f"(unrelated images keep all); "
+    )
+
+
 def finish(
     study: Study, title: str, parts: Sequence[str], pictures: Sequence[Path], why: str
 ) -> Path:
@@ -351,7 +393,9 @@ def finish(
     )
     made = (
         f"{toy}`{words}`, budget {study.budget.name}: {study.budget.steps} steps each, "
-        f"scored on the first {study.budget.scored} slices of each part, at most; "
+        f"widths divided by {study.budget.shrink} and sides of patches by {study.budget.cut}, "
+        f"{study.budget.validations} validations of the first {study.budget.held} million voxels "
+        f"of their part, scores of the first {study.budget.scored} million; {cut_to(study.budget)}"
         f"volseg {volseg.__version__}, {hardware()}, {datetime.now(UTC):%Y-%m-%d}\n"
     )
     figures = [f"![{path.stem}]({path.relative_to(study.folder)})\n" for path in pictures]
