@@ -4,16 +4,49 @@ from __future__ import annotations
 
 import logging
 import runpy
+import shutil
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from toy_pages import blocks, lay_out, run_page
+from toy_pages import blocks, lay_out, prepare, run_page
+from volseg.stages.train import recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "tutorials").glob("[a-z]*.md"))]
+ELSEWHERE = {"python.md"}
+"""Pages that are followed by tests/test_documents.py."""
+OTHERS = [
+    page
+    for page in sorted(
+        [
+            *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+            *(ROOT / "docs").glob("[!a-z_]*.md"),
+            *(ROOT / "docs").rglob("[a-z]*.md"),
+            *(ROOT / "docs").rglob("README.md"),
+        ]
+    )
+    if page not in PAGES and page.name not in ELSEWHERE and blocks(page)
+]
+NOT_EXECUTED = {
+    "it installs volseg": 3,
+    "it installs volseg, and runs the tests": 1,
+    "it installs volseg, and a viewer stays open": 1,
+    "it installs napari, which stays open": 1,
+    "a viewer stays open": 1,
+    "it runs the tests": 1,
+    "it needs a cluster": 1,
+    "it needs a queue": 1,
+    "it needs object storage": 1,
+    "it needs annotated data that are not part of volseg": 1,
+    "it is what a command prints": 2,
+    "it shows errors, which have tests of their own": 1,
+    "tests/test_studies.py runs the first line; the others take hours": 1,
+}
+"""Why blocks of code are not run, as the pages say themselves, and how many."""
 
 
 def listed(entry):
@@ -68,4 +101,33 @@ def test_every_figure_of_the_explanation_is_drawn_by_its_script():
 def test_a_page_can_be_followed(page, tmp_path, monkeypatch, volseg):
     lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert run_page(page, volseg) == len([b for b in blocks(page) if b[1]])
+    assert run_page(page, volseg) == sum(block.runs for block in blocks(page))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared") / "pages"
+    folder.mkdir()
+    prepare(folder)
+    return folder
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in OTHERS if any(block.runs for block in blocks(page))],
+    ids=lambda page: page.relative_to(ROOT).with_suffix("").as_posix(),
+)
+def test_the_code_of_other_pages_runs(page, prepared, tmp_path, monkeypatch, volseg):
+    shutil.copytree(prepared, tmp_path / "pages")
+    monkeypatch.chdir(tmp_path / "pages")
+    small = {"patch": (1, 32, 32), "batch": 1, "width": 2}
+    monkeypatch.setattr(recipe, "SLICES", recipe.SLICES | small)
+    monkeypatch.setattr(recipe, "VOLUMES", recipe.VOLUMES | small | {"patch": (8, 32, 32)})
+    monkeypatch.setattr(recipe, "DEFAULTS", {"emnet": {"width": 8}})
+    run_page(page, volseg, prepared=True)
+
+
+def test_what_is_not_executed_says_why():
+    reasons = Counter(b.reason for page in (*PAGES, *OTHERS) for b in blocks(page) if b.reason)
+    assert reasons == NOT_EXECUTED
