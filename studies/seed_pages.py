@@ -19,7 +19,7 @@ SHOWN = {
     "000": ("figs-8-9-loss", "figs-10-12-masks"),
     "001": ("overlays",),
     "002": ("figs-1-to-10-and-13-masks", "fig-12-precision-recall-roc"),
-    "003": ("fig-3-comparison", "fig-4-fractions"),
+    "003": ("fig-3-comparison",),
     "004": ("figs-11-12-test",),
 }
 WIDEST = 900
@@ -58,7 +58,9 @@ def main() -> None:
     FIGURES.mkdir(parents=True, exist_ok=True)
     folders = {seed: Path(sys.argv[1]) / seed for seed in SHOWN}
     parts = [page_of(k, f) for k, f in folders.items() if (f / "report.md").exists()]
-    PAGE.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
+    missing = [k for k, f in folders.items() if not (f / "report.md").exists()]
+    told = f"Of documents {', '.join(missing)} there is no run yet.\n" if missing else ""
+    PAGE.write_text("\n".join([HEAD, *([told] if told else []), *parts]), encoding="utf-8")
     print(PAGE)
 
 

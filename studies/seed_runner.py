@@ -19,6 +19,7 @@ import hashlib
 import json
 import platform
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -385,7 +386,7 @@ def finish(
     study: Study, title: str, parts: Sequence[str], pictures: Sequence[Path], why: str
 ) -> Path:
     """Write the report of a study."""
-    words = " ".join(["python", f"studies/seed{study.seed}.py", *sys.argv[1:]])
+    words = shlex.join(["python", f"studies/seed{study.seed}.py", *sys.argv[1:]])
     toy = (
         "**This is a rehearsal on blobs, of two steps: its numbers mean nothing.**\n\n"
         if study.budget.name == "toy"

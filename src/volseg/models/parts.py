@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -129,10 +129,11 @@ class DoubleConv(nn.Module):
         super().__init__()
         conv, norm = CONV[variant.dimensions], NORM[variant.dimensions]
         reach = variant.kernel // 2
-        sides = tuple(1 + 2 * reach * axis for axis in variant.axes)
-        around = tuple(reach * axis * variant.padded for axis in variant.axes)
+        # of as many numbers as there are axes, which neither layer's type tells
+        sides: Any = tuple(1 + 2 * reach * axis for axis in variant.axes)
+        around: Any = tuple(reach * axis * variant.padded for axis in variant.axes)
         # neighbouring slices are taken as channels are: by the first filters, to their full depth
-        first = (1 + 2 * neighbours, *sides[1:]) if neighbours else sides
+        first: Any = (1 + 2 * neighbours, *sides[1:]) if neighbours else sides
         # a norm subtracts whatever a bias before it adds
         convs = [
             conv(i, o, size, padding=around, bias=not variant.norm)
@@ -154,7 +155,7 @@ class DoubleConv(nn.Module):
 
 def _raise(inputs: int, outputs: int, variant: Variant) -> nn.Module:
     """Build a transposed convolution that doubles sizes and keeps the signal's strength."""
-    factors = tuple(1 + axis for axis in variant.axes)
+    factors: Any = tuple(1 + axis for axis in variant.axes)
     layer = RAISE[variant.dimensions](inputs, outputs, factors, stride=factors)
     nn.init.normal_(layer.weight, std=1 / math.sqrt(inputs))
     return layer
@@ -239,7 +240,8 @@ class UShape(nn.Module):
 
     def _pool(self, x: Tensor) -> Tensor:
         pool = functional.max_pool2d if self.variant.dimensions == 2 else functional.max_pool3d
-        return pool(x, tuple(1 + axis for axis in self.variant.axes))
+        pooled: Tensor = pool(x, tuple(1 + axis for axis in self.variant.axes))
+        return pooled
 
     def _check(self, x: Tensor) -> None:
         dimensions, multiple = self.variant.dimensions, 1 << self.stages
