@@ -65,6 +65,8 @@ PREPARED = {
     r"--validation \d\S+": "--validation 24:32,:,:",
     r"--roi 0:132,:,:": "--roi 0:24,:,:",
     r"--patch 32,80,80": "--patch 8,32,32",
+    r"--resample-to 12,12,12 ": "",
+    r"--voxel-size (8,4,4|1 )": "--voxel-size 5,5,5 ",
     r"--level 1": "--level 0",
     r"--not 12,40,77 --yes 7": "--not 1 --yes 2 --steps 1",
     r"--object 3 --object 12": "--object 1 --object 2",
