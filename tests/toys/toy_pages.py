@@ -51,9 +51,8 @@ SHORT = {
     "--seconds 20": "--seconds 0.1",
     "--seconds 60": "--seconds 0.1",
     r"\[9, 7, 10\]": "[1]",
-    "volseg run stacks": "volseg run volseg/examples/crop/raw.tif",
 }
-"""What takes its time on the tutorials, or is the reader's own, and what stands for it here."""
+"""What takes its time on the tutorials, or names objects of the crop, and what stands for it."""
 PREPARED = {
     r"--(minutes|steps|epochs) \d+": "--steps 1",
     r"--model (unet2d\S*|emnet|attention-unet)": r"--model tiny/\1.safetensors",
