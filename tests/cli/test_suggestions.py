@@ -63,7 +63,10 @@ def test_there_are_suggestions():
 
 @pytest.mark.parametrize("words", SUGGESTED)
 def test_suggested_commands_parse(words):
-    parse(["5,5,5" if word == "Z,Y,X" else word for word in words])
+    known = ["5,5,5" if word == "Z,Y,X" else word for word in words]
+    if words[1] == "export" and words[3] == "1":
+        known[3] = "labels"  # one of a few words, known only later
+    parse(known)
 
 
 def test_commands_in_texts_are_complete():
