@@ -113,9 +113,12 @@ def test_a_copy_of_images_keeps_their_names_and_sizes(volumes, tmp_path):
     assert after.attributes["images"] == before.attributes["images"]
 
 
-def test_objects_and_their_measures_are_those_of_each_image_alone(volumes):
+def test_objects_and_their_measures_are_those_of_each_image_alone(volumes, pictures):
     folder, order = volumes
-    options = StatsOptions(outline=True, contacts="mitochondria")
+    for name, which in [("all", order), *((f"only{k}", [k]) for k in order)]:
+        write_probabilities(folder / f"{name}.zarr", [pictures[k][1] for k in which], "others")
+        label(plan_labels(folder / f"{name}.zarr", "others", LabelOptions(threshold=0.45)), QUIET)
+    options = StatsOptions(outline=True, name="mitochondria", contacts="others")
     whole = stats(plan_stats(folder / "all.zarr", options), QUIET)
     faces = dict.fromkeys(COUNTED, 0)
     count, analysed = 0, 0
