@@ -16,8 +16,8 @@ from volseg.exchange.export_model import export_model
 from volseg.exchange.import_model import import_model
 from volseg.models.folding import fold_norms
 from volseg.models.inference import Predictor
+from volseg.models.logits import as_binary
 from volseg.models.maps import MapSpec, build_maps, check_maps, count_outputs, find_map
-from volseg.models.parts import as_binary
 from volseg.models.registry import ARCHITECTURES
 from volseg.storage.weights import load_card, shipped_models
 

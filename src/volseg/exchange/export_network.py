@@ -18,8 +18,8 @@ from torch.jit._trace import TracerWarning
 
 from volseg.errors import ModelError, ParameterError
 from volseg.models.folding import fold_norms
+from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
-from volseg.models.parts import as_binary
 from volseg.models.registry import Architecture, find_architecture
 from volseg.storage.weights import Card, load_card, load_weights
 from volseg.types import Zyx

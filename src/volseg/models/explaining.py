@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from volseg.models.attention_unet import AttentionGate
 from volseg.models.inference import Predictor
+from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
-from volseg.models.parts import as_binary, crop
+from volseg.models.parts import crop
 from volseg.models.registry import TURNED, turned
 from volseg.types import Floats, Roi
 

@@ -15,8 +15,9 @@ from volseg.errors import BlockError, ModelError, ParameterError, ShapeError
 from volseg.models.devices import SLICES, as_tensor, computing_in, means_full_memory
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
+from volseg.models.logits import as_binary
 from volseg.models.maps import MapSpec, count_exclusive, count_outputs
-from volseg.models.parts import Dimensions, as_binary
+from volseg.models.parts import Dimensions
 from volseg.models.registry import TURNED, Architecture, find_architecture, turned
 from volseg.types import Floats, Roi, Zyx
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from volseg.geometry.grid import full_roi, roi_shape
+from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
-from volseg.models.parts import as_binary
 from volseg.models.registry import Architecture
 from volseg.scores.curves import LEVELS, count_probabilities, middle_of_best, score_curves
 from volseg.training.augmentation import Placement

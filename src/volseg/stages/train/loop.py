@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from volseg.engine.memory import physical_bytes
 from volseg.errors import TrainingError
 from volseg.geometry.grid import roi_size
+from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
-from volseg.models.parts import as_binary
 from volseg.stages.train.scored import held_out_loss, score_held_out
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import append_row, save_checkpoint
