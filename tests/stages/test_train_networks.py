@@ -120,6 +120,26 @@ def test_defaults_suit_every_network(architecture):
         assert 0 <= 2 * shared <= n
 
 
+@pytest.mark.parametrize(
+    ("architecture", "tile", "overlap"),
+    [
+        ("emnet", (112, 160, 160), (16, 16, 16)),
+        ("unet3d", (112, 160, 160), (16, 16, 16)),
+        ("unet2d", (8, 576, 576), (0, 48, 48)),
+        ("unet2d-valid", (8, 564, 564), (0, 52, 52)),
+        ("unet2d-depth5", (8, 576, 576), (0, 64, 64)),
+        # its margin holds what it sees of other slices; in a slice it needs what unet2d does
+        ("unet2d-neighbours", (8, 576, 576), (0, 48, 48)),
+    ],
+)
+def test_tiles_overlap_by_what_a_network_sees(architecture, tile, overlap):
+    form = find_architecture(architecture)
+    assert choose_tiles(form, (32, 96, 96)) == (tile, overlap)
+    assert form.find_misfit(tile, overlap) is None
+    if form.stride[0] == 1:
+        assert choose_tiles(form, (3, 16, 16)) == (tile, overlap)
+
+
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 def test_every_loss_trains(loss):
     config = recipe("unet2d", loss=loss)
@@ -189,6 +209,10 @@ def test_patches_too_small_for_batch_norm_are_refused():
     with pytest.raises(ParameterError, match=r"a single voxel .* --patch or a larger --batch"):
         check_network(recipe("attention-unet3d", patch=(16, 16, 16)))
     check_network(recipe("attention-unet3d", patch=(16, 16, 16), batch=2))
+    with pytest.raises(ParameterError, match="a single voxel at its deepest level"):
+        check_network(recipe("unet2d-neighbours", patch=(3, 16, 16)))
+    check_network(recipe("unet2d-neighbours", patch=(4, 16, 16)))
+    check_network(recipe("unet2d-plain", patch=(1, 16, 16), batch=1))
 
 
 def test_slices_are_fed_as_a_batch_and_come_back_in_place():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError
 from volseg.models.maps import CONTOUR, count_outputs
+from volseg.models.parts import NORM
 from volseg.models.registry import Architecture, find_architecture
 from volseg.training.config import TrainConfig
 from volseg.training.losses import EMNET
@@ -29,7 +30,7 @@ def check_network(config: TrainConfig) -> Architecture:
     """
     form, name, patch = find_architecture(config.architecture), config.architecture, config.patch
     with torch.device("meta"):
-        form.build(config.width, outputs=count_outputs(config.maps))
+        network: nn.Module = form.build(config.width, outputs=count_outputs(config.maps))
     if any(m.kind == CONTOUR for m in config.maps) and find_spec("skimage") is None:
         raise ParameterError(
             "learning contours ends in choosing how objects are split, which needs scikit-image: "
@@ -48,8 +49,8 @@ def check_network(config: TrainConfig) -> Architecture:
         raise ParameterError(
             f"a patch for {name} is a {rule}, found {patch}; the next larger is {fitted}"
         )
-    deepest = math.prod(n // d for n, d in zip(patch, form.stride, strict=True)) * config.batch
-    if not any(form.margin) and deepest < 2:
+    deepest = math.prod(n // d for n, d in zip((z, y, x), form.stride, strict=True)) * config.batch
+    if deepest < 2 and any(isinstance(m, tuple(NORM.values())) for m in network.modules()):
         raise ParameterError(
             f"a batch of {config.batch} x {patch} leaves {name} a single voxel at its deepest "
             f"level, and nothing to normalise by; give a larger --patch or a larger --batch"

@@ -32,7 +32,8 @@ TILES: dict[int, tuple[Zyx, Zyx]] = {
     2: ((8, 576, 576), (0, 48, 48)),
     3: ((112, 160, 160), (16, 16, 16)),
 }
-"""Largest tile and least overlap, by the network's dimensions (decision 0067)."""
+"""Largest tile and least overlap of networks that keep slices apart, 2, and that mix them, 3
+(decision 0067). Neighbours that the former see (2.5D) come from the tile's margin."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,21 @@ def choose_tiles(form: Architecture, patch: Zyx) -> tuple[Zyx, Zyx]:
     >>> form = find_architecture("emnet")
     >>> choose_tiles(form, (32, 96, 96)), choose_tiles(form, (16, 48, 48))
     (((112, 160, 160), (16, 16, 16)), ((56, 80, 80), (8, 8, 8)))
+    >>> choose_tiles(find_architecture("unet2d-neighbours"), (3, 64, 64))
+    ((8, 576, 576), (0, 48, 48))
     """
-    full, shared = TILES[form.dimensions]
+    apart = form.stride[0] == 1
+    full, shared = TILES[2 if apart else 3]
     tile, overlap = [], []
     for k in range(3):
-        part = min(patch[k] / PATCH[k], 1.0) if form.dimensions == 3 else 1.0
+        part = 1.0 if apart else min(patch[k] / PATCH[k], 1.0)
         multiple, stride = form.multiple[k], form.stride[k]
         offset = form.offset[k]
         tile.append(max((int(full[k] * part) - offset) // multiple, 1) * multiple + offset)
         wanted = min(int(shared[k] * part), tile[k] // 2)
-        overlap.append(wanted // stride * stride + offset)
+        # half of a small tile leaves no room for more than is wanted
+        steps = math.ceil(wanted / stride) if apart else wanted // stride
+        overlap.append(steps * stride + offset)
     return (tile[0], tile[1], tile[2]), (overlap[0], overlap[1], overlap[2])
 
 
