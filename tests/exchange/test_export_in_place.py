@@ -18,9 +18,10 @@ from volseg.exchange.volumes import in_place, zarr_v2
 from volseg.geometry.grid import full_roi
 from volseg.storage import copies
 from volseg.storage.arrays import fit_spec
+from volseg.storage.ledger import locked
 from volseg.storage.ome import Space
 from volseg.storage.results import NewImage, create_images
-from volseg.storage.volumes import labels_path, open_image
+from volseg.storage.volumes import labels_path, open_image, scratch_path
 
 SHAPE, SIZE, ORIGIN = (12, 140, 150), (30.0, 5.0, 4.0), (600.0, 50.0, 92.0)
 SPACE = Space(SIZE, ORIGIN, ("nanometer",) * 3)
@@ -234,7 +235,60 @@ def test_labels_that_are_replaced_while_they_are_copied(volume, monkeypatch):
     monkeypatch.setattr(zarr_v2.CopyBlock, "__call__", replace_too)
     with pytest.raises(ConflictError, match="was replaced while it was copied"):
         front.export(volume, "labels", in_place=True, workers=1)
-    assert not list(volume.rglob(".zarray"))
+    assert not list(volume.rglob(".z*"))
+    assert not left_chunks(volume)
+    (labels_path(volume, NAME) / "0" / "0" / "0").mkdir(parents=True)
+    (labels_path(volume, NAME) / "0" / "0" / "0" / "0").write_bytes(b"left")
+    front.export(volume, "labels", in_place=True, remove=True)
+    assert not left_chunks(volume)
+
+
+def left_chunks(volume):
+    return [p for p in labels_path(volume, NAME).glob("*/*") if p.name.isdigit()]
+
+
+def test_labels_that_are_replaced_when_their_copy_is_complete(volume, monkeypatch):
+    real = copies.write_file
+
+    def write(path, *content):
+        if path.name == ".zattrs" and path.parent.name == NAME:
+            replace_labels(volume)
+        real(path, *content)
+
+    monkeypatch.setattr(copies, "write_file", write)
+    with pytest.raises(ConflictError, match="was replaced while it was copied"):
+        front.export(volume, "labels", in_place=True, workers=1)
+    assert not list(volume.rglob(".z*"))
+    assert not left_chunks(volume)
+
+
+@pytest.mark.parametrize("verb", ["label", "apply"])
+def test_who_copies_labels_and_who_replaces_them_wait_for_each_other(verb, volume, monkeypatch):
+    before, lock = files_of(volume), scratch_path(volume) / f"{verb}-{NAME}.lock"
+    with locked(lock), pytest.raises(ConflictError, match="is working on this run now"):
+        front.export(volume, "labels", in_place=True)
+    assert files_of(volume) == before
+    real = zarr_v2.CopyBlock.__call__
+
+    def replace_too(task, block):
+        with pytest.raises(ConflictError, match="is working on this run now"), locked(lock):
+            replace_labels(volume)
+        real(task, block)
+
+    monkeypatch.setattr(zarr_v2.CopyBlock, "__call__", replace_too)
+    front.export(volume, "labels", in_place=True, workers=1)
+    check_copy(labels_path(volume, NAME))
+
+
+def test_labels_that_are_replaced_before_their_copy_is_begun(volume, monkeypatch):
+    def look(*_):
+        replace_labels(volume)
+        return "the copy takes little"
+
+    monkeypatch.setattr(in_place, "tell_room", look)
+    with pytest.raises(ConflictError, match="was changed in the meantime"):
+        front.export(volume, "labels", in_place=True)
+    assert not list(volume.rglob(".z*"))
 
 
 def test_verify_compares_copies(volseg, volume):

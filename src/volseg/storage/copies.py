@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,18 @@ from volseg.storage.ome import read_levels
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import open_store, read_json
 from volseg.storage.targets import BEGUN, going_on
-from volseg.storage.volumes import PATIENCE, Image, scratch_path
+from volseg.storage.volumes import PATIENCE, Image, open_image, scratch_path
 from volseg.types import Roi
 
 GROUP, ATTRIBUTES, ARRAY = ".zgroup", ".zattrs", ".zarray"
 IS_GROUP = {"zarr_format": 2}
 UNFINISHED = ".copying"
 """File in an image of which a copy is being written or removed; it holds the mark of the run."""
+WRITERS: Mapping[str, tuple[str, ...]] = {
+    "labels": ("label", "apply"),
+    "probabilities": ("predict",),
+}
+"""Verbs whose runs replace a result, each under a lock of its own."""
 
 
 def is_copied(path: Path) -> bool:
@@ -64,24 +69,26 @@ def copying(
     Raises
     ------
     ConflictError
-        If another process copies the same image, or has replaced it in the meantime.
+        If another process copies or replaces the same image, or has replaced it in the meantime;
+        what was written into its successor is removed.
     StorageError
         If it cannot be written.
     """
-    mark = image.path / UNFINISHED
-    with going_on(_ledger_path(volume, image), header, overwrite=True) as ledger:
+    mark, path = image.path / UNFINISHED, _ledger_path(volume, image)
+    with _alone(volume, image), going_on(path, header, overwrite=True) as ledger:
+        _check_same(image)
         if BEGUN not in ledger.records or not _is_of(mark, ledger):
             ledger.restart()
             write_file(mark, ledger.mark.encode())
             _clear(image)
             ledger.record(BEGUN)
-        yield image.path, ledger
-        if not _is_of(mark, ledger):
-            raise ConflictError(
-                f"{image.path} was replaced while it was copied; give the command again"
-            )
-        for path, content in last.items():
-            write_file(path, content)
+        try:
+            yield image.path, ledger
+        finally:  # blocks fail, too, when what they are written in goes away
+            _check_own(image, ledger)
+        for file, content in last.items():
+            write_file(file, content)
+        _check_own(image, ledger)  # runs of several classes replace under the lock of one
         settle_groups(volume)
         remove_file(mark)
 
@@ -96,8 +103,8 @@ def remove_copy(volume: Path, image: Image) -> None:
     StorageError
         If it cannot be removed.
     """
-    mark = image.path / UNFINISHED
-    with going_on(_ledger_path(volume, image), {"removes": True}, overwrite=True) as ledger:
+    mark, path = image.path / UNFINISHED, _ledger_path(volume, image)
+    with _alone(volume, image), going_on(path, {"removes": True}, overwrite=True) as ledger:
         write_file(mark, ledger.mark.encode())
         _clear(image)
         settle_groups(volume)
@@ -201,9 +208,49 @@ def size_of_copy(image: Image) -> tuple[int, int] | None:
     return own, copied
 
 
+def has_chunks(image: Image) -> bool:
+    """Tell whether a copy has left chunks, and nothing that describes them."""
+    described = any((level.path / ARRAY).is_file() for level in image.levels)
+    return not described and any(True for level in image.levels for _ in _chunks(level.path))
+
+
+def _chunks(level: Path) -> Iterator[Path]:
+    """List the folders of chunks of Zarr v2 in an array's folder, if it is there."""
+    return (path for path in (level.iterdir() if level.is_dir() else ()) if path.name.isdigit())
+
+
 def _ledger_path(volume: Path, image: Image) -> Path:
     inner = image.path.parts[len(volume.parts) :] or ("raw",)
     return scratch_path(volume) / f"copy-{'-'.join(inner)}.jsonl"
+
+
+@contextmanager
+def _alone(volume: Path, image: Image) -> Iterator[None]:
+    """Keep runs from replacing a result; `convert` replaces no volume in which a lock is held."""
+    kind, name = image.path.parts[len(volume.parts) :] or ("raw", "")
+    with ExitStack() as held:
+        for verb in WRITERS.get(kind, ()):
+            held.enter_context(locked(scratch_path(volume) / f"{verb}-{name}.lock"))
+        yield
+
+
+def _check_same(image: Image) -> None:
+    """Refuse an image that is another one than was looked at before a lock was held."""
+    now = open_image(image.path)
+    before, after = (
+        json.dumps([[level.shape for level in i.levels], i.attributes], sort_keys=True, default=str)
+        for i in (image, now)
+    )
+    if before != after:
+        raise ConflictError(f"{image.path} was changed in the meantime; give the command again")
+
+
+def _check_own(image: Image, ledger: Ledger) -> None:
+    """Remove what was written into an image's successor, and refuse to go on."""
+    if _is_of(image.path / UNFINISHED, ledger):
+        return
+    _clear(image)
+    raise ConflictError(f"{image.path} was replaced while it was copied; give the command again")
 
 
 def _is_of(mark: Path, ledger: Ledger) -> bool:
@@ -216,7 +263,9 @@ def _clear(image: Image) -> None:
     for level in image.levels:
         remove_file(level.path / ARRAY)
     for level in image.levels:
-        discard(*(path for path in level.path.iterdir() if path.name.isdigit()))
+        discard(*_chunks(level.path))
+        if level.path.is_dir() and not any(level.path.iterdir()):
+            discard(level.path)  # of a level that a successor does not have
 
 
 def _write(path: Path, content: Mapping[str, Any] | None) -> None:

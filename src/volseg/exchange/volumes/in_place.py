@@ -6,7 +6,13 @@ import shutil
 from pathlib import Path
 
 from volseg.errors import ConflictError, ParameterError, StorageError, VolumeError, command
-from volseg.storage.copies import is_copied, is_unfinished, remove_copy, size_of_copy
+from volseg.storage.copies import (
+    has_chunks,
+    is_copied,
+    is_unfinished,
+    remove_copy,
+    size_of_copy,
+)
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import find_zip, read_array_metadata
 from volseg.storage.volumes import Image
@@ -98,7 +104,7 @@ def _bytes(count: int) -> str:
 
 
 def remove(volume: Path, image: Image, result: tuple[str, str]) -> None:
-    """Remove a copy.
+    """Remove a copy, or what is left of one.
 
     Raises
     ------
@@ -106,7 +112,7 @@ def remove(volume: Path, image: Image, result: tuple[str, str]) -> None:
         If there is none.
     """
     check_place(volume, image)
-    if not is_copied(image.path) and not is_unfinished(image.path):
+    if not (is_copied(image.path) or is_unfinished(image.path) or has_chunks(image)):
         make = command("export", volume, result[0], "--in-place", name=result[1])
         raise VolumeError(f"{image.path} has no copy as Zarr v2; `{make}` makes one")
     remove_copy(volume, image)
