@@ -291,6 +291,18 @@ def test_labels_that_are_replaced_before_their_copy_is_begun(volume, monkeypatch
     assert not list(volume.rglob(".z*"))
 
 
+@pytest.mark.parametrize("file", [".zattrs", "0/.zarray"])
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"remove": True}])
+def test_what_another_program_wrote_stays(file, options, volume):
+    (volume / "0" / "0" / "0").mkdir(parents=True)
+    (volume / "0" / "0" / "0" / "0").write_bytes(b"theirs")
+    (volume / file).write_text("{}")
+    before = files_of(volume)
+    with pytest.raises(ConflictError, match="is of Zarr v2 and not of volseg"):
+        front.export(volume, "raw", in_place=True, **options)
+    assert files_of(volume) == before
+
+
 def test_verify_compares_copies(volseg, volume):
     front.export(volume, "labels", in_place=True)
     other = np.full((12, 128, 128), 9, np.uint32)

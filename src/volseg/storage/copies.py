@@ -78,6 +78,7 @@ def copying(
     with _alone(volume, image), going_on(path, header, overwrite=True) as ledger:
         _check_same(image)
         if BEGUN not in ledger.records or not _is_of(mark, ledger):
+            check_foreign(image)
             ledger.restart()
             write_file(mark, ledger.mark.encode())
             _clear(image)
@@ -212,6 +213,28 @@ def has_chunks(image: Image) -> bool:
     """Tell whether a copy has left chunks, and nothing that describes them."""
     described = any((level.path / ARRAY).is_file() for level in image.levels)
     return not described and any(True for level in image.levels for _ in _chunks(level.path))
+
+
+def check_foreign(image: Image) -> None:
+    """Refuse an image in whose folders another program wrote Zarr v2.
+
+    Raises
+    ------
+    ConflictError
+        If one did.
+    """
+    if is_unfinished(image.path):
+        return
+    file = image.path / ATTRIBUTES
+    found, places = read_json(file), [level.path / ARRAY for level in image.levels]
+    creator = found[0].get("_creator") if found and isinstance(found[0], dict) else None
+    if isinstance(creator, dict) and creator.get("name") == "volseg":
+        return
+    if foreign := [place for place in (file, *places) if place.is_file()]:
+        raise ConflictError(
+            f"{foreign[0]} is of Zarr v2 and not of volseg, which neither replaces nor removes it; "
+            f"move it, or give --output COPY.zarr"
+        )
 
 
 def _chunks(level: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from volseg.errors import ConflictError, ParameterError, StorageError, VolumeError, command
 from volseg.storage.copies import (
+    check_foreign,
     has_chunks,
     is_copied,
     is_unfinished,
@@ -63,6 +64,12 @@ def check_copy(volume: Path, image: Image, result: tuple[str, str], *, overwrite
         If it is, and may not be replaced.
     """
     check_place(volume, image)
+    check_foreign(image)
+    if has_chunks(image) and not is_copied(image.path) and not is_unfinished(image.path):
+        remove = command("export", volume, result[0], "--in-place", "--remove", name=result[1])
+        raise ConflictError(
+            f"{image.path} holds chunks of Zarr v2 that nothing describes; `{remove}` removes them"
+        )
     if is_copied(image.path) and not is_unfinished(image.path) and not overwrite:
         remove = command("export", volume, result[0], "--in-place", "--remove", name=result[1])
         raise ConflictError(
@@ -112,6 +119,7 @@ def remove(volume: Path, image: Image, result: tuple[str, str]) -> None:
         If there is none.
     """
     check_place(volume, image)
+    check_foreign(image)
     if not (is_copied(image.path) or is_unfinished(image.path) or has_chunks(image)):
         make = command("export", volume, result[0], "--in-place", name=result[1])
         raise VolumeError(f"{image.path} has no copy as Zarr v2; `{make}` makes one")
