@@ -1,9 +1,9 @@
 """Measure how time and memory grow with a volume, command by command, and draw both.
 
-Each command runs in a process of its own, start-up included, on volumes of the same kind
-(`_large_volume.py`; `convert` and `segment` on copies of the bundled crop): 8, 67 and 268 million
-voxels, with `--sizes 5` 1.1 and 8.6 gigavoxels too. `segment` looks along one axis, and stops
-at 67 million voxels, which take minutes.
+Each command runs in a process of its own, start-up included, on volumes of the same kind: 8, 67
+and 268 million voxels, with `--sizes 5` 1.1 and 8.6 gigavoxels too. `convert`, `segment` and
+`verify` work on copies of the bundled crop, the others on what `_large_volume.py` draws. `segment`
+looks along one axis, and stops at 67 million voxels, which take minutes.
 
     python benchmarks/growth.py --rows rows.jsonl
     python benchmarks/growth.py --rows rows.jsonl --draw docs/images/growth.png
@@ -56,9 +56,9 @@ def measure(shape: tuple[int, ...], jobs: list[str], rows: Path) -> None:
             make_volume(volume, shape)
         for job in jobs:
             place = volume
-            if job == "segment":
-                if math.prod(shape) > SEGMENTED:
-                    continue
+            if job == "segment" and math.prod(shape) > SEGMENTED:
+                continue
+            if job in {"segment", "verify"}:
                 place = folder / "out.zarr"  # of `convert`, which comes before
             elif job == "convert":
                 place = folder / "stack.tif"
