@@ -16,6 +16,7 @@ from volseg.api.layers import compose_layers
 from volseg.api.opening import info
 from volseg.measures.suspects import Suspect
 from volseg.models.explaining import Explainer, listening
+from volseg.models.registry import find_architecture
 from volseg.stages.explain import run as stage
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
 from volseg.stages.predict import region
@@ -214,7 +215,7 @@ def test_grad_cam_and_saliency_are_what_arithmetic_says():
         wanted=(0,),
         maps=(),
     )
-    explainer = Explainer(predictor, 0.5)
+    explainer = Explainer(predictor, 0.5, (1, 1, 1))
     maps = explainer._map(x, needed, 0, explainer._trace)
     found = np.zeros(x.shape, bool)
     found[needed] = x[needed] >= 0
@@ -228,6 +229,32 @@ def test_grad_cam_and_saliency_are_what_arithmetic_says():
         (0, pytest.approx(10 * mean, rel=1e-5)),
         (1, pytest.approx(-3 * mean, rel=1e-5)),
     ]
+
+
+def test_grad_cam_keeps_the_slices_of_a_thin_tile_apart():
+    form = find_architecture("unet2d-neighbours")
+    torch.manual_seed(3)
+    network = form.build(2).eval().requires_grad_(False)
+    network.head.bias.fill_(9.0)
+    predictor = SimpleNamespace(
+        network=network,
+        margin=form.margin,
+        dimensions=3,
+        device=torch.device("cpu"),
+        wanted=(0,),
+        maps=(),
+    )
+    x = np.random.default_rng(2).normal(size=(4, 16, 16)).astype(np.float32)
+    explainer = Explainer(predictor, 0.5, form.stride)
+    found = explainer._map(x, (slice(0, 2), slice(0, 16), slice(0, 16)), 0, explainer._trace)
+    with listening(network) as taken:
+        logits = network(torch.from_numpy(x)[None, None].requires_grad_())
+    (share,) = torch.autograd.grad(logits[logits >= 0].sum(), taken.deepest)
+    seen = (share.mean(dim=(2, 3, 4), keepdim=True) * taken.deepest).sum(dim=1).relu()
+    assert seen.shape == (1, 2, 1, 1)
+    assert len(seen.unique()) == 2
+    expected = seen[0].detach().expand(2, 16, 16)
+    np.testing.assert_allclose(found["grad-cam"], expected, rtol=1e-4)
 
 
 def test_what_is_on_record_is_explained_with_its_views(tmp_path, raw, toy_model):

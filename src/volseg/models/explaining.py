@@ -27,7 +27,7 @@ from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
 from volseg.models.parts import crop
 from volseg.models.registry import TURNED, turned
-from volseg.types import Floats, Roi
+from volseg.types import Floats, Roi, Zyx
 
 Maps: TypeAlias = dict[str, Floats]
 MEAN, SQUARE, SALIENCY, CAM, ATTENTION = "mean", "square", "saliency", "grad-cam", "attention"
@@ -87,6 +87,7 @@ class Explainer:
     ----------
     predictor : of a single class.
     threshold : probability from which a voxel is found; what is found is explained.
+    stride : how much coarser the network's deepest level is, (z, y, x).
     found : voxels that were found in what was needed of the tiles so far.
     activation : float64, shape (filters,)
         Sum of the last features over these voxels.
@@ -94,6 +95,7 @@ class Explainer:
 
     predictor: Predictor
     threshold: float
+    stride: Zyx
     found: int = 0
     activation: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
@@ -183,10 +185,10 @@ class Explainer:
         share = to_deepest.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
         weighed = (share * deepest).sum(dim=1, keepdim=True).relu()
         sizes = logits.shape[2:]
-        maps = {SALIENCY: crop(to_raw.abs(), sizes), CAM: enlarge(weighed, x.shape, sizes)[1]}
-        for gate in taken.gates:
-            factor, found = enlarge(gate, x.shape, sizes)
-            maps[f"{ATTENTION}-{factor}"] = found
+        maps = {SALIENCY: crop(to_raw.abs(), sizes), CAM: enlarge(weighed, self.stride, sizes)}
+        for gate in taken.gates:  # of networks without a margin
+            factors = [n // m for n, m in zip(x.shape[2:], gate.shape[2:], strict=True)]
+            maps[f"{ATTENTION}-{max(factors)}"] = enlarge(gate, factors, sizes)
         return maps
 
 
@@ -210,29 +212,26 @@ def deviation(maps: Maps) -> Floats:
     return spread
 
 
-def enlarge(maps: Tensor, given: Sequence[int], sizes: Sequence[int]) -> tuple[int, Tensor]:
+def enlarge(maps: Tensor, factors: Sequence[int], sizes: Sequence[int]) -> Tensor:
     """Interpolate a map of a coarser level at the voxels of an output.
 
     Parameters
     ----------
     maps : shape (1, 1, *space)
-    given : shape of what the network took
+    factors : how much coarser the map is; only the last count where there are fewer axes
     sizes : of the output, which lies in its middle
 
     Returns
     -------
-    factor : how much coarser the map is
     shape (1, 1, *sizes)
 
     Examples
     --------
-    >>> factor, found = enlarge(torch.eye(4)[None, None], (1, 1, 8, 8), (4, 4))
-    >>> factor, found.shape
-    (2, torch.Size([1, 1, 4, 4]))
+    >>> enlarge(torch.eye(4)[None, None], (2, 2), (4, 4)).shape
+    torch.Size([1, 1, 4, 4])
     """
-    pairs = zip(given[2:], maps.shape[2:], strict=True)
-    factors = [2 ** round(math.log2(n / m)) for n, m in pairs]
-    whole = [m * f for m, f in zip(maps.shape[2:], factors, strict=True)]
-    if max(factors) > 1:
-        maps = functional.interpolate(maps, whole, mode=LINEAR[len(whole)], align_corners=False)
-    return max(factors), crop(maps, sizes)
+    axes = len(sizes)
+    whole = [m * f for m, f in zip(maps.shape[2:], factors[-axes:], strict=True)]
+    if list(maps.shape[2:]) != whole:
+        maps = functional.interpolate(maps, whole, mode=LINEAR[axes], align_corners=False)
+    return crop(maps, sizes)

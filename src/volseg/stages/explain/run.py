@@ -24,6 +24,7 @@ from volseg.models.explaining import (
     deviation,
     has_gates,
 )
+from volseg.models.registry import find_architecture
 from volseg.stages.explain.plan import ExplainPlan
 from volseg.stages.explain.show import draw_sheet
 from volseg.stages.levels import build_pyramid
@@ -127,7 +128,8 @@ def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
     """Explain all tiles of the region."""
     predictor, card = predictor_for(plan.prediction.choice), plan.prediction.card
     rules = card.rules_of(predictor.wanted[0])
-    explainer = Explainer(predictor, rules.threshold)
+    stride = find_architecture(card.architecture).stride
+    explainer = Explainer(predictor, rules.threshold, stride)
     tiles = sum(plan.prediction.handover.count_tiles())
     progress.start(2 * tiles, "tiles", "explaining")
     try:
