@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from volseg.scores.mistakes import WrongObject
+from volseg.stages.report.methods import _Citations, _describe_network
 from volseg.stages.report.planes import Frame
 from volseg.stages.report.truth import cut_out, find_missed
 
@@ -47,3 +50,23 @@ def test_of_the_components_in_a_box_the_one_of_its_size_is_taken():
     found = cut_out(values, WrongObject(9, 6, (0, 0, 2.5), ((0, 1), (0, 4), (0, 6)), 0))
     assert found.sum() == 6
     assert found[0, 0].all()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "along"),
+    [
+        ("unet2d", "A 2D U-Net [1] with", True),
+        ("unet2d-depth5-filter5", "A 2D U-Net [1] (5 halvings, filters of 5 × 5) with", True),
+        ("attention-unet-grid", "A Attention U-Net [1] with", True),
+        ("attention-unet3d", "A Attention U-Net [1] with", False),
+        ("unet2d-neighbours", "A 2D U-Net [1] (a slice and its neighbours as channels)", False),
+        ("of-tomorrow", "A of-tomorrow with", False),
+    ],
+)
+def test_methods_name_the_network_and_its_slices(architecture, name, along):
+    labels = SimpleNamespace(attributes={"model": {"architecture": architecture, "name": "mine"}})
+    run = {"averaged": [True, False, "ortho"]}
+    probabilities = SimpleNamespace(attributes={"run": run})
+    text = _describe_network(labels, probabilities, _Citations())
+    assert text.startswith(name)
+    assert ("on slices along z, y and x, averaged" in text) is along

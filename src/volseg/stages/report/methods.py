@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from volseg import __version__
+from volseg.errors import ModelError
+from volseg.models.registry import VARIED, find_architecture
 from volseg.sources.probabilities import RULES as TAKEN
 from volseg.storage.volumes import Image
 from volseg.types import FULL_PROBABILITY
@@ -143,12 +145,11 @@ def _describe_network(labels: Image, probabilities: Image | None, cite: _Citatio
         read_as = TAKEN.get(model["imported"].get("rule"), "probabilities")
         return f"Another program made “{model.get('name')}”, which was taken as {read_as}."
     form = str(model.get("architecture", ""))
-    network = next((kind for kind in NETWORKS if form.startswith(kind)), form)
     run: Mapping[str, Any] = (
         {} if probabilities is None else probabilities.attributes.get("run", {})
     )
     text = (
-        f"A {NETWORKS.get(network, form)}{cite(network)} with the weights “{model.get('name')}” "
+        f"A {_name_network(form, cite)} with the weights “{model.get('name')}” "
         f"(SHA-256 {model.get('sha256')}) predicted the probability of each voxel"
     )
     window = run.get("tone", {}).get("window") if isinstance(run.get("tone"), Mapping) else None
@@ -156,7 +157,7 @@ def _describe_network(labels: Image, probabilities: Image | None, cite: _Citatio
         text += f", with intensities {window[0]:g} to {window[1]:g} as its window"
     if run.get("averaged"):
         flips, turns, views = run["averaged"]
-        text += f", on slices along {VIEWS.get(views, views)}" if form in _FLAT else ""
+        text += f", on slices along {VIEWS.get(views, views)}" if _sees_slices(form) else ""
         text += ", averaged over flips" if flips else ""
         text += " and quarter turns" if turns else ""
     if run.get("precision"):
@@ -167,7 +168,24 @@ def _describe_network(labels: Image, probabilities: Image | None, cite: _Citatio
     return f"{text}."
 
 
-_FLAT = ("unet2d", "unet2d-plain", "unet2d-valid", "attention-unet")
+def _name_network(form: str, cite: _Citations) -> str:
+    kind = next((kind for kind in NETWORKS if form.startswith(kind)), form)
+    varied, details = VARIED.fullmatch(form), []
+    if varied and varied[2]:
+        details.append(f"{varied[2]} halvings")
+    if varied and varied[3]:
+        details.append(f"filters of {varied[3]} × {varied[3]}")
+    if form.endswith("-neighbours"):
+        details.append("a slice and its neighbours as channels")
+    told = f" ({', '.join(details)})" if details else ""
+    return f"{NETWORKS.get(kind, form)}{cite(kind)}{told}"
+
+
+def _sees_slices(form: str) -> bool:
+    try:
+        return find_architecture(form).dimensions == 2
+    except ModelError:  # of a later version, or of another program
+        return False
 
 
 def _describe_rules(labels: Image) -> str:
