@@ -303,6 +303,15 @@ def test_what_another_program_wrote_stays(file, options, volume):
     assert files_of(volume) == before
 
 
+def test_groups_of_another_program_stay(volume):
+    (volume / "labels" / ".zattrs").write_text('{"labels": ["theirs"]}')
+    (volume / "labels" / ".zgroup").write_text('{"zarr_format": 2}')
+    before = files_of(volume)
+    front.export(volume, "raw", in_place=True)
+    front.export(volume, "raw", in_place=True, remove=True)
+    assert files_of(volume) == before
+
+
 def test_verify_compares_copies(volseg, volume):
     front.export(volume, "labels", in_place=True)
     other = np.full((12, 128, 128), 9, np.uint32)

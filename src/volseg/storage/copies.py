@@ -132,7 +132,7 @@ def settle_groups(volume: Path) -> None:
                     names.append(path.name)
                     _write(path / GROUP, IS_GROUP)
                 elif (path / "zarr.json").is_file():
-                    remove_file(path / GROUP)
+                    _write(path / GROUP, None)
             _write(group / ATTRIBUTES, {"labels": names} if names and kind == "labels" else None)
             _write(group / GROUP, IS_GROUP if names else None)
             copied = copied or bool(names)
@@ -232,8 +232,7 @@ def check_foreign(image: Image) -> None:
         return
     if foreign := [place for place in (file, *places) if place.is_file()]:
         raise ConflictError(
-            f"{foreign[0]} is of Zarr v2 and not of volseg, which neither replaces nor removes it; "
-            f"move it, or give --output COPY.zarr"
+            f"{foreign[0]} is of Zarr v2 and not of volseg; move it, or give --output COPY.zarr"
         )
 
 
@@ -292,7 +291,9 @@ def _clear(image: Image) -> None:
 
 
 def _write(path: Path, content: Mapping[str, Any] | None) -> None:
-    """Write a small file of JSON, or remove it."""
+    """Write a small file of JSON, or remove it; another program's stays."""
+    if path.is_file() and not path.read_bytes().startswith(b'{\n "'):
+        return  # others indent in other ways
     if content is None:
         remove_file(path)
     else:
