@@ -14,13 +14,14 @@ from torch import nn
 
 from toy_volumes import write_raw
 from toy_weights import write_weights
+from volseg.api.correcting import apply
 from volseg.api.teaching import forget_marks
 from volseg.cli.teach import describe_report
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import full_roi
-from volseg.objects.intervals import paint_intervals
+from volseg.objects.intervals import find_intervals, paint_intervals
 from volseg.sources.labels import find_labels
 from volseg.sources.points import Point
 from volseg.stages.predict.network import PredictOptions
@@ -138,6 +139,30 @@ def test_a_mark_on_an_object_is_its_voxels_and_a_click_its_section(segmented):
     (part,) = find_marks(Said([(first, False)], slices=kept), judged, ENGINE)
     expected = (labels == first) & np.isin(np.arange(SHAPE[0]), kept)[:, None, None]
     np.testing.assert_array_equal(painted(part), expected)
+    # of a click and of a number in some slices alike, `apply` drops the whole object
+    np.testing.assert_array_equal(part.meant, whole.spans)
+
+
+def test_a_mark_that_is_made_again_means_what_is_there_now(segmented, tmp_path):
+    labels, judged = read(segmented), open_judged(segmented, NAME, None)
+    first, second = largest(labels, 2)
+    z, y, x = (int(c) for c in np.argwhere(labels == first)[5])
+    clicks = tmp_path / "no.csv"
+    clicks.write_text(f"z,y,x\n{z},{y},{x}\n", encoding="utf-8")
+    options = TeachOptions(points=[(clicks, False)], marked_yes=[second])
+    (made,) = teach_run._add_round(segmented, judged, options, [])
+    click, other = sorted(made.marks, key=lambda mark: mark.yes)
+    np.testing.assert_array_equal(
+        click.meant, find_intervals(labels == first, full_roi(SHAPE), SHAPE)
+    )
+    # a click of before objects were kept, and a painted region of the same voxels
+    for before in (replace(click, whole=click.spans[:0]), Mark(False, "painted", click.spans)):
+        kept = [Round((before,), {"labels": "before"}), Round((other,), {})]
+        found = teach_run._add_round(segmented, judged, options, kept)
+        assert [len(entry.marks) for entry in found] == [1, 1]
+        np.testing.assert_array_equal(found[0].marks[0].meant, click.meant)
+        assert (found[0].made_on, found[1]) == (kept[0].made_on, kept[1])
+    assert teach_run._add_round(segmented, judged, options, [made]) == [made]
 
 
 def test_a_seed_stays_near_the_click_and_out_of_objects():
@@ -267,7 +292,7 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
         "--invert --zoom 2.0 --overwrite"
     )
     told = describe_report(volume, NAME, replace(said, marked_no=2))
-    assert told.endswith(f"volseg apply {volume} --marks")
+    assert told.endswith(f"volseg apply {volume} --marks --overwrite")
 
 
 def test_forgetting_restores_what_was_there(volume, quick):
@@ -299,15 +324,20 @@ def test_marked_objects_are_dropped_from_any_result_of_the_volume(volseg, volume
     assert done.exit_code == 0, done.output
     # what is marked both ways stays
     assert "objects dropped that are marked as none: 1" in done.output
-    found = open_image(labels_path(volume, f"{NAME}-corrected"))
+    found = open_image(labels_path(volume, f"{NAME}-marked"))
     np.testing.assert_array_equal(
         found.levels[0][full_roi(SHAPE)], np.where(labels == first, 0, labels)
     )
     assert found.attributes["corrections"]["rules"] == {"marks": 1}
     # parts that another threshold leaves of the object have other numbers, and go, too
     volseg("label", volume, "--threshold", "0.6", "--min-size", "1", "--overwrite")
+    refused = volseg("apply", volume, "--marks", "--workers", "1")
+    assert (refused.exit_code, "give --overwrite" in refused.stderr) == (2, True)
+    apply(volume, corrections={"delete": [int(read(volume).max())]}, workers=1)
+    by_hand = files(labels_path(volume, f"{NAME}-corrected") / "0")
     assert volseg("apply", volume, "--marks", "--overwrite", "--workers", "1").exit_code == 0
-    again = open_image(labels_path(volume, f"{NAME}-corrected")).levels[0][full_roi(SHAPE)]
+    assert files(labels_path(volume, f"{NAME}-corrected") / "0") == by_hand
+    again = open_image(labels_path(volume, f"{NAME}-marked")).levels[0][full_roi(SHAPE)]
     fragments = read(volume)
     assert fragments[labels == first].any()
     np.testing.assert_array_equal(again, np.where(labels == first, 0, fragments))

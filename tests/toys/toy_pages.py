@@ -213,10 +213,10 @@ def run_page(page: Path, run: Callable, *, prepared: bool = False) -> int:
 
 
 def replacing(words: Sequence[str]) -> Sequence[str]:
-    """Add `--overwrite` where a command takes it."""
+    """Add `--overwrite` where a command takes it, but for marks: no other page makes their outcome."""
     given = main.commands[words[0]].params
     takes = any("--overwrite" in parameter.opts for parameter in given)
-    return [*words, "--overwrite"] if takes and "--repair" not in words else words
+    return [*words, "--overwrite"] if takes and not {"--repair", "--marks"} & {*words} else words
 
 
 def run_part(text: str, language: str) -> None:

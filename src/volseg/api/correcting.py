@@ -20,7 +20,8 @@ class ApplyKeywords(Result, Running, total=False):
     keep : Drop objects unless a column of their table is so, such as 'darkness>0.4'; tells how
         many. May be repeated.
     marks : Drop the objects that `volseg teach` was told are none, and tell how many.
-    output_name : Name of the corrected result in the volume.  [default: NAME-corrected]
+    output_name : Name of the corrected result in the volume.  [default: NAME-corrected, of marks
+        NAME-marked]
     overwrite : Replace a different result, or continue the same one.
     """
 

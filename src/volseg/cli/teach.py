@@ -68,7 +68,8 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
         flags += [f"--{flag}"] if value is True else [f"--{flag}", value]
     lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=name))
     if report.marked_no:
-        dropped = command("apply", volume, "--marks", name=name)
+        # the outcome has a name of its own, so nothing else is replaced
+        dropped = command("apply", volume, "--marks", "--overwrite", name=name)
         lines.append(f"to drop the marked objects in all slices, before it or after: {dropped}")
     return "\n".join(lines)
 

@@ -36,7 +36,6 @@ from volseg.types import Roi, VoxelSize, Zyx
 
 FORMAT = 1
 """Raised whenever the same corrections come to mean another result."""
-ENDING = "-corrected"
 SLAB = 1 << 23
 """Voxels of a painting that are looked at together."""
 
@@ -60,7 +59,8 @@ class ApplyOptions:
     @property
     def output(self) -> str:
         """The name of the outcome."""
-        return f"{self.name}{ENDING}" if self.output_name is None else self.output_name
+        made = "marked" if self.marks else "corrected"
+        return f"{self.name}-{made}" if self.output_name is None else self.output_name
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ class ApplyPlan:
 
 
 def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -> ApplyPlan:
-    """Read corrections and open what they are about; of voxels only those that are painted.
+    """Read corrections and open what they are about.
 
-    Labels of others are read whole: without a fingerprint, nothing else tells that they changed.
+    Of voxels, it reads paintings, and all labels where they lack a fingerprint or marks decide.
 
     Parameters
     ----------

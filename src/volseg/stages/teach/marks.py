@@ -19,7 +19,7 @@ from volseg.sources.labels import LabelSource
 from volseg.sources.points import Point
 from volseg.stages.teach.judged import Judged
 from volseg.stages.teach.seeds import grow_seed
-from volseg.storage.marks import Mark
+from volseg.storage.marks import Mark, Round
 from volseg.types import Roi, Zyx
 
 BLOCK: Zyx = (32, 512, 512)
@@ -81,7 +81,8 @@ def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
         if not len(spans):
             where = "" if said.slices is None else " in the slices of --slices"
             raise ParameterError(f"{judged.labels.path} has no object {number}{where}")
-        marks.append(Mark(yes, f"object {number}", spans, number))
+        mark = Mark(yes, f"object {number}", spans, number)
+        marks.append(mark if said.slices is None else replace(mark, whole=found[number]))
     marks += [replace(m, whole=found[m.object]) if m.object else m for m in clicked]
     marks += _find_painted(said, judged.shape, engine)
     check_agreement(marks)
@@ -89,8 +90,21 @@ def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
 
 
 def is_same(one: Mark, other: Mark) -> bool:
-    """Tell whether two marks say the same of the same voxels."""
+    """Tell whether two marks teach the same of the same voxels, whatever object they mean."""
     return one.yes == other.yes and np.array_equal(one.spans, other.spans)
+
+
+def renew(rounds: Sequence[Round], marks: Sequence[Mark]) -> list[Round]:
+    """Let marks that were made before mean the objects that they mean when made again.
+
+    The object under a click may have grown since, and earlier versions kept none.
+    """
+
+    def renewed(mark: Mark) -> Mark:
+        again = next((m for m in marks if m.object and is_same(m, mark)), mark)
+        return mark if np.array_equal(again.meant, mark.meant) else replace(mark, whole=again.meant)
+
+    return [replace(entry, marks=tuple(map(renewed, entry.marks))) for entry in rounds]
 
 
 def check_agreement(marks: Sequence[Mark]) -> None:

@@ -24,7 +24,7 @@ from volseg.stages.preview.run import place_sheet
 from volseg.stages.teach.judged import Judged, open_judged
 from volseg.stages.teach.learn import learn, teaching_recipe
 from volseg.stages.teach.lesson import Eye, Lesson
-from volseg.stages.teach.marks import Said, check_agreement, find_marks, is_same
+from volseg.stages.teach.marks import Said, check_agreement, find_marks, is_same, renew
 from volseg.stages.teach.show import (
     Next,
     draw_sheet,
@@ -133,7 +133,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
     eye = _open_eye(judged, config, options.device)
     with locked(scratch_path(volume) / f"teach-{options.name}.lock"):
         kept = load_rounds(volume, options.name, judged.shape)
-        rounds = [*kept, *_new_round(volume, judged, options, kept)]
+        rounds = _add_round(volume, judged, options, kept)
         marks = [mark for entry in rounds for mark in entry.marks]
         if not marks:
             raise ParameterError(
@@ -219,10 +219,10 @@ def _open_eye(judged: Judged, config: TrainConfig, device: str) -> Eye:
     )
 
 
-def _new_round(
+def _add_round(
     volume: Path, judged: Judged, options: TeachOptions, kept: Sequence[Round]
 ) -> list[Round]:
-    """Find what is marked now, and check it against what was marked before."""
+    """Add what is marked now to what was marked before, unless they contradict each other."""
     size, known = judged.image.voxel_size, [mark for entry in kept for mark in entry.marks]
     points = [
         point
@@ -241,8 +241,8 @@ def _new_round(
     marks = find_marks(said, judged, EngineOptions(workers=options.workers))
     check_agreement([*known, *marks])
     # the same command again, after it was killed in training, marks nothing new
-    marks = [mark for mark in marks if not any(is_same(mark, other) for other in known)]
-    return [Round(tuple(marks), judged.made_on)] if marks else []
+    fresh = [mark for mark in marks if not any(is_same(mark, other) for other in known)]
+    return renew(kept, marks) + ([Round(tuple(fresh), judged.made_on)] if fresh else [])
 
 
 def _percent(progress: Progress) -> Callable[[float], None]:
