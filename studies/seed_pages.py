@@ -59,7 +59,8 @@ def main() -> None:
     folders = {seed: Path(sys.argv[1]) / seed for seed in SHOWN}
     parts = [page_of(k, f) for k, f in folders.items() if (f / "report.md").exists()]
     missing = [k for k, f in folders.items() if not (f / "report.md").exists()]
-    told = f"Of documents {', '.join(missing)} there is no run yet.\n" if missing else ""
+    noun = "document" if len(missing) == 1 else "documents"
+    told = f"Of {noun} {', '.join(missing)} there is no run yet.\n" if missing else ""
     PAGE.write_text("\n".join([HEAD, *([told] if told else []), *parts]), encoding="utf-8")
     print(PAGE)
 

@@ -213,7 +213,7 @@ def run_page(page: Path, run: Callable, *, prepared: bool = False) -> int:
 
 
 def replacing(words: Sequence[str]) -> Sequence[str]:
-    """Add `--overwrite` where a command takes it, but for marks: no other page makes their outcome."""
+    """Add `--overwrite` where a command takes it, but for marks, which no other page applies."""
     given = main.commands[words[0]].params
     takes = any("--overwrite" in parameter.opts for parameter in given)
     return [*words, "--overwrite"] if takes and not {"--repair", "--marks"} & {*words} else words
