@@ -312,6 +312,11 @@ def test_groups_of_another_program_stay(volume):
     assert files_of(volume) == before
 
 
+def test_what_is_not_there_is_told_by_the_names_of_results(volume):
+    with pytest.raises(VolumeError, match=f"there is {NAME} in labels"):
+        front.export(volume, "labels", in_place=True, name="nope")
+
+
 def test_verify_compares_copies(volseg, volume):
     front.export(volume, "labels", in_place=True)
     other = np.full((12, 128, 128), 9, np.uint32)

@@ -253,7 +253,7 @@ def _open_exported(volume: Path, options: ExportOptions) -> Image:
         return image
     path = volume / what / options.name
     if not is_zarr(path):
-        there = ", ".join(p.name for p in results_in(volume, what)) or "nothing"
+        there = ", ".join(p.name for p in results_in(volume, what) if is_zarr(p)) or "nothing"
         raise VolumeError(f"{volume} has no {what}/{options.name}; there is {there} in {what}")
     found = open_image(path)
     if found.attributes.get("complete") is False:
