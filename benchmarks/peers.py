@@ -35,6 +35,7 @@ import volseg
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
+from volseg.models.registry import find_architecture
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
@@ -116,7 +117,7 @@ def segment_job(who: str, folder: Path) -> Work:
         chosen = how(model, "cpu" if who == "volseg" else "openvino")
         return lambda: predict(plan_prediction(fresh, chosen), NoProgress())
     network, tile, overlap = network_of(folder)
-    slices = load_card(model).architecture.startswith("unet2d")
+    slices = find_architecture(load_card(model).architecture).dimensions == 2
     raw = open_image(volume).levels[0]
     low, high = json.loads((folder / "plan.json").read_text())["window"]
 
@@ -305,10 +306,13 @@ def compare(job: str, folder: Path, repeats: int, limit: float) -> None:
             results[who].append(json.loads(done.stdout.splitlines()[-1]))
     for who, found in results.items():
         clock, processor, megabytes = (median(found, what) for what in MEASURED)
-        more, room = (times_as_much(found, results["volseg"], what) for what in MEASURED[1:])
+        ours = results.get("volseg")  # which may have left, too
+        more, room = (
+            f"{times_as_much(found, ours, what):.2f}" if ours else "" for what in MEASURED[1:]
+        )
         print(
             f"| {job} | {who} | {clock:.2f} s | {processor:.2f} s | {megabytes:.0f} MB | "
-            f"{more:.2f} | {room:.2f} |",
+            f"{more} | {room} |",
             flush=True,
         )
 
