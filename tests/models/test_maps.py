@@ -18,17 +18,19 @@ from volseg.models.folding import fold_norms
 from volseg.models.inference import Predictor
 from volseg.models.logits import as_binary
 from volseg.models.maps import MapSpec, build_maps, check_maps, count_outputs, find_map
-from volseg.models.registry import ARCHITECTURES
+from volseg.models.registry import ARCHITECTURES, find_architecture
 from volseg.storage.weights import load_card, shipped_models
 
 CPU = torch.device("cpu")
 MAPS = build_maps(["cells", "gaps"], ["contour", "distance"])
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize(
+    "name", [*sorted(ARCHITECTURES), "unet2d-depth2-filter5", "unet2d-plain-depth5"]
+)
 def test_every_architecture_gives_any_number_of_maps(name):
     torch.manual_seed(0)
-    form = ARCHITECTURES[name]
+    form = find_architecture(name)
     network = form.build(8 if name.startswith("emnet") else 4, outputs=4).eval()
     raw = torch.randn(2, 1, *form.input_shape(form.fit((1, 1, 1)))[3 - form.dimensions :])
     with torch.no_grad():

@@ -8,8 +8,10 @@ import torch
 from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.models.registry import ARCHITECTURES, axes_of, check_centerline, find_architecture
 
+VARIED = ("unet2d-depth2-filter5", "unet2d-plain-depth5")
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+
+@pytest.mark.parametrize("name", [*sorted(ARCHITECTURES), *VARIED])
 @pytest.mark.parametrize("size", [(1, 1, 1), (7, 33, 100), (64, 128, 132)])
 def test_the_fitted_tile_is_the_smallest_that_holds_a_size(name, size):
     architecture = find_architecture(name)
@@ -47,7 +49,7 @@ def test_strides_divide_what_tiles_are_multiples_of():
         assert all(m % s == 0 for m, s in pairs)
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", [*sorted(ARCHITECTURES), *VARIED])
 def test_the_registry_knows_which_networks_give_centerlines(name):
     with torch.device("meta"):
         network = find_architecture(name).build(8)
