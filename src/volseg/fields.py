@@ -1,4 +1,4 @@
-"""Conversion of tables to frozen dataclasses, with checked keys and types, and back."""
+"""Conversion of tables to frozen dataclasses, with checked keys and types, and back; and names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from volseg.errors import ParameterError
+from volseg.types import Names
 
 LONGEST = 4000
 """Characters of a text: paths of this length exist nowhere."""
@@ -103,3 +104,22 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     return str(value)
+
+
+def split_names(text: str) -> Names:
+    """Read names written as NAME,NAME,...; each counts once.
+
+    Raises
+    ------
+    ParameterError
+        If there are none, as where a variable of a shell is not set.
+
+    Examples
+    --------
+    >>> split_names("mitochondria=1, membranes=2,")
+    ('mitochondria=1', 'membranes=2')
+    """
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise ParameterError(f"expected a name, or several separated by commas, found {text!r}")
+    return names

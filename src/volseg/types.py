@@ -39,14 +39,3 @@ Floats: TypeAlias = "NDArray[np.float32]"
 
 Doubles: TypeAlias = "NDArray[np.float64]"
 """float64 of any shape."""
-
-
-def split_names(text: str) -> Names:
-    """Read names written as NAME,NAME,...; each counts once.
-
-    Examples
-    --------
-    >>> split_names("mitochondria=1, membranes=2,")
-    ('mitochondria=1', 'membranes=2')
-    """
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -97,5 +97,21 @@ def test_several_names_are_refused_where_one_is_meant(made):
             verb(volume, name="a,b")
     with pytest.raises(ParameterError, match=r"need outputs of their own: write \{name\}"):
         export_all(volume, name="a,b", output="a.tif")
+    for verb in (evaluate_all, volseg.report):
+        with pytest.raises(ParameterError, match=r"write \{name\} in --truth"):
+            verb(volume, name="a,b", truth=names[0])
     with pytest.raises(ParameterError, match="--contacts is another result"):
         volseg.stats(volume, name=names[0], contacts=names[0])
+
+
+@pytest.mark.parametrize("name", ["", ",", " "])
+def test_a_name_that_is_empty_is_refused(name, tmp_path):
+    for verb in (
+        volseg.stats,
+        lambda volume, **names: volseg.stats_all([volume], **names),
+        partial(volseg.report, truth="a"),
+        partial(evaluate_all, truth="a"),
+        partial(export_all, in_place=True),
+    ):
+        with pytest.raises(ParameterError, match="expected a name"):
+            verb(tmp_path / "vol.zarr", name=name)

@@ -9,7 +9,7 @@ from volseg.api.options import Place, Region, Results, Threads
 from volseg.api.running import EACH, check_single, place_of, shown
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
-from volseg.types import split_names
+from volseg.fields import split_names
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -111,7 +111,7 @@ def export_all(
     if given.get("remove") and not in_place:
         raise ParameterError("--remove is for what --in-place wrote; leave out --output")
     engine = EngineOptions(workers=given.pop("workers", None))
-    names = split_names(given.pop("name", NAME)) or (NAME,)
+    names = split_names(given.pop("name", NAME))
     if len(names) > 1 and not in_place and EACH not in str(output):
         raise ParameterError(
             f"several --name need outputs of their own: write {EACH} in {output} for each, as in "

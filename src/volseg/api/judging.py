@@ -20,7 +20,7 @@ from volseg.api.running import (
 )
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
-from volseg.types import split_names
+from volseg.fields import split_names
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -80,7 +80,8 @@ def stats_all(
 
     labels = optional_place(options.pop("labels", None))
     target = optional_place(options.pop("output", None))
-    names = split_names(options.pop("name", None) or "") or (None,)
+    given = options.pop("name", None)
+    names = (None,) if given is None else split_names(given)
     touched = options.pop("contacts", None)
     chosen = [
         build(
@@ -146,9 +147,13 @@ def evaluate_all(
     output, labels = options.pop("output", None), optional_place(options.pop("labels", None))
     if output is not None:
         check_output(output)
-    names = split_names(options.pop("name", NAME)) or (NAME,)
+    names = split_names(options.pop("name", NAME))
     if len(names) > 1 and labels is not None:
         raise ParameterError("--labels are one result; give one --name")
+    if len(names) > 1 and EACH not in str(options["truth"]):
+        raise ParameterError(
+            f"several --name have truths of their own; write {EACH} in --truth for each"
+        )
     named = {key: str(options[key]) for key in NAMED if options.get(key) is not None}
     plans = []
     for name in names:

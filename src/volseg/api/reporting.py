@@ -10,7 +10,7 @@ from volseg.api.running import file_of, place_of, shown
 from volseg.api.training import one_each, several
 from volseg.defaults import NAME, SUSPECTS
 from volseg.errors import ParameterError
-from volseg.types import split_names
+from volseg.fields import split_names
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -76,7 +76,7 @@ def report(
     target = plan.default_output(places) if output is None else file_of(output)
     chosen = plan.ReportOptions(target, suspects=options.get("suspects", SUSPECTS))
     name = options.get("name", NAME)
-    names = split_names(name) or (NAME,)
+    names = split_names(name)
     truths = one_each(several(options.get("truth", ())), len(places), "--truth")
     scores = [
         score

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from volseg.api.options import Place, Running
 from volseg.defaults import BLOCK_TIMEOUT
 from volseg.errors import ParameterError
+from volseg.fields import split_names
 from volseg.storage.locations import parse_location, parse_path
-from volseg.types import split_names
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -65,9 +65,9 @@ def check_single(name: str | None, verb: str) -> None:
     Raises
     ------
     ParameterError
-        If there are several.
+        If there are several, or a text without any.
     """
-    if len(split_names(name or "")) > 1:
+    if name is not None and len(split_names(name)) > 1:
         raise ParameterError(
             f"{verb} takes one result at a time, found {name}; volseg.{verb}_all takes several"
         )

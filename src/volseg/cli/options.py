@@ -15,7 +15,8 @@ from volseg.api.train_options import Pair
 from volseg.cli.help import Command
 from volseg.cli.session import with_session
 from volseg.errors import ParameterError
-from volseg.types import Names, VoxelSize, Zyx, split_names
+from volseg.fields import split_names
+from volseg.types import Names, VoxelSize, Zyx
 
 if TYPE_CHECKING:
     from volseg.cli.session import Session

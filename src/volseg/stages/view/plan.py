@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from volseg.defaults import NAME
 from volseg.errors import ParameterError, ShapeError, VolumeError, command
+from volseg.fields import split_names
 from volseg.sources.labels import find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
@@ -24,7 +25,7 @@ from volseg.storage.volumes import (
     probabilities_path,
     table_path,
 )
-from volseg.types import Names, Roi, VoxelSize, split_names
+from volseg.types import Names, Roi, VoxelSize
 
 Point: TypeAlias = tuple[float, float, float]
 
@@ -134,7 +135,7 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
         centre=(shape[0] / 2, shape[1] / 2, shape[2] / 2),
         extent=shape,
         notes=(),
-        names=split_names(options.name) or (NAME,),
+        names=split_names(options.name),
     )
     for name in scene.names:
         scene = _with_result(scene, name, notes)
