@@ -103,7 +103,8 @@ def test_every_figure_of_the_explanation_is_drawn_by_its_script():
 def test_a_page_can_be_followed(page, tmp_path, monkeypatch, volseg):
     lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert run_page(page, volseg) == sum(block.runs for block in blocks(page))
+    assert any(block.runs for block in blocks(page)), "it has commands to follow"
+    run_page(page, volseg)
 
 
 @pytest.fixture(scope="module")

@@ -191,14 +191,15 @@ def blocks(page: Path) -> list[Block]:
     return [found[place] for place in sorted(found)]
 
 
-def run_page(page: Path, run: Callable, *, prepared: bool = False) -> int:
-    """Run the blocks of a page in the current folder; return how many ran.
+def run_page(page: Path, run: Callable, *, prepared: bool = False) -> None:
+    """Run the blocks of a page in the current folder; the first that fails raises.
 
     Of a prepared folder, what other pages made is replaced.
     """
     state: dict = {}
-    listed = [block for block in blocks(page) if block.runs]
-    for block in listed:
+    for block in blocks(page):
+        if not block.runs:
+            continue
         if block.language == "console" and prepared:
             run_console(block.text, lambda *words: run(*replacing(words)), PREPARED)
         elif block.language == "console":
@@ -209,7 +210,6 @@ def run_page(page: Path, run: Callable, *, prepared: bool = False) -> int:
             Path(block.name).write_text(shortened(block.text), encoding="utf-8")
         else:
             run_part(block.text, block.language)
-    return len(listed)
 
 
 def replacing(words: Sequence[str]) -> Sequence[str]:
