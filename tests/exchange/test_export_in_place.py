@@ -414,5 +414,21 @@ def test_too_little_room_is_told_before_anything_is_written(volseg, volume, monk
     monkeypatch.setattr(in_place.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1))
     done = volseg("export", volume, "raw", "--in-place")
     assert done.exit_code == 1
-    assert "the copy needs about" in done.stderr
+    assert "needs about" in done.stderr
     assert files_of(volume) == before
+
+
+def test_room_is_for_all_copies_together(volume, monkeypatch):
+    image = open_image(volume)
+    needed, _ = copies.size_of_copy(image)
+    usage = shutil._ntuple_diskusage(0, 0, needed + needed // 2)
+    monkeypatch.setattr(in_place.shutil, "disk_usage", lambda _: usage)
+    assert len(in_place.tell_room([image])) == 1
+    with pytest.raises(StorageError, match="needs about"):
+        in_place.tell_room([image, image])
+
+
+def test_raw_has_no_name(volseg, volume):
+    done = volseg("export", volume, "raw", "--in-place", "--name", "nope")
+    assert done.exit_code == 2
+    assert "raw has no --name" in done.stderr

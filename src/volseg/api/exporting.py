@@ -117,14 +117,16 @@ def export_all(
             f"several --name need outputs of their own: write {EACH} in {output} for each, as in "
             f"{EACH}.tif"
         )
+    if in_place and what == "raw" and names != (NAME,):
+        raise ParameterError(f"raw has no --name, found {', '.join(names)}; leave it out")
     plans = []
-    for name in names[:1] if in_place and what == "raw" else names:
+    for name in names:
         place = _own_place(source, what, name) if in_place else place_of(_named(output, name))
         chosen = ExportOptions(place, what, name, objects=objects, engine=engine, **given)
         plans.append(plan_export(source, chosen))
-    for plan in plans:
-        if in_place and not plan.options.remove and plan.image is not None:
-            (on_note or str)(tell_room(plan.image))
+    if in_place and not given.get("remove"):
+        for note in tell_room([plan.image for plan in plans if plan.image is not None]):
+            (on_note or str)(note)
     return [write(planned, shown(progress)) for planned in plans]
 
 

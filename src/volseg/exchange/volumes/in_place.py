@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.errors import ConflictError, ParameterError, StorageError, VolumeError, command
@@ -78,25 +79,30 @@ def check_copy(volume: Path, image: Image, result: tuple[str, str], *, overwrite
         )
 
 
-def tell_room(image: Image) -> str:
-    """Say how much room a copy takes, before anything is written.
+def tell_room(images: Sequence[Image]) -> list[str]:
+    """Say how much room copies of images of one volume take, before anything is written.
 
     Raises
     ------
     StorageError
-        If there is less.
+        If there is less for all of them.
     """
-    sizes = size_of_copy(image)
-    if sizes is None:
-        return f"the copy takes about as much again as {image.path} takes now"
-    needed, written = sizes
-    free = shutil.disk_usage(image.path).free
-    if needed - written > free:
-        raise StorageError(
-            f"the copy needs about {_bytes(needed)}, as much again as {image.path} takes now, and "
-            f"{_bytes(free)} are free; make room, or give --output to another disk"
-        )
-    return f"the copy takes about {_bytes(needed)}, as much again as {image.path} takes now"
+    lacking, said = 0, []
+    for image in images:
+        sizes, size = size_of_copy(image), "about as much again"
+        if sizes is not None:
+            needed, written = sizes
+            lacking += needed - written
+            size = f"about {_bytes(needed)}, as much again"
+            free = shutil.disk_usage(image.path).free
+            if lacking > free:
+                raise StorageError(
+                    f"what is to be copied needs about {_bytes(lacking)}, as much again as it "
+                    f"takes now, and {_bytes(free)} are free; make room, or give --output to "
+                    f"another disk"
+                )
+        said.append(f"the copy takes {size} as {image.path} takes now")
+    return said
 
 
 def _bytes(count: int) -> str:
