@@ -432,3 +432,16 @@ def test_raw_has_no_name(volseg, volume):
     done = volseg("export", volume, "raw", "--in-place", "--name", "nope")
     assert done.exit_code == 2
     assert "raw has no --name" in done.stderr
+
+
+def test_of_several_names_copies_that_are_whole_are_kept(volume):
+    write_labels(volume, np.full(SHAPE, 3, np.uint32), SPACE, name="others")
+    front.export(volume, "labels", in_place=True)
+    before, told = files_of(volume / "labels" / NAME), []
+    both = f"{NAME},others"
+    front.export_all(volume, "labels", name=both, in_place=True, on_note=told.append)
+    assert any("which is kept" in note for note in told)
+    assert files_of(volume / "labels" / NAME) == before
+    assert (read_by_hand(volume / "labels" / "others" / "0") == 3).all()
+    with pytest.raises(ConflictError, match="already"):
+        front.export_all(volume, "labels", name=both, in_place=True)

@@ -119,6 +119,8 @@ def export_all(
         )
     if in_place and what == "raw" and names != (NAME,):
         raise ParameterError(f"raw has no --name, found {', '.join(names)}; leave it out")
+    if in_place and not (given.get("overwrite") or given.get("remove")):
+        names = _lacking(source, what, names, on_note or str)
     plans = []
     for name in names:
         place = _own_place(source, what, name) if in_place else place_of(_named(output, name))
@@ -132,6 +134,21 @@ def export_all(
 
 def _named(output: Place, name: str) -> str:
     return str(output).replace(EACH, name)
+
+
+def _lacking(
+    volume: Path, what: str, names: tuple[str, ...], on_note: Callable[[str], object]
+) -> tuple[str, ...]:
+    """Leave out results whose copies are whole, unless all are: a run that was killed goes on."""
+    from volseg.storage.copies import is_copied, is_unfinished
+
+    places = {name: _own_place(volume, what, name) for name in names}
+    whole = [name for name, at in places.items() if is_copied(at) and not is_unfinished(at)]
+    if len(whole) == len(names):
+        return names
+    for name in whole:
+        on_note(f"{places[name]} has a copy as Zarr v2, which is kept")
+    return tuple(name for name in names if name not in whole)
 
 
 def _own_place(volume: Path, what: str, name: str) -> Path:
