@@ -6,6 +6,8 @@ import errno
 import json
 import math
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +26,8 @@ from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.verify import relabel
 from volseg.stages.verify import sample as verify_sample
+from volseg.stages.verify.advice import advise
+from volseg.stages.verify.images import Subject
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.stages.verify.sample import ELSEWHERE, EXACT
 from volseg.storage.attributes import read_attributes, update_attributes, write_group
@@ -515,3 +519,13 @@ def test_filled_and_split_objects_are_compared_with_the_same_made_anew(volume, r
     assert finding.voxel == (z, y, x)
     assert f"labelled again {labels[z, y, x]}; voxels that differ in" in finding.message
     assert finding.message.endswith(": 1")
+
+
+@pytest.mark.parametrize(("model", "words"), [({"name": "emnet"}, " --model emnet"), ({}, "")])
+def test_the_advice_names_no_model_that_is_not_on_record(model, words):
+    attributes = {"run": {"roi": []}, "model": model}
+    image = SimpleNamespace(path=Path("v.zarr/probabilities/mine"), attributes=attributes)
+    subject = Subject("probabilities", "probabilities/mine", image)
+    damage = SimpleNamespace(array=subject.array, kind="pyramid")
+    (advice,) = advise(Path("v.zarr"), [damage], [subject])
+    assert f"volseg segment v.zarr{words} --repair --name mine" in advice

@@ -84,7 +84,6 @@ def _in_place(plan: ExportPlan, image: Image, described: bytes, block: Zyx) -> L
     """Write into the folders of the arrays that are copied; `copying` writes metadata, last."""
     cuts = [plan.cut_of(level) for level in plan.levels]
     last = {cut.array.path / ARRAY: _describe_level(cut) for cut in cuts}
-
     last[image.path / ATTRIBUTES] = described
 
     def opened(header: dict[str, Any]) -> AbstractContextManager[tuple[Path, Ledger]]:

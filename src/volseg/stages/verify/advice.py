@@ -35,7 +35,7 @@ def advise(volume: Path, findings: Collection[Finding], subjects: Iterable[Subje
             f"the raw image, convert its source again; --overwrite replaces the results in "
             f"{volume} as well"
         )
-    models: dict[str, str] = {}
+    models: dict[str, list[str]] = {}
     looks: dict[str, list[str]] = {}
     for subject in subjects:
         if subject.run and subject.run.get("averaged"):
@@ -48,10 +48,11 @@ def advise(volume: Path, findings: Collection[Finding], subjects: Iterable[Subje
             advice.append(f"{subject.name}: `{again}`")
             continue
         if subject.array in damaged and subject.run and isinstance(model, dict):
-            models.setdefault(subject.name.removesuffix("-centerline"), str(model.get("name")))
+            known = ["--model", str(model["name"])] if model.get("name") else []
+            models.setdefault(subject.name.removesuffix("-centerline"), known)
     advice += [
         f"{name}: "
-        + command("segment", volume, "--model", model, *looks.get(name, ()), "--repair", name=name)
+        + command("segment", volume, *model, *looks.get(name, ()), "--repair", name=name)
         + ", with the other options that it was made with"
         for name, model in models.items()
     ]
