@@ -57,8 +57,8 @@ def test_of_the_components_in_a_box_the_one_of_its_size_is_taken():
     [
         ("unet2d", "A 2D U-Net [1] with", True),
         ("unet2d-depth5-filter5", "A 2D U-Net [1] (5 halvings, filters of 5 × 5) with", True),
-        ("attention-unet-grid", "A Attention U-Net [1] with", True),
-        ("attention-unet3d", "A Attention U-Net [1] with", False),
+        ("attention-unet-grid", "An Attention U-Net [1] with", True),
+        ("attention-unet3d", "An Attention U-Net [1] with", False),
         ("unet2d-neighbours", "A 2D U-Net [1] (a slice and its neighbours as channels)", False),
         ("of-tomorrow", "A of-tomorrow with", False),
     ],

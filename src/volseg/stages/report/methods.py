@@ -149,7 +149,7 @@ def _describe_network(labels: Image, probabilities: Image | None, cite: _Citatio
         {} if probabilities is None else probabilities.attributes.get("run", {})
     )
     text = (
-        f"A {_name_network(form, cite)} with the weights “{model.get('name')}” "
+        f"{_name_network(form, cite)} with the weights “{model.get('name')}” "
         f"(SHA-256 {model.get('sha256')}) predicted the probability of each voxel"
     )
     window = run.get("tone", {}).get("window") if isinstance(run.get("tone"), Mapping) else None
@@ -178,7 +178,9 @@ def _name_network(form: str, cite: _Citations) -> str:
     if form.endswith("-neighbours"):
         details.append("a slice and its neighbours as channels")
     told = f" ({', '.join(details)})" if details else ""
-    return f"{NETWORKS.get(kind, form)}{cite(kind)}{told}"
+    name = NETWORKS.get(kind, form)
+    article = "An" if name.startswith(("Attention", "EM-")) else "A"
+    return f"{article} {name}{cite(kind)}{told}"
 
 
 def _sees_slices(form: str) -> bool:
