@@ -223,10 +223,10 @@ def test_centerlines_are_asked_only_of_networks_that_give_them(network):
         build_predictor(EMNet(8, centerline=False), weights, CPU, torch.float32, wanted=(1,))
 
 
-def test_a_2d_network_sees_at_most_eight_slices_at_once():
+def test_a_2d_network_sees_at_most_four_slices_at_once():
     network = Sum3(2)
-    predictor(network)(np.zeros((19, 4, 6), np.float32))
-    assert network.batches == [(8, 1, 4, 6), (8, 1, 4, 6), (3, 1, 4, 6)]
+    predictor(network)(np.zeros((11, 4, 6), np.float32))
+    assert network.batches == [(4, 1, 4, 6), (4, 1, 4, 6), (3, 1, 4, 6)]
 
 
 @pytest.mark.parametrize("name", ["unet2d", "unet2d-plain", "unet2d-valid", "attention-unet"])

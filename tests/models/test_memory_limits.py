@@ -48,7 +48,7 @@ def tile() -> np.ndarray:
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "numpy", "pytorch", "openvino"])
 def test_a_batch_that_does_not_fit_fails_with_advice_and_a_smaller_one_gives_the_same(tile, error):
     network = Blur(2, 3, error)
-    advice = "8 slices of 24 x 16 do not fit .*fewer workers.* a smaller --batch or --tile"
+    advice = "4 slices of 24 x 16 do not fit .*fewer workers.* a smaller --batch or --tile"
     with pytest.raises(BlockError, match=advice):
         predictor(network)(tile)
     found = predictor(network, batch=3)(tile)

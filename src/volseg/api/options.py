@@ -116,7 +116,7 @@ class Network(TypedDict, total=False):
         cubic voxels.  [default: xy; without --model, what suits the form of the volume]
     zoom : Take voxels as so many times as large as they are said to be; see `volseg preview`.
     tile : Evaluate smaller tiles where memory is short; this changes the result.
-    batch : Show a 2D network so many slices at once; this may change last bits.  [default: 8; on
+    batch : Show a 2D network so many slices at once; this may change last bits.  [default: 4; on
         GPUs what their memory holds]
     normalise : Take intensities as they are in the whole volume, or make slices, or parts of
         slices, equally bright first.

@@ -28,8 +28,9 @@ UNALLOCATED = (
 )
 """Messages of PyTorch on CPUs, of pinned memory, of MPS and of OpenVINO, when memory is full; none
 has an exception of its own for that."""
-SLICES, MOST_SLICES = 8, 32
-"""Slices that a 2D network sees at once on a CPU, and at most on a GPU: what bounds its memory."""
+CPU_SLICES, SLICES, MOST_SLICES = 4, 8, 32
+"""Slices that a 2D network sees at once on a CPU, on a GPU that nobody knows, and at most on one:
+what bounds its memory. On CPUs more are not faster (decision 0037)."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -137,18 +138,20 @@ def computing_in(precision: torch.dtype, device: torch.device, *, tf32: bool) ->
         yield
 
 
-def choose_batch(asked: int | None, device: torch.device | None) -> int:
+def choose_batch(asked: int | None, where: str, device: torch.device | None) -> int:
     """Choose how many slices a network of slices sees at once.
 
     Parameters
     ----------
     asked : None to choose
-    device : None if it is another machine's
+    where : name of the device
+    device : None if it is another machine's, or not PyTorch's
 
     Returns
     -------
     int
-        8 on CPUs, and where nobody knows; on a GPU a power of two: one for each GiB of its memory.
+        4 on CPUs, 8 on GPUs that nobody knows; on others a power of two: one for each GiB of
+        memory.
 
     Raises
     ------
@@ -159,6 +162,8 @@ def choose_batch(asked: int | None, device: torch.device | None) -> int:
         if asked < 1:
             raise ParameterError(f"a batch has at least 1 slice, found {asked}")
         return asked
+    if where not in ACCELERATORS:
+        return CPU_SLICES
     if device is None or device.type != "cuda":
         return SLICES
     gib = torch.cuda.get_device_properties(device).total_memory >> 30

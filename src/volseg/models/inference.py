@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import BlockError, ModelError, ParameterError, ShapeError
-from volseg.models.devices import SLICES, as_tensor, computing_in, means_full_memory
+from volseg.models.devices import CPU_SLICES, as_tensor, computing_in, means_full_memory
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.logits import as_binary
@@ -96,7 +96,7 @@ class Predictor:
     rotations: bool = False
     maps: tuple[MapSpec, ...] = ()
     wanted: tuple[int, ...] = (0,)
-    batch: int = SLICES
+    batch: int = CPU_SLICES
     padded: bool = False
     tf32: bool = False
 

@@ -13,7 +13,7 @@ import torch
 
 from volseg.errors import ParameterError
 from volseg.models.compiled import OPENVINO, compile_predictor
-from volseg.models.devices import SLICES, TF32, choose_device, choose_precision, gpu_name
+from volseg.models.devices import CPU_SLICES, TF32, choose_device, choose_precision, gpu_name
 from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import Views, find_architecture
 from volseg.storage.weights import load_card, load_weights
@@ -39,7 +39,7 @@ class NetworkChoice:
     rotations: bool = False
     views: Views = "xy"
     maps: tuple[int, ...] = (0,)
-    batch: int = SLICES
+    batch: int = CPU_SLICES
     gpu: str | None = None
 
 

@@ -170,7 +170,7 @@ def settle_network(
         options.rotations,
         views,
         tuple(one.place for one in chosen),
-        choose_batch(options.batch, known),
+        choose_batch(options.batch, device, known),
         gpu_name(known),
     )
     return options, choice, card, notes

@@ -12,7 +12,7 @@ from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_multiples
 from volseg.geometry.handover import Handover
 from volseg.models.compiled import OPENVINO
-from volseg.models.devices import SLICES
+from volseg.models.devices import CPU_SLICES
 from volseg.models.registry import find_architecture
 from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
@@ -192,7 +192,7 @@ def _describe_work(
     # without a zoom, runs are those of versions that had none
     more: dict[str, Any] = {} if zoom == 1 else {"zoom": zoom}
     # on CPUs the size of a batch decides no more than last bits of a slice by itself
-    if choice.device not in {"cpu", OPENVINO} or choice.batch != SLICES:
+    if choice.device not in {"cpu", OPENVINO} or choice.batch != CPU_SLICES:
         more["batch"] = choice.batch
     if choice.gpu is not None:
         more["gpu"] = choice.gpu
