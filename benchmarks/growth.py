@@ -3,7 +3,7 @@
 Each command runs in a process of its own, start-up included, on volumes of the same kind: 8, 67
 and 268 million voxels, with `--sizes 5` 1.1 and 8.6 gigavoxels too. `convert`, `segment` and
 `verify` work on copies of the bundled crop, the others on what `_large_volume.py` draws. `segment`
-looks along one axis; from 268 million voxels on a mask leaves it 67 million, which take minutes:
+looks along one axis; from 268 million voxels on a mask leaves it 8 million, which take a minute:
 its memory is that of the whole volume, its time that of the voxels in the mask.
 
     python benchmarks/growth.py --rows rows.jsonl
@@ -33,7 +33,7 @@ SHAPES = (
 )
 SEGMENTED = 100e6
 """Voxels of the largest volume of which `segment` evaluates all."""
-PART = (128, 512, 1024)
+PART = (64, 256, 512)
 """What it evaluates of larger ones."""
 MASKED = 16
 """Voxels of a volume along each axis to one of the mask."""

@@ -107,6 +107,8 @@ def test_the_smallest_size_of_the_labels_holds_on_both_sides(volseg, scene):
     # labels from elsewhere say nothing of a smallest size
     other = volseg("evaluate", volume, "--truth", truth, "--labels", truth)
     assert "matched 5 of 5 objects" in other.stdout
+    assert f"{truth} is compared with itself" in other.stderr
+    assert "itself" not in shown.stderr
 
 
 def test_specks_of_the_truth_are_named(volseg, scene, tmp_path):

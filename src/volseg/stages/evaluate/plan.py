@@ -116,6 +116,8 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     )
     find = partial(find_labels, volume, images=image.space.planar)
     truth = find(options.truth).with_foreground(options.foreground)
+    if truth.path.resolve() == predicted.path.resolve():
+        notes.append(f"{truth.path} is compared with itself, so scores say nothing of a result")
     counted = None if options.mask is None else find(options.mask)
     if image.space.planar:
         sizes = sizes_of(image)

@@ -128,6 +128,8 @@ def choose_tiles(form: Architecture, patch: Zyx) -> tuple[Zyx, Zyx]:
     >>> form = find_architecture("emnet")
     >>> choose_tiles(form, (32, 96, 96)), choose_tiles(form, (16, 48, 48))
     (((112, 160, 160), (16, 16, 16)), ((56, 80, 80), (8, 8, 8)))
+    >>> choose_tiles(find_architecture("unet3d"), (8, 16, 16))
+    ((24, 24, 24), (8, 8, 8))
     >>> choose_tiles(find_architecture("unet2d-neighbours"), (3, 64, 64))
     ((8, 576, 576), (0, 48, 48))
     """
@@ -140,8 +142,9 @@ def choose_tiles(form: Architecture, patch: Zyx) -> tuple[Zyx, Zyx]:
         offset = form.offset[k]
         tile.append(max((int(full[k] * part) - offset) // multiple, 1) * multiple + offset)
         wanted = min(int(shared[k] * part), tile[k] // 2)
-        # half of a small tile leaves no room for more than is wanted
-        steps = math.ceil(wanted / stride) if apart else wanted // stride
+        # half of a small tile leaves little room for more; without an overlap there are seams
+        most = tile[k] // 2 // stride
+        steps = math.ceil(wanted / stride) if apart else min(max(wanted // stride, 1), most)
         overlap.append(steps * stride + offset)
     return (tile[0], tile[1], tile[2]), (overlap[0], overlap[1], overlap[2])
 
