@@ -218,6 +218,22 @@ def test_the_smallest_object_is_in_voxels_of_the_network_for_slices_of_any_thick
     assert ours.right.all()
 
 
+def test_objects_that_nobody_annotated_are_not_wrong(stack):
+    data = opened([pair(stack), pair(stack, held_out=True)], architecture="unet2d")
+    held, region = whole_region(data.validation[0])
+    held = dataclasses.replace(held, tone=Tone((0.0, 250.0)))
+    network = nn.Sequential(nn.Identity())
+    network.register_parameter("where", nn.Parameter(torch.zeros(1)))
+    labels = np.asarray(held.labels[full_roi(SHAPE)]).astype(np.int16)
+    unknown = dataclasses.replace(held, labels=np.where(labels > 0, -1, labels), partial=True)
+    form = find_architecture("unet2d")
+    whole, none = (
+        predict_objects(network, s, region, form, torch.float32, 175) for s in (held, unknown)
+    )
+    assert (whole.truth, len(whole.voxels)) == (1, 1)
+    assert (none.truth, len(none.voxels)) == (0, 0)
+
+
 def test_sources_are_drawn_from_by_their_shares(stack):
     """Told apart by what is annotated: all of one pair, nothing of the other."""
     shares = {"raw.tif": 3.0, "vol.zarr": 1.0}

@@ -75,6 +75,16 @@ def test_only_annotated_slices_are_looked_at():
     assert WINDOWS >= 2
 
 
+def test_voxels_that_nobody_annotated_are_no_mistakes():
+    plain = _source()
+    labels = plain.labels.astype(np.int16)
+    labels[:, 50:90, 50:100] = -1
+    (found,) = _find(replace(plain, labels=labels, partial=True))
+    _, y, x = found.T
+    assert len(found)
+    assert ((y >= 60) & (y < 80) & (x >= 10) & (x < 30)).all()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_patches_are_drawn_there_as_often_as_asked_for(share):
     source = replace(_source(), hard=np.array([[3, 70, 75], [4, 71, 76]]))

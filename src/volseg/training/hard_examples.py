@@ -16,6 +16,7 @@ from volseg.training.validation import (
     CORES,
     annotated_slices,
     cut_windows,
+    find_known,
     predict_window,
     whole_grid,
 )
@@ -58,8 +59,11 @@ def find_hard_examples(
         chosen = rng.choice(len(every), min(WINDOWS, len(every)), replace=False)
         places = [np.zeros((0, 3), np.int64)]
         for k in chosen.tolist():
-            predicted, truth = predict_window(network, source, every[k], form, precision)
-            places.append(in_volume(source, every[k], np.argwhere(wrong(predicted, truth))))
+            window = every[k]
+            missed = wrong(*predict_window(network, source, window, form, precision))
+            if (known := find_known(source, window)) is not None:
+                missed &= known
+            places.append(in_volume(source, window, np.argwhere(missed)))
         wrongs = np.concatenate(places)
         kept = rng.choice(len(wrongs), min(KEPT, len(wrongs)), replace=False)
         found.append(wrongs[np.sort(kept)])

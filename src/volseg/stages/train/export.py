@@ -23,7 +23,14 @@ from volseg.storage.weights import Card, load_card, load_weights, save_weights, 
 from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source
 from volseg.training.selection import Predicted, Selection, match_components, select_objects
-from volseg.training.validation import CORES, WINDOWS, cut_windows, predict_window, whole_grid
+from volseg.training.validation import (
+    CORES,
+    WINDOWS,
+    cut_windows,
+    find_known,
+    predict_window,
+    whole_grid,
+)
 from volseg.types import FULL_PROBABILITY, Roi, Zyx
 
 PATCH: Zyx = (32, 96, 96)
@@ -279,6 +286,7 @@ def predict_objects(
     """Predict a region, window by window, and match its objects with those of the labels.
 
     Sizes are in voxels of the network's size, whatever the thickness of the slices that it saw.
+    What nobody annotated holds no objects.
     """
     levels: NDArray[np.uint8] = np.empty(roi_shape(roi), np.uint8)
     truth: NDArray[np.bool_] = np.empty(levels.shape, bool)
@@ -287,7 +295,9 @@ def predict_objects(
         inside = tuple(
             slice(w.start - s.start, w.stop - s.start) for w, s in zip(window, roi, strict=True)
         )
-        levels[inside] = (probabilities * FULL_PROBABILITY).round()
+        known = find_known(source, window)
+        seen = probabilities if known is None else probabilities * known
+        levels[inside] = (seen * FULL_PROBABILITY).round()
         truth[inside] = inside_truth
     found = match_components(levels, truth, level)
     return replace(found, voxels=np.rint(found.voxels * source.depth).astype(np.int64))
