@@ -31,7 +31,7 @@ from leave_one_out import RECIPE, SETS, pairs_of, print_scores, train_on
 
 from volseg.engine.memory import keep_freed_memory
 from volseg.models.devices import choose_device
-from volseg.stages.train.data import DataOptions, open_training_data
+from volseg.stages.train.data import open_training_data
 from volseg.stages.train.loop import hold_sources, take_step
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.state import start_run, training_precision
@@ -128,8 +128,7 @@ def measure_training(
     device = choose_device("auto")
     dimensions = 2 if config.patch[0] == 1 else 3
     names = [n for n in SETS if dimensions == 2 or not SETS[n].images]
-    looked_at = DataOptions(dimensions, network_size=config.resample_to)
-    opened = open_training_data(pairs_of(data, names, scratch), looked_at)
+    opened = open_training_data(pairs_of(data, names, scratch), config)
     sources = hold_sources(opened.training, device)
     run = start_run(config, None, device, training_precision(config, device))
     rates = {}

@@ -1,4 +1,4 @@
-"""The measurement of a GPU is rehearsed at toy size: it runs, and says all that it should."""
+"""Scripts of benchmarks and studies find what they import; the one for a GPU is rehearsed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from toy_weights import write_weights
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = sorted([*BENCHMARKS.glob("*.py"), *(BENCHMARKS.parent / "studies").glob("*.py")])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_script_finds_what_it_imports(script, monkeypatch):
+    """Programs to compare with are imported where they run, and need not be installed."""
+    monkeypatch.syspath_prepend(script.parent)
+    runpy.run_path(str(script), run_name="imported")
 
 
 def test_the_measurement_of_a_gpu_is_rehearsed(tmp_path, monkeypatch, capsys):
