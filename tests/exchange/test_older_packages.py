@@ -21,25 +21,24 @@ yaml = pytest.importorskip("yaml")
 WIDTH = 4
 
 
-def twice(inputs, outputs):
-    layers = []
+def twice(inputs, outputs, kernel):
+    layers, told = [], {"padding": kernel // 2, "bias": False}
     for i in (inputs, outputs):
-        layers += [nn.Conv2d(i, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)]
-        layers += [nn.ReLU()]
+        layers += [nn.Conv2d(i, outputs, kernel, **told), nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
 class TheirNet(nn.Module):
     """A U-Net as somebody else writes it: other names, in another order."""
 
-    def __init__(self):
+    def __init__(self, depth=4, kernel=3):
         super().__init__()
-        widths = [WIDTH << k for k in range(5)]
+        widths = [WIDTH << k for k in range(depth + 1)]
         self.down = nn.ModuleList(
-            twice(i, o) for i, o in zip([1, *widths[:-1]], widths, strict=True)
+            twice(i, o, kernel) for i, o in zip([1, *widths[:-1]], widths, strict=True)
         )
         self.out = nn.Conv2d(WIDTH, 1, 1)
-        self.merge = nn.ModuleList(twice(2 * w, w) for w in widths[-2::-1])
+        self.merge = nn.ModuleList(twice(2 * w, w, kernel) for w in widths[-2::-1])
         self.raise_ = nn.ModuleList(
             nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in widths[-2::-1]
         )
@@ -61,10 +60,16 @@ def npy(array):
 
 
 @pytest.fixture
-def older(tmp_path):
+def form():
+    """Depth and filters of the network."""
+    return 4, 3
+
+
+@pytest.fixture
+def older(tmp_path, form):
     """Write a package: ``older(edit, **files)``."""
     torch.manual_seed(3)
-    network = TheirNet()
+    network = TheirNet(*form)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -160,7 +165,10 @@ def older(tmp_path):
     return write
 
 
-def test_a_network_of_other_names_is_found_and_its_code_is_not_run(older, tmp_path, volseg):
+@pytest.mark.parametrize(("form", "name"), [((4, 3), "unet2d"), ((2, 5), "unet2d-depth2-filter5")])
+def test_a_network_of_other_names_is_found_and_its_code_is_not_run(
+    older, tmp_path, volseg, form, name
+):
     done = volseg(
         *("models", "import", older(), "--output", tmp_path / "out", "--voxel-size", "30,5,5")
     )
@@ -168,7 +176,7 @@ def test_a_network_of_other_names_is_found_and_its_code_is_not_run(older, tmp_pa
     output = tmp_path / "out" / "their-net.safetensors"
     report = import_model(older(), tmp_path / "again", voxel_size=(30.0, 5.0, 5.0))
     card = report.card
-    assert (card.architecture, card.width, card.name) == ("unet2d", WIDTH, "their-net")
+    assert (card.architecture, card.width, card.name) == (name, WIDTH, "their-net")
     assert (card.tile, card.overlap) == ((1, 32, 48), (0, 16, 16))
     assert (card.preprocessing.percentiles, card.preprocessing.gain) == ((1, 99), 1)
     assert card.training["terms"] == "MIT"
@@ -178,7 +186,7 @@ def test_a_network_of_other_names_is_found_and_its_code_is_not_run(older, tmp_pa
     torch.manual_seed(3)
     x = torch.rand(1, 1, 48, 32)
     theirs = torch.load(io.BytesIO(zipfile.ZipFile(older()).read("weights.pt")), weights_only=True)
-    net = TheirNet().eval()
+    net = TheirNet(*form).eval()
     net.load_state_dict({k.removeprefix("module."): v for k, v in theirs.items()})
     with torch.inference_mode():
         torch.testing.assert_close(network(x), net(x))

@@ -436,3 +436,16 @@ def test_classes_that_no_voxel_has_are_refused_or_told_of(stack, tmp_path):
     data = opened([low], classes=("a=3", "b=4"), **told)
     assert count_classes(data.validation)[1] == 0 < count_classes(data.training)[1]
     assert "held out is of the class b" in data.notes[-1]
+
+
+def test_fewer_patches_are_centred_on_a_class_that_weighs_less(stack, tmp_path):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[:, 8:20, 10:24], labels[:, 22:30, 10:24] = 3, 4
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    told = {"architecture": "unet2d", "patch": (1, 16, 16), "classes": ("a=3", "b=4")}
+    pairs = [Pair(stack / "raw.tif", str(tmp_path / "labels.tif"))]
+    for weight, each in ((1.0, 112), (0.01, 41)):
+        (source,) = opened(pairs, **told, map_weights={"b": weight}).training
+        slices = source.roi[0].stop - source.roi[0].start
+        of_b = int((source.foreground[:, 1] >= 22).sum())
+        assert (len(source.foreground) - of_b, of_b) == (slices * 168, slices * each)

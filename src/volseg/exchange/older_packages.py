@@ -24,7 +24,13 @@ from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.exchange.bioimageio import describe_preprocessing, entry, preprocess
 from volseg.exchange.packages import Package, read_weights
 from volseg.exchange.states import checked, read_tensors
-from volseg.models.registry import ARCHITECTURES, Architecture, count_parameters
+from volseg.models.registry import (
+    ARCHITECTURES,
+    EVERY,
+    Architecture,
+    count_parameters,
+    find_architecture,
+)
 from volseg.types import Floats, VoxelSize
 from volseg.voxels.intensity import Preprocessing
 
@@ -96,7 +102,7 @@ def restore_older(
     why = (
         f"has the structure of {', '.join(tried)}, but gives other values for the package's test"
         if tried
-        else f"is none of {', '.join(ARCHITECTURES)}"
+        else f"is none of {', '.join(ARCHITECTURES)}, of any depth and filter"
     )
     raise ModelError(
         f"the network of {path} {why}. Code that comes with a model is never run; train one of "
@@ -115,7 +121,8 @@ def find_networks(
     first = next((t for t in found.values() if t.ndim > 3), None)
     if first is None or len(first) > WIDEST:
         return
-    for name, form in ARCHITECTURES.items():
+    for name in EVERY:
+        form = find_architecture(name)
         try:
             with torch.device("meta"):
                 wanted = form.build(len(first)).state_dict()

@@ -174,6 +174,17 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 VARIED = re.compile(r"(unet2d|unet2d-plain)(?:-depth([1-5]))?(?:-filter([57]))?")
 """Names of U-Nets of other depths and filters than the published 4 and 3."""
+EVERY = (
+    *ARCHITECTURES,
+    *(
+        f"{name}{depth}{kernel}"
+        for name in ("unet2d", "unet2d-plain")
+        for depth in ("", *(f"-depth{k}" for k in (1, 2, 3, 5)))
+        for kernel in ("", "-filter5", "-filter7")
+        if depth or kernel
+    ),
+)
+"""Names of all networks, each of them once."""
 
 
 def find_architecture(name: str) -> Architecture:

@@ -33,6 +33,8 @@ from volseg.voxels.intensity import Tone
 CPU = torch.device("cpu")
 NOT_ANNOTATED = -1.0
 """The target of voxels that nobody annotated."""
+SAMPLE = 4096
+"""Voxels of a slice's foreground that are kept."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,8 @@ class Source:
 def find_foreground(
     labels: Readable,
     roi: Roi,
-    *,
     slices: NDArray[np.int64] | None = None,
-    keep: int = 4096,
+    keep: int = SAMPLE,
 ) -> tuple[NDArray[np.int64], int]:
     """Collect an even random sample of foreground voxels, slice by slice.
 
@@ -124,8 +125,7 @@ def find_foreground(
     roi : Roi
     slices : int64, shape (k,), optional
         The z of those to look at; all of the roi's otherwise.
-    keep : int
-        At most this many per slice.
+    keep : at most this many per slice.
 
     Returns
     -------

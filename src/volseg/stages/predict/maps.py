@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from volseg.defaults import NAME
 from volseg.errors import ModelError, ParameterError
 from volseg.models.maps import CENTERLINE, CLASS, MapSpec
-from volseg.models.registry import ARCHITECTURES, check_centerline
+from volseg.models.registry import check_centerline, find_architecture
 from volseg.storage.weights import Card
 
 
@@ -36,9 +36,9 @@ def maps_of(card: Card) -> tuple[MapSpec, ...]:
     """List the maps of a network; a card that names none has one class, and maybe centerlines."""
     if card.maps:
         return card.maps
-    form = ARCHITECTURES.get(card.architecture)
     lines = (MapSpec(f"{NAME}-{CENTERLINE}", CENTERLINE, NAME),)
-    return (MapSpec(NAME, CLASS, NAME), *(lines if form and form.centerline else ()))
+    gives = find_architecture(card.architecture).centerline
+    return (MapSpec(NAME, CLASS, NAME), *(lines if gives else ()))
 
 
 def choose_maps(

@@ -18,7 +18,7 @@ from volseg.stages.train.sources import Annotated, hash_annotated, open_pair, wi
 from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
 from volseg.training.network import learns_centerlines
-from volseg.training.sampling import Source, count_classes, find_foreground
+from volseg.training.sampling import SAMPLE, Source, count_classes, find_foreground
 from volseg.training.targets import check_classes
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing
@@ -94,7 +94,7 @@ def open_training_data(
         look = replace(config.preprocessing, each=True)
         config = replace(config, preprocessing=look)
     planar = find_architecture(config.architecture).dimensions == 2
-    if not planar and images:
+    if images and not planar:
         raise ParameterError(
             "unrelated images (--images) have no z, and this network looks along z; choose a 2D "
             "--architecture, such as unet2d"
@@ -171,7 +171,12 @@ def _source(
     annotated: Annotated, part: Part, size: VoxelSize, config: TrainConfig, *, planar: bool
 ) -> tuple[Source, int]:
     layers = annotated.classes or (annotated.labels,)
-    found = [find_foreground(layer, part.roi, slices=part.slices) for layer in layers]
+    # patches are centred on classes as often as these weigh in the loss
+    weights = [config.map_weights.get(m.name, 1.0) for m in config.maps if m.is_class] or [1.0]
+    found = [
+        find_foreground(layer, part.roi, part.slices, round(SAMPLE * w / (max(weights) or 1)))
+        for layer, w in zip(layers, weights, strict=True)
+    ]
     positions, counts = np.concatenate([p for p, _ in found]), tuple(n for _, n in found)
     # without another wish one size for all, within a tenth or as the user says
     own = size if config.resample_to is None else annotated.voxel_size or size
@@ -179,7 +184,7 @@ def _source(
     # a patch is turned out of the plane where that changes neither what is stored nor what is seen
     isotropic = all(max(sides) / min(sides) < ISOTROPIC for sides in (own, size))
     # networks of slices see those that there are
-    kept = planar and (not isotropic or part.slices is not None)
+    apart = planar and (not isotropic or part.slices is not None)
     source = Source(
         annotated.raw,
         layers[0],
@@ -189,8 +194,8 @@ def _source(
         isotropic=isotropic,
         slices=part.slices,
         planar=planar,
-        scale=(1.0 if kept else z, y, x),
-        depth=1 / z if kept else 1.0,
+        scale=(1.0 if apart else z, y, x),
+        depth=1 / z if apart else 1.0,
         apart=annotated.apart(config.preprocessing),
         size=size,
         counts=counts,
