@@ -22,7 +22,8 @@ from volseg.types import VoxelSize
 
 ARCHITECTURE = "emnet"
 FINE_TUNING_RATE = 2e-4
-"""Weights that are good already are moved with care."""
+"""Weights that are good already are moved with care, and their norms keep the statistics that they
+learned to live with (decision 0034)."""
 SLICES = {"patch": (1, 256, 256), "batch": 2, "width": 16, "learning_rate": 1e-3}
 VOLUMES = {"patch": (32, 96, 96), "batch": 1, "width": 16, "learning_rate": 1e-3}
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -165,6 +166,7 @@ def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainCon
             "width": card.width,
             "preprocessing": card.preprocessing,
             "learning_rate": FINE_TUNING_RATE,
+            "freeze_norms_after": 0.0,
             **_same_maps(card.maps, known),
             **known,
         }
