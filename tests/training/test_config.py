@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from volseg.errors import ParameterError
 from volseg.training import network
 from volseg.training.config import TrainConfig, learning_rate, steps_per_epoch
-from volseg.training.network import check_network
+from volseg.training.network import RARE, build_network, check_network
 
 
 def test_the_rate_warms_up_and_falls_as_a_cosine_to_a_hundredth():
@@ -77,3 +78,16 @@ def test_contours_are_not_learned_without_what_splits_objects(monkeypatch):
     monkeypatch.setattr(network, "find_spec", lambda _name: None)
     with pytest.raises(ParameterError, match="needs scikit-image"):
         check_network(config)
+
+
+def test_a_new_map_is_found_nowhere_and_leaves_the_others_as_they_were():
+    recipe = {"architecture": "unet2d", "width": 2, "patch": (1, 32, 32), "steps": 1}
+    one = build_network(TrainConfig(**recipe)).eval()
+    two = build_network(
+        TrainConfig(**recipe, classes=("cells",), auxiliary=("contour",)), one.state_dict()
+    ).eval()
+    raw = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        before, (cells, contour) = one(raw)[0, 0], two(raw)[0]
+    torch.testing.assert_close(cells, before)
+    assert contour.unique().tolist() == [RARE]

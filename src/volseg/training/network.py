@@ -17,6 +17,9 @@ from volseg.training.config import TrainConfig
 from volseg.training.losses import EMNET
 from volseg.types import Zyx
 
+RARE = -2.0
+"""The logit of a map that is new to a network."""
+
 
 def check_network(config: TrainConfig) -> Architecture:
     """Check that width and patch suit the network, without computing anything.
@@ -79,11 +82,15 @@ def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None
 
 
 def _with_head(start: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Start weights of another number of maps with a random head, but for what one class had."""
+    """Start weights of another number of maps with a head of those, and what one class had.
+
+    A new map is found nowhere at first, whatever the features say: random filters of it would
+    undo what the features have learned.
+    """
     heads = [n for n in start if n.startswith("head.") and n in own]
     if all(start[n].shape == own[n].shape for n in heads):
         return start
-    began = {n: own[n].clone() for n in heads}
+    began = {n: torch.full_like(own[n], RARE if n.endswith("bias") else 0) for n in heads}
     for n, tensor in began.items():
         if len(start[n]) == 1 and start[n].shape[1:] == tensor.shape[1:]:
             tensor[:1] = start[n]
