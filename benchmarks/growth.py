@@ -4,7 +4,7 @@ Each command runs in a process of its own, start-up included, on volumes of the 
 and 268 million voxels, with `--sizes 5` 1.1 and 8.6 gigavoxels too. `convert`, `segment` and
 `verify` work on copies of the bundled crop, the others on what `_large_volume.py` draws. `segment`
 looks along one axis; from 268 million voxels on a mask leaves it 8 million, which take a minute:
-its memory is that of the whole volume, its time that of the voxels in the mask.
+its memory is that of the whole volume, and its time is drawn where it sees all.
 
     python benchmarks/growth.py --rows rows.jsonl
     python benchmarks/growth.py --rows rows.jsonl --draw docs/images/growth.png
@@ -97,10 +97,11 @@ def draw(rows: Path, picture: Path) -> None:
     left, right = figure.subplots(1, 2)
     for job in dict.fromkeys(row["command"] for row in found):
         own = sorted((r for r in found if r["command"] == job), key=lambda r: r["voxels"])
-        voxels = [r["voxels"] for r in own]
-        left.loglog(voxels, [r["processor"] / r["worked"] * 1e9 for r in own], "o-", label=job)
-        right.semilogx(voxels, [r["megabytes"] for r in own], "o-")
-    left.set(xlabel="voxels", ylabel="ns of processor time per voxel that is worked on")
+        whole = [r for r in own if r["worked"] == r["voxels"]]
+        times = [r["processor"] / r["voxels"] * 1e9 for r in whole]
+        left.loglog([r["voxels"] for r in whole], times, "o-", label=job)
+        right.semilogx([r["voxels"] for r in own], [r["megabytes"] for r in own], "o-")
+    left.set(xlabel="voxels", ylabel="processor time per voxel, ns")
     right.set(xlabel="voxels", ylabel="peak memory, MB", ylim=(0, None))
     left.legend(fontsize=8)
     for axes in (left, right):

@@ -18,6 +18,7 @@ from toy_stacks import make_stack
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, InputError, SourceError, StorageError
 from volseg.geometry.grid import full_roi
+from volseg.stages.convert import plan as plan_module
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.storage.attributes import read_attributes, update_attributes
@@ -288,6 +289,26 @@ def test_memory_does_not_grow_with_depth(tmp_path):
         done = subprocess.check_output([sys.executable, "-c", PEAK, source, target])
         peaks.append(int(done.split()[-1]))
     assert peaks[1] < 1.15 * peaks[0]
+
+
+def test_wide_planes_are_held_a_few_at_a_time(tmp_path, monkeypatch):
+    """Planes of 1 GB or more would not fit into memory by 64."""
+    data = make((75, 130, 93))
+    tifffile.imwrite(tmp_path / "stack.tif", data, photometric="minisblack")
+    usual = run(tmp_path / "stack.tif", tmp_path / "usual.zarr", voxel_size=(4, 4, 4))
+    held = []
+    for planes, depth in ((75, 64), (20, 16), (1, 8)):
+        monkeypatch.setattr(plan_module, "SLAB_BYTES", planes * data[0].nbytes)
+        target = tmp_path / f"{planes}.zarr"
+        report = run(tmp_path / "stack.tif", target, voxel_size=(4, 4, 4))
+        held.append(report.memory_bytes / usual.memory_bytes)
+        image, as_usual = open_image(target), open_image(tmp_path / "usual.zarr")
+        assert image.levels[0].shard[0] == depth
+        assert image.levels[0].chunk[0] == min(depth, 32)
+        assert image.attributes["fingerprint"] == as_usual.attributes["fingerprint"]
+        for level, expected in zip(image.levels, as_usual.levels, strict=True):
+            np.testing.assert_array_equal(read(level), read(expected))
+    assert held == pytest.approx([1, 1 / 4, 1 / 8], rel=0.01)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

@@ -17,7 +17,7 @@ from volseg.errors import ConflictError, ParameterError
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Selection, Stack
 from volseg.sources.voxel_size import settle_voxel_size
-from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.arrays import DEFAULT_CHUNK, DEFAULT_SHARD, ArraySpec, fit_spec
 from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import parse_location
 from volseg.storage.ome import Space
@@ -26,6 +26,9 @@ from volseg.storage.stores import is_zarr
 from volseg.storage.targets import check_apart, check_target
 from volseg.storage.volumes import open_image
 from volseg.types import VoxelSize, Zyx
+
+SLAB_BYTES, SHALLOWEST = 2 << 30, 8
+"""Size of a slab of planes from which shards are made shallower, and the depth where that ends."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class ConvertPlan:
     def report(self) -> ConvertReport:
         """Say what a conversion would write, and take."""
         stack = self.stack
-        plane = math.prod(stack.shape[1:]) * stack.dtype.itemsize
+        plane = _plane_bytes(stack)
         return ConvertReport(
             shape=stack.shape,
             dtype=stack.dtype.name,
@@ -180,13 +183,27 @@ def _open(source: str | Path, target: Path, options: ConvertOptions) -> Iterator
             target=target,
             space=known,
             voxel_size_from=origin,
-            spec=fit_spec(stack.shape, stack.dtype.name),
+            spec=_fit_spec(stack),
             workers=options.workers or available_cores(),
             overwrite=options.overwrite,
             warnings=(*stack.warnings, *warnings),
         )
     finally:
         stack.close()
+
+
+def _fit_spec(stack: Stack) -> ArraySpec:
+    """Choose chunks and shards; shallower ones where planes are wide, as slabs are held whole."""
+    (thick, *chunk), (depth, *shard) = DEFAULT_CHUNK, DEFAULT_SHARD
+    while depth > SHALLOWEST and depth * _plane_bytes(stack) > SLAB_BYTES:
+        depth //= 2
+    thick = min(thick, depth)
+    chosen = (thick, chunk[0], chunk[1]), (depth, shard[0], shard[1])
+    return fit_spec(stack.shape, stack.dtype.name, *chosen)
+
+
+def _plane_bytes(stack: Stack) -> int:
+    return math.prod(stack.shape[1:]) * stack.dtype.itemsize
 
 
 def _check_value(value: float | None, dtype: np.dtype[Any]) -> float | None:
