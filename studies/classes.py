@@ -6,9 +6,11 @@ left out of training, because ``axons.tif`` marks all of them.
 
     python studies/classes.py ../shared/data --write epfl
     volseg train --config studies/classes.toml --images --data epfl/raw.tif=epfl --voxel-size 5 \
-      --slices 0-17,19-30,32-54 --validation 48:55,:,: --output six --classes CLASSES
+      --slices 0-17,19-30,32-47 --validation 43:48,:,: --from unet2d --output six --classes CLASSES
     volseg train ... --output one --classes mitochondria=mitochondria.tif
     python studies/classes.py ../shared/data --models six/six.safetensors one/one.safetensors
+
+The second training takes the same recipe without its ``map_weights``.
 """
 
 from __future__ import annotations

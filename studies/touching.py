@@ -13,6 +13,7 @@ contours of the nuclei of ``dsb2018``, the images that training held out are seg
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,8 @@ HELD_OUT, CHOSEN_ON = 5, 48
 """Every fifth image is held out in training, and of those settings are chosen on so many."""
 DARK = 100
 """Highest median of images whose nuclei shine; those of others are stained."""
+SIZES = (1, 10, 20, 50, 100, 1 << 30)
+"""Pixels of nuclei, from which a column of the table of what is lost begins."""
 
 
 def grow_groups(rods: bool, shape: Zyx, seed: int = 0) -> NDArray[np.int64]:
@@ -164,7 +167,9 @@ def nuclei(data: Path, model: Path, *, tta: bool) -> None:
         volseg.convert(stack, volume, images=True)
         volseg.segment(volume, model=str(model), split="contour", tta=tta, workers=1)
         for split, more in SPLITS:
-            if split != "contour":
+            if split == "contour":
+                print_lost(read_labels(volume, NAME), truth[held].astype(np.int64), dark)
+            else:
                 volseg.label(volume, split=split, overwrite=True, **more)
             scores = volseg.evaluate(volume, truth=known, instances=True, min_size=0)
             counts = np.array([(i.truth, i.predicted, i.matched) for i in scores.images])
@@ -174,6 +179,30 @@ def nuclei(data: Path, model: Path, *, tta: bool) -> None:
                 line = f"{theirs.sum()} | {ours.sum()} | {matched.sum()}"
                 f1 = 2 * matched.sum() / (ours.sum() + theirs.sum())
                 print(f"| {what}, {len(theirs)} | `{split}` | {line} | {f1:.3f} | {each:.3f} |")
+
+
+def print_lost(found: NDArray[np.int64], truth: NDArray[np.int64], dark: NDArray[np.bool_]) -> None:
+    """Print which part is matched of nuclei that stand alone, and of those that touch, by size."""
+    rows = []
+    for ours, image, shines in zip(found, truth, dark, strict=True):
+        sides = [(image[1:], image[:-1]), (image[:, 1:], image[:, :-1])]
+        touch = {n for a, b in sides for n in a[(a != b) & (b > 0)].tolist()}
+        touch |= {n for a, b in sides for n in b[(a != b) & (a > 0)].tolist()}
+        sizes = np.bincount(ours.ravel())
+        for number in np.unique(image[image > 0]).tolist():
+            mask = image == number
+            shared = np.bincount(ours[mask], minlength=len(sizes))
+            share = shared[1:] / (sizes[1:] + mask.sum() - shared[1:])
+            best = share.max(initial=0, where=sizes[1:] > 0)
+            rows.append((shines, number in touch, mask.sum(), best >= 0.5))
+    shine, touching, pixels, matched = np.array(rows).T
+    for kind in ((1, 0), (1, 1), (0, 0), (0, 1)):
+        columns = []
+        for low, high in itertools.pairwise(SIZES):
+            these = (shine == kind[0]) & (touching == kind[1]) & (pixels >= low) & (pixels < high)
+            columns.append(f"{matched[these].mean() if these.any() else 0:.2f} of {these.sum()}")
+        what = "dark" if kind[0] else "bright", "touching another" if kind[1] else "alone"
+        print("|", f"{what[0]} background, {what[1]}", "|", " | ".join(columns), "|")
 
 
 def main() -> None:
