@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from volseg import __version__
-from volseg.geometry.grid import describe, roi_shape, roi_size
+from volseg.geometry.grid import describe, roi_shape, roi_size, shift
 from volseg.models.maps import MapSpec
 from volseg.models.registry import Architecture, count_parameters, find_architecture
 from volseg.stages.train.data import TrainingData
@@ -145,8 +145,7 @@ def choose_tiles(form: Architecture, patch: Zyx) -> tuple[Zyx, Zyx]:
     tile, overlap = [], []
     for k in range(3):
         part = 1.0 if apart else min(patch[k] / PATCH[k], 1.0)
-        multiple, stride = form.multiple[k], form.stride[k]
-        offset = form.offset[k]
+        multiple, stride, offset = form.multiple[k], form.stride[k], form.offset[k]
         tile.append(max((int(full[k] * part) - offset) // multiple, 1) * multiple + offset)
         wanted = min(int(shared[k] * part), tile[k] // 2)
         # half of a small tile leaves little room for more; without an overlap there are seams
@@ -292,9 +291,7 @@ def predict_objects(
     truth: NDArray[np.bool_] = np.empty(levels.shape, bool)
     for window in cut_windows(roi, CORES[form.dimensions]):
         probabilities, inside_truth = predict_window(network, source, window, form, precision)
-        inside = tuple(
-            slice(w.start - s.start, w.stop - s.start) for w, s in zip(window, roi, strict=True)
-        )
+        inside = shift(window, [side.start for side in roi])
         known = find_known(source, window)
         seen = probabilities if known is None else probabilities * known
         levels[inside] = (seen * FULL_PROBABILITY).round()
