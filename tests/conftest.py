@@ -17,8 +17,9 @@ from volseg.engine.steps import Failure
 
 ROOT = Path(__file__).parents[1]
 LONG = (
-    *("test_kills.py", "test_train.py", "test_documents.py", "test_damage.py"),
-    *("test_main_job.py", "test_no_pickle.py", "test_fuzzing.py", "test_disk.py"),
+    *("test_kills.py", "test_damage.py", "test_train.py", "test_site.py", "test_studies.py"),
+    *("test_disk.py", "test_no_pickle.py", "test_documents.py", "test_fuzzing.py"),
+    *("test_main_job.py", "test_paths.py", "test_report.py", "test_remote.py"),
 )
 """Files that take longest, and begin first: else one worker waits for another at the end."""
 
@@ -90,6 +91,33 @@ def _all_could_run_elsewhere(monkeypatch):
         start(self, far, window, arrived)
 
     monkeypatch.setattr(LocalScheduler, "start", checked)
+
+
+@pytest.fixture(scope="module")
+def quick_training() -> Iterator[None]:
+    """Train without what takes most of a toy's time: context in validations, and pictures."""
+    from volseg.stages.train import record
+    from volseg.training.validation import CONTEXTS
+
+    with pytest.MonkeyPatch.context() as patch:
+        for dimensions in CONTEXTS:
+            patch.setitem(CONTEXTS, dimensions, (0, 0, 0))
+        patch.setattr(record, "can_draw", lambda: False)
+        patch.setattr(record, "find_spec", lambda name: name != "tensorboard" or None)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch) -> None:
+    """Draw pictures of training all the same."""
+    from importlib.util import find_spec
+
+    from volseg.stages.train import record
+    from volseg.storage.plots import can_draw
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(record, "can_draw", can_draw)
+    monkeypatch.setattr(record, "find_spec", find_spec)
 
 
 @pytest.fixture

@@ -200,9 +200,9 @@ def commands(folder, model):
     ]
 
 
+@pytest.mark.usefixtures("one_thread", "quick_training", "pictures")
 def test_no_command_unpickles_what_it_is_given(watch, volseg, toy_model, tmp_path):
     pytest.importorskip("bioimageio.spec")
-    torch.set_num_threads(1)
     write_sources(tmp_path)
     calls = commands(tmp_path, toy_model)
     # which serves until it is interrupted; it reads what report reads

@@ -116,6 +116,7 @@ def prepared(tmp_path_factory):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("one_thread", "quick_training")
 @pytest.mark.parametrize(
     "page",
     [page for page in OTHERS if any(block.runs for block in blocks(page))],

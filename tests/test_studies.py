@@ -19,6 +19,7 @@ TABLES = {
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("one_thread", "quick_training")
 @pytest.mark.parametrize("seed", TABLES)
 def test_a_rehearsal_makes_the_tables_and_figures(seed, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")

@@ -17,7 +17,7 @@ from volseg.storage.locations import parse_path
 from volseg.storage.volumes import open_image
 
 # a chain of commands, and what they compile on a machine where nobody has yet
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.usefixtures("one_thread", "quick_training"), pytest.mark.timeout(900)]
 NAME = "mitochondria"
 
 

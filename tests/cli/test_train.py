@@ -11,7 +11,7 @@ from toy_training import write_annotated
 from volseg.cli import main
 from volseg.storage.weights import update_card
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_training")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def annotated(tmp_path_factory):
     return write_annotated(tmp_path_factory.mktemp("annotated"), (20, 48, 48))
 
 
-def test_convert_train_segment(volseg, annotated, tmp_path):
+def test_convert_train_segment(volseg, annotated, tmp_path, pictures):
     volume, labels = tmp_path / "vol.zarr", annotated / "labels.tif"
     volseg("convert", annotated / "raw.tif", volume, "--voxel-size", "5,5,5", "-q")
     command = ["train", volume, "--labels", labels, "--output", tmp_path / "run", "--name", "mine"]

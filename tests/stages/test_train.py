@@ -34,7 +34,6 @@ from volseg.geometry.grid import full_roi
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.train import loop as train_loop
-from volseg.stages.train import record as train_record
 from volseg.stages.train.data import open_training_data
 from volseg.stages.train.regions import Pair, choose_regions
 from volseg.stages.train.run import TrainOptions, train
@@ -47,18 +46,12 @@ from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch, load_batches
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_training")
 
 SHAPE = (30, 64, 64)
 TINY = TrainConfig(
     width=8, patch=(16, 16, 16), steps=6, validate_every=3, seed=1, hard_share=0.4, hard_every=4
 )
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than training does here."""
-    monkeypatch.setattr(train_record, "can_draw", lambda: False)
 
 
 def balls(shape=SHAPE, radius=6):
@@ -105,7 +98,7 @@ def sources(volume, labels="balls"):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(volume, tmp_path_factory):
+def undisturbed(volume, quick_training, tmp_path_factory):
     """Tensors and log of a tiny run from the beginning to the end."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     with one_thread():
@@ -150,7 +143,10 @@ from volseg.stages.train.run import TrainOptions, train
 from volseg.stages.train.state import build_optimizer
 from volseg.stages.train.regions import Pair
 from volseg.training.config import TrainConfig
+from volseg.training.validation import CONTEXTS
 train_loop.CHECKPOINT_SECONDS = 0.0
+train_record.can_draw = lambda: False
+CONTEXTS.update({2: (0, 0, 0), 3: (0, 0, 0)})
 class Slow(NoProgress):
     def advance(self, n):
         time.sleep(0.3)
@@ -288,8 +284,7 @@ def test_it_learns_balls(volume, tmp_path):
     config = TrainConfig(
         width=8,
         patch=(8, 32, 32),
-        batch=2,
-        steps=60,
+        steps=40,
         learning_rate=1e-2,
         ema=0.9,
         validate_every=20,
@@ -349,7 +344,7 @@ def test_gradients_can_be_trusted(depth):
 
 
 def test_norms_freeze_when_the_recipe_says(volume, tmp_path):
-    never = dataclasses.replace(TINY, freeze_norms_after=1.0, steps=4, validate_every=2)
+    never = dataclasses.replace(TINY, freeze_norms_after=1.0, steps=2)
     early = dataclasses.replace(never, freeze_norms_after=0.5)
     counts = []
     for name, config in (("never", never), ("early", early)):
@@ -357,7 +352,7 @@ def test_norms_freeze_when_the_recipe_says(volume, tmp_path):
         tensors = load_checkpoint(tmp_path / name / "checkpoint.safetensors").tensors
         seen = {int(v) for k, v in tensors.items() if k.endswith("num_batches_tracked")}
         counts.append(seen)
-    assert counts == [{4}, {2}]
+    assert counts == [{2}, {1}]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(volume, tmp_path, monkeypatch):

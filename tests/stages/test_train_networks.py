@@ -28,19 +28,11 @@ from volseg.training.config import TrainConfig
 from volseg.training.losses import LOSS_NAMES
 from volseg.training.network import as_input, as_patches, check_network
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_training")
 
 SIZE = (5.0, 5.0, 5.0)
 FLAT = {"patch": (1, 32, 32), "width": 2, "batch": 2}
 DEEP = {"patch": (8, 16, 16), "width": 2, "batch": 1}
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch, request):
-    """Drawing takes longer than training does here."""
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(train_record, "can_draw", lambda: False)
-        monkeypatch.setattr(train_record, "find_spec", lambda name: name != "tensorboard" or None)
 
 
 @pytest.fixture(scope="module")
@@ -318,11 +310,6 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(stack, tmp_path, monkey
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").step == 0
     assert not list((tmp_path / "run").glob("*.tmp"))
-
-
-@pytest.fixture
-def pictures():
-    pytest.importorskip("matplotlib")
 
 
 def test_every_validation_is_drawn(stack, tmp_path, pictures):

@@ -99,11 +99,7 @@ def _with_head(start: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str,
 
 def learns_centerlines(config: TrainConfig) -> bool:
     """Tell whether a recipe uses the auxiliary target."""
-    if config.loss != EMNET:
-        return False
-    with torch.device("meta"):
-        network = find_architecture(config.architecture).build(config.width)
-    return getattr(network, "centerline", None) is not None
+    return config.loss == EMNET and find_architecture(config.architecture).centerline
 
 
 def memory_format(form: Architecture) -> torch.memory_format:
