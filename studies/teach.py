@@ -72,6 +72,13 @@ def measure_others(
     }
 
 
+def measure_dropped(volume: Path, truth: Path, marked: Sequence[int]) -> dict[str, float]:
+    """Drop the marked objects, and measure what is left as `measure_others` does."""
+    options = ApplyOptions(None, marks=True, overwrite=True)
+    apply(plan_apply(volume, options, NoProgress()), NoProgress())
+    return measure_others(volume, truth, marked, f"{NAME}-marked")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -99,8 +106,7 @@ def main() -> None:
             convert(plan, NoProgress())
 
         def print_dropped(what: str) -> None:
-            apply(plan_apply(volume, ApplyOptions(None, marks=True, overwrite=True)), NoProgress())
-            measured = measure_others(volume, truth, marked, f"{NAME}-corrected")
+            measured = measure_dropped(volume, truth, marked)
             print(json.dumps({"round": f"{what}, marked dropped", **measured}), flush=True)
 
         def print_row(what: str, model: Path, **more: Any) -> None:
@@ -121,8 +127,8 @@ def main() -> None:
             options = TeachOptions(
                 simulate=str(truth),
                 slices=marked,
-                minutes=arguments.minutes,
-                steps=1 if arguments.drop else arguments.steps,
+                minutes=0 if arguments.drop else arguments.minutes,
+                steps=None if arguments.drop else arguments.steps,
                 model=str(model),
             )
             report = teach(volume, options, NoProgress())
@@ -137,7 +143,7 @@ def main() -> None:
             if number == 1 or arguments.drop:
                 print_dropped(f"before {number}")
             if not arguments.drop:
-                model = report.weights
+                model = report.weights or model
                 print_row(f"after {number}", model, **spent)
                 print_dropped(f"after {number}")
 

@@ -259,7 +259,7 @@ def test_corrections_stay_within_an_image(tmp_path, pictures):
     add = {"path": str(tmp_path / "painted.tif")}
 
     def correct(asked):
-        return apply(plan_apply(volume, ApplyOptions(asked)), QUIET)
+        return apply(plan_apply(volume, ApplyOptions(asked), QUIET), QUIET)
 
     with pytest.raises(ParameterError, match=r"merge\[0\]: the objects lie in the images \[0, 1\]"):
         correct({"merge": [before["label"][before["bbox_z_start"] < 2].tolist()]})

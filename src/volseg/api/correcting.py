@@ -60,4 +60,5 @@ def apply(
     corrections = given if given is None or isinstance(given, Mapping) else file_of(given)
     rules = (keep,) if isinstance(keep, str) else tuple(keep)
     chosen = build(plan.ApplyOptions, options, corrections=corrections, keep=rules)
-    return run.apply(plan.plan_apply(place_of(volume), chosen), shown(progress))
+    display = shown(progress)
+    return run.apply(plan.plan_apply(place_of(volume), chosen, display), display)

@@ -63,7 +63,8 @@ class Objects(TypedDict, total=False):
     min_size_nm3 : Drop objects of fewer nm³; of both sizes the larger counts.
     max_volume_um3 : Drop objects of more µm³, and tell how many.
     max_section_um2 : Drop objects of which a section in one slice has more µm², and tell how many.
-    min_probability : Drop objects whose mean probability is lower.  [default: the model's]
+    min_probability : Drop objects whose mean probability is lower; by darkness, evenness and other
+        columns of the table `volseg apply --keep` drops.  [default: the model's]
     fill_holes : Add enclosed background to its object.
     split : Separate touching objects by a watershed from maxima of the distance to their surface,
         from probabilities/NAME-centerline, from where probabilities/NAME-contour is low, or from

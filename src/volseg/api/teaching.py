@@ -25,7 +25,7 @@ class TeachKeywords(Device, Threads, Result, total=False):
     painted : Mark regions painted in labels of the volume's shape: 1 is none, 2 a mitochondrion.
     slices : Marked objects count in these slices only, counted from 0; 5-9 is a range.
     simulate : Let these labels, the truth, click on false and missed objects.
-    minutes : Train for so long.
+    minutes : Train for so long; 0 keeps the marks for `apply --marks`, and trains nothing.
     steps : Train for so many steps instead, which is the same on any machine.
     model : Weights that made the result, if they are neither shipped nor beside VOLUME.
     output : Write the new weights to this .safetensors file.  [default: VOLUME-taught-N]

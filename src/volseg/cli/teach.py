@@ -12,12 +12,13 @@ from volseg.api.teaching import TeachKeywords, forget_marks, teach
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import counted, duration
-from volseg.errors import command
+from volseg.errors import ParameterError, command
 
 if TYPE_CHECKING:
     from volseg.stages.teach.run import TeachReport
 
 FLAGS = {"marked_no": "--not", "marked_yes": "--yes"}
+MARKS = (*FLAGS, "points", "painted", "simulate")
 
 
 @with_options("volseg teach vol.zarr --not 12,40 --yes 7", TeachKeywords, **FLAGS)
@@ -32,6 +33,8 @@ def teach_command(session: Session, volume: Path, forget: bool, **options: Any) 
     """
     name = options["name"]
     if forget:
+        if any(options[kind] for kind in MARKS):
+            raise ParameterError("--forget drops the marks of the last call, and takes no others")
         dropped, left = forget_marks(volume, name=name)
         found = {"dropped": dropped, "left": left}
         session.result(found, f"{counted(dropped, 'mark')} dropped, {left} left")
@@ -42,15 +45,15 @@ def teach_command(session: Session, volume: Path, forget: bool, **options: Any) 
 
 def describe_report(volume: Path, name: str, report: TeachReport) -> str:
     """Say what was learned, and what to do next."""
-    steps = f"{counted(report.steps, 'step')} from {Path(report.parent).stem}"
-    lines = [
-        f"marks: {report.marked_no} no, {report.marked_yes} yes; {steps}",
-        "called mitochondria, of the voxels that are marked",
-    ]
-    for word, before, after in zip(("no", "yes"), report.before, report.after, strict=True):
-        if not math.isnan(before):
-            lines.append(f"  {word:3}  {before:6.1%} before, {after:6.1%} after")
-    lines.append(f"weights: {report.weights}, after {duration(report.seconds)}")
+    marks = f"marks: {report.marked_no} no, {report.marked_yes} yes"
+    lines = [f"{marks}; nothing was trained"]
+    if report.weights is not None:
+        lines = [f"{marks}; {counted(report.steps, 'step')} from {Path(report.parent).stem}"]
+        lines.append("called mitochondria, of the voxels that are marked")
+        for word, before, after in zip(("no", "yes"), report.before, report.after, strict=True):
+            if not math.isnan(before):
+                lines.append(f"  {word:3}  {before:6.1%} before, {after:6.1%} after")
+        lines.append(f"weights: {report.weights}, after {duration(report.seconds)}")
     if report.sheet is not None:
         lines.append(f"marks, before and after: {report.sheet}")
     lines += _describe_suspects(volume, name, report)
@@ -62,11 +65,12 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
     if report.rule is not None:
         again = command("apply", volume, "--keep", report.rule, name=name)
         lines.append(f"{report.rule} tells the marked objects apart; to drop the others: {again}")
-    flags: list[object] = ["--model", report.weights]
-    for option, value in report.segment.items():
-        flag = option.removesuffix("_um2").removesuffix("_um3").replace("_", "-")
-        flags += [f"--{flag}"] if value is True else [f"--{flag}", value]
-    lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=name))
+    if report.weights is not None:
+        flags: list[object] = ["--model", report.weights]
+        for option, value in report.segment.items():
+            flag = option.removesuffix("_um2").removesuffix("_um3").replace("_", "-")
+            flags += [f"--{flag}"] if value is True else [f"--{flag}", value]
+        lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=name))
     if report.marked_no:
         # the outcome has a name of its own, so nothing else is replaced
         dropped = command("apply", volume, "--marks", "--overwrite", name=name)
@@ -82,4 +86,4 @@ def _describe_suspects(volume: Path, name: str, report: TeachReport) -> list[str
         f"{', '.join(s.reasons)}"
         for s in report.suspects
     ]
-    return ["not marked, and worth a look:", *shown]
+    return ["not marked, and worth a look, with --not or --yes:", *shown]

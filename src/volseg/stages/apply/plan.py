@@ -14,6 +14,7 @@ import numpy as np
 
 from volseg.defaults import NAME
 from volseg.engine.options import EngineOptions
+from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
 from volseg.sources.corrections import Corrections, Painting, read_corrections
@@ -151,7 +152,9 @@ class ApplyPlan:
         return is_complete(self.path, self.header, overwrite=self.overwrite, flag="--output-name")
 
 
-def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -> ApplyPlan:
+def plan_apply(
+    volume: Path, options: ApplyOptions, progress: Progress, place: Path | None = None
+) -> ApplyPlan:
     """Read corrections and open what they are about.
 
     Of voxels, it reads paintings, and all labels where they lack a fingerprint or marks decide.
@@ -160,6 +163,7 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     ----------
     volume : Path
     options : ApplyOptions
+    progress : shown while labels are read for marks
     place : takes the place of the volume for what is written
 
     Raises
@@ -169,20 +173,18 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
     ConflictError
         If a painting lies where the outcome goes.
     """
-    place = volume if place is None else place
-    name = check_name(options.output)
+    place, name = volume if place is None else place, check_name(options.output)
     if name == options.name:
         raise ParameterError(f"labels/{name} stay as they are; give another --output-name")
     check_writable(place)
     source, broken = open_labels(volume, options.name), dict[str, int]()
     if (given := options.corrections) is None:
-        given, broken = find_deletions(volume, source, options.keep, options.engine)
+        given, broken = find_deletions(volume, source, options.keep, options.engine, progress)
     corrections = read_corrections(given)
     image, known = open_image(source.path), source.identity
     spec, path = _spec_like(image), labels_path(place, name)
     _check(corrections, known, options.name, path)
-    grid = Grid(spec.shape, spec.shard)
-    planar = image.space.planar
+    grid, planar = Grid(spec.shape, spec.shard), image.space.planar
     painted = tuple(_look_at(p, grid, source.region, planar=planar) for p in corrections.add)
     size = image.voxel_size or open_image(volume).voxel_size or (1.0, 1.0, 1.0)
     z, y, x = (side / min(size) for side in size)
@@ -194,7 +196,6 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
         **({"min_size": source.min_size} if source.min_size else {}),
         **({"split_spacing": [z, y, x]} if corrections.split else {}),
     }
-    scratch = scratch_path(place)
     return ApplyPlan(
         volume=place,
         name=name,
@@ -208,9 +209,12 @@ def plan_apply(volume: Path, options: ApplyOptions, place: Path | None = None) -
         header=header,
         spec=spec,
         grid=grid,
-        ledger=scratch / f"apply-{name}.jsonl",
-        scratch=scratch / f"apply-{name}",
-        tables=(_tables(volume, options.name), _tables(place, name)),
+        ledger=scratch_path(place) / f"apply-{name}.jsonl",
+        scratch=scratch_path(place) / f"apply-{name}",
+        tables=(
+            (table_path(volume, options.name), slices_path(volume, options.name)),
+            (table_path(place, name), slices_path(place, name)),
+        ),
         engine=options.engine,
         overwrite=options.overwrite,
     )
@@ -242,10 +246,6 @@ def _spec_like(image: Image) -> ArraySpec:
     if first.compression is None:
         return fit_spec(first.shape, "uint32")
     return ArraySpec(first.shape, first.dtype.name, first.chunk, first.shard)
-
-
-def _tables(volume: Path, name: str) -> tuple[Path, Path]:
-    return table_path(volume, name), slices_path(volume, name)
 
 
 def _look_at(painting: Painting, grid: Grid, region: Roi, *, planar: bool) -> Painted:

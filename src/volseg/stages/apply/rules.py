@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.options import EngineOptions
+from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, command
 from volseg.geometry.grid import Block, Grid, whole_multiples
@@ -31,10 +33,14 @@ BLOCK: Zyx = (32, 512, 512)
 
 
 def find_deletions(
-    volume: Path, source: LabelSource, texts: Sequence[str], engine: EngineOptions
+    volume: Path,
+    source: LabelSource,
+    texts: Sequence[str],
+    engine: EngineOptions,
+    progress: Progress,
 ) -> tuple[Mapping[str, Any], dict[str, int]]:
     """Delete what breaks a rule, or without any what is marked as none; count by the reason."""
-    return by_rules(volume, source, texts) if texts else by_marks(volume, source, engine)
+    return by_rules(volume, source, texts) if texts else by_marks(volume, source, engine, progress)
 
 
 def by_rules(
@@ -90,7 +96,7 @@ class CountMarked:
 
 
 def by_marks(
-    volume: Path, source: LabelSource, engine: EngineOptions
+    volume: Path, source: LabelSource, engine: EngineOptions, progress: Progress
 ) -> tuple[Mapping[str, Any], dict[str, int]]:
     """Delete objects of which at least half lies in what `teach` was told is none; count them.
 
@@ -115,13 +121,20 @@ def by_marks(
         )
     found = [np.zeros((0, 4), np.int64)]
     blocks = Grid(source.shape, whole_multiples(BLOCK, source.block)).blocks()
+    job = Job(progress, math.prod(source.shape), "voxels", "finding marked", size=core_voxels)
     count = CountMarked(source, no, yes)
-    run_blocks(count, blocks, engine, on_result=lambda _, rows: found.append(rows))
+    run_blocks(count, blocks, engine, on_result=lambda _, rows: found.append(rows), progress=job)
     every = np.concatenate(found)
     numbers, at = np.unique(every[:, 0], return_inverse=True)
     total = np.zeros((len(numbers), 3), np.int64)
     np.add.at(total, at, every[:, 1:])
-    gone = numbers[(2 * total[:, 1] >= total[:, 0]) & (total[:, 1] > total[:, 2])]
+    most, both = 2 * total[:, 1] >= total[:, 0], total[:, 1] <= total[:, 2]
+    gone = numbers[most & ~both]
     if not len(gone):
-        raise ParameterError(f"no object of {source.path} lies in what is marked as none")
+        little = int(((total[:, 1] > 0) & ~most).sum())
+        raise ParameterError(
+            f"no object of {source.path} is dropped: {little} lie in what is marked as none with "
+            f"less than half of their voxels, of {int((most & both).sum())} marks say yes of as "
+            f"many as no"
+        )
     return {"delete": gone.tolist()}, {MARKED: len(gone)}

@@ -104,6 +104,8 @@ def _report(plan: ApplyPlan, blocks: int, begun: float, notes: tuple[str, ...] =
         f"objects dropped that {'are marked as none' if r == MARKED else f'have no {r}'}: {n}"
         for r, n in plan.broken.items()
     )
+    if not objects:
+        notes += (f"no object is left in {plan.path}: all of {plan.source.path} were dropped",)
     return ApplyReport(
         plan.path,
         objects,

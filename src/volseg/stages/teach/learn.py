@@ -5,16 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from volseg import __version__
+from volseg.stages.teach.judged import Judged
 from volseg.stages.teach.lesson import Lesson
 from volseg.stages.train.loop import Events, train_steps
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.state import start_run
+from volseg.storage.marks import Mark
 from volseg.storage.weights import Card
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
@@ -90,3 +94,34 @@ def learn(
         configuration = json.dumps(asdict(config))
         train_steps(run, (sources, sources[:1]), Path(folder), configuration, workers, events)
     return (old, run.averaged), run.step
+
+
+def make_card(
+    weights: Path, judged: Judged, marks: Sequence[Mark], config: TrainConfig, steps: int
+) -> dict[str, Any]:
+    """Describe the new weights by those that they were made from, and by the marks.
+
+    What was measured of the old ones does not hold for them.
+    """
+    card = judged.card
+    origin = {"name": card.name, "sha256": card.sha256}
+    terms = card.training.get("terms", "not stated")
+    taught = {
+        "data": {"marks on": judged.image.path.name, "marks": [describe_mark(m) for m in marks]},
+        "terms": terms,
+        "from": origin,
+        "made on": dict(judged.made_on),
+        "recipe": asdict(config),
+        "steps": steps,
+        **({} if config.minutes is None else {"minutes": config.minutes}),
+        "volseg": __version__,
+    }
+    content = {name: value for name, value in asdict(card).items() if name != "sha256"}
+    nothing: dict[str, Any] = {"scores": {}, "tissue": {}, "ranges": {}}
+    return {**content, "name": weights.stem, "training": taught, **nothing}
+
+
+def describe_mark(mark: Mark) -> str:
+    """Say what was marked, in a few words."""
+    voxels = int((mark.spans[:, 1] - mark.spans[:, 0]).sum())
+    return f"{'yes' if mark.yes else 'no'}: {mark.name}, {voxels} voxels"

@@ -6,11 +6,10 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg import __version__
 from volseg.defaults import DEVICE, MINUTES, NAME
 from volseg.engine.options import EngineOptions, available_cores
 from volseg.engine.progress import Progress
@@ -22,12 +21,13 @@ from volseg.sources.points import read_points
 from volseg.stages.preview.places import choose_places, look_around
 from volseg.stages.preview.run import place_sheet
 from volseg.stages.teach.judged import Judged, open_judged
-from volseg.stages.teach.learn import learn, teaching_recipe
+from volseg.stages.teach.learn import learn, make_card, teaching_recipe
 from volseg.stages.teach.lesson import Eye, Lesson
 from volseg.stages.teach.marks import Said, check_agreement, find_marks, is_same, renew
 from volseg.stages.teach.show import (
     Next,
     draw_sheet,
+    find_marked,
     propose_next,
     propose_rule,
     propose_section,
@@ -49,6 +49,14 @@ PLACES = 12
 """Windows in which the network is to remember what it was sure of."""
 LOOKING = 20.0
 """Seconds that choosing them may take, where chunks are large."""
+UNTAUGHT: dict[str, Any] = {
+    "weights": None,
+    "before": (math.nan, math.nan),
+    "after": (math.nan, math.nan),
+    "steps": 0,
+    "sheet": None,
+}
+"""Part of a report where marks are kept, and nothing is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +79,8 @@ class TeachOptions:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.minutes < math.inf:
-            raise ParameterError(f"minutes must be above 0, found {self.minutes}")
+        if not 0 <= self.minutes < math.inf:
+            raise ParameterError(f"minutes must be 0 or more, found {self.minutes}")
         if self.steps is not None and self.steps < 1:
             raise ParameterError(f"steps must be at least 1, found {self.steps}")
 
@@ -83,7 +91,7 @@ class TeachReport:
 
     Attributes
     ----------
-    weights : the new file; its card stands beside it.
+    weights : the new file, beside which its card stands; None where nothing was trained.
     parent : name or path of the weights that it was made from.
     marked_no, marked_yes : marks of all rounds.
     before, after : parts of the voxels marked no, and yes, that are called mitochondria.
@@ -96,7 +104,7 @@ class TeachReport:
     seconds : of this call.
     """
 
-    weights: Path
+    weights: Path | None
     parent: str
     marked_no: int
     marked_yes: int
@@ -125,12 +133,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
     """
     begun = time.monotonic()
     judged = open_judged(volume, options.name, options.model)
-    weights = choose_weights(volume, options.output)
-    sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
-    if options.sheet is None and sheet.exists():
-        raise ConflictError(f"{sheet} exists; choose another --output, or a --sheet")
-    config = teaching_recipe(judged.card, options.minutes, options.steps)
-    eye = _open_eye(judged, config, options.device)
+    learning = _plan_lesson(volume, judged, options) if options.minutes or options.steps else None
     with locked(scratch_path(volume) / f"teach-{options.name}.lock"):
         kept = load_rounds(volume, options.name, judged.shape)
         rounds = _add_round(volume, judged, options, kept)
@@ -141,37 +144,53 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
                 "give --points"
             )
         save_rounds(volume, options.name, rounds, judged.shape)
-    places = choose_places(look_around(judged.image, LOOKING), PLACES)
-    lesson = Lesson(eye, marks, places)
-    tensors = load_weights(judged.model, judged.card)
-    workers = options.workers or min(available_cores(), LOADERS)
-    progress.start(100, "%", "teaching")
-    try:
-        networks, steps = learn(lesson, config, tensors, workers, _percent(progress))
-    finally:
-        progress.finish()
-    card = _make_card(weights, judged, marks, config, steps)
-    save_weights(weights, networks[1].state_dict(), card)
-    before, after = (lesson.measure(network, judged.threshold) for network in networks)
-    drawn = draw_sheet(lesson, (judged.model, str(weights)), judged.zoom, judged.threshold)
-    if drawn is not None:
-        save_pixels(sheet, drawn)
+    taught = UNTAUGHT if learning is None else learning(marks, progress)
     objects = read_objects(volume, options.name)
+    no, yes = find_marked(objects, [r.marks for r in rounds if r.made_on == judged.made_on])
     return TeachReport(
-        weights,
-        judged.model,
-        sum(not mark.yes for mark in marks),
-        sum(mark.yes for mark in marks),
-        before,
-        after,
-        steps,
-        None if drawn is None else sheet,
-        propose_next(objects, marks),
-        propose_section(marks, judged.shape, judged.image.voxel_size),
-        propose_rule(objects, [r.marks for r in rounds if r.made_on == judged.made_on]),
-        judged.options(),
-        time.monotonic() - begun,
+        parent=judged.model,
+        marked_no=sum(not mark.yes for mark in marks),
+        marked_yes=sum(mark.yes for mark in marks),
+        suspects=propose_next(objects, no, yes),
+        max_section_um2=propose_section(marks, judged.shape, judged.image.voxel_size),
+        rule=propose_rule(objects, no, yes),
+        segment=judged.options(),
+        seconds=time.monotonic() - begun,
+        **taught,
     )
+
+
+def _plan_lesson(
+    volume: Path, judged: Judged, options: TeachOptions
+) -> Callable[[Sequence[Mark], Progress], dict[str, Any]]:
+    """Check all that training needs, before marks are kept; return what trains."""
+    weights = choose_weights(volume, options.output)
+    sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
+    if options.sheet is None and sheet.exists():
+        raise ConflictError(f"{sheet} exists; choose another --output, or a --sheet")
+    config = teaching_recipe(judged.card, options.minutes, options.steps)
+    eye = _open_eye(judged, config, options.device)
+    workers = options.workers or min(available_cores(), LOADERS)
+
+    def train(marks: Sequence[Mark], progress: Progress) -> dict[str, Any]:
+        lesson = Lesson(eye, marks, choose_places(look_around(judged.image, LOOKING), PLACES))
+        tensors = load_weights(judged.model, judged.card)
+        progress.start(100, "%", "teaching")
+        try:
+            networks, steps = learn(lesson, config, tensors, workers, _percent(progress))
+        finally:
+            progress.finish()
+        card = make_card(weights, judged, marks, config, steps)
+        save_weights(weights, networks[1].state_dict(), card)
+        before, after = (lesson.measure(network, judged.threshold) for network in networks)
+        drawn = draw_sheet(lesson, (judged.model, str(weights)), judged.zoom, judged.threshold)
+        if drawn is not None:
+            save_pixels(sheet, drawn)
+        shown = None if drawn is None else sheet
+        found = {"weights": weights, "before": before, "after": after}
+        return {**found, "steps": steps, "sheet": shown}
+
+    return train
 
 
 def choose_weights(volume: Path, output: Path | None) -> Path:
@@ -254,34 +273,3 @@ def _percent(progress: Progress) -> Callable[[float], None]:
         told = int(part * 100)
 
     return tell
-
-
-def _make_card(
-    weights: Path, judged: Judged, marks: Sequence[Mark], config: TrainConfig, steps: int
-) -> dict[str, Any]:
-    """Describe the new weights by those that they were made from, and by the marks.
-
-    What was measured of the old ones does not hold for them.
-    """
-    card = judged.card
-    origin = {"name": card.name, "sha256": card.sha256}
-    terms = card.training.get("terms", "not stated")
-    taught = {
-        "data": {"marks on": judged.image.path.name, "marks": [describe_mark(m) for m in marks]},
-        "terms": terms,
-        "from": origin,
-        "made on": dict(judged.made_on),
-        "recipe": asdict(config),
-        "steps": steps,
-        **({} if config.minutes is None else {"minutes": config.minutes}),
-        "volseg": __version__,
-    }
-    content = {name: value for name, value in asdict(card).items() if name != "sha256"}
-    nothing: dict[str, Any] = {"scores": {}, "tissue": {}, "ranges": {}}
-    return {**content, "name": weights.stem, "training": taught, **nothing}
-
-
-def describe_mark(mark: Mark) -> str:
-    """Say what was marked, in a few words."""
-    voxels = int((mark.spans[:, 1] - mark.spans[:, 0]).sum())
-    return f"{'yes' if mark.yes else 'no'}: {mark.name}, {voxels} voxels"

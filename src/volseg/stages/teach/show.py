@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from volseg.errors import VolumeError
 from volseg.geometry.grid import roi_shape
 from volseg.measures.rules import FEW, tell_apart
-from volseg.measures.suspects import rank_suspects
+from volseg.measures.suspects import Suspect, liken, rank_suspects
 from volseg.stages.preview.run import PreviewOptions, open_candidate
 from volseg.stages.preview.sheet import PANEL, compose_sheet
 from volseg.stages.preview.trial import try_model
 from volseg.stages.report.plan import plan_report
 from volseg.stages.teach.lesson import Lesson, choose_centres, draw_marks
 from volseg.storage.marks import Mark
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.types import Mask, Roi, VoxelSize, Zyx
 
 ROWS = 8
 """Places in the sheet, at most."""
@@ -83,32 +83,49 @@ def read_objects(volume: Path, name: str) -> Mapping[str, NDArray[Any]]:
         return {}
 
 
-def propose_rule(
+def find_marked(
     columns: Mapping[str, NDArray[Any]], rounds: Sequence[Sequence[Mark]]
-) -> str | None:
-    """Find a rule that tells marked objects apart; None where there is none.
+) -> tuple[Mask, Mask]:
+    """Find the rows of the table that are marked no, and yes, and not both.
 
     Numbers of objects are those of the result that was judged in these rounds.
     """
     marks = [mark for listed in rounds for mark in listed]
     labels = columns.get("label", np.zeros(0, np.int64))
     said = {yes: {m.object for m in marks if m.object and m.yes == yes} for yes in (True, False)}
-    yes, no = (np.isin(labels, list(said[k] - said[not k])) for k in (True, False))
+    no, yes = (np.isin(labels, list(said[k] - said[not k])) for k in (False, True))
+    return no, yes
+
+
+def propose_rule(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> str | None:
+    """Find a rule that tells marked objects apart; None where there is none."""
     rule = tell_apart(columns, yes, no)
     return None if rule is None else str(rule)
 
 
-def propose_next(columns: Mapping[str, NDArray[Any]], marks: Sequence[Mark]) -> tuple[Next, ...]:
-    """List the objects that are least like the others and are not marked; none without a table."""
+def propose_next(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> tuple[Next, ...]:
+    """List the objects that are not marked and worth a look; none without a table.
+
+    Where some are marked no, these are the largest that are like them; without, those that are
+    least like the others.
+    """
     if not columns:
         return ()
-    marked = {mark.object for mark in marks}
+    marked = no | yes
+    if no.any():
+        likeness = liken(columns, no, yes)
+        worth = np.where(marked, -1.0, columns["voxels"] * likeness)
+        suspects = [
+            Suspect(int(row), float(worth[row]), (f"{likeness[row]:.0%} like what is none",))
+            for row in np.argsort(-worth)[:SUSPECTS]
+        ]
+    else:
+        suspects = rank_suspects(columns, SUSPECTS + int(marked.sum()))
     found = []
-    for suspect in rank_suspects(columns, SUSPECTS + len(marked)):
-        number = int(columns["label"][suspect.row])
+    for suspect in suspects:
         z, y, x = (round(float(columns[f"centroid_{axis}"][suspect.row])) for axis in "zyx")
-        if number not in marked:
-            found.append(Next(number, (z, y, x), suspect.reasons))
+        if not marked[suspect.row]:
+            found.append(Next(int(columns["label"][suspect.row]), (z, y, x), suspect.reasons))
     return tuple(found[:SUSPECTS])
 
 

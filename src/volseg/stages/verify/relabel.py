@@ -69,7 +69,7 @@ def _correct_again(
     noted = subject.image.attributes["corrections"]
     try:
         options = ApplyOptions(noted["operations"], noted["parent"], subject.name, engine)
-        plan = plan_apply(volume, options, folder)
+        plan = plan_apply(volume, options, progress, folder)
         if plan.header != dict(subject.run):
             difference = describe_difference(subject.run, plan.header)
             raise Skipped(f"it was made of other labels, or by other paintings ({difference})")
