@@ -20,7 +20,7 @@ SHOWN = {
     "001": ("overlays",),
     "002": ("figs-1-to-10-and-13-masks", "fig-12-precision-recall-roc"),
     "003": ("fig-3-comparison",),
-    "004": ("figs-11-12-test",),
+    "004": ("figs-1-to-8-exploration", "figs-11-12-test", "whole-slice", "explanation"),
 }
 WIDEST = 900
 HEAD = """\

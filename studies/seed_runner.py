@@ -290,13 +290,15 @@ class Study:
 
     Attributes
     ----------
-    data : finds a data set, real or rehearsed.
+    data : finds a data set, real or rehearsed, and cuts it as the budget says.
+    uncut : finds all of it.
     """
 
     seed: str
     budget: Budget
     folder: Path
     data: Callable[[Data], Data]
+    uncut: Callable[[Data], Data]
     workers: int
     scheduler: str | None
     only: tuple[str, ...]
@@ -315,7 +317,9 @@ class Study:
                 done = dask.compute(*tasks)
         else:
             how = "sync" if self.workers == 1 else "processes"
-            done = dask.compute(*tasks, scheduler=how, num_workers=self.workers)
+            # dask hands out six tasks at a time unless told, so that two workers are one
+            alone = {"num_workers": self.workers, "chunksize": 1}
+            done = dask.compute(*tasks, scheduler=how, **alone)
         return {result["name"]: result for result in done}
 
 
@@ -339,6 +343,7 @@ def begin(seed: str, arguments: Sequence[str] | None = None, **other: Budget) ->
         budget,
         folder,
         lambda data: located(data, given.data and given.data.resolve(), folder, budget.window),
+        lambda data: located(data, given.data and given.data.resolve(), folder),
         given.workers,
         given.scheduler,
         tuple(given.only),

@@ -173,6 +173,8 @@ def test_without_time_the_first_scale_is_tried_at_least(model, tmp_path):
     assert [trial.zoom for trial in report.trials] == [1.0]
     assert report.skipped == report.late == 1
     assert "lack of time: 1 trial; a better scale" in describe_report(volume, report)
+    unsure = replace(report, sure=False, notes=("the voxel size is unknown",))
+    assert describe_report(volume, unsure).endswith("--voxel-size Z,Y,X")
 
 
 def test_an_empty_volume_and_a_network_of_volumes_are_refused(model, toy_model, volume, tmp_path):

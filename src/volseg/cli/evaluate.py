@@ -152,7 +152,7 @@ def _probabilities(result: Evaluation) -> list[str]:
         return []
     c = result.curves
     areas = f"precision and recall {score(c.pr_area)}, ROC {score(c.roc_area)}"
-    best = f"best Jaccard {score(c.best_jaccard)} at threshold {score(c.best_threshold, 2)}"
+    best = f"best Jaccard {score(c.best_jaccard)} at threshold {score(c.best_threshold)}"
     return [f"areas under the curves: {areas}", best]
 
 

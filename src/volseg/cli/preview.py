@@ -67,6 +67,8 @@ def advise(volume: Path, report: PreviewReport) -> str:
         return "next: " + command("segment", volume, "--model", best.model, *zoom, *views)
     where = "; ".join(f"z {z}, about y {y}, x {x}" for z, y, x in report.places)
     words = ("--labels", "labels.tif", "--from", best.model)
+    if report.notes:  # of an unknown voxel size, without which training is refused
+        words = (*words, "--voxel-size", "Z,Y,X")
     return (
         f"no model is sure here: annotate slices at {where}, and train on them (docs/training.md): "
         f"{command('train', volume, '--output', 'mine', *words)}"

@@ -135,7 +135,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         trial = None if over else try_model(candidate, image, places, zoom)
         trials += [] if trial is None else [trial]
         late += over
-        progress.advance(1)
+        progress.advance(0 if over else 1)
     progress.finish()
     if not trials:
         raise VolumeError(
