@@ -60,7 +60,8 @@ def draw_exploration(path: Path, shown: Exploration) -> None:
         axes = figure.add_subplot(grid[1, 3 + 3 * axis : 6 + 3 * axis])
         size = shown.found["voxel_size"]
         _draw_correlation(axes, name, shown.found["correlation"][name], size and size[axis])
-    figure.suptitle(f"{shown.found['volume']}{_describe_objects(shown.found['objects'])}")
+    name = Path(shown.found["volume"]).name
+    figure.suptitle(f"{name}{_describe_objects(shown.found['objects'])}")
     save_figure(figure, path, parents=False)
 
 
