@@ -86,7 +86,7 @@ WHY = """\
 Losses and scores of Tables 1 and 2 are those after one epoch of one run each: the order of the rows
 would differ with another seed. Ours are after as many steps as the budget has, and of one run, too.
 After so few steps no network is over-trained, so a transform can only cost: all rows of Table 1 lie
-close to each other. The last network sees three transforms, and finds specks (precision of objects).
+close to each other. The last network sees three transforms, and finds specks beside objects.
 Our default network ends in 512 filters, so a layer more has 1024 where the document's has 2048.
 Layer normalisation is not offered, and "effective 5x5" is what every row has: two filters of
 3 x 3 in turn. Batches are those of the document, so rows of larger ones saw more patches. The
