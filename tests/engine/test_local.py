@@ -102,10 +102,10 @@ def test_what_failed_is_tried_again_in_windows_too(monkeypatch):
         return build_graph(task, window)
 
     monkeypatch.setattr(windows, "build_graph", measured)
-    with pytest.raises(BlockError, match=r"1000 block\(s\) failed"):
-        run_blocks(fail, range(1000), EngineOptions(workers=1))
+    with pytest.raises(BlockError, match=r"200 block\(s\) failed"):
+        run_blocks(fail, range(200), EngineOptions(workers=1))
     assert max(SEEN) <= 2 + windows.MOST_AHEAD + 1
-    assert sum(SEEN) == 3 * 1000
+    assert sum(SEEN) == 3 * 200
 
 
 def refuse_later(item):
