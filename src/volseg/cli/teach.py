@@ -74,7 +74,7 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
     if report.marked_no:
         # the outcome has a name of its own, so nothing else is replaced
         dropped = command("apply", volume, "--marks", "--overwrite", name=name)
-        lines.append(f"to drop the marked objects in all slices, before it or after: {dropped}")
+        lines.append(f"to drop the marked objects in all slices: {dropped}")
     return "\n".join(lines)
 
 
