@@ -18,7 +18,7 @@ PAGE, FIGURES = DOCS / "seed-tables.md", DOCS / "images" / "seeds"
 SHOWN = {
     "000": ("figs-8-9-loss", "figs-10-12-masks"),
     "001": ("overlays",),
-    "002": ("figs-1-to-10-and-13-masks", "fig-12-precision-recall-roc"),
+    "002": ("figs-1-to-10-and-13-masks", "fig-12-precision-recall-roc", "fractions"),
     "003": ("fig-3-comparison", "fig-4-fractions"),
     "004": ("figs-1-to-8-exploration", "figs-11-12-test", "whole-slice", "explanation"),
 }
