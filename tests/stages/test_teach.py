@@ -410,6 +410,7 @@ def test_the_next_suspects_are_the_largest_that_are_like_what_is_marked_no():
     assert [entry.object for entry in found][:2] == [6, 7]
     assert {entry.object for entry in found} == {2, 3, 4, 6, 7}
     assert found[0].reasons[0].endswith("% like what is none")
+    assert propose_next(table, np.ones(7, bool), np.zeros(7, bool)) == ()
     both = [*mark, replace(mark[0], yes=True)]
     assert not find_marked(table, [both])[0].any()
 

@@ -444,8 +444,13 @@ def test_fewer_patches_are_centred_on_a_class_that_weighs_less(stack, tmp_path):
     tifffile.imwrite(tmp_path / "labels.tif", labels)
     told = {"architecture": "unet2d", "patch": (1, 16, 16), "classes": ("a=3", "b=4")}
     pairs = [Pair(stack / "raw.tif", str(tmp_path / "labels.tif"))]
-    for weight, each in ((1.0, 112), (0.01, 41)):
-        (source,) = opened(pairs, **told, map_weights={"b": weight}).training
+    for a, b, each in (
+        (1, 1, (168, 112)),
+        (1, 0.01, (168, 41)),
+        (1, 0, (168, 1)),
+        (0, 0, (168, 112)),
+    ):
+        (source,) = opened(pairs, **told, map_weights={"a": a, "b": b}).training
         slices = source.roi[0].stop - source.roi[0].start
         of_b = int((source.foreground[:, 1] >= 22).sum())
-        assert (len(source.foreground) - of_b, of_b) == (slices * 168, slices * each)
+        assert (len(source.foreground) - of_b, of_b) == (slices * each[0], slices * each[1])

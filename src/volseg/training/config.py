@@ -61,7 +61,7 @@ class TrainConfig:
     exclusive : whether a voxel is of one class at most.
     ignore : value of labels that nobody annotated.
     map_weights : weights of the losses of maps, by name; 1 for others. Fewer patches are centred
-        on a class that weighs less.
+        on a class that weighs less, unless it is rare.
     contour_width, distance_reach : see `volseg.training.targets`.
     resample_to : voxel size in nm (z, y, x) that the network sees; None takes that of the data.
     preprocessing, augmentation : of the intensities, of the patches.

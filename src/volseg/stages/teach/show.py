@@ -109,9 +109,9 @@ def propose_next(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> tu
     Where some are marked no, these are the largest that are like them; without, those that are
     least like the others.
     """
-    if not columns:
-        return ()
     marked = no | yes
+    if marked.all():  # or nothing is known
+        return ()
     if no.any():
         likeness = liken(columns, no, yes)
         worth = np.where(marked, -1.0, columns["voxels"] * likeness)

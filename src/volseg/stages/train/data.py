@@ -171,10 +171,10 @@ def _source(
     annotated: Annotated, part: Part, size: VoxelSize, config: TrainConfig, *, planar: bool
 ) -> tuple[Source, int]:
     layers = annotated.classes or (annotated.labels,)
-    # patches are centred on classes as often as these weigh in the loss
-    weights = [config.map_weights.get(m.name, 1.0) for m in config.maps if m.is_class] or [1.0]
-    found = [
-        find_foreground(layer, part.roi, part.slices, round(SAMPLE * w / (max(weights) or 1)))
+    given = [config.map_weights.get(m.name, 1.0) for m in config.maps if m.is_class]
+    weights = given if any(given) else [1.0] * len(layers)
+    found = [  # fewer patches are centred on what weighs less; one voxel is left to draw
+        find_foreground(layer, part.roi, part.slices, max(round(SAMPLE * w / max(weights)), 1))
         for layer, w in zip(layers, weights, strict=True)
     ]
     positions, counts = np.concatenate([p for p, _ in found]), tuple(n for _, n in found)
