@@ -14,6 +14,7 @@ and pyramids included. The first class has to be the same to the byte.
     OMP_NUM_THREADS=1 python benchmarks/segment.py --model unet2d --classes 6 --workers 1
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -28,8 +29,11 @@ import numpy as np
 import tifffile
 import torch
 
-import volseg
 from volseg.engine.memory import keep_freed_memory
+
+keep_freed_memory()  # as commands do: pyarrow, imported below, starts a thread
+
+import volseg
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.models.maps import build_maps
@@ -105,7 +109,6 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--classes", type=int)
     arguments = parser.parse_args()
-    keep_freed_memory()
     if arguments.classes:
         compare_classes(arguments)
         return
