@@ -379,13 +379,15 @@ def test_what_marks_leave_is_told(volseg, volume):
     assert (done.exit_code, "no object is left in" in done.output) == (0, True)
 
 
-def test_marks_alone_are_taught_again(volume):
+def test_marks_alone_are_kept_once_and_counted_again(volume):
     first, *_ = largest(read(volume), 1)
     with pytest.raises(ParameterError, match="nothing is marked"):
         keep_marks(volume)
     keep_marks(volume, marked_no=[first])
     assert keep_marks(volume).marked_no == 1
     assert len(load_rounds(volume, NAME, SHAPE)) == 1
+    with pytest.raises(ParameterError, match="no weights or sheet are written"):
+        keep_marks(volume, output=volume.parent / "own.safetensors")
 
 
 def test_the_same_marks_again_count_once(volume):

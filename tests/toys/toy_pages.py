@@ -64,7 +64,7 @@ PREPARED = {
     r"--validation \d\S+": "--validation 24:32,:,:",
     r"--roi 0:132,:,:": "--roi 0:24,:,:",
     r"--patch (32,80,80|16,48,48)": "--patch 8,16,16",
-    r"--patch 1,(128,128|256,256)( --batch 4)?": "--patch 1,32,32",
+    r"--patch 1,(128,128|256,256)( --batch 4)?": r"--patch 1,32,32\2",
     r"--resample-to 12,12,12 ": "",
     r"--voxel-size (8,4,4|1 )": "--voxel-size 5,5,5 ",
     r"--level 1": "--level 0",

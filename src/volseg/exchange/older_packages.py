@@ -102,7 +102,7 @@ def restore_older(
     why = (
         f"has the structure of {', '.join(tried)}, but gives other values for the package's test"
         if tried
-        else f"is none of {', '.join(ARCHITECTURES)}, of any depth and filter"
+        else f"is none of {', '.join(ARCHITECTURES)}, or unet2d of another depth or filter"
     )
     raise ModelError(
         f"the network of {path} {why}. Code that comes with a model is never run; train one of "

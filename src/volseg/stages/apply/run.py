@@ -105,7 +105,7 @@ def _report(plan: ApplyPlan, blocks: int, begun: float, notes: tuple[str, ...] =
         for r, n in plan.broken.items()
     )
     if not objects:
-        notes += (f"no object is left in {plan.path}: all of {plan.source.path} were dropped",)
+        notes += (f"no object is left in {plan.path}",)
     return ApplyReport(
         plan.path,
         objects,

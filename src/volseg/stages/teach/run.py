@@ -83,6 +83,11 @@ class TeachOptions:
             raise ParameterError(f"minutes must be 0 or more, found {self.minutes}")
         if self.steps is not None and self.steps < 1:
             raise ParameterError(f"steps must be at least 1, found {self.steps}")
+        if not (self.minutes or self.steps) and (self.output or self.sheet):
+            raise ParameterError(
+                "minutes are 0, so nothing is trained and no weights or sheet are written; leave "
+                "--output and --sheet out, or give --minutes"
+            )
 
 
 @dataclass(frozen=True)
