@@ -558,7 +558,7 @@ def test_what_failed_goes_on_where_it_was(name, volume, tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="the same command does what is missing: No space"):
         front.export(volume, output=tmp_path / name, workers=1)
     assert not (tmp_path / name).exists()
-    with pytest.raises(ConflictError, match="other parameters"):
+    with pytest.raises(ConflictError, match="of an unfinished run"):
         front.export(volume, "raw", output=tmp_path / name)
     broken = False
     done.clear()
@@ -597,7 +597,7 @@ def test_a_file_that_failed_goes_on_where_it_was(name, what, volume, tmp_path, m
         front.export(volume, what, output=tmp_path / name, workers=1)
     (kept,) = tmp_path.glob(".*.part")
     assert not (tmp_path / name).exists()
-    with pytest.raises(ConflictError, match="other parameters"):
+    with pytest.raises(ConflictError, match="of an unfinished run"):
         front.export(volume, what, output=tmp_path / name, level=1)
     if what == "labels" or name == "a.h5":  # a kill tears what it was about to write
         with kept.open("ab") as file:
@@ -633,7 +633,7 @@ def test_meshes_that_failed_go_on_where_they_were(name, volume, tmp_path, monkey
         front.export(volume, output=tmp_path / name, workers=1)
     there = sorted(p.name for p in tmp_path.glob("[!.]*"))
     assert there == (["1.stl", "2.stl"] if "{" in name else [])
-    with pytest.raises(ConflictError, match="other parameters"):
+    with pytest.raises(ConflictError, match="of an unfinished run"):
         front.export(volume, output=tmp_path / name, objects=[3])
     broken = False
     assert front.export(volume, output=tmp_path / name, workers=1).rows == 3

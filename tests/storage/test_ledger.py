@@ -47,7 +47,7 @@ def test_a_torn_header_begins_anew(tmp_path):
 def test_another_header_is_refused_and_the_difference_shown(tmp_path):
     path = tmp_path / "ledger.jsonl"
     opened(path, HEADER)
-    with pytest.raises(ConflictError, match="model was 'abc', now 'xyz'"):
+    with pytest.raises(ConflictError, match="with the model abc; you ask for the model xyz"):
         opened(path, {**HEADER, "model": "xyz"})
 
 

@@ -89,7 +89,7 @@ def test_a_lock_is_released_when_a_run_fails_and_its_error_is_kept(tmp_path):
     path = tmp_path / "run.jsonl"
     with pytest.raises(RuntimeError) as kept, Ledger.open(path, {"a": 1}):
         raise RuntimeError("the run fails")
-    refused = pytest.raises(ConflictError, match="other parameters")
+    refused = pytest.raises(ConflictError, match="of an unfinished run")
     with refused as other, Ledger.open(path, {"b": 1}):
         pass
     with Ledger.open(path, {"a": 1}) as ledger:

@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from volseg.differences import describe_difference
+from volseg.differences import tell_apart
 from volseg.errors import ConflictError, StorageError
 from volseg.storage.files import replacing, write_file
 from volseg.storage.stores import parse_json
@@ -145,10 +145,9 @@ class Ledger:
         with locked(path.with_suffix(".lock")):
             lines = [] if anew else _complete_lines(path)
             if lines and lines[0] != ours:
-                difference = describe_difference(lines[0], ours)
                 raise ConflictError(
-                    f"{path} belongs to a run with other parameters ({difference}); repeat that "
-                    f"command to finish it, or give --overwrite to discard it"
+                    f"{path} is of an unfinished run that {tell_apart(lines[0], ours, ('', ''))}; "
+                    f"repeat that command to finish it, or give --overwrite to discard it"
                 )
             ledger = cls(path, ours, {line["key"]: line["value"] for line in lines[1:]})
             _write_records(path, ours, ledger.records)
