@@ -21,7 +21,7 @@ SCRIPTS = sorted([*BENCHMARKS.glob("*.py"), *(BENCHMARKS.parent / "studies").glo
 def test_a_script_finds_what_it_imports(script, monkeypatch):
     """Programs to compare with are imported where they run, and need not be installed."""
     monkeypatch.syspath_prepend(script.parent)
-    runpy.run_path(str(script), run_name="imported")
+    assert runpy.run_path(str(script), run_name="imported")["__doc__"], "it says what it measures"
 
 
 def test_the_measurement_of_a_gpu_is_rehearsed(tmp_path, monkeypatch, capsys):
