@@ -183,6 +183,7 @@ PHRASES: dict[str, Phrase] = {
     "precision": ("in", str),
     "batch": ("in", "batches of {} slices".format),
     "gpu": ("on", "a GPU of the kind {}".format),
+    "centerline": ("with", lambda _: "centerlines"),
     "normalise": ("with", lambda found: f"intensities made alike by {found['by']}"),
     "invert": ("with", lambda _: "inverted intensities"),
     "mask": ("within", lambda found: f"the mask {found['labels']}"),
@@ -205,6 +206,7 @@ PHRASES: dict[str, Phrase] = {
     "split_fewest": ("with", "seeds of at least {} voxels".format),
 }
 NAMES = {
+    "centerline": "centerlines",
     "seed_threshold_of_255": "seed threshold",
     "max_volume_um3": "largest volume",
     "max_section_um2": "largest section",

@@ -218,7 +218,7 @@ def interrupt(volume, chosen, monkeypatch):
 @pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_interrupted_run_is_not_finished_as_another(model, volume, monkeypatch, stored):
     interrupt(volume, options(model, store_centerline=stored), monkeypatch)
-    with pytest.raises(ConflictError, match="centerline was"):
+    with pytest.raises(ConflictError, match=r"with (no )?centerlines; you ask for"):
         predict(plan_prediction(volume, options(model, store_centerline=not stored)), NoProgress())
     other = options(model, store_centerline=not stored, overwrite=True)
     assert predict(plan_prediction(volume, other), NoProgress()).tiles > 0
