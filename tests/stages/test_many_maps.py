@@ -115,3 +115,12 @@ def test_a_name_that_is_empty_is_refused(name, tmp_path):
     ):
         with pytest.raises(ParameterError, match="expected a name"):
             verb(tmp_path / "vol.zarr", name=name)
+
+
+def test_weights_of_several_maps_are_not_taught_and_marks_are_kept_alone(made):
+    _, names, volume = made
+    found = volseg.open(volume).labels
+    name = max(names, key=lambda name: found[name][:].max())
+    with pytest.raises(ParameterError, match="only weights of one map can be taught"):
+        volseg.teach(volume, name=name, marked_no=[1])
+    assert volseg.teach(volume, name=name, marked_no=[1], minutes=0).marked_no == 1

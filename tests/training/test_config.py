@@ -91,3 +91,17 @@ def test_a_new_map_is_found_nowhere_and_leaves_the_others_as_they_were():
         before, (cells, contour) = one(raw)[0, 0], two(raw)[0]
     torch.testing.assert_close(cells, before)
     assert contour.unique().tolist() == [RARE]
+
+
+def test_maps_of_the_same_name_keep_their_filters_wherever_they_stand():
+    recipe = {"architecture": "unet2d", "width": 2, "patch": (1, 32, 32), "steps": 1}
+    first = TrainConfig(**recipe, classes=("cells", "gaps"), auxiliary=("contour",))
+    second = TrainConfig(**recipe, classes=("gaps", "dots", "cells"), auxiliary=("distance",))
+    one = build_network(first).eval()
+    two = build_network(second, one.state_dict(), first.maps).eval()
+    raw = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        (cells, gaps, _), found = one(raw)[0], two(raw)[0]
+    torch.testing.assert_close(found[0], gaps)
+    torch.testing.assert_close(found[2], cells)
+    assert found[[1, 3]].unique().tolist() == [RARE]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
+from volseg.defaults import NAME
 from volseg.errors import ModelError, ParameterError
-from volseg.models.maps import CONTOUR, count_outputs
+from volseg.models.maps import CENTERLINE, CONTOUR, MapSpec, build_maps, count_outputs
 from volseg.models.parts import NORM
 from volseg.models.registry import Architecture, find_architecture
 from volseg.training.config import TrainConfig
@@ -19,6 +20,8 @@ from volseg.types import Zyx
 
 RARE = -2.0
 """The logit of a map that is new to a network."""
+ONE = build_maps([NAME])
+"""Maps of a network whose card names none."""
 
 
 def check_network(config: TrainConfig) -> Architecture:
@@ -61,8 +64,18 @@ def check_network(config: TrainConfig) -> Architecture:
     return form
 
 
-def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None) -> nn.Module:
+def build_network(
+    config: TrainConfig,
+    start: Mapping[str, Tensor] | None = None,
+    learned: Sequence[MapSpec] = (),
+) -> nn.Module:
     """Build a network with random weights drawn from the seed, or with those of another network.
+
+    Parameters
+    ----------
+    config : recipe
+    start : weights of the other network
+    learned : its maps, as in its card
 
     Raises
     ------
@@ -75,25 +88,50 @@ def build_network(config: TrainConfig, start: Mapping[str, Tensor] | None = None
         network: nn.Module = form.build(config.width, outputs=count_outputs(config.maps))
     if start is not None:
         try:
-            network.load_state_dict(_with_head(dict(start), network.state_dict()))
+            pairs = pair_maps(config.maps, learned)
+            network.load_state_dict(_with_head(dict(start), network.state_dict(), pairs))
         except RuntimeError as error:
             raise ModelError("the weights to start from are not those of the network") from error
     return network
 
 
-def _with_head(start: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Start weights of another number of maps with a head of those, and what one class had.
+def pair_maps(wanted: Sequence[MapSpec], learned: Sequence[MapSpec]) -> dict[int, int]:
+    """Find the places of maps among those that another network learned.
+
+    Classes are the same by name; so are the first ones, if no name is and either network has one.
+
+    Examples
+    --------
+    >>> learned = build_maps(["cells", "gaps"], ["contour"])
+    >>> pair_maps(build_maps(["gaps", "cells"], ["distance"]), learned)
+    {0: 1, 1: 0}
+    >>> pair_maps(build_maps(["nuclei"], ["contour"]), build_maps(["cells"], ["contour"]))
+    {0: 0, 1: 1}
+    """
+    ours, theirs = ([m for m in maps or ONE if m.kind != CENTERLINE] for maps in (wanted, learned))
+    own, known = ([m.of for m in maps if m.is_class] for maps in (ours, theirs))
+    names = {name: name for name in own if name in known}
+    if not names and 1 in (len(own), len(known)):
+        names = {own[0]: known[0]}
+    places = {(m.of, m.is_class or m.kind): k for k, m in enumerate(theirs)}
+    asked = ((names.get(m.of, ""), m.is_class or m.kind) for m in ours)
+    return {k: places[key] for k, key in enumerate(asked) if key in places}
+
+
+def _with_head(
+    start: dict[str, Tensor], own: Mapping[str, Tensor], pairs: Mapping[int, int]
+) -> dict[str, Tensor]:
+    """Start weights of other maps with a head that keeps the filters of those that are the same.
 
     A new map is found nowhere at first, whatever the features say: random filters of it would
     undo what the features have learned.
     """
     heads = [n for n in start if n.startswith("head.") and n in own]
-    if all(start[n].shape == own[n].shape for n in heads):
-        return start
     began = {n: torch.full_like(own[n], RARE if n.endswith("bias") else 0) for n in heads}
     for n, tensor in began.items():
-        if len(start[n]) == 1 and start[n].shape[1:] == tensor.shape[1:]:
-            tensor[:1] = start[n]
+        if start[n].shape[1:] == tensor.shape[1:]:
+            for here, there in pairs.items():
+                tensor[here] = start[n][there]
     return {**start, **began}
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from volseg import __version__
 from volseg.stages.teach.judged import Judged
 from volseg.stages.teach.lesson import Lesson
 from volseg.stages.train.loop import Events, train_steps
 from volseg.stages.train.recipe import build_config
-from volseg.stages.train.state import start_run
+from volseg.stages.train.state import Start, start_run
 from volseg.storage.marks import Mark
 from volseg.storage.weights import Card
 from volseg.training.augmentation import Augmentation
@@ -68,7 +68,7 @@ def teaching_recipe(card: Card, minutes: float | None, steps: int | None = None)
 def learn(
     lesson: Lesson,
     config: TrainConfig,
-    tensors: Mapping[str, Tensor],
+    start: Start,
     workers: int,
     on_step: Callable[[float], None],
 ) -> tuple[tuple[nn.Module, nn.Module], int]:
@@ -78,12 +78,12 @@ def learn(
     ----------
     lesson : Lesson
     config : TrainConfig
-    tensors : the weights to start from
+    start : weights to begin with
     workers : threads that draw patches
     on_step : is told the part of the training that is done
     """
     eye = lesson.eye
-    run = start_run(config, None, eye.device, eye.precision, start=tensors)
+    run = start_run(config, None, eye.device, eye.precision, start=start)
     old = copy.deepcopy(run.averaged)
     sources = [*lesson.show_marks(), *lesson.remember(old)]
     events = Events(

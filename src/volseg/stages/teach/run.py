@@ -35,7 +35,7 @@ from volseg.stages.teach.show import (
 )
 from volseg.stages.teach.simulate import click
 from volseg.stages.train.run import LOADERS
-from volseg.stages.train.state import training_precision
+from volseg.stages.train.state import Start, training_precision
 from volseg.storage.ledger import locked
 from volseg.storage.locations import check_writable
 from volseg.storage.marks import Mark, Round, load_rounds, save_rounds
@@ -169,6 +169,11 @@ def _plan_lesson(
     volume: Path, judged: Judged, options: TeachOptions
 ) -> Callable[[Sequence[Mark], Progress], dict[str, Any]]:
     """Check all that training needs, before marks are kept; return what trains."""
+    if judged.card.outputs > 1:
+        raise ParameterError(
+            f"{judged.model} gives {', '.join(m.name for m in judged.card.maps)}; only weights of "
+            f"one map can be taught; give --minutes 0 to keep the marks, then volseg apply --marks"
+        )
     weights = choose_weights(volume, options.output)
     sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
     if options.sheet is None and sheet.exists():
@@ -179,10 +184,10 @@ def _plan_lesson(
 
     def train(marks: Sequence[Mark], progress: Progress) -> dict[str, Any]:
         lesson = Lesson(eye, marks, choose_places(look_around(judged.image, LOOKING), PLACES))
-        tensors = load_weights(judged.model, judged.card)
+        start = Start(judged.card, load_weights(judged.model, judged.card))
         progress.start(100, "%", "teaching")
         try:
-            networks, steps = learn(lesson, config, tensors, workers, _percent(progress))
+            networks, steps = learn(lesson, config, start, workers, _percent(progress))
         finally:
             progress.finish()
         card = make_card(weights, judged, marks, config, steps)

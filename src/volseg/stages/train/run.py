@@ -120,7 +120,7 @@ def train(
     with locked(options.output / LOCK):
         saved = open_folder(weights, described, overwrite=options.overwrite)
         precision, length = training_precision(config, device), steps_per_epoch(config, data.voxels)
-        run = start_run(config, saved, device, precision, epoch_steps=length, start=start.tensors)
+        run = start_run(config, saved, device, precision, epoch_steps=length, start=start)
         first, export = run.step, Export(weights, data, options.terms, start.origin)
         if not run.finished:
             with replacing_run(weights) if options.overwrite else nullcontext():

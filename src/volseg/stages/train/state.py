@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError
 from volseg.models.devices import choose_precision
+from volseg.models.maps import MapSpec
 from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.train.data import SAME_SIZE
 from volseg.storage.checkpoints import (
@@ -150,7 +151,7 @@ def start_run(
     precision: torch.dtype,
     *,
     epoch_steps: int = 1,
-    start: Mapping[str, Tensor] | None = None,
+    start: Start | None = None,
 ) -> Run:
     """Build the network from the seed or from other weights, or continue from a checkpoint.
 
@@ -160,7 +161,8 @@ def start_run(
         If there is no such architecture, or weights or checkpoint do not fit it.
     """
     form = find_architecture(config.architecture)
-    network = build_network(config, None if saved else start).to(device)
+    begin = Start() if saved or start is None else start
+    network = build_network(config, begin.tensors, begin.maps).to(device)
     network = _laid_out(network, form)
     averaged = copy.deepcopy(network)
     optimizer = build_optimizer(config, network)
@@ -221,6 +223,11 @@ class Start:
             "voxel_size": list(self.card.voxel_size),
             "preprocessing": asdict(self.card.preprocessing),
         }
+
+    @property
+    def maps(self) -> tuple[MapSpec, ...]:
+        """Return the maps of the weights; none where the card names none."""
+        return self.card.maps if self.card else ()
 
     def compare(self, size: VoxelSize) -> tuple[str, ...]:
         """List notes for the user on starting the weights on voxels of this size, in nm."""
