@@ -26,17 +26,14 @@ if TYPE_CHECKING:
     from volseg.api.arrays import compare_arrays, label_array, measure_array, predict_array
     from volseg.api.blocks import map_blocks
     from volseg.api.correcting import apply
-    from volseg.api.explaining import explain
-    from volseg.api.exploring import explore
     from volseg.api.exporting import export, export_all
     from volseg.api.judging import evaluate, evaluate_all, stats, stats_all, verify
+    from volseg.api.looking import explain, explore, preview, view
     from volseg.api.making import convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
-    from volseg.api.previewing import preview
     from volseg.api.reporting import report
     from volseg.api.teaching import forget_marks, teach
     from volseg.api.training import train
-    from volseg.api.viewing import view
     from volseg.api.whole import run
 
 __version__ = "0.1.0"
@@ -76,33 +73,22 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Volume": "opening",
-    "apply": "correcting",
-    "compare_arrays": "arrays",
-    "convert": "making",
-    "evaluate": "judging",
-    "evaluate_all": "judging",
-    "export": "exporting",
-    "export_all": "exporting",
-    "explain": "explaining",
-    "explore": "exploring",
-    "forget_marks": "teaching",
-    "label": "making",
-    "label_array": "arrays",
-    "map_blocks": "blocks",
-    "measure_array": "arrays",
-    "open": "opening",
-    "predict_array": "arrays",
-    "preview": "previewing",
-    "report": "reporting",
-    "run": "whole",
-    "segment": "making",
-    "stats": "judging",
-    "stats_all": "judging",
-    "teach": "teaching",
-    "train": "training",
-    "verify": "judging",
-    "view": "viewing",
+    name: place
+    for place, names in {
+        "arrays": ("compare_arrays", "label_array", "measure_array", "predict_array"),
+        "blocks": ("map_blocks",),
+        "correcting": ("apply",),
+        "exporting": ("export", "export_all"),
+        "judging": ("evaluate", "evaluate_all", "stats", "stats_all", "verify"),
+        "looking": ("explain", "explore", "preview", "view"),
+        "making": ("convert", "label", "segment"),
+        "opening": ("Volume", "open"),
+        "reporting": ("report",),
+        "teaching": ("forget_marks", "teach"),
+        "training": ("train",),
+        "whole": ("run",),
+    }.items()
+    for name in names
 }
 
 

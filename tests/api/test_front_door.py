@@ -11,7 +11,7 @@ import click
 import pytest
 
 import volseg
-from volseg.api import correcting, judging, making, training, viewing
+from volseg.api import correcting, judging, looking, making, training
 from volseg.cli import main
 from volseg.stages.apply.plan import ApplyOptions
 from volseg.stages.evaluate.plan import EvaluateOptions
@@ -32,7 +32,7 @@ VERBS = {
     "evaluate": judging.evaluate,
     "train": training.train,
     "verify": judging.verify,
-    "view": viewing.view,
+    "view": looking.view,
 }
 STAGES = {
     "segment": PredictOptions,

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from volseg.api.layers import compose_layers, fill_viewer, napari_reader
-from volseg.api.viewing import view
+from volseg.api.looking import view
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.stages.view.link import compose_link
 from volseg.stages.view.plan import ViewOptions, plan_view

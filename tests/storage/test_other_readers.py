@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import volseg
-import volseg.api.viewing
+import volseg.api.looking
 from toy_browser import BROWSER, PATIENCE, browsing
 from toy_volumes import write_labels, write_raw
 from volseg.geometry.grid import full_roi
@@ -245,7 +245,7 @@ def test_neuroglancer(volume, older, raw, labels, tmp_path):
                 )
                 seen = browser.wait(f"{asked}.match(/^[0-9]+$/)[0]")
                 assert (name, at, seen) == (name, at, str(labels[at]))
-        viewer.set_state(_state_of(volseg.api.viewing.link(f"{url}/vol.zarr")))
+        viewer.set_state(_state_of(volseg.api.looking.link(f"{url}/vol.zarr")))
         browser.wait("viewer.layerManager.getLayerByName('objects') && viewer.isReady()")
         _assert_coloured_over_grey(browser.look(tmp_path / "link.png"))
     neuroglancer.stop()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from volseg.api.judging import evaluate_all
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Results
-from volseg.api.running import file_of, place_of, shown
-from volseg.api.training import one_each, several
+from volseg.api.running import file_of, optional_file, place_of, several, shown
+from volseg.api.training import one_each
 from volseg.defaults import NAME, SUSPECTS
 from volseg.errors import ParameterError
 from volseg.fields import split_names
@@ -72,8 +72,7 @@ def report(
     places = [place_of(volume) for volume in several(volumes)]
     if not places:
         raise ParameterError("a report is about at least one VOLUME")
-    output = options.get("output")
-    target = plan.default_output(places) if output is None else file_of(output)
+    target = optional_file(options.get("output")) or plan.default_output(places)
     chosen = plan.ReportOptions(target, suspects=options.get("suspects", SUSPECTS))
     name = options.get("name", NAME)
     names = split_names(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -50,6 +51,22 @@ def file_of(place: Place) -> Path:
 def optional_place(place: Place | None) -> Path | None:
     """Read a path or URL, if there is one."""
     return None if place is None else place_of(place)
+
+
+def optional_file(place: Place | None) -> Path | None:
+    """Read the path of a local file or folder, if there is one."""
+    return None if place is None else file_of(place)
+
+
+def several(given: Any) -> list[Any]:
+    """List what is given once or several times.
+
+    Examples
+    --------
+    >>> several("vol.zarr"), several(["a.zarr", "b.zarr"])
+    (['vol.zarr'], ['a.zarr', 'b.zarr'])
+    """
+    return [given] if isinstance(given, str | PathLike) else list(given)
 
 
 def shown(progress: Progress | None) -> Progress:

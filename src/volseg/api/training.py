@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from volseg.api.keywords import takes
 from volseg.api.options import Place
-from volseg.api.running import divide, file_of, place_of, shown
+from volseg.api.running import divide, file_of, place_of, several, shown
 from volseg.api.train_options import Card, Data, Intensities, Learning, Length, TrainKeywords
 from volseg.errors import ParameterError
 
@@ -134,17 +133,6 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
         for raw, label in options.get("validation_data", ())
     ]
     return [*pairs, *held]
-
-
-def several(given: Any) -> list[Any]:
-    """List what is given once or several times.
-
-    Examples
-    --------
-    >>> several("vol.zarr"), several(["a.zarr", "b.zarr"])
-    (['vol.zarr'], ['a.zarr', 'b.zarr'])
-    """
-    return [given] if isinstance(given, str | PathLike) else list(given)
 
 
 def one_each(values: Sequence[Value], count: int, flag: str) -> list[Value | None]:

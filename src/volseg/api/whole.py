@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from volseg.api.convert_options import ConvertKeywords, Reading
 from volseg.api.judging import stats_all
 from volseg.api.keywords import described, takes
-from volseg.api.making import convert, segment
+from volseg.api.making import ConvertKeywords, Reading, convert, segment
 from volseg.api.options import (
     Made,
     Measured,
@@ -22,8 +21,8 @@ from volseg.api.options import (
     Writing,
 )
 from volseg.api.reporting import PageKeywords, ReportKeywords, check_report, report
-from volseg.api.running import build, place_of
-from volseg.api.training import one_each, several
+from volseg.api.running import build, place_of, several
+from volseg.api.training import one_each
 from volseg.errors import ParameterError, VolsegError, WorkError
 
 if TYPE_CHECKING:

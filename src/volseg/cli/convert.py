@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volseg.api.convert_options import ConvertKeywords
-from volseg.api.making import convert
+from volseg.api.making import ConvertKeywords, convert
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import duration, extent, scaled, voxels_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from volseg.api.explaining import ExplainKeywords, explain
+from volseg.api.looking import ExplainKeywords, explain
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import duration

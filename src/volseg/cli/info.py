@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from volseg.api.exploring import ExploreKeywords, explore
+from volseg.api.looking import ExploreKeywords, explore
 from volseg.api.opening import info
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session

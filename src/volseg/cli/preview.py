@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volseg.api.previewing import PreviewKeywords, preview
+from volseg.api.looking import PreviewKeywords, preview
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import counted

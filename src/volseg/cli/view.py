@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from volseg.api.viewing import ViewKeywords, link, open_napari, view
+from volseg.api.looking import ViewKeywords, link, open_napari, view
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
 

@@ -33,7 +33,7 @@ SLAB_BYTES, SHALLOWEST = 2 << 30, 8
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Choices for a conversion; see `volseg.api.convert_options.ConvertKeywords`.
+    """Choices for a conversion; see `volseg.api.making.ConvertKeywords`.
 
     What is overwritten stands until the new volume is complete. Areas of ``fill_value`` are
     background however small they are, and voxels that are not finite become it.
