@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from toy_training import write_annotated
+from volseg import convert, segment, stats
 from volseg.storage import volumes
 from volseg.storage.locations import parse_path
 from volseg.storage.volumes import open_image
@@ -102,6 +103,17 @@ SPELLINGS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def measured(stand):
+    """A volume of the stand, segmented and measured."""
+    made = stand.parent / "v.zarr"
+    convert(stand / "raw.tif", made, voxel_size=(5, 5, 5))
+    shutil.copytree(made, stand.parent / "measured.zarr")
+    segment(stand.parent / "measured.zarr", model=stand / "toy.safetensors")
+    stats(stand.parent / "measured.zarr")
+    return stand.parent / "measured.zarr"
+
+
 @pytest.fixture
 def found(stand, tmp_path, monkeypatch):
     """What the commands should make, from whole paths, in a copy of the stand."""
@@ -112,6 +124,20 @@ def found(stand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # and back afterwards
     monkeypatch.setenv("HOME", os.environ["HOME"])
     return folder
+
+
+@pytest.fixture
+def segmented(measured, found):
+    """A copy of the stand with the volume in it; the working directory."""
+    os.chdir(found)
+    return shutil.copytree(measured, found / "v.zarr")
+
+
+@pytest.fixture
+def converted(measured, found):
+    """A copy of the stand with a volume without results in it; the working directory."""
+    os.chdir(found)
+    return shutil.copytree(measured.with_name("v.zarr"), found / "v.zarr")
 
 
 @pytest.mark.parametrize("spell", SPELLINGS, ids=lambda f: f.__name__.removeprefix("_spell_"))
@@ -182,10 +208,8 @@ def test_models_find_the_place(volseg, found, spell, monkeypatch):
 
 
 @pytest.mark.parametrize("command", [["info"], ["verify", "--sample", "0"], ["stats"]])
-def test_a_volume_may_be_the_working_directory(volseg, found, command):
-    os.chdir(found)
-    assert volseg("convert", "raw.tif", "v.zarr", "--voxel-size", "5").exit_code == 0
-    os.chdir("v.zarr")
+def test_a_volume_may_be_the_working_directory(volseg, converted, command):
+    os.chdir(converted)
     more = ["--labels", "../labels.tif"] if command == ["stats"] else []
     done = volseg(*command, ".", *more)
     assert done.exit_code == 0, done.output
@@ -255,24 +279,13 @@ MISSING = [
 @pytest.mark.parametrize(
     ("command", "said"), MISSING, ids=lambda v: "-".join(v) if isinstance(v, list) else ""
 )
+@pytest.mark.usefixtures("converted")
 def test_it_says_that_a_file_is_missing_and_which(volseg, found, command, said):
-    os.chdir(found)
-    assert volseg("convert", "raw.tif", "v.zarr", "--voxel-size", "5").exit_code == 0
     before = sorted(p.relative_to(found) for p in found.rglob("*"))
     refused = volseg(*command)
     assert refused.exit_code == 2, refused.output
     assert said in refused.stderr
     assert sorted(p.relative_to(found) for p in found.rglob("*")) == before
-
-
-@pytest.fixture
-def segmented(volseg, found):
-    os.chdir(found)
-    assert volseg("convert", "raw.tif", "v.zarr", "--voxel-size", "5").exit_code == 0
-    done = volseg("segment", "v.zarr", "--model", "toy.safetensors")
-    assert done.exit_code == 0, done.output
-    assert volseg("stats", "v.zarr").exit_code == 0
-    return found / "v.zarr"
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -307,9 +320,8 @@ def test_what_cannot_be_created_removes_nothing(volseg, segmented, monkeypatch, 
         assert not (segmented / "tables" / f"{NAME}.parquet").exists()
 
 
-def test_a_command_that_failed_leaves_no_empty_folders(volseg, found, monkeypatch):
-    os.chdir(found)
-    assert volseg("convert", "raw.tif", "v.zarr", "--voxel-size", "5").exit_code == 0
+@pytest.mark.usefixtures("converted")
+def test_a_command_that_failed_leaves_no_empty_folders(volseg, monkeypatch):
     before = _contents(Path("v.zarr"))
 
     def full(*_):
