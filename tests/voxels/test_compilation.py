@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from volseg.voxels import compilation
 from volseg.voxels.compilation import bind, compiled, forget_stale
 
 
@@ -54,20 +57,30 @@ def test_numba_is_loaded_by_the_first_call_not_by_the_import():
     assert done.stdout.split() == ["False", "True"]
 
 
-def test_a_change_of_any_source_makes_all_of_it_stale(tmp_path):
-    kept = tmp_path / "room" / "__pycache__" / "one.loop-7.nbi"
+@pytest.mark.parametrize("changed", ["objects/two.py", "constants.py"])
+def test_a_change_of_a_source_makes_all_stale_that_may_use_it(tmp_path, changed):
+    kept = tmp_path / "voxels" / "__pycache__" / "one.loop-7.nbi"
     kept.parent.mkdir(parents=True)
-    for name in ("one.py", "two.py"):
-        (tmp_path / "room" / name).write_text("x = 1")
+    for name in ("voxels/one.py", changed, "stages/run.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1")
     kept.touch()
     forget_stale(tmp_path)
     assert not kept.exists()
     kept.touch()
+    os.utime(tmp_path / "stages" / "run.py", ns=(1, 1))
     forget_stale(tmp_path)
     assert kept.exists()
-    os.utime(tmp_path / "room" / "two.py", ns=(1, 1))
+    os.utime(tmp_path / changed, ns=(1, 1))
     forget_stale(tmp_path)
     assert not kept.exists()
+
+
+def test_compiled_functions_stand_in_rooms_that_are_watched():
+    package = Path(compilation.__file__).parents[1]
+    found = {f.parent.name for f in package.rglob("*.py") if "@compiled\n" in f.read_text()}
+    assert found == {"measures", "objects", "voxels"}
+    assert found < set(compilation.ROOMS)
 
 
 def test_where_nothing_can_be_noted_nothing_is_raised(tmp_path):

@@ -13,6 +13,9 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+ROOMS = ("geometry", "measures", "objects", "voxels")
+"""Rooms that compiled functions stand in, and the only ones that these import from."""
+
 _ORIGINALS: dict[Any, FunctionType] = {}
 _DISPATCHERS: dict[Any, Callable[..., Any]] = {}
 _LOCK = RLock()
@@ -35,11 +38,12 @@ def bind(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
 
 
 def forget_stale(package: Path) -> None:
-    """Remove what numba keeps of a package if any source has changed since.
+    """Remove what numba keeps of a package if a source that could matter has changed since.
 
     Numba looks at a function's own file alone, and compiled functions use others, and constants.
     """
-    sources = [(f, f.stat()) for f in sorted(package.glob("*/*.py"))]
+    watched = [*package.glob("*.py"), *(f for r in ROOMS for f in package.glob(f"{r}/*.py"))]
+    sources = [(f, f.stat()) for f in sorted(watched)]
     found = [(f.parent.name, f.name, s.st_size, s.st_mtime_ns) for f, s in sources]
     state = sha256(repr(found).encode()).hexdigest()
     noted = package / "__pycache__" / "compiled.sha256"
