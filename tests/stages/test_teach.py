@@ -355,9 +355,9 @@ def test_what_marks_leave_is_told(volseg, volume):
     spans = find_intervals(labels == first, full_roi(SHAPE), SHAPE)
     part, yes = Mark(False, "part", spans[: len(spans) // 4]), Mark(True, "yes", spans, first)
     for marks, message in (
-        ([part], "1 lie in what is marked as none with less than half of their voxels, of 0 marks"),
-        ([replace(yes, yes=False), yes], "0 lie in what is marked as none with less than half of"),
-        ([replace(yes, yes=False), yes], "of 1 marks say yes of as many as no"),
+        ([part], "marks cover less than half of 1, and 0 have as many"),
+        ([replace(yes, yes=False), yes], "marks cover less than half of 0, and 1 have"),
+        ([replace(yes, yes=False), yes], "1 have as many voxels marked yes as no"),
     ):
         save_rounds(volume, NAME, [Round(tuple(marks), judged.made_on)], SHAPE)
         done = volseg("apply", volume, "--marks", "--workers", "1")

@@ -133,8 +133,7 @@ def by_marks(
     if not len(gone):
         little = int(((total[:, 1] > 0) & ~most).sum())
         raise ParameterError(
-            f"no object of {source.path} is dropped: {little} lie in what is marked as none with "
-            f"less than half of their voxels, of {int((most & both).sum())} marks say yes of as "
-            f"many as no"
+            f"no object of {source.path} is dropped: marks cover less than half of {little}, and "
+            f"{int((most & both).sum())} have as many voxels marked yes as no"
         )
     return {"delete": gone.tolist()}, {MARKED: len(gone)}
