@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 import volseg
+from volseg.__main__ import run
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -43,6 +45,18 @@ def test_help_loads_nothing_heavy(arguments):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("loaded: []\n")
+
+
+def test_what_a_command_leaves_is_not_taken_apart(monkeypatch):
+    monkeypatch.setattr("volseg.__main__.main", lambda: sys.exit(3))
+    before = gc.get_freeze_count()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run()
+        assert ended.value.code == 3
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
 
 
 def test_nothing_is_unpickled_or_executed():

@@ -1,5 +1,6 @@
 """``python -m volseg`` is ``volseg``."""
 
+import gc
 import os
 import sys
 
@@ -11,6 +12,7 @@ def run() -> None:
     try:
         main()
     except SystemExit as ended:
+        gc.freeze()  # the system takes back all that is left, sooner than Python (decision 0076)
         from volseg.engine.pool import running
 
         if not running():
