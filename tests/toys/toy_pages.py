@@ -263,7 +263,8 @@ def run_command(command: str, run: Callable) -> str:
 
 
 def masked(line: str) -> str:
-    """Leave out numbers, their plurals, folders, and the width of columns."""
+    """Leave out numbers, their plurals, folders, the width of columns, and a CPU's precision."""
+    line = re.sub(r"\bcpu, (float32|bfloat16)\b", "cpu, ...", line)
     line = re.sub(r"(?<=\d) [kMG](?=B? )", " ", re.sub(r" /\S+/", " /", line))
     return re.sub(
         r"\bN (\w+)s\b", r"N \1", " ".join(NUMBER.sub("N", line).replace(" B ", " ").split())
