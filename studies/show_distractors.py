@@ -19,7 +19,7 @@ from volseg.training.tissue import MASK, RAW
 from volseg.voxels.intensity import Tone
 
 CROP = Path(__file__).parent.parent / "examples" / "crop"
-KINDS = ("sheath", "granule", "region", "edge", "mirror")
+KINDS = ("sheath", "granule", "region", "edge", "nucleus", "mirror")
 SEEDS = (1, 4, 6)
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     low, high = np.percentile(raw, [0.5, 99.5])
     tone = Tone((float(low), float(high)))
     source = Source(raw, labels, roi, tone, foreground, isotropic=False, planar=True)
-    figure, axes = plt.subplots(len(SEEDS), len(KINDS), figsize=(10, 6.2))
+    figure, axes = plt.subplots(len(SEEDS), len(KINDS), figsize=(12, 6.2))
     for row, seed in zip(axes, SEEDS, strict=True):
         for axis, kind in zip(row, KINDS, strict=True):
             options = Augmentation(intensity_probability=0, **{f"{kind}_probability": 1.0})

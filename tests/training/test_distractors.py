@@ -11,7 +11,7 @@ from volseg.training.augmentation import Augmentation
 from volseg.training.distractors import draw_distractors, paint
 from volseg.training.tissue import MASK, RAW, UNKNOWN
 
-KINDS = ("sheath", "granule", "region", "edge")
+KINDS = ("sheath", "granule", "region", "edge", "nucleus")
 SHAPES = [(1, 128, 128), (12, 48, 64)]
 
 

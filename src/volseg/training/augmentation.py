@@ -69,6 +69,8 @@ class Augmentation:
     sheath_probability, granule_probability, region_probability, edge_probability : float
         Chance that something is painted which is no mitochondrion, each: a band as of myelin, dark
         discs, a wide dark region, the edge of the resin; see `volseg.training.distractors`.
+    nucleus_probability : float
+        The same of a wide grey region with clumps of chromatin and a dark rim.
     """
 
     flip_probability: float = 1.0
@@ -104,6 +106,7 @@ class Augmentation:
     granule_probability: float = 0.0
     region_probability: float = 0.0
     edge_probability: float = 0.0
+    nucleus_probability: float = 0.0
 
 
 @dataclass(frozen=True)

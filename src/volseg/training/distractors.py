@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,6 +25,12 @@ REACH = 64
 """Voxels between the knots of a smooth field, at a coarseness of 1."""
 DARKEST, BRIGHTEST = 0.02, 0.98
 """Parts of a patch's voxels below what is dark in it, and below what is bright."""
+CLUMPS = (3.0, 24.0)
+"""Smallest and largest size of the clumps of a nucleus, in voxels."""
+SHARP = (2.0, 16.0)
+"""How blurred and how sharp they are."""
+OWN = 0.75
+"""Part of what is painted that has the grain of the patch."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +39,19 @@ class Distractor:
 
     Attributes
     ----------
-    kind : sheath, region, edge or granules.
+    kind : sheath, region, edge, granules or nucleus.
     knots : float32, shape (kz, ky, kx)
         Of a smooth field over the patch; granules have none.
-    level : of the field, 0..1 of its range, at which a sheath runs or a region begins.
-    width : of half a sheath or of an edge's seam, in voxels.
-    period : of a sheath's lamellae in voxels; 0 has none.
-    grain : size of the mottles of a region, in voxels; 0 is even.
+    level : of the field, 0..1 of its range, at which a sheath runs, a region or nucleus begins.
+    width : of half a sheath or of an edge's seam, in voxels; a nucleus has a rim of a sixteenth.
+    period : of a sheath's lamellae in voxels, 0 has none; how sharp clumps are.
+    grain : size of the mottles of a region, or of clumps, in voxels; 0 is even.
     spots : float32, shape (n, 4)
         Centre (z, y, x) and radius of granules, in voxels.
     halo : whether granules have a bright seam.
     depth : how much darker than dark it is; raw spans about -1..1.
     seed : of its noise.
+    own : whether its grain is that of the patch: white noise would tell it from tissue.
     """
 
     kind: str
@@ -56,6 +64,7 @@ class Distractor:
     halo: bool
     depth: float
     seed: int
+    own: bool = False
 
 
 def draw_distractors(
@@ -67,6 +76,7 @@ def draw_distractors(
         ("sheath", options.sheath_probability),
         ("granules", options.granule_probability),
         ("edge", options.edge_probability),
+        ("nucleus", options.nucleus_probability),
     )
     return tuple(_draw(rng, kind, shape) for kind, p in chances if p and rng.random() < p)
 
@@ -85,6 +95,17 @@ def _draw(rng: np.random.Generator, kind: str, shape: Zyx) -> Distractor:
     places = rng.uniform(0, 1, 3) + rng.normal(0, spread, (len(radii), 3))
     count = int(rng.integers(3, len(radii)))
     spots = np.column_stack([places * shape, radii])[:count]
+    drawn = replace(_draw_rest(rng, kind, knots, spots), own=bool(rng.random() < OWN))
+    if kind != "nucleus":
+        return drawn
+    size, sharp = np.exp(rng.uniform(*np.log((CLUMPS, SHARP)).T))
+    level = float(rng.uniform(0.5, 0.85))
+    return replace(drawn, level=level, grain=float(size), period=float(sharp))
+
+
+def _draw_rest(
+    rng: np.random.Generator, kind: str, knots: NDArray[np.float64], spots: NDArray[np.float64]
+) -> Distractor:
     return Distractor(
         kind=kind,
         knots=knots.astype(np.float32),
@@ -130,7 +151,8 @@ def _shape(chosen: Distractor, raw: Tensor, dark: float, bright: float) -> tuple
     generator = torch.Generator().manual_seed(chosen.seed)
     noise = torch.randn(raw.shape, generator=generator).to(raw.device)
     base = dark - chosen.depth * (bright - dark) / 2
-    grainy = base + 0.06 * (bright - dark) * noise
+    grain = _own_grain(raw) if chosen.own else 0.06 * (bright - dark) * noise
+    grainy = base + grain
     if chosen.kind == "granules":
         beyond = _beyond_spots(chosen.spots, raw)
         if chosen.halo:
@@ -143,6 +165,9 @@ def _shape(chosen: Distractor, raw: Tensor, dark: float, bright: float) -> tuple
     if chosen.kind == "edge":
         seam = torch.where(inside < chosen.width / 4, torch.full_like(raw, base), bright + 0 * raw)
         return (inside + 0.5).clamp(0, 1), seam + 0.02 * noise
+    if chosen.kind == "nucleus":
+        look = _chromatin(chosen, inside, (noise, grain), (dark, bright))
+        return (inside + 0.5).clamp(0, 1), look
     if chosen.kind == "region":
         if chosen.grain:
             grainy = base + 0.5 * (bright - dark) * _mottles(noise, chosen.grain)
@@ -151,6 +176,33 @@ def _shape(chosen: Distractor, raw: Tensor, dark: float, bright: float) -> tuple
         lamellae = torch.cos(inside * (2 * math.pi / chosen.period))
         grainy = grainy + 0.15 * (bright - dark) * lamellae
     return (chosen.width - inside.abs() + 0.5).clamp(0, 1), grainy
+
+
+def _chromatin(
+    chosen: Distractor,
+    inside: Tensor,
+    noises: tuple[Tensor, Tensor],
+    ends: tuple[float, float],
+) -> Tensor:
+    """Return the intensities of a nucleus: a grey ground, darker clumps, and a dark rim.
+
+    Clumps are grey as what lies between dark and bright, not as dark as myelin.
+    """
+    (noise, grain), (dark, bright) = noises, ends
+    ground, span = bright - (0.25 + chosen.depth) * (bright - dark), bright - dark
+    rough = _mottles(noise, chosen.grain) + 0.5 * _mottles(noise.flip(-1), chosen.grain / 2.5)
+    clumps = torch.sigmoid(chosen.period * (rough + 0.45 - chosen.level))
+    look = ground - 0.45 * span * clumps + grain
+    rim = chosen.width / 16
+    return torch.where(inside < rim, torch.full_like(look, dark), look)
+
+
+def _own_grain(raw: Tensor) -> Tensor:
+    """Take the finest structure of a patch from elsewhere in it, without its membranes."""
+    fine = raw - functional.avg_pool2d(raw, 3, 1, 1, count_include_pad=False)
+    limit = float(3 * fine.abs().median())
+    height, width = raw.shape[-2:]
+    return fine.clamp(-limit, limit).roll((height // 2, width // 2), (-2, -1)).flip(-1)
 
 
 def _beyond_spots(spots: Floats, raw: Tensor) -> Tensor:
