@@ -15,6 +15,9 @@ muscle. It is meant for weights that can find mitochondria already, and for few 
 
     python studies/leave_one_out.py --data annotated --leave vnc --output runs/without-vnc \
         --steps 700 --start unet2d --look-alikes
+
+``--contours`` also learns contours, and scores objects that are split by them beside whole ones,
+without those below the smallest size of the shipped card.
 """
 
 from __future__ import annotations
@@ -89,6 +92,8 @@ SETS = {
         "cardiac/raw.tif", "cardiac/labels.tif", (50, 13, 13), 0.16, "3:4,:,:", images=True
     ),
 }
+SMALLEST = 300
+"""Voxels of the smallest object, in the shipped card."""
 PIXEL = 12.0
 RECIPE: dict[str, Any] = {
     "architecture": "unet2d",
@@ -195,8 +200,19 @@ def train_on(
     )
 
 
-def print_scores(model: Path, data: Path, left: str, scratch: Path, device: str = "auto") -> None:
+def print_scores(
+    model: Path,
+    data: Path,
+    left: str,
+    scratch: Path,
+    device: str = "auto",
+    *,
+    contours: bool = False,
+) -> None:
     """Score a model on all of the set that was left out, and on what the others held out."""
+    rules: list[dict[str, Any]] = [{}]
+    if contours:
+        rules = [{"split": split, "min_size": SMALLEST} for split in ("none", "contour")]
     for name, chosen in sets_in(data).items():
         unseen = name == left
         stacks = [(chosen.raw, chosen.labels, None if unseen else chosen.validation)]
@@ -205,22 +221,34 @@ def print_scores(model: Path, data: Path, left: str, scratch: Path, device: str 
         for raw, labels, roi in stacks:
             places = stacked(data / raw, scratch), stacked(data / labels, scratch)
             prediction = PredictOptions(model=str(model), roi=roi, views="xy", device=device)
-            found = score(places, chosen.voxel_size, prediction)
-            print(json.dumps({"set": raw, "left out": unseen, **found}), flush=True)
+            for rule in rules:
+                # without rules, fields of one microscope are a stack: one scale of intensities
+                apart = chosen.images and contours
+                found = score(places, chosen.voxel_size, prediction, images=apart, **rule)
+                print(json.dumps({"set": raw, "left out": unseen, **rule, **found}), flush=True)
 
 
 def score(
-    places: tuple[Path, Path], size: VoxelSize, prediction: PredictOptions
+    places: tuple[Path, Path],
+    size: VoxelSize,
+    prediction: PredictOptions,
+    *,
+    images: bool = False,
+    min_size: int = 0,
+    split: str = "none",
 ) -> dict[str, float]:
     """Segment slices along z, and compare with the labels."""
     raw, labels = places
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
-        with plan_conversion(str(raw), volume, ConvertOptions(voxel_size=size)) as plan:
+        options = ConvertOptions(voxel_size=size, images=images)
+        with plan_conversion(str(raw), volume, options) as plan:
             convert(plan, NoProgress())
-        rules = SegmentOptions(predict=prediction, threshold=0.5, min_size=0, min_probability=0)
+        rules = SegmentOptions(
+            predict=prediction, threshold=0.5, min_size=min_size, min_probability=0, split=split
+        )
         segment(plan_segmentation(volume, rules), NoProgress())
-        compared = EvaluateOptions(str(labels), roi=prediction.roi)
+        compared = EvaluateOptions(str(labels), roi=prediction.roi, min_size=min_size)
         found = evaluate(plan_evaluation(volume, compared), NoProgress())
     return {
         "Jaccard": round(found.foreground.jaccard, 3),
@@ -244,22 +272,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--start", help="shipped name or path of weights to start from")
     parser.add_argument("--look-alikes", action="store_true", help="train by the second recipe")
+    parser.add_argument("--contours", action="store_true", help="learn contours, and split by them")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--name", default="unet2d-general")
     arguments = parser.parse_args()
     keep_freed_memory()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    recipe = {**RECIPE, **(LOOK_ALIKES if arguments.look_alikes else {}), "steps": arguments.steps}
+    if arguments.contours:
+        recipe["auxiliary"] = ("contour",)
     report = train_on(
         arguments.data,
         [name for name in SETS if name != arguments.leave],
         arguments.output,
-        {**RECIPE, **(LOOK_ALIKES if arguments.look_alikes else {}), "steps": arguments.steps},
+        recipe,
         start=arguments.start,
         name=arguments.name,
         device=arguments.device,
     )
-    scratch = arguments.output.parent
-    print_scores(report.weights, arguments.data, arguments.leave, scratch, arguments.device)
+    places = arguments.data, arguments.leave, arguments.output.parent, arguments.device
+    print_scores(report.weights, *places, contours=arguments.contours)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python studies/seed_pages.py seeds
 
-``seeds`` holds the folders of results: 000 to 004, as far as they were run.
+``seeds`` holds the folders of results: 000 to 004, as far as they were run. Of the others what the
+page has is kept.
 """
 
 from __future__ import annotations
@@ -53,15 +54,26 @@ def page_of(seed: str, folder: Path) -> str:
     return body.replace("### Why", "\n".join([*found, "### Why"])).strip() + "\n"
 
 
+def kept_parts() -> dict[str, str]:
+    """Take the sections that the page has, by document."""
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    found = re.findall(
+        r"^(## Document (\d+).*?\n)(?=^## Document|\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    return {seed: part.strip() + "\n" for part, seed in found}
+
+
 def main() -> None:
     """Write the page."""
     FIGURES.mkdir(parents=True, exist_ok=True)
+    parts = kept_parts()
     folders = {seed: Path(sys.argv[1]) / seed for seed in SHOWN}
-    parts = [page_of(k, f) for k, f in folders.items() if (f / "report.md").exists()]
-    missing = [k for k, f in folders.items() if not (f / "report.md").exists()]
+    parts |= {k: page_of(k, f) for k, f in folders.items() if (f / "report.md").exists()}
+    missing = [seed for seed in SHOWN if seed not in parts]
     noun = "document" if len(missing) == 1 else "documents"
     told = f"Of {noun} {', '.join(missing)} there is no run yet.\n" if missing else ""
-    PAGE.write_text("\n".join([HEAD, *([told] if told else []), *parts]), encoding="utf-8")
+    shown = [parts[seed] for seed in SHOWN if seed in parts]
+    PAGE.write_text("\n".join([HEAD, *([told] if told else []), *shown]), encoding="utf-8")
     print(PAGE)
 
 
