@@ -666,9 +666,8 @@ def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, 
 CHILD = """
 import sys
 from pathlib import Path
-from volseg.engine.clusters import ClusterOptions
 from volseg.engine.options import EngineOptions
-from volseg.stages.label.plan import LabelOptions
+from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.run import label
 from volseg.engine.progress import NoProgress
 
