@@ -23,10 +23,9 @@ import pytest
 from volseg.api.layers import compose_layers, fill_viewer, napari_reader
 from volseg.api.looking import view
 from volseg.errors import ParameterError, ShapeError, VolumeError
-from volseg.stages.view.link import compose_link
 from volseg.stages.view.plan import ViewOptions, plan_view
 from volseg.stages.view.pyramids import Pyramid, pyramid_of
-from volseg.stages.view.state import compose_properties, compose_state
+from volseg.stages.view.state import compose_link, compose_properties, compose_state
 from volseg.storage.arrays import fit_spec
 from volseg.storage.locations import parse_location
 from volseg.storage.tables import write_table

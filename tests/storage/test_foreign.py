@@ -340,7 +340,7 @@ def bomb(name):
 
 @pytest.fixture(scope="module")
 def read_bombs(tmp_path_factory, content):
-    """What reading each says, and the MB that it and those before it took.
+    """Read them all: what is said of each, and the MB that it and those before it took.
 
     In a process of its own, whose memory can be looked at.
     """

@@ -210,7 +210,7 @@ def link(volume: Place, **options: Unpack[ViewKeywords]) -> str:
     InputError
         If the volume lies on this machine or cannot be read, or there is no such object.
     """
-    from volseg.stages.view.link import compose_link
+    from volseg.stages.view.state import compose_link
 
     return compose_link(*_plan(volume, options))
 

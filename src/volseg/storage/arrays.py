@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConflictError, ShapeError, StorageError, VolsegError, VolumeError
 from volseg.geometry.grid import describe
-from volseg.storage.array_form import ArrayForm, codecs_of, find_compression
 from volseg.storage.bounded import check_codecs, hold_codecs
 from volseg.storage.chunks import ZSTD
 from volseg.storage.files import make_folder, write_file
 from volseg.storage.locations import reason
 from volseg.storage.remote import as_remote
 from volseg.storage.shard_reading import read_box
-from volseg.storage.shards import write_box
+from volseg.storage.shards import ArrayForm, codecs_of, find_compression, write_box
 from volseg.storage.stores import (
     HeldZipStore,
     describe_array,

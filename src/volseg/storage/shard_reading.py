@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from volseg.errors import StorageError
 from volseg.geometry.grid import Block, Grid, describe, intersect, roi_shape, shift
-from volseg.storage.array_form import ArrayForm
 from volseg.storage.chunks import CHECKSUM, Data, unpacker, unseal
 from volseg.storage.remote import RemotePath, as_remote
-from volseg.storage.shards import ABSENT, chunks_per_shard, shard_path, spread
+from volseg.storage.shards import ABSENT, ArrayForm, chunks_per_shard, shard_path, spread
 from volseg.types import Roi, Zyx
 
 READ_AHEAD = 1 << 15

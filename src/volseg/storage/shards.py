@@ -1,7 +1,8 @@
-"""Write shards of the arrays that volseg creates: its own code, on numcodecs.
+"""Describe the arrays that volseg creates, and write their shards: its own code, on numcodecs.
 
-A shard is written once, whole, and to the same bytes each time. Only arrays of one form
-(`volseg.storage.array_form`); `volseg.storage.shard_reading` reads them.
+They hold little-endian bytes, compressed in one of two ways, with a CRC-32C for each chunk, in
+shards of which the index stands at the end. Source: Zarr v3, ``sharding_indexed``. A shard is
+written once, whole, and to the same bytes each time; `volseg.storage.shard_reading` reads them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.codecs.sharding import ShardingCodecIndexLocation
 
 from volseg.geometry.grid import Grid, shift
-from volseg.storage.array_form import ArrayForm
-from volseg.storage.chunks import packer, seal
+from volseg.storage.chunks import BLOSC_LEVEL, LEVEL, LZ4, ZSTD, packer, seal
 from volseg.storage.files import remove_file, write_file
 from volseg.types import Roi, Zyx
 
@@ -27,6 +30,82 @@ ABSENT = 2**64 - 1
 """Stands in a shard's index for a chunk that is not stored, because all of it is 0."""
 SMALL = 1 << 20
 """Bytes below which other threads take longer to begin than the work takes."""
+KEYS = ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}})
+"""Encodings of the names of shards, which mean the same."""
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """An array in storage, seen as (z, y, x).
+
+    Attributes
+    ----------
+    path : folder of the array.
+    shape, dtype, chunk, shard : as seen; without sharding the shard is the chunk.
+    leading : number of leading axes of length one that are hidden.
+    compression : of the chunks, in an array of the form that volseg writes; else None.
+    """
+
+    path: Path
+    shape: Zyx
+    dtype: np.dtype[Any]
+    chunk: Zyx
+    shard: Zyx
+    leading: int = 0
+    compression: str | None = None
+
+
+def codecs_of(compression: str, itemsize: int) -> list[Any]:
+    """List the codecs of the chunks of an array that is to be created.
+
+    Parameters
+    ----------
+    compression : `volseg.storage.chunks.ZSTD` or `volseg.storage.chunks.LZ4`
+    itemsize : bytes of a voxel
+    """
+    if compression == LZ4:
+        packed: Any = BloscCodec(
+            cname="lz4", clevel=BLOSC_LEVEL, shuffle="noshuffle", typesize=itemsize, blocksize=0
+        )
+    else:
+        packed = ZstdCodec(level=LEVEL, checksum=False)
+    return [packed, Crc32cCodec()]
+
+
+def find_compression(metadata: Any) -> str | None:
+    """Find how chunks are compressed in an array of the form that volseg creates.
+
+    Parameters
+    ----------
+    metadata : of the array, by zarr-python
+
+    Returns
+    -------
+    str or None
+        None for an array of any other form.
+    """
+    if metadata.zarr_format != 3 or len(metadata.codecs) != 1:
+        return None
+    (sharding,) = metadata.codecs
+    keys = metadata.chunk_key_encoding.to_dict()
+    if (
+        not isinstance(sharding, ShardingCodec)
+        or sharding.index_location != ShardingCodecIndexLocation.end
+        or not _are(sharding.index_codecs, BytesCodec, Crc32cCodec)
+        or metadata.fill_value
+        or keys not in KEYS
+        or metadata.storage_transformers
+    ):
+        return None
+    if _are(sharding.codecs, BytesCodec, ZstdCodec, Crc32cCodec):
+        return ZSTD
+    return LZ4 if _are(sharding.codecs, BytesCodec, BloscCodec, Crc32cCodec) else None
+
+
+def _are(codecs: Sequence[Any], *kinds: type) -> bool:
+    """Tell whether codecs are of these kinds; numbers of one byte have no order."""
+    big = [c for c in codecs if isinstance(c, BytesCodec) and c.endian and c.endian.value == "big"]
+    return [type(c) for c in codecs] == list(kinds) and not big
 
 
 def chunks_per_shard(array: ArrayForm) -> Zyx:

@@ -20,8 +20,7 @@ from volseg.sources.stack import (
     close_nothing,
 )
 from volseg.sources.voxel_size import StatedSize
-from volseg.storage.images import names_of, sizes_of
-from volseg.storage.named import NamedImage, open_named
+from volseg.storage.images import NamedImage, names_of, open_named, sizes_of
 from volseg.storage.ome import Space
 from volseg.storage.volumes import inner_images, open_image
 
