@@ -28,7 +28,7 @@ DARKEST, BRIGHTEST = 0.02, 0.98
 CLUMPS = (3.0, 24.0)
 """Smallest and largest size of the clumps of a nucleus, in voxels."""
 SHARP = (2.0, 16.0)
-"""How blurred and how sharp they are."""
+"""Least and greatest sharpness of them."""
 OWN = 0.75
 """Part of what is painted that has the grain of the patch."""
 
