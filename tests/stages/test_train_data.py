@@ -389,10 +389,14 @@ def test_voxel_sizes_that_differ_need_a_word(stack, tmp_path):
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [(np.zeros(SHAPE, np.uint8), "has no foreground"), (np.ones(SHAPE, np.uint8), "everywhere")],
+    [
+        (np.zeros(SHAPE, np.uint8), "has no foreground"),
+        (np.ones(SHAPE, np.uint8), "everywhere"),
+        (np.arange(np.prod(SHAPE)).reshape(SHAPE) % 100, r"in 99\.00% of the voxels.*an image"),
+    ],
 )
 def test_labels_without_contrast_are_refused(stack, tmp_path, labels, message):
-    tifffile.imwrite(tmp_path / "flat.tif", labels)
+    tifffile.imwrite(tmp_path / "flat.tif", labels.astype(np.uint8))
     with pytest.raises(ParameterError, match=message):
         opened([Pair(stack / "raw.tif", str(tmp_path / "flat.tif"))])
 

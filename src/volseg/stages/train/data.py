@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
-from volseg.geometry.grid import describe, roi_shape, roi_size
+from volseg.geometry.grid import describe, roi_size
 from volseg.models.registry import find_architecture
+from volseg.stages.train.foreground import check_foreground
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train.sources import Annotated, hash_annotated, open_pair, within_images
 from volseg.training.centerline import object_proximity
@@ -119,7 +120,7 @@ def open_training_data(
         validation += [within_images(source) for source, _ in held]
         counts = [count for _, count in ours], [count for _, count in held]
         description.append(_describe(annotated, labels, regions, counts, config))
-    _check_foreground(description, training, validation)
+    check_foreground(description, training, validation)
     names = [m.name for m in config.maps if m.is_class]
     notes += check_classes(names, count_classes(training), count_classes(validation))
     sources = tuple(training), tuple(validation)
@@ -274,27 +275,3 @@ def _describe(
             lists = [part.slices.tolist() for part in chosen if part.slices is not None]
             described[f"{name} slices"] = lists
     return described
-
-
-def _check_foreground(
-    description: Sequence[dict[str, Any]], training: Sequence[Source], validation: Sequence[Source]
-) -> None:
-    for name, sources, flag in (
-        ("training", training, "--roi"),
-        ("validation", validation, "--validation"),
-    ):
-        count = sum(sum(d[f"{name} foreground"]) for d in description)
-        labels = ", ".join(d["labels"] for d in description if d[name])
-        if not sources:
-            raise ParameterError(f"there is nothing for {name}; choose a region with {flag}")
-        where = " and ".join(f"{describe(s.roi)} {roi_shape(s.roi)}" for s in sources[:4])
-        if count == 0:
-            raise ParameterError(
-                f"{labels} has no foreground (labels above 0) in {where}; choose an annotated "
-                f"region with {flag}"
-            )
-        if count == np.sum([s.annotated for s in sources]):
-            raise ParameterError(
-                f"{labels} is foreground (above 0) everywhere in {where}: there is nothing to tell "
-                f"apart; the background of labels is 0"
-            )
