@@ -85,6 +85,22 @@ def test_the_flag_overrides_and_says_so(tmp_path):
     assert size_of(tmp_path / "s.tif", (50.0, 4.0, 4.0))[2] == ()
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((50.0, 4.6, 4.6), None),
+        ((4.0, 8.0, 8.0), None),
+        ((50.0, 4.6, 4.62), None),
+        ((4.6, 4.6, 50.0), "pixels of 4.6 x 50 nm, not square; the order is Z,Y,X"),
+        ((0.05, 0.005, 0.005), "smaller than an atom; of µm, give 1000 times as much"),
+    ],
+)
+def test_another_order_or_unit_on_the_command_line_is_told(given, told):
+    size, _, warnings = settle_voxel_size([], given)
+    assert size == given
+    assert [w.endswith(told) for w in warnings] == ([True] if told else [])
+
+
 def test_a_file_that_contradicts_itself_is_an_error_that_prints_both(tmp_path):
     sizes = {f"PhysicalSize{axis}": 5 for axis in "ZYX"}
     sizes |= {f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"}

@@ -33,6 +33,9 @@ UNIT_SIZED = (
     "is wrong, give --voxel-size"
 )
 
+SMALLEST = 0.1
+"""nm of a voxel's longest side below which a user has given another unit."""
+
 OME_SYMBOLS = dict(
     zip(
         ("Ym", "Zm", "Em", "Pm", "Tm", "Gm", "Mm", "km", "hm", "dam", "m", "dm", "cm", "mm"),
@@ -105,7 +108,7 @@ def settle_voxel_size(
             f"--voxel-size {write_sizes(given)} nm overrides {write_sizes(s.axes)} nm in {s.origin}"
             for s in differing
         )
-        return given, "--voxel-size", warnings
+        return given, "--voxel-size", (*warnings, *_doubt(given))
     if contradiction := find_contradiction(stated):
         one, other = contradiction
         raise VoxelSizeError(
@@ -122,6 +125,16 @@ def settle_voxel_size(
         found = write_sizes((z, y, x))
         return None, None, (f"the source says only {found} nm (z,y,x) of its voxels' size",)
     return None, None, ()
+
+
+def _doubt(given: VoxelSize) -> tuple[str, ...]:
+    """Say where a size that a user gave is in another order or unit than Z,Y,X and nm, it seems."""
+    told, (_, y, x) = f"--voxel-size {write_sizes(given)}", given
+    if max(given) < SMALLEST:
+        return (f"{told} is in nm, and smaller than an atom; of µm, give 1000 times as much",)
+    if abs(y - x) > SAME * x:
+        return (f"{told} makes pixels of {y:g} x {x:g} nm, not square; the order is Z,Y,X",)
+    return ()
 
 
 def find_contradiction(stated: Sequence[StatedSize]) -> tuple[StatedSize, StatedSize] | None:
