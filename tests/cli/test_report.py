@@ -80,6 +80,10 @@ def test_the_page_is_whole_and_asks_for_nothing(page):
     assert all(a.get("alt") for t, a in read.tags if t == "img")
     assert re.search(r"SHA-256\s+[0-9a-f]{64}", text)
     assert "Garwood" in text
+    # a bar's words run from the right beyond its end: the number would come after its unit
+    bars = re.findall(r'<span class="bar"[^>]*>(.*?)</span>', text)
+    assert bars
+    assert all(re.fullmatch(r"<bdi>[\d.]+ \S+</bdi>", bar) for bar in bars)
 
 
 def test_the_numbers_are_those_of_stats(page, volseg, measured):
