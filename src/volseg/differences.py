@@ -73,10 +73,13 @@ def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> s
     --------
     >>> tell_settings_apart({"seed": 0, "learning_rate": 0.1}, {"seed": 3, "learning_rate": 0.1})
     'was begun with seed 0; you ask for seed 3'
+    >>> weights = [{"from": {"name": name, "sha256": 64 * "a"}} for name in ("one", "two")]
+    >>> tell_settings_apart(*weights)
+    'was begun with weights one aaaaaaaaaaaa; you ask for weights two aaaaaaaaaaaa'
     """
     keys = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
     before, after = (
-        ", ".join(f"{k.replace('_', ' ')} {_short(run.get(k))}" for k in keys)
+        ", ".join(f"{SETTINGS.get(k, k.replace('_', ' '))} {_short(run.get(k))}" for k in keys)
         for run in (theirs, ours)
     )
     return f"was begun with {before}; you ask for {after}"
@@ -90,8 +93,9 @@ def _origin(run: Mapping[str, Any], model: str) -> str:
 
 
 def _short(value: Any) -> str:
-    """Shorten a hash, of which people compare the beginning."""
-    text = str(value)
+    """Shorten a hash, of which people compare the beginning, and name weights by their name."""
+    named = isinstance(value, Mapping) and {"name", "sha256"} <= value.keys()
+    text = f"{value['name']} {_short(value['sha256'])}" if named else str(value)
     return text[:12] if HASH.fullmatch(text) else text
 
 
@@ -205,6 +209,8 @@ PHRASES: dict[str, Phrase] = {
     "split_contour_of_255": ("with", _probability("contours from a probability")),
     "split_fewest": ("with", "seeds of at least {} voxels".format),
 }
+SETTINGS = {"from": "weights"}
+"""Settings of a run that trains whose names do not read well."""
 NAMES = {
     "centerline": "centerlines",
     "seed_threshold_of_255": "seed threshold",

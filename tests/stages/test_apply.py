@@ -270,6 +270,7 @@ WRONG = [
     ({"add": [{"path": "missing.tif"}]}, "missing.tif"),
     ({}, "holds no corrections"),
     ({"deleted": [1]}, "all of it: expected an object with some of add, delete"),
+    ({"delete": [1], "delte": [2]}, r"some of add, delete, .*, found \['delte'\]"),
     ({"delete": 1}, "delete: expected a list, found 1"),
     ({"delete": [0]}, "expected a label above 0"),
     ({"delete": [True]}, "expected a label above 0"),

@@ -252,7 +252,7 @@ def test_a_run_starts_from_weights_and_notes_them(stack, tmp_path):
         start=str(first.weights),
         voxel_size=(9.0, 9.0, 9.0),
     )
-    with pytest.warns(UserWarning, match="was trained on voxels of"):
+    with pytest.warns(UserWarning, match=r"was trained on voxels of 5 x 5 x 5 nm, "):
         train([pair(stack)], other, NoProgress())
 
 

@@ -202,6 +202,8 @@ class _Reader:
         self, at: str, value: Any, known: set[str], needed: Iterable[str] = ()
     ) -> Mapping[str, Any]:
         keys = ", ".join(sorted(known))
+        if isinstance(value, Mapping) and (unknown := [k for k in value if k not in known]):
+            raise self._wrong(at or "all of it", f"an object with some of {keys}", unknown)
         if not isinstance(value, Mapping) or not set(needed) <= set(value) <= known:
             raise self._wrong(at or "all of it", f"an object with some of {keys}", value)
         return value

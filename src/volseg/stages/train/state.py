@@ -236,9 +236,10 @@ class Start:
         theirs = self.card.voxel_size
         if all(abs(a / b - 1) <= SAME_SIZE for a, b in zip(size, theirs, strict=True)):
             return ()
+        ours, told = (" x ".join(f"{v:g}" for v in each) for each in (size, theirs))
         note = (
-            f"{self.card.name} was trained on voxels of {theirs} nm, the data have {size} nm: the "
-            f"weights have to learn the difference, and will be for {size} nm"
+            f"{self.card.name} was trained on voxels of {told} nm, the data have {ours} nm: the "
+            f"weights have to learn the difference, and will be for {ours} nm"
         )
         return (note,)
 
