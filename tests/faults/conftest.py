@@ -48,7 +48,7 @@ class Running:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
 
-    def wait(self, seconds: float = 100) -> int:
+    def wait(self, seconds: float = 200) -> int:
         """Return the exit status, negative for a signal; fail if it takes too long."""
         deadline = time.monotonic() + seconds
         while self.status is None and not self.ended():
@@ -172,8 +172,8 @@ def faulted_source(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def forks():
-    """A process that has imported everything, of which each command is a fork."""
+def forks(tmp_path_factory, faulted_source, toy_model):
+    """A process that has done everything once, of which each command is a fork."""
     with subprocess.Popen(
         [sys.executable, str(PROGRAM)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -181,6 +181,14 @@ def forks():
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
+        made = Faults(tmp_path_factory.mktemp("warm"), faulted_source, toy_model, process)
+        volume = made.volume()
+        for command in (
+            made.segment(volume),
+            ["stats", str(volume)],
+            ["verify", str(volume), "--quick"],
+        ):
+            assert _ask(process, {"warm": command}) == "0\n", command
         yield process
 
 

@@ -4,12 +4,14 @@ A program of its own, so that the workers that it starts import it too, and shar
 ``VOLSEG_TEST_FAULT`` is a JSON object: ``task`` names what goes wrong, in block ``where`` (all if
 null), in the first ``times`` calls (all if null), counted over all processes by files in ``marks``.
 
-To import everything takes seconds, so one process does that once, and each command is a fork of it.
-It reads one JSON object per line, ``run`` or ``wait``, and answers with a number.
+To import everything takes seconds, and so does what commands load when they first need it. So one
+process does that once, in commands that `warm` it, and each command is a fork of it. It reads one
+JSON object per line, ``warm``, ``run`` or ``wait``, and answers with a number.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from click.testing import CliRunner
 
 from volseg.cli import main
 from volseg.models import inference
@@ -103,10 +106,14 @@ def next_command() -> list[str]:
     """Fork for each command that is asked for; return in the fork, never in the process itself."""
     for line in sys.stdin:
         asked = json.loads(line)
+        if "warm" in asked:
+            print(CliRunner().invoke(main, asked["warm"]).exit_code, flush=True)
+            continue
         if "wait" in asked:
             _, status = os.waitpid(asked["wait"], 0)
             print(os.waitstatus_to_exitcode(status), flush=True)
             continue
+        gc.freeze()  # a child need not look at, nor take apart, what it has not made
         child = os.fork()
         if child:
             print(child, flush=True)
@@ -127,6 +134,7 @@ if __name__ == "__main__":
         "stages.verify.run",
     ):
         importlib.import_module(f"volseg.{name}")
+    prepare("")
     arguments = next_command()
     prepare(os.environ["VOLSEG_TEST_FAULT"])
     sys.exit(main(arguments, prog_name="volseg"))
