@@ -73,6 +73,7 @@ def test_a_trial_tells_what_is_found_and_how_surely(volume):
     trial = try_model(candidate(lambda r: (r < 0).astype(np.float32)), open_image(volume),
                       [(4, 130, 150), (8, 100, 140)], 1.0)  # fmt: skip
     assert trial.certainty == pytest.approx(1)
+    assert trial.work == np.prod(SHAPE)
     assert 0.3 < trial.found < 0.7
     assert [v.roi[0] for v in trial.views] == [slice(4, 5), slice(8, 9)]
 
@@ -123,6 +124,7 @@ def test_a_zoom_shows_tissue_as_if_its_voxels_were_so_large(volume, zoom):
     (view,) = trial.views
     side = view.roi[1].stop - view.roi[1].start
     assert len(view.probabilities) / side == pytest.approx(zoom, rel=0.05)
+    assert trial.work == pytest.approx(np.prod(SHAPE) * zoom**2)
 
 
 def test_a_scale_that_shows_the_same_as_another_is_left_out(tmp_path):

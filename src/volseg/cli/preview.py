@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from volseg.api.looking import PreviewKeywords, preview
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
-from volseg.cli.wording import counted
+from volseg.cli.wording import counted, scaled
 from volseg.errors import command
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def describe_report(volume: Path, report: PreviewReport) -> str:
     """Describe the ranking, and say what to do next."""
     from volseg.scores.likeness import tell_tissue
 
-    lines = ["model            zoom  score  certainty  agreement  foreground"]
+    lines = ["model            zoom  score  certainty  agreement  foreground  voxels"]
     lines += [describe_trial(trial) for trial in report.trials]
     if report.late:
         lines.append(
@@ -54,7 +54,7 @@ def describe_trial(trial: Trial) -> str:
     name = Path(trial.model).stem
     return (
         f"{name:15}  {trial.zoom:4g}  {trial.score:5.2f}  {trial.certainty:9.2f}  "
-        f"{trial.agreement:9.2f}  {trial.found:9.1%}"
+        f"{trial.agreement:9.2f}  {trial.found:10.1%}  {scaled(trial.work):>6}"
     )
 
 
@@ -86,6 +86,7 @@ def listed(report: PreviewReport) -> dict[str, Any]:
                 "certainty": trial.certainty,
                 "agreement": trial.agreement,
                 "foreground": trial.found,
+                "network_voxels": trial.work,
             }
             for trial in report.trials
         ],

@@ -82,6 +82,7 @@ class Trial:
     sureness : mean probability of the foreground; 0 where there is none.
     views : of each place.
     agreement : mean overlap with what each other trial finds in the same places, 0..1.
+    work : voxels that the network would see of the whole volume, in slices along z.
     """
 
     model: str
@@ -91,6 +92,7 @@ class Trial:
     sureness: float
     views: tuple[View, ...]
     agreement: float = 1.0
+    work: int = 0
 
     @property
     def score(self) -> float:
@@ -141,6 +143,7 @@ def try_model(
         float(np.mean(areas)),
         float(np.concatenate(sure).sum() / max(sum(map(len, sure)), 1)),
         tuple(views),
+        work=round(float(np.prod([n / s for n, s in zip(shape, scales, strict=True)]))),
     )
 
 
