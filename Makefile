@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "volseg needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	    "Give another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing volseg and its tools into $(VENV)"
+	@echo "installing volseg and its tools into $(VENV), which takes some minutes"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
