@@ -31,7 +31,8 @@ What `studies/seed000.py` to `seed004.py` ([how](studies.md)) made at the budget
 networks of an eighth of the published widths, minutes of training in place of hours. So these
 numbers show that a table is made by one command, and which way settings push at so small a budget;
 they are not what the networks reach. Published values stand beside ours. Other work shared the
-machine, so seconds tell little. The machine is 2 cores of an AMD EPYC (AVX2), without a GPU.
+machine, so seconds tell little. The machine is 2 cores of an AMD EPYC, without a GPU: document 004
+was run on one with AVX2 alone, the others on one with bfloat16.
 """
 
 
