@@ -76,13 +76,27 @@ def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> s
     >>> weights = [{"from": {"name": name, "sha256": 64 * "a"}} for name in ("one", "two")]
     >>> tell_settings_apart(*weights)
     'was begun with weights one aaaaaaaaaaaa; you ask for weights two aaaaaaaaaaaa'
+    >>> tell_settings_apart({"patches": {"blur": 0.5, "zoom": 1}}, {"patches": {"zoom": 1}})
+    'was begun with patches blur 0.5; you ask for patches blur none'
     """
-    keys = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
+    runs = _flat(theirs), _flat(ours)
+    keys = [k for k in {**runs[0], **runs[1]} if runs[0].get(k) != runs[1].get(k)]
     before, after = (
         ", ".join(f"{SETTINGS.get(k, k.replace('_', ' '))} {_short(run.get(k))}" for k in keys)
-        for run in (theirs, ours)
+        for run in runs
     )
     return f"was begun with {before}; you ask for {after}"
+
+
+def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring groups of settings to one level, but not the names of weights."""
+    flat: dict[str, Any] = {}
+    for key, value in run.items():
+        if isinstance(value, Mapping) and "sha256" not in value:
+            flat |= {f"{key} {k}": v for k, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 def _origin(run: Mapping[str, Any], model: str) -> str:
@@ -94,6 +108,8 @@ def _origin(run: Mapping[str, Any], model: str) -> str:
 
 def _short(value: Any) -> str:
     """Shorten a hash, of which people compare the beginning, and name weights by their name."""
+    if value is None:
+        return "none"
     named = isinstance(value, Mapping) and {"name", "sha256"} <= value.keys()
     text = f"{value['name']} {_short(value['sha256'])}" if named else str(value)
     return text[:12] if HASH.fullmatch(text) else text

@@ -107,7 +107,10 @@ def next_command() -> list[str]:
     for line in sys.stdin:
         asked = json.loads(line)
         if "warm" in asked:
-            print(CliRunner().invoke(main, asked["warm"]).exit_code, flush=True)
+            done = CliRunner().invoke(main, asked["warm"])
+            if done.exit_code:
+                print(done.output, file=sys.stderr)
+            print(done.exit_code, flush=True)
             continue
         if "wait" in asked:
             _, status = os.waitpid(asked["wait"], 0)

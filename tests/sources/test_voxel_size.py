@@ -90,9 +90,9 @@ def test_the_flag_overrides_and_says_so(tmp_path):
     [
         ((50.0, 4.6, 4.6), None),
         ((4.0, 8.0, 8.0), None),
-        ((50.0, 4.6, 4.62), None),
+        ((50.0, 4.6, 4.8), None),
         ((4.6, 4.6, 50.0), "pixels of 4.6 x 50 nm, not square; the order is Z,Y,X"),
-        ((0.05, 0.005, 0.005), "smaller than an atom; of µm, give 1000 times as much"),
+        ((0.2, 0.01, 0.01), "smaller than an atom; of µm, give 1000 times as much"),
     ],
 )
 def test_another_order_or_unit_on_the_command_line_is_told(given, told):

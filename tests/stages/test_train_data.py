@@ -401,6 +401,18 @@ def test_labels_without_contrast_are_refused(stack, tmp_path, labels, message):
         opened([Pair(stack / "raw.tif", str(tmp_path / "flat.tif"))])
 
 
+def test_an_image_beside_labels_is_refused_and_a_class_that_is_nearly_everywhere_is_not(
+    stack, tmp_path
+):
+    image = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 100
+    tifffile.imwrite(tmp_path / "image.tif", image.astype(np.uint8))
+    other = Pair(stack / "raw.tif", str(tmp_path / "image.tif"))
+    with pytest.raises(ParameterError, match=r"image\.tif .* in 99\.00% of the voxels to train on"):
+        opened([pair(stack), other])
+    classes = (f"most={other.labels}", f"few={stack / 'labels.tif'}")
+    assert opened([other], architecture="unet2d", classes=classes).training
+
+
 def test_values_that_are_not_finite_are_named(stack, tmp_path):
     raw = np.zeros(SHAPE, np.float32)
     raw[3, 4, 5] = np.nan

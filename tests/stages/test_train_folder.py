@@ -50,6 +50,8 @@ def test_a_run_that_an_earlier_version_began_is_gone_on_with(tmp_path, monkeypat
     ours = json.loads(json.dumps(dataclasses.asdict(config)))
     theirs = {k: v for k, v in ours.items() if k not in folder.SINCE}
     theirs["preprocessing"] = {k: v for k, v in ours["preprocessing"].items() if k != "each"}
+    painted = theirs["augmentation"] = dict(ours["augmentation"])
+    del painted["nucleus_probability"]
     theirs |= {"centerline_weight": 1.0, "centerline_reach": 15.0}
     saved = SimpleNamespace(config=json.dumps(theirs), best=None)
     monkeypatch.setattr(folder, "load_checkpoint", lambda _path: saved)
@@ -61,3 +63,7 @@ def test_a_run_that_an_earlier_version_began_is_gone_on_with(tmp_path, monkeypat
         assert open_folder(weights, ours, overwrite=False) is saved
         with pytest.raises(ConflictError, match="classes"):
             open_folder(weights, {**ours, "classes": ["a=1"]}, overwrite=False)
+        painted["edge_probability"] = ours["augmentation"]["edge_probability"] = 0.1
+        saved.config = json.dumps(theirs)
+        with pytest.raises(ConflictError, match="with augmentation nucleus probability none; you"):
+            open_folder(weights, ours, overwrite=False)

@@ -33,8 +33,9 @@ UNIT_SIZED = (
     "is wrong, give --voxel-size"
 )
 
-SMALLEST = 0.1
-"""nm of a voxel's longest side below which a user has given another unit."""
+SMALLEST, SQUARE = 0.1, 0.1
+"""nm of a voxel's shortest side below which a user has given another unit, and by which part of
+itself a pixel may be longer than wide before the order is in doubt."""
 
 OME_SYMBOLS = dict(
     zip(
@@ -130,9 +131,9 @@ def settle_voxel_size(
 def _doubt(given: VoxelSize) -> tuple[str, ...]:
     """Say where a size that a user gave is in another order or unit than Z,Y,X and nm, it seems."""
     told, (_, y, x) = f"--voxel-size {write_sizes(given)}", given
-    if max(given) < SMALLEST:
+    if min(given) < SMALLEST:
         return (f"{told} is in nm, and smaller than an atom; of µm, give 1000 times as much",)
-    if abs(y - x) > SAME * x:
+    if abs(y - x) > SQUARE * x:
         return (f"{told} makes pixels of {y:g} x {x:g} nm, not square; the order is Z,Y,X",)
     return ()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from volseg.defaults import NAME
 from volseg.errors import ModelError, ParameterError
-from volseg.models.maps import CENTERLINE, CONTOUR, MapSpec, build_maps, count_outputs
+from volseg.models.maps import CENTERLINE, CLASS, CONTOUR, MapSpec, build_maps, count_outputs
 from volseg.models.parts import NORM
 from volseg.models.registry import Architecture, find_architecture
 from volseg.training.config import TrainConfig
@@ -113,8 +113,8 @@ def pair_maps(wanted: Sequence[MapSpec], learned: Sequence[MapSpec]) -> dict[int
     names = {name: name for name in own if name in known}
     if not names and 1 in (len(own), len(known)):
         names = {own[0]: known[0]}
-    places = {(m.of, m.is_class or m.kind): k for k, m in enumerate(theirs)}
-    asked = ((names.get(m.of, ""), m.is_class or m.kind) for m in ours)
+    places = {(m.of, CLASS if m.is_class else m.kind): k for k, m in enumerate(theirs)}
+    asked = ((names.get(m.of, ""), CLASS if m.is_class else m.kind) for m in ours)
     return {k: places[key] for k, key in enumerate(asked) if key in places}
 
 

@@ -13,7 +13,7 @@ from volseg.engine.progress import NoProgress, Progress
 from volseg.errors import ParameterError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import describe, roi_size
 from volseg.models.registry import find_architecture
-from volseg.stages.train.foreground import check_foreground
+from volseg.stages.train.foreground import check_foreground, refuse_image
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train.sources import Annotated, hash_annotated, open_pair, within_images
 from volseg.training.centerline import object_proximity
@@ -120,6 +120,8 @@ def open_training_data(
         validation += [within_images(source) for source, _ in held]
         counts = [count for _, count in ours], [count for _, count in held]
         description.append(_describe(annotated, labels, regions, counts, config))
+        if len(config.classes) < 2:
+            refuse_image(description[-1]["labels"], ours)
     check_foreground(description, training, validation)
     names = [m.name for m in config.maps if m.is_class]
     notes += check_classes(names, count_classes(training), count_classes(validation))

@@ -31,6 +31,8 @@ SINCE: Mapping[str, Any] = {
     "distance_reach": DISTANCE_REACH,
 }
 """Settings that earlier runs do not have, as they were: of one class."""
+PAINTED = tuple(f"{kind}_probability" for kind in ("sheath", "granule", "region", "edge"))
+"""Things that earlier runs may have painted; where they did, patches were drawn otherwise."""
 
 
 def choose_name(output: Path, name: str | None) -> str:
@@ -95,6 +97,9 @@ def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, 
     found = {**{k: v for k, v in SINCE.items() if k in ours}, **theirs}
     if "preprocessing" in found:
         found["preprocessing"] = {"each": False, **found["preprocessing"]}
+    patches = found.get("augmentation", {})
+    if patches and not any(patches.get(kind) for kind in PAINTED):
+        found["augmentation"] = {"nucleus_probability": 0.0, **patches}
     if found.get("loss") != EMNET:  # no centerlines are learned, so their settings play no part
         lines = {k: v for k, v in ours.items() if k.startswith(CENTERLINE)}
         found = {k: v for k, v in found.items() if not k.startswith(CENTERLINE)} | lines

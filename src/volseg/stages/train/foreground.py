@@ -10,13 +10,36 @@ from volseg.geometry.grid import describe, roi_shape
 from volseg.training.sampling import Source
 
 MOST_FOREGROUND = 0.98
-"""Part of the annotated voxels from which labels are taken to be an image, or inverted."""
+"""Part of the annotated voxels of a pair from which labels are taken for an image, or inverted."""
+
+
+def refuse_image(labels: str, chosen: Sequence[tuple[Source, int]]) -> None:
+    """Refuse labels of one class of which next to all that is trained on is foreground.
+
+    Parameters
+    ----------
+    labels : name of the labels of a pair
+    chosen : what is trained on of the pair, with its foreground
+
+    Raises
+    ------
+    ParameterError
+        If there is next to nothing to tell apart.
+    """
+    total = sum(source.annotated for source, _ in chosen)
+    share = sum(count for _, count in chosen) / total if total else 0.0
+    if MOST_FOREGROUND <= share < 1:
+        raise ParameterError(
+            f"{labels} is foreground (above 0) in {share:.2%} of the voxels to train on; is it an "
+            f"image, and not its labels? The background of labels is 0; choose a region that holds "
+            f"some with --roi"
+        )
 
 
 def check_foreground(
     description: Sequence[dict[str, Any]], training: Sequence[Source], validation: Sequence[Source]
 ) -> None:
-    """Refuse labels that teach nothing: none of their voxels is foreground, or next to all are.
+    """Refuse labels that teach nothing: none of their voxels is foreground, or all are.
 
     Parameters
     ----------
@@ -42,10 +65,8 @@ def check_foreground(
                 f"{labels} has no foreground (labels above 0) in {where}; choose an annotated "
                 f"region with {flag}"
             )
-        share = count / sum(s.annotated for s in sources)
-        if share >= MOST_FOREGROUND:
-            everywhere = "everywhere" if share == 1 else f"in {share:.2%} of the voxels"
+        if count == sum(s.annotated for s in sources):
             raise ParameterError(
-                f"{labels} is foreground (above 0) {everywhere} in {where}: there is nothing to "
-                f"tell apart; the background of labels is 0; is it an image, and not its labels?"
+                f"{labels} is foreground (above 0) everywhere in {where}: there is nothing to tell "
+                f"apart; the background of labels is 0"
             )

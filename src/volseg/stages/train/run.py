@@ -113,7 +113,7 @@ def train(
     check_network(config)
     device, start = choose_device(options.device), find_start(options.start, config)
     data = open_training_data(pairs, config, options.voxel_size, progress)
-    for note in (*data.notes, *start.compare(data.voxel_size)):
+    for note in (*data.notes, *start.compare(data.voxel_size, config.maps)):
         warnings.warn(note, stacklevel=1)
     configuration = json.dumps(described := describe_run(name, config, data, start))
     weights = options.output / f"{name}.safetensors"

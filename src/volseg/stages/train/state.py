@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from volseg.storage.checkpoints import (
 )
 from volseg.storage.weights import Card, load_card, load_weights
 from volseg.training.config import TrainConfig
-from volseg.training.network import build_network, memory_format
+from volseg.training.network import build_network, memory_format, pair_maps
 from volseg.types import VoxelSize
 
 SAFE_DEPTH = 3
@@ -229,19 +229,23 @@ class Start:
         """Return the maps of the weights; none where the card names none."""
         return self.card.maps if self.card else ()
 
-    def compare(self, size: VoxelSize) -> tuple[str, ...]:
-        """List notes for the user on starting the weights on voxels of this size, in nm."""
+    def compare(self, size: VoxelSize, maps: Sequence[MapSpec] = ()) -> tuple[str, ...]:
+        """List notes for the user on starting the weights on voxels of a size in nm, and maps."""
         if self.card is None:
             return ()
+        known = pair_maps(maps, self.maps)
+        new = [m.name for k, m in enumerate(maps) if m.is_class and k not in known]
+        had = ", ".join(m.name for m in self.maps if m.is_class) or "one class"
+        notes = (f"{self.card.name} has {had}: {', '.join(new)} begin as found nowhere",)
         theirs = self.card.voxel_size
         if all(abs(a / b - 1) <= SAME_SIZE for a, b in zip(size, theirs, strict=True)):
-            return ()
+            return notes if new else ()
         ours, told = (" x ".join(f"{v:g}" for v in each) for each in (size, theirs))
         note = (
             f"{self.card.name} was trained on voxels of {told} nm, the data have {ours} nm: the "
             f"weights have to learn the difference, and will be for {ours} nm"
         )
-        return (note,)
+        return (*(notes if new else ()), note)
 
 
 def find_start(model: str | None, config: TrainConfig) -> Start:
