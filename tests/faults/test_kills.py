@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -118,18 +119,18 @@ def test_labels_that_are_missing_are_listed(faults, check_result, task):
 @pytest.mark.parametrize("cluster", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_command_killed_at_random_moments(faults, check_result, soak, cluster):
     """Each kill comes after some progress, so that all moments of a run are met."""
-    luck, kills, volume = random.Random(7), 0, None
+    luck, kills, rounds, volume = random.Random(7), 0, itertools.count(), None
     wanted = (5 if not cluster else 1) * soak
     while True:
         if volume is None:
-            volume = faults.volume(faults.folder / f"round-{kills}")
+            volume = faults.volume(faults.folder / f"round-{next(rounds)}")
         more = faults.cluster() if cluster else []
         slow = faults.fault("evaluate", "slow")
         command = faults.start(faults.segment(volume, *more), slow if luck.random() < 0.5 else None)
         before, deadline = _records(volume), time.monotonic() + 60
         while not command.ended() and _records(volume) == before and time.monotonic() < deadline:
             time.sleep(0.005)
-        time.sleep(luck.uniform(0, 1.5))
+        time.sleep(luck.uniform(0, 1))
         if kills < wanted and not command.ended():
             workers = psutil.Process(command.pid).children(recursive=True)
             command.kill()
