@@ -402,3 +402,14 @@ def test_an_image_stays_in_its_place_and_units(tmp_path, version):
     corrected = open_image(tmp_path / "w.zarr").space
     assert corrected.voxel_size == (30, 4, 4)
     np.testing.assert_allclose(corrected.origin, np.multiply(ORIGIN, 1000))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [((0, 255), True), ((0, 1, 2, 3), False), ((7,), False)]
+)
+def test_a_mask_in_place_of_an_image_is_told(tmp_path, values, told):
+    voxels = np.random.default_rng(0).choice(np.array(values, np.uint8), (3, 40, 40))
+    tifffile.imwrite(tmp_path / "raw.tif", voxels, photometric="minisblack")
+    with plan_conversion(tmp_path / "raw.tif", tmp_path / "v.zarr", ConvertOptions()) as plan:
+        notes = convert(plan, NoProgress()).warnings
+    assert [w for w in notes if "0 or 255: is this a mask" in w] == ([notes[-1]] if told else [])

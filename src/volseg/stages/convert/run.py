@@ -33,6 +33,9 @@ from volseg.storage.targets import replacing
 from volseg.storage.volumes import Image, create_image
 from volseg.voxels.slices import SliceNotes, note_slices
 
+FEW = 3
+"""Intensities of a mask, at most; images have more."""
+
 
 def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
     """Write a stack as an OME-Zarr volume, or nothing at all.
@@ -67,7 +70,12 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         plan.report,
         levels=len(image.levels),
         seconds=time.monotonic() - begun,
-        warnings=(*plan.report.warnings, *notes.tell_filled(plan.fill_value), *advise(survey)),
+        warnings=(
+            *plan.report.warnings,
+            *notes.tell_filled(plan.fill_value),
+            *notes.tell_few(),
+            *advise(survey),
+        ),
     )
 
 
@@ -99,6 +107,18 @@ class Notes:
         if not self.filled:
             return ()
         return (f"{self.filled} voxels were not finite (NaN), and are {value:g} now",)
+
+    def tell_few(self) -> tuple[str, ...]:
+        """Say that there are so few grey values that this is a mask, it seems, and no image."""
+        values = self.parts[0].values[np.any([p.counts > 0 for p in self.parts], axis=0)]
+        if not 1 < len(values) <= FEW:
+            return ()
+        known = " or ".join(f"{value:g}" for value in values)
+        note = (
+            f"all voxels are {known}: is this a mask, and not the image? Masks go to --labels of "
+            f"stats and train, and to --truth of evaluate"
+        )
+        return (note,)
 
     def add(self, working: list[Future[Any]]) -> None:
         """Wait for a slab, if there is one, and add what was found in it."""
