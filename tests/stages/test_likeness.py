@@ -159,7 +159,9 @@ def test_a_preview_says_how_like_the_training_data_tissue_is(volseg, tmp_path, m
     other = write_raw(tmp_path / "other.zarr", textured(1, 0.4))
     flags = ["--model", str(model), "--places", "2", "--seconds", "1"]
     result = volseg("preview", other, *flags)
-    assert "this tissue is very unlike the training data; do not count on it" in result.stdout
+    assert (
+        "this tissue is very unlike the training data; do not count on the result" in result.stdout
+    )
     told = volseg("preview", other, *flags, "--json")
     assert json.loads(told.stdout)["tissue"]["likeness"] == "very unlike"
 

@@ -25,7 +25,7 @@ FAINT = 0.01
 ADVICE: Mapping[str, str] = {
     "like": "",
     "unlike": "look at a few objects before you count, and mark false ones with volseg teach",
-    "very unlike": "do not count on it: annotate a few slices, and train on them",
+    "very unlike": "do not count on the result: annotate a few slices, and train on them",
     UNKNOWN: "look at a few objects before you count, and mark false ones with volseg teach",
 }
 
@@ -168,7 +168,7 @@ def describe_tissue(noted: object) -> str:
     >>> describe_tissue({"likeness": "very unlike"})
     'expected precision unknown: this tissue is very unlike the training data'
     >>> describe_tissue({"likeness": "like"})
-    'expected precision not measured: this tissue is like the training data'
+    'this tissue is like the training data; the precision to expect there was not measured'
     >>> describe_tissue({"likeness": "unknown"})
     'expected precision unknown: the weights do not say what their training data look like'
     >>> describe_tissue({})
@@ -182,9 +182,11 @@ def describe_tissue(noted: object) -> str:
             f"like"
         )
     between = noted.get("expected_precision")
-    absent = UNKNOWN if noted["likeness"] == "very unlike" else "not measured"
-    words = " to ".join(f"{p:.2g}" for p in between) if between else absent
-    return f"expected precision {words}: this tissue is {noted['likeness']} the training data"
+    tissue = f"this tissue is {noted['likeness']} the training data"
+    if not between and noted["likeness"] != "very unlike":
+        return f"{tissue}; the precision to expect there was not measured"
+    words = " to ".join(f"{p:.2g}" for p in between) if between else UNKNOWN
+    return f"expected precision {words}: {tissue}"
 
 
 def tell_tissue(noted: object) -> str:
@@ -193,7 +195,7 @@ def tell_tissue(noted: object) -> str:
     Examples
     --------
     >>> tell_tissue({"likeness": "very unlike"}).split("; ")[1]
-    'do not count on it: annotate a few slices, and train on them'
+    'do not count on the result: annotate a few slices, and train on them'
     """
     return "; ".join(text for text in (describe_tissue(noted), advise_on(noted)) if text)
 
