@@ -89,7 +89,7 @@ def test_what_is_handed_over_is_taken_soon_where_blocks_take_long():
             yield Step(f"after {k}", after=(k,))
 
     run_blocks(note, steps(), EngineOptions(workers=2))
-    assert SEEN.index("after 0") < 15
+    assert SEEN.index("after 0") < SEEN.index(19)  # not after all that could begin at once
 
 
 def fail(item):
