@@ -413,3 +413,15 @@ def test_a_mask_in_place_of_an_image_is_told(tmp_path, values, told):
     with plan_conversion(tmp_path / "raw.tif", tmp_path / "v.zarr", ConvertOptions()) as plan:
         notes = convert(plan, NoProgress()).warnings
     assert [w for w in notes if "0 or 255: is this a mask" in w] == ([notes[-1]] if told else [])
+
+
+def test_a_page_of_colours_that_memory_cannot_hold_is_told(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb")
+
+    def full(*_shape):
+        raise MemoryError
+
+    monkeypatch.setattr("volseg.sources.open.np.empty", full)
+    with pytest.raises(SourceError, match=r"a\.tif: a page of 9 x 8 uint8 does not fit in memory"):
+        run(tmp_path / "a.tif", tmp_path / "v.zarr")
+    assert nothing_but(tmp_path, "a.tif")

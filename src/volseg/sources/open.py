@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.conversion import as_volume_type
@@ -40,11 +41,23 @@ def open_stack(
     stack = _open(parse_location(str(source)), selection)
     try:
         if stack.colours:
-            stack.read_page(0, np.empty(stack.shape[1:], stack.dtype))
+            stack.read_page(0, _room_for_page(stack))
         return as_volume_type(stack, types)
     except BaseException:
         stack.close()
         raise
+
+
+def _room_for_page(stack: Stack) -> NDArray[Any]:
+    """Allocate a page; its size stands in the file, which may be damaged."""
+    _, y, x = stack.shape
+    try:
+        return np.empty((y, x), stack.dtype)
+    except MemoryError as error:
+        raise SourceError(
+            f"{stack.files[0]}: a page of {x} x {y} {stack.dtype} does not fit in memory; use a "
+            f"larger machine, or fetch the file again if it is smaller"
+        ) from error
 
 
 def _open(path: Path, selection: Selection) -> Stack:
