@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -109,20 +110,23 @@ def test_a_shard_is_on_the_disk_when_that_is_said(tmp_path, calls):
 
 def test_many_writers_of_one_file_never_mix(tmp_path):
     path, contents = tmp_path / "a", [bytes([k]) * 100_000 for k in range(6)]
+    enough = threading.Event()
 
     def write(content):
-        for _ in range(20):
+        while not enough.is_set():
             write_file(path, content, durable=False)
 
     threads = [threading.Thread(target=write, args=(c,)) for c in contents]
     for thread in threads:
         thread.start()
-    seen = 0
-    while any(t.is_alive() for t in threads):
-        if path.exists():
-            assert path.read_bytes() in contents
-            seen += 1
-    assert seen
+    try:
+        while not path.exists():
+            time.sleep(0.001)
+        assert all(path.read_bytes() in contents for _ in range(50))
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
     assert list(tmp_path.iterdir()) == [path]
 
 
