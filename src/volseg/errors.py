@@ -20,7 +20,7 @@ Notice                    a warning that only tells what was asked for
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from volseg.defaults import NAME
@@ -125,6 +125,19 @@ def own_words(error: BaseException, otherwise: str = "the system gives no reason
     if isinstance(error, VolsegError):
         return str(error)
     return getattr(error, "strerror", None) or otherwise
+
+
+def list_some(items: Sequence[object], most: int, separator: str = ", ") -> str:
+    """Write the first of several things for messages, and how many more there are.
+
+    Examples
+    --------
+    >>> list_some("abcde", 3), list_some("abc", 3), list_some("abcde", 2, "; ")
+    ('a, b, c and 2 more', 'a, b, c', 'a; b; and 3 more')
+    """
+    shown, left = separator.join(map(str, items[:most])), len(items) - most
+    link = "; and" if separator == "; " else " and"
+    return f"{shown}{link} {left} more" if left > 0 else shown
 
 
 def list_slices(positions: Iterable[int], most: int = 8) -> str:

@@ -16,8 +16,7 @@ from toy_formats import write_dm, write_n5, write_nifti, write_nrrd, write_preco
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError, StorageError
 from volseg.sources.labels import open_label_path
-from volseg.sources.open import open_stack
-from volseg.sources.several import list_stacks
+from volseg.sources.open import list_stacks, open_stack
 from volseg.sources.stack import Selection
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.storage.volumes import open_image

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from volseg.errors import SourceError
-from volseg.sources.several import anchor_of, list_stacks, name_volumes
+from volseg.sources.open import anchor_of, list_stacks, name_volumes
 
 
 def write(path, pages=1):

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from volseg.errors import VoxelSizeError
-from volseg.sources.formats.ome_xml import read_ome
+from volseg.sources.formats.ome_tiff import read_ome
 from volseg.sources.open import open_stack
 from volseg.sources.voxel_size import StatedSize, settle_voxel_size
 

@@ -162,7 +162,7 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job,
     InputError
         If there is no stack, or two would become one volume.
     """
-    from volseg.sources.several import anchor_of, list_stacks, name_volumes
+    from volseg.sources.open import anchor_of, list_stacks, name_volumes
     from volseg.stages.convert.plan import ConvertOptions
     from volseg.storage.stores import is_zarr, read_array_metadata
 

@@ -12,7 +12,7 @@ from volseg.api.judging import check_output, evaluate_all, save_evaluations
 from volseg.cli.options import scratch_option, volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import duration, extent, scaled
-from volseg.errors import StorageError
+from volseg.errors import StorageError, list_some
 from volseg.fields import plain
 
 if TYPE_CHECKING:
@@ -196,7 +196,4 @@ def _held(labels: Sequence[int]) -> str:
     >>> _held([4, 5]), _held(range(1, 9)), _held([])
     (', holds 4, 5', ', holds 1, 2, 3, 4, 5 and 3 more', '')
     """
-    if not labels:
-        return ""
-    more = f" and {len(labels) - LISTED} more" if len(labels) > LISTED else ""
-    return f", holds {', '.join(map(str, labels[:LISTED]))}{more}"
+    return f", holds {list_some(labels, LISTED)}" if labels else ""

@@ -1,8 +1,10 @@
-"""Open a source of any form as one stack: a file, files of slices, or Zarr."""
+"""Open a source of any form as one stack; tell a folder of slices from a folder of stacks."""
 
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.defaults import PREVIEW
 from volseg.errors import SourceError
 from volseg.sources.conversion import as_volume_type
 from volseg.sources.formats.hdf5 import split_dataset
 from volseg.sources.formats.zarr_source import open_zarr
+from volseg.sources.names import sort_names
 from volseg.sources.readers import find_folder, open_file
 from volseg.sources.slices import list_images, list_sequence, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
+from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
@@ -95,3 +100,118 @@ def reopen(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
 @lru_cache(maxsize=4)
 def _open_stamped(path: Path, selection: Selection, types: tuple[str, ...], _: Any) -> Stack:
     return open_stack(path, selection, types)
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Stacks of one source.
+
+    Attributes
+    ----------
+    places : what `open_stack` takes, in natural order.
+    folder : whether the source is a folder or glob of stacks, even if there is only one.
+    """
+
+    places: tuple[str, ...]
+    folder: bool
+
+
+def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
+    """List the stacks of a source.
+
+    A folder or glob of images is one stack if its first image has one page, else each image is a
+    stack. A folder without images is a folder of stacks: of Zarr images, and of folders of slices.
+    A volume that one of them was converted to is none.
+
+    Parameters
+    ----------
+    source : file, folder, glob, or Zarr image
+    selection : of what each source holds
+
+    Raises
+    ------
+    SourceError
+        If there is none, or the first image cannot be read.
+    """
+    place = parse_location(source)
+    if as_remote(place) is not None or is_zarr(place) or split_dataset(place)[0].is_file():
+        return Stacks((source,), folder=False)
+    found = _list_within(place) if place.is_dir() else [Path(p) for p in glob.glob(str(place))]
+    images = list_images(found)
+    if any(is_zarr(p) for p in found if p.is_dir()):  # what a preview drew beside it is no slice
+        images = [p for p in images if not p.name.endswith(PREVIEW)]
+    if images:
+        pages, files = _look_into(images[0], selection)
+        if pages == 1 or files > 1:
+            return Stacks((source,), folder=False)
+    if not images and place.is_dir() and find_folder(place) is not None:
+        return Stacks((source,), folder=False)
+    stacks = images + [p for p in found if p.is_dir() and (is_zarr(p) or _holds_images(p))]
+    stacks = [p for p in stacks if not _is_volume_of(p, stacks)]
+    if not stacks:
+        list_sequence(place)  # raises, and names what was found
+        raise SourceError(f"{source} holds no stack")
+    return Stacks(tuple(map(str, sort_names(stacks))), folder=True)
+
+
+def name_volumes(places: Sequence[str]) -> list[str]:
+    """Name a volume after each stack: its name without endings.
+
+    Raises
+    ------
+    SourceError
+        If two would have one name.
+
+    Examples
+    --------
+    >>> name_volumes(["data/a.ome.tif", "data/b"])
+    ['a.zarr', 'b.zarr']
+    """
+    names = [f"{_stem(parse_location(place).name)}.zarr" for place in places]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            other = places[names.index(name)]
+            raise SourceError(f"{other} and {places[k]} would both become {name}; rename one")
+    return names
+
+
+def anchor_of(source: str) -> Path:
+    """Find the place beside which results lie: the source, a glob's folder, or this folder."""
+    place = parse_location(source)
+    if as_remote(place) is not None:
+        return Path(place.name)
+    place, _ = split_dataset(place)
+    while glob.has_magic(str(place)) and not place.exists():
+        place = place.parent
+    return place if place.name else place.resolve()
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem.removesuffix(".ome") if Path(name).suffix else name
+
+
+def _list_within(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if not p.name.startswith(".")]
+
+
+def _holds_images(folder: Path) -> bool:
+    return bool(list_images(_list_within(folder)))
+
+
+def _is_volume_of(place: Path, stacks: Sequence[Path]) -> bool:
+    """Tell whether one of several stacks was converted to this volume, beside it."""
+    beside = [p for p in stacks if p != place and f"{_stem(p.name)}.zarr" == place.name]
+    if not beside or not is_zarr(place):
+        return False
+    noted = read_attributes(place).get("volseg", {})
+    first = noted.get("source", {}).get("first", "") if isinstance(noted, dict) else ""
+    return any(p.name == first or (first and (p / first).exists()) for p in beside)
+
+
+def _look_into(path: Path, selection: Selection) -> tuple[int, int]:
+    """Count the pages of a stack, and its files."""
+    stack = open_stack(path, selection)
+    try:
+        return stack.shape[0], len(stack.files)
+    finally:
+        stack.close()

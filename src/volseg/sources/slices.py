@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError
+from volseg.errors import SourceError, list_some
 from volseg.sources.names import find_gaps, find_sequences, sort_names
 from volseg.sources.readers import PICTURES, find_reader, open_file
 from volseg.sources.stack import WHOLE, Selection, Stack
@@ -220,16 +220,14 @@ def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
     folder = files[0].parent
     sequences = find_sequences([f.name for f in files])
     if len(sequences) > 1:
-        more = f" and {len(sequences) - SHOWN} more" if len(sequences) > SHOWN else ""
-        found = f"{folder} holds slices of several sequences: {', '.join(sequences[:SHOWN])}{more}"
+        found = f"{folder} holds slices of several sequences: {list_some(sequences, SHOWN)}"
         if not chosen:
             raise SourceError(f"{found}; choose with a glob, such as '{folder / sequences[0]}'")
         return [f"{found}; all are taken, one after the other in the order of their names"]
     gaps = find_gaps([f.stem for f in files])
     if not gaps:
         return []
-    more = f" and {len(gaps) - SHOWN} more" if len(gaps) > SHOWN else ""
-    told = f"the numbering of {folder} has gaps: {', '.join(gaps[:SHOWN])}{more} missing"
+    told = f"the numbering of {folder} has gaps: {list_some(gaps, SHOWN)} missing"
     return [f"{told}; the slices around them are taken as neighbours"]
 
 

@@ -23,6 +23,12 @@ NO_COLOURS = "save them as whole numbers without colours, such as a TIFF of uint
 """Remedy where labels have colours."""
 NO_AXES = f"labels are an array of (z, y, x); {NO_COLOURS}"
 """Remedy where labels have axes that nobody names, as of colours; no flag names those of labels."""
+COLOURS = {1: 1, 2: 1, 3: 3, 4: 3}
+"""Colours by the number of samples; the last of two or four is how opaque a pixel is."""
+
+
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in a grey: ITU-R BT.601, section 2.5.1."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +165,22 @@ def check_single(selection: Selection, where: str) -> None:
     SourceError
         If another image, another time or other axes are asked for.
     """
-    if selection.series:
-        raise SourceError(f"--series is {selection.series}, but {where} has only image 0")
+    check_series(selection, where)
     if selection.axes is not None and selection.axes.upper() != "ZYX":
         raise SourceError(f"--axes is {selection.axes}, but {where} has the axes ZYX")
     choose_time(1, selection.time, where)
+
+
+def check_series(selection: Selection, where: str) -> None:
+    """Refuse the choice of another image of a source that holds one.
+
+    Raises
+    ------
+    SourceError
+        If one is asked for.
+    """
+    if selection.series:
+        raise SourceError(f"--series is {selection.series}, but {where} has only image 0")
 
 
 def close_nothing() -> None:
@@ -195,11 +212,59 @@ def choose_time(count: int, time: int | None, where: str) -> int:
     return _choose(count, time, "time", where, f"{where} is a time series of {count} volumes")
 
 
+def choose_series(count: int, series: int | None, where: str, named: str = "") -> int:
+    """Choose one of the images of a source, whose names a message may tell.
+
+    Raises
+    ------
+    SourceError
+        If there are several and none is chosen, or the chosen one is not there.
+    """
+    several = f"{where} holds {count} images{named}"
+    return _choose(count, series, "series", where, several)
+
+
 def _choose(
     count: int, chosen: int | None, what: str, where: str, several: str, hint: str = ""
 ) -> int:
     if chosen is None and count > 1:
         raise SourceError(f"{several}: choose with --{what} 0 to {count - 1}{hint}")
     if not 0 <= (chosen or 0) < count:
-        raise SourceError(f"--{what} is {chosen}, but {where} has {count}, counted from 0")
+        things = " image(s)" if what == "series" else ""
+        raise SourceError(f"--{what} is {chosen}, but {where} has {count}{things}, counted from 0")
     return chosen or 0
+
+
+def pick_grey(
+    samples: NDArray[Any], channel: int | None, where: str, hint: str = GREY, *, grey: bool = False
+) -> NDArray[Any]:
+    """Pick a channel of pixels or, where none is chosen, their grey.
+
+    Parameters
+    ----------
+    samples : shape (y, x, samples)
+    channel : from 0, or None
+    where, hint : for messages, see `volseg.sources.stack.choose_channel`
+    grey : whether colours that are no greys become some; how opaque a pixel is does not count
+
+    Raises
+    ------
+    SourceError
+        If none is chosen and the colours of a pixel differ, or some pixels are more opaque than
+        others.
+    """
+    count = samples.shape[2]
+    colours = COLOURS.get(count, 0)
+    first = samples[..., :1]
+    if grey and channel is None and colours > 0:
+        shares = LUMA if colours == len(LUMA) else (1.0,)
+        mixed = samples[..., :colours] @ np.array(shares)
+        return np.asarray(np.rint(mixed) if samples.dtype.kind in "ui" else mixed, samples.dtype)
+    equal = colours > 0 and bool((samples[..., 1:colours] == first).all())
+    if (
+        channel is None
+        and equal
+        and bool((samples[..., colours:] == samples[0, 0, colours:]).all())
+    ):
+        return np.asarray(samples[..., 0])
+    return np.asarray(samples[..., choose_channel(count, channel, where, hint)])

@@ -15,7 +15,7 @@ from typing import Any
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
-from volseg.errors import ConflictError, ParameterError
+from volseg.errors import ConflictError, ParameterError, list_some
 from volseg.geometry.grid import Block, Grid
 from volseg.models.maps import CENTERLINE
 from volseg.stages.label.plan import LabelPlan
@@ -59,9 +59,8 @@ class Mended:
 
     def __str__(self) -> str:
         """Say it in a sentence."""
-        again = ", ".join(map(str, self.blocks[:3])) or "coarser levels only"
-        more = f" and {len(self.blocks) - 3} more" if len(self.blocks) > 3 else ""
-        return f"{self.array}: {self.shards} damaged file(s); made again: {again}{more}"
+        again = list_some(self.blocks, 3) or "coarser levels only"
+        return f"{self.array}: {self.shards} damaged file(s); made again: {again}"
 
 
 def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, ...]:

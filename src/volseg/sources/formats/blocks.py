@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError, VolumeError
+from volseg.errors import SourceError, VolumeError, list_some
 from volseg.sources.axes import choose_axes, sizes_as_named
-from volseg.sources.stack import Selection, Stack, check_single, close_nothing
+from volseg.sources.stack import Selection, Stack, check_series, close_nothing
 from volseg.sources.voxel_size import (
     AxisSizes,
     StatedSize,
@@ -45,13 +45,10 @@ def open_n5(path: Path, selection: Selection) -> Stack:
         path, above, noted = path / "s0", noted, _read(path / "s0" / N5)
     if "dimensions" not in noted:
         inner = sorted(p.parent for p in path.glob("**/" + N5) if "dimensions" in _read(p))
-        more = f" and {len(inner) - SHOWN} more" if len(inner) > SHOWN else ""
-        listed = ", ".join(map(str, inner[:SHOWN]))
-        raise SourceError(
-            f"{path} is a group of N5; name a dataset in it: {listed}{more}"
-            if inner
-            else f"{path} is a group of N5 without datasets"
-        )
+        if not inner:
+            raise SourceError(f"{path} is a group of N5 without datasets")
+        named = list_some(inner, SHOWN)
+        raise SourceError(f"{path} is a group of N5; name a dataset in it: {named}")
     names, sizes, told = _state_n5(path, noted, above)
     block = noted.get("blockSize")
     stored = _open(path, {"driver": "n5"}, block if isinstance(block, list) else [])
@@ -135,7 +132,7 @@ def _open(path: Path, driver: Mapping[str, Any], block: Any) -> Any:
 def _as_stack(
     path: Path, stored: Any, axes: str | None, selection: Selection, stated: StatedSize
 ) -> Stack:
-    check_single(replace(selection, axes=None, time=None), str(path))
+    check_series(selection, str(path))
     shape, first = tuple(stored.shape), stored.domain.inclusive_min
 
     def read(at: tuple[slice | int, ...]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from volseg.errors import SourceError
 from volseg.sources.formats.mapped import map_voxels, stack_of_voxels
-from volseg.sources.stack import Selection, Stack, check_single
+from volseg.sources.stack import Selection, Stack, choose_series
 from volseg.sources.voxel_size import StatedSize, positive, unit_nanometers
 
 FORMS = {2: "h", 3: "i", 4: "H", 5: "I", 6: "f", 7: "d", 8: "B", 9: "b", 10: "B", 11: "q", 12: "Q"}
@@ -112,23 +112,13 @@ def open_dm(path: Path, selection: Selection) -> Stack:
     SourceError
         If it is damaged, or it is not clear which image is meant.
     """
-    check_single(replace(selection, axes=None, time=None, series=None), str(path))
     try:
         tags, order = _read_tags(path)
         images = [_image(tags, name) for name in _names(tags, ("ImageList",))]
         known = [image for image in images if image.get("DataType") in VOXELS]
         if not known:
             raise SourceError(f"{path} holds no image of numbers; save it again as one of greys")
-        if selection.series is None and len(known) > 1:
-            raise SourceError(
-                f"{path} holds {len(known)} images: choose with --series 0 to {len(known) - 1}"
-            )
-        if not 0 <= (selection.series or 0) < len(known):
-            raise SourceError(
-                f"--series is {selection.series}, but {path} has {len(known)} image(s), counted "
-                f"from 0"
-            )
-        image = known[selection.series or 0]
+        image = known[choose_series(len(known), selection.series, str(path))]
         start, *_ = image["Data"]
         dtype = np.dtype(order + VOXELS[image["DataType"]])
         shape = tuple(int(image["Dimensions", name]) for name in _names(image, ("Dimensions",)))

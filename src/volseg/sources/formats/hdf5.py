@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError
+from volseg.errors import SourceError, list_some
 from volseg.sources.axes import FAULTS, choose_axes
-from volseg.sources.formats.hdf5_words import VIEWER, count_voxels, state_size, stated_axes
-from volseg.sources.stack import Selection, Stack, check_single
-from volseg.sources.voxel_size import tell_unitless
+from volseg.sources.stack import Selection, Stack, check_series
+from volseg.sources.voxel_size import (
+    AxisSizes,
+    StatedSize,
+    positive,
+    tell_unitless,
+    unit_nanometers,
+)
+from volseg.types import Zyx
 
 SHOWN = 12
 """Datasets of a file that a message lists."""
 KINDS = "uifb"
 """Kinds of types that are numbers."""
+MICROMETER = 1e3
+"""nm."""
+VIEWER = re.compile(r"/t\d{5}/s(\d{2,})/(\d+)/cells")
+"""Names of BigDataViewer, which stores uint16 as int16: a setup, and a level."""
+LARGEST_XML = 1 << 26
+"""Bytes of a description."""
 
 
 def split_dataset(path: Path) -> tuple[Path, str | None]:
@@ -101,15 +114,14 @@ def _listed(h5py: Any, path: Path, group: Any) -> str:
     volumes = _volumes(h5py, group)
     if not volumes:
         return "holds no dataset of numbers with three axes or more"
-    shown = [f"{d.name} {' x '.join(map(str, d.shape))} {d.dtype}" for d in volumes[:SHOWN]]
-    more = f"; and {len(volumes) - SHOWN} more" if len(volumes) > SHOWN else ""
-    listed = f"{len(volumes)} dataset(s) ({'; '.join(shown)}{more})"
+    each = [f"{d.name} {' x '.join(map(str, d.shape))} {d.dtype}" for d in volumes]
+    listed = f"{len(volumes)} dataset(s) ({list_some(each, SHOWN, '; ')})"
     return f"holds {listed}; name one after a colon, as in {path}:{volumes[0].name}"
 
 
 def _as_stack(h5py: Any, path: Path, dataset: Any, selection: Selection) -> Stack:
     where, dtype = f"{path}:{dataset.name}", dataset.dtype
-    check_single(replace(selection, axes=None, time=None), where)
+    check_series(selection, where)
     told = [*_check_stored(h5py, where, dataset)]
     if dtype.kind == "i" and dtype.itemsize == 2 and VIEWER.fullmatch(dataset.name):
         dtype = np.dtype(np.uint16)
@@ -173,3 +185,75 @@ def _check_stored(h5py: Any, where: str, dataset: Any) -> Iterator[str]:
             )
     elif not dataset.external and dataset.id.get_storage_size() == 0:
         raise SourceError(f"{where} is empty: its voxels were never written")
+
+
+def count_voxels(dataset: Any) -> tuple[int, ...]:
+    """Count voxels along each axis; Imaris adds more, up to whole chunks."""
+    shape, stated = tuple(dataset.shape), dataset.parent.attrs
+    if len(shape) == 3 and all(f"ImageSize{axis}" in stated for axis in "ZYX"):
+        known = (int(_text(stated[f"ImageSize{axis}"])) for axis in "ZYX")
+        return tuple(min(max(a, 1), n) for a, n in zip(known, shape, strict=True))
+    return shape
+
+
+def _text(value: Any) -> str:
+    """Read an attribute of text, which Imaris writes letter by letter."""
+    if isinstance(value, np.ndarray):
+        value = b"".join(value.astype("S1").tolist())
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def stated_axes(dataset: Any) -> str | None:
+    """Read names of axes, as vigra and ilastik or HDF5 itself keep them."""
+    try:
+        tags = json.loads(_text(dataset.attrs["axistags"]))["axes"]
+        return "".join(str(tag["key"]) for tag in tags)
+    except (KeyError, TypeError, ValueError):
+        labels = [str(d.label) for d in dataset.dims]
+    return "".join(labels) if all(len(label) == 1 for label in labels) else None
+
+
+def state_size(dataset: Any, shape: Zyx) -> tuple[StatedSize, ...]:
+    """Read the size of voxels, of ImageJ's plugin and ilastik, or of Imaris."""
+    axes: AxisSizes = (None, None, None)
+    origin, given = "its element_size_um", dataset.attrs.get("element_size_um")
+    extent = dataset.file.get("DataSetInfo/Image")
+    if np.shape(given) == (3,):
+        z, y, x = (positive(v, MICROMETER) for v in given)
+        axes = z, y, x
+    elif extent is not None and "ImageSizeX" in dataset.parent.attrs:
+        origin, stated = "its DataSetInfo", extent.attrs
+        unit = unit_nanometers(_text(stated.get("Unit", "")))
+        # Imaris counts axes from x
+        ends = [(_text(stated[f"ExtMin{k}"]), _text(stated[f"ExtMax{k}"])) for k in (2, 1, 0)]
+        spans = [(float(last) - float(first)) for first, last in ends]
+        z, y, x = (positive(s / n, unit) for s, n in zip(spans, shape, strict=True))
+        axes = z, y, x
+    elif found := VIEWER.fullmatch(dataset.name):
+        file = Path(dataset.file.filename).with_suffix(".xml")
+        origin, axes = f"{file.name} of BigDataViewer", _size_in_xml(file, int(found[1]))
+        factors = dataset.file.get(f"s{found[1]}/resolutions")
+        x, y, z = (1, 1, 1) if factors is None else factors[int(found[2])]
+        sizes = zip(axes, (z, y, x), strict=True)
+        z, y, x = (size and positive(size, float(factor)) for size, factor in sizes)
+        axes = z, y, x
+    return (StatedSize(axes, origin),) if any(axes) else ()
+
+
+def _size_in_xml(file: Path, setup: int) -> AxisSizes:
+    """Read the size of voxels in the XML file beside one of BigDataViewer, if there is one."""
+    if not file.is_file() or file.stat().st_size > LARGEST_XML:
+        return None, None, None
+    text = file.read_text(errors="replace")
+    # a document type could define entities that expand without bound
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        return None, None, None
+    try:
+        for described in ET.fromstring(text).iter("ViewSetup"):
+            if described.findtext("id", "").strip() == str(setup):
+                unit = unit_nanometers(described.findtext("voxelSize/unit", ""))
+                x, y, z = described.findtext("voxelSize/size", "").split()
+                return positive(z, unit), positive(y, unit), positive(x, unit)
+    except (ET.ParseError, ValueError):
+        pass
+    return None, None, None

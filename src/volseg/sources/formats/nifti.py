@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.conversion import change_values
 from volseg.sources.formats.mapped import map_voxels, stack_of_voxels
-from volseg.sources.stack import Selection, Stack, check_single
+from volseg.sources.stack import Selection, Stack, check_series
 from volseg.sources.voxel_size import StatedSize, positive
 
 BEGINNINGS = ((344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0\r\n\x1a\n"), (4, b"ni2\0\r\n\x1a\n"))
@@ -44,7 +43,7 @@ def open_nifti(path: Path, selection: Selection) -> Stack:
     SourceError
         If it is damaged, or holds what is no number.
     """
-    check_single(replace(selection, axes=None, time=None), str(path))
+    check_series(selection, str(path))
     packed = path.name.lower().endswith(".gz")
     try:
         with gzip.open(path) if packed else path.open("rb") as file:

@@ -16,7 +16,7 @@ import numpy as np
 
 from volseg.errors import SourceError
 from volseg.sources.formats.mapped import map_voxels, stack_of_voxels
-from volseg.sources.stack import Selection, Stack, check_single
+from volseg.sources.stack import Selection, Stack, check_series
 from volseg.sources.voxel_size import (
     AxisSizes,
     StatedSize,
@@ -52,7 +52,7 @@ def open_nrrd(path: Path, selection: Selection) -> Stack:
     SourceError
         If it is damaged, or of a form that is not read.
     """
-    check_single(replace(selection, axes=None, time=None), str(path))
+    check_series(selection, str(path))
     fields, end = _read_header(path)
     encoding = fields.get("encoding", "raw").lower()
     if encoding not in PACKED:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.formats.greys import pick_grey
 from volseg.sources.stack import (
     GREY,
     NO_COLOURS,
@@ -23,6 +22,7 @@ from volseg.sources.stack import (
     check_single,
     choose_channel,
     close_nothing,
+    pick_grey,
 )
 from volseg.sources.voxel_size import AxisSizes, StatedSize, unprinted
 

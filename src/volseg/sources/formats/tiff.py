@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,14 @@ import tifffile
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, own_words
-from volseg.sources.formats.ome_set import find_description, find_files, list_set
-from volseg.sources.formats.ome_xml import OmeImage, Place, read_ome
-from volseg.sources.formats.sem import size_from_sem
+from volseg.sources.formats.ome_tiff import (
+    OmeImage,
+    Place,
+    find_description,
+    find_files,
+    list_set,
+    read_ome,
+)
 from volseg.sources.formats.tiff_images import (
     UNDESCRIBED,
     TiffImage,
@@ -32,7 +38,14 @@ from volseg.sources.formats.tiff_pages import (
 )
 from volseg.sources.formats.tiff_selection import choose_image, select_planes
 from volseg.sources.stack import WHOLE, Selection, Stack
-from volseg.sources.voxel_size import StatedSize, size_from_imagej, size_from_resolution
+from volseg.sources.voxel_size import (
+    AxisSizes,
+    StatedSize,
+    positive,
+    size_from_imagej,
+    size_from_resolution,
+    unit_nanometers,
+)
 
 WHITE_IS_ZERO, PALETTE = 0, 3
 BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -41,6 +54,13 @@ DAMAGED_XML = (
     "the OME-XML of {} describes no image, or is damaged: its pages are taken as slices in the "
     "order of the file, and its voxel size is unknown"
 )
+UNKNOWN: AxisSizes = (None, None, None)
+PIXEL_SIZE = re.compile(rb"PixelSize([XY])=([-+.\deE]+)")
+METRE = 1e9
+"""nm."""
+FEI, ZEISS, TESCAN = (34682, 34680), 34118, 50431
+GATAN_UNITS, GATAN_SCALES = (65005, 65004, 65003), (65011, 65010, 65009)
+"""Tags of DigitalMicrograph along z, y and x."""
 
 
 def open_tiff(path: Path, selection: Selection = WHOLE) -> Stack:
@@ -216,3 +236,42 @@ def _first_page(tif: tifffile.TiffFile, form: tifffile.TiffPage) -> Mapping[str,
         "compression": tifffile.COMPRESSION(form.compression).name.lower(),
         **texts,
     }
+
+
+def size_from_sem(page: tifffile.TiffPage) -> StatedSize:
+    """Read the size that FEI, Thermo Fisher, Zeiss, TESCAN or Gatan note; z only by the last."""
+    for read, codes in ((_fei, FEI), (_zeiss, (ZEISS,)), (_tescan, (TESCAN,))):
+        for code in codes:
+            if any(axes := read(page.tags.valueof(code))):
+                return StatedSize(axes, "its microscope's metadata")
+    pairs = zip(GATAN_SCALES, GATAN_UNITS, strict=True)
+    z, y, x = (_calibrated(page.tags.valueof(s), page.tags.valueof(u)) for s, u in pairs)
+    return StatedSize((z, y, x), "its tags of DigitalMicrograph")
+
+
+def _calibrated(scale: Any, unit: Any) -> float | None:
+    return positive(scale, unit_nanometers(unit if isinstance(unit, str) else None))
+
+
+def _fei(noted: Any) -> AxisSizes:
+    for name in ("Scan", "EScan", "IScan") if isinstance(noted, Mapping) else ():
+        scan = noted.get(name)
+        if isinstance(scan, Mapping) and "PixelWidth" in scan:
+            y, x = (positive(scan.get(f"Pixel{side}"), METRE) for side in ("Height", "Width"))
+            return None, y, x
+    return UNKNOWN
+
+
+def _zeiss(noted: Any) -> AxisSizes:
+    for name in ("ap_image_pixel_size", "ap_pixel_size") if isinstance(noted, Mapping) else ():
+        entry = noted.get(name)
+        if isinstance(entry, tuple) and len(entry) == 3:
+            size = positive(entry[1], unit_nanometers(str(entry[2])))
+            return None, size, size
+    return UNKNOWN
+
+
+def _tescan(noted: Any) -> AxisSizes:
+    """Read lines of text among other bytes, which tifffile leaves as they are."""
+    found = dict(PIXEL_SIZE.findall(noted)) if isinstance(noted, bytes) else {}
+    return None, positive(found.get(b"Y"), METRE), positive(found.get(b"X"), METRE)

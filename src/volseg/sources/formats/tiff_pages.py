@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.formats.greys import pick_grey
+from volseg.sources.stack import pick_grey
 
 
 @dataclass(frozen=True)

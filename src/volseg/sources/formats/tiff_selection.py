@@ -9,10 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.errors import SourceError
+from volseg.errors import SourceError, list_some
 from volseg.sources.formats.tiff_images import UNDESCRIBED, TiffImage, content, unequal
 from volseg.sources.formats.tiff_pages import Plane, select_sample
-from volseg.sources.stack import GREY, NO_COLOURS, Selection, choose_channel, choose_time
+from volseg.sources.stack import (
+    GREY,
+    NO_COLOURS,
+    Selection,
+    choose_channel,
+    choose_series,
+    choose_time,
+)
 
 SHOWN = 6
 """Images of a file that a message lists."""
@@ -36,11 +43,7 @@ def choose_image(
     """
     last = len(images) - 1
     if chosen is not None:
-        if not 0 <= chosen <= last:
-            raise SourceError(
-                f"--series is {chosen}, but {path} has {last + 1} image(s), counted from 0"
-            )
-        return images[chosen], ()
+        return images[choose_series(len(images), chosen, str(path))], ()
     if last == 0:
         return images[0], ()
     flat = [image for image in images if not image.shape]
@@ -69,9 +72,8 @@ def _join(path: Path, images: Sequence[TiffImage]) -> TiffImage:
 
 
 def _listed(images: Sequence[TiffImage]) -> str:
-    listed = "; ".join(f"{k}: {image}" for k, image in enumerate(images[:SHOWN]))
-    more = f"; and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
-    return f"holds {len(images)} images ({listed}{more}); choose with --series"
+    each = [f"{k}: {image}" for k, image in enumerate(images)]
+    return f"holds {len(images)} images ({list_some(each, SHOWN, '; ')}); choose with --series"
 
 
 def select_planes(

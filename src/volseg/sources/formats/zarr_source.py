@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError
 from volseg.sources.axes import choose_axes, sizes_as_named
 from volseg.sources.stack import (
     Selection,
     Stack,
-    check_single,
+    check_series,
     choose_channel,
+    choose_series,
     choose_time,
     close_nothing,
 )
@@ -36,8 +35,8 @@ def open_zarr(path: Path, selection: Selection) -> Stack:
         If it is not clear which image, channel or time is meant.
     """
     given, path, noted = path, *_choose_inner(path, selection.series)
-    known = replace(selection, axes=None, time=None)
-    check_single(replace(known, series=None) if noted else known, str(path))
+    if not noted:
+        check_series(selection, str(path))
     named = open_named(path)
     if named is not None and (not named.plain or selection.axes is not None):
         return _open_named(given, path, named, noted, selection)
@@ -98,14 +97,6 @@ def _choose_inner(path: Path, series: int | None) -> tuple[Path, dict[str, str]]
     inner = inner_images(path)
     if not inner:
         return path, {}
-    if series is None and len(inner) > 1:
-        raise SourceError(
-            f"{path} holds {len(inner)} images ({path / inner[0]} to {inner[-1]}): choose with "
-            f"--series 0 to {inner[-1]}"
-        )
-    if not 0 <= (series or 0) < len(inner):
-        raise SourceError(
-            f"--series is {series}, but {path} has {len(inner)} image(s), counted from 0"
-        )
-    chosen = inner[series or 0]
+    named = f" ({path / inner[0]} to {inner[-1]})"
+    chosen = inner[choose_series(len(inner), series, str(path), named)]
     return path / chosen, {"image": chosen}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, list_some
 from volseg.geometry.grid import describe, full_roi, roi_size
 from volseg.measures.sums import Moments
 from volseg.objects.union_find import connected_groups
@@ -208,8 +208,7 @@ class _Finder:
     def refuse(self) -> None:
         """Refuse the corrections if anything is wrong with them."""
         if self.wrong:
-            more = len(self.wrong) - SHOWN
-            listed = "; ".join(self.wrong[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+            listed = list_some(self.wrong, SHOWN, "; ")
             raise ParameterError(
                 f"the corrections do not fit {self.plan.source.path}, nothing was written: {listed}"
             )

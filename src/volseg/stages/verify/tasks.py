@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import StorageError
+from volseg.errors import StorageError, list_some
 from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, roi_size
 from volseg.stages.verify.findings import Finding, find_first
 from volseg.storage.arrays import StoredArray
@@ -217,9 +217,7 @@ def describe_indices(indices: list[Zyx]) -> str:
     >>> describe_indices([(0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 1, 1)])
     '0,0,1 and 0,0,2 and 0,1,0 and 1 more'
     """
-    names = [",".join(map(str, i)) for i in indices[:SHOWN]]
-    more = [f"{len(indices) - SHOWN} more"] if len(indices) > SHOWN else []
-    return " and ".join(names + more)
+    return list_some([",".join(map(str, i)) for i in indices], SHOWN, " and ")
 
 
 def check_intensities(
