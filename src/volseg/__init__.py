@@ -25,11 +25,10 @@ from volseg.errors import InputError, VolsegError, WorkError
 if TYPE_CHECKING:
     from volseg.api.arrays import compare_arrays, label_array, measure_array, predict_array
     from volseg.api.blocks import map_blocks
-    from volseg.api.correcting import apply
     from volseg.api.exporting import export, export_all
     from volseg.api.judging import evaluate, evaluate_all, stats, stats_all, verify
     from volseg.api.looking import explain, explore, preview, view
-    from volseg.api.making import convert, label, segment
+    from volseg.api.making import apply, convert, label, segment
     from volseg.api.opening import Volume, open  # noqa: A004 - it is called volseg.open
     from volseg.api.reporting import report
     from volseg.api.teaching import forget_marks, teach
@@ -77,11 +76,10 @@ _PLACES = {
     for place, names in {
         "arrays": ("compare_arrays", "label_array", "measure_array", "predict_array"),
         "blocks": ("map_blocks",),
-        "correcting": ("apply",),
         "exporting": ("export", "export_all"),
         "judging": ("evaluate", "evaluate_all", "stats", "stats_all", "verify"),
         "looking": ("explain", "explore", "preview", "view"),
-        "making": ("convert", "label", "segment"),
+        "making": ("apply", "convert", "label", "segment"),
         "opening": ("Volume", "open"),
         "reporting": ("report",),
         "teaching": ("forget_marks", "teach"),

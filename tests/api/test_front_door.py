@@ -11,7 +11,7 @@ import click
 import pytest
 
 import volseg
-from volseg.api import correcting, judging, looking, making, training
+from volseg.api import judging, looking, making, training
 from volseg.cli import main
 from volseg.stages.apply.plan import ApplyOptions
 from volseg.stages.evaluate.plan import EvaluateOptions
@@ -27,7 +27,7 @@ VERBS = {
     "convert": making.convert,
     "segment": making.segment,
     "label": making.label,
-    "apply": correcting.apply,
+    "apply": making.apply,
     "stats": judging.stats,
     "evaluate": judging.evaluate,
     "train": training.train,

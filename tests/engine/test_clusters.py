@@ -12,9 +12,8 @@ import torch
 from distributed import Client, LocalCluster
 
 from toy_cluster import QUIET
-from volseg.engine.clusters import ClusterOptions, read_cluster
 from volseg.engine.dask_clusters import queue_cluster, start_cluster
-from volseg.engine.options import EngineOptions
+from volseg.engine.options import ClusterOptions, EngineOptions, read_cluster
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, WorkError
 from volseg.stages.predict.network import AUTO_ELSEWHERE, PredictOptions, find_device

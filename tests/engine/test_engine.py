@@ -19,8 +19,7 @@ import pytest
 from distributed import KilledWorker, LocalCluster, Scheduler, SpecCluster, Worker, get_worker
 
 from toy_cluster import QUIET
-from volseg.engine.clusters import ClusterOptions
-from volseg.engine.options import EngineOptions
+from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.progress import Job
 from volseg.engine.remote import remote_scheduler
 from volseg.engine.run import run_blocks, same_workers

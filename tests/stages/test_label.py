@@ -15,8 +15,7 @@ import zarr
 from scipy import ndimage
 
 from toy_kills import kill_until_done
-from volseg.engine.clusters import ClusterOptions
-from volseg.engine.options import EngineOptions
+from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import BlockError, ConflictError, ParameterError, VolumeError
 from volseg.geometry.grid import full_roi

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from volseg.geometry.grid import full_roi
-from volseg.stages.convert.level_writer import LevelWriter
+from volseg.stages.convert.run import LevelWriter
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image
 from volseg.voxels.downsample import reduce_mean

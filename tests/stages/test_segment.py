@@ -14,8 +14,7 @@ from scipy import ndimage
 from toy_elsewhere import ORIGIN, write_elsewhere
 from toy_weights import card_content
 from volseg.cli.segment import describe_estimate
-from volseg.engine.clusters import ClusterOptions
-from volseg.engine.options import EngineOptions
+from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ModelError, ParameterError, StorageError, VolumeError
 from volseg.geometry.grid import full_roi

@@ -14,7 +14,7 @@ from torch import nn
 
 from toy_volumes import write_raw
 from toy_weights import write_weights
-from volseg.api.correcting import apply
+from volseg.api.making import apply
 from volseg.api.teaching import forget_marks
 from volseg.cli.teach import describe_report
 from volseg.engine.options import EngineOptions

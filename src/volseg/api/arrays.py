@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from volseg.api.judge_options import CompareArraysKeywords
-from volseg.api.judging import evaluate, stats
+from volseg.api.judging import CompareArraysKeywords, evaluate, stats
 from volseg.api.keywords import takes
 from volseg.api.making import convert, label, segment
 from volseg.api.opening import open as open_volume

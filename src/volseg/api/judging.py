@@ -1,14 +1,11 @@
 """Measure, compare and check what a volume holds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Required, TypedDict, Unpack
 
-from volseg.api.judge_options import EvaluateKeywords, VerifyKeywords
-from volseg.api.keywords import takes
-from volseg.api.options import Place, StatsKeywords
+from volseg.api.keywords import described, takes
+from volseg.api.options import Place, Region, Results, Running, StatsKeywords, Threads
 from volseg.api.running import (
     EACH,
     build,
@@ -34,8 +31,8 @@ NAMED: tuple[Literal["truth", "mask"], ...] = ("truth", "mask")
 
 @takes(StatsKeywords)
 def stats(
-    volume: Place, *, progress: Progress | None = None, **options: Unpack[StatsKeywords]
-) -> VolumeStats:
+    volume: Place, *, progress: "Progress | None" = None, **options: Unpack[StatsKeywords]
+) -> "VolumeStats":
     """Count and measure the objects of a volume.
 
     Writes one row per object to ``tables/<name>.parquet`` in the volume, and one per slice to
@@ -58,8 +55,11 @@ def stats(
 
 
 def stats_all(
-    volumes: Sequence[Place], *, progress: Progress | None = None, **options: Unpack[StatsKeywords]
-) -> list[VolumeStats]:
+    volumes: Sequence[Place],
+    *,
+    progress: "Progress | None" = None,
+    **options: Unpack[StatsKeywords],
+) -> "list[VolumeStats]":
     """Measure several results of several volumes with the options of `stats`.
 
     Parameters
@@ -108,10 +108,59 @@ def stats_all(
     return results
 
 
+@described
+class Matching(TypedDict, total=False):
+    """Comparison of objects.
+
+    iou : Match objects of at least this intersection over union.
+    min_size : Ignore smaller objects, in voxels, in truth and prediction.  [default: the --min-size
+        that the labels were made with]
+    tolerance : Also measure how far the surfaces of truth and prediction lie apart, and the F1 of
+        boundaries at this distance in nm (in voxels where their size is unknown).
+    ignore_border : Count objects at the border of the region neither as missed nor as false.
+    instances : Take labels of one value as one object, not as a mask.
+    images : Take slices as unrelated images, and score each by itself too; volumes that
+        `volseg convert --images` made need no saying.
+    """
+
+    iou: float
+    min_size: int | None
+    tolerance: float | None
+    ignore_border: bool
+    instances: bool
+    images: bool
+
+
+class CompareArraysKeywords(Matching, Threads, total=False):
+    """Options of `compare_arrays`."""
+
+
+@described
+class EvaluateKeywords(Results, Region, Matching, Running, total=False):
+    """Options of `evaluate`.
+
+    truth : Compare with labels of this name in VOLUME, or with a Zarr array, image or label TIFF.
+        The objects of a mask are its connected components. {name} stands for each of several
+        --name, here and in --mask.
+    labels : Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
+    foreground : Take this value of the truth as foreground, such as 0 for membranes.  [default: all
+        above 0]
+    mask : Count only voxels above 0 in these labels, a name or a path.
+    output : Write evaluation.json, errors.parquet and curves.png to this folder, of several --name
+        to a folder in it for each.
+    """
+
+    truth: Required[Place]
+    labels: Place | None
+    foreground: int | None
+    mask: Place | None
+    output: Place | None
+
+
 @takes(EvaluateKeywords)
 def evaluate(
-    volume: Place, *, progress: Progress | None = None, **options: Unpack[EvaluateKeywords]
-) -> Evaluation:
+    volume: Place, *, progress: "Progress | None" = None, **options: Unpack[EvaluateKeywords]
+) -> "Evaluation":
     """Compare the objects of a volume with the truth.
 
     Parameters
@@ -131,8 +180,8 @@ def evaluate(
 
 
 def evaluate_all(
-    volume: Place, *, progress: Progress | None = None, **options: Unpack[EvaluateKeywords]
-) -> list[Evaluation]:
+    volume: Place, *, progress: "Progress | None" = None, **options: Unpack[EvaluateKeywords]
+) -> "list[Evaluation]":
     """Compare several results of a volume with the truth, with the options of `evaluate`.
 
     Raises
@@ -179,7 +228,7 @@ def check_output(folder: Place) -> None:
     check_folder(file_of(folder))
 
 
-def save_evaluations(results: Sequence[Evaluation], folder: Place) -> list[Path]:
+def save_evaluations(results: "Sequence[Evaluation]", folder: Place) -> list[Path]:
     """Write an evaluation to a folder: evaluation.json, errors.parquet, curves.png.
 
     Each of several goes to a folder in it, of the name of what was evaluated.
@@ -205,10 +254,26 @@ def save_evaluations(results: Sequence[Evaluation], folder: Place) -> list[Path]
     return [path for paths in written for path in paths]
 
 
+@described
+class VerifyKeywords(Running, total=False):
+    """Options of `verify`.
+
+    quick : Read everything, compare nothing.
+    sample : Predict N blocks of each array of probabilities again.
+    model : Use this model, if it is not a shipped one.
+    elsewhere : Allow for the rounding of another machine that made the probabilities.
+    """
+
+    quick: bool
+    sample: int
+    model: str | None
+    elsewhere: bool
+
+
 @takes(VerifyKeywords)
 def verify(
-    volume: Place, *, progress: Progress | None = None, **options: Unpack[VerifyKeywords]
-) -> VerifyReport:
+    volume: Place, *, progress: "Progress | None" = None, **options: Unpack[VerifyKeywords]
+) -> "VerifyReport":
     """Check that a volume and its results are readable, complete and consistent.
 
     Reads everything, changes nothing. Damage is reported, not raised.

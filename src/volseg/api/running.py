@@ -122,8 +122,7 @@ def engine_of(**options: Unpack[Running]) -> EngineOptions:
     ParameterError
         If they do not go together, or the cluster's configuration cannot be used.
     """
-    from volseg.engine.clusters import read_cluster
-    from volseg.engine.options import EngineOptions
+    from volseg.engine.options import EngineOptions, read_cluster
     from volseg.storage.recipes import read_recipe
 
     cluster, config = options.get("cluster"), options.get("cluster_config")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from volseg.api.correcting import ApplyKeywords, apply
+from volseg.api.making import ApplyKeywords, apply
 from volseg.cli.options import note_scratch, scratch_option, volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import counted, duration

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volseg.api.judge_options import EvaluateKeywords
-from volseg.api.judging import check_output, evaluate_all, save_evaluations
+from volseg.api.judging import EvaluateKeywords, check_output, evaluate_all, save_evaluations
 from volseg.cli.options import scratch_option, volume_argument, with_options
 from volseg.cli.session import Session
 from volseg.cli.wording import duration, extent, scaled

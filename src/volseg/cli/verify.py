@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from volseg.api.judge_options import VerifyKeywords
-from volseg.api.judging import verify
+from volseg.api.judging import VerifyKeywords, verify
 from volseg.cli.options import scratch_option, volume_argument, with_options
 from volseg.cli.session import WORK_FAILED, Session
 from volseg.cli.wording import counted, duration, scaled

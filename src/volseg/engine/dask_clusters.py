@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed import Nanny, Scheduler, SpecCluster, Status
 
-from volseg.engine.clusters import QUEUES, ClusterOptions
+from volseg.engine.options import QUEUES, ClusterOptions
 from volseg.errors import ParameterError, WorkError
 
 GPU = "GPU"

@@ -19,9 +19,8 @@ from distributed import Client, KilledWorker, SpecCluster
 from distributed.protocol.pickle import dumps, loads
 from distributed.utils import silence_logging_cmgr
 
-from volseg.engine.clusters import ClusterOptions
 from volseg.engine.dask_clusters import GPU, SETTINGS, has_ended, start_cluster
-from volseg.engine.options import EngineOptions
+from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.steps import SAME_AGAIN, Failure, Graph, Outcome, Trial, has_failed
 from volseg.errors import Notice, WorkError
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from volseg.engine.clusters import ClusterOptions
-from volseg.engine.options import EngineOptions
+from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
 from volseg.stages.intensities import with_survey

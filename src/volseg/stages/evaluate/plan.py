@@ -27,7 +27,7 @@ BLOCK_VOXELS = 1 << 23
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Prediction and truth to compare, and how; see `volseg.api.judge_options.EvaluateKeywords`.
+    """Prediction and truth to compare, and how; see `volseg.api.judging.EvaluateKeywords`.
 
     ``min_size`` holds within what is evaluated, and for the scores of objects alone.
     """

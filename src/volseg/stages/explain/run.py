@@ -26,17 +26,18 @@ from volseg.models.explaining import (
 )
 from volseg.models.registry import find_architecture
 from volseg.stages.explain.plan import ExplainPlan
-from volseg.stages.explain.show import draw_sheet
 from volseg.stages.levels import build_pyramid
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.region import blend_region
 from volseg.stages.predict.run import model_record
+from volseg.stages.report.explained import draw_panels
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import write_group
-from volseg.storage.explanations import read_explanation
+from volseg.storage.explanations import Explanation, read_explanation
+from volseg.storage.plots import save_figure
 from volseg.storage.stores import is_zarr
 from volseg.storage.targets import replacing
-from volseg.storage.volumes import create_image
+from volseg.storage.volumes import create_image, open_image
 from volseg.types import FULL_PROBABILITY, Floats, Roi
 
 FILTERS = 4
@@ -52,6 +53,8 @@ WORDS = {
     ATTENTION: "coefficient of the attention gate whose voxels are {} of the network's a side",
     "filter": "activation of filter {} before the last layer, among the strongest",
 }
+COLUMNS, INCHES = 4, 3.6
+"""Panels in a row, and their side."""
 
 
 @dataclass(frozen=True)
@@ -193,3 +196,34 @@ def _write(plan: ExplainPlan, found: Found, place: Path) -> None:
         "sheet": None if plan.sheet is None else str(plan.sheet),
     }
     write_group(place, {"volseg": notes})
+
+
+def draw_sheet(path: Path, volume: Path, name: str, explanation: Explanation) -> None:
+    """Draw a contact sheet as a PNG file; a file that is there is replaced.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    sheet = draw_panels(open_image(volume), name, explanation)
+    rows = -(-len(sheet.panels) // COLUMNS)
+    figure = Figure(figsize=(COLUMNS * INCHES, rows * (INCHES + 0.4) + 0.4), layout="constrained")
+    for k, (axes, panel) in enumerate(
+        zip(figure.subplots(rows, COLUMNS).flat, sheet.panels, strict=False)
+    ):
+        down, across = sheet.extent
+        axes.imshow(panel.pixels, extent=(0, across, down, 0), interpolation="nearest")
+        axes.set_title(panel.name)
+        if k == 0:
+            others = [a for n, a in enumerate("zyx") if n != sheet.axis]
+            axes.set(ylabel=f"{others[0]} ({sheet.unit})", xlabel=f"{others[1]} ({sheet.unit})")
+        else:
+            axes.set(xticks=[], yticks=[])
+    for axes in figure.axes[len(sheet.panels) :]:
+        axes.set_axis_off()
+    model = explanation.notes["model"]["name"]
+    figure.suptitle(f"{volume.name}, {sheet.title}: what {model} goes by")
+    save_figure(figure, path, parents=False)

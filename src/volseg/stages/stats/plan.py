@@ -13,7 +13,7 @@ from volseg.defaults import MEASURE, NAME, SURFACE
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, command
 from volseg.measures.object_table import Scale
-from volseg.measures.surroundings import reach
+from volseg.measures.single_object import reach
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
 from volseg.stages.stats.contacts import open_other
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject

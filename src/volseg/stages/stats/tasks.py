@@ -18,8 +18,14 @@ from volseg.measures.outline import (
     hull_points,
     section_measures,
 )
-from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, centerline, mesh_area
-from volseg.measures.surroundings import compare_surroundings
+from volseg.measures.single_object import (
+    AROUND,
+    OUTLINE,
+    SINGLE,
+    centerline,
+    compare_surroundings,
+    mesh_area,
+)
 from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import StoredArray

@@ -39,7 +39,7 @@ COUNTED = {"uint8", "uint16", "int16", "float32"}
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """Choices for a verification; see `volseg.api.judge_options.VerifyKeywords`.
+    """Choices for a verification; see `volseg.api.judging.VerifyKeywords`.
 
     ``elsewhere`` allows for `volseg.stages.verify.sample.ELSEWHERE`; ``block`` is rounded up to
     whole chunks.
