@@ -17,6 +17,7 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ParameterError, ShapeError, StorageError, VolumeError
+from volseg.fields import plain
 from volseg.geometry.grid import full_roi
 from volseg.stages.evaluate import plan as evaluate_plan
 from volseg.stages.evaluate.output import write_results
@@ -283,8 +284,8 @@ def test_nothing_is_written_but_what_is_asked_for(tmp_path, truth, predicted):
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     result = run(volume, "truth")
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
-    written = write_results(result, {"dice": 0.5}, tmp_path / "out")
-    assert json.loads(written[0].read_text(encoding="utf-8")) == {"dice": 0.5}
+    written = write_results(result, tmp_path / "out")
+    assert json.loads(written[0].read_text(encoding="utf-8")) == plain(result)
     assert [p.name for p in written] == [
         "evaluation.json",
         "errors.parquet",
@@ -307,4 +308,4 @@ def test_nothing_is_written_but_what_is_asked_for(tmp_path, truth, predicted):
         assert tuple(box) == wrong.box
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
-        write_results(result, {}, tmp_path / "file")
+        write_results(result, tmp_path / "file")

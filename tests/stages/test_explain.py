@@ -28,7 +28,7 @@ from volseg.stages.report.explained import draw_panels
 from volseg.stages.report.plan import plan_report
 from volseg.stages.view.plan import ViewOptions, plan_view
 from volseg.stages.view.state import compose_state
-from volseg.storage.explanations import read_explanation
+from volseg.storage.images import read_explanation
 from volseg.storage.volumes import open_image
 
 SHAPE, ROI = (6, 48, 48), "2:4,8:40,:"

@@ -11,7 +11,7 @@ from scipy import ndimage
 import volseg
 from toy_volumes import write_raw
 from volseg.geometry.grid import full_roi
-from volseg.stages import explore as stage
+from volseg.stages.explore import run as stage
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image
 

@@ -7,10 +7,9 @@ import pytest
 import zarr
 
 from toy_volumes import write_labels, write_raw
-from volseg.storage import feature_tables
+from volseg.storage import tables
 from volseg.storage.attributes import read_attributes
-from volseg.storage.feature_tables import publish_table, withdraw_table
-from volseg.storage.tables import write_table
+from volseg.storage.tables import publish_table, withdraw_table, write_table
 from volseg.storage.volumes import table_path
 
 
@@ -44,7 +43,7 @@ def test_tables_are_listed_with_their_labels_and_replaced(tmp_path, monkeypatch)
     assert kept["var/_index"][:].tolist() == ["sphericity"]
     np.testing.assert_array_equal(kept["X"][:], [[0.5], [np.nan]])
     with monkeypatch.context() as patch:
-        patch.setattr(feature_tables, "write_file", interrupt)
+        patch.setattr(tables, "write_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
             publish_table(table_path(volume, "mitochondria"))
     assert read_attributes(volume / "tables") == {"tables": ["theirs"]}

@@ -223,7 +223,7 @@ def check_output(folder: Place) -> None:
     ParameterError
         If it cannot.
     """
-    from volseg.storage.tables import check_folder
+    from volseg.stages.evaluate.output import check_folder
 
     check_folder(file_of(folder))
 
@@ -243,13 +243,11 @@ def save_evaluations(results: "Sequence[Evaluation]", folder: Place) -> list[Pat
     StorageError
         If a file cannot be written.
     """
-    from volseg.fields import plain
     from volseg.stages.evaluate.output import write_results
 
     place, several = file_of(folder), len(results) > 1
     written = [
-        write_results(each, plain(each), place / each.prediction.name if several else place)
-        for each in results
+        write_results(each, place / each.prediction.name if several else place) for each in results
     ]
     return [path for paths in written for path in paths]
 

@@ -61,7 +61,7 @@ def compose_layers(volume: str | Path) -> list[Layer]:
 def _explained(found: Volume, name: str) -> list[Layer]:
     """List the layers of an explanation, at the place of its region."""
     from volseg.api.slicing import level_of
-    from volseg.storage.explanations import read_explanation
+    from volseg.storage.images import read_explanation
 
     explanation = read_explanation(found.path, name)
     if explanation is None:

@@ -102,7 +102,7 @@ def explore(
     InputError
         If the volume or its labels cannot be used.
     """
-    from volseg.stages import explore as stage
+    from volseg.stages.explore import run as stage
 
     chosen = build(stage.ExploreOptions, options, output=optional_file(options.get("output")))
     return stage.explore(place_of(volume), chosen, shown(progress))

@@ -14,7 +14,7 @@ from volseg.scores.likeness import tell_tissue
 from volseg.stages.survey import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
 from volseg.storage.copies import is_copied
-from volseg.storage.explanations import read_explanation
+from volseg.storage.images import read_explanation
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image

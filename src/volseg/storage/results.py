@@ -14,12 +14,12 @@ from volseg.errors import ConflictError, VolumeError, command
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.copies import settle_after
-from volseg.storage.feature_tables import withdraw_table
 from volseg.storage.files import AWAY, beside, discard, left_behind, replace_folder
 from volseg.storage.ledger import MARK, Ledger
 from volseg.storage.ome import Space
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
+from volseg.storage.tables import withdraw_table
 from volseg.storage.volumes import SLICES, Image, create_image, open_image
 
 NETWORK_FLAGS = ("device", "precision", "batch")

@@ -1,31 +1,33 @@
-"""Tables as Parquet with units in the columns' metadata, or CSV; evaluations: JSON and a table."""
+"""Tables as Parquet, with units in the columns' metadata, or CSV; and for other programs."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import zarr
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from volseg.errors import ParameterError, StorageError
-from volseg.storage.files import replacing, write_file
+from volseg.storage.attributes import change_group, read_attributes
+from volseg.storage.files import discard, replacing, write_file
+from volseg.storage.ledger import locked
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
-
-if TYPE_CHECKING:  # statistics have no use for scores, nor for their compiled loops
-    from volseg.scores.mistakes import ObjectErrors, WrongObjects
+from volseg.storage.stores import is_zarr
+from volseg.storage.volumes import PATIENCE, labels_path, scratch_path
 
 FORMATS = (".parquet", ".csv", ".tsv")
-
-
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 """Of columns, in tables of text."""
+ROWS = 1 << 16
+"""Rows of a chunk, at most."""
 
 
 def check_table_path(path: Path) -> None:
@@ -128,78 +130,93 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str], d
     return columns, units, notes
 
 
-FILE = "evaluation.json"
-ERRORS = "errors.parquet"
+def publish_table(table: Path) -> None:
+    """List a table of objects, ``tables/<name>.parquet``, in the group of a volume's tables.
 
+    As ngio and Fractal know it: a feature table, version 1, as AnnData. Specifications:
+    https://fractal-analytics-platform.github.io/ngio/stable/table_specs/overview and
+    https://anndata.readthedocs.io/en/stable/fileformat-prose.html
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder before any work is done.
-
-    Raises
-    ------
-    ParameterError
-        If it is a file, or cannot be made because its parent is missing.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ParameterError(f"{folder} is a file; give a folder to write {FILE} in")
-    if not folder.resolve().parent.is_dir():
-        raise ParameterError(f"there is no folder {folder.resolve().parent} to make {folder} in")
-
-
-def write_evaluation(folder: Path, report: Mapping[str, Any]) -> Path:
-    """Write a report as JSON; one that is there is replaced.
-
-    Parameters
-    ----------
-    folder : is made if it is missing
-    report : what JSON knows, without NaN
+    The group of the table holds it as AnnData and says of which labels it is. One that is there is
+    taken from the list and replaced; the list is changed last, so that it names whole tables only.
 
     Raises
     ------
     StorageError
-        If it cannot be written.
+        If something cannot be written.
     """
-    path = folder / FILE
-    write_file(path, json.dumps(report, indent=1, allow_nan=False).encode() + b"\n")
-    return path
-
-
-def write_errors(folder: Path, errors: ObjectErrors) -> Path:
-    """Write one row per object that something is wrong with; a table that is there is replaced.
-
-    Parameters
-    ----------
-    folder : exists
-    errors : all are written, however many
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
-    from volseg.scores.mistakes import ErrorCounts
-
-    kinds = [field.name for field in dataclasses.fields(ErrorCounts)]
-    parts = [_columns(kind, getattr(errors, kind)) for kind in kinds]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    places = ("voxels", "centroid", "bbox")
-    units = {name: "voxel" for name in columns if name.startswith(places)}
-    write_table(folder / ERRORS, columns, units, {})
-    return folder / ERRORS
-
-
-def _columns(kind: str, wrong: WrongObjects) -> dict[str, NDArray[Any]]:
-    objects = wrong.objects
-    others = np.empty(len(wrong), object)
-    for k, held in enumerate(wrong.held.lists()):
-        others[k] = held  # at once, lists of one length would become a matrix
-    return {
-        "kind": np.full(len(wrong), kind),
-        "label": objects.labels,
-        "voxels": objects.voxels,
-        **{f"centroid_{axis}": wrong.centroids[:, k] for k, axis in enumerate("zyx")},
-        **{f"bbox_{axis}_start": objects.starts[:, k] for k, axis in enumerate("zyx")},
-        **{f"bbox_{axis}_stop": objects.stops[:, k] for k, axis in enumerate("zyx")},
-        "best_iou": wrong.best_iou,
-        "others": others,
+    name, tables = table.stem, table.parent
+    place, labels = tables / name, labels_path(tables.parent, name)
+    described: dict[str, Any] = {
+        **_encoded("anndata", "0.1.0"),
+        "type": "feature_table",
+        "table_version": "1",
+        "fractal_table_version": "1",
+        "backend": "anndata",
+        "index_key": "label",
+        "index_type": "int",
+        "instance_key": "label",
     }
+    if is_zarr(labels):
+        described["region"] = {"path": f"../labels/{name}"}
+    entries: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(entries), attributes=described)
+    _fill_anndata(group, read_columns(table)[0])
+    withdraw_table(table)
+    discard(place)  # what an interrupted run left is no group, perhaps
+    for entry, content in entries.items():
+        # many small files, which another `stats` would write again: none is waited for
+        write_file(place / entry, content.to_bytes(), durable=False)
+    _list_table(tables, name, listed=True)
+
+
+def _fill_anndata(group: zarr.Group, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write a table as AnnData: real numbers as ``X``, whole ones and truths as ``obs``."""
+    names = np.array([str(label) for label in columns["label"]], np.dtypes.StringDType())
+    real = [name for name, values in columns.items() if values.dtype.kind == "f"]
+    whole = [name for name in columns if name not in {*real, "label"}]
+    values = [columns[name].astype(np.float64) for name in real]
+    _add_array(group, "X", np.stack(values, axis=1) if real else np.zeros((len(names), 0)))
+    observed = group.create_group("obs", attributes=_frame("label", whole))
+    _add_array(observed, "label", names, "string-array")
+    for name in whole:
+        _add_array(observed, name, columns[name])
+    variables = group.create_group("var", attributes=_frame("_index", []))
+    _add_array(variables, "_index", np.array(real, np.dtypes.StringDType()), "string-array")
+    for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+        group.create_group(name, attributes=_encoded("dict", "0.1.0"))
+
+
+def _add_array(group: zarr.Group, name: str, values: NDArray[Any], kind: str = "array") -> None:
+    chunks = tuple(max(min(n, ROWS), 1) for n in values.shape)
+    group.create_array(name, data=values, chunks=chunks, attributes=_encoded(kind, "0.2.0"))
+
+
+def _frame(index: str, columns: list[str]) -> dict[str, Any]:
+    return {"_index": index, "column-order": columns, **_encoded("dataframe", "0.2.0")}
+
+
+def _encoded(kind: str, version: str) -> dict[str, Any]:
+    return {"encoding-type": kind, "encoding-version": version}
+
+
+def withdraw_table(table: Path) -> None:
+    """Remove what `publish_table` made of a table, if there is any: its labels will be others.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be removed.
+    """
+    place = table.parent / table.stem
+    if ((as_remote(place) or place) / "zarr.json").exists():  # one request, where others ask many
+        _list_table(table.parent, table.stem, listed=False)
+        discard(place)
+
+
+def _list_table(tables: Path, name: str, *, listed: bool) -> None:
+    # two commands may measure labels of two names at once, and both change one list
+    with locked(scratch_path(tables.parent) / "tables.lock", patience=PATIENCE):
+        found = read_attributes(tables).get("tables")
+        others = {str(n) for n in found if n != name} if isinstance(found, list) else set()
+        change_group(tables, {"tables": sorted({*others, *([name] if listed else [])})})

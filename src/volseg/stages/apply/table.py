@@ -31,9 +31,8 @@ from volseg.stages.apply.tasks import Corrected
 from volseg.stages.stats.plan import StatsOptions, StatsPlan, plan_stats
 from volseg.stages.stats.run import measure, measure_singly
 from volseg.stages.stats.tasks import MeasureBlock
-from volseg.storage.feature_tables import publish_table
 from volseg.storage.results import fingerprint
-from volseg.storage.tables import read_columns, write_table
+from volseg.storage.tables import publish_table, read_columns, write_table
 from volseg.storage.volumes import open_image
 from volseg.types import Roi, Zyx
 

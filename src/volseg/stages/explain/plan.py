@@ -15,7 +15,7 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import PredictPlan, plan_prediction
 from volseg.stages.verify.sample import plan_on_record
 from volseg.storage.attributes import read_attributes, uncorrected
-from volseg.storage.explanations import explanations_path
+from volseg.storage.images import explanations_path
 from volseg.storage.plots import can_draw
 from volseg.storage.remote import as_remote
 from volseg.storage.results import PARTING

@@ -33,7 +33,7 @@ from volseg.stages.predict.run import model_record
 from volseg.stages.report.explained import draw_panels
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import write_group
-from volseg.storage.explanations import Explanation, read_explanation
+from volseg.storage.images import Explanation, read_explanation
 from volseg.storage.plots import save_figure
 from volseg.storage.stores import is_zarr
 from volseg.storage.targets import replacing

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from volseg.geometry.grid import roi_shape, shift
 from volseg.stages.report.drawing import ORANGE, Picture, grey, outlines, window_of
 from volseg.stages.report.planes import Frame, frame_of, read_planes, source_of
-from volseg.storage.explanations import Explanation
+from volseg.storage.images import Explanation
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.types import FULL_PROBABILITY

@@ -25,7 +25,7 @@ from volseg.stages.report.page import Content, ShownSuspect, ShownVolume, write_
 from volseg.stages.report.pictures import draw_planes, draw_suspect
 from volseg.stages.report.plan import ReportOptions, Subject
 from volseg.stages.report.surfaces import can_mesh, make_surfaces, viewer_script
-from volseg.storage.explanations import read_explanation
+from volseg.storage.images import read_explanation
 from volseg.storage.volumes import scratch_path
 
 NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6

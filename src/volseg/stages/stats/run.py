@@ -38,9 +38,8 @@ from volseg.stages.stats.tasks import (
     plan_blocks,
 )
 from volseg.storage.attributes import read_attributes
-from volseg.storage.feature_tables import publish_table
 from volseg.storage.remote import as_remote
-from volseg.storage.tables import check_table_path, write_table
+from volseg.storage.tables import check_table_path, publish_table, write_table
 from volseg.storage.volumes import scratch_path
 
 MERGE_EVERY = 64

@@ -16,7 +16,7 @@ from volseg.fields import split_names
 from volseg.sources.labels import find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
-from volseg.storage.explanations import read_explanation
+from volseg.storage.images import read_explanation
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import (
     Image,

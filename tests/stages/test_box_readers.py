@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volseg.geometry.grid import Grid, full_roi, grow
+from volseg.stages.stats.tasks import SlabReader, brick_of, open_reader
 from volseg.storage.arrays import ArraySpec, create_array, open_array
-from volseg.storage.box_readers import SlabReader, brick_of, open_reader
 from volseg.storage.shard_reading import ChunkReader
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
@@ -53,7 +53,7 @@ def test_small_chunks_of_volsegs_are_read_one_by_one(tmp_path, limit, monkeypatc
     array = create_array(tmp_path / "a", ArraySpec((8, 8, 8), "uint8", (4, 4, 4), (8, 8, 8)))
     if limit:
         name, most = limit
-        monkeypatch.setattr(f"volseg.storage.box_readers.{name}", most)
+        monkeypatch.setattr(f"volseg.stages.stats.tasks.{name}", most)
     brick = brick_of(array)
     kind = type(open_reader(array, array, brick, full_roi(array.shape)))
     assert (kind, brick) == ((SlabReader, (32, 64, 64)) if limit else (ChunkReader, (4, 4, 4)))

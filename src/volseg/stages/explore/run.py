@@ -28,9 +28,10 @@ from volseg.measures.correlation import (
 )
 from volseg.measures.summary import summarise
 from volseg.sources.labels import LabelSource, open_labels
+from volseg.stages.explore.show import Exploration, draw_exploration
 from volseg.stages.report.planes import Frame, frame_of, read_planes, source_of
-from volseg.storage.exploration import Exploration, can_draw, draw_exploration
 from volseg.storage.locations import check_writable
+from volseg.storage.plots import can_draw
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import check_file

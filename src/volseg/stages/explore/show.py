@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.storage.plots import can_draw, save_figure
-
-__all__ = ["Exploration", "can_draw", "draw_exploration"]
+from volseg.storage.plots import save_figure
 
 INSIDE, OUTSIDE, PLAIN, FLIPPED = "#d55e00", "#0072b2", "#000000", "#009e73"
 """Colours of Okabe and Ito, which colour-blind people tell apart."""
@@ -29,7 +27,7 @@ class Exploration:
     labels : of these planes; None without objects.
     extent : of the volume along (z, y, x), in nm or voxels.
     physical : whether that is nm.
-    found : what `volseg.stages.explore.explore` returns.
+    found : what `volseg.stages.explore.run.explore` returns.
     """
 
     planes: Sequence[NDArray[Any]]

@@ -1,0 +1,1 @@
+"""Explore: look at a volume before anything else."""
