@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:  # this module is loaded before any command is known
     from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
+
+Value = TypeVar("Value")
 
 Zyx: TypeAlias = tuple[int, int, int]
 """Three integers along (z, y, x): a shape, an origin, a block size."""
@@ -39,3 +42,15 @@ Floats: TypeAlias = "NDArray[np.float32]"
 
 Doubles: TypeAlias = "NDArray[np.float64]"
 """float64 of any shape."""
+
+
+def zyx(values: Iterable[Value]) -> tuple[Value, Value, Value]:
+    """Take three values, one for each axis.
+
+    Examples
+    --------
+    >>> zyx(n // 2 for n in (8, 64, 64))
+    (4, 32, 32)
+    """
+    z, y, x = values
+    return z, y, x

@@ -101,7 +101,6 @@ def map_blocks(
         type without halos. Without ``dtype`` the results are collected in a list, in raster order.
     output : path, optional
         New Zarr array for the result; without it the result is a NumPy array.
-    progress : Progress, optional
 
     Raises
     ------

@@ -60,13 +60,11 @@ def export(
 
     Parameters
     ----------
-    volume : path
     what : str
         ``labels``, ``probabilities``, ``raw``, ``table`` of objects, or ``slices``, the table of
         slices.
     on_note : callable, optional
         Takes what the user should know before anything is written.
-    progress : Progress, optional
 
     Raises
     ------

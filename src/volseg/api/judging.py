@@ -38,11 +38,6 @@ def stats(
     Writes one row per object to ``tables/<name>.parquet`` in the volume, and one per slice to
     ``tables/<name>-slices.parquet``; ``docs/measurements.md`` explains the columns.
 
-    Parameters
-    ----------
-    volume : path
-    progress : Progress, optional
-
     Raises
     ------
     InputError
@@ -66,7 +61,6 @@ def stats_all(
     ----------
     volumes : paths
         All objects are written into one table, if an ``output`` is given.
-    progress : Progress, optional
 
     Raises
     ------
@@ -162,11 +156,6 @@ def evaluate(
     volume: Place, *, progress: "Progress | None" = None, **options: Unpack[EvaluateKeywords]
 ) -> "Evaluation":
     """Compare the objects of a volume with the truth.
-
-    Parameters
-    ----------
-    volume : path
-    progress : Progress, optional
 
     Raises
     ------
@@ -275,11 +264,6 @@ def verify(
     """Check that a volume and its results are readable, complete and consistent.
 
     Reads everything, changes nothing. Damage is reported, not raised.
-
-    Parameters
-    ----------
-    volume : path
-    progress : Progress, optional
 
     Raises
     ------

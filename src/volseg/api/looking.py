@@ -92,11 +92,6 @@ def explore(
     Draws a figure, if matplotlib is installed. ``docs/explore.md`` describes what is read and
     returned.
 
-    Parameters
-    ----------
-    volume : path
-    progress : Progress, optional
-
     Raises
     ------
     InputError
@@ -133,11 +128,6 @@ def explain(
 
     Writes ``explanations/<name>`` into the volume: layers of uncertainty, saliency, Grad-CAM,
     attention and filters, which `report` and `view` show. ``docs/explain.md`` says what they mean.
-
-    Parameters
-    ----------
-    volume : path
-    progress : Progress, optional
 
     Raises
     ------

@@ -116,10 +116,8 @@ def segment(
 
     Parameters
     ----------
-    volume : path
     on_note : callable, optional
         Receives what should be known before the work begins, such as the choice of a model.
-    progress : Progress, optional
 
     Raises
     ------
@@ -179,11 +177,6 @@ def label(
     """Find the objects in probabilities that `segment` wrote, by other rules.
 
     Writes ``labels/<name>`` into the volume.
-
-    Parameters
-    ----------
-    volume : path
-    progress : Progress, optional
 
     Raises
     ------
@@ -245,11 +238,6 @@ def apply(
 
     Writes ``labels/<output_name>`` into the volume, and its tables if those of ``labels/<name>``
     are up to date. Only what the corrections touch is computed.
-
-    Parameters
-    ----------
-    volume : path
-    progress : Progress, optional
 
     Raises
     ------

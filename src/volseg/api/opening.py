@@ -67,7 +67,6 @@ class Volume:
 
     Attributes
     ----------
-    path : Path
     raw : ImageArray
         The image itself.
     """

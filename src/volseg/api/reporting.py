@@ -58,7 +58,6 @@ def report(
     ----------
     volumes : path or several
         Volumes that `stats` has measured.
-    progress : Progress, optional
 
     Raises
     ------

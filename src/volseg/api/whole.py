@@ -103,7 +103,6 @@ def run(
         ``stack.zarr`` beside ``stack.tif``, and the folder ``stacks-volseg`` beside ``stacks``.
     on_note : callable, optional
         Receives what should be known of a stack and its result.
-    progress : Progress, optional
 
     Raises
     ------
@@ -188,13 +187,7 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job,
 
 
 def _check_used(jobs: Sequence[Job], options: RunKeywords) -> None:
-    """Refuse options of conversion for what is not converted, so that none is silently ignored.
-
-    Raises
-    ------
-    ParameterError
-        If there are such.
-    """
+    """Refuse options of conversion for what is not converted, so that none is silently ignored."""
     chosen = {name: options.get(name) for name in Reading.__annotations__}
     given = [name for name, value in chosen.items() if value is not None and value is not False]
     kept = [job.source for job in jobs if not job.converts]

@@ -20,7 +20,7 @@ from volseg.errors import ModelError, ParameterError
 from volseg.models.maps import count_exclusive
 from volseg.models.registry import Architecture
 from volseg.storage.weights import Card
-from volseg.types import Floats, Zyx
+from volseg.types import Floats, Zyx, zyx
 from volseg.voxels.intensity import Preprocessing
 
 FORMAT_VERSION = "0.5.14"
@@ -91,8 +91,7 @@ def halo_of(card: Card) -> Zyx:
 
     Cropped tiles then abut, in the middle of what they share.
     """
-    z, y, x = (o // 2 for o in card.overlap)
-    return z, y, x
+    return zyx(o // 2 for o in card.overlap)
 
 
 def describe_input(card: Card, form: Architecture, least: Zyx) -> dict[str, Any]:

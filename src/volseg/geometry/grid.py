@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from volseg.errors import ParameterError
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Grid:
     @property
     def counts(self) -> Zyx:
         """Number of blocks along each axis."""
-        z, y, x = (-(-n // b) for n, b in zip(self.shape, self.size, strict=True))
-        return z, y, x
+        return zyx(-(-n // b) for n, b in zip(self.shape, self.size, strict=True))
 
     def block(self, index: Zyx) -> Block:
         """Find the block at a position of the grid."""
@@ -74,8 +73,7 @@ class Grid:
 
     def index_at(self, voxel: Zyx) -> Zyx:
         """Find the position in the grid of the block that owns a voxel."""
-        z, y, x = (v // b for v, b in zip(voxel, self.size, strict=True))
-        return z, y, x
+        return zyx(v // b for v, b in zip(voxel, self.size, strict=True))
 
     def neighbour(self, index: Zyx, step: Zyx) -> Zyx | None:
         """Find the position of the block one step away; None outside the grid."""
@@ -100,14 +98,12 @@ def cut_blocks(grid: Grid, region: Roi) -> list[Block]:
 
 def full_roi(shape: Sequence[int]) -> Roi:
     """Cover a whole volume."""
-    z, y, x = (slice(0, n) for n in shape)
-    return z, y, x
+    return zyx(slice(0, n) for n in shape)
 
 
 def roi_shape(roi: Roi) -> Zyx:
     """Count the voxels of a region along each axis."""
-    z, y, x = (s.stop - s.start for s in roi)
-    return z, y, x
+    return zyx(s.stop - s.start for s in roi)
 
 
 def roi_size(roi: Roi) -> int:
@@ -123,17 +119,15 @@ def whole_multiples(size: Zyx, unit: Zyx) -> Zyx:
     >>> whole_multiples((10, 64, 65), (32, 64, 64))
     (32, 64, 128)
     """
-    z, y, x = (-(-n // u) * u for n, u in zip(size, unit, strict=True))
-    return z, y, x
+    return zyx(-(-n // u) * u for n, u in zip(size, unit, strict=True))
 
 
 def grow(roi: Roi, halo: Zyx, shape: Zyx) -> Roi:
     """Add a halo on every side, within the volume."""
-    z, y, x = (
+    return zyx(
         slice(max(s.start - h, 0), min(s.stop + h, n))
         for s, h, n in zip(roi, halo, shape, strict=True)
     )
-    return z, y, x
 
 
 def intersect(a: Roi, b: Roi) -> Roi | None:
@@ -151,8 +145,7 @@ def intersect(a: Roi, b: Roi) -> Roi | None:
 
 def shift(roi: Roi, origin: Sequence[int]) -> Roi:
     """Express a region relative to an origin."""
-    z, y, x = (slice(s.start - o, s.stop - o) for s, o in zip(roi, origin, strict=True))
-    return z, y, x
+    return zyx(slice(s.start - o, s.stop - o) for s, o in zip(roi, origin, strict=True))
 
 
 def describe(box: Sequence[slice]) -> str:
@@ -165,7 +158,6 @@ def parse_roi(text: str, shape: Zyx) -> Roi:
 
     Parameters
     ----------
-    text : str
     shape : (z, y, x)
         The volume that the region must lie in.
 
@@ -199,4 +191,4 @@ def parse_roi(text: str, shape: Zyx) -> Roi:
                 f"has {n} voxels there"
             )
         box.append(slice(first, last))
-    return box[0], box[1], box[2]
+    return zyx(box)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from volseg.geometry.grid import Grid
 from volseg.geometry.lattice import Lattice, Tile
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,18 @@ class Handover:
 
     def core(self, target: Zyx) -> Roi:
         """Find the wanted part of a block's core."""
-        z, y, x = (self._core(a, t) for a, t in enumerate(target))
-        return z, y, x
+        return zyx(self._core(a, t) for a, t in enumerate(target))
 
     def region(self, source: Zyx, target: Zyx) -> Roi:
         """Find the region that one block hands over to another: a box about all shares."""
         supports = [self.support(tile) for tile in self.tiles(source, target)]
-        z, y, x = (
+        return zyx(
             slice(
                 max(core.start, min(s[axis].start for s in supports)),
                 min(core.stop, max(s[axis].stop for s in supports)),
             )
             for axis, core in enumerate(self.core(target))
         )
-        return z, y, x
 
     def support(self, tile: Tile) -> Roi:
         """Find the region of the volume in which a tile has a share."""

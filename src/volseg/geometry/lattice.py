@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from volseg.errors import ParameterError
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,11 @@ class Lattice:
     @property
     def tile(self) -> Zyx:
         """Size of a tile in network voxels."""
-        z, y, x = (axis.tile for axis in self.axes)
-        return z, y, x
+        return zyx(axis.tile for axis in self.axes)
 
     def support(self, index: Zyx) -> Roi:
         """Find the region of the volume in which a tile has a share."""
-        z, y, x = (slice(*a.support(k)) for a, k in zip(self.axes, index, strict=True))
-        return z, y, x
+        return zyx(slice(*a.support(k)) for a, k in zip(self.axes, index, strict=True))
 
 
 class Tile(NamedTuple):

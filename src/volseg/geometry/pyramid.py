@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from volseg.types import VoxelSize, Zyx
+from volseg.types import VoxelSize, Zyx, zyx
 
 SMALLEST = 64
 """The last level is the first whose longest axis has at most this many voxels."""
@@ -41,11 +41,10 @@ def pyramid_factors(shape: Zyx, voxel_size: VoxelSize | None) -> list[Zyx]:
             f * 2 if n > f and c < finest * math.sqrt(2) else f
             for f, c, n in zip(last, current, shape, strict=True)
         ]
-        factors.append((halved[0], halved[1], halved[2]))
+        factors.append(zyx(halved))
     return factors
 
 
 def reduced_shape(shape: Zyx, factor: Zyx) -> Zyx:
     """Count the voxels of a level; an incomplete one at the far border counts."""
-    z, y, x = (-(-n // f) for n, f in zip(shape, factor, strict=True))
-    return z, y, x
+    return zyx(-(-n // f) for n, f in zip(shape, factor, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import ShapeError
-from volseg.types import VoxelSize
+from volseg.types import VoxelSize, zyx
 
 COUNTED = ("faces_z", "faces_y", "faces_x", "shared_voxels")
 """Counts of a contact: faces across each axis, and voxels that are of both objects."""
@@ -50,7 +50,7 @@ def count_contacts(
         before, after = list(map(slice, core)), list(map(slice, core))
         stop = min(core[axis], ours.shape[axis] - 1)
         before[axis], after[axis] = slice(0, stop), slice(1, stop + 1)
-        low, high = (before[0], before[1], before[2]), (after[0], after[1], after[2])
+        low, high = zyx(before), zyx(after)
         for here, there in ((low, high), (high, low)):
             # where one object goes on there is no face of it
             ends = (ours[here] > 0) & (theirs[there] > 0) & (ours[here] != ours[there])

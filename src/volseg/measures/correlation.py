@@ -91,7 +91,6 @@ def displace(
     ----------
     shape : (rows, columns)
     length : root mean square of the displacements, in voxels
-    rng : np.random.Generator
 
     Returns
     -------

@@ -44,7 +44,6 @@ class ObjectSums:
 
     Attributes
     ----------
-    moments : Moments
     crossings : None if only the basic set was asked for
     intensity, probability : None where there is nothing to sum
     """

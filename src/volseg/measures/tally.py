@@ -75,7 +75,6 @@ def tally(
     core : the block
     shape : of the volume
     brick : what is read at once; bricks lie on a grid anchored at the volume's origin
-    readers : Readers
     shapes : also second moments and surfaces
 
     Returns

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from volseg.defaults import CONNECTIVITY
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.objects.runs import Runs, find_runs, join_runs, neighbour_pairs, paint, sum_runs
-from volseg.types import FULL_PROBABILITY, Labels, Roi, Zyx
+from volseg.types import FULL_PROBABILITY, Labels, Roi, Zyx, zyx
 
 DIFFERING = {6: 1, 18: 2, 26: 3, 4: 1, 8: 2}
 """Along how many axes the positions of neighbours may differ, by connectivity."""
@@ -84,7 +84,7 @@ def find_components(
     for axis, side in itertools.product(range(3), (0, -1)):
         box, at = list(full_roi(volume.shape)), side % volume.shape[axis]
         box[axis] = slice(at, at + 1)
-        painted = paint(runs, narrow, height, (box[0], box[1], box[2]))
+        painted = paint(runs, narrow, height, zyx(box))
         planes[axis, side] = painted.squeeze(axis)
     return Components(runs, values, sizes, (z * shape[1] + y) * shape[2] + x, planes)
 
@@ -94,7 +94,6 @@ def number_runs(components: Components, numbers: Labels) -> Labels:
 
     Parameters
     ----------
-    components : Components
     numbers : shape (components,)
         0 for those that are dropped.
 
@@ -110,7 +109,6 @@ def render(components: Components, numbers: Labels, core: Roi, part: Roi | None 
 
     Parameters
     ----------
-    components : Components
     numbers : shape (components,)
         0 for those that are dropped.
     core : where the block lies
@@ -129,7 +127,6 @@ def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDA
 
     Parameters
     ----------
-    components : Components
     volume : bool or integer, shape (z, y, x)
         What they were found in.
     level : at least that of the components
@@ -153,7 +150,6 @@ def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64
 
     Parameters
     ----------
-    components : Components
     volume : bool or integer, shape (z, y, x)
         What they were found in.
 
@@ -174,7 +170,6 @@ def measure_sections(
 
     Parameters
     ----------
-    components : Components
     planes : of the block
     core : where it lies
 

@@ -70,7 +70,6 @@ def match(overlaps: Overlaps, threshold: float) -> Indices:
 
     Parameters
     ----------
-    overlaps : Overlaps
     threshold : IoU from which objects match, above 0 and up to 1
 
     Returns
@@ -276,7 +275,6 @@ def mean_precision(overlaps: Overlaps, cut_by: Roi | Cut | None = None) -> MeanP
 
     Parameters
     ----------
-    overlaps : Overlaps
     cut_by : region, optional
         Objects at its border are excused at every threshold if they do not match at the lowest.
     """

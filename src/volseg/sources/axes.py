@@ -13,7 +13,7 @@ from volseg.errors import SourceError
 from volseg.sources.stack import GREY, NO_AXES, NO_COLOURS, Selection, choose_channel, choose_time
 from volseg.sources.voxel_size import AxisSizes
 from volseg.storage.arrays import LONGEST_AXIS
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError)
 """Errors of libraries where a file is damaged."""
@@ -47,8 +47,7 @@ class NamedArray:
     @property
     def shape(self) -> Zyx:
         """(z, y, x)."""
-        z, y, x = (self.sizes.get(axis, 1) for axis in "ZYX")
-        return z, y, x
+        return zyx(self.sizes.get(axis, 1) for axis in "ZYX")
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
         """Read a box.

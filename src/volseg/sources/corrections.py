@@ -14,7 +14,7 @@ from volseg.errors import ParameterError
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import parse_json
-from volseg.types import Zyx
+from volseg.types import Zyx, zyx
 
 MOST_BYTES = 64 << 20
 """Of a file of corrections, which is read into memory whole."""
@@ -190,8 +190,7 @@ class _Reader:
         numbers = listed and all(_is_number(v, REAL) and abs(v) < 2**53 for v in value)
         if not numbers:
             raise self._wrong(at, "a voxel [z, y, x]", value)
-        z, y, x = (math.floor(v + 0.5) for v in value)
-        return z, y, x
+        return zyx(math.floor(v + 0.5) for v in value)
 
     def _list(self, at: str, value: Any, read: Callable[[str, Any], Value]) -> tuple[Value, ...]:
         if not isinstance(value, Sequence) or isinstance(value, str):

@@ -144,13 +144,7 @@ def _keep_apart(labels: NDArray[Any], first: int, path: Path) -> NDArray[np.uint
 
 
 def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Take whole numbers of any type as labels.
-
-    Raises
-    ------
-    SourceError
-        If they are not whole, or too large to be told apart.
-    """
+    """Take whole numbers of any type as labels."""
     if values.dtype == np.bool_:
         return values.view(np.uint8)
     if values.dtype.kind != "f":

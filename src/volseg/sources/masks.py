@@ -17,7 +17,7 @@ from volseg.geometry.grid import Grid
 from volseg.sources.labels import LabelSource, find_labels
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image
-from volseg.types import Mask, Roi, Zyx
+from volseg.types import Mask, Roi, Zyx, zyx
 
 SLAB = 1 << 24
 """Voxels of a mask that are looked at together, to tell it from others."""
@@ -113,7 +113,7 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
     # commands that are given elsewhere find it again by its whole path
     inside = found.path.parent == volume / "labels" or as_remote(found.path) is not None
     name = str(labels) if inside else str(found.path.absolute())
-    return MaskSource(name, found, shape, (scale[0], scale[1], scale[2]))
+    return MaskSource(name, found, shape, zyx(scale))
 
 
 def _times(shape: Zyx) -> str:

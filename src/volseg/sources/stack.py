@@ -14,7 +14,7 @@ from volseg.errors import SourceError
 from volseg.geometry.grid import roi_shape
 from volseg.sources.voxel_size import AxisSizes, StatedSize
 from volseg.storage.ome import Space
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 ACCEPTED_TYPES = ("uint8", "uint16", "int16", "float32")
 GREY = "make greys of colours with --grey"
@@ -118,8 +118,7 @@ class Stack:
     def axis_sizes(self) -> AxisSizes:
         """Sizes of voxels in nm (z, y, x), each as it is first stated."""
         axes = [s.axes for s in self.stated]
-        z, y, x = (next((s[k] for s in axes if s[k] is not None), None) for k in range(3))
-        return z, y, x
+        return zyx(next((s[k] for s in axes if s[k] is not None), None) for k in range(3))
 
 
 def read_box(stack: Stack, roi: Roi) -> NDArray[Any]:

@@ -194,7 +194,6 @@ def number_components(
     ----------
     task : that joins a block
     offsets, components : see `begin_at`
-    engine : EngineOptions
     limits : objects beyond are dropped
     """
     whole = task.evidence.room(components)

@@ -20,6 +20,7 @@ from volseg.sources.stack import ACCEPTED_TYPES
 from volseg.stages.survey import describe_background, describe_histogram, describe_slices
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
+from volseg.types import zyx
 from volseg.voxels.background import SIDE, SMALLEST, find_constant
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.slices import SliceNotes, note_slices
@@ -158,7 +159,7 @@ def plan_blocks(array: StoredArray) -> Grid:
     for axis in (2, 1, 0):
         room = max(BLOCK_VOXELS // math.prod(size), 1)
         size[axis] *= min(room, -(-array.shape[axis] // size[axis]))
-    return Grid(array.shape, (size[0], size[1], size[2]))
+    return Grid(array.shape, zyx(size))
 
 
 def _fingerprint(array: StoredArray, histogram: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, roi_shape
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
-from volseg.types import Zyx
+from volseg.types import Zyx, zyx
 from volseg.voxels.downsample import reduce_labels, reduce_mean
 
 
@@ -52,8 +52,6 @@ def build_pyramid(
     Parameters
     ----------
     image : complete before level ``first``; the other levels exist and are empty
-    options : EngineOptions
-    progress : Progress
     label : take the most frequent label in place of the mean
 
     Raises
@@ -82,5 +80,4 @@ def reduce_task(image: Image, level: int, *, label: bool) -> ReduceTask:
 def step_factor(image: Image, level: int) -> Zyx:
     """Count the voxels of the level before that make one of this."""
     pairs = zip(image.factors[level], image.factors[level - 1], strict=True)
-    z, y, x = (round(a / b) for a, b in pairs)
-    return z, y, x
+    return zyx(round(a / b) for a, b in pairs)

@@ -29,7 +29,7 @@ from volseg.storage.weights import Card, load_card, load_weights, update_card
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, read_window
-from volseg.types import FULL_PROBABILITY, Doubles, Mask, Roi, Zyx
+from volseg.types import FULL_PROBABILITY, Doubles, Mask, Roi, Zyx, zyx
 from volseg.voxels.intensity import Tone
 
 SIDES: dict[int, Zyx] = {2: (1, 192, 192), 3: (8, 96, 96)}
@@ -123,7 +123,7 @@ def sample_features(
     ]
     found: list[Doubles] = []
     candidates = count if find_nothing is None else MORE * count
-    for window in spread_windows(grid_shape(source), (side[0], side[1], side[2]), candidates):
+    for window in spread_windows(grid_shape(source), zyx(side), candidates):
         if len(found) == count:
             break
         if find_nothing is not None:
@@ -142,11 +142,10 @@ def sample_features(
 def in_source(source: Source, window: Roi) -> Roi:
     """Return the box of the source that a window of the network's grid covers."""
     axes = zip(source.roi, window, source.scale, strict=True)
-    z, y, x = (
+    return zyx(
         slice(s.start + math.floor(w.start * k), min(s.start + math.ceil(w.stop * k), s.stop))
         for s, w, k in axes
     )
-    return z, y, x
 
 
 def _as_slices(source: Source) -> Source:

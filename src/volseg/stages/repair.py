@@ -69,7 +69,6 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
     Parameters
     ----------
     plan : by which the probabilities were made
-    progress : Progress
 
     Raises
     ------

@@ -34,7 +34,7 @@ from volseg.storage.stores import (
     open_store,
     read_array_metadata,
 )
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 DEFAULT_CHUNK: Zyx = (32, 64, 64)
 DEFAULT_SHARD: Zyx = (64, 512, 512)
@@ -142,7 +142,7 @@ def fit_spec(
     fitted = [
         min(-(-s // c) * c, -(-n // c) * c) for n, c, s in zip(shape, chunk, shard, strict=True)
     ]
-    return ArraySpec(shape, dtype, chunk, (fitted[0], fitted[1], fitted[2]))
+    return ArraySpec(shape, dtype, chunk, zyx(fitted))
 
 
 def create_array(path: Path, spec: ArraySpec) -> StoredArray:
@@ -193,10 +193,10 @@ def open_array(path: Path) -> StoredArray:
         )
     return StoredArray(
         path,
-        _zyx(shape[leading:]),
+        zyx(shape[leading:]),
         dtype,
-        _zyx(chunk[leading:]),
-        _zyx(shard[leading:]),
+        zyx(chunk[leading:]),
+        zyx(shard[leading:]),
         leading,
         None if leading else compression,
     )
@@ -250,18 +250,12 @@ def _check_claims(
         )
 
 
-def _zyx(values: Sequence[int]) -> Zyx:
-    z, y, x = map(int, values)
-    return z, y, x
-
-
 def _box(key: Any, shape: Zyx) -> Roi:
     slices = key if isinstance(key, tuple) else (key,)
     full = [*slices, *[slice(None)] * (3 - len(slices))]
     if len(full) > 3 or any(not isinstance(s, slice) or s.step not in (None, 1) for s in full):
         raise ShapeError(f"a box is up to three slices without steps, found {key}")
-    z, y, x = (slice(*s.indices(n)[:2]) for s, n in zip(full, shape, strict=True))
-    return z, y, x
+    return zyx(slice(*s.indices(n)[:2]) for s, n in zip(full, shape, strict=True))
 
 
 @lru_cache(maxsize=64)

@@ -61,7 +61,6 @@ def copying(
 
     Parameters
     ----------
-    volume : Path
     image : the volume, or a result in it
     header : all that decides what is written; with another one it begins anew
     last : content of the files that make a copy of chunks, in their order

@@ -33,7 +33,6 @@ def replacing(path: Path, *, durable: bool = True, parents: bool = True) -> Iter
 
     Parameters
     ----------
-    path : Path
     durable : whether it must survive a power cut; else only that it is whole or absent for readers
     parents : whether folders are made as needed, else a missing one is an error
 

@@ -20,7 +20,7 @@ from volseg.storage.arrays import open_axes
 from volseg.storage.attributes import check_notes, read_attributes, read_node, uncorrected
 from volseg.storage.ome import AXES, IMAGES, NANOMETERS, Space, damaged, read_levels
 from volseg.storage.volumes import Image, check_name, open_image
-from volseg.types import Roi
+from volseg.types import Roi, zyx
 
 KINDS = {"channel": "C", "time": "T"}
 """Letters of axes that are none of space."""
@@ -90,7 +90,7 @@ def _finest(path: Path, multiscale: Mapping[str, Any], notes: Mapping[str, Any])
     sizes = [v and s * v for s, v in zip(first.scale, known, strict=True)]
     unit = (z, y, x) if z and y and x else None
     space = Space(first.scale, first.origin, unit, planar=bool(notes.get(IMAGES)))
-    return NamedImage(array, _letters(described), space, (sizes[0], sizes[1], sizes[2]), notes)
+    return NamedImage(array, _letters(described), space, zyx(sizes), notes)
 
 
 def _dimensions(array: zarr.Array[Any]) -> list[dict[str, Any]]:

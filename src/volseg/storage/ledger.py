@@ -128,7 +128,6 @@ class Ledger:
 
         Parameters
         ----------
-        path : Path
         header : JSON-like mapping
             Everything that decides the result.
         anew : whether to begin one in any case, in place of what is on record

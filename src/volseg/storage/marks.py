@@ -29,7 +29,6 @@ class Mark:
 
     Attributes
     ----------
-    yes : bool
     name : what the user said, for messages and the record.
     spans : the voxels that are learned.
     object : number of the object that is marked; 0 for a seed or a painted region.

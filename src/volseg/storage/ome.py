@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError
-from volseg.types import VoxelSize
+from volseg.types import VoxelSize, zyx
 
 OME_VERSION = "0.5"
 AXES = ("z", "y", "x")
@@ -107,7 +107,7 @@ class Space:
         steps = zip(self.origin, self.scale, factor, start, strict=True)
         z, y, x = (o - s / 2 + s * f * (k + 0.5) for o, s, f, k in steps)
         sizes = [s * f for s, f in zip(self.scale, factor, strict=True)]
-        return replace(self, scale=(sizes[0], sizes[1], sizes[2]), origin=(z, y, x))
+        return replace(self, scale=zyx(sizes), origin=(z, y, x))
 
 
 def space_of(voxel_size: VoxelSize | None) -> Space:
@@ -214,7 +214,7 @@ def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[s
                     raise ValueError(f"a translation is finite numbers, found {values}")
                 origin = [o + v for o, v in zip(origin, values, strict=True)]
         stated = any(kind == "scale" for kind, _ in steps)
-        levels.append(Level(str(dataset["path"]), _three(scale), _three(origin), stated))
+        levels.append(Level(str(dataset["path"]), zyx(scale), zyx(origin), stated))
     return levels, named
 
 
@@ -241,8 +241,3 @@ def _steps(
             yield kind, [absent if k is None else values[k] for k in at]
         elif kind != "identity":
             raise ValueError(f"a transformation of type {kind!r}, expected scale and translation")
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    z, y, x = values
-    return z, y, x

@@ -24,7 +24,7 @@ from zarr.codecs.sharding import ShardingCodecIndexLocation
 from volseg.geometry.grid import Grid, shift
 from volseg.storage.chunks import BLOSC_LEVEL, LEVEL, LZ4, ZSTD, packer, seal
 from volseg.storage.files import remove_file, write_file
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 ABSENT = 2**64 - 1
 """Stands in a shard's index for a chunk that is not stored, because all of it is 0."""
@@ -110,8 +110,7 @@ def _are(codecs: Sequence[Any], *kinds: type) -> bool:
 
 def chunks_per_shard(array: ArrayForm) -> Zyx:
     """Count a shard's chunks along each axis."""
-    z, y, x = (s // c for s, c in zip(array.shard, array.chunk, strict=True))
-    return z, y, x
+    return zyx(s // c for s, c in zip(array.shard, array.chunk, strict=True))
 
 
 def shard_path(array: ArrayForm, index: Zyx) -> Path:
@@ -131,7 +130,7 @@ def encode_chunks(part: NDArray[Any], array: ArrayForm, corner: Sequence[int]) -
     pack = packer(array.compression, array.dtype.itemsize)
     encoded, dtype = {}, array.dtype.newbyteorder("<")
     bits = np.dtype(f"<u{dtype.itemsize}")
-    for chunk in Grid((part.shape[0], part.shape[1], part.shape[2]), array.chunk).blocks():
+    for chunk in Grid(zyx(part.shape), array.chunk).blocks():
         voxels = np.ascontiguousarray(part[chunk.core], dtype)
         if voxels.view(bits).max():  # as bits: negative numbers and -0.0 are not 0 either
             z, y, x = (i + c // n for i, c, n in zip(chunk.index, corner, array.chunk, strict=True))

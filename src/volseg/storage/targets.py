@@ -220,7 +220,6 @@ def resuming(
 
     Parameters
     ----------
-    target : Path
     header, overwrite : see `going_on`; what stands there may be replaced, too
 
     Raises

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from volseg.storage.ome import (
 )
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import Standing, is_zarr, what_stands_at
-from volseg.types import VoxelSize, Zyx
+from volseg.types import VoxelSize, Zyx, zyx
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
 
 PATIENCE = 60
@@ -135,7 +135,6 @@ def create_image(
 
     Parameters
     ----------
-    path : Path
     spec : of level 0
     voxel_size : nm (z, y, x), or None if unknown; or the space of what the image is derived from
     label : whether it holds labels
@@ -166,7 +165,7 @@ def create_image(
             fitted = _matching(spec, shape, factors[min(k, MATCHED)]) or fitted
         stored = replace(spec if k == 0 else fitted, compression=LZ4 if label else ZSTD)
         levels.append(create_array(path / str(k), stored))
-    known = path, tuple(levels), tuple(map(_floats, factors))
+    known = path, tuple(levels), tuple(zyx(map(float, f)) for f in factors)
     return Image(*known, space.voxel_size, dict(attributes), space)
 
 
@@ -177,7 +176,7 @@ def _matching(fine: ArraySpec, shape: Zyx, factor: Zyx) -> ArraySpec | None:
         return None
     z, y, x = (s // f for s, _, f in pairs)
     chunk = [c if s // f % c == 0 else s // f for s, c, f in pairs]
-    return ArraySpec(shape, fine.dtype, (chunk[0], chunk[1], chunk[2]), (z, y, x))
+    return ArraySpec(shape, fine.dtype, zyx(chunk), (z, y, x))
 
 
 def open_image(path: Path) -> Image:
@@ -254,17 +253,13 @@ def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[s
             f"with `{command('convert', path, 'VOLUME.zarr')}`"
         )
     first, units = described[0], [str(a.get("unit") or "") for a in axes]
-    named = (units[0], units[1], units[2]) if first.stated and units and all(units) else None
+    named = zyx(units) if first.stated and units and all(units) else None
     space = Space(first.scale, first.origin, named, planar=bool(attributes.get(IMAGES)))
     factors = [
-        _floats([a / b for a, b in zip(level.scale, first.scale, strict=True)])
+        zyx(float(a / b) for a, b in zip(level.scale, first.scale, strict=True))
         for level in described
     ]
     return Image(path, tuple(levels), tuple(factors), space.voxel_size, attributes, space)
-
-
-def _floats(values: Sequence[float]) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
 
 
 def ensure_groups(path: Path) -> None:

@@ -37,7 +37,6 @@ def window(
     ----------
     position : float64, shape (n,)
         In network voxels from the centre of the tile's first voxel.
-    tile, overlap : int
     context : of an overlap, voxels at either side that one tile leaves to the other
     ends : whether there is no other tile before, and after
 

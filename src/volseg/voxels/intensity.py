@@ -152,7 +152,6 @@ def find_tone(
 
     Parameters
     ----------
-    preprocessing : Preprocessing
     counts, values : of each intensity that occurs, ascending
     invert : show bright voxels dark and dark ones bright
 

@@ -16,7 +16,7 @@ from volseg.geometry.grid import Block, Grid, roi_shape, shift
 from volseg.storage.arrays import StoredArray
 from volseg.storage.ome import Space
 from volseg.storage.volumes import Image
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 SLAB_BYTES = 1 << 28
 """Of planes that are read together, at most, as far as one plane allows."""
@@ -56,8 +56,7 @@ class Cut:
         """Middle of the first voxel; in voxels where their size is unknown."""
         scale = self.space.scale
         sizes = self.space.voxel_size or (1.0, 1.0, 1.0)
-        z, y, x = (o / s * n for o, s, n in zip(self.space.origin, scale, sizes, strict=True))
-        return z, y, x
+        return zyx(o / s * n for o, s, n in zip(self.space.origin, scale, sizes, strict=True))
 
     def read(self, box: Roi) -> NDArray[Any]:
         """Read a box, given from the first voxel on."""

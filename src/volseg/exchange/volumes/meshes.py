@@ -27,7 +27,7 @@ from volseg.storage.ledger import read_header
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import check_file, unfinished
 from volseg.storage.volumes import Image
-from volseg.types import Doubles, Roi
+from volseg.types import Doubles, Roi, zyx
 
 Tasks: TypeAlias = Mapping[int, Callable[[], Mesh | None]]
 """Makers of the mesh of each label, if it has a voxel."""
@@ -179,11 +179,10 @@ def find_objects(plan: ExportPlan, image: Image, cut: Cut) -> list[Boxed]:
 
 def _at_level_0(image: Image, level: int, roi: Roi) -> Roi:
     shape, factors = image.levels[0].shape, image.factors[level]
-    z, y, x = (
+    return zyx(
         slice(int(s.start * f), min(int(np.ceil(s.stop * f)), n))
         for s, f, n in zip(roi, factors, shape, strict=True)
     )
-    return z, y, x
 
 
 def choose_level(image: Image, box: Roi, finest: int) -> int:
@@ -195,11 +194,10 @@ def choose_level(image: Image, box: Roi, finest: int) -> int:
 
 
 def _at_level(image: Image, level: int, box: Roi) -> Roi:
-    z, y, x = (
+    return zyx(
         slice(int(s.start / f), min(int(np.ceil(s.stop / f)), n))
         for s, f, n in zip(box, image.factors[level], image.levels[level].shape, strict=True)
     )
-    return z, y, x
 
 
 def make_mesh(image: Image, found: Boxed, level: int) -> Mesh | None:

@@ -133,7 +133,6 @@ class ExportPlan:
 
     Attributes
     ----------
-    volume : Path
     options : that it was made by.
     form : in which it is written.
     image : whose voxels they are; None for tables.

@@ -23,7 +23,7 @@ from volseg.storage.ledger import Ledger
 from volseg.storage.ome import ome_metadata
 from volseg.storage.stores import describe_array, open_store
 from volseg.storage.volumes import Image
-from volseg.types import VoxelSize, Zyx
+from volseg.types import VoxelSize, Zyx, zyx
 
 OME_VERSION = "0.4"
 CHUNK: Zyx = (64, 128, 128)
@@ -132,5 +132,4 @@ def _describe(plan: ExportPlan, cut: Cut) -> dict[str, Any]:
 
 def _ratios(coarse: VoxelSize, fine: VoxelSize) -> tuple[float, float, float]:
     # others reduce by numbers that are not whole, too; digits beyond those of sizes are noise
-    z, y, x = (round(a / b, 9) for a, b in zip(coarse, fine, strict=True))
-    return z, y, x
+    return zyx(round(a / b, 9) for a, b in zip(coarse, fine, strict=True))

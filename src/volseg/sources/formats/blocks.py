@@ -24,6 +24,7 @@ from volseg.sources.voxel_size import (
 )
 from volseg.storage.ome import NANOMETER, Space
 from volseg.storage.stores import read_json
+from volseg.types import zyx
 
 N5, PRECOMPUTED = "attributes.json", "info"
 SHOWN = 12
@@ -203,5 +204,5 @@ def _state_n5(
     z, y, x = (None if k < 0 else positive(sizes[k], nm[k]) for k in at)
     if sizes and not any((z, y, x)) and not any(units):
         found = [None if k < 0 else positive(sizes[k], 1.0) for k in at]
-        return axes, (z, y, x), (tell_unitless(path, (found[0], found[1], found[2])),)
+        return axes, (z, y, x), (tell_unitless(path, zyx(found)),)
     return axes, (z, y, x), ()

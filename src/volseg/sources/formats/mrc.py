@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError
 from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
 from volseg.sources.voxel_size import StatedSize, positive
+from volseg.types import zyx
 
 ANGSTROM = 0.1
 """nm."""
@@ -55,7 +56,7 @@ def open_mrc(path: Path, selection: Selection) -> Stack:
     def read_page(z: int, out: NDArray[Any]) -> None:
         out[...] = pages[z]
 
-    shape = (pages.shape[0], pages.shape[1], pages.shape[2])
+    shape = zyx(pages.shape)
     stated = _stated_size(header, shape[0])
     noted = {"format": "MRC", "mode": int(header.mode)}
     dtype = pages.dtype.newbyteorder("=")

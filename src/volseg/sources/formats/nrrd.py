@@ -24,6 +24,7 @@ from volseg.sources.voxel_size import (
     tell_unitless,
     unit_nanometers,
 )
+from volseg.types import zyx
 
 LONGEST = 1 << 20
 """Bytes of a header."""
@@ -149,7 +150,7 @@ def _state_size(path: Path, fields: Fields, axes: str | None) -> tuple[AxisSizes
     found = [None if k < 0 else spacings[k] for k in at]
     z, y, x = (None if k < 0 else positive(spacings[k], units[k]) for k in at)
     if any(found) and not any((z, y, x)):
-        return (z, y, x), (tell_unitless(path, (found[0], found[1], found[2]), "spacings"),)
+        return (z, y, x), (tell_unitless(path, zyx(found), "spacings"),)
     return (z, y, x), ()
 
 

@@ -44,13 +44,7 @@ def find_description(path: Path, xml: str) -> str:
 
 
 def _beside(path: Path, name: str) -> Path:
-    """Find a file of the same set.
-
-    Raises
-    ------
-    SourceError
-        If it is not there, or elsewhere.
-    """
+    """Find a file of the same set."""
     file = path.parent / Path(name).name
     if not file.is_file():
         raise SourceError(

@@ -169,13 +169,7 @@ def _read_description(
 
 
 def _greys_of_palette(path: Path, page: tifffile.TiffPage) -> NDArray[np.uint8] | None:
-    """Find the grey of each value of a palette; None where it is the value itself.
-
-    Raises
-    ------
-    SourceError
-        If it has colours.
-    """
+    """Find the grey of each value of a palette; None where it is the value itself."""
     colours = np.asarray(page.tags.valueof("ColorMap"))
     if colours.shape != (3, 256) or (colours != colours[0]).any():
         raise SourceError(f"{path} has palette colours; convert it to grey, for example in ImageJ")

@@ -161,8 +161,6 @@ def plan_apply(
 
     Parameters
     ----------
-    volume : Path
-    options : ApplyOptions
     progress : shown while labels are read for marks
     place : takes the place of the volume for what is written
 

@@ -15,7 +15,7 @@ from volseg.objects.union_find import connected_groups
 from volseg.sources.corrections import Target
 from volseg.stages.apply.plan import ApplyPlan
 from volseg.stages.label.rules import SPLIT_LIMIT
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 SHOWN = 5
 """Mistakes that a message names at most."""
@@ -56,8 +56,7 @@ class Resolved:
         """Find the box of an object."""
         row = int(np.searchsorted(self.known.labels, np.uint64(label)))
         ends = zip(self.known.starts[row].tolist(), self.known.stops[row].tolist(), strict=True)
-        z, y, x = (slice(a, b) for a, b in ends)
-        return z, y, x
+        return zyx(slice(a, b) for a, b in ends)
 
 
 def resolve(plan: ApplyPlan, known: Moments) -> Resolved:

@@ -150,7 +150,6 @@ def plan_conversion(
     ----------
     source : TIFF file, folder or glob of slices, Zarr image or array
     target : folder that is to be created
-    options : ConvertOptions
 
     Raises
     ------

@@ -30,7 +30,7 @@ from volseg.storage.attributes import update_attributes
 from volseg.storage.ome import IMAGES
 from volseg.storage.targets import replacing
 from volseg.storage.volumes import Image, create_image
-from volseg.types import Zyx
+from volseg.types import Zyx, zyx
 from volseg.voxels.downsample import reduce_mean
 from volseg.voxels.slices import SliceNotes, note_slices
 
@@ -271,5 +271,4 @@ class LevelWriter:
 
     def _factor(self) -> Zyx:
         here, there = self.image.factors[self.level], self.image.factors[self.level + 1]
-        z, y, x = (round(b / a) for a, b in zip(here, there, strict=True))
-        return z, y, x
+        return zyx(round(b / a) for a, b in zip(here, there, strict=True))

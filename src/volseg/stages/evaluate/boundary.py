@@ -21,7 +21,7 @@ from volseg.scores.boundary import (
 from volseg.sources.labels import LabelSource
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.storage.images import clear_padding
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.types import Roi, VoxelSize, Zyx, zyx
 
 REACH = 32
 """Voxels of the finest axis up to which distances are known; or four times the tolerance."""
@@ -56,11 +56,10 @@ class MeasureBoundary:
         """Find what has to be read for a block."""
         # one more, for the neighbours that make a surface
         halo = [0 if math.isinf(s) else math.ceil(self.reach / s) + 1 for s in self.spacing]
-        z, y, x = (
+        return zyx(
             slice(max(c.start - h, r.start), min(c.stop + h, r.stop))
             for c, h, r in zip(core, halo, self.region, strict=True)
         )
-        return z, y, x
 
     def __call__(self, block: Block) -> tuple[Counter[int], Counter[int]]:
         """Measure one block; return the distances of the true and of the predicted surface."""

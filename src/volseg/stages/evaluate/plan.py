@@ -20,7 +20,7 @@ from volseg.storage.attributes import uncorrected
 from volseg.storage.images import as_images, sizes_of
 from volseg.storage.ome import IMAGES
 from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.types import Roi, VoxelSize, Zyx, zyx
 
 BLOCK_VOXELS = 1 << 23
 
@@ -214,4 +214,4 @@ def _block_size(sources: Sequence[LabelSource], shape: Zyx) -> Zyx:
     for axis in (2, 1, 0):  # runs are longest along x
         times = max(BLOCK_VOXELS // math.prod(size), 1)
         size[axis] = min(size[axis] * times, -(-shape[axis] // size[axis]) * size[axis])
-    return size[0], size[1], size[2]
+    return zyx(size)

@@ -36,7 +36,7 @@ from volseg.storage.remote import as_remote
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import check_file
 from volseg.storage.volumes import Image, labels_path, open_image, table_path, volume_tone
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.types import Roi, VoxelSize, Zyx, zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Preprocessing, choose_preprocessing
 
@@ -161,12 +161,11 @@ def _read_labels(volume: Path, name: str, frame: Frame) -> list[NDArray[Any]]:
 
 def _middle(region: Roi) -> Roi:
     """Cut the middle of a region, no longer than `BOX`."""
-    z, y, x = (
+    return zyx(
         slice(first, first + n)
         for s, n in ((s, min(s.stop - s.start, BOX)) for s in region)
         for first in ((s.start + s.stop - n) // 2,)
     )
-    return z, y, x
 
 
 def choose_samples(region: Roi) -> list[Roi]:

@@ -198,13 +198,7 @@ class HoleFilling:
 
 
 def _open_mask(source: Foundation) -> MaskSource | None:
-    """Open the mask that probabilities were made in, if there was one.
-
-    Raises
-    ------
-    InputError
-        If it is gone, or another one.
-    """
+    """Open the mask that probabilities were made in, if there was one."""
     if source.mask is None:
         return None
     volume = source.path.parents[1]

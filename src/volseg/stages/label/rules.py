@@ -100,7 +100,6 @@ def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -
 
     Parameters
     ----------
-    rules : ObjectRules
     space : of the volume
     model : what is on record of the model that made the probabilities
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from volseg.errors import VolumeError
 from volseg.geometry.grid import describe
 from volseg.storage.volumes import Image
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 CANDIDATES = 48
 """Windows that are looked at, to choose among."""
@@ -79,7 +79,7 @@ def read_slice(image: Image, level: int, roi: Roi) -> NDArray[np.generic]:
     for s, f, n in zip(roi, image.factors[level], array.shape, strict=True):
         first = min(int(s.start / f), n - 1)
         sides.append(slice(first, min(first + max(round((s.stop - s.start) / f), 1), n)))
-    values = np.asarray(array[sides[0], sides[1], sides[2]])
+    values = np.asarray(array[zyx(sides)])
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise VolumeError(
             f"{array.path} holds values that are not finite, in {describe(roi)}; replace them first"

@@ -37,7 +37,6 @@ def compose_sheet(
 
     Parameters
     ----------
-    image : Image
     tone : of raw
     trials : one column each
     thresholds : by model

@@ -17,7 +17,7 @@ from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.region import Maps, blend_region
 from volseg.stages.report.plan import Subject
 from volseg.stages.verify.sample import plan_on_record
-from volseg.types import Floats, Mask, Roi
+from volseg.types import Floats, Mask, Roi, zyx
 
 SIDE = {2: 128, 3: 48}
 """Most voxels of a side of what networks of slices and of volumes look at."""
@@ -128,4 +128,4 @@ def _middle(subject: Subject, row: int, normal: int, most: int) -> Roi:
         first = max(start, min(at - most // 2, stop - most))
         side = slice(at, at + 1) if axis == normal else slice(first, min(first + most, stop))
         sides.append(side)
-    return sides[0], sides[1], sides[2]
+    return zyx(sides)

@@ -80,7 +80,6 @@ def draw_panels(image: Image, name: str, explanation: Explanation, side: int = S
     ----------
     image : of the volume
     name : of the labels whose outlines are drawn, if there are any
-    explanation : Explanation
     side : most pixels along an axis
     """
     roi, size = explanation.roi, image.voxel_size

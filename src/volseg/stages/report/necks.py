@@ -9,7 +9,7 @@ import numpy as np
 from volseg.geometry.grid import grow
 from volseg.objects.seeding import has_neck
 from volseg.stages.report.plan import Subject
-from volseg.types import Roi
+from volseg.types import Roi, zyx
 
 MOST = 200
 """Objects of a volume that are looked at, the least spherical first."""
@@ -47,5 +47,5 @@ def _look(subject: Subject, row: int) -> bool:
             continue
         spacing = [s * f for s, f in zip(size, factors, strict=True)]
         mask = array[box] == columns["label"][row]
-        return has_neck(mask, (spacing[0], spacing[1], spacing[2]))
+        return has_neck(mask, zyx(spacing))
     return False

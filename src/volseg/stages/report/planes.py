@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from volseg.geometry.grid import Grid, roi_shape
 from volseg.storage.volumes import Image
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 BLOCK_VOXELS = 1 << 22
 Indices = NDArray[np.int64]
@@ -62,8 +62,7 @@ class Frame:
     @property
     def shape(self) -> Zyx:
         """Pixels along (z, y, x)."""
-        z, y, x = map(len, self.pixels)
-        return z, y, x
+        return zyx(map(len, self.pixels))
 
 
 def frame_of(image: Image, region: Roi, side: int, counts: Zyx) -> Frame:
@@ -84,7 +83,7 @@ def frame_of(image: Image, region: Roi, side: int, counts: Zyx) -> Frame:
         planes = s.start + (np.arange(min(count, length)) + 0.5) * length / min(count, length)
         pixels.append(centres.astype(np.int64))
         picks.append(planes.astype(np.int64))
-    return Frame(region, (pixels[0], pixels[1], pixels[2]), (picks[0], picks[1], picks[2]), side)
+    return Frame(region, zyx(pixels), zyx(picks), side)
 
 
 def choose_level(image: Image, region: Roi, side: int) -> int:
@@ -144,7 +143,7 @@ def _boxes(source: Source, pixels: Sequence[Indices]) -> Iterator[Roi]:
     for axis in (2, 1):  # few boxes, of whole rows of chunks
         times = max(BLOCK_VOXELS // math.prod(size), 1)
         size[axis] = min(size[axis] * times, -(-source.shape[axis] // size[axis]) * size[axis])
-    for block in Grid(source.shape, (size[0], size[1], size[2])).blocks((z, y, x)):
+    for block in Grid(source.shape, zyx(size)).blocks((z, y, x)):
         yield block.core
 
 

@@ -14,7 +14,7 @@ from volseg.geometry.grid import roi_shape
 from volseg.measures.single_object import mesh
 from volseg.stages.report.plan import Subject
 from volseg.storage.volumes import Image
-from volseg.types import Doubles, Labels, Mask
+from volseg.types import Doubles, Labels, Mask, zyx
 
 TRIANGLES = 240_000
 """Of all objects of all volumes."""
@@ -106,7 +106,7 @@ def _read_coarse(image: Image, subject: Subject) -> tuple[Labels, Doubles, Doubl
         last = array is image.levels[-1]
         if voxels > (MOST_VOXELS if last else VOXELS):
             continue
-        labels = array[box[0], box[1], box[2]]
+        labels = array[zyx(box)]
         if last or np.count_nonzero(at_surface(labels)) * PER_VOXEL <= TRIANGLES:
             start = np.array([float(s.start) for s in box])
             return labels, np.array(factors, float), start

@@ -52,7 +52,6 @@ class VolumeStats:
 
     Attributes
     ----------
-    volume : Path
     summary : one row
     columns, units : one row per object, see `volseg.measures.object_table.object_table`
     table, slices : where those rows were written, and one row per slice

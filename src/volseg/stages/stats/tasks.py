@@ -81,7 +81,6 @@ class MeasureBlock:
 
     Attributes
     ----------
-    source : LabelSource
     shapes : also second moments and surfaces
     raw, probabilities : of the volume, where their values are to be summed
     scale : of the raw, if that is not of whole numbers
@@ -136,7 +135,6 @@ class MeasureObject:
 
     Attributes
     ----------
-    source : LabelSource
     spacing : of voxels, (z, y, x)
     mesh, centerline, outline : what is measured
     raw : of the volume, to be compared with what lies around; None where it is not

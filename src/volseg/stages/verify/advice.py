@@ -20,7 +20,6 @@ def advise(volume: Path, findings: Collection[Finding], subjects: Iterable[Subje
 
     Parameters
     ----------
-    volume : Path
     findings : of which those are looked at that a block's content has
     subjects : the images that were verified
     """

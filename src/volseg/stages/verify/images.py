@@ -149,7 +149,6 @@ def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
 
     Parameters
     ----------
-    volume : Path
     subject : probabilities or labels
     """
     path = scratch_path(volume) / f"{VERBS.get(subject.kind)}-{subject.name}.jsonl"

@@ -34,11 +34,8 @@ def relabel(
 
     Parameters
     ----------
-    volume : Path
     folder : takes the place of the volume
     subject : complete labels
-    engine : EngineOptions
-    progress : Progress
 
     Raises
     ------

@@ -87,12 +87,6 @@ class VerifyReport:
 def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyReport:
     """Verify a volume and all results in it.
 
-    Parameters
-    ----------
-    volume : Path
-    options : VerifyOptions
-    progress : Progress
-
     Returns
     -------
     VerifyReport

@@ -25,7 +25,7 @@ from volseg.storage.volumes import (
     probabilities_path,
     table_path,
 )
-from volseg.types import Names, Roi, VoxelSize
+from volseg.types import Names, Roi, VoxelSize, zyx
 
 Point: TypeAlias = tuple[float, float, float]
 
@@ -70,11 +70,10 @@ class Objects:
 
     def box_at(self, row: int) -> Roi:
         """Read the box of an object."""
-        z, y, x = (
+        return zyx(
             slice(*(int(self.columns[f"bbox_{axis}_{end}"][row]) for end in ("start", "stop")))
             for axis in "zyx"
         )
-        return z, y, x
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from volseg.errors import ParameterError
 from volseg.geometry.pyramid import reduced_shape
 from volseg.sources.labels import LabelSource
 from volseg.storage.volumes import Image, open_image
-from volseg.types import Roi, Zyx
+from volseg.types import Roi, Zyx, zyx
 
 MOST_READ = 64
 """Voxels that are read for one that is shown, at most."""
@@ -96,8 +96,7 @@ class Pyramid:
 
 
 def _divide(factor: Zyx, own: Zyx) -> Zyx:
-    z, y, x = (f // o for f, o in zip(factor, own, strict=True))
-    return z, y, x
+    return zyx(f // o for f, o in zip(factor, own, strict=True))
 
 
 def _reduce(values: NDArray[Any], factor: Zyx, *, labels: bool) -> NDArray[Any]:
