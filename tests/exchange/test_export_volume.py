@@ -654,9 +654,9 @@ def test_meshes_that_failed_go_on_where_they_were(name, volume, tmp_path, monkey
 def test_parts_that_were_interrupted_or_damaged_are_made_again(
     name, what, volume, tmp_path, monkeypatch
 ):
-    from volseg.exchange.volumes import pieces
+    from volseg.exchange.volumes import resumed
 
-    real, place = pieces.Pieces.add, tmp_path / name
+    real, place = resumed.Pieces.add, tmp_path / name
 
     def interrupted(parts):
         yield parts[0]
@@ -668,7 +668,7 @@ def test_parts_that_were_interrupted_or_damaged_are_made_again(
     front.export(volume, what, output=tmp_path / f"whole-{name}", workers=1)
     for damaged in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(pieces.Pieces, "add", add)
+            patch.setattr(resumed.Pieces, "add", add)
             with pytest.raises(KeyboardInterrupt):
                 front.export(volume, what, output=place, workers=1, overwrite=True)
         if damaged:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from volseg import __version__
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import naming, run_blocks, same_workers
@@ -35,7 +34,7 @@ from volseg.stages.label.plan import Foundation
 from volseg.stages.levels import build_pyramid
 from volseg.storage.arrays import ArraySpec, StoredArray, fit_spec
 from volseg.storage.images import sizes_of
-from volseg.storage.ledger import MARK, Ledger, block_key
+from volseg.storage.ledger import Ledger, block_key
 from volseg.storage.results import (
     NewImage,
     check_place,
@@ -44,6 +43,7 @@ from volseg.storage.results import (
     finish,
     is_complete,
     is_told_of,
+    note_begun,
 )
 from volseg.storage.volumes import open_image, probabilities_path, scratch_path
 from volseg.types import Zyx
@@ -218,8 +218,7 @@ def adopt(plan: AdoptPlan, progress: Progress) -> None:
         image = open_image(path)
 
         def missing() -> Iterator[Block]:
-            done = ledger.records
-            return (b for b in plan.grid.blocks() if block_key("written", b.index) not in done)
+            return ledger.lacking(plan.grid.blocks())
 
         def on_result(block: Block, _: None) -> None:
             ledger.record(block_key("written", block.index))
@@ -252,12 +251,6 @@ def _create(plan: AdoptPlan, ledger: Ledger) -> None:
         from volseg.stages.predict.outputs import Output, find_outdated
 
         outdated = find_outdated((Output(path, plan.header),), plan.ledger.parent)
-    attributes = {
-        "complete": False,
-        "version": __version__,
-        MARK: ledger.mark,
-        "run": plan.header,
-        "model": plan.foundation.model,
-    }
+    attributes = note_begun(ledger, plan.header) | {"model": plan.foundation.model}
     create_images([NewImage(path, plan.spec, plan.foundation.space, attributes)], *outdated)
     ledger.record(CREATED)

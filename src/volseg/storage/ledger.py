@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from volseg.differences import tell_apart
 from volseg.errors import ConflictError, StorageError
+from volseg.geometry.grid import Block
 from volseg.storage.files import replacing, write_file
 from volseg.storage.stores import parse_json
 from volseg.types import Zyx
@@ -183,6 +184,10 @@ class Ledger:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
         self.records[key] = value
+
+    def lacking(self, blocks: Iterable[Block], what: str = "written") -> Iterator[Block]:
+        """List the blocks for which nothing of a kind is on record, as it is by then."""
+        return (b for b in blocks if block_key(what, b.index) not in self.records)
 
     @property
     def mark(self) -> str:

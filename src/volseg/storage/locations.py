@@ -105,6 +105,12 @@ def parse_path(text: str | Path) -> Path:
     return Path(os.path.realpath(Path(*parts[:last])), *parts[last:])
 
 
+def place_beside(volume: Path, ending: str) -> Path:
+    """Name a file beside a volume; in the current folder for one on object storage."""
+    place = volume.resolve() if as_remote(volume) is None else Path(volume.name)
+    return place.with_name(f"{place.stem}{ending}")
+
+
 def check_writable(path: Path) -> None:
     """Refuse a place that can only be read, before any work is done.
 

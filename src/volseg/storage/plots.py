@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.errors import ParameterError
 from volseg.storage.files import replacing
 from volseg.types import Floats, Mask
 
@@ -45,6 +46,18 @@ class Panel:
 def can_draw() -> bool:
     """Tell whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
+
+
+def check_picture(path: Path | None, what: str) -> None:
+    """Refuse the name of a picture, if one is given, that does not end in .png.
+
+    Raises
+    ------
+    ParameterError
+        If it does not.
+    """
+    if path is not None and path.suffix.lower() != ".png":
+        raise ParameterError(f"{what} ends in .png, found {path.name!r}")
 
 
 def draw_panels(path: Path, panels: list[Panel]) -> None:

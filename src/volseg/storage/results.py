@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volseg import __version__
 from volseg.differences import tell_apart
 from volseg.errors import ConflictError, VolumeError, command
 from volseg.storage.arrays import ArraySpec
@@ -104,6 +105,11 @@ def _same_flags(theirs: Any, ours: Mapping[str, Any]) -> str:
     if GPU in differing & set(theirs):
         ways.append(f"run it on a GPU of the kind {theirs[GPU]}")
     return f"{' and '.join(ways)} to go on with it, "
+
+
+def note_begun(ledger: Ledger, header: Mapping[str, Any]) -> dict[str, Any]:
+    """Note of an image that a run begins: it is incomplete, and by whom and how it is made."""
+    return {"complete": False, "version": __version__, MARK: ledger.mark, "run": header}
 
 
 def is_told_of(output: Path, ledger: Ledger) -> bool:

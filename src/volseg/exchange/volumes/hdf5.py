@@ -15,8 +15,8 @@ import numpy as np
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.errors import ParameterError
 from volseg.exchange.volumes.cut import Cut
-from volseg.exchange.volumes.pieces import Pieces, keeping
 from volseg.exchange.volumes.plan import ExportPlan
+from volseg.exchange.volumes.resumed import Pieces, keeping
 from volseg.geometry.grid import Block, Grid
 from volseg.storage.files import drafting
 
@@ -76,7 +76,7 @@ class Held(io.RawIOBase):
         return True
 
 
-def write_hdf5(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
+def write_hdf5(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
     """Write one compressed dataset; a file that is there stands until this one is complete.
 
     Raises
@@ -120,6 +120,7 @@ def write_hdf5(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
             for block, packed in zip(grid.blocks(), pieces, strict=True):
                 made.id.write_direct_chunk([s.start for s in block.core], packed)
                 held.check()
+    return ()
 
 
 def _pack(pieces: Pieces, cut: Cut, grid: Grid, progress: Progress, workers: int | None) -> None:

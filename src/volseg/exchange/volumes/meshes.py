@@ -18,8 +18,8 @@ from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError, VolumeError, command
 from volseg.exchange.volumes.cut import Cut, space_at
 from volseg.exchange.volumes.mesh_files import LARGEST, WRITERS, Mesh
-from volseg.exchange.volumes.pieces import Pieces, beginning, keeping
 from volseg.exchange.volumes.plan import EACH, ExportPlan
+from volseg.exchange.volumes.resumed import Pieces, beginning, keeping
 from volseg.geometry.grid import full_roi, intersect, roi_size
 from volseg.measures.single_object import mesh
 from volseg.sources.labels import COMPONENTS, open_label_path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import imagecodecs
@@ -13,15 +12,14 @@ from volseg.errors import ParameterError
 from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.storage.files import write_file
-from volseg.storage.images import sizes_of
-from volseg.storage.ome import IMAGES
+from volseg.storage.images import names_of, sizes_of
 from volseg.storage.targets import replacing
 from volseg.storage.volumes import Image, open_image
 
 TYPES = ("uint8", "uint16")
 
 
-def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
+def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
     """Write a folder of PNG files, completely or not at all; of images that reach into the region.
 
     Raises
@@ -50,6 +48,7 @@ def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
                     continue
                 shown = plane[: sizes[k][0] - corner[0], : sizes[k][1] - corner[1]]
             write_file(folder / names[k], bytes(imagecodecs.png_encode(shown.copy())))
+    return ()
 
 
 def _reaches(size: tuple[int, ...], corner: tuple[int, ...]) -> bool:
@@ -58,9 +57,7 @@ def _reaches(size: tuple[int, ...], corner: tuple[int, ...]) -> bool:
 
 def _names(volume: Image) -> list[str]:
     """Name the files after the images that were converted, or by the numbers of slices."""
-    depth, noted = volume.levels[0].shape[0], volume.attributes.get(IMAGES)
-    known = noted.get("names") if isinstance(noted, Mapping) else None
-    stems = [Path(str(name)).stem for name in known or ()]
+    depth, stems = volume.levels[0].shape[0], [Path(name).stem for name in names_of(volume)]
     repeated = Counter(stems)
     digits = len(str(depth - 1))
     numbers = [f"{k:0{digits}d}" for k in range(depth)]

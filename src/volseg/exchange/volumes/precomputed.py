@@ -13,8 +13,8 @@ import numpy as np
 from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, StorageError
 from volseg.exchange.volumes.cut import Cut
-from volseg.exchange.volumes.levels import Levels, write_levels
 from volseg.exchange.volumes.plan import ExportPlan
+from volseg.exchange.volumes.resumed import Levels, write_levels
 from volseg.geometry.grid import Block
 from volseg.sources.labels import COMPONENTS
 from volseg.storage.files import discard, write_file

@@ -11,7 +11,7 @@ from pathlib import Path
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
 from volseg.errors import BlockError, StorageError
-from volseg.exchange.volumes.in_place import remove, tell_unlisted
+from volseg.exchange.volumes.in_place import remove
 from volseg.exchange.volumes.plan import ExportOptions, ExportPlan
 from volseg.storage.remote import as_remote
 from volseg.types import VoxelSize, Zyx
@@ -104,35 +104,16 @@ def _write_rows(plan: ExportPlan, progress: Progress) -> tuple[int, tuple[str, .
 
 
 def _write_voxels(plan: ExportPlan, progress: Progress) -> tuple[str, ...]:
-    cut = plan.cut_of(plan.options.level)
+    """Write voxels by the function of their form; return what the user should know."""
     if plan.form in ("tiff", "ome-tiff"):
-        from volseg.exchange.volumes.tiff import is_imagej, write_tiff
+        from volseg.exchange.volumes.tiff import write_tiff as write
+    elif plan.form == "hdf5":
+        from volseg.exchange.volumes.hdf5 import write_hdf5 as write
+    elif plan.form == "png":
+        from volseg.exchange.volumes.png import write_png as write
+    elif plan.form == "ome-zarr":
+        from volseg.exchange.volumes.zarr_v2 import write_zarr as write
+    else:
+        from volseg.exchange.volumes.precomputed import write_precomputed as write
 
-        write_tiff(plan, cut, progress)
-        large = plan.form == "tiff" and not is_imagej(cut, plan.form)
-        return (NO_IMAGEJ,) if large else ()
-    if plan.form == "hdf5":
-        from volseg.exchange.volumes.hdf5 import write_hdf5
-
-        write_hdf5(plan, cut, progress)
-        return ()
-    if plan.form == "png":
-        from volseg.exchange.volumes.png import write_png
-
-        write_png(plan, cut, progress)
-        return ()
-    if plan.form == "ome-zarr":
-        from volseg.exchange.volumes.zarr_v2 import write_zarr
-
-        write_zarr(plan, cut, progress)
-        return tell_unlisted(plan.volume, plan.options.what) if plan.options.in_place else ()
-    from volseg.exchange.volumes.precomputed import write_precomputed
-
-    return write_precomputed(plan, cut, progress)
-
-
-NO_IMAGEJ = (
-    "it is more than ImageJ's own form holds, so it is OME-TIFF, in the form of BigTIFF beyond 4 "
-    "GB; Fiji opens it by Bio-Formats"
-)
-"""Said of a stack that is too large, or of a type that ImageJ has not."""
+    return write(plan, plan.cut_of(plan.options.level), progress)

@@ -14,9 +14,8 @@ import tifffile
 from volseg.engine.progress import Progress
 from volseg.errors import StorageError
 from volseg.exchange.volumes.cut import Cut
-from volseg.exchange.volumes.levels import FLUSH_SECONDS
-from volseg.exchange.volumes.pieces import DONE, beginning, keeping
 from volseg.exchange.volumes.plan import ExportPlan
+from volseg.exchange.volumes.resumed import DONE, FLUSH_SECONDS, beginning, keeping
 from volseg.storage.files import drafting, make_durable, put_in_place
 from volseg.storage.ledger import Ledger
 from volseg.storage.remote import as_remote
@@ -28,6 +27,11 @@ STRIP = 1 << 18
 """Bytes of a strip that is packed."""
 TITLE = "writing TIFF"
 IMAGEJ_TYPES = ("uint8", "uint16", "int16", "float32")
+NO_IMAGEJ = (
+    "it is more than ImageJ's own form holds, so it is OME-TIFF, in the form of BigTIFF beyond 4 "
+    "GB; Fiji opens it by Bio-Formats"
+)
+"""Said of a stack that is too large, or of a type that ImageJ has not."""
 Form = dict[str, Any]
 AXES = (("Z", 0), ("Y", 1), ("X", 2))
 
@@ -37,7 +41,7 @@ def is_imagej(cut: Cut, form: str) -> bool:
     return form == "tiff" and cut.nbytes <= CLASSIC and cut.dtype.name in IMAGEJ_TYPES
 
 
-def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
+def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...]:
     """Write a stack plane by plane; a file that is there stands until this one is complete.
 
     Raises
@@ -65,6 +69,7 @@ def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
     # packing saves little of raw voxels, and delays who leafs through them
     write = _write_plain if options.what == "raw" else _write_packed
     write(plan, cut, progress, form, settings)
+    return (NO_IMAGEJ,) if plan.form == "tiff" and not imagej else ()
 
 
 def _write_packed(

@@ -14,8 +14,9 @@ from numcodecs import Blosc
 from volseg import __version__
 from volseg.engine.progress import Progress
 from volseg.exchange.volumes.cut import Cut
-from volseg.exchange.volumes.levels import Levels, write_levels
+from volseg.exchange.volumes.in_place import tell_unlisted
 from volseg.exchange.volumes.plan import ExportPlan
+from volseg.exchange.volumes.resumed import Levels, write_levels
 from volseg.geometry.grid import Block, whole_multiples
 from volseg.storage.copies import ARRAY, ATTRIBUTES, GROUP, IS_GROUP, copying
 from volseg.storage.files import write_file
@@ -46,10 +47,11 @@ class CopyBlock:
             array[box] = piece
 
 
-def write_zarr(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
+def write_zarr(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...]:
     """Write all levels; a folder that is there stands until this one is complete.
 
-    In a volume's own folder, what describes them is written when all are complete.
+    In a volume's own folder, what describes them is written when all are complete. Returns what
+    the user should know.
 
     Raises
     ------
@@ -78,6 +80,7 @@ def write_zarr(plan: ExportPlan, cut: Cut, progress: Progress) -> None:
     if plan.options.in_place and plan.image is not None:
         form = _in_place(plan, plan.image, described, block)
     write_levels(plan, progress, form)
+    return tell_unlisted(plan.volume, plan.options.what) if plan.options.in_place else ()
 
 
 def _in_place(plan: ExportPlan, image: Image, described: bytes, block: Zyx) -> Levels:

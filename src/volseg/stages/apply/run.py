@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from volseg import __version__
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.geometry.grid import Block, Grid
@@ -34,10 +33,17 @@ from volseg.stages.mask_objects import store_objects
 from volseg.storage.arrays import open_array
 from volseg.storage.attributes import update_attributes
 from volseg.storage.files import discard
-from volseg.storage.ledger import MARK, Ledger, block_key
-from volseg.storage.results import NewImage, create_images, fingerprint, finish, is_told_of
+from volseg.storage.ledger import Ledger, block_key
+from volseg.storage.results import (
+    NewImage,
+    create_images,
+    fingerprint,
+    finish,
+    is_told_of,
+    note_begun,
+)
 from volseg.storage.volumes import Image, open_image, register_label
-from volseg.types import Zyx
+from volseg.types import Zyx, zyx
 
 CREATED = "created"
 
@@ -128,10 +134,8 @@ class Correcting:
 
     def missing(self) -> Iterator[Block]:
         """List the blocks that are touched, and not on record; none before all are known."""
-        written = self.ledger.records
-        wanted = written.get(CREATED) or ()
-        indices: list[Zyx] = [(z, y, x) for z, y, x in wanted]
-        return (self.plan.grid.block(i) for i in indices if block_key("written", i) not in written)
+        wanted = self.ledger.records.get(CREATED) or ()
+        return self.ledger.lacking(self.plan.grid.block(zyx(index)) for index in wanted)
 
     def write(self) -> Changes:
         """Write all levels; return what has changed."""
@@ -213,10 +217,7 @@ class Correcting:
             k: before.attributes[k] for k in ("roi", "model", "tissue") if k in before.attributes
         }
         attributes = {
-            "complete": False,
-            "version": __version__,
-            MARK: self.ledger.mark,
-            "run": plan.header,
+            **note_begun(self.ledger, plan.header),
             "corrections": plan.provenance,
             "highest": highest,
             **kept,
@@ -249,7 +250,7 @@ class Correcting:
         """List the positions of the files of each level that are written anew."""
         found: list[frozenset[Zyx]] = []
         (first, *others) = image.levels
-        found.append(frozenset((z, y, x) for z, y, x in self.ledger.records[CREATED]))
+        found.append(frozenset(map(zyx, self.ledger.records[CREATED])))
         before = Grid(first.shape, first.shard)
         for k, level in enumerate(others, 1):
             grid, factor = Grid(level.shape, level.shard), step_factor(image, k)

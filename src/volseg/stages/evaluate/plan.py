@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,7 @@ from volseg.geometry.grid import Grid, describe, full_roi, intersect, parse_roi
 from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import uncorrected
-from volseg.storage.images import as_images, sizes_of
-from volseg.storage.ome import IMAGES
+from volseg.storage.images import as_images, images_in, names_of, sizes_of
 from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
 from volseg.types import Roi, VoxelSize, Zyx, zyx
 
@@ -149,12 +148,9 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
 
 def _images(image: Image) -> tuple[Part, ...]:
     """Name the unrelated images that slices are, and say how much of them each is."""
-    noted = image.attributes.get(IMAGES)
-    names = noted.get("names") if isinstance(noted, Mapping) else None
-    depth, height, width = image.levels[0].shape
-    sizes = sizes_of(image) or ((height, width),) * depth
-    named = names or [str(z) for z in range(depth)]
-    return tuple(Part(str(name), size) for name, size in zip(named, sizes, strict=True))
+    sizes = images_in(image) or ()
+    names = names_of(image) or map(str, range(len(sizes)))
+    return tuple(Part(name, size) for name, size in zip(names, sizes, strict=True))
 
 
 def _choose_min_size(asked: int | None, predicted: LabelSource, notes: list[str]) -> int:

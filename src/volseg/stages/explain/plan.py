@@ -16,8 +16,8 @@ from volseg.stages.predict.plan import PredictPlan, plan_prediction
 from volseg.stages.verify.sample import plan_on_record
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.images import explanations_path
-from volseg.storage.plots import can_draw
-from volseg.storage.remote import as_remote
+from volseg.storage.locations import place_beside
+from volseg.storage.plots import can_draw, check_picture
 from volseg.storage.results import PARTING
 from volseg.storage.stores import is_zarr
 from volseg.storage.targets import check_file
@@ -51,8 +51,7 @@ class ExplainOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.output is not None and self.output.suffix.lower() != ".png":
-            raise ParameterError(f"the contact sheet ends in .png, found {self.output.name!r}")
+        check_picture(self.output, "the contact sheet")
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
         )
     notes, sheet = prediction.notes, None
     if can_draw():
-        beside = Path(volume.name) if as_remote(volume) is not None else volume.resolve()
-        sheet = options.output or beside.with_name(beside.stem + ENDING)
+        sheet = options.output or place_beside(volume, ENDING)
         check_file(
             sheet,
             overwrite=options.overwrite or (stands and noted.get("sheet") in {None, str(sheet)}),

@@ -30,9 +30,8 @@ from volseg.measures.summary import summarise
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.explore.show import Exploration, draw_exploration
 from volseg.stages.report.planes import Frame, frame_of, read_planes, source_of
-from volseg.storage.locations import check_writable
-from volseg.storage.plots import can_draw
-from volseg.storage.remote import as_remote
+from volseg.storage.locations import check_writable, place_beside
+from volseg.storage.plots import can_draw, check_picture
 from volseg.storage.tables import read_columns
 from volseg.storage.targets import check_file
 from volseg.storage.volumes import Image, labels_path, open_image, table_path, volume_tone
@@ -70,8 +69,7 @@ class ExploreOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.output is not None and self.output.suffix.lower() != ".png":
-            raise ParameterError(f"the figure ends in .png, found {self.output.name!r}")
+        check_picture(self.output, "the figure")
 
 
 def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[str, Any]:
@@ -144,11 +142,7 @@ def _figure_path(volume: Path, options: ExploreOptions, notes: list[str]) -> Pat
             raise ParameterError("the figure needs matplotlib: pip install 'volseg[measure]'")
         notes.append("no figure without matplotlib: pip install 'volseg[measure]'")
         return None
-    if options.output is None:
-        beside = Path(volume.name) if as_remote(volume) is not None else volume.resolve()
-        figure = beside.with_name(beside.stem + ENDING)
-    else:
-        figure = options.output
+    figure = options.output or place_beside(volume, ENDING)
     check_file(figure, overwrite=options.overwrite)
     check_writable(figure.resolve().parent)
     return figure

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from volseg import __version__
 from volseg.engine.progress import Job, Progress, returned
 from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.errors import ConflictError, StorageError, VolumeError, command
@@ -33,8 +32,8 @@ from volseg.stages.levels import build_pyramid
 from volseg.stages.likeness import mean_found
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
-from volseg.storage.ledger import MARK, Ledger, block_key
-from volseg.storage.results import NewImage, create_images, finish, is_told_of
+from volseg.storage.ledger import Ledger, block_key
+from volseg.storage.results import NewImage, create_images, finish, is_told_of, note_begun
 from volseg.storage.volumes import Image, open_image, register_label
 from volseg.types import FULL_PROBABILITY, Zyx
 
@@ -152,8 +151,7 @@ class Labelling(Run):
 
     def missing(self) -> Iterator[Block]:
         """List the blocks whose labels are not on record."""
-        written = self.ledger.records
-        return (b for b in self.plan.grid.blocks() if block_key("written", b.index) not in written)
+        return self.ledger.lacking(self.plan.grid.blocks())
 
     def find(self) -> dict[Zyx, int]:
         """Pass 1; return the number of components of each block, in raster order."""
@@ -260,10 +258,7 @@ class Labelling(Run):
         source = self.plan.source
         spec = replace(self.plan.spec, dtype=label_type(counted["objects"]).name)
         attributes = {
-            "complete": False,
-            "version": __version__,
-            MARK: self.ledger.mark,
-            "run": self.plan.header,
+            **note_begun(self.ledger, self.plan.header),
             **counted,
             "roi": source.roi,
             "model": source.model,

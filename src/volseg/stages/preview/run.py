@@ -22,9 +22,8 @@ from volseg.stages.predict.lattice import choose_views, network_scales
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
 from volseg.stages.preview.trial import Candidate, Trial, rank, try_model
-from volseg.storage.locations import check_writable
+from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import save_pixels
-from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.storage.weights import load_card, load_weights
 from volseg.types import Zyx
@@ -205,8 +204,7 @@ def place_sheet(volume: Path, output: Path | None) -> Path:
     StorageError
         If nothing can be written there.
     """
-    beside = volume.name if as_remote(volume) is not None else volume.resolve()
-    sheet = output or Path(beside).with_name(f"{Path(beside).stem}{PREVIEW}")
+    sheet = output or place_beside(volume, PREVIEW)
     if sheet.is_dir() or not sheet.resolve().parent.is_dir():
         why = "it is a folder" if sheet.is_dir() else f"{sheet.parent} is no folder"
         raise StorageError(f"cannot write the contact sheet {sheet}: {why}; give another --output")

@@ -17,8 +17,7 @@ from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.images import images_in
-from volseg.storage.locations import check_writable
-from volseg.storage.remote import as_remote
+from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path, table_path
 from volseg.storage.weights import load_card
@@ -197,8 +196,5 @@ def choose_titles(volumes: Sequence[Path]) -> list[str]:
 
 def default_output(volumes: Sequence[Path]) -> Path:
     """Choose a file beside the first volume, or here if that is on object storage."""
-    first = volumes[0]
-    first = first.resolve() if as_remote(first) is None else Path(first.name)
-    if len(volumes) == 1:
-        return first.with_name(f"{first.stem}-report.html")
-    return first.with_name(REPORT)
+    own = place_beside(volumes[0], "-report.html")
+    return own if len(volumes) == 1 else own.with_name(REPORT)

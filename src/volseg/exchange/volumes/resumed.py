@@ -1,4 +1,8 @@
-"""Levels of a folder, copied block by block; an export that was killed goes on where it was."""
+"""Exports that go on where they were killed: levels of a folder by blocks, a file by its parts.
+
+Forms with an index that is written last cannot be gone on with; what costs time is kept beside the
+file instead, until all of it is there, and put into the file at the end.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,32 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from volseg import __version__
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, StorageError, own_words
 from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.geometry.grid import Block, Grid
+from volseg.storage.files import discard, make_durable, make_folder
 from volseg.storage.ledger import Ledger, block_key
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import find_stamp
-from volseg.storage.targets import BEGUN, resuming
+from volseg.storage.targets import BEGUN, going_on, resuming, unfinished
 from volseg.types import Zyx
 
 FLUSH_SECONDS = 10.0
 """After which what is written is made durable and noted."""
+DONE = "done"
+LENGTH = 8
+"""Bytes before each part, that say how long it is."""
 
 
 @dataclass(frozen=True)
@@ -147,3 +155,102 @@ def describe(plan: ExportPlan) -> dict[str, Any]:
         "roi": options.roi,
         "dtype": plan.cut.dtype.name,
     }
+
+
+@dataclass
+class Pieces:
+    """Parts that are being written, some at a time.
+
+    Attributes
+    ----------
+    file : of parts, at its end.
+    ledger : notes how many are durable, and how many bytes they take.
+    count : how often parts were added.
+    size : bytes that those take; what comes after them was being written when it was interrupted.
+    flushed : when they were last made durable.
+    """
+
+    file: BinaryIO
+    ledger: Ledger
+    count: int
+    size: int
+    flushed: float = field(default_factory=time.monotonic)
+
+    def add(self, parts: Sequence[bytes]) -> None:
+        """Keep some parts, and make all durable every now and then."""
+        for part in parts:
+            self.file.write(len(part).to_bytes(LENGTH))
+            self.file.write(part)
+        self.count, self.size = self.count + 1, self.file.tell()
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make all durable, and note it."""
+        make_durable(self.file)
+        self.ledger.record(DONE, [self.count, self.size])
+        self.flushed = time.monotonic()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Read all parts in their order.
+
+        Raises
+        ------
+        StorageError
+            If they are damaged; then none counts as kept.
+        """
+        self.file.seek(0)
+        while (left := self.size - self.file.tell()) > 0:
+            length = int.from_bytes(self.file.read(LENGTH))
+            part = self.file.read(min(length, left))
+            if len(part) < length:
+                self.count = self.size = 0
+                raise StorageError(f"{self.file.name} is damaged; the same command begins anew")
+            yield part
+
+
+@contextmanager
+def keeping(plan: ExportPlan) -> Iterator[Pieces]:
+    """Lend the parts that an export has kept; they are removed once it is complete.
+
+    Raises
+    ------
+    ConflictError
+        If another export to the same place was begun, and is not to be discarded.
+    StorageError
+        If they cannot be written.
+    """
+    with beginning(plan) as (ledger, kept):
+        count, size = ledger.records.get(DONE, (0, 0))
+        if not kept.is_file() or kept.stat().st_size < size:
+            count, size = 0, 0
+        with kept.open("rb+" if size else "wb+") as file:
+            file.truncate(size)  # what was written after it was last made durable may be torn
+            file.seek(size)
+            pieces = Pieces(file, ledger, count, size)
+            try:
+                yield pieces
+            except BaseException:
+                with suppress(OSError, StorageError):  # the reason why it failed says more
+                    pieces.flush()
+                raise
+
+
+@contextmanager
+def beginning(plan: ExportPlan) -> Iterator[tuple[Ledger, Path]]:
+    """Lend a ledger, and a place for what is kept beside it; both go after success.
+
+    Raises
+    ------
+    ConflictError, StorageError
+        See `keeping`.
+    """
+    output, overwrite = plan.options.output, plan.options.overwrite
+    path = unfinished(output)
+    try:
+        make_folder(path.parent)
+        with going_on(path, describe(plan), overwrite=overwrite) as ledger:
+            yield ledger, path.with_suffix("")
+            discard(path.with_suffix(""))
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {own_words(error)}") from error
