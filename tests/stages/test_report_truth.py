@@ -9,8 +9,7 @@ import pytest
 
 from volseg.scores.mistakes import WrongObject
 from volseg.stages.report.methods import _Citations, _describe_network
-from volseg.stages.report.planes import Frame
-from volseg.stages.report.truth import cut_out, find_missed
+from volseg.stages.report.planes import Frame, cut_out, find_missed
 
 
 class Missed:

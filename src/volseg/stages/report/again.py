@@ -1,17 +1,20 @@
-"""Predict the middles of suspects again, flipped and along other axes, and compare."""
+"""Look again at objects: where their network is unsure of them, and for thin necks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.progress import NoProgress
+from volseg.geometry.grid import grow
 from volseg.measures.suspects import Suspect
 from volseg.models.devices import choose_device
 from volseg.models.explaining import average_flips, deviation
+from volseg.objects.seeding import has_neck
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.region import Maps, blend_region
@@ -26,6 +29,12 @@ MOST = {2: 20, 3: 5}
 POINTS = 6
 """Voxels at which views are compared: whole slices along all axes would take a hundred times as
 long as one, because each crosses the others in a line."""
+LEAST_ROUND = 200
+"""Objects of a volume that are looked at for necks, the least spherical first."""
+LARGEST = 1 << 18
+"""Voxels of an object's box, at the level at which it is looked at."""
+SMALLEST = 200
+"""Voxels below which the form of an object is not known well enough."""
 
 
 @dataclass(frozen=True)
@@ -129,3 +138,35 @@ def _middle(subject: Subject, row: int, normal: int, most: int) -> Roi:
         side = slice(at, at + 1) if axis == normal else slice(first, min(first + most, stop))
         sides.append(side)
     return zyx(sides)
+
+
+def find_necks(subject: Subject) -> frozenset[int]:
+    """List the rows of objects with a thin neck; none without scikit-image or shapes.
+
+    Each is read at the finest level at which its box is small.
+    """
+    columns = subject.columns
+    if "sphericity" not in columns or find_spec("skimage") is None:
+        return frozenset()
+    known = np.isfinite(columns["sphericity"]) & (columns["voxels"] >= SMALLEST)
+    rows = np.flatnonzero(known)
+    order = np.argsort(columns["sphericity"][rows], kind="stable")[:LEAST_ROUND]
+    return frozenset(int(row) for row in rows[order] if _look(subject, int(row)))
+
+
+def _look(subject: Subject, row: int) -> bool:
+    columns, image = subject.columns, subject.labels
+    bounds = [[int(columns[f"bbox_{a}_{e}"][row]) for e in ("start", "stop")] for a in "zyx"]
+    size = subject.summary.voxel_size or (1.0, 1.0, 1.0)
+    for array, factors in zip(image.levels, image.factors, strict=True):
+        z, y, x = (
+            slice(int(first // f), int(-(-last // f)))
+            for (first, last), f in zip(bounds, factors, strict=True)
+        )
+        box: Roi = grow((z, y, x), (0, 0, 0), array.shape)
+        if np.prod([s.stop - s.start for s in box]) > LARGEST:
+            continue
+        spacing = [s * f for s, f in zip(size, factors, strict=True)]
+        mask = array[box] == columns["label"][row]
+        return has_neck(mask, zyx(spacing))
+    return False

@@ -28,11 +28,12 @@ from volseg.stages.report.planes import (
     Frame,
     Source,
     choose_level,
+    find_false,
+    find_missed,
     frame_of,
     read_planes,
     source_of,
 )
-from volseg.stages.report.truth import find_false, find_missed
 from volseg.types import Roi, VoxelSize
 
 SIDE, PLANES = 640, (24, 12, 12)

@@ -15,12 +15,11 @@ from volseg.engine.progress import Progress
 from volseg.measures.comparison import compare_volumes
 from volseg.measures.suspects import Suspect, rank_suspects
 from volseg.stages.mask_objects import lend_scratch, store_objects
-from volseg.stages.report.again import measure_disagreement
+from volseg.stages.report.again import find_necks, measure_disagreement
 from volseg.stages.report.charts import draw_curve, draw_distributions
 from volseg.stages.report.drawing import encode_picture
 from volseg.stages.report.explained import Sheet, draw_panels
 from volseg.stages.report.methods import describe_methods
-from volseg.stages.report.necks import find_necks
 from volseg.stages.report.page import Content, ShownSuspect, ShownVolume, write_page
 from volseg.stages.report.pictures import draw_planes, draw_suspect
 from volseg.stages.report.plan import ReportOptions, Subject
