@@ -15,6 +15,11 @@ VolsegError
     └── TrainingError     training cannot go on: a loss that is not finite
 
 Notice                    a warning that only tells what was asked for
+
+What reads or writes raises `StorageError` where that fails: a full disk, no permission, a damaged
+chunk. What runs blocks raises `BlockError` where some fail, and what opens or reads a source
+`SourceError` where that is damaged. Docstrings below `volseg.api` name other errors, and these only
+where there is more to say.
 """
 
 from __future__ import annotations

@@ -91,8 +91,6 @@ def export_model(
         If the model cannot be used, or has not that form.
     ConflictError
         If there is a file already.
-    StorageError
-        If it cannot be written.
     """
     _check_output(output, form, overwrite=overwrite)
     network = load_network(model)

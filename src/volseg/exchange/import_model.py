@@ -64,8 +64,6 @@ def import_model(
         If the package cannot be used; nothing was written.
     ConflictError
         If another model is already there.
-    StorageError
-        If it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"{folder} is a file; give a folder to write the model in")

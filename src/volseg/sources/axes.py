@@ -50,13 +50,7 @@ class NamedArray:
         return zyx(self.sizes.get(axis, 1) for axis in "ZYX")
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
-        """Read a box.
-
-        Raises
-        ------
-        SourceError
-            If it is damaged.
-        """
+        """Read a box."""
         at: dict[str, slice | int] = {**dict(zip("ZYX", roi, strict=True)), **self.fixed}
         try:
             found = self.read(tuple(at.get(axis, 0) for axis in self.axes))

@@ -65,13 +65,7 @@ class ForeignVoxels:
         return reopen(self.path, self.selection, TYPES)
 
     def layers(self, roi: Roi) -> Iterator[tuple[Roi, NDArray[Any]]]:
-        """Read a box layer by layer.
-
-        Raises
-        ------
-        SourceError
-            If it is damaged.
-        """
+        """Read a box layer by layer."""
         stack = self.open()
         for z in range(roi[0].start, roi[0].stop, self.layer):
             box = slice(z, min(z + self.layer, roi[0].stop)), roi[1], roi[2]
@@ -123,13 +117,7 @@ class Values:
 
 
 def note_values(voxels: ForeignVoxels, roi: Roi) -> Values:
-    """Note the values in a box.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged, or holds what is no number.
-    """
+    """Note the values in a box."""
     checksum, found = 0, []
     for box, part in voxels.layers(roi):
         checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)
@@ -214,13 +202,7 @@ def as_probabilities(values: NDArray[Any], rule: Rule) -> Probabilities:
 
 
 def read_probabilities(voxels: ForeignVoxels, roi: Roi, rule: Rule) -> Probabilities:
-    """Read a box as probabilities.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged.
-    """
+    """Read a box as probabilities."""
     out = np.empty(roi_shape(roi), np.uint8)
     for box, part in voxels.layers(roi):
         at = box[0].start - roi[0].start

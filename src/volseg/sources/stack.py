@@ -122,13 +122,7 @@ class Stack:
 
 
 def read_box(stack: Stack, roi: Roi) -> NDArray[Any]:
-    """Read a box of a stack, from any thread.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged.
-    """
+    """Read a box of a stack, from any thread."""
     if stack.array is not None:
         return stack.array[roi]
     z, y, x = roi

@@ -205,8 +205,6 @@ def adopt(plan: AdoptPlan, progress: Progress) -> None:
     ------
     ConflictError
         If a different result is there, and may not be replaced.
-    BlockError
-        If blocks failed.
     """
     path, options = plan.foundation.path, plan.options
     if stands(plan):

@@ -79,8 +79,6 @@ def with_survey(image: Image, engine: EngineOptions, progress: Progress) -> Imag
     ------
     VolumeError
         If the image is of a type that networks are not given, or holds values that are not finite.
-    BlockError
-        If blocks cannot be read.
     """
     if image.attributes.get("survey") and image.attributes.get("histogram"):
         return image

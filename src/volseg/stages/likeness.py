@@ -157,11 +157,6 @@ def note_reference(weights: Path, sources: Sequence[Source]) -> Card:
     """Write into the card of weights how their training data look to them, if it does not say so.
 
     Parts of one volume are one source.
-
-    Raises
-    ------
-    StorageError
-        If the card cannot be written.
     """
     card = load_card(weights)
     if card.tissue:

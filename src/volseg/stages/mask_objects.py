@@ -69,11 +69,6 @@ def number_mask(
     region : that is looked at
     store : an empty folder for scratch
     engine, progress : how it is run, and who is told
-
-    Raises
-    ------
-    BlockError
-        If blocks could not be read, or scratch not be written.
     """
     blocks, connectivity = cut_blocks(grid, region), _connectivity(mask)
     counts = {block.index: 0 for block in blocks}
@@ -117,11 +112,6 @@ def store_objects(
     Returns
     -------
     labels, and the number of objects
-
-    Raises
-    ------
-    BlockError
-        If blocks could not be read, or scratch not be written.
     """
     spec = fit_spec(mask.shape, "uint8")
     if mask.array is None:  # whole pages, as they are read

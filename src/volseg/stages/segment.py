@@ -139,8 +139,6 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
     ------
     InputError
         If something cannot be used, or a different result is already there.
-    BlockError
-        If blocks failed.
     """
     begun, told = time.monotonic(), len(plan.prediction.notes)
     repair, mended = plan.options.repair, tuple[Mended, ...]()

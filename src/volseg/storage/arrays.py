@@ -83,13 +83,7 @@ class StoredArray(ArrayForm):
         return _opened(self.path, find_stamp(self.path))[0]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read a box, given as up to three slices.
-
-        Raises
-        ------
-        StorageError
-            If a chunk is damaged or cannot be read.
-        """
+        """Read a box, given as up to three slices."""
         box = _box(key, self.shape)
         try:
             if self.compression is not None:
@@ -108,8 +102,6 @@ class StoredArray(ArrayForm):
         ShapeError
             If the block's shape is not the box's, or it holds only a part of a shard: who writes
             the other part would lose one of both.
-        StorageError
-            If it cannot be written: a full disk, no permission.
         """
         box = _box(roi, self.shape)
         if tuple(s.stop - s.start for s in box) != block.shape:
@@ -152,8 +144,6 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
     ------
     ConflictError
         If something is there already.
-    StorageError
-        If it cannot be created.
     """
     if as_remote(path) is not None and path.exists():
         raise ConflictError(f"{path} exists already")

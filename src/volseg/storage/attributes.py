@@ -173,13 +173,7 @@ def _read_metadata(path: Path) -> tuple[Path, Any]:
 
 
 def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Write a group's metadata, Zarr v3; it is replaced at once or not at all.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write a group's metadata, Zarr v3; it is replaced at once or not at all."""
     write_file(path / "zarr.json", describe_group(attributes))
 
 
@@ -188,13 +182,7 @@ def _write_metadata(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def change_group(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Replace some of a group's attributes, in the version of Zarr that it has; the rest stays.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Replace some of a group's attributes, in the version of Zarr that it has; the rest stays."""
     file, content = _read_metadata(path)
     changed = {**_attributes_in(file, content), **attributes}
     if file.name == ".zattrs":

@@ -53,13 +53,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint durably, replacing an older one only when complete.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write a checkpoint durably, replacing an older one only when complete."""
     state = {
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
@@ -161,13 +155,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Read the rows of a log; none where there is no log yet.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
-    """
+    """Read the rows of a log; none where there is no log yet."""
     try:
         return [{k: float(v) for k, v in row.items()} for row in _read_rows(path)]
     except (ValueError, TypeError) as error:
@@ -175,24 +163,12 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append to a CSV log, with a header where the file is new; a kill leaves no torn row.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Append to a CSV log, with a header where the file is new; a kill leaves no torn row."""
     _write_rows(path, [*_read_rows(path), row])
 
 
 def trim_log(path: Path, step: int) -> None:
-    """Drop the rows of a CSV log that lie after a step: a resumed run writes them again.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read or written.
-    """
+    """Drop the rows of a CSV log that lie after a step: a resumed run writes them again."""
     rows = _read_rows(path)
     kept = [r for r in rows if None not in r.values() and all(r.values())]
     kept = [r for r in kept if str(r.get("step")).isdigit() and int(r["step"]) <= step]

@@ -70,8 +70,6 @@ def copying(
     ConflictError
         If another process copies or replaces the same image, or has replaced it in the meantime;
         what was written into its successor is removed.
-    StorageError
-        If it cannot be written.
     """
     mark, path = image.path / UNFINISHED, _ledger_path(volume, image)
     with _alone(volume, image), going_on(path, header, overwrite=True) as ledger:
@@ -100,8 +98,6 @@ def remove_copy(volume: Path, image: Image) -> None:
     ------
     ConflictError
         If another process writes or removes it.
-    StorageError
-        If it cannot be removed.
     """
     mark, path = image.path / UNFINISHED, _ledger_path(volume, image)
     with _alone(volume, image), going_on(path, {"removes": True}, overwrite=True) as ledger:
@@ -112,13 +108,7 @@ def remove_copy(volume: Path, image: Image) -> None:
 
 
 def settle_groups(volume: Path) -> None:
-    """Make groups of Zarr v2, and the list of labels, agree with the copies that are there.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Make groups of Zarr v2, and the list of labels, agree with the copies that are there."""
     with locked(scratch_path(volume) / "labels.lock", patience=PATIENCE):
         copied = is_copied(volume)
         for kind in ("labels", "probabilities"):
@@ -140,13 +130,7 @@ def settle_groups(volume: Path) -> None:
 
 
 def settle_after(*replaced: Path) -> None:
-    """Make groups agree after results were replaced or removed, whose copies went with them.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Make groups agree after results were replaced or removed, whose copies went with them."""
     for volume in {path.parent.parent for path in replaced}:
         if (volume / GROUP).is_file():
             settle_groups(volume)
@@ -168,13 +152,7 @@ def copy_lies_elsewhere(image: Image) -> bool:
 
 
 def read_copy(level: StoredArray, box: Roi) -> NDArray[Any]:
-    """Read a box of an array from its copy.
-
-    Raises
-    ------
-    StorageError
-        If that is damaged or cannot be read.
-    """
+    """Read a box of an array from its copy."""
     try:
         found = read_json(level.path / ARRAY)
         if found is None:

@@ -35,11 +35,6 @@ def replacing(path: Path, *, durable: bool = True, parents: bool = True) -> Iter
     ----------
     durable : whether it must survive a power cut; else only that it is whole or absent for readers
     parents : whether folders are made as needed, else a missing one is an error
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written: a full disk, no permission.
     """
     remote = as_remote(path)
     if remote is not None:
@@ -56,11 +51,6 @@ def drafting(path: Path, *, durable: bool = True, parents: bool = True) -> Itera
     """Lend a place beside a file, for a library that writes to a path; see `replacing`.
 
     A file for object storage is written to a temporary folder, and sent when it is complete.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written: a full disk, no permission.
     """
     remote = as_remote(path)
     if remote is not None:
@@ -120,13 +110,7 @@ def move(source: Path, place: Path, *, durable: bool = True) -> None:
 
 
 def replace_folder(path: Path, successor: Path) -> None:
-    """Put a folder in the place of what stands there, which goes last: if it fails, that stays.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be replaced.
-    """
+    """Put a folder in the place of what stands there, which goes last: if it fails, that stays."""
     old, stood = beside(path, AWAY), os.path.lexists(path)
     try:
         if stood:
@@ -156,13 +140,7 @@ def discard(*paths: Path) -> None:
 def write_file(
     path: Path, *parts: bytes | memoryview, durable: bool = True, parents: bool = True
 ) -> None:
-    """Write a file from its parts; see `replacing`.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written: a full disk, no permission.
-    """
+    """Write a file from its parts; see `replacing`."""
     with replacing(path, durable=durable, parents=parents) as file:
         file.writelines(parts)
 
@@ -171,11 +149,6 @@ def take_over(source: Path, folder: Path, names: Iterable[str]) -> None:
     """Give files of one folder a name in another too, durably, or copy them where that fails.
 
     Only for files that are replaced, and never changed in place.
-
-    Raises
-    ------
-    StorageError
-        If that cannot be done.
     """
     remote = as_remote(source) is not None or as_remote(folder) is not None
     make_folder(folder)
@@ -194,13 +167,7 @@ def take_over(source: Path, folder: Path, names: Iterable[str]) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file or object, durably; there need not be one.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be removed.
-    """
+    """Remove a file or object, durably; there need not be one."""
     try:
         path.unlink()
         if as_remote(path) is None:
@@ -232,8 +199,6 @@ def make_folder(folder: Path, *, durable: bool = True, new: bool = False) -> Non
     ------
     ConflictError
         If it is there, and must not: of two who make it at once, one gets this.
-    StorageError
-        If it cannot be made.
     """
     if as_remote(folder) is not None or (not new and folder.is_dir()):
         return

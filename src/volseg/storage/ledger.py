@@ -138,8 +138,6 @@ class Ledger:
         ConflictError
             If the run at ``path`` was begun with another header; the message shows what differs.
             If somebody works on it now.
-        StorageError
-            If the ledger cannot be written.
         """
         ours = json.loads(json.dumps(header))
         with locked(path.with_suffix(".lock")):
@@ -161,20 +159,12 @@ class Ledger:
         ------
         ConflictError
             If somebody works on the run.
-        StorageError
-            If the ledger cannot be written.
         """
         with locked(path.with_suffix(".lock")):
             _write_records(path, header, records)
 
     def record(self, key: str, value: Any = None) -> None:
-        """Note durably that an item is done.
-
-        Raises
-        ------
-        StorageError
-            If the ledger cannot be written.
-        """
+        """Note durably that an item is done."""
         line = json.dumps({"key": key, "value": value}) + "\n"
         try:
             with self.path.open("a") as file:
@@ -191,25 +181,13 @@ class Ledger:
 
     @property
     def mark(self) -> str:
-        """Random name that ties unfinished images to this ledger.
-
-        Raises
-        ------
-        StorageError
-            If the ledger cannot be written.
-        """
+        """Random name that ties unfinished images to this ledger."""
         if MARK not in self.records:
             self.record(MARK, new_mark())
         return str(self.records[MARK])
 
     def restart(self) -> None:
-        """Forget what is done, because it is no more; the mark stays.
-
-        Raises
-        ------
-        StorageError
-            If the ledger cannot be written.
-        """
+        """Forget what is done, because it is no more; the mark stays."""
         records = {MARK: self.mark}
         # not by `replace`: a process that closes a locked file gives up its lock
         _write_records(self.path, self.header, records)

@@ -73,8 +73,6 @@ def load_rounds(volume: Path, name: str, shape: Zyx) -> list[Round]:
     ------
     VolumeError
         If they are not of this volume, or no marks of volseg's making.
-    StorageError
-        If they cannot be read.
     """
     path = notebook_path(volume, name)
     if not path.exists():
@@ -108,13 +106,7 @@ def load_rounds(volume: Path, name: str, shape: Zyx) -> list[Round]:
 
 
 def save_rounds(volume: Path, name: str, rounds: Sequence[Round], shape: Zyx) -> None:
-    """Replace the marks on a result; without any, their file is removed.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Replace the marks on a result; without any, their file is removed."""
     path = notebook_path(volume, name)
     if not rounds:
         remove_file(path)

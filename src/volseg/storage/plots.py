@@ -61,13 +61,7 @@ def check_picture(path: Path | None, what: str) -> None:
 
 
 def draw_panels(path: Path, panels: list[Panel]) -> None:
-    """Draw curves side by side; a file that is there is replaced.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    """
+    """Draw curves side by side; a file that is there is replaced."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(INCHES * len(panels), INCHES), layout="constrained")
@@ -117,13 +111,7 @@ class Sample:
 
 
 def save_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Draw the curves of a run over its steps.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Draw the curves of a run over its steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(INCHES * len(CURVES), INCHES), layout="constrained")
@@ -138,13 +126,7 @@ def save_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def save_sample(path: Path, sample: Sample, threshold: float) -> None:
-    """Draw a held-out slice: its labels, the probabilities, and what is foreground.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Draw a held-out slice: its labels, the probabilities, and what is foreground."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3 * INCHES, INCHES), layout="constrained")
@@ -163,13 +145,7 @@ def save_sample(path: Path, sample: Sample, threshold: float) -> None:
 
 
 def save_patches(path: Path, patches: Sequence[tuple[Floats, Mask]]) -> None:
-    """Draw slices of patches as the network sees them, and below each its labels.
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
-    """
+    """Draw slices of patches as the network sees them, and below each its labels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(INCHES * len(patches), 2 * INCHES), layout="constrained")
@@ -208,25 +184,13 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
 
 
 def save_figure(figure: Any, path: Path, *, parents: bool = True) -> None:
-    """Write a figure as a PNG file; one that is there is replaced.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    """
+    """Write a figure as a PNG file; one that is there is replaced."""
     with replacing(path, durable=False, parents=parents) as file:
         figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
 
 
 def save_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a picture, uint8, shape (y, x, 3), as a PNG file; one that is there is replaced.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    """
+    """Write a picture, uint8, shape (y, x, 3), as a PNG file; one that is there is replaced."""
     import imagecodecs
 
     with replacing(path, parents=False) as file:

@@ -49,13 +49,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def write_recipe(path: Path, recipe: Mapping[str, Any], comment: str) -> None:
-    """Write a recipe, replacing an older one only when complete.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write a recipe, replacing an older one only when complete."""
     heading = "".join(f"# {line}\n" for line in comment.splitlines())
     write_file(path, (heading + format_toml(recipe)).encode(), parents=False)
 

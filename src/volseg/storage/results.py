@@ -243,11 +243,6 @@ def create_images(images: Sequence[NewImage], *outdated: Path) -> None:
 
     Nothing is removed before all images are created; if one cannot be, all stays as it was. On
     object storage, which cannot rename, what stands there is removed first.
-
-    Raises
-    ------
-    StorageError
-        If an image cannot be created or moved to its place.
     """
     replaced = [*outdated, *(image.path for image in images)]
     if any(as_remote(image.path) is not None for image in images):

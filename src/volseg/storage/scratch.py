@@ -38,13 +38,7 @@ class ComponentStore:
         return self.folder / f"{'-'.join(map(str, index))}.{kind}"
 
     def save(self, index: Zyx, components: Components) -> None:
-        """Keep the components of a block, completely or not at all.
-
-        Raises
-        ------
-        StorageError
-            If they cannot be written.
-        """
+        """Keep the components of a block, completely or not at all."""
         runs = {name: getattr(components.runs, name) for name in RUNS}
         runs |= {name: getattr(components, name) for name in ARRAYS}
         planes = {f"{axis}{side}": plane for (axis, side), plane in components.planes.items()}
@@ -52,25 +46,13 @@ class ComponentStore:
         _write(self._path(index, "runs"), runs)
 
     def load(self, index: Zyx) -> Components:
-        """Read the components of a block, without their planes.
-
-        Raises
-        ------
-        StorageError
-            If they are missing or damaged.
-        """
+        """Read the components of a block, without their planes."""
         kept = _read(self._path(index, "runs"))
         runs = Runs(**{name: kept[name] for name in RUNS})
         return Components(runs, **{name: kept[name] for name in ARRAYS}, planes={})
 
     def load_planes(self, index: Zyx) -> Planes:
-        """Read the outermost planes of a block.
-
-        Raises
-        ------
-        StorageError
-            If they are missing or damaged.
-        """
+        """Read the outermost planes of a block."""
         kept = _read(self._path(index, "planes"))
         return {(int(k[0]), int(k[1:])): plane for k, plane in kept.items()}
 
@@ -83,13 +65,7 @@ class ComponentStore:
         write_file(self.folder / f"numbers.{numbers.dtype.name}", numbers.tobytes())
 
     def load_numbers(self, start: int, stop: int) -> Labels:
-        """Read the numbers of some components; only these are read.
-
-        Raises
-        ------
-        StorageError
-            If they are missing.
-        """
+        """Read the numbers of some components; only these are read."""
         for dtype in (np.dtype(np.uint32), np.dtype(np.uint64)):
             path = self.folder / f"numbers.{dtype.name}"
             if path.exists():
@@ -134,13 +110,7 @@ class HandoverStore:
         return self._path(source, target).exists()
 
     def save(self, source: Zyx, target: Zyx, shares: Shares) -> None:
-        """Hand shares over; the file is there completely or not at all.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written.
-        """
+        """Hand shares over; the file is there completely or not at all."""
         # not synced: what a power cut damages, the checksum finds
         content = pack(np.ascontiguousarray(shares).data, checked=True)
         write_file(self._path(source, target), content, durable=False)

@@ -244,13 +244,7 @@ class ChunkReader:
         self._unpack = unpacker(array.compression, size)
 
     def __call__(self, box: Roi) -> NDArray[Any] | None:
-        """Read a box; None if all of its chunk is 0.
-
-        Raises
-        ------
-        StorageError
-            If the chunk is damaged or cannot be read.
-        """
+        """Read a box; None if all of its chunk is 0."""
         z, y, x = box
         depth, height, width = self.array.chunk
         chunk = z.start // depth, y.start // height, x.start // width

@@ -173,13 +173,7 @@ def write_shard(array: ArrayForm, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Ca
 
 
 def write_box(array: ArrayForm, box: Roi, block: NDArray[Any]) -> None:
-    """Write whole shards; each is encoded by several threads, while the one before is written.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written: a full disk, no permission.
-    """
+    """Write whole shards; each is encoded by several threads, while the one before is written."""
     origin = [s.start for s in box]
     depth = array.chunk[0]
     # all are waited for, whatever fails: nothing is written behind the back of who goes on

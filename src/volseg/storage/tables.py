@@ -66,8 +66,6 @@ def write_table(
     ------
     ParameterError
         If the suffix names no format.
-    StorageError
-        If it cannot be written.
     """
     check_table_path(path)
     fields, arrays = [], []
@@ -100,13 +98,7 @@ def _encode(table: pa.Table, suffix: str, target: Any) -> None:
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a table that `write_table` wrote as Parquet.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
-    """
+    """Read a table that `write_table` wrote as Parquet."""
     try:
         return parquet.read_table(pa.BufferReader(path.read_bytes()))
     except (OSError, pa.ArrowException) as error:
@@ -116,13 +108,7 @@ def read_table(path: Path) -> pa.Table:
 
 
 def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str], dict[str, str]]:
-    """Read columns, their units, and the notes of a table that `write_table` wrote as Parquet.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
-    """
+    """Read columns, their units, and the notes of a table that `write_table` wrote as Parquet."""
     table = read_table(path)
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
     units = {f.name: f.metadata[b"unit"].decode() for f in table.schema if f.metadata}
@@ -139,11 +125,6 @@ def publish_table(table: Path) -> None:
 
     The group of the table holds it as AnnData and says of which labels it is. One that is there is
     taken from the list and replaced; the list is changed last, so that it names whole tables only.
-
-    Raises
-    ------
-    StorageError
-        If something cannot be written.
     """
     name, tables = table.stem, table.parent
     place, labels = tables / name, labels_path(tables.parent, name)
@@ -201,13 +182,7 @@ def _encoded(kind: str, version: str) -> dict[str, Any]:
 
 
 def withdraw_table(table: Path) -> None:
-    """Remove what `publish_table` made of a table, if there is any: its labels will be others.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be removed.
-    """
+    """Remove what `publish_table` made of a table, if there is any: its labels will be others."""
     place = table.parent / table.stem
     if ((as_remote(place) or place) / "zarr.json").exists():  # one request, where others ask many
         _list_table(table.parent, table.stem, listed=False)

@@ -142,8 +142,6 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     ------
     ConflictError
         If somebody has made the target in the meantime, and it may not be replaced, or segments it.
-    StorageError
-        If it cannot be written.
     """
     remote = as_remote(target)
     if remote is not None:
@@ -197,8 +195,6 @@ def going_on(path: Path, header: Mapping[str, Any], *, overwrite: bool) -> Itera
     ------
     ConflictError
         If another was begun and may not be discarded, or somebody works on it.
-    StorageError
-        If it cannot be written.
     """
     ours = json.loads(json.dumps(header))
     with Ledger.open(path, header, anew=overwrite and read_header(path) != ours) as ledger:
@@ -226,8 +222,6 @@ def resuming(
     ------
     ConflictError
         If another was begun, somebody works on it, or has made the target in the meantime.
-    StorageError
-        If it cannot be written.
     """
     remote, path = as_remote(target), unfinished(target)
     place = target if remote is not None else path.with_suffix("")

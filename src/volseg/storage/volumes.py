@@ -145,8 +145,6 @@ def create_image(
     ------
     ConflictError
         If an image is there already.
-    StorageError
-        If it cannot be created.
     """
     space = voxel_size if isinstance(voxel_size, Space) else space_of(voxel_size)
     depth = 1 if space.planar else spec.shape[0]  # images stay apart on all levels

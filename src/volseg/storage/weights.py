@@ -243,11 +243,6 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
     path : of the safetensors file; the card stands beside it
     tensors : stored as they are
     card : all fields of `Card` but ``sha256``
-
-    Raises
-    ------
-    StorageError
-        If they cannot be written.
     """
     try:
         beside = path.with_suffix(".json")
@@ -261,13 +256,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
 
 
 def update_card(path: Path, changed: Mapping[str, Any]) -> Card:
-    """Replace some fields of the card beside weights.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Replace some fields of the card beside weights."""
     place = path.with_suffix(".json")
     complete = _card(json.loads(json.dumps({**asdict(load_card(path)), **changed})))
     with replacing(place) as file:

@@ -83,8 +83,6 @@ def write_hdf5(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
     ------
     ParameterError
         If h5py is not installed.
-    StorageError
-        If it cannot be written, or voxels cannot be read.
     """
     path = plan.options.output
     try:

@@ -77,13 +77,7 @@ def _parts(path: Path, count: int) -> Iterator[tuple[BinaryIO, Sequence[BinaryIO
 
 
 def write_ply(path: Path, meshes: Iterator[Mesh]) -> None:
-    """Write binary PLY; each vertex bears its object's label.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write binary PLY; each vertex bears its object's label."""
     vertex = np.dtype([("place", "<f4", 3), ("label", "<u4")])
     face = np.dtype([("corners", "u1"), ("index", "<i4", 3)])
     vertices = faces = 0
@@ -105,13 +99,7 @@ def write_ply(path: Path, meshes: Iterator[Mesh]) -> None:
 
 
 def write_stl(path: Path, meshes: Iterator[Mesh]) -> None:
-    """Write binary STL, which knows triangles alone.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write binary STL, which knows triangles alone."""
     triangle = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("none", "<u2")])
     count = 0
     with _parts(path, 1) as (file, (body,)):

@@ -54,8 +54,6 @@ def write_meshes(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[int, t
     ------
     InputError
         If there is no table of these objects, or one that is asked for is not in it.
-    StorageError
-        If a file cannot be written.
     """
     if importlib.util.find_spec("skimage") is None:
         raise ParameterError("meshes need scikit-image: pip install 'volseg[measure]'")

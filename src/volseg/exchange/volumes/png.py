@@ -26,8 +26,6 @@ def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
     ------
     ParameterError
         If voxels are of a type that PNG has not, or no image reaches into the region.
-    StorageError
-        If it cannot be written, or voxels cannot be read.
     """
     if cut.dtype.name not in TYPES:
         raise ParameterError(

@@ -94,10 +94,6 @@ def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[s
     ------
     ParameterError
         If tensorstore is not installed.
-    BlockError
-        If blocks failed.
-    StorageError
-        If it cannot be written.
     """
     try:
         import tensorstore  # noqa: F401 - only to see that it is there

@@ -95,8 +95,6 @@ def write_levels(plan: ExportPlan, progress: Progress, form: Levels) -> None:
         If blocks failed; those that did not are kept for the next time.
     ConflictError
         If another export to the same place was begun, and is not to be discarded.
-    StorageError
-        If it cannot be written.
     """
     options = plan.options
     own = partial(resuming, options.output, overwrite=options.overwrite)
@@ -217,8 +215,6 @@ def keeping(plan: ExportPlan) -> Iterator[Pieces]:
     ------
     ConflictError
         If another export to the same place was begun, and is not to be discarded.
-    StorageError
-        If they cannot be written.
     """
     with beginning(plan) as (ledger, kept):
         count, size = ledger.records.get(DONE, (0, 0))

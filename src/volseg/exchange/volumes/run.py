@@ -48,8 +48,6 @@ def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
     ------
     InputError
         If a library is missing, or the form cannot hold it.
-    WorkError
-        If voxels cannot be read, or the output cannot be written.
     """
     begun, options, cut = time.monotonic(), plan.options, plan.cut
     notes, rows = plan.notes, None

@@ -23,8 +23,6 @@ def write_sheet(table: Path, path: Path, title: str) -> int:
     ------
     ParameterError
         If XlsxWriter is not installed, or the table is too long for a sheet.
-    StorageError
-        If it cannot be read or written.
     """
     columns, units, notes = read_columns(table)
     rows = len(next(iter(columns.values())))

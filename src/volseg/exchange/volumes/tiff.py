@@ -48,8 +48,6 @@ def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...
     ------
     ConflictError
         If another export to the same place was begun, and is not to be discarded.
-    StorageError
-        If it cannot be written, or voxels cannot be read.
     """
     imagej, options = is_imagej(cut, plan.form), plan.options
     depth, height, width = cut.shape

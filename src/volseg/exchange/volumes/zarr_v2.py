@@ -52,13 +52,6 @@ def write_zarr(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...
 
     In a volume's own folder, what describes them is written when all are complete. Returns what
     the user should know.
-
-    Raises
-    ------
-    BlockError
-        If blocks failed.
-    StorageError
-        If it cannot be written.
     """
     described = json.dumps(_describe(plan, cut), indent=1).encode()
 

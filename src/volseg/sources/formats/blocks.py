@@ -34,13 +34,7 @@ LARGEST = 1 << 31
 
 
 def open_n5(path: Path, selection: Selection) -> Stack:
-    """Open a dataset of N5, or the finest of a group that holds levels s0, s1 and so on.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged, or no dataset.
-    """
+    """Open a dataset of N5, or the finest of a group that holds levels s0, s1 and so on."""
     noted, above = _read(path / N5), {}
     if "dimensions" not in noted and (path / "s0" / N5).is_file():
         path, above, noted = path / "s0", noted, _read(path / "s0" / N5)
@@ -59,13 +53,7 @@ def open_n5(path: Path, selection: Selection) -> Stack:
 
 
 def open_precomputed(path: Path, selection: Selection) -> Stack:
-    """Open the finest scale of a precomputed volume.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged.
-    """
+    """Open the finest scale of a precomputed volume."""
     try:
         first = _read(path / PRECOMPUTED)["scales"][0]
         chunk = first["chunk_sizes"][0]

@@ -23,13 +23,7 @@ IMOD = 1146047817
 
 
 def open_mrc(path: Path, selection: Selection) -> Stack:
-    """Open an MRC file; its pages are read from where they lie.
-
-    Raises
-    ------
-    SourceError
-        If the file is damaged, or of a kind that is not read.
-    """
+    """Open an MRC file; its pages are read from where they lie."""
     import mrcfile
 
     choose_channel(1, selection.channel, str(path))

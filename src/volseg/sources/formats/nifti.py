@@ -36,13 +36,7 @@ AXES = "XYZTC"
 
 
 def open_nifti(path: Path, selection: Selection) -> Stack:
-    """Open a NIfTI file.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged, or holds what is no number.
-    """
+    """Open a NIfTI file."""
     check_series(selection, str(path))
     packed = path.name.lower().endswith(".gz")
     try:

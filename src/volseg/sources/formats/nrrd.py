@@ -46,13 +46,7 @@ Fields = dict[str, str]
 
 
 def open_nrrd(path: Path, selection: Selection) -> Stack:
-    """Open a NRRD file.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged, or of a form that is not read.
-    """
+    """Open a NRRD file."""
     check_series(selection, str(path))
     fields, end = _read_header(path)
     encoding = fields.get("encoding", "raw").lower()

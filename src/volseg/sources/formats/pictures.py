@@ -38,13 +38,7 @@ LOSSY = "{} is a JPEG file, which keeps pixels about as they were: what it was m
 
 
 def open_png(path: Path, selection: Selection) -> Stack:
-    """Open a PNG file as a stack of one page.
-
-    Raises
-    ------
-    SourceError
-        If it is none, or damaged.
-    """
+    """Open a PNG file as a stack of one page."""
     header = _begin(path, 26)
     if len(header) < 26 or header[:8] != PNG_BEGINNING:
         raise SourceError(f"{path} is not a PNG file: its first bytes are {header[:8]!r}")
@@ -90,13 +84,7 @@ def _pixel_size(path: Path) -> AxisSizes:
 
 
 def open_jpeg(path: Path, selection: Selection) -> Stack:
-    """Open a JPEG file as a stack of one page.
-
-    Raises
-    ------
-    SourceError
-        If it is none, or damaged.
-    """
+    """Open a JPEG file as a stack of one page."""
     _begin(path, 1)
     with path.open("rb") as file:
         found = _find_frame(file)

@@ -79,8 +79,6 @@ def apply(plan: ApplyPlan, progress: Progress) -> ApplyReport:
     InputError
         If corrections name what is not there, or contradict each other, or a different result
         stands where the outcome would go.
-    BlockError
-        If blocks failed.
     """
     begun = time.monotonic()
     if plan.stands():

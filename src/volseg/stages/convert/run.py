@@ -47,8 +47,6 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         If a page cannot be read.
     ConflictError
         If the target has been made in the meantime.
-    StorageError
-        If it cannot be written.
     """
     begun, stack, target = time.monotonic(), plan.stack, plan.target
     with replacing(target, overwrite=plan.overwrite) as partial:

@@ -112,13 +112,7 @@ def _plan_task(plan: EvaluatePlan, tolerance: float) -> MeasureBoundary:
 
 
 def measure_boundary(plan: EvaluatePlan, progress: Progress) -> BoundaryScores | None:
-    """Measure how far the surfaces of truth and prediction lie apart, if a tolerance is given.
-
-    Raises
-    ------
-    BlockError
-        If blocks could not be read.
-    """
+    """Measure how far the surfaces of truth and prediction lie apart, if a tolerance is given."""
     tolerance = plan.options.tolerance
     if tolerance is None:
         return None

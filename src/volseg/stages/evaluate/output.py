@@ -43,11 +43,6 @@ def write_results(result: Evaluation, folder: Path) -> list[Path]:
 
     The table has every object with a mistake, the report the largest only. The folder is made if
     it is missing. Returns what was written.
-
-    Raises
-    ------
-    StorageError
-        If something cannot be written.
     """
     content = json.dumps(plain(result), indent=1, allow_nan=False).encode() + b"\n"
     write_file(folder / FILE, content)

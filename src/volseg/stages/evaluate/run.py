@@ -133,8 +133,6 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     ------
     ParameterError
         If no voxel is left to compare.
-    BlockError
-        If blocks could not be read.
     """
     begun = time.monotonic()
     notes, options = list(plan.notes), plan.options

@@ -99,8 +99,6 @@ def explain(plan: ExplainPlan, progress: Progress) -> ExplainReport:
     ------
     BlockError
         If a tile does not fit into memory.
-    StorageError
-        If something cannot be written.
     """
     begun, volume = time.monotonic(), plan.image.path
     if not plan.stands:
@@ -199,13 +197,7 @@ def _write(plan: ExplainPlan, found: Found, place: Path) -> None:
 
 
 def draw_sheet(path: Path, volume: Path, name: str, explanation: Explanation) -> None:
-    """Draw a contact sheet as a PNG file; a file that is there is replaced.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Draw a contact sheet as a PNG file; a file that is there is replaced."""
     from matplotlib.figure import Figure
 
     sheet = draw_panels(open_image(volume), name, explanation)

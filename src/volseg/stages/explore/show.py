@@ -38,13 +38,7 @@ class Exploration:
 
 
 def draw_exploration(path: Path, shown: Exploration) -> None:
-    """Draw a figure; a file that is there is replaced.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    """
+    """Draw a figure; a file that is there is replaced."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 8.5), layout="constrained")

@@ -100,8 +100,6 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
     InputError
         If the probabilities are no longer those of the plan, or a different result is already
         there.
-    BlockError
-        If blocks failed.
     """
     begun = time.monotonic()
     if plan.stands():

@@ -111,8 +111,6 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
     ------
     InputError
         If the volume cannot be read or is empty, or a model or option cannot be used.
-    StorageError
-        If the sheet cannot be written.
     """
     begun = time.monotonic()
     image, sheet = open_image(volume), place_sheet(volume, options.output)

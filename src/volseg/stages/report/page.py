@@ -99,11 +99,6 @@ def write_page(path: Path, content: Content) -> int:
     Returns
     -------
     Bytes written.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
     """
     loader = FileSystemLoader(FORMS)
     forms = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)

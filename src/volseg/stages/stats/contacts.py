@@ -89,13 +89,6 @@ def find_contacts(
     """Find contacts; their table is ``<ours>-<theirs>-contacts.parquet`` beside ours of objects.
 
     Where slices are unrelated images (``planar``), nothing touches what is in another one.
-
-    Raises
-    ------
-    BlockError
-        If blocks could not be read.
-    StorageError
-        If the table cannot be written.
     """
     ours, theirs = pair
     kept: list[NDArray[np.int64]] = []

@@ -73,15 +73,7 @@ class VolumeStats:
 
 
 def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
-    """Measure the objects of a volume and write their table into it.
-
-    Raises
-    ------
-    BlockError
-        If blocks could not be read.
-    StorageError
-        If the tables cannot be written.
-    """
+    """Measure the objects of a volume and write their table into it."""
     with same_workers(plan.engine), lend_scratch(scratch_path(plan.volume), "stats") as folder:
         return _stats_with(plan, folder, progress)
 

@@ -65,8 +65,6 @@ class Pyramid:
         ------
         ParameterError
             If the box is not in the volume, or too much would have to be read.
-        WorkError
-            If it cannot be read.
         """
         if min(factor) < 1:
             raise ParameterError(f"voxels are made 1 or more times as large, found {factor}")
