@@ -106,7 +106,6 @@ class Table:
     ----------
     columns : by name, all of one length
     units : of each column
-    voxel_size : nm (z, y, x); None if unknown
     """
 
     columns: dict[str, Column]
@@ -197,7 +196,6 @@ def replace_rows(
     ----------
     before, after : of `object_table`, with the same columns; None for no new rows
     gone : labels of the rows that are left out
-    voxel_size : nm (z, y, x)
     apart : whether slices are unrelated images
     """
     kept = ~np.isin(before["label"], np.asarray(gone, before["label"].dtype))

@@ -95,7 +95,6 @@ def section_measures(mask: Mask, voxel_size: VoxelSize) -> tuple[float, float, f
     Parameters
     ----------
     mask : bool, shape (z, y, x), not empty
-    voxel_size : (z, y, x)
 
     Returns
     -------

@@ -34,7 +34,6 @@ def covariances(moments: Moments, voxel_size: VoxelSize) -> NDArray[np.float64]:
     Parameters
     ----------
     moments : with second moments
-    voxel_size : (z, y, x)
 
     Returns
     -------
@@ -60,7 +59,6 @@ def principal_axes(
     Parameters
     ----------
     moments : with second moments
-    voxel_size : (z, y, x)
 
     Returns
     -------

@@ -61,7 +61,6 @@ def mesh_area(mask: Mask, voxel_size: VoxelSize) -> float:
     ----------
     mask : bool, shape (z, y, x)
         Closed at its border.
-    voxel_size : (z, y, x)
 
     Returns
     -------
@@ -106,11 +105,6 @@ def mesh(inside: Mask) -> tuple[Doubles, NDArray[np.int64]]:
 
 def centerline(mask: Mask, voxel_size: VoxelSize) -> tuple[float, int]:
     """Find the length of an object's centerline and the number of its branches.
-
-    Parameters
-    ----------
-    mask : bool, shape (z, y, x)
-    voxel_size : (z, y, x)
 
     Returns
     -------

@@ -48,7 +48,6 @@ def surface_areas(found: Crossings, voxel_size: VoxelSize) -> NDArray[np.float64
     Parameters
     ----------
     found : of the whole volume
-    voxel_size : (z, y, x)
 
     Returns
     -------

@@ -85,7 +85,6 @@ def count_distances(
 
     Parameters
     ----------
-    surface, other : bool, shape (z, y, x)
     own : the part of the surface that is counted; around it, all within the reach is known
     spacing : lengths of a voxel's sides; infinite along z where slices are unrelated
     reach : largest distance that is told apart

@@ -48,7 +48,6 @@ class LabelSource:
     Attributes
     ----------
     path : of the image, array or file.
-    shape : (z, y, x).
     block : a shape that is cheap to read.
     region : what was looked at; all, where nothing else is known.
     voxel_size : nm (z, y, x), if the labels state it.

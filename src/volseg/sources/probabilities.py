@@ -47,7 +47,6 @@ class ForeignVoxels:
     ----------
     path : of the file, folder or array, maybe with a dataset.
     selection : of what it holds.
-    shape : (z, y, x).
     dtype : of its voxels.
     layer : planes that are cheap to read together.
     paged : whole planes are read at a time.

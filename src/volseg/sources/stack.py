@@ -79,7 +79,6 @@ class Stack:
     Attributes
     ----------
     files : in the order of z; one for a multi-page file.
-    shape : (z, y, x).
     dtype : one of the accepted types, in this machine's byte order.
     read_page : fills a page (z index, array of shape (y, x)); from any thread.
     close : releases the files.

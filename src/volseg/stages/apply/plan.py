@@ -43,7 +43,7 @@ SLAB = 1 << 23
 
 @dataclass(frozen=True)
 class ApplyOptions:
-    """Options of `apply`; see `volseg.api.options.ApplyKeywords`."""
+    """Options of `apply`; see `volseg.api.making.ApplyKeywords`."""
 
     corrections: Path | Mapping[str, Any] | None
     name: str = NAME

@@ -75,7 +75,6 @@ class EvaluatePlan:
     probabilities : of the same name as the prediction.
     grid : of the whole volume.
     region : what is evaluated.
-    voxel_size : nm (z, y, x), None if unknown.
     min_size : voxels; smaller objects do not count.
     scratch : folder for the components of masks.
     notes : what the user should know.

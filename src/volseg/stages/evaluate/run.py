@@ -87,7 +87,6 @@ class Evaluation:
     volume, truth, prediction : what was compared
     region : where, in voxels
     voxels : how many were compared
-    voxel_size : nm (z, y, x), None if unknown
     min_size : voxels of the smallest object that counts
     specks : objects of the truth of one or two voxels, among those that count
     ignore_border : as asked for

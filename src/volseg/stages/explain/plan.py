@@ -32,16 +32,7 @@ ENDING = "-explain.png"
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """Options of an explanation.
-
-    Attributes
-    ----------
-    roi : region, as `volseg.geometry.grid.parse_roi` reads it.
-    name : of the result that is explained.
-    model : shipped name or path; None is the one that made the result.
-    device : see `volseg.models.devices`.
-    output : PNG file of the contact sheet; None stands for ``VOLUME-explain.png``.
-    """
+    """Options of an explanation; see `volseg.api.looking.ExplainKeywords`."""
 
     roi: str
     name: str = NAME

@@ -54,13 +54,7 @@ ENDING = "-explore.png"
 
 @dataclass(frozen=True)
 class ExploreOptions:
-    """Options of an exploration: the result whose objects are looked at, and the figure.
-
-    Attributes
-    ----------
-    gamma, equalise : how a network sees the views that are drawn.
-    overwrite : replace a figure that is there.
-    """
+    """Options of an exploration; see `volseg.api.looking.ExploreKeywords`."""
 
     name: str = NAME
     output: Path | None = None

@@ -43,16 +43,9 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class PreviewOptions:
-    """Options of a preview.
+    """Options of a preview, and scales to try; see `volseg.api.looking.PreviewKeywords`.
 
-    Attributes
-    ----------
-    models : shipped names or paths.
-    zooms : scales to try.
-    places : how many places to look at.
-    seconds : no other trial begins after so long; the first one of each model always does.
-    output : PNG file of the contact sheet; None stands for ``VOLUME-preview.png``.
-    device, precision : see `volseg.models.devices`.
+    The first trial of each model begins however little time there is.
     """
 
     models: tuple[str, ...] = MODELS

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from volseg.types import FULL_PROBABILITY, Mask
 
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
-VERMILLION, PURPLE = (213, 94, 0), (204, 121, 167)
+VERMILLION = (213, 94, 0)
 FILL, STRIPES, OUTLINE = 46, 150, 255
 """Opacity of the inside of objects, of hatching, and of outlines."""
 PERIOD = 8

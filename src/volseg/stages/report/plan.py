@@ -29,13 +29,7 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Options of a report.
-
-    Attributes
-    ----------
-    output : file to write.
-    suspects : objects in the list for proofreading, of all volumes together.
-    """
+    """Options of a report; see `volseg.api.reporting.PageKeywords`."""
 
     output: Path
     suspects: int = SUSPECTS

@@ -36,7 +36,6 @@ class Source:
     Attributes
     ----------
     read : gives boxes.
-    shape : (z, y, x).
     chunk : what is read at once.
     factors : voxels of level 0 that one of these stands for, (z, y, x).
     """

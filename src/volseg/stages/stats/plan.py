@@ -87,7 +87,6 @@ class StatsPlan:
     Attributes
     ----------
     volume : that the tables go into.
-    voxel_size : nm (z, y, x), None if unknown.
     task : what is summed over blocks.
     single : what is measured one object at a time; None where nothing is.
     surface : how surfaces are measured; ``none`` where they are not.

@@ -37,14 +37,7 @@ SIDE = 512
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """Options of a view.
-
-    Attributes
-    ----------
-    name : of the results; several are separated by commas.
-    at : label of the object to look at, of the first; None for the middle of the volume.
-    truth : labels, as `volseg.stages.evaluate` takes them.
-    """
+    """Options of a view; see `volseg.api.looking.ViewKeywords`."""
 
     name: str = NAME
     at: int | None = None
@@ -83,7 +76,6 @@ class Scene:
     Attributes
     ----------
     path : of the volume.
-    voxel_size : nm (z, y, x); None if unknown.
     layers : by name: raw, probabilities, objects, truth, as far as they are there, those of
         further results with their names, then layers of `EXPLAINED`.
     places : of the layers that lie in the volume, from there.
