@@ -6,7 +6,7 @@ any order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Sums = TypeVar("Sums", bound=Any)
+MERGE_EVERY = 64
+"""Blocks whose sums are kept apart before they are added up."""
 
 REDUCTIONS: dict[str, np.ufunc] = {
     "starts": np.minimum,
@@ -44,6 +46,13 @@ def merge(parts: Sequence[Sums]) -> Sums:
     }
     joined: Sums = kind(**columns)
     return group(joined)
+
+
+def keep_part(kept: list[Sums], part: Sums, merge: Callable[[list[Sums]], Sums]) -> None:
+    """Add the sums of one more block to those kept, and merge these when they are many."""
+    kept.append(part)
+    if len(kept) > MERGE_EVERY:
+        kept[:] = [merge(kept)]
 
 
 def group(rows: Sums) -> Sums:

@@ -23,7 +23,7 @@ from volseg.measures.object_table import (
     replace_rows,
 )
 from volseg.measures.summary import slice_table
-from volseg.measures.sums import Moments
+from volseg.measures.sums import Moments, keep_part
 from volseg.sources.labels import LabelSource
 from volseg.stages.apply.plan import ApplyPlan
 from volseg.stages.apply.resolve import Resolved
@@ -35,9 +35,6 @@ from volseg.storage.results import fingerprint
 from volseg.storage.tables import publish_table, read_columns, write_table
 from volseg.storage.volumes import open_image
 from volseg.types import Roi, Zyx
-
-MERGE_EVERY = 64
-"""Blocks whose sums are kept apart before they are added up."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +210,7 @@ def _measure(
     blocks = [grid.block(i) for i in sorted({b.index for box in near for b in grid.blocks(box)})]
 
     def on_result(_: Block, found: tuple[ObjectSums, NDArray[np.int64]]) -> None:
-        kept.append(choose_sums(found[0], wanted))
-        if len(kept) > MERGE_EVERY:
-            kept[:] = [merge_sums(kept)]
+        keep_part(kept, choose_sums(found[0], wanted), merge_sums)
 
     voxels = sum(roi_size(b.core) for b in blocks)
     job = Job(progress, voxels, "voxels", "measuring what is touched", size=core_voxels)

@@ -15,13 +15,11 @@ from volseg.engine.run import run_blocks
 from volseg.errors import ShapeError
 from volseg.geometry.grid import Block, roi_shape
 from volseg.measures.contacts import contact_table, count_contacts, merge_contacts
+from volseg.measures.sums import keep_part
 from volseg.sources.labels import OWN, LabelSource, open_labels
 from volseg.stages.stats.tasks import plan_blocks
 from volseg.storage.tables import write_table
 from volseg.types import VoxelSize, Zyx
-
-MERGE_EVERY = 64
-"""Blocks whose contacts are kept apart before they are added up."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,7 @@ def find_contacts(
     kept: list[NDArray[np.int64]] = []
 
     def on_result(_: Block, found: NDArray[np.int64]) -> None:
-        kept.append(found)
-        if len(kept) > MERGE_EVERY:
-            kept[:] = [merge_contacts(kept)]
+        keep_part(kept, found, merge_contacts)
 
     grid = plan_blocks(ours, engine.processes * engine.threads)
     job = Job(progress, math.prod(grid.shape), "voxels", "finding contacts", size=core_voxels)

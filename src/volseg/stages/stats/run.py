@@ -23,7 +23,7 @@ from volseg.measures.object_table import ObjectSums, merge_sums, object_table
 from volseg.measures.shape import too_large
 from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, SingleObjects
 from volseg.measures.summary import Summary, slice_table, summarise
-from volseg.measures.sums import Moments
+from volseg.measures.sums import Moments, keep_part
 from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, OWN, LabelSource
 from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
@@ -41,9 +41,6 @@ from volseg.storage.attributes import read_attributes
 from volseg.storage.remote import as_remote
 from volseg.storage.tables import check_table_path, publish_table, write_table
 from volseg.storage.volumes import scratch_path
-
-MERGE_EVERY = 64
-"""Blocks whose sums are kept apart before they are added up."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +167,7 @@ def measure(
     def on_result(block: Block, found: tuple[ObjectSums, NDArray[np.int64]]) -> None:
         sums, in_slices = found
         areas[block.core[0]] += in_slices
-        kept.append(sums)
-        if len(kept) > MERGE_EVERY:
-            kept[:] = [merge_sums(kept)]
+        keep_part(kept, sums, merge_sums)
 
     blocks = order_blocks(task.source, grid, workers)
     job = Job(progress, math.prod(grid.shape), "voxels", "measuring", size=core_voxels)
