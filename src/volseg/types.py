@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:  # this module is loaded before any command is known
-    from typing import Any
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -42,6 +40,17 @@ Floats: TypeAlias = "NDArray[np.float32]"
 
 Doubles: TypeAlias = "NDArray[np.float64]"
 """float64 of any shape."""
+
+
+class Readable(Protocol):
+    """Anything with a shape that yields NumPy arrays when sliced: an array, labels of any kind."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    def __getitem__(self, box: Any, /) -> Any:
+        """Read a box."""
 
 
 def zyx(values: Iterable[Value]) -> tuple[Value, Value, Value]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.types import Doubles, Floats, Roi
+from volseg.types import Doubles, Floats, Readable, Roi
 from volseg.voxels.background import SIDE, count_constant, without_areas
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
@@ -27,17 +27,6 @@ CONTEXT = 128
 BINS = 256
 CLIP = 0.01
 """Largest part of a square's voxels that one bin counts for; what is above is given to all bins."""
-
-
-class Readable(Protocol):
-    """Anything with a shape that yields NumPy arrays when sliced."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-
-    def __getitem__(self, key: Any, /) -> Any:
-        """Read a box."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,12 @@ from volseg.scores.mistakes import WrongObject
 from volseg.sources.labels import LabelSource
 from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.volumes import Image
-from volseg.types import Mask, Roi, Zyx, zyx
+from volseg.types import Mask, Readable, Roi, Zyx, zyx
 
 BLOCK_VOXELS = 1 << 22
 Indices = NDArray[np.int64]
 LARGEST_BOX = 1 << 26
 """Voxels of a box that is read at once; larger objects are outlined like all, but not hatched."""
-
-
-class Readable(Protocol):
-    """Voxels that are read by boxes: a stored array, or labels of any kind."""
-
-    def __getitem__(self, roi: Roi) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from volseg.measures.tally import Readers, tally
 from volseg.sources.labels import LabelSource
 from volseg.storage.arrays import DEFAULT_CHUNK, StoredArray
 from volseg.storage.shard_reading import ChunkReader, stored_bytes, stores_chunks
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.types import Readable, Roi, VoxelSize, Zyx
 
 SLAB_VOXELS = 1 << 24
 """Of what is read slab by slab, because its chunks are of another form than volseg's."""
@@ -181,13 +181,6 @@ class MeasureObject:
         box = grow(item.box, (0, *self.reached), ends)
         values = np.asarray(raw[box])
         return compare_surroundings(self.source[box] == item.label, values, self.reached)
-
-
-class Readable(Protocol):
-    """Source that is read box by box: an array, or labels."""
-
-    def __getitem__(self, roi: Roi) -> NDArray[Any]:
-        """Read a box."""
 
 
 def reads_chunks(array: StoredArray | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,10 @@ from volseg.errors import ParameterError
 from volseg.geometry.pyramid import reduced_shape
 from volseg.sources.labels import LabelSource
 from volseg.storage.volumes import Image, open_image
-from volseg.types import Roi, Zyx, zyx
+from volseg.types import Readable, Zyx, zyx
 
 MOST_READ = 64
 """Voxels that are read for one that is shown, at most."""
-
-
-class Readable(Protocol):
-    """Reads boxes."""
-
-    def __getitem__(self, roi: Roi, /) -> NDArray[Any]:
-        """Read a box."""
-        ...
 
 
 @dataclass(frozen=True)
