@@ -528,8 +528,8 @@ def test_a_full_disk_ends_an_hdf5_file_in_an_error(volume, tmp_path, monkeypatch
         def __getattr__(self, name):
             return getattr(self.file, name)
 
-    held = hdf5.Held
-    monkeypatch.setattr(hdf5, "Held", lambda file: held(Full(file)))
+    held = hdf5.HeldFile
+    monkeypatch.setattr(hdf5, "HeldFile", lambda file: held(Full(file)))
     with pytest.raises(StorageError, match="No space left on device"):
         front.export(volume, "raw", output=tmp_path / "a.h5")
     assert all(p.name.startswith(".a.h5.part") for p in tmp_path.iterdir())

@@ -22,7 +22,7 @@ from volseg.stages.convert import plan as plan_module
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.storage.attributes import read_attributes, update_attributes
-from volseg.storage.targets import replacing
+from volseg.storage.targets import drafting_folder
 from volseg.storage.volumes import open_image
 from volseg.voxels.downsample import reduce_mean
 
@@ -382,7 +382,10 @@ def test_a_volume_that_another_process_works_on_is_not_replaced(tmp_path):
         with pytest.raises(ConflictError, match=f"process {holder.pid} on .* is working"):
             run(source, volume, overwrite=True)
         assert mark.exists()
-        with pytest.raises(ConflictError, match="is working"), replacing(volume, overwrite=True):
+        with (
+            pytest.raises(ConflictError, match="is working"),
+            drafting_folder(volume, overwrite=True),
+        ):
             pass
         assert mark.exists(), "nor at the end of a conversion that began before"
         holder.kill()

@@ -23,7 +23,7 @@ from volseg.storage.checkpoints import append_row, read_log, trim_log
 from volseg.storage.files import discard, write_file
 from volseg.storage.ome import Space
 from volseg.storage.results import NewImage, create_images
-from volseg.storage.targets import check_target, replacing
+from volseg.storage.targets import check_target, drafting_folder
 from volseg.storage.volumes import create_image, open_image
 
 CHANGES = ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync", "open")
@@ -106,7 +106,7 @@ def a_result(folder: Path, number: int) -> bool:
 @contextmanager
 def converting(target: Path):
     check_target(target, overwrite=True)
-    with replacing(target, overwrite=True) as partial:
+    with drafting_folder(target, overwrite=True) as partial:
         fill(partial, 2, complete=False)
         yield partial
         update_attributes(partial, {"complete": True})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from volseg.errors import ParameterError, VolumeError
-from volseg.storage.connections import explain, find_retries, s3_settings
+from volseg.storage.connections import explain_failure, find_retries, s3_settings
 from volseg.storage.locations import check_writable, parse_location, remote_scratch
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.stores import open_store
@@ -143,13 +143,13 @@ def test_scratch_of_a_url_lies_in_the_folder_that_is_named(tmp_path, monkeypatch
 
 def test_errors_say_what_to_do():
     refused = PermissionError("Client error with status 403 Forbidden: AccessDenied")
-    assert "check the credentials" in explain("bucket", refused)
+    assert "check the credentials" in explain_failure("bucket", refused)
     busy = RuntimeError("Generic S3 error: after 5 retries: HTTP status server error (503 Busy)")
-    assert explain("bucket", busy).endswith("(HTTP status 503)")
+    assert explain_failure("bucket", busy).endswith("(HTTP status 503)")
     form = "Error performing GET in 2ms\n elapsed: 2ms, retry_timeout: 1s, inner: {}"
     for inner, said in {
         "Http(HttpError { kind: Connect, source: dns error })": "does not answer; check the addr",
         "Http(HttpError { kind: Timeout })": "does not answer in time; check the address",
         "Generic { source: missing setting }": "a request to 'bucket' failed; check its name",
     }.items():
-        assert said in explain("bucket", RuntimeError(form.format(inner)))
+        assert said in explain_failure("bucket", RuntimeError(form.format(inner)))

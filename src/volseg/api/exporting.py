@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Region, Results, Threads
-from volseg.api.running import EACH, check_single, place_of, shown
+from volseg.api.running import EACH, check_one_name, place_of, shown
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
 from volseg.fields import split_names
@@ -73,7 +73,7 @@ def export(
     WorkError
         If it cannot be read or written.
     """
-    check_single(options.get("name"), "export")
+    check_one_name(options.get("name"), "export")
     return export_all(volume, what, on_note=on_note, progress=progress, **options)[0]
 
 

@@ -9,7 +9,7 @@ from volseg.api.options import Place, Region, Results, Running, StatsKeywords, T
 from volseg.api.running import (
     EACH,
     build,
-    check_single,
+    check_one_name,
     file_of,
     optional_place,
     place_of,
@@ -45,7 +45,7 @@ def stats(
     BlockError
         If blocks could not be read.
     """
-    check_single(options.get("name"), "stats")
+    check_one_name(options.get("name"), "stats")
     return stats_all([volume], progress=progress, **options)[0]
 
 
@@ -164,7 +164,7 @@ def evaluate(
     BlockError
         If blocks could not be read.
     """
-    check_single(options.get("name"), "evaluate")
+    check_one_name(options.get("name"), "evaluate")
     return evaluate_all(volume, progress=progress, **options)[0]
 
 

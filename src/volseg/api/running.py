@@ -76,7 +76,7 @@ def shown(progress: Progress | None) -> Progress:
     return NoProgress() if progress is None else progress
 
 
-def check_single(name: str | None, verb: str) -> None:
+def check_one_name(name: str | None, verb: str) -> None:
     """Refuse several names, before any work is done for the first.
 
     Raises

@@ -44,7 +44,7 @@ class RunKeywords(
 
 
 @dataclass(frozen=True)
-class Job:
+class StackJob:
     """One stack of a run.
 
     Attributes
@@ -73,7 +73,7 @@ class RunReport:
     report : page about them
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[StackJob, ...]
     measured: "tuple[VolumeStats, ...]"
     report: "ReportResult"
 
@@ -153,7 +153,7 @@ def run(
     return RunReport(jobs, tuple(measured), page)
 
 
-def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job, ...]:
+def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[StackJob, ...]:
     """Say which stacks there are, and which volume each becomes; nothing is written.
 
     Raises
@@ -182,11 +182,11 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Job,
                 f"{place} is a plain Zarr array, which has no place for results; give a VOLUME to "
                 f"convert it to"
             )
-        jobs.append(Job(place, here if own else name))
+        jobs.append(StackJob(place, here if own else name))
     return tuple(jobs)
 
 
-def _check_used(jobs: Sequence[Job], options: RunKeywords) -> None:
+def _check_used(jobs: Sequence[StackJob], options: RunKeywords) -> None:
     """Refuse options of conversion for what is not converted, so that none is silently ignored."""
     chosen = {name: options.get(name) for name in Reading.__annotations__}
     given = [name for name, value in chosen.items() if value is not None and value is not False]
@@ -200,7 +200,7 @@ def _check_used(jobs: Sequence[Job], options: RunKeywords) -> None:
 
 
 def _segment(
-    job: Job, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
+    job: StackJob, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
 ) -> list[str]:
     """Bring one stack as far as its objects; return the names of the results."""
     if job.converts:
@@ -212,7 +212,7 @@ def _segment(
 
 
 def _convert(
-    job: Job, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
+    job: StackJob, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
 ) -> None:
     from volseg.stages.convert.plan import ConvertOptions, is_converted
 

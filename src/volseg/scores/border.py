@@ -12,7 +12,7 @@ from volseg.types import Roi
 
 
 @dataclass(frozen=True)
-class Cut:
+class Borders:
     """A region of slices that are unrelated images.
 
     Attributes
@@ -25,7 +25,7 @@ class Cut:
 
 
 def reaches_border(
-    starts: NDArray[np.int64], stops: NDArray[np.int64], region: Roi | Cut
+    starts: NDArray[np.int64], stops: NDArray[np.int64], region: Roi | Borders
 ) -> NDArray[np.bool_]:
     """Tell which objects reach the border of a region, or of their image, so that it may cut them.
 
@@ -34,7 +34,7 @@ def reaches_border(
     starts, stops : bounding boxes, shape (objects, 3)
     region : that was looked at
     """
-    if not isinstance(region, Cut):
+    if not isinstance(region, Borders):
         low, high = [s.start for s in region], [s.stop for s in region]
         return np.asarray((starts <= low).any(axis=1) | (stops >= high).any(axis=1))
     _, y, x = region.region  # an image ends nowhere along z

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import ParameterError
 from volseg.objects.union_find import connected_groups
-from volseg.scores.border import Cut, reaches_border
+from volseg.scores.border import Borders, reaches_border
 from volseg.scores.contingency import Contingency, Objects, predicted_objects, truth_objects
 from volseg.scores.overlap import ratio
 from volseg.types import Roi
@@ -202,7 +202,7 @@ class Excused:
     predicted: Flags
 
 
-def excuse_cut(overlaps: Overlaps, region: Roi | Cut, threshold: float) -> Excused:
+def excuse_cut(overlaps: Overlaps, region: Roi | Borders, threshold: float) -> Excused:
     """Excuse the objects that reach the border of a region and do not match at a threshold.
 
     At higher thresholds the others count, so that a match which is not good enough is no excuse.
@@ -270,7 +270,7 @@ class MeanPrecision:
     at: tuple[ObjectScores, ...]
 
 
-def mean_precision(overlaps: Overlaps, cut_by: Roi | Cut | None = None) -> MeanPrecision:
+def mean_precision(overlaps: Overlaps, cut_by: Roi | Borders | None = None) -> MeanPrecision:
     """Average the precision over all of `THRESHOLDS`.
 
     Parameters

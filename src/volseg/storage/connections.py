@@ -146,7 +146,7 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def explain(root: str, error: BaseException) -> str:
+def explain_failure(root: str, error: BaseException) -> str:
     """Say why a request to a bucket or host failed, and what to do."""
     text = _text(error)
     status, named = STATUS.search(text), CODE.search(text)

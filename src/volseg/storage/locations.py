@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from volseg.errors import ParameterError, StorageError, VolsegError, own_words
-from volseg.storage.connections import SCHEMES, explain
+from volseg.storage.connections import SCHEMES, explain_failure
 from volseg.storage.remote import RemotePath, as_remote
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/?#]*)(?:/([^?#]*))?")
@@ -132,7 +132,7 @@ def reason(path: Path, error: BaseException, otherwise: str = "a chunk is damage
     """Say why a request failed, in no library's words, and for remote places what to do."""
     remote = as_remote(path)
     if remote is not None and not isinstance(error, VolsegError):
-        return explain(remote.bucket, error)
+        return explain_failure(remote.bucket, error)
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     return own_words(error, otherwise)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from volseg.errors import StorageError, VolumeError
-from volseg.storage.connections import connect, explain, is_refused
+from volseg.storage.connections import connect, explain_failure, is_refused
 
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 Answer = TypeVar("Answer")
@@ -243,5 +243,5 @@ class RemotePath(PurePosixPath):
             raise self._failed(verb, error) from error
 
     def _failed(self, verb: str, error: Exception) -> VolumeError | StorageError:
-        message = f"cannot {verb} {self}: {explain(self.bucket, error)}"
+        message = f"cannot {verb} {self}: {explain_failure(self.bucket, error)}"
         return VolumeError(message) if is_refused(error) else StorageError(message)

@@ -132,7 +132,7 @@ def check_apart(source: str | Path, target: Path) -> None:
 
 
 @contextmanager
-def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
+def drafting_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Lend a folder to write in, and give it the target's name only after success.
 
     What a killed process of this machine left of the same target is removed. On object storage,

@@ -27,7 +27,7 @@ TOGETHER = 32
 """Chunks that are packed together."""
 
 
-class Held(io.RawIOBase):
+class HeldFile(io.RawIOBase):
     """A file whose errors are kept: the HDF5 library ends the process where it cannot close one."""
 
     def __init__(self, file: io.FileIO) -> None:
@@ -98,7 +98,7 @@ def write_hdf5(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
         with (
             drafting(path, parents=False) as draft,
             draft.open("wb+", buffering=0) as raw,
-            closing(Held(raw)) as held,
+            closing(HeldFile(raw)) as held,
             h5py.File(held, "w") as file,
         ):
             made = file.create_dataset(

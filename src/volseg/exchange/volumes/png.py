@@ -13,7 +13,7 @@ from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.storage.files import write_file
 from volseg.storage.images import names_of, sizes_of
-from volseg.storage.targets import replacing
+from volseg.storage.targets import drafting_folder
 from volseg.storage.volumes import Image, open_image
 
 TYPES = ("uint8", "uint16")
@@ -37,7 +37,7 @@ def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
     corner = tuple(s.start for s in cut.roi[1:])
     if sizes and not any(_reaches(size, corner) for size in sizes[cut.roi[0]]):
         raise ParameterError("no image reaches into the region; give another --roi")
-    with replacing(plan.options.output, overwrite=plan.options.overwrite) as folder:
+    with drafting_folder(plan.options.output, overwrite=plan.options.overwrite) as folder:
         folder.mkdir()
         for k, plane in enumerate(cut.planes(progress, "writing PNG", 0), first):
             shown = plane

@@ -98,7 +98,7 @@ def write_levels(plan: ExportPlan, progress: Progress, form: Levels) -> None:
     """
     options = plan.options
     own = partial(resuming, options.output, overwrite=options.overwrite)
-    with (form.opened or own)(describe(plan)) as (place, ledger):
+    with (form.opened or own)(_describe(plan)) as (place, ledger):
         notes = _Notes(ledger, as_remote(place) is None)
         kept = [n for n in range(len(plan.levels)) if f"level {n}" in ledger.records]
         if not all(form.begun(place, number) for number in kept):
@@ -129,7 +129,7 @@ def _note(notes: _Notes, key: str, block: Block, _: None) -> None:
     notes.add(block_key(key, block.index))
 
 
-def describe(plan: ExportPlan) -> dict[str, Any]:
+def _describe(plan: ExportPlan) -> dict[str, Any]:
     """Describe all that decides what is written.
 
     Raises
@@ -245,7 +245,7 @@ def beginning(plan: ExportPlan) -> Iterator[tuple[Ledger, Path]]:
     path = unfinished(output)
     try:
         make_folder(path.parent)
-        with going_on(path, describe(plan), overwrite=overwrite) as ledger:
+        with going_on(path, _describe(plan), overwrite=overwrite) as ledger:
             yield ledger, path.with_suffix("")
             discard(path.with_suffix(""))
     except OSError as error:

@@ -22,7 +22,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitObject:
     """An object that is split: its label, the box that holds it, and the seeds within the box."""
 
     label: int
@@ -44,7 +44,7 @@ class Resolved:
 
     known: Moments
     renamed: Mapping[int, int]
-    cuts: tuple[Cut, ...]
+    cuts: tuple[SplitObject, ...]
     onto: tuple[int | None, ...]
 
     @property
@@ -86,7 +86,7 @@ def resolve(plan: ApplyPlan, known: Moments) -> Resolved:
             finder.check_seeds(f"split[{k}]", label, box, asked.seeds)
             starts = [s.start for s in box]
             seeds = [tuple(np.subtract(seed, starts).tolist()) for seed in asked.seeds]
-            cuts.append(Cut(label, box, tuple(seeds)))
+            cuts.append(SplitObject(label, box, tuple(seeds)))
     finder.refuse()
     return Resolved(known, renamed, tuple(cuts), tuple(o and renamed.get(o, o) for o in onto))
 

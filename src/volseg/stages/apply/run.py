@@ -17,7 +17,7 @@ from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.geometry.grid import Block, Grid
 from volseg.objects.joining import label_type
 from volseg.stages.apply.plan import ApplyPlan, Painted
-from volseg.stages.apply.resolve import Cut, Resolved, resolve
+from volseg.stages.apply.resolve import Resolved, SplitObject, resolve
 from volseg.stages.apply.rules import MARKED
 from volseg.stages.apply.table import Changes, find_known, find_table, write_tables
 from volseg.stages.apply.tasks import (
@@ -173,7 +173,7 @@ class Correcting:
             or not pieces_path(folder, item[0]).exists()
         ]
 
-        def on_result(item: tuple[int, Cut], voxels: list[int]) -> None:
+        def on_result(item: tuple[int, SplitObject], voxels: list[int]) -> None:
             self.ledger.record(block_key("split", (item[0], 0, 0)), voxels)
 
         job = Job(self.progress, len(items), "objects", "splitting", len(items) - len(missing))
@@ -181,7 +181,7 @@ class Correcting:
         run_blocks(task, missing, self.plan.engine, on_result=on_result, progress=job)
         return [records[block_key("split", (k, 0, 0))] for k, _ in items]
 
-    def _place_cut(self, k: int, cut: Cut, counter: Iterator[int]) -> Placed:
+    def _place_cut(self, k: int, cut: SplitObject, counter: Iterator[int]) -> Placed:
         """Give pieces their numbers: the first keeps the object's label."""
         count = len(cut.seeds)
         numbers = [cut.label, *itertools.islice(counter, count - 1)]

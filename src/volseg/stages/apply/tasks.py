@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from volseg.geometry.grid import Block, full_roi, intersect, roi_shape, shift
 from volseg.objects.seeding import split_from_seeds
 from volseg.sources.labels import LabelSource
-from volseg.stages.apply.resolve import Cut
+from volseg.stages.apply.resolve import SplitObject
 from volseg.storage.arrays import StoredArray, create_array, fit_spec
 from volseg.storage.files import discard, take_over
 from volseg.types import Labels, Roi, VoxelSize, Zyx
@@ -112,7 +112,7 @@ class CutObject:
     spacing: VoxelSize
     folder: Path
 
-    def __call__(self, item: tuple[int, Cut]) -> list[int]:
+    def __call__(self, item: tuple[int, SplitObject]) -> list[int]:
         """Split one object; return the voxels of each piece."""
         number, cut = item
         mask = self.source[cut.box] == cut.label

@@ -28,7 +28,7 @@ from volseg.stages.survey import (
 )
 from volseg.storage.attributes import update_attributes
 from volseg.storage.ome import IMAGES
-from volseg.storage.targets import replacing
+from volseg.storage.targets import drafting_folder
 from volseg.storage.volumes import Image, create_image
 from volseg.types import Zyx, zyx
 from volseg.voxels.downsample import reduce_mean
@@ -49,7 +49,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         If the target has been made in the meantime.
     """
     begun, stack, target = time.monotonic(), plan.stack, plan.target
-    with replacing(target, overwrite=plan.overwrite) as partial:
+    with drafting_folder(target, overwrite=plan.overwrite) as partial:
         unfinished = {"version": __version__, "complete": False, **_describe_images(plan)}
         image = create_image(
             partial,

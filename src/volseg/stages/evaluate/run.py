@@ -16,7 +16,7 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, cut_blocks, describe, roi_size
-from volseg.scores.border import Cut
+from volseg.scores.border import Borders
 from volseg.scores.boundary import BoundaryScores
 from volseg.scores.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.scores.curves import LEVELS, Curves, score_curves
@@ -191,11 +191,11 @@ def _check_compared(plan: EvaluatePlan, table: Contingency) -> None:
         )
 
 
-def _cut_by(plan: EvaluatePlan) -> Roi | Cut | None:
+def _cut_by(plan: EvaluatePlan) -> Roi | Borders | None:
     """Find at which border objects may be cut: that of the region, or of each image in it."""
     if not plan.options.ignore_border:
         return None
-    return Cut(plan.region, [part.size for part in plan.images]) if plan.images else plan.region
+    return Borders(plan.region, [part.size for part in plan.images]) if plan.images else plan.region
 
 
 def _own_labels(overlaps: Overlaps) -> Overlaps:

@@ -36,7 +36,7 @@ from volseg.storage.attributes import write_group
 from volseg.storage.images import Explanation, read_explanation
 from volseg.storage.plots import save_figure
 from volseg.storage.stores import is_zarr
-from volseg.storage.targets import replacing
+from volseg.storage.targets import drafting_folder
 from volseg.storage.volumes import create_image, open_image
 from volseg.types import FULL_PROBABILITY, Floats, Roi
 
@@ -105,7 +105,7 @@ def explain(plan: ExplainPlan, progress: Progress) -> ExplainReport:
         found = _evaluate(plan, progress)
         if not is_zarr(plan.target.parent):
             write_group(plan.target.parent, {})
-        with replacing(plan.target, overwrite=plan.overwrite) as place:
+        with drafting_folder(plan.target, overwrite=plan.overwrite) as place:
             _write(plan, found, place)
     explanation = read_explanation(volume, plan.target.name)
     if explanation is None:  # somebody removed it in the meantime
