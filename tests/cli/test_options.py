@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import click
@@ -28,6 +29,30 @@ def test_bad_voxel_sizes_are_named(text):
 def test_spaces_do_not_matter():
     assert parse_sizes("64, 512, 512") == (64, 512, 512)
     assert parse_voxel_size(" 50, 4.6,4.6 ") == (50.0, 4.6, 4.6)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("convert s.tif v.zarr --voxel-size 24 20 20", "--voxel-size 24,20,20"),
+        ("convert s.tif v.zarr --voxel-size 24, 20, 20.5 --workers 2", "--voxel-size 24,20,20.5"),
+        ("convert --voxel-size 24 20 20 s.tif v.zarr", "--voxel-size 24,20,20"),
+        ("segment v.zarr --block 64 512 512", "--block 64,512,512"),
+        ("segment v.zarr --roi 0:9 2:8 :", "--roi 0:9,2:8,:"),
+        ("teach v.zarr --not 12 40 --yes 7", "--not 12,40"),
+    ],
+)
+def test_numbers_without_commas_are_told_what_to_write(volseg, words, told):
+    refused = volseg(*words.split())
+    assert refused.exit_code == 2
+    assert f"with commas and without spaces: {told}\n" in refused.stderr
+    refused = volseg(*words.split(), "--json")
+    assert json.loads(refused.stdout)["error"].endswith(f": {told}")
+
+
+def test_other_words_too_many_are_told_as_before(volseg):
+    refused = volseg("convert", "s.tif", "v.zarr", "more", "--voxel-size", "24,20,20")
+    assert (refused.exit_code, "extra argument" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
-"""Help of commands: an example, and their flags in groups."""
+"""Help of commands: an example, their flags in groups, and a word on numbers without commas."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import click
@@ -26,6 +29,8 @@ GROUPS = {
 """Parameters by group, the first of which that names one has it; all others are basic."""
 FEW = 12
 """Flags that need no groups."""
+NUMBER = re.compile(r"[\d.:]+,?")
+"""A number, or a range of a region, and a comma that is not enough."""
 
 
 class Command(click.Command):
@@ -35,6 +40,28 @@ class Command(click.Command):
         if example:
             kwargs["epilog"] = f"\b\nExample:\n  {example}"
         super().__init__(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of a command; where they are wrong, look for numbers without commas."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            for flag, numbers in self._apart(given):
+                whole = ",".join(number.rstrip(",") for number in numbers)
+                raise click.UsageError(
+                    f"{flag} takes its numbers with commas and without spaces: {flag} {whole}", ctx
+                ) from error
+            raise
+
+    def _apart(self, args: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+        """Find flags of numbers joined by commas that are followed by several words of numbers."""
+        options = [p for p in self.params if isinstance(p, click.Option)]
+        joined = {flag for p in options if "," in (p.metavar or "") for flag in p.opts}
+        for place, word in enumerate(args):
+            numbers = list(takewhile(NUMBER.fullmatch, args[place + 1 :]))
+            if word in joined and len(numbers) > 1:
+                yield word, numbers
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one list of flags per group; a short list stays whole."""
