@@ -33,8 +33,8 @@ from volseg.training.augmentation import Augmentation, Frame, draw_knots, draw_p
 from volseg.training.config import TrainConfig
 from volseg.training.loader import load_batches
 from volseg.training.looks import apply_looks
-from volseg.training.sampling import Source, draw_patch, target_of
-from volseg.training.tissue import RAW, locate
+from volseg.training.sampling import Source, draw_patch
+from volseg.training.tissue import RAW, locate, target_of
 from volseg.voxels.intensity import Tone
 
 PATCH, VOLUME = (32, 96, 96), (80, 320, 320)

@@ -1,14 +1,18 @@
-"""Tell objects that touch apart by their contours, and count how many come out right.
+"""Tell objects that touch apart by their contours or offsets, and count how many come out right.
 
 Balls and rods of known number touch in a volume; what a network would say of them is drawn: class
-and contour, blurred, with noise. They are labelled in blocks and whole. With weights that learned
-contours of the nuclei of ``dsb2018``, the images that training held out are segmented, too.
+and contour, blurred, with noise, and offsets, with noise. They are labelled in blocks and whole.
+With weights that learned contours or offsets of the nuclei of ``dsb2018``, the images that training
+held out are segmented, too.
 
     python studies/touching.py
     python studies/touching.py --data ../shared/data/dsb2018 --enlarge twice
     volseg train --config studies/nuclei.toml --images --voxel-size 1 --output nuclei \
       --data twice/raw_128.tif=twice/instances_128.tif
     python studies/touching.py --data twice --model nuclei/nuclei.safetensors --tta
+    volseg train --config studies/pointing.toml --images --voxel-size 1 --output pointing \
+      --data twice/raw_128.tif=twice/instances_128.tif
+    python studies/touching.py --data twice --model pointing/pointing.safetensors --split offset
 
 Nuclei of ``dsb2018`` are a few pixels wide, so contours leave small ones no inside: images are
 enlarged twice. Objects are matched at that size, and at that of the annotation.
@@ -30,9 +34,11 @@ from scipy import ndimage
 
 import volseg
 from volseg.geometry.grid import full_roi
+from volseg.objects.splitting import Splitter
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
-from volseg.training.splitting import Seeds, Touching, choose_seeds, count_matched
+from volseg.training.annotation import Annotation
+from volseg.training.splitting import Touching, choose_seeds, choose_votes, count_matched
 from volseg.types import Zyx
 
 SHAPE: Zyx = (48, 144, 144)
@@ -41,8 +47,9 @@ OTHER: Zyx = (32, 96, 96)
 MOST = 80
 BLOCKS: tuple[Zyx, ...] = ((16, 32, 64), SHAPE)
 NAME = "mitochondria"
+REACH, AWAY = 32.0, 2.0
+"""Voxels that drawn offsets reach, and standard deviation of their noise."""
 SPLITS: tuple[tuple[Any, dict[str, Any]], ...] = (
-    ("contour", {}),
     ("none", {}),
     ("distance", {"split_depth": 0.75}),
 )
@@ -91,7 +98,7 @@ def grow_groups(rods: bool, shape: Zyx, seed: int = 0) -> NDArray[np.int64]:
 
 
 def draw_maps(truth: NDArray[np.int64], seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """Draw what a network would say: blurred, with noise, and with gaps in contours."""
+    """Draw what a network would say: blurred, with noise, with gaps in contours, and offsets."""
     rng, contour = np.random.default_rng(seed), np.zeros(truth.shape, bool)
     for axis in range(3):
         for step in (1, -1):
@@ -102,11 +109,28 @@ def draw_maps(truth: NDArray[np.int64], seed: int = 0) -> dict[str, NDArray[np.u
         soft = ndimage.gaussian_filter(mask.astype(np.float32), 0.7)
         noise = ndimage.gaussian_filter(rng.normal(0, 0.6, truth.shape), 1)
         found[kind] = (255 * (soft / soft.max() + noise).clip(0, 1)).astype(np.uint8)
+    box = full_roi((truth.shape[0], truth.shape[1], truth.shape[2]))
+    aims = Annotation(truth).centred(flat=False).aim(truth, box)
+    for axis, aim in zip("zyx", aims, strict=True):
+        noise = ndimage.gaussian_filter(rng.normal(0, 1, truth.shape), 1)
+        vector = np.where(truth > 0, aim, 0) + AWAY * noise / noise.std()
+        level = (127.5 + 127.5 * vector / REACH).round().clip(0, 255)
+        found[f"-offset-{axis}"] = level.astype(np.uint8)
     return found
 
 
-def write_volume(folder: Path, maps: dict[str, NDArray[np.uint8]], seeds: Seeds) -> Path:
-    """Write a volume with these maps as though a network had given them, whose card has seeds."""
+def choose_settings(truth: NDArray[np.int64], maps: dict[str, NDArray[np.uint8]]) -> dict[str, Any]:
+    """Choose, as training does, how objects are split by contours, and by offsets."""
+    offsets = [maps[f"-offset-{axis}"] for axis in "zyx"]
+    seeds = choose_seeds([Touching((maps[""], maps["-contour"]), truth)], 0.5, smallest=50)
+    splitter = Splitter("offset", smallest=50, reach=(REACH, REACH, REACH))
+    return asdict(seeds) | choose_votes([Touching((maps[""], *offsets), truth)], 0.5, splitter)
+
+
+def write_volume(
+    folder: Path, maps: dict[str, NDArray[np.uint8]], settings: dict[str, Any]
+) -> Path:
+    """Write a volume with these maps as though a network had given them, with such a card."""
     spec = ArraySpec(SHAPE, "uint8", (16, 32, 32), (16, 32, 32))
     size = (5.0, 5.0, 5.0)
     volume = create_image(folder / "vol.zarr", spec, size, attributes={}).path
@@ -115,7 +139,11 @@ def write_volume(folder: Path, maps: dict[str, NDArray[np.uint8]], seeds: Seeds)
             "complete": True,
             "fingerprint": kind or "class",
             "run": {"roi": [[0, n] for n in SHAPE]},
-            "model": {"threshold": 0.5, "splitting": asdict(seeds)},
+            "model": {
+                "threshold": 0.5,
+                "splitting": settings,
+                "offsets": {"reach_nm": REACH * size[0], "voxel_size": list(size)},
+            },
         }
         path = probabilities_path(volume, NAME + kind)
         create_image(path, spec, size, attributes=noted).levels[0].write(full_roi(SHAPE), values)
@@ -141,21 +169,21 @@ def drawn() -> None:
     """Label balls and rods."""
     for rods in (False, True):
         other = grow_groups(rods, OTHER, seed=1)
-        seen = draw_maps(other, seed=1)
-        seeds = choose_seeds([Touching((seen[""], seen["-contour"]), other)], 0.5, smallest=50)
-        print(seeds, flush=True)
+        settings = choose_settings(other, draw_maps(other, seed=1))
+        print(settings, flush=True)
         truth = grow_groups(rods, SHAPE)
         maps, kept = draw_maps(truth), []
-        for split in ("none", "distance", "contour"):
-            for block in BLOCKS if split == "contour" else BLOCKS[:1]:
+        splits: tuple[Any, ...] = ("none", "distance", "contour", "offset")
+        for split in splits:
+            for block in BLOCKS if split in splits[2:] else BLOCKS[:1]:
                 with tempfile.TemporaryDirectory() as folder:
-                    volume = write_volume(Path(folder), maps, seeds)
+                    volume = write_volume(Path(folder), maps, settings)
                     volseg.label(volume, split=split, block=block, min_size=50, workers=1)
                     found = read_labels(volume, NAME)
                 kept.append(found)
                 what = "rods" if rods else "balls"
                 print(f"| {what} | `{split}` | {block} | {describe(found, truth)} |", flush=True)
-        if not np.array_equal(kept[-1], kept[-2]):
+        if not (np.array_equal(kept[-1], kept[-2]) and np.array_equal(kept[-3], kept[-4])):
             raise SystemExit("labels depend on the block")
 
 
@@ -178,7 +206,7 @@ def reduced(found: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(parts[..., 1] == parts[..., 2], parts[..., 1], parts[..., 3])
 
 
-def nuclei(data: Path, model: Path, *, tta: bool) -> None:
+def nuclei(data: Path, model: Path, by: Any, *, tta: bool) -> None:
     """Segment the held-out images, and match objects image by image."""
     raw, truth = (tifffile.imread(data / f) for f in FILES)
     held = np.arange(HELD_OUT - 1, len(raw), HELD_OUT)
@@ -191,9 +219,9 @@ def nuclei(data: Path, model: Path, *, tta: bool) -> None:
         tifffile.imwrite(stack, raw[held], photometric="minisblack")
         tifffile.imwrite(known, truth[held], photometric="minisblack")
         volseg.convert(stack, volume, images=True)
-        volseg.segment(volume, model=str(model), split="contour", tta=tta, workers=1)
-        for split, more in SPLITS:
-            if split != "contour":
+        volseg.segment(volume, model=str(model), split=by, tta=tta, workers=1)
+        for split, more in ((by, dict[str, Any]()), *SPLITS):
+            if split != by:
                 volseg.label(volume, split=split, overwrite=True, **more)
             scores = volseg.evaluate(volume, truth=known, instances=True, min_size=0)
             counts = np.array([(i.matched, i.predicted, i.truth) for i in scores.images])
@@ -205,7 +233,7 @@ def nuclei(data: Path, model: Path, *, tta: bool) -> None:
                 pairs = zip(found[:, None], annotated[:, None], strict=True)
                 counts = np.array([count_matched(*pair) for pair in pairs])
                 print_matched(f"all, at {SIDE} pixels | `{split}`", counts)
-            if split == "contour":
+            if split == by:
                 print_lost(found, annotated, dark)
 
 
@@ -248,6 +276,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--tta", action="store_true")
+    parser.add_argument("--split", default="contour", choices=("contour", "offset"))
     parser.add_argument("--enlarge", type=Path, help="write the data there, twice as large")
     given = parser.parse_args()
     if given.enlarge is not None:
@@ -255,7 +284,7 @@ def main() -> None:
     elif given.model is None:
         drawn()
     else:
-        nuclei(given.data, given.model, tta=given.tta)
+        nuclei(given.data, given.model, given.split, tta=given.tta)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def test_a_network_and_what_it_saw(changes, said):
         ({"connectivity": 6}, {"connectivity": 26}, "with 6 neighbours; you ask for 26 neighbours"),
         ({"probabilities": "a"}, {"probabilities": "b"}, "from probabilities of unet2d; you ask"),
         ({"output": "contour"}, {"output": "distance"}, "as contours; you ask for distances"),
+        ({"output": None}, {"output": "offset-y"}, "as a class; you ask for offsets along y"),
         ({"output": "centerline"}, {}, "as centerlines; you ask for a class"),
         ({"min_probability": 0.9}, {}, "mean probability of 0.9; you ask for no lowest mean"),
     ],

@@ -12,7 +12,7 @@ import torch
 
 from volseg.errors import ModelError, ParameterError, SourceError, VolumeError
 from volseg.sources.open import open_stack
-from volseg.stages.label.plan import open_probabilities
+from volseg.stages.label.source import open_probabilities
 from volseg.stages.train.recipe import load_recipe
 from volseg.storage.arrays import ArraySpec, create_array, open_array
 from volseg.storage.attributes import write_group

@@ -149,9 +149,21 @@ def _pair(key: str, was: Any, now: Any, models: tuple[str, str]) -> tuple[str, s
             return "from", f"probabilities of {models[0]}", f"those of {models[1]}"
         return "from", "other probabilities", "objects in those that are there now"
     if key == "output":
-        before, after = (f"{kind}s" if kind else "a class" for kind in (was, now))
+        before, after = (_plural(kind) if kind else "a class" for kind in (was, now))
         return "as", before, after
     return PHRASES.get(key, ("with", str))[0], _say(key, was), _say(key, now)
+
+
+def _plural(kind: str) -> str:
+    """Name a kind of auxiliary maps.
+
+    Examples
+    --------
+    >>> _plural("contour"), _plural("offset-z")
+    ('contours', 'offsets along z')
+    """
+    name, _, axis = str(kind).partition("-")
+    return f"{name}s along {axis}" if axis else f"{name}s"
 
 
 def _say(key: str, value: Any) -> str:
@@ -188,6 +200,7 @@ CHANGED = {
     "corrections": ("other corrections", "these"),
     "centerlines": ("other centerlines", "objects split by those that are there now"),
     "contours": ("other contours", "objects split by those that are there now"),
+    "offsets": ("other offsets", "objects split by those that are there now"),
     "format": ("another version of volseg", "what this version makes"),
 }
 """Parameters whose values mean nothing to people: what they were, and what they are now."""
@@ -224,6 +237,9 @@ PHRASES: dict[str, Phrase] = {
     "split_sure_of_255": ("with", _probability("seeds from a probability")),
     "split_contour_of_255": ("with", _probability("contours from a probability")),
     "split_fewest": ("with", "seeds of at least {} voxels".format),
+    "split_votes": ("with", "seeds of at least {:g} votes".format),
+    "split_reach": ("with", lambda reach: f"offsets of up to {_product(reach)} voxels"),
+    "split_axes": ("with", "offsets along {}".format),
 }
 SETTINGS = {"from": "weights"}
 """Settings of a run that trains whose names do not read well."""
@@ -240,4 +256,5 @@ NAMES = {
     "split_sure_of_255": "probability of seeds",
     "split_contour_of_255": "probability of contours",
     "split_fewest": "smallest seed",
+    "split_votes": "votes for a seed",
 }

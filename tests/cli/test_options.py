@@ -124,6 +124,6 @@ def test_shells_are_told_what_may_follow(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main(prog_name="volseg")
     assert ended.value.code == 0
-    names = "", "-depth", "-centres", "-sure", "-contour"
+    names = "", "-depth", "-centres", "-sure", "-contour", "-votes"
     found = [f"plain,--split{name}" for name in names]
     assert capsys.readouterr().out.split() == found

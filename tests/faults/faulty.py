@@ -84,7 +84,7 @@ def install(fault: dict[str, Any]) -> None:
 def spoil_network(kind: str) -> None:
     """Let the network give NaN, or find no memory for itself."""
 
-    def evaluate(_self: Any, batch: torch.Tensor) -> torch.Tensor:
+    def evaluate(_self: Any, batch: torch.Tensor, _taken: Any) -> torch.Tensor:
         if kind == "cuda memory":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 PiB")
         return torch.full_like(batch, torch.nan)

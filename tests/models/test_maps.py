@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from toy_offsets import POINTS, Pointing, peaked
 from toy_weights import write_weights
 from volseg.errors import ModelError, ParameterError
 from volseg.exchange.export_model import export_model
@@ -22,7 +23,8 @@ from volseg.models.registry import ARCHITECTURES, find_architecture
 from volseg.storage.weights import load_card, shipped_models
 
 CPU = torch.device("cpu")
-MAPS = build_maps(["cells", "gaps"], ["contour", "distance"])
+MAPS = build_maps(["cells", "gaps"], ["contour", "distance", "offset"])
+MAPS = tuple(replace(m, reach_nm=160.0) if "offset" in m.kind else m for m in MAPS)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +48,14 @@ def test_every_architecture_gives_any_number_of_maps(name):
 def test_a_map_has_the_same_bytes_with_and_without_others(name, axis, options):
     torch.manual_seed(0)
     form = ARCHITECTURES[name]
-    network = form.build(4, outputs=4).eval().requires_grad_(False)
+    network = form.build(4, outputs=7).eval().requires_grad_(False)
     sides = [16, 16, 16]
     sides[axis] = 2 if form.dimensions == 2 else 16
     raw = np.random.default_rng(0).standard_normal(sides).astype(np.float32)
     rules = (network, CPU, torch.float32, form.dimensions)
-    whole = Predictor(*rules, maps=MAPS, wanted=(0, 1, 2, 3), **options)(raw, axis=axis)
-    assert whole.shape == (4, *sides)
-    for k in (0, 3):
+    whole = Predictor(*rules, maps=MAPS, wanted=range(7), **options)(raw, axis=axis)
+    assert whole.shape == (7, *sides)
+    for k in (0, 3, 5, 6):
         alone = Predictor(*rules, maps=MAPS, wanted=(k,), **options)(raw, axis=axis)
         np.testing.assert_array_equal(alone, whole[k])
 
@@ -65,6 +67,21 @@ def test_averaged_maps_turn_with_the_tile():
     raw = np.random.default_rng(0).standard_normal((2, 16, 32)).astype(np.float32)
     flipped = averaged(np.ascontiguousarray(raw[:, :, ::-1]))
     np.testing.assert_allclose(flipped[..., ::-1], averaged(raw), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": True}, {"tta": True, "rotations": True}])
+@pytest.mark.parametrize(("dimensions", "axis"), [(2, 0), (2, 1), (2, 2), (3, 0)])
+def test_offsets_turn_with_every_view(dimensions, axis, options):
+    """A network that is always right is right however it is asked."""
+    raw, expected = peaked((3, 9, 5), (8, 16, 12))
+    known = Predictor(
+        Pointing(), CPU, torch.float32, dimensions, maps=POINTS, wanted=(0, 1, 2, 3), **options
+    )
+    found = known(raw, axis=axis)
+    np.testing.assert_allclose(found[0], 0.5)
+    for k in range(3):
+        right = np.full_like(raw, 0.5) if dimensions == 2 and k == axis else expected[k]
+        np.testing.assert_allclose(found[1 + k], right, atol=1e-6)
 
 
 def test_classes_that_exclude_one_another_share_a_voxel_with_the_background():
@@ -79,10 +96,12 @@ def test_classes_that_exclude_one_another_share_a_voxel_with_the_background():
 def test_maps_that_cannot_stand_together_are_refused():
     assert [m.kind for m in build_maps(["a"], ["centerline", "contour"])][-1] == "centerline"
     assert find_map(MAPS, "contour", "cells") == 2
+    assert [m.name for m in MAPS[4:]] == [f"cells-offset-{axis}" for axis in "zyx"]
     assert find_map(MAPS, "contour", "gaps") is None
     for classes, auxiliary in (
         (["a", "a"], []),
         (["a"], ["depth"]),
+        (["a"], ["offset-z"]),
         (["a"], ["b-contour"]),
         (["a", "b"], ["b-centerline"]),
         (["a", "b"], ["a-centerline", "b-centerline"]),
@@ -93,6 +112,7 @@ def test_maps_that_cannot_stand_together_are_refused():
     for maps in (
         (MapSpec("a-contour", "contour", "a"),),
         (MapSpec("../a", "class", "../a"),),
+        (a, MapSpec("a-offset-y", "offset-y", "a"), MapSpec("a-offset-x", "offset-x", "a")),
         (a, MapSpec("a-contour", "class", "a-contour"), MapSpec("x", "contour", "a")),
     ):
         with pytest.raises(ParameterError):
@@ -126,6 +146,8 @@ def test_a_card_with_maps_that_make_no_sense_is_refused(tmp_path):
         {"splitting": {"cells": {"sure": "abc"}}},
         {"splitting": {"cells": {"voxel_size": 7}}},
         {"splitting": {"cells": 3}},
+        {"splitting": {"cells": {"votes": 0}}},
+        {"maps": [asdict(m) for m in build_maps(["cells"], ["offset"])]},
     ],
 )
 def test_a_card_whose_limits_are_none_is_refused(tmp_path, changed):
@@ -148,4 +170,4 @@ def test_networks_of_several_maps_are_exported_and_imported(tmp_path, form):
         import_model(tmp_path / "out.zip", tmp_path / "again")
         again = load_card(tmp_path / "again" / "toy.safetensors")
         assert again == load_card(path)
-        assert count_outputs(again.maps) == 4
+        assert count_outputs(again.maps) == 7

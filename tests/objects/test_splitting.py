@@ -10,14 +10,9 @@ from skimage.segmentation import watershed
 
 from volseg.geometry.grid import Grid, full_roi
 from volseg.objects.components import find_components
+from volseg.objects.pieces import component_boxes, gather_runs, piece_runs
 from volseg.objects.runs import paint
-from volseg.objects.splitting import (
-    Splitter,
-    component_boxes,
-    distance_seeds,
-    gather_runs,
-    piece_runs,
-)
+from volseg.objects.splitting import Splitter, distance_seeds
 
 
 def balls(centres, radius=8, shape=(24, 24, 60), spacing=(1, 1, 1)):

@@ -26,6 +26,7 @@ SIX = ["mitochondria", "membranes", "synapses", "vesicles", "axons", "boundaries
 CARDS = {
     "exclusive": (SIX, (), True),
     "contour": (["nuclei"], ("contour", "distance"), False),
+    "offset": (["nuclei"], ("offset",), False),
 }
 TILES = (2, 32, 32), (0, 16, 16)
 
@@ -35,13 +36,14 @@ def made(request, tmp_path):
     """A model of some maps, the names of its classes, and a volume that it has segmented."""
     names, auxiliary, exclusive = CARDS[request.param]
     maps = [
-        asdict(m) | {"threshold": 0.1} for m in build_maps(names, auxiliary, exclusive=exclusive)
+        asdict(m) | {"threshold": 0.1, "reach_nm": 80.0}
+        for m in build_maps(names, auxiliary, exclusive=exclusive)
     ]
     model = write_weights(tmp_path, "unet2d", *TILES, maps=maps)
     raw = np.random.default_rng(3).integers(0, 256, SHAPE).astype(np.uint8)
     tifffile.imwrite(tmp_path / "raw.tif", raw, photometric="minisblack")
     volseg.convert(tmp_path / "raw.tif", tmp_path / "vol.zarr", voxel_size=(5, 5, 5))
-    split = "contour" if auxiliary else "none"
+    split = "none" if exclusive else request.param
     name = None if exclusive else names[0]  # one class alone is called mitochondria without it
     report = volseg.segment(
         tmp_path / "vol.zarr", model=str(model), name=name, split=split, workers=1

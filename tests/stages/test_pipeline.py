@@ -78,7 +78,7 @@ def test_matrices_along_axes_equal_einsum(raw):
     expected = np.einsum("zyx,az,by,cx->abc", block, *matrices)
     found = along_axes(torch.from_numpy(block)[None], matrices)[0]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    shares = weigh(torch.from_numpy(block)[None] / 255, matrices, 3)[0]
+    shares = weigh(torch.from_numpy(block)[None] / 255, matrices, [3])[0]
     np.testing.assert_allclose(shares, np.rint(expected * (FULL / 255 / 3)), atol=1)
 
 
@@ -141,7 +141,9 @@ def test_tiles_of_any_lattice_that_are_not_finite_fail_the_block(
     def evaluate(tile, _needed, axis):
         return torch.full_like(tile, torch.nan if axis == spoiled else 0.5)[None]
 
-    monkeypatch.setattr(tasks, "predictor_for", lambda _: SimpleNamespace(evaluate=evaluate))
+    monkeypatch.setattr(
+        tasks, "predictor_for", lambda _: SimpleNamespace(evaluate=evaluate, maps=())
+    )
     asked = exact_options(models["unet2d"], views="ortho")
     with pytest.raises(BlockError, match="not finite in tile 0,0,0"):
         predict(plan_prediction(write_raw(tmp_path / "vol.zarr", raw), asked), NoProgress())

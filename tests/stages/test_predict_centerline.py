@@ -19,7 +19,7 @@ from volseg.engine.run import same_workers
 from volseg.errors import BlockError, ConflictError, ModelError
 from volseg.geometry.grid import full_roi
 from volseg.models.emnet import EMNet
-from volseg.stages.label.plan import open_guide
+from volseg.stages.label.source import open_guide
 from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.outputs import note_untaught
 from volseg.stages.predict.plan import plan_prediction

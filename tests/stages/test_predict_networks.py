@@ -151,7 +151,7 @@ def test_a_region_is_cut_out_of_the_whole_and_takes_fewer_slices(
     monkeypatch.setattr(
         Predictor,
         "_evaluate",
-        lambda self, batch: slices.append(len(batch)) or evaluate(self, batch),
+        lambda self, batch, taken: slices.append(len(batch)) or evaluate(self, batch, taken),
     )
     model = write_network(tmp_path, "unet2d", (8, 48, 48), (0, 16, 16))
     volume = write_raw(tmp_path / "vol.zarr", raw)

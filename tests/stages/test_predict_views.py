@@ -99,7 +99,7 @@ def test_a_thin_crop_is_segmented_as_well_as_by_one_view(depth, crop, tmp_path, 
     monkeypatch.setattr(
         Predictor,
         "_evaluate",
-        lambda self, batch: evaluated.append(batch.numel()) or evaluate(self, batch),
+        lambda self, batch, taken: evaluated.append(batch.numel()) or evaluate(self, batch, taken),
     )
     part = np.s_[8 : 8 + depth, 100:220, 100:220]
     raw, truth = (tifffile.imread(crop / f"{name}.tif")[part] for name in ("raw", "labels"))

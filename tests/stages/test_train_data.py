@@ -27,7 +27,8 @@ from volseg.stages.train.sources import open_pair
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
-from volseg.training.sampling import NOT_ANNOTATED, count_classes
+from volseg.training.sampling import count_classes
+from volseg.training.tissue import NOT_ANNOTATED
 from volseg.training.validation import (
     annotated_slices,
     count_window,

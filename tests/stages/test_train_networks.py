@@ -412,3 +412,22 @@ def test_em_net_learns_centerlines_beside_other_maps(stack, tmp_path):
     assert load_card(report.weights).outputs == 2
     with pytest.raises(ParameterError, match="gives no centerlines"):
         recipe("unet2d", auxiliary=("centerline",))
+
+
+@pytest.mark.parametrize(
+    ("name", "patch"), [("unet2d", None), ("unet3d", (8, 16, 16)), ("emnet", (8, 16, 16))]
+)
+def test_offsets_are_learned_validated_and_kept_in_the_card(stack, tmp_path, name, patch):
+    told = {} if patch is None else {"width": 8, "patch": patch}
+    config = recipe(name, **told, auxiliary=("offset",), steps=2, offset_reach=16.0)
+    options = TrainOptions(output=tmp_path / "a", config=config, voxel_size=SIZE)
+    report = train([pair(stack)], options, NoProgress())
+    card = load_card(report.weights)
+    vectors = [m for m in card.maps if m.kind.startswith("offset")]
+    assert [m.name for m in vectors] == [f"mitochondria-offset-{axis}" for axis in "zyx"]
+    assert {m.reach_nm for m in vectors} == {16.0 * min(SIZE[1:] if patch is None else SIZE)}
+    assert all(0 <= report.best[f"error_nm {m.name}"] < 2 * m.reach_nm for m in vectors)
+    assert not [k for k in report.best if k.startswith("jaccard mitochondria-offset")]
+    assert card.splitting["mitochondria"]["votes"] > 0
+    again = build_config({"steps": 1}, str(report.weights))
+    assert again.maps == config.maps

@@ -105,3 +105,13 @@ def test_maps_of_the_same_name_keep_their_filters_wherever_they_stand():
     torch.testing.assert_close(found[0], gaps)
     torch.testing.assert_close(found[2], cells)
     assert found[[1, 3]].unique().tolist() == [RARE]
+
+
+def test_new_offsets_point_nowhere():
+    recipe = {"architecture": "unet2d", "width": 2, "patch": (1, 32, 32), "steps": 1}
+    one = build_network(TrainConfig(**recipe)).eval()
+    two = TrainConfig(**recipe, auxiliary=("contour", "offset"))
+    with torch.no_grad():
+        found = build_network(two, one.state_dict()).eval()(torch.rand(1, 1, 32, 32))[0]
+    assert found[1].unique().tolist() == [RARE]
+    assert found[2:].unique().tolist() == [0]

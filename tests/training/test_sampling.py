@@ -21,9 +21,8 @@ from volseg.training.sampling import (
     draw_patch,
     find_foreground,
     hold,
-    target_of,
 )
-from volseg.training.tissue import RAW, Tissue
+from volseg.training.tissue import RAW, Tissue, target_of
 from volseg.voxels.intensity import Tone, normalise
 
 SHAPE = (24, 40, 36)

@@ -9,9 +9,10 @@ from scipy import ndimage
 
 from volseg.errors import ParameterError
 from volseg.models.maps import build_maps
+from volseg.training.annotation import Annotation, parse_class
 from volseg.training.losses import cross_entropy_loss, maps_loss
-from volseg.training.sampling import target_of
-from volseg.training.targets import Annotation, Targets, distances, parse_class
+from volseg.training.targets import Targets, distances
+from volseg.training.tissue import target_of
 
 FULL = np.index_exp[0:8, 0:20, 0:20]
 

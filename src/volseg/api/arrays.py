@@ -132,7 +132,7 @@ def label_array(
     from volseg.storage.weights import load_card, smallest_object
 
     threshold = options.get("threshold")
-    if options.get("split") in {"centerline", "contour"}:
+    if options.get("split") in {"centerline", "contour", "offset"}:
         kind = options["split"]
         raise ParameterError(f"{kind}s need a volume; use split='distance', or label(volume)")
     if model is None and threshold is None:

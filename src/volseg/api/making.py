@@ -186,7 +186,7 @@ def label(
         If blocks failed.
     """
     from volseg.sources.stack import WHOLE, Selection
-    from volseg.stages.label import plan, run
+    from volseg.stages.label import plan, run, source
 
     place, name = place_of(volume), options.pop("name", NAME)
     foreign = options.pop("probabilities", None)
@@ -196,7 +196,7 @@ def label(
         if selected != WHOLE:
             raise ParameterError("--channel and --axes say what of --probabilities is meant")
         planned = plan.plan_labels(place, name, chosen)
-    elif chosen.split in plan.GUIDES:
+    elif chosen.split in source.GUIDES:
         raise ParameterError(f"--probabilities come without {chosen.split}s; use --split distance")
     else:
         from volseg.stages import adopt

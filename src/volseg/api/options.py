@@ -67,13 +67,15 @@ class Objects(TypedDict, total=False):
         columns of the table `volseg apply --keep` drops.  [default: the model's]
     fill_holes : Add enclosed background to its object.
     split : Separate touching objects by a watershed from maxima of the distance to their surface,
-        from probabilities/NAME-centerline, from where probabilities/NAME-contour is low, or from
-        the centres of K-means.
+        from probabilities/NAME-centerline, from where probabilities/NAME-contour is low, from where
+        many voxels point by probabilities/NAME-offset-y and others, or from the centres of K-means.
     split_depth : Cut necks that are thinner by this much, with --split distance.
     split_centres : Put this many centres into each object, with --split kmeans.  [default: as many
         as the elbow of the sum of squares asks for]
     split_sure : Seeds have at least this probability, with --split contour.  [default: the model's]
     split_contour : Seeds have a contour below this probability.  [default: the model's]
+    split_votes : Seeds lie where so many voxels point at each voxel, with --split offset.
+        [default: the model's]
     """
 
     threshold: float | None
@@ -87,11 +89,12 @@ class Objects(TypedDict, total=False):
     max_section_um2: float | None
     min_probability: float | None
     fill_holes: bool
-    split: Literal["none", "distance", "centerline", "contour", "kmeans"]
+    split: Literal["none", "distance", "centerline", "contour", "offset", "kmeans"]
     split_depth: float
     split_centres: int | None
     split_sure: float | None
     split_contour: float | None
+    split_votes: float | None
 
 
 @described

@@ -63,8 +63,8 @@ class Learning(TypedDict, total=False):
     architecture : Train this network: emnet, unet2d, unet3d, attention-unet, ...  [default: emnet]
     classes : Learn these classes: NAME=VALUE of the labels, or NAME=LABELS of its own, in the
         folder that --labels names if it is one.  [default: one class, all labels above 0]
-    auxiliary : Learn these maps of the first class, too: contour, distance; CLASS-contour is of
-        another class.
+    auxiliary : Learn these maps of the first class, too: contour, distance, offset (to the centre
+        of the object); CLASS-contour is of another class.
     ignore : Ignore voxels of this value in the labels.  [default: values below 0, with --classes or
         --auxiliary]
     width : Channels at full resolution.  [default: 32 for emnet, else 16]

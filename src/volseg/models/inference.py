@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypedDict, Unpack, cast
@@ -16,50 +16,16 @@ from volseg.models.devices import CPU_SLICES, as_tensor, computing_in, means_ful
 from volseg.models.emnet import EMNet
 from volseg.models.folding import fold_norms
 from volseg.models.logits import as_binary
-from volseg.models.maps import MapSpec, count_exclusive, count_outputs
+from volseg.models.maps import MapSpec, count_exclusive, count_outputs, moved
 from volseg.models.parts import Dimensions
 from volseg.models.registry import TURNED, Architecture, find_architecture, turned
+from volseg.models.views import Look
 from volseg.types import Floats, Roi, Zyx
 
+Taken = Sequence[tuple[int, bool]]
+"""For each map that is wanted, an output of the network, and whether its logit changes sign."""
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels last is what convolutions of few channels are fast in."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """One way to look at a tile: turned axes, some of them flipped.
-
-    Examples
-    --------
-    >>> look, total = Look((0, 2, 1), flips=(2,)), torch.zeros(1, 1, 2, 3)
-    >>> look(total[0]).shape
-    torch.Size([1, 3, 2])
-    >>> look.add(total, torch.tensor([7.0, 1.0]).expand(1, 1, 3, 2), slice(None))
-    >>> total[0, 0]
-    tensor([[1., 1., 1.],
-            [7., 7., 7.]])
-    """
-
-    axes: Zyx
-    flips: tuple[int, ...] = ()
-
-    def __call__(self, tile: Tensor) -> Tensor:
-        """Turn a tile; only where it is flipped, it is copied."""
-        seen = tile.permute(self.axes)
-        return seen.flip(self.flips) if self.flips else seen
-
-    def add(self, total: Tensor, found: Tensor, part: slice) -> None:
-        """Add what was found in a part of the first axis, as it was seen, to what is not turned.
-
-        Parameters
-        ----------
-        total : shape (maps, z, y, x)
-        found : shape (maps, *seen), of a part that no flip moves
-        part : along the first axis that was seen
-        """
-        z, y, x = (1 + axis for axis in self.axes)
-        flips = [1 + axis for axis in self.flips]
-        total.permute(0, z, y, x)[:, part] += found.flip(flips) if flips else found
 
 
 @dataclass(frozen=True)
@@ -158,7 +124,7 @@ class Predictor:
         used = slice(0, sizes[axis]) if needed is None else needed[axis]
         for look in looks:
             seen = look(tile)
-            for part, found in self._parts(seen, margin[axis], used):
+            for part, found in self._parts(seen, margin[axis], used, self._taken(look)):
                 if total is None:
                     total = found.new_zeros((len(found), *sizes))
                 look.add(total, found, part)
@@ -179,10 +145,16 @@ class Predictor:
         flips = [f for n in range(self.dimensions + 1) for f in combinations(flipped, n)]
         return [Look(way, f) for way in ways for f in flips]
 
-    def _parts(self, seen: Tensor, margin: int, used: slice) -> Iterator[tuple[slice, Tensor]]:
+    def _taken(self, look: Look) -> Taken:
+        """Find the outputs that give the wanted maps of one view of a tile."""
+        return [moved(self.maps, k, look.axes, look.flips) for k in self.wanted]
+
+    def _parts(
+        self, seen: Tensor, margin: int, used: slice, taken: Taken
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Evaluate one view of a tile; yield parts of it, and what is found there, map by map."""
         if self.dimensions == 3:
-            yield slice(None), self._fit(seen[None, None])[0]
+            yield slice(None), self._fit(seen[None, None], taken)[0]
             return
         depth = len(seen) - 2 * margin
         slices, size = seen[margin : margin + depth, None], min(self.batch, depth)
@@ -191,12 +163,12 @@ class Predictor:
             count = len(batch)
             if self.padded and count < size:
                 batch = torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
-            yield slice(start, start + count), self._fit(batch)[:count].transpose(0, 1)
+            yield slice(start, start + count), self._fit(batch, taken)[:count].transpose(0, 1)
 
-    def _fit(self, batch: Tensor) -> Tensor:
+    def _fit(self, batch: Tensor, taken: Taken) -> Tensor:
         """Evaluate a batch, or say what to do if it does not fit into memory."""
         try:
-            return self._evaluate(batch)
+            return self._evaluate(batch, taken)
         except (MemoryError, RuntimeError) as error:
             if not means_full_memory(error):
                 raise
@@ -220,7 +192,7 @@ class Predictor:
             f"made smaller by itself, because both decide the result"
         )
 
-    def _evaluate(self, batch: Tensor) -> Tensor:
+    def _evaluate(self, batch: Tensor, taken: Taken) -> Tensor:
         """Return probabilities, shape (n, maps, *space), of what has the shape (n, 1, *space)."""
         x = batch.to(self.device, self.precision).contiguous()
         x = x.contiguous(memory_format=MEMORY_FORMATS[self.dimensions])
@@ -232,8 +204,11 @@ class Predictor:
                 head, lines = self.network(x), None
         head = as_binary(head, count_exclusive(self.maps))
         last = head.shape[1]
-        logits = [head[:, k : k + 1] if k < last else cast(Tensor, lines) for k in self.wanted]
-        maps = [m.float().sigmoid() for m in logits]
+        logits = [head[:, k : k + 1] if k < last else cast(Tensor, lines) for k, _ in taken]
+        maps = [
+            (-m.float() if back else m.float()).sigmoid()
+            for m, (_, back) in zip(logits, taken, strict=True)
+        ]
         return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 

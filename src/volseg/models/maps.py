@@ -1,7 +1,7 @@
 """Maps that a network gives: classes, and auxiliary maps of a class; named in its card.
 
-All are scalars in 0..1, so a flip or another view moves them and changes no value. Offsets to
-centres, which would turn with the view, are no kind of map here.
+All are scalars in 0..1. A flip or another view moves them; what it does to offsets, which are the
+components of a vector, `moved` says.
 """
 
 from __future__ import annotations
@@ -16,9 +16,16 @@ CLASS, EXCLUSIVE = "class", "exclusive"
 """Kinds of classes: any number of them at a voxel, or one of them at most."""
 CONTOUR, DISTANCE, CENTERLINE = "contour", "distance", "centerline"
 """Kinds of auxiliary maps: borders of objects, distance to the border, closeness to centerlines."""
+OFFSET = "offset"
+OFFSETS = ("offset-z", "offset-y", "offset-x")
+"""Kinds of the components of the vector from a voxel to the centre of its object: 0.5 is none, 0
+and 1 are `MapSpec.reach_nm` along the axis. Of what sees slices, axes are those of a stack of them,
+the section counts for the object, and the first component is none."""
 CLASSES = (CLASS, EXCLUSIVE)
-AUXILIARY = (CONTOUR, DISTANCE, CENTERLINE)
-_ORDER = (EXCLUSIVE, CLASS, CONTOUR, DISTANCE, CENTERLINE)
+AUXILIARY = (CONTOUR, DISTANCE, *OFFSETS, CENTERLINE)
+ASKED = {CONTOUR: (CONTOUR,), DISTANCE: (DISTANCE,), OFFSET: OFFSETS, CENTERLINE: (CENTERLINE,)}
+"""Kinds of maps by the word that asks for them."""
+_ORDER = (EXCLUSIVE, CLASS, *AUXILIARY)
 MOST = 64
 """Maps of one network."""
 NAME = re.compile(r"[\w][\w-]{0,63}", re.ASCII)
@@ -36,6 +43,7 @@ class MapSpec:
     of : the class that it belongs to; its own name for a class.
     threshold : probability from which a voxel is of the class.
     min_size, min_probability : objects below are dropped, as in a card.
+    reach_nm : of offsets, the length that 0 and 1 stand for; 0 of others.
     """
 
     name: str
@@ -44,6 +52,7 @@ class MapSpec:
     threshold: float = 0.5
     min_size: int = 0
     min_probability: float = 0.0
+    reach_nm: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in (*CLASSES, *AUXILIARY):
@@ -65,7 +74,7 @@ def build_maps(
     Parameters
     ----------
     classes : names
-    auxiliary : kinds of maps of the first class, or ``<class>-<kind>`` for those of another
+    auxiliary : see `ASKED`; of the first class, or ``<class>-<kind>`` for those of another
     exclusive : whether a voxel is of one class at most
 
     Raises
@@ -85,13 +94,25 @@ def build_maps(
     for asked in auxiliary:
         of, _, last = asked.rpartition("-")
         of = of or classes[0]
-        if last not in AUXILIARY or of not in classes:
+        if last not in ASKED or of not in classes:
             raise ParameterError(
-                f"an auxiliary map is {', '.join(AUXILIARY)}, or CLASS-{last or 'contour'} of "
+                f"an auxiliary map is {', '.join(ASKED)}, or CLASS-{last or 'contour'} of "
                 f"{', '.join(classes)}; found {asked!r}"
             )
-        found.append(MapSpec(f"{of}-{last}", last, of))
+        found += [MapSpec(f"{of}-{kind}", kind, of) for kind in ASKED[last]]
     return check_maps(tuple(sorted(found, key=lambda m: _ORDER.index(m.kind))))
+
+
+def asked_of(maps: Sequence[MapSpec]) -> tuple[str, ...]:
+    """List the words that ask for the auxiliary maps of a network.
+
+    Examples
+    --------
+    >>> asked_of(build_maps(["cells"], ["contour", "offset"]))
+    ('cells-contour', 'cells-offset')
+    """
+    words = {kind: word for word, kinds in ASKED.items() for kind in kinds}
+    return tuple(dict.fromkeys(f"{m.of}-{words[m.kind]}" for m in maps if not m.is_class))
 
 
 def check_maps(maps: tuple[MapSpec, ...]) -> tuple[MapSpec, ...]:
@@ -120,6 +141,13 @@ def check_maps(maps: tuple[MapSpec, ...]) -> tuple[MapSpec, ...]:
         raise ParameterError(f"maps belong to {', '.join(unknown)}, which are no classes here")
     if other := [m.name for m in maps if not m.is_class and m.name != f"{m.of}-{m.kind}"]:
         raise ParameterError(f"auxiliary maps are called CLASS-KIND, found {', '.join(other)}")
+    for of in {m.of for m in maps if m.kind in OFFSETS}:
+        found = find_vector(maps, of)
+        if len(found) < len(OFFSETS):
+            raise ParameterError(
+                f"offsets of {of} have the components {', '.join(OFFSETS)}, found "
+                f"{', '.join(maps[k].kind for k in found)}"
+            )
     return maps
 
 
@@ -143,3 +171,52 @@ def find_map(maps: Sequence[MapSpec], kind: str, of: str) -> int | None:
     """Find the place of an auxiliary map of a class; None if there is none."""
     places = (k for k, m in enumerate(maps) if (m.kind, m.of) == (kind, of))
     return next(places, None)
+
+
+def find_vector(maps: Sequence[MapSpec], of: str) -> list[int]:
+    """Find the places of the (z, y, x) components of a class's offsets; none if it has none."""
+    places = (find_map(maps, kind, of) for kind in OFFSETS)
+    return [k for k in places if k is not None]
+
+
+def share_views(spec: MapSpec, normal: int, views: int) -> int:
+    """Count the views along several axes that give a map; 0 if slices along one do not.
+
+    A slice tells nothing of where a centre lies along its normal.
+    """
+    if views == 1 or spec.kind not in OFFSETS:
+        return views
+    return 0 if OFFSETS.index(spec.kind) == normal else views - 1
+
+
+def moved(
+    maps: Sequence[MapSpec], place: int, axes: Sequence[int], flips: Sequence[int] = ()
+) -> tuple[int, bool]:
+    """Find which output gives a map of what is seen turned and flipped.
+
+    A component of a vector is that along the axis where it is seen, and points back if that is
+    flipped: its logit changes sign, which makes 1 - p of p. Other maps keep their values.
+
+    Parameters
+    ----------
+    maps : of the network
+    place : of the map among them
+    axes : of the tile, as they are seen
+    flips : which of the seen axes are flipped
+
+    Returns
+    -------
+    place : of the output
+    reversed : whether its logit changes sign
+
+    Examples
+    --------
+    >>> maps = build_maps(["cells"], ["offset"])
+    >>> moved(maps, 2, (0, 2, 1), (2,)), moved(maps, 0, (0, 2, 1), (2,))
+    ((3, True), (0, False))
+    """
+    if place >= len(maps) or maps[place].kind not in OFFSETS:
+        return place, False
+    seen = list(axes).index(OFFSETS.index(maps[place].kind))
+    found = find_map(maps, OFFSETS[seen], maps[place].of)
+    return (place if found is None else found), seen in flips

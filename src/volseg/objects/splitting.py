@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.defaults import SPLIT_DEPTH
-from volseg.geometry.grid import roi_shape
-from volseg.objects.components import DIFFERING, Components
+from volseg.objects.components import DIFFERING
 from volseg.objects.kmeans import find_centres
-from volseg.objects.runs import Indices, Runs
-from volseg.types import FULL_PROBABILITY, Floats, Mask, Probabilities, Roi, VoxelSize
-from volseg.voxels.compilation import compiled
+from volseg.objects.votes import vote_seeds
+from volseg.types import FULL_PROBABILITY, Floats, Mask, Probabilities, VoxelSize
 
-METHODS = ("none", "distance", "centerline", "contour", "kmeans")
+METHODS = ("none", "distance", "centerline", "contour", "offset", "kmeans")
 ON_CENTERLINE = 128
 """Of 255: from which a voxel is more likely on a centerline than not."""
 SURE, CONTOUR = 0.8, 0.5
 """Of ``contour``, where a card names none: from which probability a class is sure, and from which
 on a voxel lies on a contour."""
+VOTES = 3.0
+"""Of ``offset``, where a card names none: how many voxels point at each voxel of a seed."""
 Pieces = NDArray[np.int32]
 """int32, shape (z, y, x): 0 outside the object, pieces from 1."""
 
@@ -47,6 +46,8 @@ class Splitter:
     sure, contour : of 255, for ``contour``: seeds lie where the class has at least the one, and its
         contour less than the other.
     fewest : voxels that a seed must have, for ``contour``.
+    reach, votes : of ``offset``: voxels (z, y, x) that offsets of 0 and 1 stand for, 0 along an
+        axis without such; seeds lie where so many voxels point at each voxel.
     """
 
     method: str
@@ -58,6 +59,8 @@ class Splitter:
     sure: int = round(SURE * FULL_PROBABILITY)
     contour: int = round(CONTOUR * FULL_PROBABILITY)
     fewest: int = 1
+    reach: VoxelSize = (0.0, 0.0, 0.0)
+    votes: float = VOTES
 
     def __call__(self, mask: Mask, guides: Sequence[Probabilities] = ()) -> Pieces:
         """Split one object; the watershed of its distance from the border, from seeds.
@@ -71,7 +74,8 @@ class Splitter:
             One object and nothing else.
         guides : uint8, shape (z, y, x)
             Of ``centerline``, what the network says of centerlines. Of ``contour``, what it says of
-            the class, of its contour and, if it does, of the distance to the border.
+            the class, of its contour and, if it does, of the distance to the border. Of ``offset``,
+            what it says of the class, and of the offsets along each axis that has a reach.
 
         Returns
         -------
@@ -94,15 +98,10 @@ class Splitter:
         distance = ndimage.distance_transform_edt(padded, self.spacing).astype(np.float32)
         if self.method == "kmeans":
             seeds = kmeans_seeds(padded, self.spacing, float(distance.max()), self.centres)
-        elif self.method == "centerline":
-            # each stretch of a centerline is one mitochondrion's
-            lines = mask & (guides[0] >= ON_CENTERLINE)
-            seeds = ndimage.label(np.pad(lines, margin), np.ones((3, 3, 3)))[0]
-        elif self.method == "contour":
-            inner = mask & (guides[0] >= self.sure) & (guides[1] < self.contour)
-            seeds = contour_seeds(np.pad(inner, margin), self.fewest)
-        else:
+        elif self.method == "distance":
             seeds = distance_seeds(distance, self.depth)
+        else:
+            seeds = np.pad(self._guided_seeds(mask, guides), margin)
         relief = self._relief(distance, [np.pad(g, margin) for g in guides[1:]])
         pieces = self.flood(distance, seeds, relief)
         small = np.bincount(pieces.ravel(), minlength=seeds.max() + 1) < self.smallest
@@ -112,6 +111,19 @@ class Splitter:
             pieces = self.flood(distance, renumbered[seeds], relief)
         core = tuple(slice(a, a + side) for (a, _), side in zip(margin, mask.shape, strict=True))
         return np.ascontiguousarray(pieces[core])
+
+    def _guided_seeds(self, mask: Mask, guides: Sequence[Probabilities]) -> Pieces:
+        """Find the seeds that maps of the network give."""
+        from scipy import ndimage
+
+        if self.method == "offset":
+            return vote_seeds(mask, guides[1:], self.reach, self.spacing, self.votes)
+        if self.method == "contour":
+            inner = mask & (guides[0] >= self.sure) & (guides[1] < self.contour)
+            return contour_seeds(inner, self.fewest)
+        # each stretch of a centerline is one mitochondrion's
+        lines: Pieces = ndimage.label(mask & (guides[0] >= ON_CENTERLINE), np.ones((3, 3, 3)))[0]
+        return lines
 
     def _relief(self, distance: Floats, guides: Sequence[Probabilities]) -> Floats:
         """Shape what is flooded: low inside of objects, high at their contours."""
@@ -208,92 +220,3 @@ def kmeans_seeds(mask: Mask, spacing: VoxelSize, inner: float, count: int = 0) -
     seeds = np.zeros(mask.shape, np.int32)
     seeds[tuple(voxels[sorted(nearest)].T)] = np.arange(1, len(nearest) + 1)
     return seeds
-
-
-def component_boxes(components: Components, core: Roi) -> NDArray[np.int64]:
-    """Find the bounding boxes of a block's components.
-
-    Returns
-    -------
-    int64, shape (components, 6)
-        First voxel along (z, y, x), in the volume, and the voxel after the last.
-    """
-    boxes = np.zeros((len(components.sizes), 6), np.int64)
-    boxes[:, :3] = np.iinfo(np.int64).max
-    runs = components.runs.rows, components.runs.starts, components.runs.stops
-    _extend(runs, components.values, roi_shape(core)[1], boxes)
-    boxes += np.tile(np.array([s.start for s in core]), 2)
-    return boxes
-
-
-@compiled
-def _extend(
-    runs: tuple[Indices, Indices, Indices],
-    values: Indices,
-    height: int,
-    boxes: NDArray[np.int64],
-) -> None:
-    rows, starts, stops = runs
-    for row in range(len(rows) - 1):
-        z, y = row // height, row % height
-        for run in range(rows[row], rows[row + 1]):
-            box = boxes[values[run] - 1]
-            box[0], box[1] = min(box[0], z), min(box[1], y)
-            box[2] = min(box[2], np.int64(starts[run]))
-            box[3], box[4] = max(box[3], z + 1), max(box[4], y + 1)
-            box[5] = max(box[5], np.int64(stops[run]))
-
-
-def piece_runs(pieces: NDArray[Any]) -> NDArray[np.int64]:
-    """Find the stretches of one and the same piece along x.
-
-    Parameters
-    ----------
-    pieces : integer, shape (z, y, x)
-
-    Returns
-    -------
-    int64, shape (runs, 5)
-        z, y, start, stop, and the piece.
-
-    Examples
-    --------
-    >>> piece_runs(np.array([[[1, 1, 2, 0, 2]]])).tolist()
-    [[0, 0, 0, 2, 1], [0, 0, 2, 3, 2], [0, 0, 4, 5, 2]]
-    """
-    height, width = pieces.shape[1:]
-    padded = np.zeros((pieces.shape[0] * height, width + 1), np.int64)
-    padded[:, :-1] = pieces.reshape(-1, width)
-    line = padded.ravel()
-    begins = np.flatnonzero(np.diff(line, prepend=0) != 0)
-    ends = np.append(begins[1:], len(line))
-    inside = line[begins] > 0
-    begins, ends = begins[inside], ends[inside]
-    row, start = np.divmod(begins, width + 1)
-    columns = row // height, row % height, start, ends - row * (width + 1), line[begins]
-    found: NDArray[np.int64] = np.stack(columns, axis=1)
-    return found
-
-
-def gather_runs(found: NDArray[np.int64], core: Roi) -> tuple[Runs, NDArray[np.uint32]]:
-    """Put stretches of pieces in the order of a block's rows.
-
-    Parameters
-    ----------
-    found : int64, shape (runs, 5)
-        See `piece_runs`; counted in the volume.
-    core : the block
-
-    Returns
-    -------
-    runs : of the block
-    values : uint32, shape (runs,)
-        The piece of each.
-    """
-    depth, height, _ = roi_shape(core)
-    z, y, start, stop, piece = (found - [*(s.start for s in core), core[2].start, 0]).T
-    row: NDArray[np.int64] = z * height + y
-    order = np.lexsort((start, row))
-    rows = np.searchsorted(row[order], np.arange(depth * height + 1)).astype(np.uint32)
-    runs = Runs(rows, start[order].astype(np.uint32), stop[order].astype(np.uint32))
-    return runs, piece[order].astype(np.uint32)

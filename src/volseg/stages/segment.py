@@ -12,18 +12,18 @@ import torch
 from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
+from volseg.models.maps import CENTERLINE, CONTOUR, OFFSET
 from volseg.stages.intensities import with_survey
 from volseg.stages.label.plan import (
-    GUIDES,
     Foundation,
     LabelOptions,
     LabelPlan,
     found_on,
-    open_probabilities,
     plan_labels_on,
 )
-from volseg.stages.label.rules import ObjectRules
+from volseg.stages.label.rules import UNSPLIT, ObjectRules
 from volseg.stages.label.run import LabelReport, label
+from volseg.stages.label.source import GUIDES, choose_guides, open_probabilities
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import KIND, Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey_of
@@ -52,10 +52,13 @@ class SegmentOptions(ObjectRules):
     @property
     def prediction(self) -> PredictOptions:
         """The prediction: auxiliary maps too, where objects are split by them."""
-        lines = self.predict.store_centerline or self.split == "centerline"
-        contours = self.split == "contour"
+        lines = self.predict.store_centerline or self.split == CENTERLINE
         return replace(
-            self.predict, store_centerline=lines, store_contour=contours, images=self.images
+            self.predict,
+            store_centerline=lines,
+            store_contour=self.split == CONTOUR,
+            store_offset=self.split == OFFSET,
+            images=self.images,
         )
 
     @property
@@ -131,7 +134,7 @@ def plan_segmentation(volume: Path, options: SegmentOptions) -> SegmentPlan:
 def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
     """Write ``probabilities/<name>`` and ``labels/<name>`` of a volume, of each class at once.
 
-    On request, and to split objects by them, also auxiliary maps: ``<name>-centerline``, contours.
+    On request, and to split objects by them, also auxiliary maps: centerlines, contours, offsets.
 
     Running it again does only what is missing.
 
@@ -183,12 +186,11 @@ def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) 
     for output in prediction.outputs:
         if not output.is_class:
             continue
-        rules, kinds = options.labelling, GUIDES.get(options.split, ())
-        own = {o.header.get(KIND): o for o in prediction.outputs if o.of == output.of}
-        guides = [own[kind] for kind in kinds if kind in own]
-        if kinds and kinds[0] not in own:  # of classes, some may have no such map
-            rules = replace(rules, split="none", split_sure=None, split_contour=None)
-            guides = []
+        rules = options.labelling
+        own = {str(o.header.get(KIND)): o for o in prediction.outputs if o.of == output.of}
+        guides = [own[kind] for kind in choose_guides(options.split, own)]
+        if options.split in GUIDES and not guides:  # of classes, some may have no such map
+            rules = replace(rules, **UNSPLIT)
         source = _find_foundation(prediction, output, guides)
         labelling = plan_labels_on(volume, source, rules)
         # what probabilities that stand were made from is not known before intensities are

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.fields import read_fields
-from volseg.models.maps import MapSpec, check_maps, count_outputs
+from volseg.models.maps import OFFSETS, MapSpec, check_maps, count_outputs
 from volseg.storage.files import drafting, replacing
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import parse_json
@@ -50,6 +50,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "sure": (sys.float_info.min, 1),
     "contour": (sys.float_info.min, 1),
     "fewest": (0, 1 << 48),
+    "votes": (sys.float_info.min, 1 << 48),
+    "reach_nm": (0, 1e12),
 }
 """The least and the most that numbers of a card, or each of their axes, may be."""
 
@@ -61,6 +63,7 @@ class _Splitting:
     sure: float
     contour: float
     fewest: float
+    votes: float
     voxel_size: VoxelSize
 
 
@@ -189,6 +192,8 @@ def _card(content: Any) -> Card:
         raise ValueError(f"it lacks {', '.join(lacking)}")
     card = Card(**named)
     check_maps(card.maps)
+    if any(m.kind in OFFSETS and not 0 < m.reach_nm < math.inf for m in card.maps):
+        raise ValueError("maps of offsets need a reach_nm above 0")
     _check_bounds(vars(card))
     for each in card.maps:
         _check_bounds(vars(each))

@@ -10,10 +10,12 @@ from volseg.defaults import NAME
 from volseg.errors import ParameterError
 from volseg.models.maps import CENTERLINE, MapSpec, build_maps
 from volseg.models.registry import find_architecture
+from volseg.training.annotation import parse_class
 from volseg.training.augmentation import Augmentation
 from volseg.training.centerline import ALPHA, REACH_NM
 from volseg.training.losses import LOSS_NAMES
-from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH, parse_class
+from volseg.training.offsets import OFFSET_REACH
+from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
 
@@ -62,7 +64,7 @@ class TrainConfig:
     ignore : value of labels that nobody annotated.
     map_weights : weights of the losses of maps, by name; 1 for others. Fewer patches are centred
         on a class that weighs less, unless it is rare.
-    contour_width, distance_reach : see `volseg.training.targets`.
+    contour_width, distance_reach, offset_reach : see `volseg.training.targets`.
     resample_to : voxel size in nm (z, y, x) that the network sees; None takes that of the data.
     preprocessing, augmentation : of the intensities, of the patches.
     """
@@ -107,6 +109,7 @@ class TrainConfig:
     map_weights: Mapping[str, float] = field(default_factory=dict)
     contour_width: float = CONTOUR_WIDTH
     distance_reach: float = DISTANCE_REACH
+    offset_reach: float = OFFSET_REACH
     resample_to: VoxelSize | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -119,8 +122,9 @@ class TrainConfig:
                 f"{' and '.join(given) or 'none'}"
             )
         positive = ("width", "batch", "learning_rate", "epsilon", "decay_epochs", "validate_every")
-        centerline = "centerline_alpha", "centerline_reach_nm", "contour_width", "distance_reach"
-        for name in (*positive, "hard_every", *centerline):
+        centerline = "centerline_alpha", "centerline_reach_nm"
+        reaches = "contour_width", "distance_reach", "offset_reach"
+        for name in (*positive, "hard_every", *centerline, *reaches):
             if not 0 < getattr(self, name) < math.inf:
                 raise ParameterError(f"{name} must be positive, found {getattr(self, name)}")
         for name in given:

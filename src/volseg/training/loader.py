@@ -15,8 +15,8 @@ from torch import Tensor
 from volseg.training.centerline import centerline_proximity
 from volseg.training.config import TrainConfig
 from volseg.training.looks import apply_looks
-from volseg.training.sampling import CPU, Source, draw_patch, target_of
-from volseg.training.tissue import RAW
+from volseg.training.sampling import CPU, Source, draw_patch
+from volseg.training.tissue import RAW, target_of
 from volseg.types import VoxelSize
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from volseg.errors import ParameterError
-from volseg.models.maps import CONTOUR, DISTANCE, MapSpec
+from volseg.models.maps import CONTOUR, DISTANCE, OFFSETS, MapSpec
 
 EPSILON = 1e-5
 
@@ -103,6 +103,8 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "square-dice": square_dice_loss,
 }
 """By name; ``emnet`` is not among them, because it has terms and weights of its own."""
+SMALL = 1 / 64
+"""A voxel, of the usual reach: both of its sides are 1."""
 EMNET = "emnet"
 LOSS_NAMES = (*sorted(LOSSES), EMNET)
 
@@ -133,9 +135,15 @@ def centerline_loss(logits: Tensor, target: Tensor) -> Tensor:
     return functional.mse_loss(logits.float().sigmoid(), target)
 
 
+def offset_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean error of the sigmoid of the logits, in reaches; squared where it is small."""
+    return 2 * functional.smooth_l1_loss(logits.float().sigmoid(), target, beta=SMALL)
+
+
 MAP_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     CONTOUR: cross_entropy_dice_loss,
     DISTANCE: cross_entropy_loss,
+    **dict.fromkeys(OFFSETS, offset_loss),
 }
 """Of auxiliary maps; targets of a distance lie between 0 and 1, which a cross-entropy takes."""
 

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from volseg.defaults import NAME
 from volseg.errors import ModelError, ParameterError
-from volseg.models.maps import CENTERLINE, CLASS, CONTOUR, MapSpec, build_maps, count_outputs
+from volseg.models.maps import (
+    CENTERLINE,
+    CLASS,
+    CONTOUR,
+    OFFSETS,
+    MapSpec,
+    build_maps,
+    count_outputs,
+)
 from volseg.models.parts import NORM
 from volseg.models.registry import Architecture, find_architecture
 from volseg.training.config import TrainConfig
@@ -37,10 +45,10 @@ def check_network(config: TrainConfig) -> Architecture:
     form, name, patch = find_architecture(config.architecture), config.architecture, config.patch
     with torch.device("meta"):
         network: nn.Module = form.build(config.width, outputs=count_outputs(config.maps))
-    if any(m.kind == CONTOUR for m in config.maps) and find_spec("skimage") is None:
+    if any(m.kind in {CONTOUR, *OFFSETS} for m in config.maps) and find_spec("skimage") is None:
         raise ParameterError(
-            "learning contours ends in choosing how objects are split, which needs scikit-image: "
-            "pip install 'volseg[train]'"
+            "learning contours or offsets ends in choosing how objects are split, which needs "
+            "scikit-image: pip install 'volseg[train]'"
         )
     if form.dimensions == 2 and patch[0] != 1:
         raise ParameterError(
@@ -89,7 +97,8 @@ def build_network(
     if start is not None:
         try:
             pairs = pair_maps(config.maps, learned)
-            network.load_state_dict(_with_head(dict(start), network.state_dict(), pairs))
+            began = _with_head(dict(start), network.state_dict(), pairs, config.maps)
+            network.load_state_dict(began)
         except RuntimeError as error:
             raise ModelError("the weights to start from are not those of the network") from error
     return network
@@ -119,16 +128,22 @@ def pair_maps(wanted: Sequence[MapSpec], learned: Sequence[MapSpec]) -> dict[int
 
 
 def _with_head(
-    start: dict[str, Tensor], own: Mapping[str, Tensor], pairs: Mapping[int, int]
+    start: dict[str, Tensor],
+    own: Mapping[str, Tensor],
+    pairs: Mapping[int, int],
+    maps: Sequence[MapSpec],
 ) -> dict[str, Tensor]:
     """Start weights of other maps with a head that keeps the filters of those that are the same.
 
-    A new map is found nowhere at first, whatever the features say: random filters of it would
-    undo what the features have learned.
+    A new map is found nowhere at first, and a new vector is none, whatever the features say: random
+    filters of it would undo what the features have learned.
     """
     heads = [n for n in start if n.startswith("head.") and n in own]
     began = {n: torch.full_like(own[n], RARE if n.endswith("bias") else 0) for n in heads}
+    vectors = [k for k, m in enumerate(maps) if m.kind in OFFSETS]
     for n, tensor in began.items():
+        for k in vectors:
+            tensor[k] = 0
         if start[n].shape[1:] == tensor.shape[1:]:
             for here, there in pairs.items():
                 tensor[here] = start[n][there]

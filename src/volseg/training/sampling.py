@@ -12,14 +12,13 @@ from torch import Tensor
 
 from volseg.errors import ShapeError
 from volseg.geometry.grid import roi_shape
+from volseg.training.annotation import SLAB, Readable, iterate_slices
 from volseg.training.augmentation import Augmentation, Frame, draw_placement
 from volseg.training.distractors import draw_distractors, paint
 from volseg.training.looks import Look, draw_look
-from volseg.training.targets import SLAB, Readable, Targets, iterate_slices, read_targets
+from volseg.training.targets import Targets, read_targets
 from volseg.training.tissue import (
     MAPS,
-    MASK,
-    UNKNOWN,
     Pooled,
     Tissue,
     cut_beside,
@@ -31,8 +30,6 @@ from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
 
 CPU = torch.device("cpu")
-NOT_ANNOTATED = -1.0
-"""The target of voxels that nobody annotated."""
 SAMPLE = 4096
 """Voxels of a slice's foreground that are kept."""
 
@@ -227,7 +224,8 @@ def read_tissue(
         for channel, values in zip(channels, read, strict=True):
             channel[inside] = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
     z, y, x = (b.start - s.start for b, s in zip(box, bounds, strict=True))
-    return Tissue(channels, bounds, (z, y, x), source.pooled)
+    vectors = source.targets.vectors if source.targets else ()
+    return Tissue(channels, bounds, (z, y, x), source.pooled, vectors)
 
 
 def hold(source: Source, device: torch.device) -> Source:
@@ -285,16 +283,7 @@ def draw_patch(
         tissue = read_tissue(source, box, source.roi, device)
     line = source.lines
     lines = None if line is None else cut_beside(line, cut, source.pooled, source.roi)
-    return Drawn(paint(tissue.cut(cut), painted), look, lines)
-
-
-def target_of(channels: Tensor) -> Tensor:
-    """Make the targets of a patch, from (c, z, y, x) to (maps, z, y, x), `NOT_ANNOTATED` or 0..1.
-
-    What is foreground or not is 1 or 0; further maps are as they were interpolated.
-    """
-    further = channels[MAPS:].nan_to_num(nan=NOT_ANNOTATED)
-    target = torch.cat([(channels[MASK] >= 0.5).float()[None], further])
-    if len(channels) > UNKNOWN:
-        target[:, channels[UNKNOWN] > 0.5] = NOT_ANNOTATED
-    return target
+    channels = paint(tissue.cut(cut), painted)
+    if source.targets is not None:
+        source.targets.finish(channels, source.scale)
+    return Drawn(channels, look, lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from volseg.types import FULL_PROBABILITY, Probabilities, VoxelSize
 SURE = (0.5, 0.65, 0.8, 0.9)
 CONTOURS = (0.2, 0.3, 0.4, 0.5, 0.6)
 FEWEST = (1, 4, 10)
+VOTES = (1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 """Settings that are tried."""
 CUBE = np.ones((3, 3, 3), bool)
 
@@ -26,7 +27,8 @@ class Touching:
 
     Attributes
     ----------
-    guides : class, contour and, if the network gives it, distance; uint8, shape (z, y, x).
+    guides : class, contour and, if the network gives it, distance; or class and offsets; uint8,
+        shape (z, y, x).
     truth : integer, shape (z, y, x).
     """
 
@@ -48,7 +50,7 @@ class Seeds:
 def label_region(
     guides: Sequence[Probabilities], level: int, splitter: Splitter | None, smallest: int = 0
 ) -> NDArray[np.int64]:
-    """Label a region as `volseg label --split contour` does.
+    """Label a region as `volseg label --split contour` or `offset` does.
 
     Parameters
     ----------
@@ -137,3 +139,26 @@ def choose_seeds(
     if best is None:
         raise ValueError("no settings of seeds were tried")
     return best
+
+
+def choose_votes(
+    regions: Sequence[Touching], threshold: float, splitter: Splitter
+) -> dict[str, float]:
+    """Choose how many votes a seed takes, by the best F1; of equal ones the fewest.
+
+    Parameters
+    ----------
+    regions : that are held out, with class and offsets
+    threshold : probability from which a voxel is foreground
+    splitter : by offsets, but for the votes
+
+    Returns
+    -------
+    dict
+        The votes, F1 of objects with them, and without splitting.
+    """
+    level = int(np.ceil(threshold * FULL_PROBABILITY))
+    tried = [replace(splitter, votes=votes) for votes in VOTES]
+    f1, least = max((score(regions, level, s, s.smallest), -s.votes) for s in tried)
+    unsplit = score(regions, level, None, splitter.smallest)
+    return {"votes": -least, "votes_f1": f1, "f1_unsplit": unsplit}

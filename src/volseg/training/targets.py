@@ -2,123 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
-from volseg.errors import ParameterError
 from volseg.geometry.grid import grow, shift
-from volseg.models.maps import CONTOUR, DISTANCE, MapSpec
+from volseg.models.maps import CONTOUR, DISTANCE, OFFSETS, MapSpec, find_vector
+from volseg.training.annotation import Annotation, Readable
+from volseg.training.offsets import OFFSET_REACH, encode
+from volseg.training.tissue import places_of
 from volseg.types import Floats, Mask, Roi, VoxelSize
 
 CONTOUR_WIDTH, DISTANCE_REACH = 1.5, 10.0
 """Voxels of the network: how far a contour reaches into an object, and where distances end."""
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
-"""Anything that looks like one is no file of labels."""
 ROUNDING = 1e-6
-SLAB = 8
-"""Slices that are read at a time: chunks hold several."""
-
-
-def parse_class(text: str) -> tuple[str, int | None, str | None]:
-    """Read a class: its name, and the value or the place of its labels.
-
-    Raises
-    ------
-    ParameterError
-        If there is no name, or a value is no whole number above 0.
-
-    Examples
-    --------
-    >>> parse_class("axons=3"), parse_class("axons=axons.tif"), parse_class("axons")
-    (('axons', 3, None), ('axons', None, 'axons.tif'), ('axons', None, None))
-    """
-    name, equals, where = text.partition("=")
-    if not name or (equals and not where):
-        raise ParameterError(f"a class is NAME, NAME=VALUE or NAME=LABELS, found {text!r}")
-    if not NUMBER.fullmatch(where):
-        return name, None, where or None
-    if not where.isdecimal() or int(where) < 1:
-        raise ParameterError(
-            f"the value of a class is a whole number above 0, which is the background: {text!r}"
-        )
-    return name, int(where), None
-
-
-def check_classes(
-    names: Sequence[str], training: Sequence[int], held_out: Sequence[int]
-) -> tuple[str, ...]:
-    """Check that each class has voxels to learn from; note those that are not held out.
-
-    Parameters
-    ----------
-    names : of classes
-    training, held_out : voxels of each
-
-    Raises
-    ------
-    ParameterError
-        If a class has none to learn from.
-    """
-    if lacking := [name for name, n in zip(names, training, strict=False) if not n]:
-        raise ParameterError(
-            f"no voxel to train on is of the class {' or '.join(lacking)}; check its value in "
-            f"--classes, or train on a region that holds some"
-        )
-    unseen = [name for name, n in zip(names, held_out, strict=False) if not n]
-    return tuple(
-        f"no voxel that is held out is of the class {name}: it is left out of the scores of the "
-        f"run, and its threshold is not chosen; hold out a region that holds some"
-        for name in unseen
-    )
-
-
-class Readable(Protocol):
-    """Anything with a shape that yields NumPy arrays when sliced: a Zarr array, a NumPy array."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-
-    def __getitem__(self, key: Any, /) -> Any:
-        """Read a box."""
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """Labels of one class.
-
-    Attributes
-    ----------
-    labels : integer, shape (z, y, x).
-    value : of the class in them; None takes all above 0, each value another object.
-    ignore : value of what nobody annotated; values below 0 stand for it if None.
-    """
-
-    labels: Readable
-    value: int | None = None
-    ignore: int | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return self.labels.shape
-
-    def __getitem__(self, box: Roi, /) -> NDArray[Any]:
-        """Read the objects of a box, 0 elsewhere."""
-        return self.read(box)[0]
-
-    def read(self, box: Roi) -> tuple[NDArray[Any], Mask]:
-        """Read the objects of a box, 0 elsewhere, and what nobody annotated."""
-        found = np.asarray(self.labels[box])
-        unknown = found < 0 if self.ignore is None else found == self.ignore
-        inside = (found > 0) & ~unknown if self.value is None else found == self.value
-        return np.where(inside, found, 0), unknown
 
 
 @dataclass(frozen=True)
@@ -131,7 +33,7 @@ class Targets:
     maps : but for centerlines, which are drawn for each patch.
     sides : of a voxel of the labels, nm (z, y, x).
     unit : the shortest side of a voxel of the network, nm.
-    width, reach : of contours and of distances, in units.
+    width, reach, longest : of contours, of distances, and of offsets, in units.
     flat : whether each slice is an image of its own.
     """
 
@@ -141,6 +43,7 @@ class Targets:
     unit: float
     width: float = CONTOUR_WIDTH
     reach: float = DISTANCE_REACH
+    longest: float = OFFSET_REACH
     flat: bool = False
 
     @property
@@ -153,14 +56,19 @@ class Targets:
         found: Mask = np.any([a[box] > 0 for a in self.classes], axis=0)
         return found
 
+    @property
+    def reach_nm(self) -> float:
+        """Return the length of offsets that 0 and 1 stand for."""
+        return self.longest * self.unit
+
     def read(self, box: Roi) -> tuple[Floats, Mask]:
         """Read the targets of a box.
 
         Returns
         -------
         float32, shape (maps, z, y, x), 0..1
-            NaN where a contour or a distance hangs on what nobody annotated; what is interpolated
-            between it and others is NaN, too.
+            NaN where a map hangs on what nobody annotated; what is interpolated between it and
+            others is NaN, too. Offsets are vectors, see `volseg.training.offsets`.
         bool, shape (z, y, x)
             What nobody annotated, of any class.
         """
@@ -174,8 +82,11 @@ class Targets:
             own = shift(box, [s.start for s in around])
             unknown |= lacking[own]
             depth = distances(objects, self.sides, flat=self.flat)[own] if far else None
+            aims = annotation.aim(objects[own], box)
             for k, spec in enumerate(self.maps):
-                if spec.of == name:
+                if spec.of == name and spec.kind in OFFSETS:
+                    found[k] = aims[OFFSETS.index(spec.kind)]
+                elif spec.of == name:
                     found[k] = self._target(spec, objects[own] > 0, depth)
             if depth is not None and lacking.any():
                 # what nobody annotated may be of an object, whose border then lies elsewhere
@@ -185,6 +96,29 @@ class Targets:
                     if spec.of == name and target is not None and self._far(spec):
                         target[hangs & (near <= self._far(spec) * (1 + ROUNDING))] = np.nan
         return np.stack([f for f in found if f is not None]), unknown
+
+    @property
+    def vectors(self) -> tuple[tuple[int, ...], ...]:
+        """List the channels of tissue that are the components of vectors, see `Tissue`."""
+        places, of = places_of(len(self.maps)), dict.fromkeys(m.of for m in self.maps)
+        found = ([places[k] for k in find_vector(self.maps, name)] for name in of)
+        return tuple(tuple(each) for each in found if each)
+
+    def finish(self, channels: Tensor, scale: Sequence[float]) -> Tensor:
+        """Make maps of the vectors of a patch, in place, and return all its channels.
+
+        Parameters
+        ----------
+        channels : float32, shape (c, z, y, x)
+        scale : voxels of the labels per voxel of the patch
+        """
+        places, names = places_of(len(self.maps)), [m.name for m in self.maps]
+        for spec, place in zip(self.maps, places, strict=True):
+            if spec.kind in OFFSETS:
+                axis, inside = OFFSETS.index(spec.kind), channels[places[names.index(spec.of)]]
+                reach = self.reach_nm / (self.sides[axis] * scale[axis])
+                channels[place] = encode(channels[place], inside, reach)
+        return channels
 
     def _far(self, spec: MapSpec) -> float:
         """Find how far from a voxel, in nm, its target may be decided."""
@@ -259,16 +193,3 @@ def read_targets(labels: Targets | Readable, box: Roi, partial: bool) -> tuple[A
         return labels.read(box)
     found = np.asarray(labels[box])
     return [found > 0], found < 0 if partial else np.zeros(found.shape, bool)
-
-
-def iterate_slices(
-    labels: Readable, roi: Roi, slices: NDArray[np.int64] | None = None
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield a roi's slices with their z, reading a slab at a time; or those that are listed."""
-    if slices is not None:
-        for z in slices.tolist():
-            yield z, np.asarray(labels[(slice(z, z + 1), *roi[1:])])[0]
-        return
-    for first in range(roi[0].start, roi[0].stop, SLAB):
-        slab = slice(first, min(first + SLAB, roi[0].stop))
-        yield from enumerate(np.asarray(labels[(slab, *roi[1:])]), first)

@@ -16,15 +16,22 @@ from torch.nn import functional
 
 from volseg.training.augmentation import Placement
 from volseg.types import Roi, Zyx
-from volseg.voxels.blend import reflected
+from volseg.voxels.blend import directions, reflected
 
 ALIASING = 1.2
 """A level is taken a little before samples lie as far apart as its voxels, by this factor."""
 RAW, MASK, UNKNOWN, MAPS = range(4)
 """Channels: normalised raw, foreground (0..1), in some tissue what is not annotated, and from there
 on the targets of further maps."""
+NOT_ANNOTATED = -1.0
+"""The target of voxels that nobody annotated."""
 Pooled = tuple[bool, bool, bool]
 """Axes (z, y, x) along which coarser levels average; not z where slices are thick."""
+
+
+def places_of(count: int) -> list[int]:
+    """List the channels of several targets: foreground is the first."""
+    return [MASK, *range(MAPS, MAPS + count - 1)]
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,14 @@ class Tissue:
     start : (z, y, x)
         Of the channels, counted from the bounds' start; a multiple of the voxels of coarser levels.
     pooled : Pooled
+    vectors : of channels that are the (z, y, x) components of one, in voxels of the tissue.
     """
 
     channels: Tensor
     bounds: Roi
     start: Zyx
     pooled: Pooled
+    vectors: tuple[tuple[int, ...], ...] = ()
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @cached_property
@@ -84,12 +93,19 @@ class Tissue:
             return self._levels[number]
 
     def cut(self, cut: Cut) -> Tensor:
-        """Cut a patch, interpolated linearly: all channels, float32, shape (c, z, y, x)."""
+        """Cut a patch, interpolated linearly: all channels, float32, shape (c, z, y, x).
+
+        Vectors turn, and then are in voxels of the patch; where tissue or patch is reflected, so
+        are they. A smooth displacement moves them, and does not bend them.
+        """
         box, factor = self.level(cut.level), voxels_of(cut.level, self.pooled)
         for axis, (low, high, s) in enumerate(zip(cut.low, cut.high, self.bounds, strict=True)):
             length = -(-(s.stop - s.start) // factor[axis])
             index = reflected(low, high, length) - self.start[axis] // factor[axis]
             box = box.index_select(1 + axis, torch.from_numpy(index).to(box.device))
+            back = torch.from_numpy(directions(low, high, length)).to(box)
+            for components in self.vectors:
+                box[components[axis]] *= back.reshape([-1 if a == axis else 1 for a in range(3)])
         ends = [max(n - 1, 1) for n in box.shape[1:]]
         at = _coordinates(cut, box.device)
         # grid_sample wants (x, y, z) in -1..1
@@ -97,7 +113,22 @@ class Tissue:
         sampled: Tensor = functional.grid_sample(
             box.float()[None], grid[None], padding_mode="border", align_corners=True
         )
+        for components in self.vectors:
+            sampled[0, list(components)] = _turned(sampled[0, list(components)], cut, factor)
         return sampled[0]
+
+
+def _turned(vectors: Tensor, cut: Cut, factor: NDArray[np.int64]) -> Tensor:
+    """Turn vectors of the tissue, shape (3, z, y, x), into those of a patch."""
+    inverse = np.linalg.inv(cut.placement.matrix * factor[:, None]).astype(np.float32)
+    turned = torch.einsum("ij,jzyx->izyx", torch.from_numpy(inverse).to(vectors.device), vectors)
+    if cut.placement.mirror is not None:
+        for axis, half in enumerate(cut.placement.mirror, 1):
+            n = cut.shape[axis]
+            on = (torch.arange(n, device=vectors.device) - (n - 1) / 2 + half) % (4 * half)
+            sign = torch.where(on < 2 * half, 1.0, -1.0)
+            turned[axis] *= sign[:, None] if axis == 1 else sign
+    return turned
 
 
 def _coordinates(cut: Cut, device: torch.device) -> Tensor:
@@ -215,3 +246,15 @@ def cut_beside(values: NDArray[Any], cut: Cut, pooled: Pooled, bounds: Roi) -> T
     # tissue has two channels at least
     tissue = Tissue(torch.stack([read, read]), bounds, (z.start, y.start, x.start), pooled)
     return tissue.cut(cut)[:1]
+
+
+def target_of(channels: Tensor) -> Tensor:
+    """Make the targets of a patch, from (c, z, y, x) to (maps, z, y, x), `NOT_ANNOTATED` or 0..1.
+
+    What is foreground or not is 1 or 0; further maps are as they were interpolated.
+    """
+    further = channels[MAPS:].nan_to_num(nan=NOT_ANNOTATED)
+    target = torch.cat([(channels[MASK] >= 0.5).float()[None], further])
+    if len(channels) > UNKNOWN:
+        target[:, channels[UNKNOWN] > 0.5] = NOT_ANNOTATED
+    return target

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.logits import as_binary
-from volseg.models.maps import count_exclusive
+from volseg.models.maps import OFFSETS, count_exclusive
 from volseg.models.registry import Architecture
 from volseg.scores.curves import LEVELS, count_probabilities, middle_of_best, score_curves
 from volseg.training.augmentation import Placement
@@ -39,6 +39,7 @@ class Validation:
     jaccard, threshold : the best Jaccard index over all thresholds, and that one, in 0..1.
     cross_entropy : mean over the voxels, in nats; probabilities are known to 1 in 255.
     precision, recall : of voxels at that threshold; recall is 0 without foreground.
+    error : of offsets alone, the mean distance from the truth, as a part of 1.
     """
 
     jaccard: float
@@ -46,6 +47,7 @@ class Validation:
     cross_entropy: float
     precision: float
     recall: float
+    error: float = 0.0
 
 
 def validation_windows(
@@ -134,7 +136,8 @@ def read_window(source: Source, window: Roi, context: Zyx = (0, 0, 0)) -> Tensor
     bounds = full_roi(source.raw.shape)
     placed = Placement.plain((z, y, x), centre, source.scale)
     cut = locate(placed, (z, y, x), bounds, source.pooled)
-    return read_tissue(source, needed(cut, bounds, source.pooled), bounds).cut(cut)
+    found = read_tissue(source, needed(cut, bounds, source.pooled), bounds).cut(cut)
+    return found if source.targets is None else source.targets.finish(found, source.scale)
 
 
 @torch.no_grad()
@@ -192,16 +195,27 @@ def find_known(source: Source, window: Roi) -> Mask | None:
 def count_window(
     network: nn.Module, source: Source, window: Roi, form: Architecture, precision: torch.dtype
 ) -> NDArray[np.int64]:
-    """Count a window's voxels by probability, shape (maps, 2, 256): background and foreground."""
+    """Count a window's voxels by probability, shape (maps, 2, 256): background and foreground.
+
+    Of offsets, voxels of objects are counted by their distance from the truth.
+    """
     probabilities, truth = predict_maps(network, source, window, form, precision)
     levels = (probabilities * 255).round().astype(np.uint8)
     known = find_known(source, window)
-    return np.stack(
-        [
-            count_probabilities(a, b >= 0.5, None if known is None else known & ~np.isnan(b))
-            for a, b in zip(levels, truth, strict=True)
-        ]
-    )
+    counts = []
+    for a, b, vector in zip(levels, truth, _are_offsets([source]), strict=True):
+        seen = None if known is None else known & ~np.isnan(b)
+        if vector:  # the truth is as little known to less than a level
+            away = np.abs(a - (np.nan_to_num(b) * 255).round()).astype(np.uint8)
+            counts.append(count_probabilities(away, np.ones(away.shape, bool), seen))
+        else:
+            counts.append(count_probabilities(a, b >= 0.5, seen))
+    return np.stack(counts)
+
+
+def _are_offsets(sources: Sequence[Source]) -> list[bool]:
+    targets = sources[0].targets if sources else None
+    return [m.kind in OFFSETS for m in targets.maps] if targets else [False]
 
 
 def validate(
@@ -209,7 +223,7 @@ def validate(
 ) -> list[Validation]:
     """Measure the Jaccard index of each map on held-out regions, at the best of 254 thresholds.
 
-    Of distances, it is that of what lies deeper than half of their reach.
+    Of distances, it is that of what lies deeper than half of their reach; of offsets, an error.
 
     Parameters
     ----------
@@ -225,7 +239,20 @@ def validate(
         grid, slices = whole_grid(source), annotated_slices(source)
         for window in validation_windows(grid, CORES[form.dimensions], slices):
             histogram = histogram + count_window(network, source, window, form, precision)
-    return [best_threshold(of_map) for of_map in histogram]
+    maps = zip(histogram, _are_offsets(sources), strict=False)
+    return [mean_error(m[1]) if vector else best_threshold(m) for m, vector in maps]
+
+
+def mean_error(voxels: NDArray[np.int64]) -> Validation:
+    """Compute the mean error of offsets from the voxels of each, shape (256,).
+
+    Examples
+    --------
+    >>> mean_error(np.bincount([0, 51], minlength=256)).error
+    0.1
+    """
+    mean = float((voxels * np.arange(LEVELS)).sum() / max(voxels.sum(), 1) / (LEVELS - 1))
+    return Validation(0.0, 0.5, 0.0, 0.0, 0.0, mean)
 
 
 def cross_entropy(histogram: NDArray[np.int64]) -> float:

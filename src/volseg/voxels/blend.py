@@ -166,3 +166,16 @@ def reflected(start: int, stop: int, length: int) -> NDArray[np.int64]:
     period = 2 * (length - 1)
     folded = np.arange(start, stop) % period
     return np.minimum(folded, period - folded)
+
+
+def directions(start: int, stop: int, length: int) -> NDArray[np.int64]:
+    """Tell, as 1 or -1, whether an axis that `reflected` mirrors runs on or back at positions.
+
+    Examples
+    --------
+    >>> directions(-2, 5, 3)
+    array([ 1, -1,  1,  1,  1, -1,  1])
+    """
+    if length == 1:
+        return np.ones(stop - start, np.int64)
+    return np.where(np.arange(start, stop) % (2 * (length - 1)) < length, 1, -1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import command
-from volseg.stages.label.rules import level_of
+from volseg.stages.label.seeds import level_of
 from volseg.types import FULL_PROBABILITY
 
 DROPPED = {
@@ -41,7 +41,7 @@ def keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
     flags += ["--connectivity", run["connectivity"], "--min-size", run["min_size"]]
     switches = ("fill_holes", "complement")
     flags += [f"--{name.replace('_', '-')}" for name in switches if run.get(name)]
-    for flag in ("split", "split_depth", "split_centres"):
+    for flag in ("split", "split_depth", "split_centres", "split_votes"):
         flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
     for flag in ("--split-sure", "--split-contour"):
         at = run.get(f"{flag[2:].replace('-', '_')}_of_255")

@@ -7,19 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError, VolumeError, command
+from volseg.errors import ParameterError
 from volseg.geometry.grid import Grid, whole_multiples
 from volseg.stages.label.rules import (
+    OFFSET,
     ObjectRules,
     describe_rules,
     find_threshold,
-    states_size,
 )
+from volseg.stages.label.source import open_guides, open_probabilities
 from volseg.storage.arrays import ArraySpec, fit_spec
-from volseg.storage.attributes import is_fraction
 from volseg.storage.images import sizes_of
 from volseg.storage.ome import Space
 from volseg.storage.results import is_complete
@@ -28,7 +26,6 @@ from volseg.storage.volumes import (
     Image,
     labels_path,
     open_image,
-    probabilities_path,
     scratch_path,
     slices_path,
     table_path,
@@ -145,7 +142,7 @@ def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
         If the probabilities are missing or incomplete, or a rule cannot be applied to them.
     """
     source = found_on(open_probabilities(volume, name), sizes_of(open_image(volume)))
-    guides = [open_guide(volume, name, kind) for kind in find_guides(volume, name, options.split)]
+    guides = open_guides(volume, name, options.split)
     if guides:
         known = tuple((image.path, image.attributes["fingerprint"]) for image in guides)
         source = replace(source, guides=known)
@@ -169,12 +166,14 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
             f"an object; segment the whole volume first"
         )
     name, guides = source.path.name, [known for _, known in source.guides]
+    axes = "".join(path.name[-1] for path, _ in source.guides)
     header = {
         "format": FORMAT,
         "probabilities": source.fingerprint,
         **describe_rules(options, source.space, source.model),
         **({"centerlines": guides[0]} if options.split == "centerline" else {}),
         **({"contours": guides} if options.split == "contour" else {}),
+        **({"offsets": guides, "split_axes": axes} if options.split == OFFSET else {}),
         # labels that were filled before masks were heeded are others
         **({"mask": source.mask["fingerprint"]} if source.mask and options.fill_holes else {}),
     }
@@ -222,79 +221,3 @@ def found_on(image: Image, sizes: tuple[tuple[int, int], ...]) -> Foundation:
         mask=noted["run"].get("mask"),
         sizes=sizes,
     )
-
-
-def open_probabilities(volume: Path, name: str) -> Image:
-    """Open complete probabilities.
-
-    Raises
-    ------
-    VolumeError
-        If they are missing, incomplete, or not of volseg's making.
-    """
-    image = _open_complete(volume, name)
-    model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
-    threshold, least = model.get("threshold"), model.get("min_probability", 0)
-    stated = isinstance(threshold, float) and 0 < threshold < 1 and states_size(model)
-    if not stated or not is_fraction(least) or "roi" not in run:
-        raise VolumeError(
-            f"the attributes of {image.path} do not say any more how it was made; remove it, and "
-            f"make it again: `{command('segment', volume, name=name)}`"
-        )
-    return image
-
-
-def _open_complete(volume: Path, name: str) -> Image:
-    path = probabilities_path(volume, name)
-    if not path.exists():
-        first = command("segment", volume, name=name)
-        raise VolumeError(f"{volume} has no probabilities/{name}; run `{first}` first")
-    image = open_image(path)
-    if image.levels[0].dtype != np.uint8 or not {"run", "fingerprint"} <= set(image.attributes):
-        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
-    if not image.attributes.get("complete"):
-        raise VolumeError(f"{path} is incomplete; run the command that began it again")
-    return image
-
-
-GUIDES: Mapping[str, tuple[str, ...]] = {
-    "centerline": ("centerline",),
-    "contour": ("contour", "distance"),
-}
-"""Maps that a way to split needs, or that help it."""
-STORED = {
-    "centerline": ("--store-centerline",),
-    "contour": ("--split", "contour", "--overwrite"),
-}
-"""Flags that write them."""
-
-
-def find_guides(volume: Path, name: str, split: str) -> tuple[str, ...]:
-    """List the maps by which objects are split: what is needed, and what is there and helps."""
-    needed, *helpful = GUIDES.get(split, ("",))
-    there = [k for k in helpful if probabilities_path(volume, f"{name}-{k}").exists()]
-    return (needed, *there) if needed else ()
-
-
-def open_guide(volume: Path, name: str, kind: str) -> Image:
-    """Open a complete map of a class, to split its objects by: ``probabilities/<name>-<kind>``.
-
-    Raises
-    ------
-    VolumeError
-        If it is missing, incomplete, of another shape, or not of volseg's making.
-    """
-    stored = f"{name}-{kind}"
-    if not probabilities_path(volume, stored).exists():
-        write = command("segment", volume, *STORED[kind], name=name)
-        raise VolumeError(
-            f"{volume} has no probabilities/{stored}, which --split {kind} needs; write it with "
-            f"`{write}`, or use --split distance"
-        )
-    image, shape = _open_complete(volume, stored), open_image(volume).levels[0].shape
-    if image.levels[0].shape != shape:
-        raise VolumeError(
-            f"probabilities/{stored} has the shape {image.levels[0].shape}, the volume {shape}; "
-            f"{kind}s must be those of the whole volume, voxel by voxel"
-        )
-    return image

@@ -12,14 +12,19 @@ from volseg.defaults import CONNECTIVITY, SPLIT, SPLIT_DEPTH
 from volseg.errors import ParameterError
 from volseg.objects.components import DIFFERING, PLANAR
 from volseg.objects.joining import Limits
-from volseg.objects.splitting import CONTOUR, METHODS, SURE
+from volseg.objects.splitting import METHODS, VOTES
+from volseg.stages.label.seeds import ROUNDING, find_reach, level_of, plan_contours
 from volseg.storage.ome import Space
 from volseg.types import FULL_PROBABILITY, VoxelSize
 
 SPLIT_LIMIT = 1 << 23
 """Voxels of the largest bounding box that is split; each takes some 85 bytes in a worker."""
-ROUNDING = 1e-6
-"""By how much a quotient may pass a whole number and still mean it."""
+CONTOURS, OFFSET = "contour", "offset"
+UNSPLIT: Mapping[str, Any] = {
+    "split": "none",
+    **dict.fromkeys(("split_sure", "split_contour", "split_votes")),
+}
+"""Rules of objects that are not split, which take none that are for one way to do so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,7 @@ class ObjectRules:
     split_centres: int | None = None
     split_sure: float | None = None
     split_contour: float | None = None
+    split_votes: float | None = None
 
     def __post_init__(self) -> None:
         _check_probability("a threshold", self.threshold)
@@ -86,8 +92,15 @@ class ObjectRules:
             )
         for flag in ("split_sure", "split_contour"):
             _check_probability(flag, getattr(self, flag))
-            if getattr(self, flag) is not None and self.split != "contour":
+            if getattr(self, flag) is not None and self.split != CONTOURS:
                 raise ParameterError(f"{flag} is for --split contour alone")
+        if self.split_votes is not None and (
+            self.split != OFFSET or not 0 < self.split_votes < math.inf
+        ):
+            raise ParameterError(
+                f"split_votes must be above 0, and is for --split offset alone; found "
+                f"{self.split_votes} for --split {self.split}"
+            )
         if self.split != "none" and importlib.util.find_spec("skimage") is None:
             raise ParameterError(
                 "splitting needs scikit-image, which is not there; "
@@ -145,27 +158,14 @@ def _plan_split(
     elif rules.split == "kmeans":
         # 0 stands for the elbow; without it, labels of another criterion would pass for these
         planned["split_centres"] = rules.split_centres or 0
-    elif rules.split == "contour":
-        known = model.get("splitting") or {}
-        planned |= _plan_contour(rules, voxel_size, known, planar=planar)
+    known = model.get("splitting") or {}
+    if rules.split == CONTOURS:
+        asked = rules.split_sure, rules.split_contour
+        planned |= plan_contours(asked, voxel_size, known, planar=planar)
+    elif rules.split == OFFSET:
+        votes = rules.split_votes or known.get("votes") or VOTES
+        planned |= {"split_votes": float(votes), "split_reach": find_reach(voxel_size, model)}
     return planned
-
-
-def _plan_contour(
-    rules: ObjectRules, voxel_size: VoxelSize | None, known: Mapping[str, Any], *, planar: bool
-) -> dict[str, Any]:
-    """Take the user's settings of seeds, or else the model's, or else plain ones."""
-    sure = rules.split_sure or known.get("sure") or SURE
-    contour = rules.split_contour or known.get("contour") or CONTOUR
-    fewest, own = float(known.get("fewest", 1)), known.get("voxel_size")
-    if own and voxel_size is not None:
-        axes = slice(1 if planar else 0, 3)
-        fewest *= math.prod(list(own)[axes]) / math.prod(list(voxel_size)[axes])
-    return {
-        "split_sure_of_255": level_of(float(sure)),
-        "split_contour_of_255": level_of(float(contour)),
-        "split_fewest": max(math.ceil(fewest - ROUNDING), 1),
-    }
 
 
 def _seed_level(threshold: float, seed_threshold: float | None) -> dict[str, int]:
@@ -222,11 +222,6 @@ def _lowest_mean(
         least = 0 if rules.complement else model.get("min_probability", 0)
     lowest = level_of(threshold) / FULL_PROBABILITY
     return {"min_probability": float(least)} if least > lowest else {}
-
-
-def level_of(threshold: float) -> int:
-    """Find the stored value, of 255, from which a voxel has at least this probability."""
-    return max(math.ceil(threshold * 255 - ROUNDING), 1)  # from 0, all would be foreground
 
 
 def fewest_voxels(

@@ -223,7 +223,7 @@ class Labelling(Run):
 
     def _splitting(self, offsets: dict[Zyx, int]) -> Splitting:
         guides = [open_image(path).levels[0] for path, _ in self.plan.source.guides]
-        if self.ledger.header.get("split") == "contour":
+        if self.ledger.header.get("split") in {"contour", "offset"}:
             guides.insert(0, self.probabilities)
         return Splitting(self, self._layers(offsets), tuple(guides))
 

@@ -67,6 +67,10 @@ class Splitting:
             int(header["min_size"]),
             int(header.get("split_centres", 0)),
         )
+        if plain.method == "offset":
+            axes, far = header["split_axes"], dict(zip("zyx", header["split_reach"], strict=True))
+            z, y, x = (far[axis] if axis in axes else 0.0 for axis in "zyx")
+            return replace(plain, reach=(z, y, x), votes=float(header["split_votes"]))
         if plain.method != "contour":
             return plain
         return replace(

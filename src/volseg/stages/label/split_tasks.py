@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from volseg.geometry.grid import Grid, intersect, roi_shape, shift
 from volseg.objects.components import Components
+from volseg.objects.pieces import component_boxes, gather_runs, piece_runs
 from volseg.objects.runs import Runs, paint
-from volseg.objects.splitting import Splitter, component_boxes, gather_runs, piece_runs
+from volseg.objects.splitting import Splitter
 from volseg.stages.label.tasks import Layer
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore

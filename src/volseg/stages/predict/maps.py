@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from volseg.defaults import NAME
 from volseg.errors import ModelError, ParameterError
-from volseg.models.maps import CENTERLINE, CLASS, MapSpec
+from volseg.models.maps import ASKED, CENTERLINE, CLASS, MapSpec
 from volseg.models.registry import check_centerline, find_architecture
 from volseg.storage.weights import Card
 
@@ -87,14 +87,14 @@ def choose_maps(
 
 
 def check_kind(card: Card, chosen: Sequence[Chosen], kind: str) -> None:
-    """Check that a class that is chosen has a map of some kind.
+    """Check that a class that is chosen has a map of some kind, see `volseg.models.maps.ASKED`.
 
     Raises
     ------
     ModelError
         If none has.
     """
-    if not any(one.spec.kind == kind for one in chosen):
+    if not any(one.spec.kind in ASKED[kind] for one in chosen):
         raise ModelError(
             f"{card.name} gives no {kind}s; train weights with --auxiliary {kind}, or choose "
             f"another --split"

@@ -22,8 +22,8 @@ from volseg.models.devices import (
     gpu_name,
     multiplies_bfloat16,
 )
-from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE
-from volseg.models.registry import Views, find_architecture
+from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE, OFFSET, OFFSETS
+from volseg.models.registry import Views, axes_of, find_architecture
 from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
@@ -56,7 +56,7 @@ class PredictOptions:
     device, precision : see `find_device`.
     tta, rotations, views : see `volseg.models.inference.Predictor`.
     classes : that are written; all of the network if None.
-    store_centerline, store_contour : write auxiliary maps of them, too.
+    store_centerline, store_contour, store_offset : write auxiliary maps of them, too.
     """
 
     model: str | None = None
@@ -78,6 +78,7 @@ class PredictOptions:
     zoom: float = ZOOM
     store_centerline: bool = False
     store_contour: bool = False
+    store_offset: bool = False
     classes: tuple[str, ...] | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     overwrite: bool = False
@@ -92,11 +93,14 @@ class PredictOptions:
                 f"zoom lies between {1 / MOST_ZOOM:g} and {MOST_ZOOM:g}, found {self.zoom:g}"
             )
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds of auxiliary maps that are stored."""
+    def kinds(self, card: Card) -> tuple[str, ...]:
+        """List the kinds of auxiliary maps that are stored; no offsets across the slices seen."""
         lines = (CENTERLINE,) if self.store_centerline else ()
-        return lines + ((CONTOUR, DISTANCE) if self.store_contour else ())
+        contours = (CONTOUR, DISTANCE) if self.store_contour else ()
+        axes = axes_of(self.views or "xy")
+        flat = find_architecture(card.architecture).dimensions == PLANE and len(axes) == 1
+        seen = [kind for axis, kind in enumerate(OFFSETS) if not flat or axis != axes[0]]
+        return (*lines, *contours, *(seen if self.store_offset else ()))
 
 
 def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions, tuple[str, ...]]:
@@ -152,9 +156,11 @@ def settle_network(
             f"{card.name} looks along z, and unrelated images have none; give a network of slices, "
             f"such as --model {OF_MASKS}"
         )
-    chosen = choose_maps(card, options.classes, options.name, options.kinds)
+    chosen = choose_maps(card, options.classes, options.name, options.kinds(card))
     if options.store_contour:
         check_kind(card, chosen, CONTOUR)
+    if options.store_offset:
+        check_kind(card, chosen, OFFSET)
     if options.store_centerline:
         notes += note_untaught(card)
     device, precision = find_device(options.device, options.precision, options.engine)

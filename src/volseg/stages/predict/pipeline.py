@@ -196,18 +196,21 @@ def _take(values: Tensor, index: NDArray[np.int64], axis: int) -> Tensor:
     return values.index_select(axis, _send(index, values.device))
 
 
-def weigh(maps: Tensor, matrices: Matrices, lattices: int) -> Tensor:
+def weigh(maps: Tensor, matrices: Matrices, lattices: Sequence[int]) -> Tensor:
     """Weigh a tile's probabilities, and round them to integer shares, int32.
 
     Parameters
     ----------
     maps : float32, shape (maps, z, y, x)
     matrices : see `volseg.voxels.blend.blending_matrix`
-    lattices : how many share a voxel
+    lattices : how many share a voxel, of each map; 0 where this one has no share
     """
     weighted = along_axes(maps, matrices)
-    if lattices > 1:
-        weighted = weighted.div_(lattices)
+    for each, count in zip(weighted, lattices, strict=True):
+        if count == 0:
+            each.zero_()
+        elif count > 1:
+            each.div_(count)
     return weighted.mul_(FULL).round_().to(torch.int32)
 
 

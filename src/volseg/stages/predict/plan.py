@@ -165,7 +165,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         **_describe_work(handover, spec, choice, options.zoom),
         **asked,
     }
-    chosen = choose_maps(card, options.classes, options.name, options.kinds)
+    chosen = choose_maps(card, options.classes, options.name, options.kinds(card))
     output = Output(
         probabilities_path(volume, chosen[0].name), json.loads(json.dumps(header)), card.name
     )

@@ -16,6 +16,7 @@ from volseg.engine.progress import Job, Progress
 from volseg.engine.run import naming, run_blocks
 from volseg.engine.steps import Step
 from volseg.geometry.grid import Block, full_roi, roi_size
+from volseg.models.maps import find_vector
 from volseg.models.registry import find_architecture
 from volseg.stages.levels import build_pyramid
 from volseg.stages.likeness import Region, look_at_tissue
@@ -174,7 +175,7 @@ def build_task(
 def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
     """Say which model made a result, and by which rules its objects are kept.
 
-    Voxels that were taken as larger are fewer in the smallest object.
+    Voxels that were taken as larger are fewer in the smallest object, and in the reach of offsets.
 
     Parameters
     ----------
@@ -184,6 +185,8 @@ def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
     """
     rules, splitting = card.rules_of(place), card.splitting_of(place)
     smallest = math.ceil(rules.min_size / zoom**3)
+    vectors = find_vector(card.maps, card.maps[place].of) if card.maps else []
+    reach = card.maps[vectors[0]].reach_nm / zoom if vectors else 0.0
     return {
         "name": card.name,
         "architecture": card.architecture,
@@ -192,6 +195,7 @@ def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
         "min_probability": rules.min_probability,
         **smallest_object(replace(card, min_size=smallest)),
         **({"splitting": splitting} if splitting else {}),
+        **({"offsets": {"reach_nm": reach, "voxel_size": list(card.voxel_size)}} if reach else {}),
     }
 
 

@@ -18,6 +18,7 @@ from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice, Lattice, Tile
 from volseg.models.compiled import OPENVINO
 from volseg.models.devices import means_full_memory
+from volseg.models.maps import MapSpec, share_views
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.look import Look, is_wanted
 from volseg.stages.predict.meter import tell_tile
@@ -162,7 +163,12 @@ class PredictTask:
         sums.flawed[tile] = ~torch.isfinite(maps).all()
         support = self.handover.support(tile)
         z, y, x = (_blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
-        weighted = weigh(maps, (z, y, x), len(self.handover.lattices))
+        views, known = len(self.handover.lattices), predictor.maps or (MapSpec(""),)
+        shares = [
+            share_views(known[k], lattice.normal, views) if k < len(known) else views
+            for k in self.choice.maps
+        ]
+        weighted = weigh(maps, (z, y, x), shares)
         for target, box in regions.items():
             shared = intersect(support, box)
             if shared is not None:

@@ -17,7 +17,8 @@ from volseg.models.registry import Architecture
 from volseg.objects.intervals import paint_intervals
 from volseg.storage.marks import Mark
 from volseg.storage.volumes import Image
-from volseg.training.sampling import NOT_ANNOTATED, Source
+from volseg.training.sampling import Source
+from volseg.training.tissue import NOT_ANNOTATED
 from volseg.training.validation import predict_window, whole_grid
 from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.intensity import Tone

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,12 @@ from volseg.geometry.grid import describe, roi_size
 from volseg.models.registry import find_architecture
 from volseg.stages.train.foreground import check_foreground, refuse_image
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
-from volseg.stages.train.sources import Annotated, hash_annotated, open_pair, within_images
+from volseg.stages.train.sources import Annotated, open_pair, within_images
+from volseg.training.annotation import check_classes, iterate_slices
 from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
 from volseg.training.network import learns_centerlines
 from volseg.training.sampling import SAMPLE, Source, count_classes, find_foreground
-from volseg.training.targets import check_classes
 from volseg.types import VoxelSize
 from volseg.voxels.intensity import Preprocessing
 
@@ -274,6 +276,17 @@ def _describe(
         described[name] = [describe(part.roi) for part in chosen]
         described[f"{name} foreground"] = list(found)
         if any(part.slices is not None for part in chosen):
-            lists = [part.slices.tolist() for part in chosen if part.slices is not None]
-            described[f"{name} slices"] = lists
+            described[f"{name} slices"] = [
+                p.slices.tolist() for p in chosen if p.slices is not None
+            ]
     return described
+
+
+def hash_annotated(annotated: Annotated, parts: Sequence[Part]) -> str:
+    """Hash what is used of a pair's labels, as hexadecimal text; of one class, the foreground."""
+    digest = hashlib.sha256()
+    for labels, part in product(annotated.classes or (annotated.labels,), parts):
+        for z, plane in iterate_slices(labels, part.roi, part.slices):
+            found = plane.astype("<i8") if annotated.classes else np.packbits(plane > 0)
+            digest.update(z.to_bytes(8, "little") + found.tobytes())
+    return digest.hexdigest()

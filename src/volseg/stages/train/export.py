@@ -15,7 +15,7 @@ from torch import nn
 
 from volseg import __version__
 from volseg.geometry.grid import describe, roi_shape, roi_size, shift
-from volseg.models.maps import MapSpec
+from volseg.models.maps import OFFSETS, MapSpec
 from volseg.models.registry import Architecture, count_parameters, find_architecture
 from volseg.stages.train.data import TrainingData
 from volseg.stages.train.state import Run
@@ -81,7 +81,7 @@ class Export:
             "overlap": list(overlap),
             "stride": list(run.form.stride),
             "threshold": best["threshold"],
-            "maps": [asdict(m) for m in learned_maps(config, best)],
+            "maps": [asdict(m) for m in learned_maps(config, best, self.data.training[0])],
             "training": {
                 "data": {str(k): entry for k, entry in enumerate(self.data.description, 1)},
                 "terms": self.terms,
@@ -96,7 +96,7 @@ class Export:
                 "validation Jaccard": best["jaccard"],
                 "validation precision": best["precision"],
                 "validation recall": best["recall"],
-                **{k: v for k, v in best.items() if k.startswith("jaccard ")},
+                **{k: v for k, v in best.items() if k.startswith(("jaccard ", "error_nm "))},
                 "measured on": f"{describe_held_out(self.data.description)}, held out, at the best "
                 f"threshold and the best of the run's validations",
             },
@@ -104,9 +104,11 @@ class Export:
         save_weights(self.path, run.averaged.state_dict(), card)
 
 
-def learned_maps(config: TrainConfig, best: Mapping[str, float]) -> list[MapSpec]:
-    """List the maps of a network of several, with the best threshold of each."""
-    return [replace(m, threshold=best.get(f"threshold {m.name}", 0.5)) for m in config.maps]
+def learned_maps(config: TrainConfig, best: Mapping[str, float], source: Source) -> list[MapSpec]:
+    """List the maps of a network of several, with the best threshold or the reach of each."""
+    reach = source.targets.reach_nm if source.targets else 0.0
+    found = [replace(m, threshold=best.get(f"threshold {m.name}", 0.5)) for m in config.maps]
+    return [replace(m, reach_nm=reach) if m.kind in OFFSETS else m for m in found]
 
 
 def describe_held_out(description: Sequence[Mapping[str, Any]]) -> str:
@@ -169,8 +171,7 @@ def choose_objects(
 ) -> Mapping[str, Any]:
     """Choose the smallest size and the lowest mean probability on the held-out regions.
 
-    They become the card's `min_size` and `min_probability`, unless it has them already. What
-    was looked at, and how well it went, is noted in the card.
+    They become the card's `min_size` and `min_probability`, unless it has them; all is noted there.
 
     Parameters
     ----------
@@ -268,9 +269,8 @@ def _in_volume(source: Source, region: Roi) -> Roi:
 
 
 def _centre(side: slice, scale: float) -> slice:
-    length = side.stop - side.start
-    kept = max(int(length * scale), 1)
-    start = side.start + (length - kept) // 2
+    kept = max(int((side.stop - side.start) * scale), 1)
+    start = side.start + (side.stop - side.start - kept) // 2
     return slice(start, start + kept)
 
 

@@ -15,6 +15,7 @@ from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
 from volseg.storage.files import discard
 from volseg.training.losses import EMNET
+from volseg.training.offsets import OFFSET_REACH
 from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
@@ -29,6 +30,7 @@ SINCE: Mapping[str, Any] = {
     "map_weights": {},
     "contour_width": CONTOUR_WIDTH,
     "distance_reach": DISTANCE_REACH,
+    "offset_reach": OFFSET_REACH,
 }
 """Settings that earlier runs do not have, as they were: of one class."""
 PAINTED = tuple(f"{kind}_probability" for kind in ("sheath", "granule", "region", "edge"))

@@ -17,7 +17,7 @@ from volseg.engine.memory import physical_bytes
 from volseg.errors import TrainingError
 from volseg.geometry.grid import roi_size
 from volseg.models.logits import as_binary
-from volseg.models.maps import count_exclusive
+from volseg.models.maps import OFFSETS, count_exclusive
 from volseg.stages.train.scored import held_out_loss, score_held_out
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import append_row, save_checkpoint
@@ -171,6 +171,10 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
     row |= score_held_out(run, sources, result.threshold)
     for k, (validation, spec) in enumerate(zip(found, maps, strict=False)):
         if k < len(held) and not held[k]:
+            continue
+        targets = sources[0].targets
+        if spec.kind in OFFSETS and targets is not None:
+            row[f"error_nm {spec.name}"] = round(validation.error * 2 * targets.reach_nm, 3)
             continue
         row[f"jaccard {spec.name}"] = round(validation.jaccard, 6)
         row[f"threshold {spec.name}"] = round(validation.threshold, 6)

@@ -10,7 +10,7 @@ from typing import Any
 from volseg import __version__
 from volseg.errors import ParameterError, command
 from volseg.fields import read_fields
-from volseg.models.maps import MapSpec, count_exclusive
+from volseg.models.maps import MapSpec, asked_of, count_exclusive
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
 from volseg.storage.locations import parse_path
@@ -182,7 +182,7 @@ def _same_maps(maps: Sequence[MapSpec], given: Mapping[str, Any]) -> dict[str, A
         return {}
     return {
         "classes": tuple(m.name for m in maps if m.is_class),
-        "auxiliary": tuple(m.name for m in maps if not m.is_class),
+        "auxiliary": asked_of(maps),
         "exclusive": count_exclusive(maps) > 0,
     }
 

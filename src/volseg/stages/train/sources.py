@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,20 +17,22 @@ from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, ShapeError
 from volseg.geometry.grid import full_roi
 from volseg.models.maps import CENTERLINE
+from volseg.models.registry import find_architecture
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.sources.open import open_stack
 from volseg.sources.stack import WHOLE, Selection, check_finite
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.intensities import with_survey
 from volseg.stages.survey import describe_background, describe_histogram
-from volseg.stages.train.regions import Pair, Part
+from volseg.stages.train.regions import Pair
 from volseg.storage.images import sizes_of
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
+from volseg.training.annotation import Annotation, Readable, add_centres, parse_class
 from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source
-from volseg.training.targets import Annotation, Readable, Targets, iterate_slices, parse_class
+from volseg.training.targets import Targets
 from volseg.types import Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant
@@ -96,7 +96,7 @@ class Annotated:
         if not self.classes:
             return None
         maps = tuple(m for m in config.maps if m.kind != CENTERLINE)
-        reaches = config.contour_width, config.distance_reach
+        reaches = config.contour_width, config.distance_reach, config.offset_reach
         return Targets(self.classes, maps, sides, unit, *reaches, flat=flat)
 
     def counted(self, progress: Progress) -> Annotated:
@@ -143,6 +143,9 @@ def open_pair(
             )
     labels: Readable = found if classes or found.array is not None else _in_memory(found)
     annotations = [annotation for _, annotation in classes]
+    if config is not None:
+        flat = find_architecture(config.architecture).dimensions == 2
+        annotations = add_centres(annotations, config.maps, flat=flat)
     if sizes:  # what is beyond an image is its reflection
         raw, labels = Mirrored(raw, sizes), Mirrored(labels, sizes)
         annotations = [replace(a, labels=Mirrored(a.labels, sizes)) for a in annotations]
@@ -274,23 +277,3 @@ def _in_memory(labels: LabelSource) -> NDArray[np.uint8]:
         z = slice(first, min(first + TIFF_SLAB, labels.shape[0]))
         mask[z] = labels[(z, y, x)] > 0
     return mask
-
-
-def hash_annotated(annotated: Annotated, parts: Sequence[Part]) -> str:
-    """Hash what is used of a pair's labels, as hexadecimal text."""
-    if not annotated.classes:
-        return hash_labels(annotated.labels, parts)
-    digest = hashlib.sha256()
-    for labels, part in product(annotated.classes, parts):
-        for z, plane in iterate_slices(labels, part.roi, part.slices):
-            digest.update(z.to_bytes(8, "little") + plane.astype("<i8").tobytes())
-    return digest.hexdigest()
-
-
-def hash_labels(labels: Readable, parts: Sequence[Part]) -> str:
-    """Hash the foreground of the used parts, as hexadecimal text."""
-    digest = hashlib.sha256()
-    for part in parts:
-        for z, plane in iterate_slices(labels, part.roi, part.slices):
-            digest.update(z.to_bytes(8, "little") + np.packbits(plane > 0).tobytes())
-    return digest.hexdigest()

@@ -14,12 +14,13 @@ from scipy import ndimage
 from torch import nn
 
 from volseg.geometry.grid import roi_shape, roi_size
-from volseg.models.maps import CONTOUR, DISTANCE, MapSpec, find_map
+from volseg.models.maps import CONTOUR, DISTANCE, OFFSET, MapSpec, find_map, find_vector
 from volseg.models.registry import Architecture, find_architecture
+from volseg.objects.splitting import Splitter
 from volseg.stages.train.export import whole_region
-from volseg.storage.weights import load_card, load_weights, update_card
+from volseg.storage.weights import Card, load_card, load_weights, update_card
 from volseg.training.sampling import Source
-from volseg.training.splitting import CUBE, Touching, choose_seeds
+from volseg.training.splitting import CUBE, Touching, choose_seeds, choose_votes
 from volseg.training.validation import (
     CORES,
     annotated_slices,
@@ -42,7 +43,7 @@ def choose_splitting(
     *,
     images: bool,
 ) -> None:
-    """Choose the seeds of every class that has a contour, unless the card names them already.
+    """Choose the seeds of every class that has contours or offsets, unless the card has them.
 
     Parameters
     ----------
@@ -57,7 +58,12 @@ def choose_splitting(
         If the card cannot be written.
     """
     card = load_card(weights)
-    wanted = [m for m in card.maps if m.is_class and find_map(card.maps, CONTOUR, m.of) is not None]
+    wanted = [
+        m
+        for m in card.maps
+        if m.is_class
+        and (find_map(card.maps, CONTOUR, m.of) is not None or find_vector(card.maps, m.of))
+    ]
     if card.splitting or not wanted:
         return
     form = find_architecture(card.architecture)
@@ -67,24 +73,41 @@ def choose_splitting(
     regions = _all_regions(sources, form, images=images)
     maps = [_predict(network, source, roi, form, precision) for source, roi in regions]
     chosen: dict[str, Any] = {}
-    sides = card.voxel_size
     for spec in wanted:
-        known = [
-            Touching(_guides(found, card.maps, spec), _truth(source, roi, spec, card.maps))
-            for (source, roi), found in zip(regions, maps, strict=True)
-        ]
-        if not any(region.truth.any() for region in known):
-            continue
-        z, y, x = (side / min(sides) for side in sides)
-        rules = card.rules_of(card.maps.index(spec))
-        seeds = choose_seeds(
-            known, rules.threshold, spacing=(z, y, x), smallest=0 if images else rules.min_size
-        )
-        chosen[spec.name] = {
-            **{k: round(v, 4) for k, v in asdict(seeds).items()},
-            "voxel_size": list(sides),
-        }
+        truth = [_truth(source, roi, spec, card.maps) for source, roi in regions]
+        if any(each.any() for each in truth):
+            found = _choose(card, spec, list(zip(maps, truth, strict=True)), images=images)
+            chosen[spec.name] = {**found, "voxel_size": list(card.voxel_size)}
     update_card(weights, {"splitting": chosen})
+
+
+def _choose(
+    card: Card,
+    spec: MapSpec,
+    regions: Sequence[tuple[Probabilities, NDArray[np.int64]]],
+    *,
+    images: bool,
+) -> dict[str, float]:
+    """Choose how objects of a class are split by each kind of its maps."""
+    place, sides, settings = card.maps.index(spec), card.voxel_size, dict[str, float]()
+    rules = card.rules_of(place)
+    smallest = 0 if images else rules.min_size
+    z, y, x = (side / min(sides) for side in sides)
+
+    def guided(places: Sequence[int | None]) -> list[Touching]:
+        kept = [place, *(k for k in places if k is not None)]
+        return [Touching(tuple(found[k] for k in kept), truth) for found, truth in regions]
+
+    lines = [find_map(card.maps, kind, spec.name) for kind in (CONTOUR, DISTANCE)]
+    if lines[0] is not None:
+        seeds = choose_seeds(guided(lines), rules.threshold, spacing=(z, y, x), smallest=smallest)
+        settings |= asdict(seeds)
+    if vector := find_vector(card.maps, spec.name):
+        a, b, c = (card.maps[vector[0]].reach_nm / side for side in sides)
+        flat = find_architecture(card.architecture).dimensions == 2
+        splitter = Splitter(OFFSET, (z, y, x), smallest=smallest, reach=(0.0 if flat else a, b, c))
+        settings |= choose_votes(guided(vector[flat:]), rules.threshold, splitter)
+    return {name: round(value, 4) for name, value in settings.items()}
 
 
 def _all_regions(
@@ -117,14 +140,6 @@ def _predict(
         )
         found[:, z, y, x] = (maps * FULL_PROBABILITY).round()
     return np.zeros((0, 0, 0, 0), np.uint8) if found is None else found
-
-
-def _guides(
-    found: Probabilities, maps: Sequence[MapSpec], spec: MapSpec
-) -> tuple[Probabilities, ...]:
-    """Take the maps of a class that splitting needs."""
-    wanted = [find_map(maps, kind, spec.name) for kind in (CONTOUR, DISTANCE)]
-    return (found[list(maps).index(spec)], *(found[k] for k in wanted if k is not None))
 
 
 def _truth(source: Source, roi: Roi, spec: MapSpec, maps: Sequence[MapSpec]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from volseg.defaults import NAME
 from volseg.errors import command
+from volseg.stages.predict.outputs import KIND
 from volseg.stages.verify.findings import Finding
 from volseg.stages.verify.images import Subject
 
@@ -48,7 +49,7 @@ def advise(volume: Path, findings: Collection[Finding], subjects: Iterable[Subje
             continue
         if subject.array in damaged and subject.run and isinstance(model, dict):
             known = ["--model", str(model["name"])] if model.get("name") else []
-            models.setdefault(subject.name.removesuffix("-centerline"), known)
+            models.setdefault(subject.name.removesuffix(f"-{subject.run.get(KIND)}"), known)
     advice += [
         f"{name}: "
         + command("segment", volume, *model, *looks.get(name, ()), "--repair", name=name)

@@ -100,6 +100,7 @@ def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOpti
         "complement": bool(run.get("complement", False)),
         "split": run.get("split", "none"),
         "split_centres": run.get("split_centres") or None,
+        "split_votes": run.get("split_votes"),
         **{n: run[f"{n}_of_255"] / FULL_PROBABILITY for n in CONTOUR_FLAGS if f"{n}_of_255" in run},
     }
     if "split_depth" in run:

@@ -21,7 +21,7 @@ from volseg.errors import BlockError, ParameterError, StorageError, VolumeError
 from volseg.geometry.grid import Grid, cut_blocks, describe, whole_multiples
 from volseg.models.compiled import OPENVINO, check_compiled
 from volseg.models.devices import PRECISIONS, TF32, choose_device, choose_precision
-from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE
+from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE, OFFSETS
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import KIND, OF_CLASS
 from volseg.stages.predict.plan import FORMAT, PredictPlan, plan_prediction
@@ -233,6 +233,7 @@ def plan_again(
         zoom=run.get("zoom", 1.0),
         store_centerline=run.get(KIND) == CENTERLINE,
         store_contour=run.get(KIND) in {CONTOUR, DISTANCE},
+        store_offset=run.get(KIND) in OFFSETS,
         classes=(run[OF_CLASS],) if OF_CLASS in run else None,
         images=subject.image.space.planar,
         engine=engine,
