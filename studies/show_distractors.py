@@ -19,7 +19,7 @@ from volseg.training.tissue import MASK, RAW
 from volseg.voxels.intensity import Tone
 
 CROP = Path(__file__).parent.parent / "examples" / "crop"
-KINDS = ("sheath", "granule", "region", "edge", "nucleus", "mirror")
+KINDS = ("sheath", "granule", "region", "edge", "nucleus", "crowd", "mirror")
 SEEDS = (1, 4, 6)
 
 

@@ -51,7 +51,7 @@ def test_a_run_that_an_earlier_version_began_is_gone_on_with(tmp_path, monkeypat
     theirs = {k: v for k, v in ours.items() if k not in folder.SINCE}
     theirs["preprocessing"] = {k: v for k, v in ours["preprocessing"].items() if k != "each"}
     painted = theirs["augmentation"] = dict(ours["augmentation"])
-    del painted["nucleus_probability"]
+    del painted["nucleus_probability"], painted["crowd_probability"]
     theirs |= {"centerline_weight": 1.0, "centerline_reach": 15.0}
     saved = SimpleNamespace(config=json.dumps(theirs), best=None)
     monkeypatch.setattr(folder, "load_checkpoint", lambda _path: saved)

@@ -7,6 +7,7 @@ import torch
 
 from volseg.errors import ParameterError
 from volseg.training import network
+from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig, learning_rate, steps_per_epoch
 from volseg.training.network import RARE, build_network, check_network
 
@@ -115,3 +116,16 @@ def test_new_offsets_point_nowhere():
         found = build_network(two, one.state_dict()).eval()(torch.rand(1, 1, 32, 32))[0]
     assert found[1].unique().tolist() == [RARE]
     assert found[2:].unique().tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "others", [{"classes": ("a=1", "b=2")}, {"auxiliary": ("contour",)}, {"architecture": "emnet"}]
+)
+def test_mitochondria_are_painted_where_nothing_else_is_to_be_known_of_them(others):
+    loss = "emnet" if others.get("architecture") else "bce-dice"
+    painted = Augmentation(crowd_probability=0.1)
+    with pytest.raises(ParameterError, match="crowd_probability"):
+        TrainConfig(
+            **{"architecture": "unet2d", **others}, loss=loss, steps=1, augmentation=painted
+        )
+    TrainConfig(architecture="emnet", loss="bce", steps=1, augmentation=painted)

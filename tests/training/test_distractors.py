@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
 from volseg.training.augmentation import Augmentation
-from volseg.training.distractors import draw_distractors, paint
+from volseg.training.canvas import Canvas
+from volseg.training.crowds import draw_crowd, shape_crowd
+from volseg.training.painting import draw_painted, paint
 from volseg.training.tissue import MASK, RAW, UNKNOWN
 
 KINDS = ("sheath", "granule", "region", "edge", "nucleus")
+"""What is painted as background."""
 SHAPES = [(1, 128, 128), (12, 48, 64)]
 
 
@@ -34,7 +39,7 @@ def test_what_is_painted_is_background_and_all_else_stays(kind, shape):
     painted_any = False
     for seed in range(12):
         tissue = _tissue(shape, 3)
-        drawn = draw_distractors(np.random.default_rng(seed), _options(kind), shape)
+        drawn = draw_painted(np.random.default_rng(seed), _options(kind), shape)
         assert len(drawn) == 1
         painted = paint(tissue, drawn)
         changed = painted[RAW] != tissue[RAW]
@@ -56,7 +61,7 @@ def test_sheaths_regions_and_granules_are_dark():
     for kind in KINDS[:3]:
         darker = []
         for seed in range(10):
-            drawn = draw_distractors(np.random.default_rng(seed), _options(kind), (1, 128, 128))
+            drawn = draw_painted(np.random.default_rng(seed), _options(kind), (1, 128, 128))
             painted = paint(tissue, drawn)
             gone = (painted[MASK] == 0) & (tissue[MASK] == 1)
             if gone.any():
@@ -64,9 +69,45 @@ def test_sheaths_regions_and_granules_are_dark():
         assert np.median(darker) < -0.5
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_painted_mitochondria_are_known_foreground_apart_and_all_else_stays(shape):
+    parts = []
+    for seed in range(12):
+        tissue = _tissue(shape, 3)
+        tissue[MASK] = 0
+        drawn = draw_painted(np.random.default_rng(seed), _options("crowd"), shape)
+        assert len(drawn) == 1
+        painted = paint(tissue, drawn)
+        changed, found = painted[RAW] != tissue[RAW], painted[MASK] == 1
+        assert torch.isfinite(painted).all()
+        assert changed[found].all()
+        assert not painted[UNKNOWN][found].any()
+        assert torch.equal(painted[UNKNOWN][~found], tissue[UNKNOWN][~found])
+        # what is changed and no foreground is their soft rim, or a cell too thin to have more
+        rim = (changed & ~found).numpy()
+        near = ndimage.binary_dilation(found.numpy(), np.ones((3, 3, 3)), iterations=2)
+        assert (rim & ~near).mean() < 0.01
+        parts.append(float(found.float().mean()))
+    assert min(parts) < 0.3
+    assert max(parts) > 0.5
+
+
+@pytest.mark.parametrize(("radius", "low", "high"), [(26.0, 88, 94), (200.0, 94, 98)])
+def test_painted_mitochondria_lie_apart_and_end_at_their_radius(radius, low, high):
+    seeds = np.array([[0, 100, 70], [0, 100, 130], [0, 0, 0]], np.float32)
+    crowd = draw_crowd(np.random.default_rng(0), (1, 200, 200))
+    crowd = replace(crowd, seeds=seeds, taken=np.array([True, True, False]), squeeze=1.0)
+    crowd = replace(crowd, radius=radius, gap=4.0)
+    cover, _ = shape_crowd(crowd, Canvas(torch.zeros(1, 200, 200), 0.0, 1.0))
+    found = cover[0].numpy() > 0.5
+    assert ndimage.label(found)[1] == 2
+    assert low <= np.flatnonzero(found[100, :100]).max() <= high
+    assert not found[0, 0], "a cell that is not taken"
+
+
 def test_none_are_drawn_unless_asked_for_and_none_disturb_the_other_random_numbers():
     rng, untouched = np.random.default_rng(3), np.random.default_rng(3)
-    assert draw_distractors(rng, Augmentation(), (1, 64, 64)) == ()
+    assert draw_painted(rng, Augmentation(), (1, 64, 64)) == ()
     assert rng.random() == untouched.random()
     tissue = _tissue((1, 64, 64))
     assert paint(tissue, ()) is tissue
@@ -74,18 +115,19 @@ def test_none_are_drawn_unless_asked_for_and_none_disturb_the_other_random_numbe
 
 def test_each_comes_as_often_as_its_probability():
     rng = np.random.default_rng(0)
-    options = Augmentation(sheath_probability=0.2, edge_probability=0.6)
-    drawn = [draw_distractors(rng, options, (1, 32, 32)) for _ in range(1000)]
-    kinds = [chosen.kind for patch in drawn for chosen in patch]
+    options = Augmentation(sheath_probability=0.2, edge_probability=0.6, crowd_probability=0.4)
+    drawn = [draw_painted(rng, options, (1, 32, 32)) for _ in range(1000)]
+    kinds = [getattr(chosen, "kind", "crowd") for patch in drawn for chosen in patch]
     assert kinds.count("sheath") == pytest.approx(200, abs=50)
     assert kinds.count("edge") == pytest.approx(600, abs=60)
-    assert set(kinds) == {"sheath", "edge"}
+    assert kinds.count("crowd") == pytest.approx(400, abs=60)
+    assert set(kinds) == {"sheath", "edge", "crowd"}
 
 
 def test_the_same_seed_paints_the_same():
-    tissue, options = _tissue((12, 48, 64)), _options(*KINDS)
+    tissue, options = _tissue((12, 48, 64)), _options(*KINDS, "crowd")
     first, again = (
-        paint(tissue, draw_distractors(np.random.default_rng(9), options, (12, 48, 64)))
+        paint(tissue, draw_painted(np.random.default_rng(9), options, (12, 48, 64)))
         for _ in range(2)
     )
     assert torch.equal(first, again)

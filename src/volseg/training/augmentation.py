@@ -71,6 +71,9 @@ class Augmentation:
         discs, a wide dark region, the edge of the resin; see `volseg.training.distractors`.
     nucleus_probability : float
         The same of a wide grey region with clumps of chromatin and a dark rim.
+    crowd_probability : float
+        Chance that mitochondria are painted, wide, side by side, or apart; see
+        `volseg.training.crowds`.
     """
 
     flip_probability: float = 1.0
@@ -107,6 +110,7 @@ class Augmentation:
     region_probability: float = 0.0
     edge_probability: float = 0.0
     nucleus_probability: float = 0.0
+    crowd_probability: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from volseg.models.registry import find_architecture
 from volseg.training.annotation import parse_class
 from volseg.training.augmentation import Augmentation
 from volseg.training.centerline import ALPHA, REACH_NM
-from volseg.training.losses import LOSS_NAMES
+from volseg.training.losses import EMNET, LOSS_NAMES
 from volseg.training.offsets import OFFSET_REACH
 from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH
 from volseg.types import VoxelSize, Zyx
@@ -211,6 +211,13 @@ class TrainConfig:
                 raise ParameterError(
                     f"{name} is one of {', '.join(known)}, found {getattr(self, name)!r}"
                 )
+        lines = self.loss == EMNET and find_architecture(self.architecture).centerline
+        if self.augmentation.crowd_probability and (self.maps or lines):
+            raise ParameterError(
+                "crowd_probability paints mitochondria for networks of one class: contours, "
+                "distances and centerlines of what is painted are not known; set it to 0, or leave "
+                "classes and auxiliary out and choose another loss than emnet"
+            )
 
 
 def steps_per_epoch(config: TrainConfig, voxels: int) -> int:

@@ -2,13 +2,12 @@
 
 They stand for what annotated data sets show too little of, and what networks take for
 mitochondria: myelin, granules and pigment, nuclei and red cells, edges of resin. What is painted is
-background in the target.
+background in the target (`volseg.training.painting`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,19 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from volseg.training.augmentation import Augmentation
-from volseg.training.tissue import MASK, RAW
+from volseg.training.canvas import OWN, Canvas
 from volseg.types import Floats, Zyx
 
 REACH = 64
 """Voxels between the knots of a smooth field, at a coarseness of 1."""
-DARKEST, BRIGHTEST = 0.02, 0.98
-"""Parts of a patch's voxels below what is dark in it, and below what is bright."""
 CLUMPS = (3.0, 24.0)
 """Smallest and largest size of the clumps of a nucleus, in voxels."""
 SHARP = (2.0, 16.0)
 """Least and greatest sharpness of them."""
-OWN = 0.75
-"""Part of what is painted that has the grain of the patch."""
 
 
 @dataclass(frozen=True)
@@ -120,38 +115,11 @@ def _draw_rest(
     )
 
 
-def paint(channels: Tensor, distractors: Sequence[Distractor]) -> Tensor:
-    """Paint distractors onto a patch, and make them background that is known.
-
-    Parameters
-    ----------
-    channels : float32, shape (c, z, y, x)
-        Raw, foreground, and what is not annotated where there is such.
-    distractors : in the order in which they are painted.
-
-    Returns
-    -------
-    float32, shape (c, z, y, x)
-    """
-    if not distractors:
-        return channels
-    channels = channels.clone()
-    sample = channels[RAW].flatten()[:: max(channels[RAW].numel() // 4096, 1)]
-    dark, bright = torch.quantile(sample, torch.tensor([DARKEST, BRIGHTEST]).to(sample)).tolist()
-    for chosen in distractors:
-        cover, look = _shape(chosen, channels[RAW], dark, bright)
-        channels[RAW] = torch.lerp(channels[RAW], look, cover)
-        covered = cover > 0.5
-        channels[MASK:, covered] = 0
-    return channels
-
-
-def _shape(chosen: Distractor, raw: Tensor, dark: float, bright: float) -> tuple[Tensor, Tensor]:
+def shape_distractor(chosen: Distractor, canvas: Canvas) -> tuple[Tensor, Tensor]:
     """Return how far a distractor covers each voxel, 0..1, and the intensities that it has."""
-    generator = torch.Generator().manual_seed(chosen.seed)
-    noise = torch.randn(raw.shape, generator=generator).to(raw.device)
+    raw, dark, bright = canvas.raw, canvas.dark, canvas.bright
+    noise, grain = canvas.noise(chosen.seed), canvas.grain(chosen.seed, own=chosen.own)
     base = dark - chosen.depth * (bright - dark) / 2
-    grain = _own_grain(raw) if chosen.own else 0.06 * (bright - dark) * noise
     grainy = base + grain
     if chosen.kind == "granules":
         beyond = _beyond_spots(chosen.spots, raw)
@@ -195,14 +163,6 @@ def _chromatin(
     look = ground - 0.45 * span * clumps + grain
     rim = chosen.width / 16
     return torch.where(inside < rim, torch.full_like(look, dark), look)
-
-
-def _own_grain(raw: Tensor) -> Tensor:
-    """Take the finest structure of a patch from elsewhere in it, without its membranes."""
-    fine = raw - functional.avg_pool2d(raw, 3, 1, 1, count_include_pad=False)
-    limit = float(3 * fine.abs().median())
-    height, width = raw.shape[-2:]
-    return fine.clamp(-limit, limit).roll((height // 2, width // 2), (-2, -1)).flip(-1)
 
 
 def _beyond_spots(spots: Floats, raw: Tensor) -> Tensor:

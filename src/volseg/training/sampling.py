@@ -14,8 +14,8 @@ from volseg.errors import ShapeError
 from volseg.geometry.grid import roi_shape
 from volseg.training.annotation import SLAB, Readable, iterate_slices
 from volseg.training.augmentation import Augmentation, Frame, draw_placement
-from volseg.training.distractors import draw_distractors, paint
 from volseg.training.looks import Look, draw_look
+from volseg.training.painting import draw_painted, paint
 from volseg.training.targets import Targets, read_targets
 from volseg.training.tissue import (
     MAPS,
@@ -275,7 +275,7 @@ def draw_patch(
     if source.planar:  # a slice has no neighbours that show what is missing, or what is thick
         options = replace(options, fault_probability=0.0, section_probability=0.0)
     look = draw_look(rng, options, shape[0])
-    painted = draw_distractors(rng, options, shape)
+    painted = draw_painted(rng, options, shape)
     cut = locate(placement, shape, source.roi, source.pooled)
     tissue = source.tissue
     if tissue is None:

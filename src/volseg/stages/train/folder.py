@@ -99,9 +99,10 @@ def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, 
     found = {**{k: v for k, v in SINCE.items() if k in ours}, **theirs}
     if "preprocessing" in found:
         found["preprocessing"] = {"each": False, **found["preprocessing"]}
-    patches = found.get("augmentation", {})
-    if patches and not any(patches.get(kind) for kind in PAINTED):
-        found["augmentation"] = {"nucleus_probability": 0.0, **patches}
+    if patches := found.get("augmentation", {}):
+        # where nothing was painted, nothing of it has changed since; mitochondria never were
+        none = () if any(patches.get(kind) for kind in PAINTED) else ("nucleus_probability",)
+        found["augmentation"] = dict.fromkeys((*none, "crowd_probability"), 0.0) | patches
     if found.get("loss") != EMNET:  # no centerlines are learned, so their settings play no part
         lines = {k: v for k, v in ours.items() if k.startswith(CENTERLINE)}
         found = {k: v for k, v in found.items() if not k.startswith(CENTERLINE)} | lines
