@@ -6,24 +6,27 @@ r"""Train on all annotated data sets but one, and score on that one.
 not part of the project (docs/models/README.md says whose they are). ``--leave none`` trains on all
 four: that is how the generalist is made. Training stops and resumes as ``volseg train`` does: the
 same command goes on. Scores are printed as one JSON object per data set, for the whole of the set
-that was left out, and for what the others held out, by rules that owe nothing to any of them: a
-threshold of 0.5, and no object dropped. Data that `pack_data.py` packed do as well.
+that was left out, and for what the others held out: with all objects, and by the rules of the card,
+which owe nothing to any of them: a threshold of 0.5, and no object that is smaller than a
+mitochondrion can be. Cubic voxels are also looked at along three axes. Data that `pack_data.py`
+packed do as well.
 
 ``--look-alikes`` trains by the second recipe: coarser pixels, patches drawn where the network is
-wrong, painted things that look like mitochondria, mitochondria that are long, and as they crowd in
-muscle. It is meant for weights that can find mitochondria already, and for few steps:
+wrong, painted things that look like mitochondria, and painted mitochondria, wide and side by side
+as in muscle. It takes few steps from weights that can find mitochondria already:
 
     python studies/leave_one_out.py --data annotated --leave vnc --output runs/without-vnc \
         --steps 700 --start unet2d --look-alikes
 
-``--contours`` also learns contours, and scores objects that are split by them beside whole ones,
-without those below the smallest size of the shipped card.
+``--contours`` also learns contours, and scores objects that are split by them beside whole ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +45,7 @@ from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, TrainReport, train
+from volseg.storage.weights import load_card, update_card
 from volseg.training.augmentation import Augmentation
 from volseg.types import VoxelSize
 
@@ -92,8 +96,8 @@ SETS = {
         "cardiac/raw.tif", "cardiac/labels.tif", (50, 13, 13), 0.16, "3:4,:,:", images=True
     ),
 }
-SMALLEST = 300
-"""Voxels of the smallest object, in the shipped card."""
+SMALLEST_UM3 = 0.0018
+"""Of an object that counts: a ball of 150 nm, and mitochondria are wider than that."""
 PIXEL = 12.0
 RECIPE: dict[str, Any] = {
     "architecture": "unet2d",
@@ -138,6 +142,7 @@ LOOK_ALIKES: dict[str, Any] = {
         region_probability=0.05,
         edge_probability=0.05,
         nucleus_probability=0.15,
+        crowd_probability=0.08,
     ),
 }
 """Changes to `RECIPE` that teach what only looks like a mitochondrion."""
@@ -185,19 +190,25 @@ def pairs_of(data: Path, names: list[str], scratch: Path) -> list[Pair]:
 def train_on(
     data: Path, names: list[str], output: Path, recipe: dict[str, Any], **options: Any
 ) -> TrainReport:
-    """Train a network on these data sets, or go on with it; print each row of the log."""
+    """Train a network on these data sets, or go on with it; print each row of the log.
+
+    Its card gets rules that were not chosen on any of the sets.
+    """
     chosen = TrainOptions(
         output=output,
         config=build_config(recipe, options.get("start")),
         terms=TERMS,
         **options,
     )
-    return train(
+    report = train(
         pairs_of(data, names, output.parent),
         chosen,
         NoProgress(),
         lambda row: print(json.dumps(dict(row)), flush=True),
     )
+    smallest = round(SMALLEST_UM3 * 1e9 / math.prod(load_card(report.weights).voxel_size))
+    update_card(report.weights, {"threshold": 0.5, "min_size": smallest, "min_probability": 0.0})
+    return report
 
 
 def print_scores(
@@ -210,9 +221,9 @@ def print_scores(
     contours: bool = False,
 ) -> None:
     """Score a model on all of the set that was left out, and on what the others held out."""
-    rules: list[dict[str, Any]] = [{}]
+    rules: list[dict[str, Any]] = [{"min_size": 0}, {"min_size": None}]
     if contours:
-        rules = [{"split": split, "min_size": SMALLEST} for split in ("none", "contour")]
+        rules = [{"split": split, "min_size": None} for split in ("none", "contour")]
     for name, chosen in sets_in(data).items():
         unseen = name == left
         stacks = [(chosen.raw, chosen.labels, None if unseen else chosen.validation)]
@@ -220,12 +231,14 @@ def print_scores(
             stacks = [*(stacks if unseen else []), (*chosen.more, None)]
         for raw, labels, roi in stacks:
             places = stacked(data / raw, scratch), stacked(data / labels, scratch)
-            prediction = PredictOptions(model=str(model), roi=roi, views="xy", device=device)
-            for rule in rules:
-                # without rules, fields of one microscope are a stack: one scale of intensities
+            cubes = len(set(chosen.voxel_size)) == 1
+            for views, rule in itertools.product(("xy", "ortho") if cubes else ("xy",), rules):
+                prediction = PredictOptions(model=str(model), roi=roi, views=views, device=device)
+                # without contours, fields of one microscope are a stack: one scale of intensities
                 apart = chosen.images and contours
                 found = score(places, chosen.voxel_size, prediction, images=apart, **rule)
-                print(json.dumps({"set": raw, "left out": unseen, **rule, **found}), flush=True)
+                told = {"set": raw, "left out": unseen, "views": views, **rule, **found}
+                print(json.dumps(told), flush=True)
 
 
 def score(
@@ -234,10 +247,10 @@ def score(
     prediction: PredictOptions,
     *,
     images: bool = False,
-    min_size: int = 0,
+    min_size: int | None = 0,
     split: str = "none",
 ) -> dict[str, float]:
-    """Segment slices along z, and compare with the labels."""
+    """Segment at a threshold of 0.5, and compare with labels; None takes the card's smallest."""
     raw, labels = places
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"

@@ -17,7 +17,7 @@ from torch import Tensor
 from volseg.training.canvas import OWN, Canvas
 from volseg.types import Floats, Zyx
 
-SIDES = (18.0, 110.0)
+SIDES = (30.0, 110.0)
 """Smallest and largest mean side of a cell, in voxels."""
 MOST = 128
 """Cells of a patch."""
@@ -66,13 +66,13 @@ def draw_crowd(rng: np.random.Generator, shape: Zyx) -> Crowd:
     seeds = rng.uniform(-margin, 1 + margin, (count, 3)) * shape
     return Crowd(
         seeds=seeds.astype(np.float32),
-        taken=rng.random(count) < rng.uniform(0.1, 1),
+        taken=rng.random(count) < rng.uniform(0.4, 1),
         angle=float(rng.uniform(0, math.pi)),
         squeeze=float(np.exp(rng.uniform(0, math.log(3)))),
         radius=side * float(rng.uniform(0.45, 0.8)),
         gap=float(rng.uniform(0, 3)),
         period=float(rng.uniform(3, 8)) if rng.random() < 0.6 else 0.0,
-        level=float(rng.uniform(-0.1, 0.45)),
+        level=float(rng.uniform(0.05, 0.45)),
         seed=int(rng.integers(1 << 62)),
         own=bool(rng.random() < OWN),
     )
