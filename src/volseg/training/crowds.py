@@ -17,7 +17,7 @@ from torch import Tensor
 from volseg.training.canvas import OWN, Canvas
 from volseg.types import Floats, Zyx
 
-SIDES = (30.0, 110.0)
+SIDES = (24.0, 110.0)
 """Smallest and largest mean side of a cell, in voxels."""
 MOST = 128
 """Cells of a patch."""
@@ -72,7 +72,7 @@ def draw_crowd(rng: np.random.Generator, shape: Zyx) -> Crowd:
         radius=side * float(rng.uniform(0.45, 0.8)),
         gap=float(rng.uniform(0, 3)),
         period=float(rng.uniform(3, 8)) if rng.random() < 0.6 else 0.0,
-        level=float(rng.uniform(0.05, 0.45)),
+        level=float(rng.uniform(0, 0.45)),
         seed=int(rng.integers(1 << 62)),
         own=bool(rng.random() < OWN),
     )
