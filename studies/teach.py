@@ -8,7 +8,8 @@ measured lies in its other slices, at a threshold of 0.5 with nothing dropped, a
 of ``lucchi_pp``, which the weights do know (``--known`` names some of them, ``--known 0:0`` none).
 Prints one JSON object per row: before, after the marked objects of that result are dropped, and
 after each round, with and without them. Objects are those of all slices. ``--drop`` leaves the
-training out. Give ``--folder`` to keep volumes, weights and contact sheets.
+training out. With several ``--strengths`` it trains once, and measures each of them; the next round
+begins from the last. Give ``--folder`` to keep volumes, weights and contact sheets.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from leave_one_out import score, sets_in, stacked
 
+from volseg.defaults import NAME, STRENGTH
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
@@ -36,12 +39,13 @@ from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.teach.learn import between
 from volseg.stages.teach.run import TeachOptions, teach
 from volseg.storage.volumes import labels_path, open_image
+from volseg.storage.weights import load_card, load_weights, save_weights
 
 SLICES = {"ncmir": (2, 5, 8), "vnc": (3, 10, 16)}
 """In which the truth clicks."""
-NAME = "mitochondria"
 
 
 def find_objects(volume: Path, model: Path) -> None:
@@ -79,8 +83,15 @@ def measure_dropped(volume: Path, truth: Path, marked: Sequence[int]) -> dict[st
     return measure_others(volume, truth, marked, f"{NAME}-marked")
 
 
-def main() -> None:
-    """Print the table."""
+def keep_part(old: Path, whole: Path, part: float, into: Path) -> None:
+    """Write weights as `teach` does with this strength, given those that it makes with 1."""
+    card = asdict(load_card(str(whole)))
+    before, after = (load_weights(str(p), load_card(str(p))) for p in (old, whole))
+    save_weights(into, between(before, after, part), card)
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
@@ -88,16 +99,24 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--steps", type=int, help="in place of minutes")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--slices", type=int, nargs=3, help="in which the truth clicks")
+    parser.add_argument("--strengths", type=float, nargs="+", default=[STRENGTH])
     parser.add_argument("--known", default="132:165", help="slices of lucchi_pp")
     parser.add_argument("--drop", action="store_true", help="drop objects; change no weights")
     parser.add_argument("--folder", type=Path)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the table."""
+    arguments = read_arguments()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         sets = sets_in(arguments.data)
         chosen = sets[arguments.set]
-        marked, held = SLICES[arguments.set], chosen.more or (chosen.raw, chosen.labels)
+        marked = tuple(arguments.slices or SLICES[arguments.set])
+        held = chosen.more or (chosen.raw, chosen.labels)
         raw, truth = (stacked(arguments.data / p, folder) for p in held)
         known = [stacked(arguments.data / p, folder) for p in (sets["lucchi_pp"].raw,)]
         known += [stacked(arguments.data / sets["lucchi_pp"].labels, folder)]
@@ -129,6 +148,7 @@ def main() -> None:
                 slices=marked,
                 minutes=0 if arguments.drop else arguments.minutes,
                 steps=None if arguments.drop else arguments.steps,
+                strength=1.0,
                 model=str(model),
             )
             report = teach(volume, options, NoProgress())
@@ -138,14 +158,18 @@ def main() -> None:
                 "steps": report.steps,
                 "marks": [report.marked_no, report.marked_yes],
                 "marked, before": np.round(report.before, 3).tolist(),
-                "marked, after": np.round(report.after, 3).tolist(),
+                "marked, after all of it": np.round(report.after, 3).tolist(),
             }
             if number == 1 or arguments.drop:
                 print_dropped(f"before {number}")
             if not arguments.drop:
-                model = report.weights or model
-                print_row(f"after {number}", model, **spent)
-                print_dropped(f"after {number}")
+                old, whole = model, report.weights or model
+                for part in arguments.strengths:
+                    model = folder / f"{arguments.set}-{number}-{part:g}.safetensors"
+                    keep_part(old, whole, part, model)
+                    spent["strength"] = part
+                    print_row(f"after {number}", model, **spent)
+                    print_dropped(f"after {number}")
 
 
 if __name__ == "__main__":

@@ -38,3 +38,5 @@ LEVEL: Final = 0
 """Of the pyramid that `export` writes: the finest."""
 MINUTES: Final = 3.0
 """Of teaching."""
+STRENGTH: Final = 0.6
+"""Part of what a lesson changed in the weights that is kept (decision 0080)."""

@@ -30,7 +30,7 @@ from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.stages.teach import run as teach_run
 from volseg.stages.teach.judged import open_judged
-from volseg.stages.teach.learn import teaching_recipe
+from volseg.stages.teach.learn import learn, teaching_recipe
 from volseg.stages.teach.lesson import Lesson
 from volseg.stages.teach.marks import Said, find_marks
 from volseg.stages.teach.run import TeachOptions, TeachReport, teach
@@ -38,12 +38,12 @@ from volseg.stages.teach.seeds import Reach, grow_seed
 from volseg.stages.teach.show import find_marked, propose_next, propose_section
 from volseg.stages.teach.simulate import click
 from volseg.stages.train.loop import batch_loss
-from volseg.stages.train.state import start_run
+from volseg.stages.train.state import Start, start_run
 from volseg.storage.attributes import update_attributes
 from volseg.storage.ledger import locked
 from volseg.storage.marks import Mark, Round, load_rounds, notebook_path, save_rounds
 from volseg.storage.volumes import labels_path, open_image
-from volseg.storage.weights import hash_file, load_card
+from volseg.storage.weights import hash_file, load_card, load_weights
 from volseg.training.loader import draw_batch
 
 NAME = "mitochondria"
@@ -261,6 +261,8 @@ def test_marks_become_weights_that_segment(volume, quick):
     assert card.training["from"] == {"name": "toy", "sha256": parent.sha256}
     assert card.training["data"]["marks"][0].startswith(f"no: object {no}, ")
     assert (card.threshold, card.scores) == (parent.threshold, {})
+    assert (card.training["strength"], report.strength) == (0.6, 0.6)
+    assert "12 steps from toy, 60% of the change is kept" in describe_report(volume, NAME, report)
     asked = PredictOptions(str(report.weights), NAME, engine=ENGINE, views="xy", overwrite=True)
     segment(plan_segmentation(volume, SegmentOptions(asked, min_size=5)), NoProgress())
     # the next round starts from these, with the marks of both, whose objects have other numbers
@@ -278,6 +280,22 @@ def test_marks_become_weights_that_segment(volume, quick):
     assert second.made_on["weights"] == card.sha256
 
 
+def test_strength_says_how_much_of_the_change_is_kept(segmented, quick):
+    judged = open_judged(segmented, NAME, None)
+    config = teach_run.teaching_recipe(judged.card, None, 4)
+    marks = find_marks(Said([(largest(read(segmented), 1)[0], False)]), judged, ENGINE)
+    lesson = Lesson(teach_run._open_eye(judged, config, "cpu"), marks, [(4, 32, 40)])
+    start = Start(judged.card, load_weights(judged.model, judged.card))
+    taught = [learn(lesson, config, start, 1, part, lambda _: None)[0] for part in (1.0, 0.25)]
+    (old, whole), (_, part) = taught
+    for name, tensor in part.state_dict().items():
+        was, became = old.state_dict()[name], whole.state_dict()[name]
+        expected = was + (became - was) * 0.25
+        torch.testing.assert_close(tensor, expected.to(tensor.dtype))
+    found = [lesson.measure(network, judged.threshold)[0] for network in (old, part, whole)]
+    assert found[0] >= found[1] >= found[2] < found[0]
+
+
 def test_the_next_command_has_the_rules_of_the_result(volume):
     import volseg
 
@@ -289,7 +307,8 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     assert inverted == {**judged.options(), "invert": True}
     given = {**inverted, "zoom": 2.0}
     rule = "darkness>0.4"
-    said = TeachReport(volume, "unet2d", 0, 1, (0, 0), (0, 0), 1, None, (), None, rule, given, 1)
+    nothing = (0, 0), (0, 0), 1, 0.6, None, ()
+    said = TeachReport(volume, "unet2d", 0, 1, *nothing, None, rule, given, 1)
     assert f"volseg apply {volume} --keep 'darkness>0.4'" in describe_report(volume, NAME, said)
     assert describe_report(volume, NAME, said).endswith(
         " --threshold 0.501 --seed-threshold 0.6 --connectivity 6 --min-size 9 --fill-holes "
@@ -477,6 +496,7 @@ BAD = [
     (["--simulate", "mitochondria"], "nothing is false or missed"),
     ([], "nothing is marked"),
     (["--not", "1", "--minutes", "-1"], "minutes must be 0 or more"),
+    (["--not", "1", "--strength", "0"], "strength must be above 0, and 1 at most"),
     (["--not", "1", "--model", "unet2d"], "did not make the result"),
     (["--not", "1", "--output", "{volume}"], "weights end in .safetensors"),
     (["--not", "1", "--output", "{missing}/x.safetensors"], "there is no folder"),

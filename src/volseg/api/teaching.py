@@ -27,6 +27,8 @@ class TeachKeywords(Device, Threads, Result, total=False):
     simulate : Let these labels, the truth, click on false and missed objects.
     minutes : Train for so long; 0 keeps the marks for `apply --marks`, and trains nothing.
     steps : Train for so many steps instead, which is the same on any machine.
+    strength : Keep this part of what the training changed, up to 1: more removes more false
+        objects, and forgets more true ones.
     model : Weights that made the result, if they are neither shipped nor beside VOLUME.
     output : Write the new weights to this .safetensors file.  [default: VOLUME-taught-N]
     sheet : Draw the contact sheet to this PNG file.  [default: beside the new weights]
@@ -40,6 +42,7 @@ class TeachKeywords(Device, Threads, Result, total=False):
     simulate: Place | None
     minutes: float
     steps: int | None
+    strength: float
     model: str | None
     output: Place | None
     sheet: Place | None

@@ -48,7 +48,8 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
     marks = f"marks: {report.marked_no} no, {report.marked_yes} yes"
     lines = [f"{marks}; nothing was trained"]
     if report.weights is not None:
-        lines = [f"{marks}; {counted(report.steps, 'step')} from {Path(report.parent).stem}"]
+        steps, parent = counted(report.steps, "step"), Path(report.parent).stem
+        lines = [f"{marks}; {steps} from {parent}, {report.strength:.0%} of the change is kept"]
         lines.append("called mitochondria, of the voxels that are marked")
         for word, before, after in zip(("no", "yes"), report.before, report.after, strict=True):
             if not math.isnan(before):

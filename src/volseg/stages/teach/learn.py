@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from volseg import __version__
 from volseg.stages.teach.judged import Judged
@@ -70,9 +71,12 @@ def learn(
     config: TrainConfig,
     start: Start,
     workers: int,
+    strength: float,
     on_step: Callable[[float], None],
 ) -> tuple[tuple[nn.Module, nn.Module], int]:
     """Train; return the old and the new network, and the steps that were taken.
+
+    The new one lies between the old one and what the training ended with, see `between`.
 
     Parameters
     ----------
@@ -80,6 +84,7 @@ def learn(
     config : TrainConfig
     start : weights to begin with
     workers : threads that draw patches
+    strength : part of what the training changed that is kept
     on_step : is told the part of the training that is done
     """
     eye = lesson.eye
@@ -93,11 +98,32 @@ def learn(
     with tempfile.TemporaryDirectory(prefix="volseg-teach-") as folder:
         configuration = json.dumps(asdict(config))
         train_steps(run, (sources, sources[:1]), Path(folder), configuration, workers, events)
-    return (old, run.averaged), run.step
+    new = copy.deepcopy(old)
+    new.load_state_dict(between(old.state_dict(), run.averaged.state_dict(), strength))
+    return (old, new), run.step
+
+
+def between(old: Mapping[str, Tensor], new: Mapping[str, Tensor], part: float) -> dict[str, Tensor]:
+    """Go some part of the way from old weights to new ones (Wortsman et al., CVPR 2022).
+
+    Examples
+    --------
+    >>> between({"w": torch.zeros(2)}, {"w": torch.tensor([1.0, 2.0])}, 0.5)["w"].tolist()
+    [0.5, 1.0]
+    """
+    return {
+        name: torch.lerp(tensor, new[name], part) if tensor.is_floating_point() else new[name]
+        for name, tensor in old.items()
+    }
 
 
 def make_card(
-    weights: Path, judged: Judged, marks: Sequence[Mark], config: TrainConfig, steps: int
+    weights: Path,
+    judged: Judged,
+    marks: Sequence[Mark],
+    config: TrainConfig,
+    steps: int,
+    strength: float,
 ) -> dict[str, Any]:
     """Describe the new weights by those that they were made from, and by the marks.
 
@@ -113,6 +139,7 @@ def make_card(
         "made on": dict(judged.made_on),
         "recipe": asdict(config),
         "steps": steps,
+        "strength": strength,
         **({} if config.minutes is None else {"minutes": config.minutes}),
         "volseg": __version__,
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.defaults import DEVICE, MINUTES, NAME
+from volseg.defaults import DEVICE, MINUTES, NAME, STRENGTH
 from volseg.engine.options import EngineOptions, available_cores
 from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError
@@ -54,6 +54,7 @@ UNTAUGHT: dict[str, Any] = {
     "before": (math.nan, math.nan),
     "after": (math.nan, math.nan),
     "steps": 0,
+    "strength": 0.0,
     "sheet": None,
 }
 """Part of a report where marks are kept, and nothing is trained."""
@@ -72,6 +73,7 @@ class TeachOptions:
     simulate: str | None = None
     minutes: float = MINUTES
     steps: int | None = None
+    strength: float = STRENGTH
     model: str | None = None
     output: Path | None = None
     sheet: Path | None = None
@@ -83,6 +85,8 @@ class TeachOptions:
             raise ParameterError(f"minutes must be 0 or more, found {self.minutes}")
         if self.steps is not None and self.steps < 1:
             raise ParameterError(f"steps must be at least 1, found {self.steps}")
+        if not 0 < self.strength <= 1:
+            raise ParameterError(f"strength must be above 0, and 1 at most, found {self.strength}")
         if not (self.minutes or self.steps) and (self.output or self.sheet):
             raise ParameterError(
                 "minutes are 0, so nothing is trained and no weights or sheet are written; leave "
@@ -101,6 +105,7 @@ class TeachReport:
     marked_no, marked_yes : marks of all rounds.
     before, after : parts of the voxels marked no, and yes, that are called mitochondria.
     steps : of the training.
+    strength : part of what it changed in the weights that was taken over.
     sheet : the contact sheet; None for networks of volumes.
     suspects : what to look at next; none where objects were not measured.
     max_section_um2 : a largest section that tells the marks apart; None where none does.
@@ -116,6 +121,7 @@ class TeachReport:
     before: tuple[float, float]
     after: tuple[float, float]
     steps: int
+    strength: float
     sheet: Path | None
     suspects: tuple[Next, ...]
     max_section_um2: float | None
@@ -187,10 +193,11 @@ def _plan_lesson(
         start = Start(judged.card, load_weights(judged.model, judged.card))
         progress.start(100, "%", "teaching")
         try:
-            networks, steps = learn(lesson, config, start, workers, _percent(progress))
+            told, part = _percent(progress), options.strength
+            networks, steps = learn(lesson, config, start, workers, part, told)
         finally:
             progress.finish()
-        card = make_card(weights, judged, marks, config, steps)
+        card = make_card(weights, judged, marks, config, steps, part)
         save_weights(weights, networks[1].state_dict(), card)
         before, after = (lesson.measure(network, judged.threshold) for network in networks)
         drawn = draw_sheet(lesson, (judged.model, str(weights)), judged.zoom, judged.threshold)
@@ -198,7 +205,7 @@ def _plan_lesson(
             save_pixels(sheet, drawn)
         shown = None if drawn is None else sheet
         found = {"weights": weights, "before": before, "after": after}
-        return {**found, "steps": steps, "sheet": shown}
+        return {**found, "steps": steps, "strength": part, "sheet": shown}
 
     return train
 
