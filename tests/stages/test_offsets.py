@@ -119,7 +119,8 @@ def test_objects_are_told_apart_by_where_they_point(tmp_path, balls, block, axes
     # the same pieces, numbered by their first voxels
     pairs = np.unique(np.stack([found.ravel(), want.ravel()]), axis=1)
     assert pairs.shape[1] == report.objects + 1 == want.max() + 1
-    assert report.objects == (count if axes == "zyx" else count // 2)
+    # without offsets along z, votes still dip where one ball ends and the next one begins
+    assert report.objects == count
     if axes == "zyx":
         each = [np.bincount(found[truth == k]).max() for k in range(1, 1 + count)]
         assert sum(each) > 0.97 * (truth > 0).sum()

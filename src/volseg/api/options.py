@@ -74,7 +74,7 @@ class Objects(TypedDict, total=False):
         as the elbow of the sum of squares asks for]
     split_sure : Seeds have at least this probability, with --split contour.  [default: the model's]
     split_contour : Seeds have a contour below this probability.  [default: the model's]
-    split_votes : Seeds lie where so many voxels point at each voxel, with --split offset.
+    split_votes : Seeds lie where this many voxels point at each voxel, with --split offset.
         [default: the model's]
     """
 

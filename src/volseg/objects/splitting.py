@@ -24,8 +24,8 @@ ON_CENTERLINE = 128
 SURE, CONTOUR = 0.8, 0.5
 """Of ``contour``, where a card names none: from which probability a class is sure, and from which
 on a voxel lies on a contour."""
-VOTES = 3.0
-"""Of ``offset``, where a card names none: how many voxels point at each voxel of a seed."""
+VOTES = 1.0
+"""Of ``offset``, where a card names none: how many voxels point at each voxel of a peak."""
 Pieces = NDArray[np.int32]
 """int32, shape (z, y, x): 0 outside the object, pieces from 1."""
 
@@ -47,7 +47,7 @@ class Splitter:
         contour less than the other.
     fewest : voxels that a seed must have, for ``contour``.
     reach, votes : of ``offset``: voxels (z, y, x) that offsets of 0 and 1 stand for, 0 along an
-        axis without such; seeds lie where so many voxels point at each voxel.
+        axis without such; at the peak of a seed, so many voxels point at each voxel.
     """
 
     method: str

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from volseg.types import FULL_PROBABILITY, Mask, Probabilities, VoxelSize
 
-BLUR = 1.0
-"""Standard deviation of the blur of votes, in sides of the finest axis."""
+BLUR, DIP = 1.5, 2.0
+"""Standard deviation of the blur of votes, in sides of the finest axis; and by which factor votes
+dip between two peaks, at least."""
 
 
 def vote_seeds(
@@ -22,9 +23,12 @@ def vote_seeds(
 ) -> NDArray[np.int32]:
     """Mark the voxels of an object by the place that they point at, where many do.
 
-    Each voxel votes for the one that its offset points at. Seeds are where votes, blurred, are
-    dense; a voxel is of the seed that it votes for. Of the stretches, joined over faces, of voxels
-    of one seed the largest counts.
+    Each voxel votes for the one that its offset points at. Seeds are the peaks of the votes,
+    blurred, down to where they have half as many; a peak stands unless votes dip by less than that
+    on a way to a higher one (h-maxima of their logarithm, see `distance_seeds` of
+    `volseg.objects.splitting`). So a seed is as wide as its object is unsure, and small objects
+    have theirs. A voxel is of the seed that it votes for. Of the stretches, joined over faces, of
+    voxels of one seed the largest counts.
 
     Parameters
     ----------
@@ -34,7 +38,7 @@ def vote_seeds(
         0.5 of 255 is none.
     reach : voxels (z, y, x) that offsets of 0 and 255 stand for; 0 where there is no such map
     spacing : lengths of a voxel's sides; the finest is 1
-    votes : for each voxel of a seed
+    votes : at a peak, for each voxel
 
     Returns
     -------
@@ -43,12 +47,13 @@ def vote_seeds(
 
     Examples
     --------
-    >>> mask, to = np.ones((1, 1, 7), bool), np.array([1, 1, 1, 1, 5, 5, 5])
-    >>> offsets = (127.5 + 127.5 / 8 * (to - np.arange(7))).round().astype(np.uint8)
+    >>> mask, to = np.ones((1, 1, 10), bool), np.array([1, 1, 1, 1, 1, 8, 8, 8, 8, 8])
+    >>> offsets = (127.5 + 127.5 / 8 * (to - np.arange(10))).round().astype(np.uint8)
     >>> vote_seeds(mask, [offsets[None, None]], (0, 0, 8), (1, 1, 1), 1.0)[0, 0].tolist()
-    [1, 1, 1, 1, 2, 2, 2]
+    [1, 1, 1, 1, 1, 2, 2, 2, 2, 2]
     """
     from scipy import ndimage
+    from skimage.morphology import local_maxima, reconstruction
 
     places, given = np.nonzero(mask), iter(offsets)
     aimed = []
@@ -58,8 +63,10 @@ def vote_seeds(
     target = np.ravel_multi_index(aimed, mask.shape)
     count = np.bincount(target, minlength=mask.size).reshape(mask.shape).astype(np.float32)
     blur = [BLUR / side if n > 1 else 0 for side, n in zip(spacing, mask.shape, strict=True)]
-    dense = ndimage.gaussian_filter(count, blur, mode="constant") >= votes
-    seeds = ndimage.label(dense, np.ones((3, 3, 3)), output=np.int32)[0]
+    dense = ndimage.gaussian_filter(count, blur, mode="constant")
+    lowered = reconstruction(dense / np.float32(DIP), dense)  # type: ignore[no-untyped-call]
+    peaks = local_maxima(lowered, connectivity=3) & (lowered >= votes / DIP)  # type: ignore[no-untyped-call]
+    seeds = ndimage.label(peaks, np.ones((3, 3, 3)), output=np.int32)[0]
     marked = np.zeros(mask.shape, np.int32)
     marked[mask] = seeds.ravel()[target]
     return _keep_largest(marked)

@@ -16,7 +16,7 @@ from volseg.types import FULL_PROBABILITY, Probabilities, VoxelSize
 SURE = (0.5, 0.65, 0.8, 0.9)
 CONTOURS = (0.2, 0.3, 0.4, 0.5, 0.6)
 FEWEST = (1, 4, 10)
-VOTES = (1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
+VOTES = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 """Settings that are tried."""
 CUBE = np.ones((3, 3, 3), bool)
 
