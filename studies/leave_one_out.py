@@ -28,7 +28,7 @@ import itertools
 import json
 import math
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +206,13 @@ def train_on(
         NoProgress(),
         lambda row: print(json.dumps(dict(row)), flush=True),
     )
-    smallest = round(SMALLEST_UM3 * 1e9 / math.prod(load_card(report.weights).voxel_size))
-    update_card(report.weights, {"threshold": 0.5, "min_size": smallest, "min_probability": 0.0})
+    card = load_card(report.weights)
+    smallest = round(SMALLEST_UM3 * 1e9 / math.prod(card.voxel_size))
+    # images among the sets were seen one by one; slices of a volume have one window, as it is read
+    # once, and not once for each slice
+    seen = asdict(replace(card.preprocessing, each=False))
+    rules = {"threshold": 0.5, "min_size": smallest, "min_probability": 0.0}
+    update_card(report.weights, {**rules, "preprocessing": seen})
     return report
 
 

@@ -110,6 +110,15 @@ def test_trials_that_agree_and_find_much_come_first(volume):
     assert (few.model, few.agreement) == ("half", many.agreement)
 
 
+@pytest.mark.parametrize(("less", "first"), [(0.99, 1.0), (0.97, 1.4)])
+def test_of_scores_as_good_as_equal_the_stated_scale_is_chosen(volume, less, first):
+    seen = candidate(lambda r: (r < 0).astype(np.float32))
+    trial = try_model(seen, open_image(volume), [(4, 130, 150)], 1.0)
+    trials = [replace(trial, zoom=zoom, found=trial.found * part**5)  # score: found to the 0.2
+              for zoom, part in ((1.4, 1.0), (1.0, less), (0.5, 0.9))]  # fmt: skip
+    assert [t.zoom for t in rank(trials)] == [first, 2.4 - first, 0.5]
+
+
 def test_doubt_costs_certainty(volume):
     trial = try_model(candidate(lambda r: np.full_like(r, 0.5)), open_image(volume),
                       [(4, 130, 150)], 1.0)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -25,6 +26,8 @@ TILE = 256
 """Side of what is evaluated at each place, in voxels of the network."""
 EDGE = TILE // 8
 """Left out on every side of what counts as found: there is too little context."""
+CLOSE = 0.98
+"""Part of the highest score from which a score is as good as that."""
 FOUND = 0.5
 """Probability from which a voxel counts as found, for the scores."""
 LITTLE = 0.2
@@ -148,10 +151,11 @@ def try_model(
 
 
 def rank(trials: Sequence[Trial]) -> list[Trial]:
-    """Compare trials on the same places with one another; the one with the highest score first.
+    """Compare trials on the same places with one another; the one to choose first, then by score.
 
     Nobody knows the truth, but networks that learned from other data, and see the tissue at other
-    scales, are wrong in different ways.
+    scales, are wrong in different ways. Of scores that are as good as equal (`CLOSE`), that of the
+    scale nearest to the stated one is chosen.
     """
     overlaps: list[list[float]] = [[] for _ in trials]
     for i, j in combinations(range(len(trials)), 2):
@@ -162,7 +166,10 @@ def rank(trials: Sequence[Trial]) -> list[Trial]:
         replace(trial, agreement=float(np.mean(found))) if found else trial
         for trial, found in zip(trials, overlaps, strict=True)
     ]
-    return sorted(compared, key=lambda trial: -trial.score)
+    ranked = sorted(compared, key=lambda trial: -trial.score)
+    close = [trial for trial in ranked if trial.score >= CLOSE * ranked[0].score]
+    chosen = min(close, key=lambda trial: abs(math.log(trial.zoom)))
+    return [chosen, *(trial for trial in ranked if trial is not chosen)]
 
 
 def measure_overlap(one: Trial, other: Trial) -> float:
