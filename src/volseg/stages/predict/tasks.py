@@ -18,7 +18,7 @@ from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import AxisLattice, Lattice, Tile
 from volseg.models.compiled import OPENVINO
 from volseg.models.devices import means_full_memory
-from volseg.models.maps import MapSpec, share_views
+from volseg.models.maps import share_views
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.look import Look, is_wanted
 from volseg.stages.predict.meter import tell_tile
@@ -163,18 +163,22 @@ class PredictTask:
         sums.flawed[tile] = ~torch.isfinite(maps).all()
         support = self.handover.support(tile)
         z, y, x = (_blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
-        views, known = len(self.handover.lattices), predictor.maps or (MapSpec(""),)
-        shares = [
-            share_views(known[k], lattice.normal, views) if k < len(known) else views
-            for k in self.choice.maps
-        ]
-        weighted = weigh(maps, (z, y, x), shares)
+        weighted = weigh(maps, (z, y, x), self._shares(lattice))
         for target, box in regions.items():
             shared = intersect(support, box)
             if shared is not None:
                 own = shift(shared, [s.start for s in box])
                 seen = shift(shared, [s.start for s in support])
                 sums.totals[target][:, *own] += weighted[:, *seen]
+
+    def _shares(self, lattice: Lattice) -> list[int]:
+        """Count the views that share each map, as `weigh` takes them."""
+        views = len(self.handover.lattices)
+        known = predictor_for(self.choice).maps if views > 1 else ()
+        return [
+            share_views(known[k], lattice.normal, views) if k < len(known) else views
+            for k in self.choice.maps
+        ]
 
     def _lattice(self, tile: Tile) -> Lattice:
         return self.handover.lattices[tile.lattice]
