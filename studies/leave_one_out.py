@@ -97,7 +97,7 @@ SETS = {
     ),
 }
 SMALLEST_UM3 = 0.003
-"""Of an object that counts: a ball of 180 nm; mitochondria are hardly narrower, and longer."""
+"""Of an object that counts: a ball of 180 nm. Few whole mitochondria are smaller (docs/models)."""
 PIXEL = 12.0
 RECIPE: dict[str, Any] = {
     "architecture": "unet2d",

@@ -78,6 +78,9 @@ def test_slices_that_were_written_as_colours(tmp_path, planar, form):
     tifffile.imwrite(path, few, photometric="rgb", planarconfig=planar, **form)
     with pytest.raises(SourceError, match=r"4 channels.*--axes ZYX if they are slices"):
         read_pages(path)
+    if planar == "separate":  # images of colours become greys, but not four images one
+        with pytest.raises(SourceError, match=r"4 channels.*--axes ZYX if they are slices"):
+            read_pages(path, images=True, grey=True)
     np.testing.assert_array_equal(read_pages(path, 2)[0], RAW[2])
     axes = "ZYX" if planar == "separate" else "YXZ"
     np.testing.assert_array_equal(read_pages(path, axes=axes), RAW[:4])

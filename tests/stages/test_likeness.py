@@ -130,7 +130,8 @@ def test_every_count_is_told_with_what_to_expect_for_any_blocks(volseg, known, m
     assert (low, high) == (pytest.approx(0.5 * mean, abs=0.005), min(round(1.1 * mean, 2), 1))
     words = report.label.expected
     assert words == (
-        f"expected precision {low:.2g} to {high:.2g}: this tissue is like the training data"
+        f"expected precision of voxels {low:.2g} to {high:.2g}: "
+        "this tissue is like the training data"
     )
     for command in ("stats", "info", "label", "segment"):
         more = ["--model", str(model), "--roi", "0:8,:,:"] if command == "segment" else []

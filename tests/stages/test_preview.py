@@ -28,6 +28,8 @@ from volseg.stages.preview.trial import Candidate, View, map_onto, measure_overl
 from volseg.storage.volumes import open_image
 from volseg.voxels.intensity import Tone
 
+NM = (5.0, 5.0, 5.0)
+
 SHAPE = (12, 260, 300)
 
 
@@ -91,7 +93,7 @@ def test_trials_that_agree_and_find_much_come_first(volume):
         replace(try_model(candidate(finders[name]), image, places, zoom), model=name)
         for name, zoom in asked
     ]
-    ranked = rank(trials)
+    ranked = rank(trials, NM)
     assert [t.model for t in ranked] == ["dark", "dark", "half", "bright"]
     at = {(t.model, t.zoom): t for t in ranked}
     scales = measure_overlap(at["dark", 1.0], at["dark", 0.7])
@@ -102,11 +104,11 @@ def test_trials_that_agree_and_find_much_come_first(volume):
     assert opposite < 0.1  # at outlines, where both are interpolated
     mean = (scales + halves + opposite) / 3
     assert at["dark", 1.0].agreement == pytest.approx(mean, abs=1e-9)
-    again = rank(list(reversed(trials)))
+    again = rank(list(reversed(trials)), NM)
     assert [(t.model, t.zoom) for t in again] == [(t.model, t.zoom) for t in ranked]
-    assert rank(trials[:1]) == trials[:1]
+    assert rank(trials[:1], NM) == trials[:1]
     # the same agreement with each other, but one finds less
-    few, many = rank([at["half", 1.0], at["dark", 1.0]])[::-1]
+    few, many = rank([at["half", 1.0], at["dark", 1.0]], NM)[::-1]
     assert (few.model, few.agreement) == ("half", many.agreement)
 
 
@@ -116,7 +118,27 @@ def test_of_scores_as_good_as_equal_the_stated_scale_is_chosen(volume, less, fir
     trial = try_model(seen, open_image(volume), [(4, 130, 150)], 1.0)
     trials = [replace(trial, zoom=zoom, found=trial.found * part**5)  # score: found to the 0.2
               for zoom, part in ((1.4, 1.0), (1.0, less), (0.5, 0.9))]  # fmt: skip
-    assert [t.zoom for t in rank(trials)] == [first, 2.4 - first, 0.5]
+    assert [t.zoom for t in rank(trials, NM)] == [first, 2.4 - first, 0.5]
+    assert rank(trials, None)[0].zoom == 1.4, "none is stated"
+
+
+def test_a_model_that_does_not_know_the_tissue_comes_last(volume, monkeypatch):
+    seen = candidate(lambda r: (r < 0).astype(np.float32))
+    trial = try_model(seen, open_image(volume), [(4, 130, 150)], 1.0)
+    trials = [replace(trial, model=m, zoom=z) for m, z in (("a", 1), ("a", 2), ("b", 2), ("b", 1))]
+    for told, expected in (
+        ({"a": "very unlike", "b": "unlike"}, ["b2", "a1", "a2", "b1"]),
+        ({"a": "unlike", "b": "like"}, ["a1", "a2", "b2", "b1"]),
+        ({"a": "very unlike", "b": "very unlike"}, ["a1", "a2", "b2", "b1"]),
+    ):
+        monkeypatch.setattr(
+            preview_run,
+            "_look",
+            lambda _image, best, _candidates, told=told: {"likeness": told[best.model]},
+        )
+        ranked, tissue = preview_run._known_first(open_image(volume), trials, ())
+        assert [f"{t.model}{t.zoom}" for t in ranked] == expected
+        assert tissue == {"likeness": told[ranked[0].model]}
 
 
 def test_doubt_costs_certainty(volume):

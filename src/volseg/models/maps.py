@@ -1,7 +1,7 @@
 """Maps that a network gives: classes, and auxiliary maps of a class; named in its card.
 
-All are scalars in 0..1. A flip or another view moves them; what it does to offsets, which are the
-components of a vector, `moved` says.
+All are in 0..1. A flip or another view moves classes, contours and distances, and changes no value;
+what it does to offsets, which are components of a vector, `moved` says.
 """
 
 from __future__ import annotations

@@ -55,15 +55,17 @@ def vote_seeds(
     from scipy import ndimage
     from skimage.morphology import local_maxima, reconstruction
 
-    places, given = np.nonzero(mask), iter(offsets)
-    aimed = []
-    for at, far, n in zip(places, reach, mask.shape, strict=True):
-        along = (2 / FULL_PROBABILITY * next(given)[mask] - 1) * far if far else 0
-        aimed.append(np.clip(np.rint(at + along), 0, n - 1).astype(np.int64))
-    target = np.ravel_multi_index(aimed, mask.shape)
+    given, target = iter(offsets), np.zeros(np.count_nonzero(mask), np.int32)
+    for axis, (far, n) in enumerate(zip(reach, mask.shape, strict=True)):
+        line = np.arange(n, dtype=float).reshape([-1 if k == axis else 1 for k in range(3)])
+        at = np.broadcast_to(line, mask.shape)[mask]
+        if far:
+            at += (2 / FULL_PROBABILITY * next(given)[mask] - 1) * far
+        target = target * n + np.clip(np.rint(at), 0, n - 1).astype(np.int32)
+        del at
     count = np.bincount(target, minlength=mask.size).reshape(mask.shape).astype(np.float32)
     blur = [BLUR / side if n > 1 else 0 for side, n in zip(spacing, mask.shape, strict=True)]
-    dense = ndimage.gaussian_filter(count, blur, mode="constant")
+    dense = ndimage.gaussian_filter(count, blur, mode="constant", output=count)
     lowered = reconstruction(dense / np.float32(DIP), dense)  # type: ignore[no-untyped-call]
     peaks = local_maxima(lowered, connectivity=3) & (lowered >= votes / DIP)  # type: ignore[no-untyped-call]
     seeds = ndimage.label(peaks, np.ones((3, 3, 3)), output=np.int32)[0]

@@ -11,6 +11,7 @@ import numpy as np
 from volseg.types import Doubles
 
 Likeness = Literal["like", "unlike", "very unlike"]
+VERY_UNLIKE: Likeness = "very unlike"
 UNKNOWN = "unknown"
 """Likeness to weights whose card does not say what their training data look like."""
 LIKE, VERY = 1.8, 5.0
@@ -25,7 +26,7 @@ FAINT = 0.01
 ADVICE: Mapping[str, str] = {
     "like": "",
     "unlike": "look at a few objects before you count, and mark false ones with volseg teach",
-    "very unlike": "do not count on the result: annotate a few slices, and train on them",
+    VERY_UNLIKE: "do not count on the result: annotate a few slices, and train on them",
     UNKNOWN: "look at a few objects before you count, and mark false ones with volseg teach",
 }
 
@@ -131,7 +132,7 @@ def name_likeness(distance: float) -> Likeness:
     >>> [name_likeness(d) for d in (0.7, 2.0, 9.0)]
     ['like', 'unlike', 'very unlike']
     """
-    return "like" if distance <= LIKE else "unlike" if distance <= VERY else "very unlike"
+    return "like" if distance <= LIKE else "unlike" if distance <= VERY else VERY_UNLIKE
 
 
 def expect_precision(noted: Mapping[str, Any], certainty: float) -> tuple[float, float] | None:
@@ -164,9 +165,9 @@ def describe_tissue(noted: object) -> str:
     Examples
     --------
     >>> describe_tissue({"likeness": "unlike", "expected_precision": [0.41, 0.7]})
-    'expected precision 0.41 to 0.7: this tissue is unlike the training data'
+    'expected precision of voxels 0.41 to 0.7: this tissue is unlike the training data'
     >>> describe_tissue({"likeness": "very unlike"})
-    'expected precision unknown: this tissue is very unlike the training data'
+    'expected precision of voxels unknown: this tissue is very unlike the training data'
     >>> describe_tissue({"likeness": "like"})
     'this tissue is like the training data; the precision to expect there was not measured'
     >>> describe_tissue({"likeness": "unknown"})
@@ -183,10 +184,10 @@ def describe_tissue(noted: object) -> str:
         )
     between = noted.get("expected_precision")
     tissue = f"this tissue is {noted['likeness']} the training data"
-    if not between and noted["likeness"] != "very unlike":
+    if not between and noted["likeness"] != VERY_UNLIKE:
         return f"{tissue}; the precision to expect there was not measured"
     words = " to ".join(f"{p:.2g}" for p in between) if between else UNKNOWN
-    return f"expected precision {words}: {tissue}"
+    return f"expected precision of voxels {words}: {tissue}"
 
 
 def tell_tissue(noted: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,8 +45,9 @@ def paint(channels: Tensor, painted: Sequence[Painted]) -> Tensor:
     if not painted:
         return channels
     channels = channels.clone()
-    canvas = Canvas.of(channels[RAW].clone())
+    canvas = Canvas.of(channels[RAW])
     for chosen in painted:
+        canvas = replace(canvas, raw=channels[RAW].clone())  # what is painted so far has grain, too
         if isinstance(chosen, Crowd):
             cover, look = shape_crowd(chosen, canvas)
         else:

@@ -129,7 +129,10 @@ def _open(
     warnings += () if several else left_over(path, pages)
     # last, since it would stay open if something above failed
     descriptor = None if several else os.open(path, os.O_RDONLY)
-    reader = TiffPlanes(path, descriptor, planes, greys, hint, mixed=bool(selection.grey))
+    # tifffile calls three or four slices that it writes colours: images among them are not mixed
+    slices = bool(selection.images) and image.kind == "shaped" and image.planes[0].separate
+    mixed = bool(selection.grey) and not slices
+    reader = TiffPlanes(path, descriptor, planes, greys, hint, mixed=mixed)
     return Stack(
         # those of the planes first
         tuple(dict.fromkeys([*(p.path or path for p in planes), *files.values()])),

@@ -15,7 +15,7 @@ from volseg.errors import ParameterError, StorageError, VolumeError
 from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
-from volseg.scores.likeness import expect_precision
+from volseg.scores.likeness import VERY_UNLIKE, expect_precision
 from volseg.stages.intensities import check_counted
 from volseg.stages.likeness import look_at_tissue
 from volseg.stages.predict.lattice import choose_views, network_scales
@@ -133,7 +133,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
             f"large for every model and scale; is the voxel size right, "
             f"{image.voxel_size or 'unknown'} nm?"
         )
-    ranked = rank(trials)
+    ranked, tissue = _known_first(image, rank(trials, image.voxel_size), candidates)
     best = ranked[0]
     views, _ = choose_views(
         image.levels[0].shape, image.voxel_size, load_card(best.model), best.zoom
@@ -146,7 +146,7 @@ def preview(volume: Path, options: PreviewOptions, progress: Progress) -> Previe
         sheet,
         best.certainty >= SURE and best.agreement >= AGREED,
         views,
-        _look(image, best, candidates),
+        tissue,
         len(wanted) - len(trials),
         late,
         () if image.voxel_size else (_tell_sizes(candidates),),
@@ -158,6 +158,22 @@ def _tell_sizes(candidates: Sequence[Candidate]) -> str:
     """Tell how large each model takes voxels of unknown size."""
     sizes = ", ".join(f"{Path(c.model).stem} {c.card.voxel_size[-1]:g} nm" for c in candidates)
     return f"the voxel size is unknown: a zoom of 1 takes pixels as large as the model's ({sizes})"
+
+
+def _known_first(
+    image: Image, ranked: Sequence[Trial], candidates: Sequence[Candidate]
+) -> tuple[list[Trial], dict[str, Any]]:
+    """Put first the best trial of a model to which the tissue is not foreign, if there is one.
+
+    Returns
+    -------
+    The trials, and how like its training data the tissue is to the model of the first.
+    """
+    best = list({trial.model: trial for trial in reversed(ranked)}.values())[::-1]
+    looks = [(trial, _look(image, trial, candidates)) for trial in best]
+    known = [look for look in looks if look[1].get("likeness") != VERY_UNLIKE]
+    first, tissue = (known or looks)[0]
+    return [first, *(trial for trial in ranked if trial is not first)], tissue
 
 
 def _look(image: Image, best: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from volseg.stages.predict.lattice import nearest_level, network_scales
 from volseg.stages.preview.places import read_slice, window_about
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card
-from volseg.types import Floats, Roi, Zyx
+from volseg.types import Floats, Roi, VoxelSize, Zyx
 from volseg.voxels.intensity import Tone
 
 TILE = 256
@@ -150,12 +150,12 @@ def try_model(
     )
 
 
-def rank(trials: Sequence[Trial]) -> list[Trial]:
+def rank(trials: Sequence[Trial], voxel_size: VoxelSize | None) -> list[Trial]:
     """Compare trials on the same places with one another; the one to choose first, then by score.
 
     Nobody knows the truth, but networks that learned from other data, and see the tissue at other
     scales, are wrong in different ways. Of scores that are as good as equal (`CLOSE`), that of the
-    scale nearest to the stated one is chosen.
+    scale nearest to the stated one is chosen, if a voxel size is stated.
     """
     overlaps: list[list[float]] = [[] for _ in trials]
     for i, j in combinations(range(len(trials)), 2):
@@ -167,7 +167,8 @@ def rank(trials: Sequence[Trial]) -> list[Trial]:
         for trial, found in zip(trials, overlaps, strict=True)
     ]
     ranked = sorted(compared, key=lambda trial: -trial.score)
-    close = [trial for trial in ranked if trial.score >= CLOSE * ranked[0].score]
+    least = ranked[0].score * (CLOSE if voxel_size else 1)
+    close = [trial for trial in ranked if trial.score >= least]
     chosen = min(close, key=lambda trial: abs(math.log(trial.zoom)))
     return [chosen, *(trial for trial in ranked if trial is not chosen)]
 
