@@ -18,7 +18,7 @@ from volseg.storage.ome import Space
 from volseg.types import FULL_PROBABILITY, VoxelSize
 
 SPLIT_LIMIT = 1 << 23
-"""Voxels of the largest bounding box that is split; each takes some 85 bytes in a worker."""
+"""Voxels of the largest bounding box that is split; each takes up to 90 bytes in a worker."""
 CONTOURS, OFFSET = "contour", "offset"
 UNSPLIT: Mapping[str, Any] = {
     "split": "none",
