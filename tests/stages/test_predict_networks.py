@@ -17,7 +17,9 @@ from volseg.errors import ModelError, ParameterError
 from volseg.geometry.grid import parse_roi
 from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import find_architecture
+from volseg.stages.predict import loading
 from volseg.stages.predict.lattice import DEEP, STACK, build_lattices
+from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.storage.volumes import open_image, volume_tone
@@ -35,6 +37,23 @@ def raw():
 def write_network(folder, *form):
     """Weights of chance, and a card that asks for more than a linear change of intensities."""
     return write_weights(folder, *form, preprocessing=PREPROCESSING | {"gamma": 0.7})
+
+
+def test_weights_that_were_replaced_are_read_anew_and_not_within_a_run(tmp_path):
+    """A process that trains and segments again must not keep what it loaded before."""
+    model = write_weights(tmp_path, "unet2d", (1, 32, 32), (0, 0, 0))
+    before = NetworkChoice(str(model), "cpu", "float32", sha256=load_card(model).sha256)
+    old = predictor_for(before)
+    (tmp_path / "other").mkdir()
+    again = write_weights(tmp_path / "other", "unet2d", (1, 32, 32), (0, 0, 0), seed=1)
+    for suffix in (".safetensors", ".json"):
+        again.with_suffix(suffix).replace(model.with_suffix(suffix))
+    new = predictor_for(replace(before, sha256=load_card(model).sha256))
+    assert new is not old
+    assert predictor_for(before) is old, "a run that has begun keeps its network"
+    loading._load_predictor.cache_clear()
+    with pytest.raises(ModelError, match="replaced by other weights since this run was planned"):
+        predictor_for(before)
 
 
 def sliding_window(raw, model, volume, lattices, **averaged):

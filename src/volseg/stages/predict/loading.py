@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from volseg.errors import ParameterError
+from volseg.errors import ModelError, ParameterError
 from volseg.models.compiled import OPENVINO, compile_predictor
 from volseg.models.devices import CPU_SLICES, TF32, choose_device, choose_precision, gpu_name
 from volseg.models.inference import Predictor, build_predictor
@@ -30,6 +30,7 @@ class NetworkChoice:
     maps : places of the maps that are wanted.
     batch : slices that it sees at once.
     gpu : name of the GPU; None for others, and where any will do.
+    sha256 : of the weights when the run was planned; None takes those that are there.
     """
 
     model: str
@@ -41,6 +42,7 @@ class NetworkChoice:
     maps: tuple[int, ...] = (0,)
     batch: int = CPU_SLICES
     gpu: str | None = None
+    sha256: str | None = None
 
 
 _LOADING = threading.RLock()
@@ -61,6 +63,11 @@ def predictor_for(choice: NetworkChoice) -> Predictor:
 @lru_cache(maxsize=2)
 def _load_predictor(choice: NetworkChoice) -> Predictor:
     card, compiled = load_card(choice.model), choice.device == OPENVINO
+    if choice.sha256 not in (None, card.sha256):
+        raise ModelError(
+            f"{choice.model} was replaced by other weights since this run was planned; run the "
+            f"command again"
+        )
     name, precision = ("cpu", "float32") if compiled else (choice.device, choice.precision)
     device, form = choose_device(name), find_architecture(card.architecture)
     if choice.gpu is not None and choice.gpu != gpu_name(device):

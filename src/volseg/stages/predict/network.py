@@ -178,6 +178,7 @@ def settle_network(
         tuple(one.place for one in chosen),
         choose_batch(options.batch, device, known),
         gpu_name(known),
+        card.sha256,
     )
     return options, choice, card, notes
 
