@@ -129,3 +129,10 @@ def test_mitochondria_are_painted_where_nothing_else_is_to_be_known_of_them(othe
             **{"architecture": "unet2d", **others}, loss=loss, steps=1, augmentation=painted
         )
     TrainConfig(architecture="emnet", loss="bce", steps=1, augmentation=painted)
+
+
+@pytest.mark.parametrize("name", ["crowd_probability", "flip_probability"])
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_a_probability_is_a_part_of_one(name, value):
+    with pytest.raises(ParameterError, match=f"{name} is a part of 1, found"):
+        TrainConfig(steps=1, augmentation=Augmentation(**{name: value}))

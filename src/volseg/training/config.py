@@ -193,6 +193,9 @@ class TrainConfig:
         for name in (*parts, "decay", "balance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ParameterError(f"{name} is a part of 1, found {getattr(self, name)}")
+        for name, value in vars(self.augmentation).items():
+            if name.endswith("_probability") and not 0 <= value <= 1:
+                raise ParameterError(f"{name} is a part of 1, found {value}")
         if not all(0 <= part < 1 for part in (*self.betas, self.momentum)):
             raise ParameterError(
                 f"betas and momentum are at least 0 and below 1, found {self.betas} and "

@@ -93,6 +93,12 @@ def open_tiff(path: Path, selection: Selection = WHOLE) -> Stack:
         ) from error
 
 
+def _mixes(image: TiffImage, selection: Selection) -> bool:
+    """Tell whether colours become greys; tifffile calls three or four images that it writes so."""
+    images = bool(selection.images) and image.kind == "shaped" and image.planes[0].separate
+    return bool(selection.grey) and not images
+
+
 def _open(
     path: Path,
     tif: tifffile.TiffFile,
@@ -129,10 +135,7 @@ def _open(
     warnings += () if several else left_over(path, pages)
     # last, since it would stay open if something above failed
     descriptor = None if several else os.open(path, os.O_RDONLY)
-    # tifffile calls three or four slices that it writes colours: images among them are not mixed
-    slices = bool(selection.images) and image.kind == "shaped" and image.planes[0].separate
-    mixed = bool(selection.grey) and not slices
-    reader = TiffPlanes(path, descriptor, planes, greys, hint, mixed=mixed)
+    reader = TiffPlanes(path, descriptor, planes, greys, hint, mixed=_mixes(image, selection))
     return Stack(
         # those of the planes first
         tuple(dict.fromkeys([*(p.path or path for p in planes), *files.values()])),
