@@ -33,7 +33,12 @@ from torch import Tensor, nn
 from volseg.engine.progress import NoProgress
 from volseg.models.registry import find_architecture
 from volseg.scores.likeness import LIKE, fit_reference, name_likeness
-from volseg.stages.likeness import describe_training, first_block, sample_features, spread_windows
+from volseg.stages.survey.likeness import (
+    describe_training,
+    first_block,
+    sample_features,
+    spread_windows,
+)
 from volseg.stages.train.data import TrainingData, open_training_data
 from volseg.stages.train.recipe import build_config
 from volseg.storage.weights import Card, find_weights, load_card, load_weights, update_card

@@ -41,7 +41,7 @@ from volseg.stages.convert.run import convert
 from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, TrainReport, train

@@ -30,7 +30,7 @@ from volseg.stages.convert.run import convert
 from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.storage.weights import find_weights, load_card
 from volseg.types import VoxelSize
 

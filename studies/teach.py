@@ -38,7 +38,7 @@ from volseg.stages.convert.run import convert
 from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.teach.learn import between
 from volseg.stages.teach.run import TeachOptions, teach
 from volseg.storage.volumes import labels_path, open_image

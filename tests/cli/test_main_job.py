@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from volseg.stages import estimate
+from volseg.stages.segment import estimate
 
 
 @pytest.fixture(scope="module")

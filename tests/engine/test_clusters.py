@@ -17,7 +17,7 @@ from volseg.engine.options import ClusterOptions, EngineOptions, read_cluster
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, WorkError
 from volseg.stages.predict.network import AUTO_ELSEWHERE, PredictOptions, find_device
-from volseg.stages.segment import one_worker_per_gpu
+from volseg.stages.segment.run import one_worker_per_gpu
 
 TABLE = {
     "workers": 8,

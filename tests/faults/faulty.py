@@ -26,7 +26,7 @@ from click.testing import CliRunner
 
 from volseg.cli import main
 from volseg.models import inference
-from volseg.stages.components import LabelBlock
+from volseg.stages.components.blocks import LabelBlock
 from volseg.stages.label.tasks import WriteBlock
 from volseg.stages.predict.tasks import PredictTask
 from volseg.storage import arrays
@@ -131,7 +131,7 @@ def next_command() -> list[str]:
 if __name__ == "__main__":
     for name in (
         "voxels.downsample",
-        "stages.segment",
+        "stages.segment.run",
         "stages.stats.run",
         "stages.convert.run",
         "stages.verify.run",

@@ -20,13 +20,13 @@ from toy_volumes import write_raw
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError, VolumeError
-from volseg.stages.estimate import estimate
-from volseg.stages.intensities import with_survey
 from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
-from volseg.stages.survey import read_survey
+from volseg.stages.segment.estimate import estimate
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
+from volseg.stages.survey.intensities import with_survey
+from volseg.stages.survey.notes import read_survey
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import open_image
@@ -171,7 +171,7 @@ def test_a_survey_does_not_depend_on_blocks(tmp_path, monkeypatch, voxels):
     place = write_raw(tmp_path / "v", spoil(smooth()))
     image = open_image(place)
     whole = with_survey(image, EngineOptions(workers=1), NoProgress()).attributes["survey"]
-    monkeypatch.setattr("volseg.stages.intensities.BLOCK_VOXELS", voxels)
+    monkeypatch.setattr("volseg.stages.survey.intensities.BLOCK_VOXELS", voxels)
     again = with_survey(image, EngineOptions(workers=2), NoProgress()).attributes["survey"]
     assert again == whole
     padding = int((spoil(np.ones(SHAPE, np.uint8)) == 0).sum())

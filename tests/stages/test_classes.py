@@ -22,7 +22,7 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import ledger_header
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.stages.verify.run import VerifyOptions, verify

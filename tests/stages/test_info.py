@@ -11,7 +11,7 @@ import zarr
 
 from volseg.cli.info import _lines
 from volseg.errors import VolumeError
-from volseg.stages.info import info
+from volseg.stages.info.run import info
 from volseg.storage.arrays import fit_spec
 from volseg.storage.volumes import create_image, labels_path, probabilities_path
 

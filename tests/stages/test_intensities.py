@@ -15,8 +15,8 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.engine.run import same_workers
 from volseg.errors import VolumeError
-from volseg.stages import intensities
-from volseg.stages.intensities import BLOCK_VOXELS, plan_blocks, with_survey
+from volseg.stages.survey import intensities
+from volseg.stages.survey.intensities import BLOCK_VOXELS, plan_blocks, with_survey
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import read_histogram
 from volseg.storage.volumes import open_image

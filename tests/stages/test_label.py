@@ -22,7 +22,7 @@ from volseg.geometry.grid import full_roi
 from volseg.objects.joining import rank_firsts
 from volseg.objects.splitting import Splitter
 from volseg.sources.masks import open_mask
-from volseg.stages import components
+from volseg.stages.components import blocks as components
 from volseg.stages.label import holes as label_holes
 from volseg.stages.label import rules as label_plan
 from volseg.stages.label import split_tasks as label_split_block

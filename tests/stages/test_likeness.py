@@ -14,15 +14,15 @@ from toy_weights import write_weights
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.scores.likeness import describe_tissue, read_reference
-from volseg.stages.likeness import (
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
+from volseg.stages.survey.likeness import (
     Region,
     look_at_tissue,
     mean_found,
     note_reference,
     spread_windows,
 )
-from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
 from volseg.storage.volumes import labels_path, open_image, probabilities_path, volume_tone
 from volseg.storage.weights import load_card, update_card
 from volseg.training.sampling import Source

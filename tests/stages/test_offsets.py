@@ -24,7 +24,7 @@ from volseg.stages.label.run import label
 from volseg.stages.predict import tasks
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path

@@ -26,7 +26,7 @@ from volseg.stages.predict import tasks
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.stages.verify.sample import ELSEWHERE, EXACT
 from volseg.storage.attributes import update_attributes

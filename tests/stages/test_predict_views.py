@@ -20,7 +20,7 @@ from volseg.stages.predict.lattice import DEPTH, choose_views
 from volseg.stages.predict.network import PredictOptions, settle_model
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.volumes import labels_path, open_image
 from volseg.storage.weights import load_card

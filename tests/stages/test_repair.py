@@ -15,7 +15,7 @@ from volseg.errors import ConflictError, ParameterError
 from volseg.stages.label import tasks as label_block
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.volumes import open_image
 
@@ -168,7 +168,7 @@ def test_a_run_that_is_killed_while_it_repairs_is_resumed(volume, options, monke
     before = digest(volume)
     cut_off(volume / PROBABILITIES / "0/c/1/0/1")
     with monkeypatch.context() as patch:
-        patch.setattr("volseg.stages.segment.predict", None)
+        patch.setattr("volseg.stages.segment.run.predict", None)
         with pytest.raises(TypeError):
             segment(plan_segmentation(volume, options(repair=True)), NoProgress())
     assert not open_image(volume / PROBABILITIES).attributes["complete"]

@@ -22,9 +22,9 @@ from volseg.objects.splitting import Splitter
 from volseg.sources.labels import open_labels
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
-from volseg.stages.estimate import UNCOUNTED, estimate
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.estimate import UNCOUNTED, estimate
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import update_attributes
@@ -184,7 +184,7 @@ def run_by(engine, asked):
 
 
 def test_an_estimate_is_of_one_worker_of_a_cluster(volume, toy_model, monkeypatch):
-    monkeypatch.setattr("volseg.stages.estimate.peak_bytes", lambda: 0)
+    monkeypatch.setattr("volseg.stages.segment.estimate.peak_bytes", lambda: 0)
     asked = options(toy_model, workers=None)
     one, more, wide = (
         estimate(
@@ -355,7 +355,7 @@ def test_intensities_are_counted_once(elsewhere, toy_model, monkeypatch):
         segment(plan_segmentation(elsewhere, options(toy_model)), NoProgress()).predict.tiles == 0
     )
     assert attributes_of(elsewhere) == counted
-    monkeypatch.setattr("volseg.stages.segment.with_survey", None)
+    monkeypatch.setattr("volseg.stages.segment.run.with_survey", None)
     segment(
         plan_segmentation(elsewhere, options(toy_model, overwrite=True, threshold=0.6)),
         NoProgress(),
@@ -365,7 +365,7 @@ def test_intensities_are_counted_once(elsewhere, toy_model, monkeypatch):
 def test_nothing_is_counted_for_an_estimate_or_for_options_that_are_wrong(
     elsewhere, toy_model, monkeypatch
 ):
-    monkeypatch.setattr("volseg.stages.segment.with_survey", None)
+    monkeypatch.setattr("volseg.stages.segment.run.with_survey", None)
     before = attributes_of(elsewhere)
     assert UNCOUNTED in estimate(plan_segmentation(elsewhere, options(toy_model))).notes
     with pytest.raises(ParameterError, match="leaves the volume"):

@@ -25,7 +25,7 @@ from volseg.objects.intervals import find_intervals, paint_intervals
 from volseg.sources.labels import find_labels
 from volseg.sources.points import Point
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment import SegmentOptions, plan_segmentation, segment
+from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.stages.teach import run as teach_run

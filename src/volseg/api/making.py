@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.stages.apply.run import ApplyReport
     from volseg.stages.convert.plan import ConvertReport
-    from volseg.stages.estimate import SegmentEstimate
     from volseg.stages.label.run import LabelReport
-    from volseg.stages.segment import SegmentPlan, SegmentReport
+    from volseg.stages.segment.estimate import SegmentEstimate
+    from volseg.stages.segment.run import SegmentPlan, SegmentReport
 
 
 @described
@@ -126,13 +126,13 @@ def segment(
     BlockError
         If blocks failed.
     """
-    from volseg.stages import segment as stage
+    from volseg.stages.segment import run
 
     plan = _plan(volume, options)
     tell = on_note or str
     for note in plan.notes:
         tell(note)
-    report = stage.segment(plan, shown(progress))
+    report = run.segment(plan, shown(progress))
     for note in report.notes:
         tell(note)
     return report
@@ -140,14 +140,14 @@ def segment(
 
 def estimate(volume: Place, **options: Unpack[SegmentKeywords]) -> "SegmentEstimate":
     """Estimate the time, memory and disk that `segment` takes with these options; write nothing."""
-    from volseg.stages import estimate as stage
+    from volseg.stages.segment import estimate as estimating
 
-    return stage.estimate(_plan(volume, options))
+    return estimating.estimate(_plan(volume, options))
 
 
 def _plan(volume: Place, options: SegmentKeywords) -> "SegmentPlan":
     from volseg.stages.predict.network import PredictOptions
-    from volseg.stages.segment import SegmentOptions, plan_segmentation
+    from volseg.stages.segment.run import SegmentOptions, plan_segmentation
 
     rules, others = divide(options, Objects)
     repair = others.pop("repair", False)

@@ -170,6 +170,6 @@ def info(place: Place) -> dict[str, Any]:
     VolumeError
         If there is no usable volume.
     """
-    from volseg.stages.info import info as look
+    from volseg.stages.info.run import info as look
 
     return look(place_of(place))

@@ -22,7 +22,7 @@ from volseg.cli.wording import counted, duration, scaled
 from volseg.errors import command
 
 if TYPE_CHECKING:
-    from volseg.stages.estimate import SegmentEstimate
+    from volseg.stages.segment.estimate import SegmentEstimate
 
 
 @with_options("volseg segment vol.zarr --model emnet --min-size 500", SegmentKeywords, **RESULT)

@@ -28,8 +28,8 @@ from volseg.stages.apply.tasks import (
     TakeOver,
     pieces_path,
 )
+from volseg.stages.components.masks import store_objects
 from volseg.stages.levels import reduce_task, step_factor
-from volseg.stages.mask_objects import store_objects
 from volseg.storage.arrays import open_array
 from volseg.storage.attributes import update_attributes
 from volseg.storage.files import discard

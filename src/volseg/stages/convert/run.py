@@ -19,7 +19,7 @@ from volseg.errors import SourceError
 from volseg.geometry.grid import Block, Grid, full_roi, intersect, shift
 from volseg.sources.stack import Stack, check_finite
 from volseg.stages.convert.plan import ConvertPlan, ConvertReport
-from volseg.stages.survey import (
+from volseg.stages.survey.notes import (
     advise,
     describe_background,
     describe_histogram,

@@ -40,10 +40,10 @@ from volseg.scores.overlap import (
     variation_of_information,
 )
 from volseg.sources.labels import OWN
+from volseg.stages.components.masks import lend_scratch, number_mask, taken_as_mask
 from volseg.stages.evaluate.boundary import check_memory, measure_boundary
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
-from volseg.stages.mask_objects import lend_scratch, number_mask, taken_as_mask
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, VoxelSize

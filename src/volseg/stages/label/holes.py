@@ -26,7 +26,7 @@ from volseg.objects.holes import (
 )
 from volseg.objects.runs import paint
 from volseg.sources.masks import MaskSource, open_mask
-from volseg.stages.components import before, begin_at
+from volseg.stages.components.blocks import before, begin_at
 from volseg.stages.label.plan import Foundation
 from volseg.stages.label.tasks import Layer, Numbered, Run
 from volseg.storage.scratch import ComponentStore

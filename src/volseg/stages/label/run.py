@@ -14,7 +14,7 @@ from volseg.errors import ConflictError, StorageError, VolumeError, command
 from volseg.geometry.grid import Block
 from volseg.objects.joining import label_type
 from volseg.scores.likeness import advise_on, describe_tissue, expect_precision
-from volseg.stages.components import (
+from volseg.stages.components.blocks import (
     Complement,
     Evidence,
     JoinBlock,
@@ -29,7 +29,7 @@ from volseg.stages.label.rules import limits_of
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import Layer, Numbered, Run, WriteBlock, coarse_levels
 from volseg.stages.levels import build_pyramid
-from volseg.stages.likeness import mean_found
+from volseg.stages.survey.likeness import mean_found
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import Ledger, block_key

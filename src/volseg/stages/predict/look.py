@@ -12,10 +12,10 @@ from volseg.geometry.grid import intersect
 from volseg.geometry.handover import Handover
 from volseg.geometry.lattice import Tile
 from volseg.sources.masks import MaskSource
-from volseg.stages.intensities import check_counted
 from volseg.stages.predict.pipeline import CPU, Reading, stage
 from volseg.stages.predict.sight import Sight
-from volseg.stages.survey import GROUP, read_survey
+from volseg.stages.survey.intensities import check_counted
+from volseg.stages.survey.notes import GROUP, read_survey
 from volseg.storage.arrays import StoredArray
 from volseg.storage.images import sizes_of
 from volseg.storage.volumes import Image, volume_tone

@@ -21,7 +21,7 @@ from volseg.stages.predict.look import Look, is_wanted, look_at
 from volseg.stages.predict.maps import choose_maps
 from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, list_outputs
-from volseg.stages.survey import advise, read_survey
+from volseg.stages.survey.notes import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.images import as_images
 from volseg.storage.results import check_place

@@ -19,7 +19,6 @@ from volseg.geometry.grid import Block, full_roi, roi_size
 from volseg.models.maps import find_vector
 from volseg.models.registry import find_architecture
 from volseg.stages.levels import build_pyramid
-from volseg.stages.likeness import Region, look_at_tissue
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.meter import TileMeter
@@ -35,6 +34,7 @@ from volseg.stages.predict.outputs import (
 )
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Evaluate, PredictTask
+from volseg.stages.survey.likeness import Region, look_at_tissue
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key

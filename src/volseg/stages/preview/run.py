@@ -16,12 +16,12 @@ from volseg.models.devices import choose_device, choose_precision
 from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
 from volseg.scores.likeness import VERY_UNLIKE, expect_precision
-from volseg.stages.intensities import check_counted
-from volseg.stages.likeness import look_at_tissue
 from volseg.stages.predict.lattice import choose_views, network_scales
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
 from volseg.stages.preview.trial import Candidate, Trial, rank, try_model
+from volseg.stages.survey.intensities import check_counted
+from volseg.stages.survey.likeness import look_at_tissue
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import save_pixels
 from volseg.storage.volumes import Image, open_image, volume_tone
@@ -76,7 +76,7 @@ class PreviewReport:
     sheet : the PNG file.
     sure : whether the best trial is worth a try on the whole volume.
     views : of slices that suit the volume and the best model.
-    tissue : how like the training data of the best model, see `volseg.stages.likeness`.
+    tissue : how like the training data of the best model, see `volseg.stages.survey.likeness`.
     skipped : trials that were left out, for lack of time, or where a slice is too small.
     late : those of them that were left out for lack of time.
     notes : what the user should know.

@@ -14,7 +14,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.measures.comparison import compare_volumes
 from volseg.measures.suspects import Suspect, rank_suspects
-from volseg.stages.mask_objects import lend_scratch, store_objects
+from volseg.stages.components.masks import lend_scratch, store_objects
 from volseg.stages.report.again import find_necks, measure_disagreement
 from volseg.stages.report.charts import draw_curve, draw_distributions
 from volseg.stages.report.drawing import encode_picture

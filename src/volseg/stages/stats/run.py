@@ -26,7 +26,7 @@ from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments, keep_part
 from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, OWN, LabelSource
-from volseg.stages.mask_objects import lend_scratch, store_objects, taken_as_mask
+from volseg.stages.components.masks import lend_scratch, store_objects, taken_as_mask
 from volseg.stages.stats.contacts import Contacts, find_contacts
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.tasks import (

@@ -14,7 +14,7 @@ from typing import Any
 from volseg.engine.options import available_cores, check_workers
 from volseg.engine.progress import Progress
 from volseg.models.devices import choose_device
-from volseg.stages.likeness import note_reference
+from volseg.stages.survey.likeness import note_reference
 from volseg.stages.train.data import TrainingData, open_training_data
 from volseg.stages.train.export import Export, choose_objects
 from volseg.stages.train.folder import LOCK, RECIPE, choose_name, open_folder, replacing_run

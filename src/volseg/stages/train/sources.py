@@ -22,8 +22,8 @@ from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_labe
 from volseg.sources.open import open_stack
 from volseg.sources.stack import WHOLE, Selection, check_finite
 from volseg.sources.voxel_size import settle_voxel_size
-from volseg.stages.intensities import with_survey
-from volseg.stages.survey import describe_background, describe_histogram
+from volseg.stages.survey.intensities import with_survey
+from volseg.stages.survey.notes import describe_background, describe_histogram
 from volseg.stages.train.regions import Pair
 from volseg.storage.images import sizes_of
 from volseg.storage.locations import parse_path

@@ -13,7 +13,6 @@ from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
 from volseg.models.maps import CENTERLINE, CONTOUR, OFFSET
-from volseg.stages.intensities import with_survey
 from volseg.stages.label.plan import (
     Foundation,
     LabelOptions,
@@ -28,7 +27,8 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.outputs import KIND, Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey_of
 from volseg.stages.predict.run import PredictReport, hint_inverted, model_record, predict
-from volseg.stages.repair import Mended, mend_labels, mend_probabilities
+from volseg.stages.segment.repair import Mended, mend_labels, mend_probabilities
+from volseg.stages.survey.intensities import with_survey
 from volseg.storage.attributes import update_attributes
 from volseg.storage.images import sizes_of
 from volseg.storage.locations import check_writable

@@ -20,7 +20,13 @@ from volseg.geometry.grid import Block, Grid, cut_blocks, full_roi
 from volseg.objects.components import PLANAR, render
 from volseg.objects.joining import label_type
 from volseg.sources.labels import LabelSource
-from volseg.stages.components import Evidence, JoinBlock, LabelBlock, begin_at, number_components
+from volseg.stages.components.blocks import (
+    Evidence,
+    JoinBlock,
+    LabelBlock,
+    begin_at,
+    number_components,
+)
 from volseg.storage.arrays import StoredArray, create_array, fit_spec
 from volseg.storage.chunks import LZ4
 from volseg.storage.files import discard

@@ -11,7 +11,7 @@ import numpy as np
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import describe
 from volseg.scores.likeness import tell_tissue
-from volseg.stages.survey import advise, describe_findings, read_survey
+from volseg.stages.survey.notes import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
 from volseg.storage.copies import is_copied
 from volseg.storage.images import read_explanation

@@ -11,7 +11,7 @@ import numpy as np
 from volseg.engine.memory import peak_bytes
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.plan import PredictPlan
-from volseg.stages.segment import SegmentPlan, one_worker_per_gpu
+from volseg.stages.segment.run import SegmentPlan, one_worker_per_gpu
 
 UNCOUNTED = "the volume has no histogram yet, so a run first reads all of it to count intensities"
 FASTER_ELSEWHERE = (

@@ -17,7 +17,7 @@ from volseg.engine.run import run_blocks
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Block, Grid, grow, shift
 from volseg.sources.stack import ACCEPTED_TYPES
-from volseg.stages.survey import describe_background, describe_histogram, describe_slices
+from volseg.stages.survey.notes import describe_background, describe_histogram, describe_slices
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
 from volseg.types import zyx

@@ -1,0 +1,1 @@
+"""Components: the connected components of a volume of any size, for all verbs that need objects."""

@@ -1,0 +1,1 @@
+"""Info: what a volume holds."""
