@@ -18,7 +18,7 @@ from volseg.errors import BlockError, ConflictError, SourceError, StorageError
 from volseg.geometry.grid import full_roi
 from volseg.sources import probabilities as foreign
 from volseg.sources.stack import Selection
-from volseg.stages import adopt
+from volseg.stages.label import adopt
 from volseg.storage.arrays import fit_spec
 from volseg.storage.volumes import create_image, open_image, probabilities_path
 

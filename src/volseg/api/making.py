@@ -199,7 +199,7 @@ def label(
     elif chosen.split in source.GUIDES:
         raise ParameterError(f"--probabilities come without {chosen.split}s; use --split distance")
     else:
-        from volseg.stages import adopt
+        from volseg.stages.label import adopt
 
         taken = adopt.AdoptOptions(name, selected, chosen.engine, chosen.overwrite)
         adopted = adopt.plan_adoption(place, place_of(foreign), taken, shown(progress))

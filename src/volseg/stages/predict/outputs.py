@@ -7,23 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import VolumeError, command
-from volseg.models.maps import AUXILIARY, CENTERLINE
+from volseg.errors import command
+from volseg.models.maps import CENTERLINE
 from volseg.stages.predict.maps import Chosen
 from volseg.storage.ledger import Ledger, read_header
-from volseg.storage.remote import as_remote
+from volseg.storage.predictions import CREATED, KIND, Scratch
 from volseg.storage.results import is_complete, is_told_of
-from volseg.storage.scratch import HandoverStore
-from volseg.storage.volumes import open_image
 from volseg.storage.weights import Card
 from volseg.training.losses import LOSSES
 
-KIND, OF_CLASS = "output", "class"
-"""Parameters by which auxiliary maps differ from their class, and several classes from others."""
+OF_CLASS = "class"
+"""The parameter by which several classes differ."""
 RESAMPLED = 2
 """Raised whenever resampling comes to round otherwise, which no complete result has to heed."""
-CREATED = "created"
-"""The key under which the ledger keeps that the images are there, still empty."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +61,6 @@ class Output:
             same_blocks=same_blocks,
             model=self.model,
         )
-
-
-@dataclass(frozen=True)
-class Scratch:
-    """Files that a run keeps until it is complete."""
-
-    folder: Path
-    name: str
-
-    @property
-    def ledger(self) -> Path:
-        """Say where the ledger lies."""
-        return self.folder / f"predict-{self.name}.jsonl"
-
-    @property
-    def store(self) -> HandoverStore:
-        """Say where blocks exchange what they evaluated."""
-        return HandoverStore(self.folder / f"predict-{self.name}")
 
 
 def list_outputs(mask: Output, chosen: Sequence[Chosen]) -> tuple[Output, ...]:
@@ -157,38 +135,6 @@ def ledger_header(written: tuple[Output, ...], *, resampled: bool = False) -> di
     elif kinds:
         more["maps"] = [o.place for o in written]
     return {**written[0].header, **more}
-
-
-def find_outdated(written: tuple[Output, ...], scratch: Path) -> tuple[Path, ...]:
-    """List what goes with the results that a run replaces: no map outlives its class."""
-    found: list[Path] = []
-    beside = _names_in(written[0].path.parent) if written else set()
-    for output in written:
-        for kind in AUXILIARY if output.is_class else ():
-            path = output.path.with_name(f"{output.path.name}-{kind}")
-            if path.name not in beside or not _holds_map(path, kind):
-                continue
-            kept = Scratch(scratch, path.name)
-            replaced = any(o.path == path for o in written)
-            found += [kept.ledger, kept.store.folder, *([] if replaced else [path])]
-    return tuple(found)
-
-
-def _names_in(folder: Path) -> set[str]:
-    """List a folder: one request, where object storage would be asked for each map."""
-    remote = as_remote(folder)
-    if (remote is None and not folder.is_dir()) or (remote is not None and remote.read_only):
-        return set()
-    return {path.name for path in (remote or folder).iterdir()}
-
-
-def _holds_map(path: Path, kind: str) -> bool:
-    """Tell an auxiliary map from a class that somebody gave such a name."""
-    try:
-        run = open_image(path).attributes.get("run", {})
-    except VolumeError:
-        return False
-    return isinstance(run, dict) and run.get(KIND) == kind
 
 
 RESTRICTED = "NON-COMMERCIAL"

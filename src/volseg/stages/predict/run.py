@@ -23,11 +23,8 @@ from volseg.stages.predict.lattice import network_scales
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.meter import TileMeter
 from volseg.stages.predict.outputs import (
-    CREATED,
     Output,
-    Scratch,
     find_lacking,
-    find_outdated,
     is_under_way,
     ledger_header,
     with_maps,
@@ -38,6 +35,7 @@ from volseg.stages.survey.likeness import Region, look_at_tissue
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key
+from volseg.storage.predictions import CREATED, Scratch, find_outdated
 from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image, volume_tone
@@ -125,7 +123,8 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
     ]
     # maps of a class that is complete stay, even where a run that goes on writes it once more
     replaced = with_maps(written, [o for o in written if not o.stands(overwrite=plan.overwrite)])
-    create_images(images, *find_outdated(replaced, plan.scratch))
+    classes = [o.path for o in replaced if o.is_class]
+    create_images(images, *find_outdated(classes, plan.scratch, [o.path for o in replaced]))
 
 
 def _look(plan: PredictPlan) -> dict[str, Any]:

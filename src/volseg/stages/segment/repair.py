@@ -22,11 +22,8 @@ from volseg.stages.label.plan import LabelPlan
 from volseg.stages.label.tasks import coarse_levels
 from volseg.stages.levels import step_factor
 from volseg.stages.predict.outputs import (
-    CREATED,
-    KIND,
     OF_CLASS,
     Output,
-    Scratch,
     ledger_header,
     with_maps,
 )
@@ -35,6 +32,7 @@ from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes
 from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key, new_mark
+from volseg.storage.predictions import CREATED, KIND, Scratch
 from volseg.storage.volumes import Image, open_image
 from volseg.types import Zyx
 

@@ -24,7 +24,7 @@ from volseg.stages.label.rules import UNSPLIT, ObjectRules
 from volseg.stages.label.run import LabelReport, label
 from volseg.stages.label.source import GUIDES, choose_guides, open_probabilities
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.predict.outputs import KIND, Output
+from volseg.stages.predict.outputs import Output
 from volseg.stages.predict.plan import PredictPlan, plan_prediction, with_survey_of
 from volseg.stages.predict.run import PredictReport, hint_inverted, model_record, predict
 from volseg.stages.segment.repair import Mended, mend_labels, mend_probabilities
@@ -32,6 +32,7 @@ from volseg.stages.survey.intensities import with_survey
 from volseg.storage.attributes import update_attributes
 from volseg.storage.images import sizes_of
 from volseg.storage.locations import check_writable
+from volseg.storage.predictions import KIND
 from volseg.storage.results import fingerprint
 from volseg.storage.volumes import open_image
 

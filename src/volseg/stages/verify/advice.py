@@ -8,9 +8,9 @@ from typing import Any
 
 from volseg.defaults import NAME
 from volseg.errors import command
-from volseg.stages.predict.outputs import KIND
 from volseg.stages.verify.findings import Finding
 from volseg.stages.verify.images import Subject
+from volseg.storage.predictions import KIND
 
 REPAIRED = {"unreadable", "pyramid"}
 """Kinds of findings that ``volseg segment --repair`` sees as well."""

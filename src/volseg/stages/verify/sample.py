@@ -23,7 +23,7 @@ from volseg.models.compiled import OPENVINO, check_compiled
 from volseg.models.devices import PRECISIONS, TF32, choose_device, choose_precision
 from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE, OFFSETS
 from volseg.stages.predict.network import PredictOptions
-from volseg.stages.predict.outputs import KIND, OF_CLASS
+from volseg.stages.predict.outputs import OF_CLASS
 from volseg.stages.predict.plan import FORMAT, PredictPlan, plan_prediction
 from volseg.stages.predict.run import build_task, run_task
 from volseg.stages.verify.findings import Finding, Skipped, find_first, scratch_for
@@ -31,6 +31,7 @@ from volseg.stages.verify.images import Subject, recorded_roi
 from volseg.stages.verify.tasks import absent_shards
 from volseg.storage.arrays import create_array
 from volseg.storage.ledger import Ledger
+from volseg.storage.predictions import KIND
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
 from volseg.storage.weights import load_card, shipped_models

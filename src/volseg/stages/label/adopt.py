@@ -35,6 +35,7 @@ from volseg.stages.levels import build_pyramid
 from volseg.storage.arrays import ArraySpec, StoredArray, fit_spec
 from volseg.storage.images import sizes_of
 from volseg.storage.ledger import Ledger, block_key
+from volseg.storage.predictions import CREATED, Scratch, find_outdated
 from volseg.storage.results import (
     NewImage,
     check_place,
@@ -55,8 +56,6 @@ PAGED = 2
 """Workers of which each holds slabs of whole planes, as many as a conversion does."""
 THRESHOLD = 0.5
 """Of probabilities that come without one."""
-CREATED = "created"
-"""The key under which the ledger keeps that the image is there, still empty."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class AdoptPlan:
     @property
     def ledger(self) -> Path:
         """The ledger's path, which is that of predictions of the same name."""
-        return scratch_path(self.foundation.path.parents[1]) / f"predict-{self.options.name}.jsonl"
+        return Scratch(scratch_path(self.foundation.path.parents[1]), self.options.name).ledger
 
 
 @dataclass(frozen=True)
@@ -245,10 +244,7 @@ def stands(plan: AdoptPlan) -> bool:
 def _create(plan: AdoptPlan, ledger: Ledger) -> None:
     path, outdated = plan.foundation.path, tuple[Path, ...]()
     if path.exists():
-        # which loads the network's code, and that is needed only if a prediction may be replaced
-        from volseg.stages.predict.outputs import Output, find_outdated
-
-        outdated = find_outdated((Output(path, plan.header),), plan.ledger.parent)
+        outdated = find_outdated([path], plan.ledger.parent)
     attributes = note_begun(ledger, plan.header) | {"model": plan.foundation.model}
     create_images([NewImage(path, plan.spec, plan.foundation.space, attributes)], *outdated)
     ledger.record(CREATED)

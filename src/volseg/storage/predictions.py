@@ -1,0 +1,75 @@
+"""What stands beside probabilities: scratch of their run, and auxiliary maps of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.errors import VolumeError
+from volseg.models.maps import AUXILIARY
+from volseg.storage.remote import as_remote
+from volseg.storage.scratch import HandoverStore
+from volseg.storage.volumes import open_image
+
+KIND = "output"
+"""The parameter by which auxiliary maps differ from their class."""
+CREATED = "created"
+"""The key under which the ledger keeps that the images are there, still empty."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Files that a run keeps until it is complete."""
+
+    folder: Path
+    name: str
+
+    @property
+    def ledger(self) -> Path:
+        """Say where the ledger lies."""
+        return self.folder / f"predict-{self.name}.jsonl"
+
+    @property
+    def store(self) -> HandoverStore:
+        """Say where blocks exchange what they evaluated."""
+        return HandoverStore(self.folder / f"predict-{self.name}")
+
+
+def find_outdated(
+    classes: Sequence[Path], scratch: Path, written: Sequence[Path] = ()
+) -> tuple[Path, ...]:
+    """List what goes with classes that a run replaces: no map outlives its class.
+
+    Parameters
+    ----------
+    classes : images of classes, in one folder
+    scratch : where runs keep their files
+    written : what the run replaces itself
+    """
+    found: list[Path] = []
+    beside = _names_in(classes[0].parent) if classes else set()
+    for image in classes:
+        for kind in AUXILIARY:
+            path = image.with_name(f"{image.name}-{kind}")
+            if path.name in beside and _holds_map(path, kind):
+                kept = Scratch(scratch, path.name)
+                found += [kept.ledger, kept.store.folder, *([] if path in written else [path])]
+    return tuple(found)
+
+
+def _names_in(folder: Path) -> set[str]:
+    """List a folder: one request, where object storage would be asked for each map."""
+    remote = as_remote(folder)
+    if (remote is None and not folder.is_dir()) or (remote is not None and remote.read_only):
+        return set()
+    return {path.name for path in (remote or folder).iterdir()}
+
+
+def _holds_map(path: Path, kind: str) -> bool:
+    """Tell an auxiliary map from a class that somebody gave such a name."""
+    try:
+        run = open_image(path).attributes.get("run", {})
+    except VolumeError:
+        return False
+    return isinstance(run, dict) and run.get(KIND) == kind
