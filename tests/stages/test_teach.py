@@ -302,7 +302,7 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     rules = {"seed_threshold": 0.6, "connectivity": 6, "min_size": 9, "fill_holes": True}
     volseg.label(volume, **rules, threshold=0.5, overwrite=True, workers=1)
     judged = open_judged(volume, NAME, None)
-    assert judged.options() == {"threshold": 0.501, **rules}
+    assert judged.options() == {"threshold": 0.5, **rules}
     inverted = replace(judged, run={**judged.run, "invert": True}).options()
     assert inverted == {**judged.options(), "invert": True}
     given = {**inverted, "zoom": 2.0}
@@ -311,7 +311,7 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     said = TeachReport(volume, "unet2d", 0, 1, *nothing, None, rule, given, 1)
     assert f"volseg apply {volume} --keep 'darkness>0.4'" in describe_report(volume, NAME, said)
     assert describe_report(volume, NAME, said).endswith(
-        " --threshold 0.501 --seed-threshold 0.6 --connectivity 6 --min-size 9 --fill-holes "
+        " --threshold 0.5 --seed-threshold 0.6 --connectivity 6 --min-size 9 --fill-holes "
         "--invert --zoom 2.0 --overwrite"
     )
     told = describe_report(volume, NAME, replace(said, marked_no=2))

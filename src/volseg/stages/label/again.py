@@ -1,4 +1,4 @@
-"""Commands that find objects by the same rules as before, but for one."""
+"""Rules of objects as a run has them on record, and the command that repeats all but one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from volseg.defaults import SPLIT_DEPTH
 from volseg.errors import command
+from volseg.stages.label.rules import ObjectRules
 from volseg.stages.label.seeds import level_of
 from volseg.types import FULL_PROBABILITY
 
@@ -33,23 +35,48 @@ DROPPED = {
 """Rules whose losses are counted: flag, limit, attribute of the count, and reason."""
 
 
+def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
+    """Read the rules by which labels were made from what is on record of their run.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, ParameterError
+        If what is on record is none.
+    """
+    names = ("seed_threshold", "split_sure", "split_contour")
+    kept: dict[str, Any] = {
+        name: _probability(int(run[f"{name}_of_255"])) for name in names if f"{name}_of_255" in run
+    }
+    return ObjectRules(
+        threshold=_probability(int(run["threshold_of_255"])),
+        connectivity=run["connectivity"],
+        min_size=int(run["min_size"]),
+        max_volume_um3=run.get("max_volume_um3"),
+        max_section_um2=run.get("max_section_um2"),
+        min_probability=float(run["min_probability"]) if "min_probability" in run else 0,
+        fill_holes=bool(run.get("fill_holes", False)),
+        complement=bool(run.get("complement", False)),
+        split=run.get("split", "none"),
+        split_depth=float(run.get("split_depth", SPLIT_DEPTH)),
+        split_centres=run.get("split_centres") or None,
+        split_votes=run.get("split_votes"),
+        **kept,
+    )
+
+
 def keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
     """Write the command that finds objects by the same rules, but for one."""
-    flags: list[object] = ["--threshold", _probability(run["threshold_of_255"])]
-    if "seed_threshold_of_255" in run:
-        flags += ["--seed-threshold", _probability(run["seed_threshold_of_255"])]
-    flags += ["--connectivity", run["connectivity"], "--min-size", run["min_size"]]
-    switches = ("fill_holes", "complement")
-    flags += [f"--{name.replace('_', '-')}" for name in switches if run.get(name)]
-    for flag in ("split", "split_depth", "split_centres", "split_votes"):
-        flags += [f"--{flag.replace('_', '-')}", run[flag]] if flag in run else []
-    for flag in ("--split-sure", "--split-contour"):
-        at = run.get(f"{flag[2:].replace('-', '_')}_of_255")
-        flags += [flag, _probability(at)] if at else []
-    # without the flag, the model's would hold
-    kept = {"min_probability": 0, **{name: run[name] for name in run if name != rule}}
-    for name, (flag, *_) in DROPPED.items():
-        flags += [flag, kept[name]] if name in kept else []
+    rules = recorded_rules(run)
+    # without these flags, those of the model would hold
+    flags: list[object] = ["--threshold", rules.threshold, "--min-size", rules.min_size]
+    if rule == "min_probability" or not rules.min_probability:
+        flags += ["--min-probability", 0]
+    others = {name: flag for name, (flag, *_) in DROPPED.items()}
+    usual = ObjectRules(threshold=rules.threshold, min_size=rules.min_size, min_probability=0)
+    for name, value in vars(rules).items():
+        if name != rule and value != getattr(usual, name):
+            flags.append(others.get(name, f"--{name.replace('_', '-')}"))
+            flags += [] if value is True else [value]
     flags.append("--overwrite")
     return command("label", output.parents[1], *flags, name=output.name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from volseg.errors import ModelError, ParameterError, VolumeError, command
 from volseg.models.registry import Architecture, find_architecture
 from volseg.sources.labels import LabelSource, open_labels
-from volseg.stages.label.again import DROPPED
+from volseg.stages.label.again import DROPPED, recorded_rules
 from volseg.stages.label.rules import ObjectRules, describe_rules
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
@@ -87,27 +86,24 @@ class Judged:
 
     def options(self) -> dict[str, Any]:
         """List the options of `segment` that made it, beside the model, its region and mask."""
-        found: dict[str, Any] = {"threshold": _brief(self.threshold)}
-        if "seed_threshold_of_255" in self.rules:
-            level = int(self.rules["seed_threshold_of_255"])
-            found["seed_threshold"] = _brief(level / FULL_PROBABILITY)
+        rules = recorded_rules(self.rules)
+        found: dict[str, Any] = {"threshold": rules.threshold}
+        if rules.seed_threshold is not None:
+            found["seed_threshold"] = rules.seed_threshold
         # what holds without being asked for is not repeated
-        model, asked = self.probabilities.attributes["model"], ObjectRules(**found)
-        usual = describe_rules(asked, self.probabilities.space, model)
+        model = self.probabilities.attributes["model"]
+        usual = recorded_rules(
+            describe_rules(ObjectRules(**found), self.probabilities.space, model)
+        )
         for name in RULES:
-            if self.rules.get(name, 0) != usual.get(name, 0):
-                found[name] = self.rules.get(name, 0)
+            if (value := getattr(rules, name)) != getattr(usual, name):
+                found[name] = value
         if self.run.get("invert"):
             found["invert"] = True
         if self.zoom != 1:
             found["zoom"] = self.zoom
         views = self.run.get("averaged", [None, None, "xy"])[2]
         return found if views == "xy" else {**found, "views": views}
-
-
-def _brief(probability: float) -> float:
-    # of fewer digits, but never above: thresholds are compared with whole levels of 255
-    return math.floor(probability * 1000) / 1000
 
 
 def open_judged(volume: Path, name: str, model: str | None) -> Judged:

@@ -5,9 +5,7 @@ Labels do not depend on blocks, so in other blocks the same ones must come out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from volseg.differences import describe_difference
 from volseg.engine.options import EngineOptions
@@ -15,13 +13,14 @@ from volseg.engine.progress import Progress
 from volseg.errors import VolsegError
 from volseg.stages.apply.plan import ApplyOptions, plan_apply
 from volseg.stages.apply.run import apply
+from volseg.stages.label.again import recorded_rules
 from volseg.stages.label.plan import LabelOptions, plan_labels, plan_labels_on
 from volseg.stages.label.run import label
 from volseg.stages.verify.findings import Skipped
 from volseg.stages.verify.images import Subject
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import open_image
-from volseg.types import FULL_PROBABILITY, Zyx
+from volseg.types import Zyx
 
 BLOCK: Zyx = (32, 512, 512)
 """Smaller than those that labels are made with."""
@@ -47,7 +46,7 @@ def relabel(
     if "corrections" in subject.image.attributes:
         return _correct_again(volume, folder, subject, engine, progress)
     try:
-        options = recorded_options(subject.run, engine)
+        options = LabelOptions(**vars(recorded_rules(subject.run)), block=BLOCK, engine=engine)
         plan = plan_labels(volume, subject.name, options)
         if plan.header != dict(subject.run):
             difference = describe_difference(subject.run, plan.header)
@@ -74,35 +73,3 @@ def _correct_again(
         raise Skipped(f"it cannot be corrected again: {' '.join(str(error).split())}") from error
     report = apply(plan, progress)
     return open_image(plan.path).levels[0], report.objects
-
-
-CONTOUR_FLAGS = ("split_sure", "split_contour")
-
-
-def recorded_options(run: Mapping[str, Any], engine: EngineOptions) -> LabelOptions:
-    """Say by which rules labels were made.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError, ParameterError
-        If what is on record is none.
-    """
-    seed = run.get("seed_threshold_of_255")
-    rules: dict[str, Any] = {
-        "threshold": int(run["threshold_of_255"]) / FULL_PROBABILITY,
-        "seed_threshold": None if seed is None else int(seed) / FULL_PROBABILITY,
-        "connectivity": run["connectivity"],
-        "min_size": int(run["min_size"]),
-        "max_volume_um3": run.get("max_volume_um3"),
-        "max_section_um2": run.get("max_section_um2"),
-        "min_probability": float(run.get("min_probability", 0)),
-        "fill_holes": bool(run.get("fill_holes", False)),
-        "complement": bool(run.get("complement", False)),
-        "split": run.get("split", "none"),
-        "split_centres": run.get("split_centres") or None,
-        "split_votes": run.get("split_votes"),
-        **{n: run[f"{n}_of_255"] / FULL_PROBABILITY for n in CONTOUR_FLAGS if f"{n}_of_255" in run},
-    }
-    if "split_depth" in run:
-        rules["split_depth"] = float(run["split_depth"])
-    return LabelOptions(**rules, block=BLOCK, engine=engine)
