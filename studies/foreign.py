@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from leave_one_out import RECIPE, SETS, pairs_of
+from annotated import SETS, pairs_of
+from leave_one_out import RECIPE
 from torch import Tensor, nn
 
 from volseg.engine.progress import NoProgress

@@ -27,7 +27,8 @@ import leave_one_out
 import numpy as np
 import tifffile
 import torch
-from leave_one_out import RECIPE, SETS, pairs_of, print_scores, train_on
+from annotated import SETS, pairs_of
+from leave_one_out import RECIPE, print_scores, train_on
 
 from volseg.engine.memory import keep_freed_memory
 from volseg.models.devices import choose_device

@@ -28,22 +28,17 @@ import itertools
 import json
 import math
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import tifffile
+from annotated import SETS, pairs_of, scores_of, sets_in, stacked
 
+import volseg
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
-from volseg.stages.convert.plan import ConvertOptions, plan_conversion
-from volseg.stages.convert.run import convert
-from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
-from volseg.stages.evaluate.run import evaluate
-from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
+from volseg.models.registry import find_architecture
 from volseg.stages.train.recipe import build_config
-from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, TrainReport, train
 from volseg.storage.weights import load_card, update_card
 from volseg.training.augmentation import Augmentation
@@ -59,43 +54,6 @@ TERMS = (
 )
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """An annotated data set.
-
-    Attributes
-    ----------
-    share : how often it is drawn from.
-    validation : region that is held out of training, in ``raw``.
-    more : another stack of it, all of which is held out.
-    images : whether its slices are unrelated.
-    """
-
-    raw: str
-    labels: str
-    voxel_size: VoxelSize
-    share: float
-    validation: str | None = None
-    more: tuple[str, str] | None = None
-    images: bool = False
-
-
-SETS = {
-    "lucchi_pp": DataSet(
-        "lucchi_pp/train_raw.tif", "lucchi_pp/train_labels.tif", (5, 5, 5), 0.34, "132:165,:,:"
-    ),
-    "vnc": DataSet("vnc/raw.tif", "vnc/labels.tif", (50, 4.6, 4.6), 0.26, "17:20,:,:"),
-    "ncmir": DataSet(
-        "ncmir/train_raw.tif",
-        "ncmir/train_labels.tif",
-        (24, 20, 20),
-        0.24,
-        more=("ncmir/validation_raw.tif", "ncmir/validation_labels.tif"),
-    ),
-    "cardiac": DataSet(
-        "cardiac/raw.tif", "cardiac/labels.tif", (50, 13, 13), 0.16, "3:4,:,:", images=True
-    ),
-}
 SMALLEST_UM3 = 0.003
 """Of an object that counts: a ball of 180 nm. Few whole mitochondria are smaller (docs/models)."""
 PIXEL = 12.0
@@ -148,45 +106,6 @@ LOOK_ALIKES: dict[str, Any] = {
 """Changes to `RECIPE` that teach what only looks like a mitochondrion."""
 
 
-def sets_in(data: Path) -> dict[str, DataSet]:
-    """List the data sets of a folder, with what packing changed of them."""
-    changed = data / "sets.json"
-    changes = json.loads(changed.read_text(encoding="utf-8")) if changed.exists() else {}
-    return {name: replace(known, **changes.get(name, {})) for name, known in SETS.items()}
-
-
-def stacked(path: Path, scratch: Path) -> Path:
-    """Write a stack whose slices are stored as channels of one page as pages, if it is one."""
-    with tifffile.TiffFile(path) as tif:
-        if tif.pages.first.samplesperpixel == 1:
-            return path
-    copy = scratch / f"{path.parent.name}-{path.name}"
-    if not copy.exists():
-        tifffile.imwrite(copy, tifffile.imread(path), photometric="minisblack")
-    return copy
-
-
-def pairs_of(data: Path, names: list[str], scratch: Path) -> list[Pair]:
-    """List what is trained on, and what is held out of it, of these data sets."""
-    pairs = []
-    for name in names:
-        chosen = sets_in(data)[name]
-        pair = Pair(
-            stacked(data / chosen.raw, scratch),
-            str(stacked(data / chosen.labels, scratch)),
-            validation=chosen.validation,
-            images=chosen.images,
-            voxel_size=chosen.voxel_size,
-            share=chosen.share,
-        )
-        pairs.append(pair)
-        if chosen.more:
-            raw, labels = chosen.more
-            size = chosen.voxel_size
-            pairs.append(Pair(data / raw, str(data / labels), held_out=True, voxel_size=size))
-    return pairs
-
-
 def train_on(
     data: Path, names: list[str], output: Path, recipe: dict[str, Any], **options: Any
 ) -> TrainReport:
@@ -229,6 +148,7 @@ def print_scores(
     rules: list[dict[str, Any]] = [{"min_size": 0}, {"min_size": None}]
     if contours:
         rules = [{"split": split, "min_size": None} for split in ("none", "contour")]
+    flat = find_architecture(load_card(model).architecture).dimensions == 2
     for name, chosen in sets_in(data).items():
         unseen = name == left
         stacks = [(chosen.raw, chosen.labels, None if unseen else chosen.validation)]
@@ -237,11 +157,12 @@ def print_scores(
         for raw, labels, roi in stacks:
             places = stacked(data / raw, scratch), stacked(data / labels, scratch)
             cubes = len(set(chosen.voxel_size)) == 1
-            for views, rule in itertools.product(("xy", "ortho") if cubes else ("xy",), rules):
-                prediction = PredictOptions(model=str(model), roi=roi, views=views, device=device)
+            seen = ("xy", "ortho") if cubes and flat else ("xy",)
+            for views, rule in itertools.product(seen, rules):
+                network = {"model": str(model), "roi": roi, "views": views, "device": device}
                 # without contours, fields of one microscope are a stack: one scale of intensities
                 apart = chosen.images and contours
-                found = score(places, chosen.voxel_size, prediction, images=apart, **rule)
+                found = score(places, chosen.voxel_size, images=apart, **network, **rule)
                 told = {"set": raw, "left out": unseen, "views": views, **rule, **found}
                 print(json.dumps(told), flush=True)
 
@@ -249,35 +170,26 @@ def print_scores(
 def score(
     places: tuple[Path, Path],
     size: VoxelSize,
-    prediction: PredictOptions,
     *,
     images: bool = False,
     min_size: int | None = 0,
-    split: str = "none",
+    split: Any = "none",
+    **network: Any,
 ) -> dict[str, float]:
     """Segment at a threshold of 0.5, and compare with labels; None takes the card's smallest."""
+    rules = {"threshold": 0.5, "min_size": min_size, "min_probability": 0, "split": split}
     raw, labels = places
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
-        options = ConvertOptions(voxel_size=size, images=images)
-        with plan_conversion(str(raw), volume, options) as plan:
-            convert(plan, NoProgress())
-        rules = SegmentOptions(
-            predict=prediction, threshold=0.5, min_size=min_size, min_probability=0, split=split
-        )
-        segment(plan_segmentation(volume, rules), NoProgress())
-        compared = EvaluateOptions(str(labels), roi=prediction.roi, min_size=min_size)
-        found = evaluate(plan_evaluation(volume, compared), NoProgress())
+        volseg.convert(raw, volume, voxel_size=size, images=images)
+        volseg.segment(volume, **network, **rules)
+        roi = network.get("roi")
+        found = volseg.evaluate(volume, truth=labels, roi=roi, min_size=min_size)
+    objects = found.objects
     return {
-        "Jaccard": round(found.foreground.jaccard, 3),
-        "precision": round(found.foreground.precision, 3),
-        "recall": round(found.foreground.recall, 3),
-        "Jaccard at the best threshold": round(found.curves.best_jaccard, 3) if found.curves else 0,
-        "objects": found.objects.predicted,
-        "matched": found.objects.matched,
-        "truth": found.objects.truth,
-        "precision of objects": round(found.objects.precision, 3),
-        "recall of objects": round(found.objects.recall, 3),
+        **scores_of(found, 3),
+        "precision of objects": round(objects.precision, 3),
+        "recall of objects": round(objects.recall, 3),
     }
 
 

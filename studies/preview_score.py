@@ -17,11 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from leave_one_out import sets_in, stacked
+from annotated import sets_in, stacked
 
-from volseg.engine.progress import NoProgress
-from volseg.stages.convert.plan import ConvertOptions, plan_conversion
-from volseg.stages.convert.run import convert
+import volseg
 from volseg.stages.preview.places import choose_places, look_around
 from volseg.stages.preview.run import PreviewOptions, choose_trials, open_candidate
 from volseg.stages.preview.trial import FOUND, Trial, rank, resize, try_model
@@ -62,9 +60,7 @@ def main() -> None:
         )
         source, volume = scratch / "raw.tif", scratch / "vol.zarr"
         tifffile.imwrite(source, raw, photometric="minisblack")
-        conversion = ConvertOptions(voxel_size=chosen.voxel_size)
-        with plan_conversion(str(source), volume, conversion) as plan:
-            convert(plan, NoProgress())
+        volseg.convert(source, volume, voxel_size=chosen.voxel_size)
         image = open_image(volume)
         windows = look_around(image)
         candidates = [open_candidate(m, image, windows, options) for m in options.models]

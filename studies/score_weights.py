@@ -23,14 +23,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.engine.memory import keep_freed_memory
-from volseg.engine.progress import NoProgress
-from volseg.stages.convert.plan import ConvertOptions, plan_conversion
-from volseg.stages.convert.run import convert
-from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
-from volseg.stages.evaluate.run import evaluate
-from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
+from annotated import scores_of
+
+import volseg
 from volseg.storage.weights import find_weights, load_card
 from volseg.types import VoxelSize
 
@@ -77,29 +72,13 @@ def score(
     """Segment and evaluate one volume with one model; again by another rule it is labelled only."""
     volume = scratch / f"{Path(place.raw).parent.name}.zarr"
     if not volume.exists():
-        given = ConvertOptions(voxel_size=place.voxel_size)
-        with plan_conversion(str(data / place.raw), volume, given) as plan:
-            convert(plan, NoProgress())
-    name = load_card(model).name
+        volseg.convert(data / place.raw, volume, voxel_size=place.voxel_size)
+    result = {"name": load_card(model).name, "roi": place.roi}
     begun = time.monotonic()
-    prediction = PredictOptions(model=model, name=name, roi=place.roi, overwrite=True)
-    segment(
-        plan_segmentation(volume, SegmentOptions(prediction, min_probability=least)), NoProgress()
-    )
-    seconds = time.monotonic() - begun
-    compared = EvaluateOptions(str(data / place.labels), name=name, roi=place.roi, min_size=0)
-    found = evaluate(plan_evaluation(volume, compared), NoProgress())
-    best = found.curves.best_jaccard if found.curves else float("nan")
-    return {
-        "Jaccard": round(found.foreground.jaccard, 4),
-        "precision": round(found.foreground.precision, 4),
-        "recall": round(found.foreground.recall, 4),
-        "Jaccard at the best threshold": round(best, 4),
-        "objects": found.objects.predicted,
-        "matched": found.objects.matched,
-        "truth": found.objects.truth,
-        "seconds": round(seconds, 1),
-    }
+    volseg.segment(volume, model=model, min_probability=least, overwrite=True, **result)
+    seconds = round(time.monotonic() - begun, 1)
+    found = volseg.evaluate(volume, truth=data / place.labels, min_size=0, **result)
+    return {**scores_of(found, 4), "seconds": seconds}
 
 
 def main() -> None:
@@ -114,7 +93,6 @@ def main() -> None:
     if rules and arguments.write:
         parser.error("cards hold scores by their own rules: leave out --min-probability or --write")
     tried = [float(p) for p in rules.split(",")] if rules else [None]
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         for model in arguments.models:
             scores = {}

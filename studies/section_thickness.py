@@ -16,8 +16,6 @@ from pathlib import Path
 import tifffile
 from score_weights import Annotated, score
 
-from volseg.engine.memory import keep_freed_memory
-
 PART = (slice(132, 165), slice(0, 448), slice(0, 640))
 VOXEL = 5.0
 STEPS = (1, 2, 3, 4, 6, 7, 8, 10)
@@ -30,7 +28,6 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     parser.add_argument("models", nargs="+", help="shipped names or paths of .safetensors files")
     arguments = parser.parse_args()
-    keep_freed_memory()
     raw, labels = (tifffile.imread(path)[PART] for path in (arguments.raw, arguments.labels))
     for step in STEPS:
         for model in arguments.models:

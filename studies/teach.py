@@ -24,21 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from leave_one_out import score, sets_in, stacked
+from annotated import sets_in, stacked
+from leave_one_out import score
 
+import volseg
 from volseg.defaults import NAME, STRENGTH
-from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import open_label_path
-from volseg.stages.apply.plan import ApplyOptions, plan_apply
-from volseg.stages.apply.run import apply
-from volseg.stages.convert.plan import ConvertOptions, plan_conversion
-from volseg.stages.convert.run import convert
-from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
-from volseg.stages.evaluate.run import evaluate
-from volseg.stages.predict.network import PredictOptions
-from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.teach.learn import between
 from volseg.stages.teach.run import TeachOptions, teach
 from volseg.storage.volumes import labels_path, open_image
@@ -50,9 +43,8 @@ SLICES = {"ncmir": (2, 5, 8), "vnc": (3, 10, 16)}
 
 def find_objects(volume: Path, model: Path) -> None:
     """Segment all slices along z."""
-    prediction = PredictOptions(model=str(model), views="xy", overwrite=True)
-    rules = SegmentOptions(predict=prediction, threshold=0.5, min_size=0, min_probability=0)
-    segment(plan_segmentation(volume, rules), NoProgress())
+    rules = {"threshold": 0.5, "min_size": 0, "min_probability": 0}
+    volseg.segment(volume, model=str(model), views="xy", overwrite=True, **rules)
 
 
 def measure_others(
@@ -64,8 +56,7 @@ def measure_others(
     roi = full_roi(labels.shape)
     found, true = labels[roi][kept] > 0, source[roi][kept] > 0
     both = int((found & true).sum())
-    compared = EvaluateOptions(str(truth), name=name)
-    objects = evaluate(plan_evaluation(volume, compared), NoProgress()).objects
+    objects = volseg.evaluate(volume, truth=truth, name=name).objects
     return {
         "false voxels": int((found & ~true).sum()),
         "precision": round(both / max(int(found.sum()), 1), 3),
@@ -78,8 +69,7 @@ def measure_others(
 
 def measure_dropped(volume: Path, truth: Path, marked: Sequence[int]) -> dict[str, float]:
     """Drop the marked objects, and measure what is left as `measure_others` does."""
-    options = ApplyOptions(None, marks=True, overwrite=True)
-    apply(plan_apply(volume, options, NoProgress()), NoProgress())
+    volseg.apply(volume, marks=True, overwrite=True)
     return measure_others(volume, truth, marked, f"{NAME}-marked")
 
 
@@ -110,7 +100,6 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     arguments = read_arguments()
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         sets = sets_in(arguments.data)
@@ -121,8 +110,7 @@ def main() -> None:
         known = [stacked(arguments.data / p, folder) for p in (sets["lucchi_pp"].raw,)]
         known += [stacked(arguments.data / sets["lucchi_pp"].labels, folder)]
         volume, size = folder / f"{arguments.set}.zarr", chosen.voxel_size
-        with plan_conversion(str(raw), volume, ConvertOptions(voxel_size=size)) as plan:
-            convert(plan, NoProgress())
+        volseg.convert(raw, volume, voxel_size=size)
 
         def print_dropped(what: str) -> None:
             measured = measure_dropped(volume, truth, marked)
@@ -134,8 +122,8 @@ def main() -> None:
             first, stop = (int(n) for n in arguments.known.split(":"))
             if stop > first:
                 roi = f"{first}:{stop},:,:"
-                looked = PredictOptions(model=str(model), roi=roi, views="xy")
-                found = score((known[0], known[1]), sets["lucchi_pp"].voxel_size, looked)
+                looked = {"model": str(model), "roi": roi, "views": "xy"}
+                found = score((known[0], known[1]), sets["lucchi_pp"].voxel_size, **looked)
                 row["Jaccard of lucchi_pp"] = found["Jaccard"]
             print(json.dumps(row), flush=True)
 

@@ -16,11 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from volseg.engine.memory import keep_freed_memory
+import volseg
 from volseg.engine.progress import NoProgress
 from volseg.models.registry import find_architecture
-from volseg.stages.convert.plan import ConvertOptions, plan_conversion
-from volseg.stages.convert.run import convert
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, train
@@ -63,13 +61,9 @@ def main() -> None:
     rehearsal = arguments.raw == CROP / "raw.tif"
     if arguments.output is None and not rehearsal:
         parser.error("give --output, a folder for the weights")
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
-        with plan_conversion(
-            str(arguments.raw), volume, ConvertOptions(voxel_size=VOXEL_SIZE)
-        ) as plan:
-            convert(plan, NoProgress())
+        volseg.convert(arguments.raw, volume, voxel_size=VOXEL_SIZE)
         held = "24:,0:96,0:96" if rehearsal else f"{SLICES}:,:,:"
         pair = Pair(volume, str(arguments.labels), validation=held)
         for name, recipe in RECIPES.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -45,9 +44,8 @@ def paint(channels: Tensor, painted: Sequence[Painted]) -> Tensor:
     if not painted:
         return channels
     channels = channels.clone()
-    canvas = Canvas.of(channels[RAW])
+    canvas = Canvas.of(channels[RAW])  # a view: what is painted so far has grain, too
     for chosen in painted:
-        canvas = replace(canvas, raw=channels[RAW].clone())  # what is painted so far has grain, too
         if isinstance(chosen, Crowd):
             cover, look = shape_crowd(chosen, canvas)
         else:
