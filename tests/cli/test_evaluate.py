@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from volseg.errors import ParameterError
 from volseg.geometry.grid import full_roi
+from volseg.stages.view.plan import ViewOptions, plan_view
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import update_attributes
 from volseg.storage.plots import can_draw
@@ -46,6 +48,52 @@ def test_the_line_that_counts(volseg, scene):
     assert "  3 at 2,16,4: 160 voxels, holds 12, 13" in lines
     assert "  14 at 2,24,6: 192 voxels, holds 4, 5" in lines
     assert "missed: 4" in lines
+
+
+@pytest.fixture
+def within(scene):
+    """The truth with its slices as samples of a pixel."""
+    _, truth = scene
+    path = truth.with_name("within.tif")
+    samples = np.ascontiguousarray(tifffile.imread(truth).transpose(1, 2, 0))
+    tifffile.imwrite(path, samples, photometric="rgb", planarconfig="contig")
+    return path
+
+
+def test_slices_within_pixels_are_a_truth_by_their_axes(volseg, scene, within):
+    volume, truth = scene
+    expected = json.loads(volseg("evaluate", volume, "--truth", truth, "--json").stdout)
+    refused = volseg("evaluate", volume, "--truth", within)
+    assert (refused.exit_code, "--axes YXZ" in refused.stderr) == (2, True)
+    done = volseg("evaluate", volume, "--truth", within, "--axes", "YXZ", "--json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["axes"] == "YXZ"
+    assert report["objects"] == expected["objects"]
+    assert report["foreground"] == expected["foreground"]
+    masked = volseg("evaluate", volume, "--truth", within, "--mask", within, "--axes", "YXZ")
+    assert masked.exit_code == 0, masked.stderr
+    told = volseg("evaluate", volume, "--truth", "mitochondria", "--axes", "YXZ")
+    assert (told.exit_code, "labels in Zarr name their own" in told.stderr) == (2, True)
+
+
+def test_other_readers_of_labels_heed_their_axes(volseg, scene, within):
+    volume, truth = scene
+    rows = []
+    for flags in ([truth], [within, "--axes", "YXZ"]):
+        done = volseg("stats", volume, "--name", "truth", "--labels", *flags, "--json")
+        assert done.exit_code == 0, done.output
+        (row,) = json.loads(done.stdout)
+        rows.append((row["objects"], row["volume_fraction"]))
+    part = np.count_nonzero(tifffile.imread(truth)) / np.prod(SHAPE)
+    assert rows[0] == rows[1] == (5, pytest.approx(part))
+    scene_of = plan_view(volume, ViewOptions(truth=str(within), axes="YXZ"))
+    assert scene_of.layers["truth"].shape == SHAPE
+    for command in ("stats", "report"):
+        alone = volseg(command, volume, "--axes", "YXZ")
+        assert (alone.exit_code, "give both" in alone.stderr) == (2, True)
+    with pytest.raises(ParameterError, match="give both"):
+        ViewOptions(axes="YXZ")
 
 
 def test_json_has_everything_and_nothing_else(volseg, scene, tmp_path):

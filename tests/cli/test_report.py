@@ -146,6 +146,13 @@ def test_against_a_truth(volseg, measured, tmp_path):
     assert 'img class="truth"' in text
     assert "<title>precision over recall of voxels</title>" in text
     assert "<title>recall over false positive rate of voxels</title>" in text
+    within = tmp_path / "within.tif"
+    samples = np.ascontiguousarray(truth.transpose(1, 2, 0))
+    tifffile.imwrite(within, samples, photometric="rgb", planarconfig="contig")
+    again = volseg("report", measured, "--truth", within, "--axes", "YXZ", *words[2:])
+    assert again.exit_code == 0, again.output
+    other = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert re.findall(r"data:image[^\"]+", other) == re.findall(r"data:image[^\"]+", text)
     twice = volseg("report", measured, *words, "--truth", "mitochondria")
     assert twice.exit_code == 2
     assert "--truth is given once" in twice.stderr

@@ -8,9 +8,9 @@ import tifffile
 import zarr
 from PIL import Image
 
-from volseg.errors import SourceError
+from volseg.errors import ParameterError, SourceError
 from volseg.geometry.grid import full_roi
-from volseg.sources.labels import open_label_path
+from volseg.sources.labels import check_axes, open_label_path
 
 SHAPE = (5, 13, 19)
 
@@ -86,12 +86,45 @@ def test_only_labels_of_images_may_be_of_any_sizes_and_names(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
 def test_labels_in_colours_are_told_what_helps(tmp_path, name):
-    """No verb that takes labels has --channel, --axes or --grey."""
+    """No verb that takes labels has --channel or --grey."""
     picture = np.random.default_rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / name)
-    with pytest.raises(SourceError, match="3 channels, and labels have one: save them as") as told:
+    with pytest.raises(SourceError, match=r"3 channels, and labels have one: .*save them") as told:
         open_label_path(tmp_path / name)
-    assert "--" not in str(told.value)
+    named = {"a.tif": ["--axes"], "a.png": []}[name]
+    assert [word for word in str(told.value).split() if word.startswith("--")] == named
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_slices_that_tifffile_wrote_as_planes_of_colours_are_slices(tmp_path, count):
+    """Labels have no colours, also where the slices are alike, as empty ones are."""
+    labels = np.random.default_rng(1).integers(0, 9, (count, 13, 19), dtype=np.uint8)
+    for name, values in (("a.tif", labels), ("empty.tif", np.zeros_like(labels))):
+        tifffile.imwrite(tmp_path / name, values, photometric="rgb", planarconfig="separate")
+        for axes in (None, "ZYX"):
+            found = open_label_path(tmp_path / name, axes=axes)
+            np.testing.assert_array_equal(found[full_roi(values.shape)], values)
+            box = (slice(1, count), slice(2, 9), slice(3, 4))
+            np.testing.assert_array_equal(found[box], values[box])
+
+
+def test_axes_of_labels_are_those_that_the_user_names(tmp_path):
+    labels = np.random.default_rng(1).integers(0, 9, (4, 13, 19), dtype=np.uint8)
+    within = np.ascontiguousarray(labels.transpose(1, 2, 0))
+    tifffile.imwrite(tmp_path / "a.tif", within, photometric="rgb", extrasamples=[0])
+    with pytest.raises(SourceError, match="if they are slices, say --axes YXZ"):
+        open_label_path(tmp_path / "a.tif")
+    found = open_label_path(tmp_path / "a.tif", axes="YXZ")
+    np.testing.assert_array_equal(found[full_roi(labels.shape)], labels)
+    masked = found.with_foreground(3)
+    np.testing.assert_array_equal(masked[full_roi(labels.shape)], labels == 3)
+    with pytest.raises(SourceError, match="--axes is ZYX, but"):
+        open_label_path(tmp_path / "a.tif", axes="ZYX")
+    zarr.create_array(tmp_path / "a.zarr", data=labels)
+    other = open_label_path(tmp_path / "a.zarr", axes="YXZ")
+    check_axes("YXZ", [other, found])
+    with pytest.raises(ParameterError, match="labels in Zarr name their own"):
+        check_axes("YXZ", [other])
 
 
 @pytest.mark.parametrize(

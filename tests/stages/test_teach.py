@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from scipy import ndimage
 from torch import nn
@@ -19,7 +20,7 @@ from volseg.api.teaching import forget_marks
 from volseg.cli.teach import describe_report
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.errors import ConflictError, ParameterError
+from volseg.errors import ConflictError, ParameterError, SourceError
 from volseg.geometry.grid import full_roi
 from volseg.objects.intervals import find_intervals, paint_intervals
 from volseg.sources.labels import find_labels
@@ -455,6 +456,18 @@ def test_the_truth_clicks_on_what_is_wrong(volume):
         assert set(np.nonzero(where)[0].tolist()) <= {3, 5}
         assert mark.yes or set(np.unique(labels[where]).tolist()) <= {no, missed}
         assert not mark.yes or truth[where].any()
+
+
+def test_the_truth_that_clicks_may_be_slices_within_pixels(volume):
+    truth = (read(volume) == 0).astype(np.uint8)
+    within = volume.parent / "within.tif"
+    samples = np.ascontiguousarray(truth.transpose(1, 2, 0))
+    tifffile.imwrite(within, samples, photometric="rgb", planarconfig="contig")
+    with pytest.raises(SourceError, match="--axes YXZ"):
+        keep_marks(volume, simulate=str(within), slices=[3])
+    assert keep_marks(volume, simulate=str(within), slices=[3], axes="YXZ").marked_no > 0
+    with pytest.raises(ParameterError, match="none are"):
+        keep_marks(volume, marked_no=[1], axes="YXZ")
 
 
 def test_the_truth_clicks_within_the_region_that_was_segmented(volume):

@@ -14,6 +14,7 @@ from torch import nn
 
 from toy_elsewhere import write_elsewhere
 from toy_training import STILL
+from volseg.api.training import pair_up
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError, SourceError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import full_roi
@@ -103,6 +104,30 @@ def test_a_stack_in_memory_is_the_volume_it_would_be_converted_to(stack):
         draw_batch(ours.training, config, 3), draw_batch(theirs.training, config, 3), strict=True
     ):
         assert (a == b).all()
+
+
+def test_slices_within_pixels_are_images_and_labels_by_their_axes(stack, tmp_path):
+    names = "raw.tif", "labels.tif"
+    for name in names:
+        samples = np.ascontiguousarray(tifffile.imread(stack / name)[:4].transpose(1, 2, 0))
+        tifffile.imwrite(tmp_path / name, samples, photometric="rgb", extrasamples=[0])
+    raw, labels = (tmp_path / name for name in names)
+    with pytest.raises(SourceError, match="--channel 0 to 3"):
+        opened(pair_up(raw, labels=labels))
+    ours = opened(pair_up(raw, labels=labels, axes="YXZ"), patch=(4, 16, 16))
+    theirs = opened(pair_up(stack / names[0], labels=stack / names[1], roi="0:4,:,:"))
+    for a, b in zip(ours.training, theirs.training, strict=True):
+        box = full_roi((4, *SHAPE[1:]))
+        np.testing.assert_array_equal(a.raw[box], b.raw[box])
+        np.testing.assert_array_equal(a.labels[box], b.labels[box])
+    classes = TrainConfig(steps=1, classes=("a=3",), patch=(4, 16, 16))
+    found = open_training_data(pair_up(raw, labels=labels, axes="YXZ"), classes, SIZE)
+    assert found.description[0]["training foreground"] == ours.description[0]["training foreground"]
+    write_elsewhere(tmp_path / "raw.zarr", tifffile.imread(stack / "raw.tif"), "0.5")
+    write_elsewhere(tmp_path / "labels.zarr", tifffile.imread(stack / "labels.tif"), "0.5")
+    zarrs = pair_up(tmp_path / "raw.zarr", labels=tmp_path / "labels.zarr", axes="YXZ")
+    with pytest.raises(ParameterError, match="are Zarr, which names its own"):
+        opened(zarrs)
 
 
 @pytest.mark.parametrize("name", ["raw.tif", "vol.zarr", "else.zarr/s0"])

@@ -137,6 +137,8 @@ class EvaluateKeywords(Results, Region, Matching, Running, total=False):
         The objects of a mask are its connected components. {name} stands for each of several
         --name, here and in --mask.
     labels : Evaluate these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
+    axes : Name the axes of --truth, --labels and --mask that are files, slowest first, such as YXZ,
+        where these do not say.
     foreground : Take this value of the truth as foreground, such as 0 for membranes.  [default: all
         above 0]
     mask : Count only voxels above 0 in these labels, a name or a path.
@@ -146,6 +148,7 @@ class EvaluateKeywords(Results, Region, Matching, Running, total=False):
 
     truth: Required[Place]
     labels: Place | None
+    axes: str | None
     foreground: int | None
     mask: Place | None
     output: Place | None

@@ -148,11 +148,13 @@ class ViewKeywords(Results, total=False):
 
     at : Look at this object, a label of the table, of the first of several --name.
     truth : Show labels of this name in VOLUME too, or a Zarr array, image or label TIFF.
+    axes : Name the axes of --truth, slowest first, such as YXZ, where a file does not say.
     report : Serve this page of `volseg report` too; its links then lead to the objects.
     """
 
     at: int | None
     truth: Place | None
+    axes: str | None
     report: Place | None
 
 

@@ -259,6 +259,7 @@ class StatsKeywords(Measured, Running, total=False):
     name : Name of labels in VOLUME, and of tables; several are separated by commas.  [default:
         mitochondria, or the --labels file's]
     labels : Measure these labels, Zarr or TIFF, instead of VOLUME/labels/NAME.
+    axes : Name the axes of --labels, slowest first, such as YXZ, where they do not say.
     output : Also write one row per object to this .csv, .tsv or .parquet file.
     instances : Take labels of one value as one object, not as a mask.
     images : Take slices as unrelated images; volumes that `volseg convert --images` made need no
@@ -269,6 +270,7 @@ class StatsKeywords(Measured, Running, total=False):
 
     name: str | None
     labels: Place | None
+    axes: str | None
     output: Place | None
     instances: bool
     images: bool

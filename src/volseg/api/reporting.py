@@ -40,9 +40,11 @@ class ReportKeywords(Results, PageKeywords, total=False):
 
     model : Ask this .safetensors file again about the objects to proofread, where it made them.
         [default: the model that made them, if it comes with volseg]
+    axes : Name the axes of --truth, slowest first, such as YXZ, where a file does not say.
     """
 
     model: str | None
+    axes: str | None
 
 
 @takes(ReportKeywords)
@@ -76,13 +78,16 @@ def report(
     name = options.get("name", NAME)
     names = split_names(name)
     truths = one_each(several(options.get("truth", ())), len(places), "--truth")
+    axes = options.get("axes")
+    if axes is not None and not any(truths):
+        raise ParameterError("--axes names those of --truth; give both")
     scores = [
         score
         for volume, truth in zip(places, truths, strict=True)
         for score in (
             [None] * len(names)
             if truth is None
-            else evaluate_all(volume, truth=truth, name=name, progress=progress)
+            else evaluate_all(volume, truth=truth, name=name, axes=axes, progress=progress)
         )
     ]
     subjects = plan.plan_report(places, names, scores, options.get("model"))

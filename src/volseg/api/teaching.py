@@ -25,6 +25,8 @@ class TeachKeywords(Device, Threads, Result, total=False):
     painted : Mark regions painted in labels of the volume's shape: 1 is none, 2 a mitochondrion.
     slices : Marked objects count in these slices only, counted from 0; 5-9 is a range.
     simulate : Let these labels, the truth, click on false and missed objects.
+    axes : Name the axes of --painted and --simulate that are files, slowest first, such as YXZ,
+        where these do not say.
     minutes : Train for so long; 0 keeps the marks for `apply --marks`, and trains nothing.
     steps : Train for so many steps instead, which is the same on any machine.
     strength : Keep this part of what the training changed, up to 1: more removes more false
@@ -40,6 +42,7 @@ class TeachKeywords(Device, Threads, Result, total=False):
     painted: Place | None
     slices: Sequence[Sequence[int]] | Sequence[int]
     simulate: Place | None
+    axes: str | None
     minutes: float
     steps: int | None
     strength: float

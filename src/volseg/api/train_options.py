@@ -28,6 +28,8 @@ class Data(TypedDict, total=False):
         Volumes that `volseg convert --images` made need no saying.
     foreground : Take this value of labels as foreground, such as 0 for membranes.  [default: all
         above 0]
+    axes : Name the axes of images and labels in files, slowest first, such as YXZ, where they do
+        not say.
     """
 
     labels: Place | Sequence[Place]
@@ -38,6 +40,7 @@ class Data(TypedDict, total=False):
     slices: Sequence[Sequence[int]]
     images: bool
     foreground: int | None
+    axes: str | None
 
 
 @described

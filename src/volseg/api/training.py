@@ -115,7 +115,7 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
         one_each(several(options.get(name, ())), len(both), f"--{name}") for name in REGIONS
     )
     images = options.get("images", False)
-    foreground = options.get("foreground")
+    foreground, axes = options.get("foreground"), options.get("axes")
     pairs = [
         Pair(
             place_of(raw),
@@ -125,11 +125,19 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
             None if z is None else tuple(z),
             images,
             foreground=foreground,
+            axes=axes,
         )
         for (raw, label), roi, validation, z in zip(both, rois, validations, slices, strict=True)
     ]
     held = [
-        Pair(place_of(raw), str(label), images=images, held_out=True, foreground=foreground)
+        Pair(
+            place_of(raw),
+            str(label),
+            images=images,
+            held_out=True,
+            foreground=foreground,
+            axes=axes,
+        )
         for raw, label in options.get("validation_data", ())
     ]
     return [*pairs, *held]

@@ -139,10 +139,10 @@ def run(
             failed[job.source] = error
             tell(f"failed: {error}")
     named = {"name": ",".join(names)}
-    chosen = _only(options, StatsKeywords) | named
-    chosen.pop("output", None)  # which is the page
+    # the output is the page, and axes are those of the sources
+    chosen = _only(options, StatsKeywords) | named | {"output": None, "axes": None}
     measured = stats_all(done, progress=progress, **chosen)
-    shown = _only(options, ReportKeywords) | named | {"output": output}
+    shown = _only(options, ReportKeywords) | named | {"output": output, "axes": None}
     if options.get("truth"):  # those of the stacks that did not fail
         pairs = zip(jobs, truths, strict=True)
         shown["truth"] = [truth for job, truth in pairs if job.source not in failed]

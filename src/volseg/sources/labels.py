@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import SourceError, VolumeError, command
+from volseg.errors import ParameterError, SourceError, VolumeError, command
 from volseg.geometry.grid import full_roi
 from volseg.sources.formats.hdf5 import split_dataset
+from volseg.sources.label_values import WHOLE_NUMBERS, as_labels
 from volseg.sources.stack import WHOLE, Stack, read_box
 from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray
@@ -25,8 +26,6 @@ from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
 
-WHOLE_NUMBERS = {"float32": (1 << 24, np.uint32), "float64": (1 << 53, np.uint64)}
-"""Numbers up to which a type tells whole ones apart, and a type for them."""
 LABEL_TYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *WHOLE_NUMBERS,
@@ -58,6 +57,7 @@ class LabelSource:
     foreground : the one value that is foreground; None where all above 0 are.
     sizes : (y, x) of the unrelated images that slices are, beyond which nothing is; or empty.
     images : whether slices may have any names and sizes, as unrelated images do.
+    axes : of a file, as the user names them; None where it says so itself.
     fingerprint : of labels that volseg made.
     array : None where they are read by pages: files, and numbers of no whole type.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
@@ -77,6 +77,7 @@ class LabelSource:
     foreground: int | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     images: bool = False
+    axes: str | None = None
 
     @property
     def identity(self) -> str:
@@ -120,7 +121,9 @@ class LabelSource:
         """
         if self.array is not None:
             return self.array[roi]
-        found = _as_labels(read_box(_opened(self.path, images=self.images), roi), self.path)
+        found = as_labels(
+            read_box(_opened(self.path, self.axes, images=self.images), roi), self.path
+        )
         if self.foreground is not None:
             found = (found == self.foreground).astype(np.uint8)
             clear_padding(found, roi, self.sizes)
@@ -142,39 +145,21 @@ def _keep_apart(labels: NDArray[Any], first: int, path: Path) -> NDArray[np.uint
     return kept
 
 
-def _as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Take whole numbers of any type as labels."""
-    if values.dtype == np.bool_:
-        return values.view(np.uint8)
-    if values.dtype.kind != "f":
-        return values
-    largest, whole = WHOLE_NUMBERS[values.dtype.name]
-    if not (np.isfinite(values) & (values >= 0) & (values <= largest)).all():
-        raise SourceError(
-            f"{path} holds {values.dtype} of which some are negative, not finite or above "
-            f"{largest}; labels are whole numbers"
-        )
-    labels = values.astype(whole)
-    if not np.array_equal(labels, values):
-        odd = values[labels != values][0]
-        raise SourceError(
-            f"{path} holds {odd:g}, and labels are whole numbers; probabilities become labels with "
-            f"a threshold"
-        )
-    return labels
-
-
-def _opened(path: Path, *, images: bool) -> Stack:
+def _opened(path: Path, axes: str | None, *, images: bool) -> Stack:
     # a volume's own labels need no reader of other formats
     from volseg.sources.open import reopen
 
     several = images and path.is_dir() and not is_zarr(path)
     selection = replace(NUMBERS, fit="pad", images=True) if several else NUMBERS
-    return reopen(path, selection, LABEL_TYPES)
+    return reopen(path, replace(selection, axes=axes), LABEL_TYPES)
 
 
-def find_labels(volume: Path, labels: str, *, images: bool = False) -> LabelSource:
+def find_labels(
+    volume: Path, labels: str, *, images: bool = False, axes: str | None = None
+) -> LabelSource:
     """Open labels by their name in a volume or, where there are none of that name, by path.
+
+    See `open_label_path` for ``images`` and ``axes``.
 
     Raises
     ------
@@ -191,7 +176,8 @@ def find_labels(volume: Path, labels: str, *, images: bool = False) -> LabelSour
         raise VolumeError(
             f"there is nothing at {elsewhere}, and {volume} has no labels/{labels}{_listed(volume)}"
         )
-    return open_label_path(elsewhere, images=images or open_image(volume).space.planar)
+    several = images or open_image(volume).space.planar
+    return open_label_path(elsewhere, images=several, axes=axes)
 
 
 def check_labels(volume: Path, labels: str, *, images: bool = False) -> None:
@@ -238,10 +224,11 @@ def _listed(volume: Path) -> str:
     return f"; it has {', '.join(listed)}" if listed else ""
 
 
-def open_label_path(path: Path, *, images: bool = False) -> LabelSource:
+def open_label_path(path: Path, *, images: bool = False, axes: str | None = None) -> LabelSource:
     """Open labels of any type: Zarr array or image, TIFF, or a folder or glob of slices.
 
-    A folder of unrelated ``images`` may hold several sizes, and names that are no sequence.
+    A folder of unrelated ``images`` may hold several sizes, and names that are no sequence. The
+    user's names of ``axes``, slowest first, are those of files; Zarr names its own.
 
     Raises
     ------
@@ -249,11 +236,11 @@ def open_label_path(path: Path, *, images: bool = False) -> LabelSource:
         If it cannot be read, holds no whole numbers, or is incomplete.
     """
     if as_remote(path) is None and _stands(path) and not is_zarr(path):
-        return _by_pages(path, images=images)
+        return _by_pages(path, axes, images=images)
     image = open_image(path)
     array, noted = image.levels[0], image.attributes
     if array.dtype.name in WHOLE_NUMBERS:
-        return _by_pages(path, images=images)
+        return _by_pages(path, None, images=images)
     if array.dtype.kind not in "ui":
         raise VolumeError(f"{path} holds {array.dtype}; labels are whole numbers")
     if noted.get("complete") is False:
@@ -275,11 +262,26 @@ def open_label_path(path: Path, *, images: bool = False) -> LabelSource:
     )
 
 
-def _by_pages(path: Path, *, images: bool) -> LabelSource:
-    stack = _opened(path, images=images)
+def check_axes(axes: str | None, sources: Iterable[LabelSource]) -> None:
+    """Refuse names of axes where no labels are those of a file.
+
+    Raises
+    ------
+    ParameterError
+        If there are none.
+    """
+    if axes is not None and all(source.axes is None for source in sources):
+        raise ParameterError(
+            f"--axes {axes} names those of labels in a file, and none are: labels in Zarr name "
+            f"their own"
+        )
+
+
+def _by_pages(path: Path, axes: str | None, *, images: bool) -> LabelSource:
+    stack = _opened(path, axes, images=images)
     block, region = (TIFF_SLAB, stack.shape[1], stack.shape[2]), full_roi(stack.shape)
     known = LabelSource(path, stack.shape, block, region, None, None, None, images=images)
-    return replace(known, stated=stack.axis_sizes)
+    return replace(known, stated=stack.axis_sizes, axes=axes)
 
 
 def _joined_over(noted: Mapping[str, Any]) -> Any:

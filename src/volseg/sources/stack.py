@@ -21,8 +21,8 @@ GREY = "make greys of colours with --grey"
 """Remedy where a source has colours."""
 NO_COLOURS = "save them as whole numbers without colours, such as a TIFF of uint16"
 """Remedy where labels have colours."""
-NO_AXES = f"labels are an array of (z, y, x); {NO_COLOURS}"
-"""Remedy where labels have axes that nobody names, as of colours; no flag names those of labels."""
+NO_AXES = f"labels are an array of (z, y, x): name theirs with --axes, or {NO_COLOURS}"
+"""Remedy where labels have axes that nobody names, as of colours."""
 COLOURS = {1: 1, 2: 1, 3: 3, 4: 3}
 """Colours by the number of samples; the last of two or four is how opaque a pixel is."""
 
@@ -187,7 +187,7 @@ def choose_channel(count: int, channel: int | None, where: str, hint: str = GREY
     SourceError
         If there are several and none is chosen, or the chosen one is not there.
     """
-    if hint == NO_COLOURS and channel is None and count > 1:
+    if hint.endswith(NO_COLOURS) and channel is None and count > 1:
         raise SourceError(f"{where} has {count} channels, and labels have one: {hint}")
     several = f"{where} has {count} channels, a volume has one"
     return _choose(count, channel, "channel", where, several, f", or {hint}")

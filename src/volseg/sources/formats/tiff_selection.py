@@ -96,6 +96,8 @@ def select_planes(
         axes, shape = f"{axes}S", (*shape, samples)
     if selection.axes is not None:
         axes = _renamed(path, image, axes, shape, selection.axes)
+    elif _are_slices(image, selection):
+        axes = axes.replace("S", "Z")
     index = np.arange(math.prod(shape)).reshape(shape)
     sizes = dict(zip(axes, shape, strict=True))
     if "Z" in sizes and "T" in sizes:
@@ -110,13 +112,27 @@ def select_planes(
         raise SourceError(_why_no_slices(path, image, axes, shape, selection))
     count = math.prod(shape[k] for k in channels)
     hint = "say --axes ZYX if they are slices" if not others else GREY
-    hint = NO_COLOURS if selection.numbers else hint
+    hint = _tell_labels(image, alone=not others) if selection.numbers else hint
     colours = selection.channel is None and 1 < samples == count
     chosen = 0 if colours else choose_channel(count, selection.channel, str(path), hint)
     flat = index.transpose([*others, *channels]).reshape(-1, count)[:, chosen].tolist()
     if colours:
         return tuple(image.planes[p // samples] for p in flat), hint
     return tuple(select_sample(image.planes[p // samples], p % samples) for p in flat), None
+
+
+def _are_slices(image: TiffImage, selection: Selection) -> bool:
+    """Tell labels, which have no colours, whose slices tifffile wrote as the planes of colours."""
+    asked = selection.numbers and selection.channel is None
+    return asked and image.kind == "shaped" and image.planes[0].separate and not image.shape
+
+
+def _tell_labels(image: TiffImage, *, alone: bool) -> str:
+    """Say what helps where labels have several samples of a pixel."""
+    if not alone:
+        return NO_COLOURS
+    axes = "ZYX" if image.planes[0].separate else "YXZ"
+    return f"if they are slices, say --axes {axes}, here or of volseg convert; else {NO_COLOURS}"
 
 
 def _renamed(path: Path, image: TiffImage, axes: str, shape: tuple[int, ...], named: str) -> str:
@@ -145,7 +161,10 @@ def _why_no_slices(
     path: Path, image: TiffImage, axes: str, shape: tuple[int, ...], selection: Selection
 ) -> str:
     if selection.numbers:
-        return f"{path} holds {_described(image, axes, shape)}; labels have the axes Z, Y and X"
+        return (
+            f"{path} holds {_described(image, axes, shape)}; labels have the axes Z, Y and X: "
+            f"name theirs with --axes, here or of volseg convert"
+        )
     return (
         f"{path} holds {_described(image, axes, shape)}, slowest first, and does not say which "
         f"are slices: say so with --axes, such as CZYX for channels of slices"

@@ -14,7 +14,7 @@ from volseg.defaults import IOU, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, parse_roi
-from volseg.sources.labels import LabelSource, find_labels, open_label_path, open_labels
+from volseg.sources.labels import LabelSource, check_axes, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import uncorrected
 from volseg.storage.images import as_images, images_in, names_of, sizes_of
@@ -43,6 +43,7 @@ class EvaluateOptions:
     instances: bool = False
     images: bool = False
     foreground: int | None = None
+    axes: str | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
@@ -110,9 +111,9 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     predicted = (
         open_labels(volume, options.name)
         if options.labels is None
-        else open_label_path(options.labels, images=image.space.planar)
+        else open_label_path(options.labels, images=image.space.planar, axes=options.axes)
     )
-    find = partial(find_labels, volume, images=image.space.planar)
+    find = partial(find_labels, volume, images=image.space.planar, axes=options.axes)
     truth = find(options.truth).with_foreground(options.foreground)
     if truth.path.resolve() == predicted.path.resolve():
         notes.append(f"{truth.path} is compared with itself, so scores say nothing of a result")
@@ -121,6 +122,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
         sizes = sizes_of(image)
         predicted, truth = predicted.as_images(sizes), truth.as_images(sizes)
     sources = [s for s in (predicted, truth, counted) if s is not None]
+    check_axes(options.axes, sources)
     for source in sources:
         if source.shape != shape:
             raise ShapeError(

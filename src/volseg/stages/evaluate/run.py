@@ -100,6 +100,7 @@ class Evaluation:
     notes : what the user should know
     boundary : distances of surfaces, where a tolerance is given
     images : each by itself, where slices are unrelated images
+    axes : of labels in files, as they were named
     """
 
     volume: Path
@@ -123,6 +124,7 @@ class Evaluation:
     notes: tuple[str, ...]
     boundary: BoundaryScores | None = None
     images: tuple[ImageScores, ...] = ()
+    axes: str | None = None
 
 
 def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
@@ -174,6 +176,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         notes=tuple(notes),
         boundary=boundary,
         images=() if plan.images is None else tuple(_score_images(plan, tables)),
+        axes=plan.options.axes,
     )
 
 

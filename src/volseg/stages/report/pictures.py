@@ -130,7 +130,8 @@ def _add_objects(
         for layer, planes in zip(layers, labels, strict=True):
             layer["objects"] = [draw_objects(p, None) for p in planes]
         return
-    source = open_label_path(subject.evaluation.truth, images=bool(subject.evaluation.images))
+    scored = subject.evaluation
+    source = open_label_path(scored.truth, images=bool(scored.images), axes=scored.axes)
     truth = read_planes(Source(source, source.shape, source.block, (1.0, 1.0, 1.0)), frame)
     missed = find_missed(subject.evaluation, source, truth, frame)
     false = find_false(subject.evaluation, labels)

@@ -14,7 +14,7 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, command
 from volseg.measures.object_table import Scale
 from volseg.measures.single_object import reach
-from volseg.sources.labels import LabelSource, open_label_path, open_labels
+from volseg.sources.labels import LabelSource, check_axes, open_label_path, open_labels
 from volseg.stages.stats.contacts import open_other
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
@@ -51,9 +51,12 @@ class StatsOptions:
     outline: bool = False
     instances: bool = False
     images: bool = False
+    axes: str | None = None
     contacts: str | None = None
 
     def __post_init__(self) -> None:
+        if self.axes is not None and self.labels is None:
+            raise ParameterError("--axes names those of --labels; give both")
         for what, found, known in (
             ("measure", self.measure, MEASURES),
             ("surface", self.surface, SURFACES),
@@ -163,7 +166,8 @@ def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSou
         chosen = NAME if name is None else name
         source = open_labels(volume, chosen)
     else:
-        source = open_label_path(labels, images=image.space.planar)
+        source = open_label_path(labels, images=image.space.planar, axes=options.axes)
+        check_axes(options.axes, [source])
         chosen = labels.stem if name is None else name
         own = labels_path(volume, chosen)
         if own.exists() and own.resolve() != source.path.resolve():

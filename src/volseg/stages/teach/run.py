@@ -16,7 +16,7 @@ from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError
 from volseg.models.devices import choose_device
 from volseg.sources.annotations import read_annotations
-from volseg.sources.labels import find_labels
+from volseg.sources.labels import check_axes, find_labels
 from volseg.sources.points import read_points
 from volseg.stages.preview.places import choose_places, look_around
 from volseg.stages.preview.run import place_sheet
@@ -71,6 +71,7 @@ class TeachOptions:
     painted: str | None = None
     slices: Sequence[int] | None = None
     simulate: str | None = None
+    axes: str | None = None
     minutes: float = MINUTES
     steps: int | None = None
     strength: float = STRENGTH
@@ -260,18 +261,22 @@ def _add_round(
 ) -> list[Round]:
     """Add what is marked now to what was marked before, unless they contradict each other."""
     size, known = judged.image.voxel_size, [mark for entry in kept for mark in entry.marks]
+    painted, truth = (
+        None if given is None else find_labels(volume, given, axes=options.axes)
+        for given in (options.painted, options.simulate)
+    )
+    check_axes(options.axes, filter(None, (painted, truth)))
     points = [
         point
         for path, yes in options.points
         for point in (read_annotations if path.suffix == ".json" else read_points)(path, yes, size)
     ]
-    if options.simulate is not None:
-        truth = find_labels(volume, options.simulate)
+    if truth is not None:
         points += click(judged.labels, truth, options.slices, known)
     said = Said(
         [(n, False) for n in options.marked_no] + [(n, True) for n in options.marked_yes],
         points,
-        None if options.painted is None else find_labels(volume, options.painted),
+        painted,
         options.slices,
     )
     marks = find_marks(said, judged, EngineOptions(workers=options.workers))

@@ -17,7 +17,7 @@ from volseg.geometry.grid import describe, roi_size
 from volseg.models.registry import find_architecture
 from volseg.stages.train.foreground import check_foreground, refuse_image
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
-from volseg.stages.train.sources import Annotated, open_pair, within_images
+from volseg.stages.train.sources import Annotated, check_named, open_pair, within_images
 from volseg.training.annotation import check_classes, iterate_slices
 from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
@@ -91,6 +91,7 @@ def open_training_data(
         raise ParameterError("there is nothing to train on; name a volume and its --labels")
     _check_shares(pairs)
     opened = [open_pair(pair, pair.voxel_size or voxel_size, config) for pair in pairs]
+    check_named(opened)
     pairs = [annotated.pair for annotated in opened]
     images = any(pair.images for pair in pairs)
     if images:

@@ -33,6 +33,7 @@ class Pair:
     voxel_size : nm (z, y, x); overrides what the files say of this pair.
     share : how often it is drawn from, against the other pairs; by its annotated voxels if None.
     raw_fingerprint, labels_fingerprint : of a run that is to be repeated; others are refused.
+    axes : of files, slowest first, as the user names them; None where they say so themselves.
     """
 
     raw: Path
@@ -47,6 +48,7 @@ class Pair:
     raw_fingerprint: str | None = None
     labels_fingerprint: str | None = None
     foreground: int | None = None
+    axes: str | None = None
 
 
 @dataclass(frozen=True)

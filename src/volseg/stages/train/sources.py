@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -59,6 +60,7 @@ class Annotated:
     names : of the raw and of the labels, without the folders they are in.
     image : carries the histogram of raw.
     classes : labels of each class of a network of several maps.
+    named : whether some are files, of which the user may name the axes.
     notes : what the user should know.
     """
 
@@ -73,6 +75,7 @@ class Annotated:
     image: Image
     notes: tuple[str, ...] = ()
     classes: tuple[Annotation, ...] = ()
+    named: bool = False
 
     def tone(self, preprocessing: Preprocessing) -> Tone:
         """Fit a preprocessing to these images."""
@@ -129,7 +132,7 @@ def open_pair(
         raw: Readable = image.levels[0]
         shape, sizes = image.levels[0].shape, sizes_of(image)
     else:
-        raw, image, told, sizes = _read_stack(pair.raw, voxel_size, images=pair.images)
+        raw, image, told, sizes = _read_stack(pair, voxel_size)
         z, y, x = raw.shape
         shape = z, y, x
     classes = open_classes(pair, config) if config is not None and config.maps else []
@@ -161,7 +164,24 @@ def open_pair(
         image,
         (*told, *found.describe_other_size(pair.raw, voxel_size or image.voxel_size)),
         tuple(annotations),
+        not _is_volume(pair.raw) or any(each.axes for each in opened),
     )
+
+
+def check_named(opened: Sequence[Annotated]) -> None:
+    """Refuse names of axes where all that is trained on is Zarr, which names its own.
+
+    Raises
+    ------
+    ParameterError
+        If all is.
+    """
+    axes = {each.pair.axes for each in opened} - {None}
+    if axes and not any(each.named for each in opened):
+        raise ParameterError(
+            f"--axes {', '.join(map(str, axes))} names those of files, and all images and labels "
+            f"are Zarr, which names its own"
+        )
 
 
 def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Annotation]]:
@@ -198,9 +218,9 @@ def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Ann
 def _open_labels(pair: Pair, where: str) -> LabelSource:
     volume = _is_volume(pair.raw)
     found = (
-        find_labels(pair.raw, where, images=pair.images)
+        find_labels(pair.raw, where, images=pair.images, axes=pair.axes)
         if volume
-        else open_label_path(parse_path(where), images=pair.images)
+        else open_label_path(parse_path(where), images=pair.images, axes=pair.axes)
     )
     return found.with_foreground(pair.foreground)
 
@@ -246,10 +266,11 @@ def within_images(source: Source) -> Source:
 
 
 def _read_stack(
-    path: Path, voxel_size: VoxelSize | None, *, images: bool
+    pair: Pair, voxel_size: VoxelSize | None
 ) -> tuple[NDArray[Any], Image, tuple[str, ...], Sizes]:
     """Read a stack into memory, and note what is noted of a volume: histogram and background."""
-    stack = open_stack(path, Selection(fit="pad", grey=True, images=True) if images else WHOLE)
+    selection = Selection(fit="pad", grey=True, images=True) if pair.images else WHOLE
+    stack = open_stack(pair.raw, replace(selection, axes=pair.axes))
     try:
         size, _, told = settle_voxel_size(stack.stated, voxel_size)
         raw, areas = np.empty(stack.shape, stack.dtype), Counter[float]()
@@ -265,7 +286,7 @@ def _read_stack(
         "survey": {"background": describe_background(areas, counts, values, raw.dtype)},
         "fingerprint": hashlib.sha256(raw.tobytes()).hexdigest(),
     }
-    found = Image(path, (), (), size, noted)
+    found = Image(pair.raw, (), (), size, noted)
     return raw, found, (*stack.warnings, *told), stack.sizes
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from volseg.defaults import NAME
 from volseg.errors import ParameterError, ShapeError, VolumeError, command
 from volseg.fields import split_names
-from volseg.sources.labels import find_labels, open_labels
+from volseg.sources.labels import check_axes, find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.images import read_explanation
@@ -42,6 +42,11 @@ class ViewOptions:
     name: str = NAME
     at: int | None = None
     truth: str | None = None
+    axes: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.axes is not None and self.truth is None:
+            raise ParameterError("--axes names those of --truth; give both")
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,8 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
         scene = _with_result(scene, name, notes)
     layers, places = dict(scene.layers), dict(scene.places)
     if options.truth is not None:
-        truth = find_labels(volume, options.truth)
+        truth = find_labels(volume, options.truth, axes=options.axes)
+        check_axes(options.axes, [truth])
         layers["truth"] = pyramid_of_labels(truth)
         if truth.path == volume / "labels" / options.truth:
             places["truth"] = f"labels/{options.truth}"
