@@ -18,8 +18,10 @@ Notice                    a warning that only tells what was asked for
 
 What reads or writes raises `StorageError` where that fails: a full disk, no permission, a damaged
 chunk. What runs blocks raises `BlockError` where some fail, and what opens or reads a source
-`SourceError` where that is damaged. Docstrings below `volseg.api` name other errors, and these only
-where there is more to say.
+`SourceError` where that is damaged. What plans a verb, or runs one, raises an `InputError` where a
+volume, a model or an option cannot be used, and `ConflictError` where another result stands. What
+parses a word of the command line raises click's `BadParameter`. Docstrings below `volseg.api` name
+other errors, and these only where there is more to say.
 """
 
 from __future__ import annotations

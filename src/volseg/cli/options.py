@@ -27,11 +27,6 @@ Value = TypeVar("Value")
 def parse_sizes(text: str, least: int = 1) -> Zyx:
     """Read three integers written as Z,Y,X.
 
-    Raises
-    ------
-    BadParameter
-        If the text is anything else.
-
     Examples
     --------
     >>> parse_sizes("64,512,512"), parse_sizes("0,32,32", 0)
@@ -48,11 +43,6 @@ def parse_sizes(text: str, least: int = 1) -> Zyx:
 
 def parse_voxel_size(text: str) -> VoxelSize:
     """Read a voxel size written as Z,Y,X in nm, or one number for all three.
-
-    Raises
-    ------
-    BadParameter
-        If the text is anything else.
 
     Examples
     --------
@@ -71,11 +61,6 @@ def parse_voxel_size(text: str) -> VoxelSize:
 
 def parse_min_size(text: str) -> dict[str, float]:
     """Read the smallest size of an object: voxels, or a volume that ends in nm3.
-
-    Raises
-    ------
-    BadParameter
-        If the text is neither.
 
     Examples
     --------
@@ -97,11 +82,6 @@ def parse_min_size(text: str) -> dict[str, float]:
 def parse_pair(text: str) -> Pair:
     """Split ``VOLUME=LABELS`` at its last equals sign.
 
-    Raises
-    ------
-    BadParameter
-        If the text is anything else.
-
     Examples
     --------
     >>> parse_pair("vol.zarr=mitochondria")
@@ -115,11 +95,6 @@ def parse_pair(text: str) -> Pair:
 
 def parse_slices(text: str) -> tuple[int, ...]:
     """Read numbers of slices or objects written as 3,17,40 or 5-9.
-
-    Raises
-    ------
-    BadParameter
-        If the text is anything else.
 
     Examples
     --------

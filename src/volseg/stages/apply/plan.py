@@ -70,12 +70,9 @@ class Painted:
 
     Attributes
     ----------
-    painting : as it was asked for.
-    labels : of the region.
     box : of the region, in the volume.
     values : that are above 0, ascending.
     blocks : of the volume, in which something is painted.
-    fingerprint : of all its voxels.
     slices : of the volume, in which something is painted.
     """
 
@@ -95,17 +92,12 @@ class ApplyPlan:
     Attributes
     ----------
     volume : that the corrected labels lie in.
-    name, path : of the outcome.
     source, image : the labels that are corrected.
-    corrections, painted : what is done to them.
     broken : how many objects are deleted because they break a rule, by rule, or are marked.
     spacing : lengths of a voxel's sides, the finest 1.
-    header : everything that decides the outcome, JSON-like.
     spec : of level 0; the type may still change with the number of objects.
     grid : the written units of the outcome.
-    ledger, scratch : paths of the run.
     tables : of objects and slices, of the labels and of the outcome.
-    engine, overwrite : see `ApplyOptions`.
     """
 
     volume: Path
@@ -142,13 +134,7 @@ class ApplyPlan:
         }
 
     def stands(self) -> bool:
-        """Tell whether this very outcome is already there.
-
-        Raises
-        ------
-        ConflictError
-            If another result is, and may not be replaced.
-        """
+        """Tell whether this very outcome is already there."""
         return is_complete(self.path, self.header, overwrite=self.overwrite, flag="--output-name")
 
 
@@ -166,8 +152,6 @@ def plan_apply(
 
     Raises
     ------
-    InputError
-        If labels or paintings cannot be used, or the corrections are those of another result.
     ConflictError
         If a painting lies where the outcome goes.
     """

@@ -54,12 +54,8 @@ class ApplyReport:
 
     Attributes
     ----------
-    path : of the corrected labels.
-    objects : how many there are.
     blocks : files of level 0 that were computed; all others are those of the labels before.
     table : of objects, brought up to date; None if there was none of the labels before.
-    fingerprint : of the outcome.
-    notes : what the user should know.
     """
 
     path: Path
@@ -72,14 +68,7 @@ class ApplyReport:
 
 
 def apply(plan: ApplyPlan, progress: Progress) -> ApplyReport:
-    """Write corrected labels; running it again does only what is missing.
-
-    Raises
-    ------
-    InputError
-        If corrections name what is not there, or contradict each other, or a different result
-        stands where the outcome would go.
-    """
+    """Write corrected labels; running it again does only what is missing."""
     begun = time.monotonic()
     if plan.stands():
         discard(plan.scratch)

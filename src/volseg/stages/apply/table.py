@@ -43,9 +43,7 @@ class TableBefore:
 
     Attributes
     ----------
-    columns, units : one row per object.
     areas : voxels of objects in each slice of the volume.
-    surface : method by which surfaces were measured.
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -60,7 +58,6 @@ class Changes:
 
     Attributes
     ----------
-    objects : how many there are now.
     touched : labels whose objects are others now, and are there.
     gone : those, and labels that are no more.
     areas : voxels of objects in each slice, more than before.
@@ -86,9 +83,6 @@ class Changes:
 
         Parameters
         ----------
-        resolved : the corrections
-        grid : of blocks
-        found : outcome of each block
         pieces : voxels of what objects were split into, by label
         blocks : positions of the blocks, in the order of ``found``
         """
@@ -141,12 +135,7 @@ def write_tables(
     before: TableBefore | None,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """Write the tables of the corrected labels, if those before have current ones.
-
-    Returns
-    -------
-    what the user should know
-    """
+    """Write the tables of the corrected labels, if those before have current ones; return notes."""
     if before is None or plan.source.path.parents[1] != plan.volume:
         return ()
     measured, image = _plan_alike(plan, before), open_image(plan.path)

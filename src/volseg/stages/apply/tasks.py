@@ -24,8 +24,6 @@ class Placed:
 
     Attributes
     ----------
-    labels : that are read.
-    box : that they cover.
     values, numbers : ascending labels above 0, and what each becomes.
     """
 
@@ -68,7 +66,6 @@ class CorrectBlock:
 
     Attributes
     ----------
-    source, output : labels before and after.
     old, new : ascending labels that become others, and what they become.
     cuts, paintings : what is put over them, in this order.
     """

@@ -86,7 +86,6 @@ class Joined:
 
     Attributes
     ----------
-    components : of the block.
     pairs : those that touch, with each neighbour before it.
     slices : see `volseg.objects.components.measure_sections`.
     """
@@ -106,8 +105,6 @@ class Evidence:
     ----------
     probabilities : what the components were found in; None where neither is needed.
     seed : level of a seed; None where none is needed.
-    totals : whether levels are summed.
-    sections : whether sections are measured.
     """
 
     probabilities: StoredArray | Complement | None = None
@@ -143,7 +140,6 @@ class JoinBlock:
 
     Attributes
     ----------
-    grid : of the whole volume.
     region : in which blocks were labelled; None for all.
     """
 
@@ -192,7 +188,6 @@ def number_components(
 
     Parameters
     ----------
-    task : that joins a block
     offsets, components : see `begin_at`
     limits : objects beyond are dropped
     """

@@ -43,7 +43,6 @@ class MaskObjects:
 
     Attributes
     ----------
-    objects : how many there are.
     offsets : where the numbers of each block's components begin.
     """
 
@@ -71,10 +70,7 @@ def number_mask(
     Parameters
     ----------
     mask : what is above 0 is foreground
-    grid : of the whole volume
-    region : that is looked at
     store : an empty folder for scratch
-    engine, progress : how it is run, and who is told
     """
     blocks, connectivity = cut_blocks(grid, region), _connectivity(mask)
     counts = {block.index: 0 for block in blocks}

@@ -96,13 +96,8 @@ class ConvertPlan:
     ----------
     stack : whose files are open.
     source : provenance of the stack.
-    fill_value : see `ConvertOptions`.
-    target : folder that is to be created.
     space, voxel_size_from : scale, origin and units; and where the scale comes from.
-    spec : of level 0.
     workers : threads that decode.
-    overwrite : see `ConvertOptions`.
-    warnings : what the user should know.
     """
 
     stack: Stack
@@ -145,11 +140,6 @@ def plan_conversion(
     source: str | Path, target: Path, options: ConvertOptions
 ) -> Iterator[ConvertPlan]:
     """Open a source, and check that it can be converted; its files are closed at the end.
-
-    Parameters
-    ----------
-    source : TIFF file, folder or glob of slices, Zarr image or array
-    target : folder that is to be created
 
     Raises
     ------

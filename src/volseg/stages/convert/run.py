@@ -43,8 +43,6 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
 
     Raises
     ------
-    SourceError
-        If a page cannot be read.
     ConflictError
         If the target has been made in the meantime.
     """

@@ -69,16 +69,10 @@ class EvaluatePlan:
 
     Attributes
     ----------
-    volume : that was segmented.
-    options : as asked for.
-    truth, predicted : labels.
     counted : only voxels above 0 in it count.
     probabilities : of the same name as the prediction.
-    grid : of the whole volume.
-    region : what is evaluated.
     min_size : voxels; smaller objects do not count.
     scratch : folder for the components of masks.
-    notes : what the user should know.
     images : which slices are unrelated images; None for a volume.
     """
 
@@ -98,13 +92,7 @@ class EvaluatePlan:
 
 
 def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
-    """Open both labellings and check that they fit; read metadata only.
-
-    Raises
-    ------
-    InputError
-        If something is missing or does not fit the volume.
-    """
+    """Open both labellings and check that they fit; read metadata only."""
     notes: list[str] = []
     image = as_images(open_image(volume), asked=options.images)
     shape, own = image.levels[0].shape, options.labels is None

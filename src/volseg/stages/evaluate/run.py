@@ -60,8 +60,6 @@ class ImageScores:
     Attributes
     ----------
     image : its name, or its number from 0
-    voxels : how many were compared
-    dice, jaccard, accuracy : voxel by voxel
     truth, predicted, matched : objects, at the IoU asked for
     average_precision, precision : see `volseg.scores.matching.MeanPrecision`
     """
@@ -84,12 +82,9 @@ class Evaluation:
 
     Attributes
     ----------
-    volume, truth, prediction : what was compared
     region : where, in voxels
-    voxels : how many were compared
     min_size : voxels of the smallest object that counts
     specks : objects of the truth of one or two voxels, among those that count
-    ignore_border : as asked for
     foreground : voxel by voxel
     objects : one to one, at the IoU asked for
     mean : over the IoU thresholds 0.50, 0.55 ... 1.00
@@ -97,7 +92,6 @@ class Evaluation:
     by_size : recall
     errors : objects that are missed, false, split and merged
     curves : None without probabilities
-    notes : what the user should know
     boundary : distances of surfaces, where a tolerance is given
     images : each by itself, where slices are unrelated images
     axes : of labels in files, as they were named

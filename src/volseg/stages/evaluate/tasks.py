@@ -36,7 +36,6 @@ class CompareBlock:
 
     Attributes
     ----------
-    truth, predicted : labels
     counted : only voxels above 0 in it count; None counts all
     probabilities : None where there are none
     sizes : (y, x) of the images that slices are, each of which has a table of its own; None of a

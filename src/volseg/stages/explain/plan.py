@@ -78,13 +78,7 @@ class ExplainPlan:
 
 
 def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
-    """Decide what is explained; read metadata only.
-
-    Raises
-    ------
-    InputError
-        If volume, region or model cannot be used, or another explanation stands there.
-    """
+    """Decide what is explained; read metadata only."""
     image = open_image(volume)
     roi = parse_roi(options.roi, image.levels[0].shape)
     if roi_size(roi) > LARGEST:

@@ -63,14 +63,9 @@ class ExplainReport:
 
     Attributes
     ----------
-    path : of the group of layers.
-    layers : their names.
     filters : of the last features, what each adds to the mean logit of what was found, most first.
     uncertainty : mean and highest standard deviation of the probability.
     found : part of the region that was found.
-    sheet : PNG file; None if it was not drawn.
-    notes : what the user should know.
-    seconds : of this call.
     """
 
     path: Path

@@ -73,11 +73,6 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
     -------
     dict
         JSON-like; numbers that are not known are None.
-
-    Raises
-    ------
-    InputError
-        If the volume or the labels cannot be used.
     """
     image, notes = open_image(volume), list[str]()
     figure = _figure_path(volume, options, notes)

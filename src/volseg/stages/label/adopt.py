@@ -75,12 +75,8 @@ class AdoptPlan:
     Attributes
     ----------
     source, rule : voxels, and what they stand for.
-    header : everything that decides the result, JSON-like.
     model : what is on record of their making.
     foundation : the result, as labels are made from it.
-    spec : of level 0.
-    options : that it was made by.
-    notes : what the user should know.
     """
 
     source: ForeignVoxels
@@ -198,13 +194,7 @@ def _read_all(
 
 
 def adopt(plan: AdoptPlan, progress: Progress) -> None:
-    """Write ``probabilities/<name>`` of a volume; running it again does only what is missing.
-
-    Raises
-    ------
-    ConflictError
-        If a different result is there, and may not be replaced.
-    """
+    """Write ``probabilities/<name>`` of a volume; running it again does only what is missing."""
     path, options = plan.foundation.path, plan.options
     if stands(plan):
         return
@@ -229,13 +219,7 @@ def adopt(plan: AdoptPlan, progress: Progress) -> None:
 
 
 def stands(plan: AdoptPlan) -> bool:
-    """Tell whether this very result is already there.
-
-    Raises
-    ------
-    ConflictError
-        If another one is, and may not be replaced.
-    """
+    """Tell whether this very result is already there."""
     founded, overwrite = plan.foundation, plan.options.overwrite
     name = str(founded.model["name"])
     return is_complete(founded.path, plan.header, overwrite=overwrite, model=name)

@@ -44,7 +44,6 @@ class FindHoles:
     Attributes
     ----------
     objects, holes : the components of both, and their numbers.
-    connectivity : of the objects.
     """
 
     grid: Grid
@@ -68,7 +67,6 @@ class Around:
 
     Attributes
     ----------
-    index : of the block.
     spans : start and stop, by block; of those that are there.
     """
 

@@ -57,10 +57,7 @@ class Foundation:
 
     Attributes
     ----------
-    path : of the image.
-    shape : voxels (z, y, x).
     space : scale, origin and units.
-    fingerprint : of everything that decided them.
     model : what is on record of the network.
     roi : start and stop along each axis of the region they were made for.
     guides : path and fingerprint of each further map that splitting needs.
@@ -85,17 +82,10 @@ class LabelPlan:
 
     Attributes
     ----------
-    volume, name : where the labels go.
-    path : of the labels.
-    source : the probabilities.
     threshold : from which a voxel is foreground.
-    header : everything that decides the labels, JSON-like.
     spec : of level 0; the type may still change with the number of objects.
-    grid : the blocks.
-    ledger : its path.
     store : components, between the passes.
     tables : which are no longer true when labels change.
-    engine, overwrite : see `LabelOptions`.
     """
 
     volume: Path
@@ -118,13 +108,7 @@ class LabelPlan:
         return {**self.header, "block": self.grid.size, "shard": self.spec.shard}
 
     def stands(self) -> bool:
-        """Tell whether these very labels are already there.
-
-        Raises
-        ------
-        ConflictError
-            If others are, and may not be replaced.
-        """
+        """Tell whether these very labels are already there."""
         return is_complete(
             self.path,
             self.header,

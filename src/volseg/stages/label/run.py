@@ -44,9 +44,7 @@ class LabelReport:
 
     Attributes
     ----------
-    objects : how many there are.
     threshold : probability from which a voxel was foreground.
-    notes : what the user should know.
     expected : what precision to expect there, in words; empty where nothing is known.
     """
 
@@ -94,12 +92,6 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
 
     Objects are connected components of at least the threshold, numbered from 1 by their first
     voxel in raster order. Running it again does only what is missing.
-
-    Raises
-    ------
-    InputError
-        If the probabilities are no longer those of the plan, or a different result is already
-        there.
     """
     begun = time.monotonic()
     if plan.stands():
@@ -133,12 +125,7 @@ def _open_planned(source: Foundation) -> StoredArray:
 
 @dataclass(frozen=True)
 class Labelling(Run):
-    """Both passes, and what lies between them.
-
-    Attributes
-    ----------
-    probabilities : level 0.
-    """
+    """Both passes, and what lies between them."""
 
     probabilities: StoredArray
 

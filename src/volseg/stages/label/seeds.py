@@ -31,7 +31,6 @@ def plan_contours(
     Parameters
     ----------
     asked : least probability of the class, and most of the contour
-    voxel_size : of the volume
     known : the model's
     planar : whether objects have no depth
     """

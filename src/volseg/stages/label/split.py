@@ -31,7 +31,6 @@ class Renumbered:
     ----------
     table : shape (objects + 1,)
         By the number of an object before, its number now; 0 if it fell apart.
-    objects : how many there are.
     too_large : how many were left whole because their bounding box is beyond the limit.
     """
 
@@ -81,13 +80,7 @@ class Splitting:
         )
 
     def split(self, offsets: Mapping[Zyx, int], numbering: Numbering) -> Renumbered:
-        """Split the objects, keep the numbers of their pieces, and number all of them again.
-
-        Parameters
-        ----------
-        offsets : where the numbers of each block's components begin.
-        numbering : the objects, before.
-        """
+        """Split the objects, keep the numbers of their pieces, and number all of them again."""
         boxes, begun = self._measure(offsets, numbering)
         sides = boxes[:, 3:] - boxes[:, :3]
         small = sides.prod(1) <= int(self.run.ledger.header["split_limit"])

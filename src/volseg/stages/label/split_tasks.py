@@ -43,7 +43,6 @@ class Beginning:
 
     Attributes
     ----------
-    index : of the block.
     objects : int64, shape (objects,)
         Their numbers.
     boxes : int64, shape (objects, 6)
@@ -79,7 +78,6 @@ class SplitBlock:
 
     Attributes
     ----------
-    folder : for the pieces.
     guides : probabilities that the splitter needs.
     """
 

@@ -95,7 +95,6 @@ class Run:
         ----------
         kind, title : of records, and of the progress.
         task : labels one item, keeps its components and returns their number.
-        store : for the components.
         as_item : makes an item of a block.
         """
         records, blocks = self.ledger.records, list(self.plan.grid.blocks())
@@ -125,7 +124,6 @@ class WriteBlock:
 
     Attributes
     ----------
-    labels : level 0.
     coarse : the next levels, as far as each of their shards stands for one of level 0.
     """
 

@@ -51,7 +51,6 @@ def network_scales(
 
     Parameters
     ----------
-    image, card : the volume, and the model
     views : which slices a 2D network sees
     zoom : voxels are taken as so many times as large as they are said to be
 
@@ -111,12 +110,6 @@ def choose_views(
     Along all three axes where voxels are cubes and every slice is wide enough; else along the axis
     whose slices are the widest, or along z where the voxels' form is unknown or no cube.
 
-    Parameters
-    ----------
-    shape, size : of a volume, and of its voxels in nm, None if unknown
-    card : of the model
-    zoom : see `network_scales`
-
     Returns
     -------
     views : Views
@@ -146,15 +139,9 @@ def build_lattices(
 
     Parameters
     ----------
-    shape : of the volume
-    card : of the model
     scales : level-0 voxels per network voxel, (z, y, x)
     views : which slices a 2D network sees
     asked : sizes to take in place of the model's
-
-    Returns
-    -------
-    one lattice for each axis that is looked along
 
     Raises
     ------

@@ -18,10 +18,8 @@ class Chosen:
 
     Attributes
     ----------
-    spec : of the card.
     place : among the network's maps.
     of : place of its class.
-    name : of the image.
     several : whether the network knows more than one class.
     """
 
@@ -48,11 +46,9 @@ def choose_maps(
 
     Parameters
     ----------
-    card : of the model
     classes : names; all if None
     name : of the result of a single class; several keep their own names, as does one of several
         without it
-    kinds : of auxiliary maps
 
     Raises
     ------
@@ -87,13 +83,7 @@ def choose_maps(
 
 
 def check_kind(card: Card, chosen: Sequence[Chosen], kind: str) -> None:
-    """Check that a class that is chosen has a map of some kind, see `volseg.models.maps.ASKED`.
-
-    Raises
-    ------
-    ModelError
-        If none has.
-    """
+    """Check that a class that is chosen has a map of some kind, see `volseg.models.maps.ASKED`."""
     if not any(one.spec.kind in ASKED[kind] for one in chosen):
         raise ModelError(
             f"{card.name} gives no {kind}s; train weights with --auxiliary {kind}, or choose "

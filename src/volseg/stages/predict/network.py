@@ -55,8 +55,6 @@ class PredictOptions:
     batch : slices at once; None chooses, see `volseg.models.devices.choose_batch`.
     device, precision : see `find_device`.
     tta, rotations, views : see `volseg.models.inference.Predictor`.
-    classes : that are written; all of the network if None.
-    store_centerline, store_contour, store_offset : write auxiliary maps of them, too.
     """
 
     model: str | None = None
@@ -216,12 +214,6 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
     ----------
     device : ``auto``, ``cpu``, ``cuda``, ``mps``, ``xpu`` or ``openvino``
     precision : ``auto``, ``float32``, ``bfloat16``, ``tf32`` of GPUs, or ``int8`` of OpenVINO
-    engine : EngineOptions
-
-    Returns
-    -------
-    device : the same, but for ``auto``
-    precision : the same, but for ``auto``
 
     Raises
     ------

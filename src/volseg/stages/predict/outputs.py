@@ -29,8 +29,6 @@ class Output:
     Attributes
     ----------
     path : of the image, whose folder has the name of the result.
-    header : parameters, JSON-like.
-    model : name of the network.
     place : of the map among the network's.
     of : place of the class that it belongs to.
     """
@@ -47,13 +45,7 @@ class Output:
         return self.place == self.of
 
     def stands(self, *, overwrite: bool = False, same_blocks: bool = False) -> bool:
-        """Tell whether this very image is already there.
-
-        Raises
-        ------
-        ConflictError
-            If another one is, and may not be replaced.
-        """
+        """Tell whether this very image is already there."""
         return is_complete(
             self.path,
             self.header,

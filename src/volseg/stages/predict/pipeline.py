@@ -112,7 +112,6 @@ class Reading:
     values : as they are stored, or what the network sees of them.
     tone : what it sees of those that are stored; None for the others.
     lacking, origin : see `Context`.
-    device : that they are for.
     """
 
     values: Tensor

@@ -39,18 +39,11 @@ class PredictPlan:
 
     Attributes
     ----------
-    image : the volume.
-    card : of the model.
-    choice : which network evaluates tiles, and how.
     level : of the pyramid that the network reads.
     look : how the network sees the volume; None until that has been looked at.
     mask_labels : outside of which nothing is looked for; None is everywhere.
-    handover : blocks, tiles and region.
-    spec : of level 0 of what is written.
     outputs : classes, then auxiliary maps where they are wanted.
     scratch : folder of ledgers and of what blocks hand over.
-    options : that it was made by.
-    notes : what the user should know.
     """
 
     image: Image
@@ -132,13 +125,7 @@ class PredictPlan:
 
 
 def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
-    """Decide everything that a prediction depends on; read metadata only.
-
-    Raises
-    ------
-    VolumeError, ModelError, ParameterError
-        If the volume, the model or an option cannot be used.
-    """
+    """Decide everything that a prediction depends on; read metadata only."""
     image = as_images(open_image(volume), asked=options.images)
     check_place(image)
     options, choice, card, settled = settle_network(image, options)

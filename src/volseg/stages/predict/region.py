@@ -29,10 +29,8 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
 
     Parameters
     ----------
-    plan : PredictPlan
     evaluate : maps what is seen of a tile, the part of it that is needed and the axis along which
         slices are taken to maps of that size without the margin, by name
-    progress : is told of each tile
 
     Returns
     -------

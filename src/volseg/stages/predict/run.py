@@ -50,7 +50,6 @@ class PredictReport:
 
     Attributes
     ----------
-    voxels : of the region.
     tiles : only those that this run evaluated itself.
     work : network voxels of all tiles for each one of the region.
     """
@@ -64,15 +63,7 @@ class PredictReport:
 
 
 def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
-    """Write ``probabilities/<name>`` of a volume, on request with its centerlines.
-
-    Raises
-    ------
-    InputError
-        If intensities have not been counted, or a different result is already there.
-    BlockError
-        If blocks failed; the same command again does only those.
-    """
+    """Write ``probabilities/<name>`` of a volume, on request with its centerlines."""
     begun, _ = time.monotonic(), plan.known_look
     written = find_lacking(plan.outputs, plan.scratch, overwrite=plan.overwrite)
     if not written:
@@ -151,14 +142,8 @@ def build_task(
 
     Parameters
     ----------
-    plan : PredictPlan
     arrays : level 0 of what is written, by the place of each map
     store : where blocks exchange what they evaluated
-
-    Raises
-    ------
-    VolumeError
-        If intensities have not been counted.
     """
     return PredictTask(
         raw=plan.image.levels[plan.level],
@@ -178,7 +163,6 @@ def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
 
     Parameters
     ----------
-    card : of the model
     zoom : see `volseg.stages.predict.lattice.network_scales`
     place : of the class among the network's maps
     """

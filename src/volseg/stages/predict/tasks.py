@@ -73,9 +73,6 @@ class PredictTask:
     factor : level-0 voxels per voxel of ``raw``, (z, y, x).
     outputs : level 0 of each map that the network gives, in the order of the choice.
     handover : blocks, tiles and region.
-    store : where blocks exchange what they evaluated.
-    look : what the network sees of it, and where there is tissue.
-    choice : which network evaluates tiles, and how.
     """
 
     raw: StoredArray
@@ -92,12 +89,7 @@ class PredictTask:
         return self.choice.device not in {"cpu", OPENVINO}
 
     def __call__(self, item: Evaluate | Block) -> int:
-        """Evaluate tiles, or add up what was handed to a block and write it.
-
-        Returns
-        -------
-        the number of tiles evaluated, or of voxels written
-        """
+        """Evaluate tiles, or write what was handed to a block; return how many tiles or voxels."""
         try:
             return self._evaluate(item) if isinstance(item, Evaluate) else self._assemble(item)
         except (MemoryError, RuntimeError) as error:

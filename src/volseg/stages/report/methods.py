@@ -68,13 +68,7 @@ DROPPED = {
 
 @dataclass(frozen=True)
 class Methods:
-    """Methods of a report.
-
-    Attributes
-    ----------
-    paragraphs : text, with numbers of references in brackets
-    references : in the order of their numbers
-    """
+    """Methods of a report."""
 
     paragraphs: tuple[str, ...]
     references: tuple[str, ...]

@@ -66,13 +66,9 @@ class Content:
 
     Attributes
     ----------
-    volumes : in the order asked for
     charts : SVG, one per measure
-    comparisons : of several volumes
     suspects : the first to look at first
-    methods : in words
     viewer : script that draws surfaces; None if there are none
-    page : file that is written
     asked : suspects about which the network was asked again
     """
 

@@ -52,11 +52,8 @@ class Subject:
     Attributes
     ----------
     title : short and different from those of the others.
-    path, image : of the volume.
     labels, probabilities : of the result; None if there are no probabilities.
-    region : that was segmented.
     columns, units : one row per object.
-    summary : one row.
     surface : method by which surfaces were measured.
     evaluation : against the truth; None without one.
     mask : labels whose components are the objects; None if their values are.
@@ -99,11 +96,6 @@ def plan_report(
     names : of the results of each
     evaluations : of each result of each volume in turn, None where there is no truth
     model : of some or all volumes, where it does not come with volseg
-
-    Raises
-    ------
-    InputError
-        If labels or tables are missing, a table is not of these labels, or the model made none.
     """
     titles = choose_titles(volumes)
     results = [

@@ -29,8 +29,6 @@ class Source:
 
     Attributes
     ----------
-    read : gives boxes.
-    chunk : what is read at once.
     factors : voxels of level 0 that one of these stands for, (z, y, x).
     """
 
@@ -46,7 +44,6 @@ class Frame:
 
     Attributes
     ----------
-    region : what is shown.
     pixels : int64, centres of the pixels along z, y and x.
     picks : int64, positions of the planes along z, y and x.
     side : most pixels along an axis.

@@ -43,15 +43,7 @@ MESHED = 8
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Result of a report.
-
-    Attributes
-    ----------
-    path : of the page
-    nbytes : its size
-    suspects : objects listed for proofreading
-    seconds : of this call
-    """
+    """Result of a report."""
 
     path: Path
     nbytes: int
@@ -60,13 +52,7 @@ class ReportResult:
 
 
 def report(subjects: Sequence[Subject], options: ReportOptions, progress: Progress) -> ReportResult:
-    """Write a page about volumes, completely or not at all.
-
-    Raises
-    ------
-    StorageError
-        If voxels cannot be read, or the page cannot be written.
-    """
+    """Write a page about volumes, completely or not at all."""
     begun = time.monotonic()
     with ExitStack() as scratch:
         content = _draw([_with_objects(s, scratch, progress) for s in subjects], options, progress)

@@ -26,13 +26,10 @@ class SegmentEstimate:
 
     Attributes
     ----------
-    blocks, tiles, voxels : the work.
     work : network voxels of tiles for each one of the region; a mask leaves some out.
-    processes : that run blocks.
     memory_bytes : peak of each process: what it takes after one tile, and the arrays of blocks.
     disk_bytes : of the results before compression, pyramids included.
     seconds : from one tile evaluated just now; None where the workers are elsewhere.
-    notes : what the user should know.
     """
 
     blocks: int

@@ -64,10 +64,6 @@ class Mended:
 def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, ...]:
     """Make complete probabilities incomplete where they are damaged; prediction does the rest.
 
-    Parameters
-    ----------
-    plan : by which the probabilities were made
-
     Raises
     ------
     ConflictError

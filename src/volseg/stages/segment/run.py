@@ -43,7 +43,6 @@ class SegmentOptions(ObjectRules):
 
     Attributes
     ----------
-    predict : model, region, blocks, device, workers.
     repair : look for damage in what is complete first, and make what is damaged again.
     """
 
@@ -81,8 +80,6 @@ class SegmentReport:
     Attributes
     ----------
     label : of the first class.
-    mended : what was found damaged.
-    notes : what may be wrong.
     classes : labels of each class, by the name of the result.
     """
 
@@ -102,7 +99,6 @@ class SegmentPlan:
     ----------
     prediction : the plan of all classes.
     labellings : the plans of each.
-    options : that they were made by.
     """
 
     prediction: PredictPlan
@@ -122,13 +118,7 @@ class SegmentPlan:
 
 
 def plan_segmentation(volume: Path, options: SegmentOptions) -> SegmentPlan:
-    """Plan both stages, and refuse now what either would refuse later; read metadata only.
-
-    Raises
-    ------
-    InputError
-        If something cannot be used, or a different result is already there.
-    """
+    """Plan both stages, and refuse now what either would refuse later; read metadata only."""
     return _add_labels(volume, plan_prediction(volume, options.prediction), options)
 
 
@@ -138,11 +128,6 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
     On request, and to split objects by them, also auxiliary maps: centerlines, contours, offsets.
 
     Running it again does only what is missing.
-
-    Raises
-    ------
-    InputError
-        If something cannot be used, or a different result is already there.
     """
     begun, told = time.monotonic(), len(plan.prediction.notes)
     repair, mended = plan.options.repair, tuple[Mended, ...]()

@@ -28,7 +28,6 @@ class Contacts:
 
     Attributes
     ----------
-    name : of the other result.
     touching : number of objects that touch one of the other at all.
     area_nm2 : of all contacts; None where the voxel size is unknown.
     shared_voxels : that are of both.
@@ -62,13 +61,7 @@ class ContactBlock:
 
 
 def open_other(volume: Path, ours: LabelSource, name: str, *, planar: bool) -> LabelSource:
-    """Open the other result; labels of unrelated images mean another object in each.
-
-    Raises
-    ------
-    InputError
-        If it is missing, or of another shape.
-    """
+    """Open the other result; labels of unrelated images mean another object in each."""
     theirs = open_labels(volume, name)
     if theirs.shape != ours.shape:
         raise ShapeError(f"labels/{name} has {theirs.shape}, {ours.path} has {ours.shape}")

@@ -89,14 +89,10 @@ class StatsPlan:
 
     Attributes
     ----------
-    volume : that the tables go into.
     task : what is summed over blocks.
     single : what is measured one object at a time; None where nothing is.
     surface : how surfaces are measured; ``none`` where they are not.
     table, slices : where rows go, one per object and one per slice.
-    engine : workers and scheduler.
-    instances : see `StatsOptions`.
-    notes : what the user should know.
     images : (y, x) of the unrelated images that slices are; None of a volume.
     other : labels whose contacts with these are found.
     """
@@ -116,13 +112,7 @@ class StatsPlan:
 
 
 def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
-    """Open and check the labels before any work; read metadata only.
-
-    Raises
-    ------
-    InputError
-        If labels are missing, incomplete, of another shape, or their tables those of others.
-    """
+    """Open and check the labels before any work; read metadata only."""
     image, source, name = _open_measured(volume, options)
     size = image.voxel_size or source.voxel_size
     task, notes = _choose_sums(image, source, name, options)

@@ -49,10 +49,8 @@ class VolumeStats:
 
     Attributes
     ----------
-    summary : one row
     columns, units : one row per object, see `volseg.measures.object_table.object_table`
     table, slices : where those rows were written, and one row per slice
-    notes : what the user should know
     expected : what precision to expect there, in words; empty where nothing is known
     contacts : with another result, if they were asked for
     """

@@ -135,8 +135,6 @@ class MeasureObject:
 
     Attributes
     ----------
-    spacing : of voxels, (z, y, x)
-    mesh, centerline, outline : what is measured
     raw : of the volume, to be compared with what lies around; None where it is not
     reached : voxels along y and x that lie around an object
     images : (y, x) of the unrelated images that slices are, beyond which nothing lies
@@ -200,7 +198,6 @@ def open_reader(source: Readable, array: StoredArray | None, brick: Zyx, region:
 
     Parameters
     ----------
-    source : what is read
     array : in which that is stored, if it is one
     brick : boxes are those of a grid of this size, or lie in one of them
     region : all that will be read
@@ -217,9 +214,7 @@ class SlabReader:
 
     Attributes
     ----------
-    source : what is read
     depth : slices that are stored together
-    region : the block
     """
 
     source: Readable
@@ -229,13 +224,7 @@ class SlabReader:
     _slab: NDArray[Any] | None = None
 
     def __call__(self, box: Roi) -> NDArray[Any]:
-        """Read a box.
-
-        Raises
-        ------
-        StorageError, SourceError
-            If it is damaged or cannot be read.
-        """
+        """Read a box."""
         z, y, x = box
         _, rows, columns = self.region
         if self._slab is None or not self._start <= z.start <= z.stop <= self._start + len(

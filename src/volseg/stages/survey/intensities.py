@@ -114,13 +114,7 @@ def centred(length: int, part: int) -> slice:
 
 
 def check_counted(array: StoredArray) -> None:
-    """Refuse intensities of other types than `volseg convert` accepts.
-
-    Raises
-    ------
-    VolumeError
-        If they are.
-    """
+    """Refuse intensities of other types than `volseg convert` accepts."""
     if array.dtype.name not in ACCEPTED_TYPES:
         raise VolumeError(
             f"{array.path} holds {array.dtype.name}; expected {', '.join(ACCEPTED_TYPES)}: write "

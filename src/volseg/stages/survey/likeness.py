@@ -66,13 +66,7 @@ def first_block(network: nn.Module) -> nn.Module:
 
 
 def load_block(model: str | Path, card: Card) -> nn.Module:
-    """Build the first block of a network, on the CPU in float32.
-
-    Raises
-    ------
-    ModelError
-        If the weights cannot be used.
-    """
+    """Build the first block of a network, on the CPU in float32."""
     network = find_architecture(card.architecture).build(card.width, outputs=card.outputs)
     network.load_state_dict(load_weights(model, card))
     return first_block(network.eval())
@@ -199,7 +193,6 @@ def look_at_tissue(
     Parameters
     ----------
     image : with a histogram, unless the tone is given
-    model, card : of the network
     scales : voxels of the volume per voxel of the network, (z, y, x)
     tone : of intensities; that of the histogram by default
     region : that is looked at; all of it by default
@@ -209,11 +202,6 @@ def look_at_tissue(
     ``distance``, ``likeness``, number of ``places``, and ``ratios`` where the card has them, see
     `volseg.scores.likeness.expect_precision`; the likeness alone, as unknown, where the card says
     nothing of its data; nothing where there is no tissue
-
-    Raises
-    ------
-    ModelError
-        If the weights cannot be used.
     """
     reference = read_reference(card.tissue)
     if reference is None:

@@ -34,12 +34,9 @@ class Judged:
 
     Attributes
     ----------
-    image : the volume.
-    labels, objects : the result, and how many objects it has.
     probabilities : that they were found in.
     run, rules : how these were made, and which objects were found in them.
     threshold : from which a voxel is foreground.
-    model, card : the weights.
     """
 
     image: Image

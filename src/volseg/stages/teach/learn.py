@@ -80,8 +80,6 @@ def learn(
 
     Parameters
     ----------
-    lesson : Lesson
-    config : TrainConfig
     start : weights to begin with
     workers : threads that draw patches
     strength : part of what the training changed that is kept

@@ -41,8 +41,6 @@ class Eye:
 
     Attributes
     ----------
-    image : the volume.
-    form : of the network.
     patch : that it is trained on, in its own voxels (z, y, x).
     scales : voxels of the volume per voxel of the network.
     tone : of intensities.
@@ -106,8 +104,6 @@ class Lesson:
 
     Attributes
     ----------
-    eye : how the network sees the volume.
-    marks : at least one.
     places : centres of windows in which the network is to remember what it was sure of.
     """
 

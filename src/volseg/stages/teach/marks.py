@@ -36,7 +36,6 @@ class Said:
     Attributes
     ----------
     objects : numbers of objects, and what they are.
-    points : clicks.
     painted : labels of the volume's shape, `NO` and `YES`.
     slices : marked objects count in these slices only; None for all.
     """
@@ -108,13 +107,7 @@ def renew(rounds: Sequence[Round], marks: Sequence[Mark]) -> list[Round]:
 
 
 def check_agreement(marks: Sequence[Mark]) -> None:
-    """Refuse marks of which one says yes where another says no.
-
-    Raises
-    ------
-    ParameterError
-        If two do.
-    """
+    """Refuse marks of which one says yes where another says no."""
     for one, other in combinations(marks, 2):
         if one.yes != other.yes and overlapping(one.spans, other.spans):
             yes, no = (one, other) if one.yes else (other, one)

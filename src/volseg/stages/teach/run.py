@@ -105,14 +105,12 @@ class TeachReport:
     parent : name or path of the weights that it was made from.
     marked_no, marked_yes : marks of all rounds.
     before, after : parts of the voxels marked no, and yes, that are called mitochondria.
-    steps : of the training.
     strength : part of what it changed in the weights that was taken over.
     sheet : the contact sheet; None for networks of volumes.
     suspects : what to look at next; none where objects were not measured.
     max_section_um2 : a largest section that tells the marks apart; None where none does.
     rule : on a column of the table that tells marked objects apart; None where none does.
     segment : options with which the result was made, for the next command.
-    seconds : of this call.
     """
 
     weights: Path | None
@@ -140,8 +138,6 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
         If marks, weights or options cannot be used; nothing was written.
     TrainingError
         If the loss is not finite; the marks are kept.
-    StorageError
-        If something cannot be read or written.
     """
     begun = time.monotonic()
     judged = open_judged(volume, options.name, options.model)
@@ -220,8 +216,6 @@ def choose_weights(volume: Path, output: Path | None) -> Path:
         If the name of another is no name of weights, or its folder is not there.
     ConflictError
         If there is such a file, or a card of that name.
-    StorageError
-        If nothing can be written there.
     """
     if output is not None:
         if output.suffix != ".safetensors":

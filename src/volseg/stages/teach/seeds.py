@@ -39,7 +39,6 @@ def grow_seed(
     free : bool, shape (y, x)
         What belongs to no object.
     at : (y, x) of the click
-    reach : Reach
 
     Examples
     --------

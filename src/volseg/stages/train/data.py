@@ -42,11 +42,8 @@ class TrainingData:
 
     Attributes
     ----------
-    training, validation : annotated boxes.
     voxel_size : nm (z, y, x) that the network sees.
-    preprocessing : of intensities.
     description : everything about each pair that decides the result, JSON-like.
-    notes : what the user should know.
     images : whether slices are unrelated images.
     """
 
@@ -77,9 +74,7 @@ def open_training_data(
     Parameters
     ----------
     pairs : of images and labels; what is above 0 is foreground.
-    config : the recipe.
     voxel_size : nm (z, y, x); overrides what the files say.
-    progress : is told of the counting.
 
     Raises
     ------

@@ -49,8 +49,6 @@ class Export:
 
     Attributes
     ----------
-    path : of the safetensors file.
-    data : what was learned from.
     terms : under which the data may be used.
     origin : the weights that the run started from, if any.
     """
@@ -61,13 +59,7 @@ class Export:
     origin: Mapping[str, Any] | None = None
 
     def __call__(self, run: Run) -> None:
-        """Write them as they are now, with the run's best row as their score.
-
-        Raises
-        ------
-        StorageError
-            If they cannot be written.
-        """
+        """Write them as they are now, with the run's best row as their score."""
         best, config = run.best or {}, run.config
         tile, overlap = choose_tiles(run.form, config.patch)
         card = {
@@ -177,18 +169,7 @@ def choose_objects(
     ----------
     weights : of a run that has ended, with their card.
     sources : of which the regions are held out.
-    device, precision : that the network runs on and in.
     images : whether slices are unrelated images, so that objects have no depth.
-
-    Returns
-    -------
-    mapping
-        What the card says of it, JSON-like.
-
-    Raises
-    ------
-    StorageError
-        If the card cannot be written.
     """
     card = load_card(weights)
     if CHOSEN in card.training:
@@ -234,7 +215,6 @@ def whole_region(source: Source, most: int | None = None) -> tuple[Source, Roi] 
 
     Parameters
     ----------
-    source : Source
     most : voxels of the part, if fewer
 
     Returns

@@ -61,7 +61,6 @@ def open_folder(
     Parameters
     ----------
     weights : that the run exports into its folder
-    configuration : everything that decides the run
     overwrite : bool
         Whether the folder's run does not matter: `discard_run` removes it once a new one begins.
 
@@ -114,11 +113,6 @@ def replacing_run(weights: Path) -> Iterator[None]:
     """Discard a run when a new one replaces its checkpoint.
 
     The new checkpoint is written first: if that fails, the old run is as it was.
-
-    Raises
-    ------
-    StorageError
-        If the old run cannot be discarded.
     """
     folder = weights.parent
     # what shows how a run went is discarded only if there is one: else it is the user's own

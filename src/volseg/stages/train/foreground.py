@@ -18,7 +18,6 @@ def refuse_image(labels: str, chosen: Sequence[tuple[Source, int]]) -> None:
 
     Parameters
     ----------
-    labels : name of the labels of a pair
     chosen : what is trained on of the pair, with its foreground
 
     Raises

@@ -212,19 +212,15 @@ def train_steps(
 
     Parameters
     ----------
-    run : Run
     sources : for training, and for validation
     folder : of checkpoint and log
     configuration : that the checkpoint is marked with
     workers : threads that draw patches
-    events : Events
 
     Raises
     ------
     TrainingError
         If a loss is not finite.
-    StorageError
-        If the log or a checkpoint cannot be written.
     """
     training, validation = sources
     batches = draw_batches(run, training, workers)

@@ -111,13 +111,7 @@ def save_recipe(
     pairs: Sequence[Pair],
     description: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a recipe from which a run can be repeated, with the fingerprints of its data.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write a recipe from which a run can be repeated, with the fingerprints of its data."""
     data = []
     for pair, entry in zip(pairs, description, strict=True):
         labels = parse_path(pair.labels)

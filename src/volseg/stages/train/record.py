@@ -36,8 +36,6 @@ class Record:
 
     Attributes
     ----------
-    folder : of the run.
-    sources : that are held out.
     writer : of TensorBoard; None where that is not installed.
     """
 
@@ -47,13 +45,7 @@ class Record:
     _window: tuple[Source, Roi] | None = field(default=None, repr=False)
 
     def __call__(self, run: Run, row: Mapping[str, float]) -> None:
-        """Record a validation.
-
-        Raises
-        ------
-        StorageError
-            If something cannot be written.
-        """
+        """Record a validation."""
         wanted = can_draw() or self.writer is not None
         sample = sample_run(run, *self._where(run)) if wanted else None
         if sample is not None and can_draw():
@@ -87,13 +79,7 @@ class Record:
 
 
 def open_record(folder: Path, sources: Sequence[Source], step: int) -> Record:
-    """Start the record of a run, or continue it from a step; name missing libraries once.
-
-    Raises
-    ------
-    StorageError
-        If TensorBoard's log cannot be begun.
-    """
+    """Start the record of a run, or continue it from a step; name missing libraries once."""
     missing = [name for name in ("matplotlib", "tensorboard") if find_spec(name) is None]
     if "matplotlib" in missing:
         warnings.warn(
@@ -113,13 +99,7 @@ def open_record(folder: Path, sources: Sequence[Source], step: int) -> Record:
 
 
 def show_patches(folder: Path, sources: Sequence[Source], config: TrainConfig) -> None:
-    """Draw the middle slices of the first patches that a run trains on, where that is possible.
-
-    Raises
-    ------
-    StorageError
-        If the picture cannot be written.
-    """
+    """Draw the middle slices of the first patches that a run trains on, where that is possible."""
     if not can_draw():
         return
     shown: list[tuple[Floats, Mask]] = []

@@ -80,10 +80,7 @@ def choose_parts(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_out:
 
     Parameters
     ----------
-    pair : Pair
     region : what the labels cover
-    shape : (z, y, x)
-    share : Share
     hold_out : whether something must be held out even if the pair does not say what
 
     Raises

@@ -40,11 +40,8 @@ class TrainOptions(RunSettings):
 
     Attributes
     ----------
-    output : folder of the run.
-    config : the recipe.
     device : auto, cpu or cuda.
     workers : threads that draw patches; None is one per core, at most four.
-    overwrite : discard another run that the folder holds.
     """
 
     output: Path
@@ -91,13 +88,6 @@ def train(
 ) -> TrainReport:
     """Train a network, or continue an interrupted run.
 
-    Parameters
-    ----------
-    pairs : of images and labels
-    options : TrainOptions
-    progress : Progress
-    on_row : is told every row of the log
-
     Raises
     ------
     InputError
@@ -105,8 +95,6 @@ def train(
         folder holds another run, or another process trains in it.
     TrainingError
         If the loss is not finite.
-    StorageError
-        If something cannot be read or written.
     """
     begun = time.monotonic()
     config, name = options.config, choose_name(options.output, options.name)

@@ -112,13 +112,7 @@ def score_held_out(run: Run, sources: Sequence[Source], threshold: float) -> dic
 def note_training_scores(
     weights: Path, sources: Sequence[Source], device: torch.device, precision: torch.dtype
 ) -> Mapping[str, float]:
-    """Score the weights on what they were trained on, and note it in their card.
-
-    Raises
-    ------
-    StorageError
-        If the card cannot be written.
-    """
+    """Score the weights on what they were trained on, and note it in their card."""
     card = load_card(weights)
     names = ("jaccard", "precision", "recall")
     if "training Jaccard" not in card.scores:

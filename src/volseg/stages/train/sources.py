@@ -51,17 +51,14 @@ class Annotated:
 
     Attributes
     ----------
-    pair : as the user named it.
     raw, labels : arrays, shape (z, y, x).
     region : what the labels cover.
-    shape : (z, y, x).
     voxel_size : nm (z, y, x), or None if unknown.
     fingerprint : of raw, if known.
     names : of the raw and of the labels, without the folders they are in.
     image : carries the histogram of raw.
     classes : labels of each class of a network of several maps.
     named : whether some are files, of which the user may name the axes.
-    notes : what the user should know.
     """
 
     pair: Pair
@@ -111,21 +108,7 @@ class Annotated:
 def open_pair(
     pair: Pair, voxel_size: VoxelSize | None = None, config: TrainConfig | None = None
 ) -> Annotated:
-    """Open images and their labels; stacks are read into memory.
-
-    Parameters
-    ----------
-    pair : Pair
-    voxel_size : nm (z, y, x), optional
-        Overrides what the files say.
-    config : TrainConfig, optional
-        Names the classes of a network of several maps.
-
-    Raises
-    ------
-    InputError
-        If they cannot be read or do not fit each other.
-    """
+    """Open images and their labels; stacks are read into memory."""
     told: tuple[str, ...] = ()
     if _is_volume(pair.raw):
         image = open_image(pair.raw)

@@ -39,12 +39,9 @@ class Run:
 
     Attributes
     ----------
-    config : the recipe.
     form : how the network takes its input.
     network, averaged : the network that is trained, and the average of its weights.
-    optimizer : of the network.
     precision : that the forward pass runs in.
-    epoch_steps : steps of an epoch.
     step, seconds : what is done.
     losses : of the steps since the last row of the log.
     best : row of the log with the best validation so far.
@@ -206,7 +203,6 @@ class Start:
     Attributes
     ----------
     card : of the weights; None for random weights.
-    tensors : the weights.
     """
 
     card: Card | None = None

@@ -43,20 +43,7 @@ def choose_splitting(
     *,
     images: bool,
 ) -> None:
-    """Choose the seeds of every class that has contours or offsets, unless the card has them.
-
-    Parameters
-    ----------
-    weights : of a run that has ended, with their card.
-    sources : of which the regions are held out.
-    device, precision : that the network runs on and in.
-    images : whether slices are unrelated images, so that objects have no depth.
-
-    Raises
-    ------
-    StorageError
-        If the card cannot be written.
-    """
+    """Choose the seeds of every class that has contours or offsets, unless the card has them."""
     card = load_card(weights)
     wanted = [
         m

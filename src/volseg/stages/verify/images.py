@@ -33,7 +33,6 @@ class Subject:
     ----------
     kind : what it holds.
     array : its name, see `Finding`.
-    image : as opened.
     """
 
     kind: Kind
@@ -145,12 +144,7 @@ def check_attributes(subjects: list[Subject]) -> Iterator[Finding]:
 
 
 def check_ledger(volume: Path, subject: Subject) -> Iterator[Finding]:
-    """Check that each block is on record, as long as there is a ledger and its result is complete.
-
-    Parameters
-    ----------
-    subject : probabilities or labels
-    """
+    """Check that each block of a complete result is on record, if there is a ledger."""
     path = scratch_path(volume) / f"{VERBS.get(subject.kind)}-{subject.name}.jsonl"
     if not subject.complete or not path.is_file():
         return

@@ -63,12 +63,9 @@ class VerifyReport:
 
     Attributes
     ----------
-    ok : nothing is wrong.
-    arrays : that were verified.
     voxels : that could be read, of all levels.
     failures : everything that is wrong, counted.
     findings : the first few of each kind in each level.
-    sampled : what was predicted again.
     skipped : what could not be verified, and why.
     advice : what mends it.
     """

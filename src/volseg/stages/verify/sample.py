@@ -78,7 +78,6 @@ class Sampled:
     array, roi : where.
     block : into which blocks it was cut this time.
     largest, mean : difference in levels of 255.
-    allowed : see `Tolerance`.
     """
 
     array: str

@@ -31,8 +31,6 @@ class LevelChecked:
 
     Attributes
     ----------
-    voxels : that were read.
-    findings : what is wrong.
     counts : int64; how often each intensity occurs, if that was asked for and all could be read.
     """
 
@@ -169,14 +167,7 @@ class CompareLabels:
 
 @dataclass(frozen=True)
 class CompareCopy:
-    """Compare a block of a level with its copy as Zarr v2.
-
-    Attributes
-    ----------
-    array : its name, see `Finding`.
-    level : number of ``stored``.
-    stored : the level.
-    """
+    """Compare a block of a level with its copy as Zarr v2."""
 
     array: str
     level: int

@@ -51,12 +51,7 @@ class ViewOptions:
 
 @dataclass(frozen=True)
 class Objects:
-    """Table of the objects.
-
-    Attributes
-    ----------
-    columns, units : one row per object.
-    """
+    """Table of the objects."""
 
     columns: Mapping[str, NDArray[Any]]
     units: Mapping[str, str]
@@ -80,7 +75,6 @@ class Scene:
 
     Attributes
     ----------
-    path : of the volume.
     layers : by name: raw, probabilities, objects, truth, as far as they are there, those of
         further results with their names, then layers of `EXPLAINED`.
     places : of the layers that lie in the volume, from there.
@@ -89,8 +83,6 @@ class Scene:
     chosen : layer and label of the object to look at.
     centre : (z, y, x), in voxels.
     extent : voxels along (z, y, x) that should be seen.
-    notes : what should be known.
-    names : of the results.
     """
 
     path: Path
@@ -111,13 +103,7 @@ class Scene:
 
 
 def plan_view(volume: Path, options: ViewOptions) -> Scene:
-    """Open what is shown; read metadata, the table, and one window of raw.
-
-    Raises
-    ------
-    InputError
-        If the volume or the truth cannot be used, or there is no such object.
-    """
+    """Open what is shown; read metadata, the table, and one window of raw."""
     image, notes = open_image(volume), list[str]()
     shape = image.levels[0].shape
     scene = Scene(

@@ -26,7 +26,6 @@ class Pyramid:
 
     Attributes
     ----------
-    shape : of level 0.
     dtype : of what is read: one that the viewer knows.
     levels : arrays and their factors, finest first.
     labels : are never averaged.

@@ -154,8 +154,6 @@ class Served:
     Attributes
     ----------
     url : of the viewer.
-    scene : what it shows.
-    state : of the viewer, as it began.
     report : address of the report whose links lead into the viewer; None if none is served.
     """
 
