@@ -111,6 +111,54 @@ def test_equals_scipy_on_the_whole_for_any_blocks(tmp_path, probabilities, block
     assert report.threshold == 0.5
 
 
+def median(probabilities, step, first=0, stop=None):
+    """Take the median of three slices by the book, where something was predicted."""
+    inside = probabilities[first:stop]
+    padded = np.pad(inside, ((step, step), (0, 0), (0, 0)), mode="edge")
+    three = padded[: -2 * step], inside, padded[2 * step :]
+    found = np.zeros_like(probabilities)
+    found[first:stop] = np.where(inside > 0, np.median(three, axis=0), 0)
+    return found
+
+
+@pytest.mark.parametrize(("nm", "step"), [(5, 1), (14, 3)])
+@pytest.mark.parametrize("block", [(8, 32, 32), (16, 64, 32), None])
+def test_the_median_of_slices_is_that_of_the_whole_in_any_blocks(
+    tmp_path, probabilities, block, nm, step
+):
+    rng = np.random.default_rng(5)
+    faint = np.where(rng.random(probabilities.shape) < 0.03, 0, probabilities)
+    faint[~np.isin(np.arange(len(faint)), np.arange(5, 37))] = 0
+    region = (slice(5, 37), *full_roi(SHAPE)[1:])
+    volume = write_volume(tmp_path / "vol.zarr", faint, roi=region)
+    rules = {"median_nm": nm, "seed_threshold": 180 / 255, "min_size": 4}
+    found = label(plan_labels(volume, NAME, options(block, **rules)), NoProgress())
+    smooth = median(faint, step, 5, 37)
+    plain = expected(smooth)
+    seeded = np.unique(plain[smooth >= 180])
+    want = expected(np.where(np.isin(plain, seeded), smooth, 0), 128, 4)
+    np.testing.assert_array_equal(read(volume), want)
+    assert found.objects == want.max() > 10
+    assert (want != expected(faint, 128, 4)).any()
+    with pytest.raises(ConflictError, match=f"with a median of slices {nm} nm apart; you ask for"):
+        plan_labels(volume, NAME, options(block, **rules | {"median_nm": None})).stands()
+
+
+def test_the_models_median_holds_where_slices_are_near(tmp_path, probabilities):
+    for size, told in (((40.0, 5.0, 5.0), 35), ((90.0, 5.0, 5.0), None), (None, 35)):
+        model = {"threshold": 0.5, "median_nm": 35.0}
+        volume = tmp_path / f"{told}{size}.zarr"
+        write_volume(volume, probabilities, voxel_size=size, model=model)
+        assert plan_labels(volume, NAME, options()).header.get("median_nm") == told
+        for other in ({"complement": True}, {"images": True}, {"median_nm": 0}):
+            assert "median_nm" not in plan_labels(volume, NAME, options(**other)).header
+    volume = tmp_path / "None(90.0, 5.0, 5.0).zarr"
+    with pytest.raises(ParameterError, match=r"90 nm apart.*--median 90"):
+        plan_labels(volume, NAME, options(median_nm=30))
+    with pytest.raises(ParameterError, match="0 nm or more, found -1"):
+        options(median_nm=-1)
+
+
 def test_the_threshold_counts_as_foreground(tmp_path, probabilities):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     label(plan_labels(volume, NAME, options(threshold=180 / 255)), NoProgress())

@@ -499,6 +499,7 @@ def test_a_recorded_mean_that_is_none_is_no_rule(volume, faint):
         {"split": "kmeans", "fill_holes": True},
         {"fill_holes": True, "min_probability": 0.85},
         {"max_volume_um3": 2e-4, "max_section_um2": 0.01},
+        {"median_nm": 20},
     ],
 )
 def test_filled_and_split_objects_are_compared_with_the_same_made_anew(volume, rules):

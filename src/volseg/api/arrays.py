@@ -116,8 +116,9 @@ def label_array(
     probabilities : uint8, 0 to 255, or floats from 0 to 1, shape (z, y, x)
     voxel_size : nm (z, y, x), optional
     model : str, optional
-        Shipped model or path that states ``threshold``, ``min_size`` and ``min_probability`` where
-        they are not given; without one the threshold must be given, and the others are 0.
+        Shipped model or path that states ``threshold``, ``min_size``, ``min_probability`` and
+        ``median_nm`` where they are not given; without one the threshold must be given, and the
+        others are 0.
 
     Returns
     -------
@@ -141,6 +142,7 @@ def label_array(
     stated = {
         "threshold": threshold if card is None else card.threshold,
         "min_probability": 0 if card is None else card.min_probability,
+        "median_nm": 0 if card is None else card.median_nm,
         **({} if card is None else smallest_object(card)),
     }
     with scratch_folder() as folder:

@@ -65,6 +65,8 @@ class Objects(TypedDict, total=False):
     max_section_um2 : Drop objects of which a section in one slice has more µm², and tell how many.
     min_probability : Drop objects whose mean probability is lower; by darkness, evenness and other
         columns of the table `volseg apply --keep` drops.  [default: the model's]
+    median_nm : Take at each voxel the median of three probabilities, its own and those of the
+        slices so many nm before and after; 0 for its own.  [default: the model's]
     fill_holes : Add enclosed background to its object.
     split : Separate touching objects by a watershed from maxima of the distance to their surface,
         from probabilities/NAME-centerline, from where probabilities/NAME-contour is low, from where
@@ -88,6 +90,7 @@ class Objects(TypedDict, total=False):
     max_volume_um3: float | None
     max_section_um2: float | None
     min_probability: float | None
+    median_nm: float | None
     fill_holes: bool
     split: Literal["none", "distance", "centerline", "contour", "offset", "kmeans"]
     split_depth: float

@@ -149,6 +149,7 @@ METAVARS = {
     "min_size": "VOXELS",
     "max_volume_um3": "UM3",
     "max_section_um2": "UM2",
+    "median_nm": "NM",
     "architecture": "NAME",
     "sample": "N",
     "at": "OBJECT",
@@ -160,6 +161,7 @@ RESULT = {
     "min_size_nm3": "",
     "max_volume_um3": "--max-volume",
     "max_section_um2": "--max-section",
+    "median_nm": "--median",
 }
 """Flags of commands that make a result, which take both sizes by `min_size_option`."""
 

@@ -31,6 +31,7 @@ CARD_BYTES = 1 << 20
 OPTIONAL: Mapping[str, Any] = {
     "min_size": 0,
     "min_probability": 0.0,
+    "median_nm": 0.0,
     "tissue": {},
     "ranges": {},
     "maps": [],
@@ -47,6 +48,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "threshold": (sys.float_info.min, 1 - sys.float_info.epsilon),
     "min_size": (0, 1 << 48),
     "min_probability": (0, 1),
+    "median_nm": (0, 1e6),
     "sure": (sys.float_info.min, 1),
     "contour": (sys.float_info.min, 1),
     "fewest": (0, 1 << 48),
@@ -84,6 +86,8 @@ class Card:
     threshold : probability from which a voxel is foreground.
     min_size : objects of fewer voxels, of ``voxel_size``, are dropped; 0 where none is known.
     min_probability : objects of a lower mean probability are dropped; 0 where none is known.
+    median_nm : how far apart slices are whose median is taken, see ``volseg label --median``; 0
+        for none.
     training : data, terms, recipe and seeds.
     scores : what was measured, each with what it was measured on.
     tissue : how the training data look to the network, see `volseg.scores.likeness`; empty if
@@ -108,6 +112,7 @@ class Card:
     threshold: float
     min_size: int
     min_probability: float
+    median_nm: float
     training: Mapping[str, Any]
     scores: Mapping[str, Any]
     tissue: Mapping[str, Any]

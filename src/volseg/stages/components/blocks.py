@@ -34,6 +34,43 @@ JOINED = 8
 
 
 @dataclass(frozen=True)
+class MedianSlices:
+    """Probabilities of a slice where one of two others agrees: the median of the three.
+
+    The others lie the same number of slices before and after it; beyond the ends of what was
+    predicted the last slice stands for them. What is 0, as where nothing was predicted, stays 0.
+
+    Attributes
+    ----------
+    step : how many slices the others are away.
+    first, stop : slices that were predicted.
+    """
+
+    probabilities: StoredArray
+    step: int
+    first: int
+    stop: int
+
+    @property
+    def shape(self) -> Zyx:
+        """Length of each axis."""
+        return self.probabilities.shape
+
+    def __getitem__(self, roi: Roi) -> NDArray[np.uint8]:
+        """Read a box."""
+        wanted = np.arange(roi[0].start, roi[0].stop)
+        steps = (wanted - self.step, wanted, wanted + self.step)
+        before, here, after = (np.clip(at, self.first, self.stop - 1) for at in steps)
+        low = int(before.min())
+        read = self.probabilities[slice(low, int(after.max()) + 1), roi[1], roi[2]]
+        a, own, b = (read[at - low] for at in (before, here, after))
+        found: NDArray[np.uint8] = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), own))
+        found[own == 0] = 0
+        found[here != wanted] = 0
+        return found
+
+
+@dataclass(frozen=True)
 class Complement:
     """Probabilities of what others are not: 255 where these are 0.
 
@@ -42,7 +79,7 @@ class Complement:
     sizes : (y, x) of the unrelated images that slices are, beyond which there is nothing; or empty.
     """
 
-    probabilities: StoredArray
+    probabilities: StoredArray | MedianSlices
     sizes: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -66,7 +103,7 @@ class LabelBlock:
     volume : what is at least ``level`` is foreground.
     """
 
-    volume: StoredArray | LabelSource | Complement
+    volume: StoredArray | LabelSource | MedianSlices | Complement
     level: int
     connectivity: int
     store: ComponentStore
@@ -107,7 +144,7 @@ class Evidence:
     seed : level of a seed; None where none is needed.
     """
 
-    probabilities: StoredArray | Complement | None = None
+    probabilities: StoredArray | MedianSlices | Complement | None = None
     seed: int | None = None
     totals: bool = False
     sections: bool = False

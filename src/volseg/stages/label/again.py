@@ -54,6 +54,7 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
         max_volume_um3=run.get("max_volume_um3"),
         max_section_um2=run.get("max_section_um2"),
         min_probability=float(run["min_probability"]) if "min_probability" in run else 0,
+        median_nm=float(run.get("median_nm", 0)),
         fill_holes=bool(run.get("fill_holes", False)),
         complement=bool(run.get("complement", False)),
         split=run.get("split", "none"),
@@ -64,15 +65,24 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
     )
 
 
-def keep_dropped(output: Path, run: Mapping[str, Any], rule: str) -> str:
-    """Write the command that finds objects by the same rules, but for one."""
-    rules = recorded_rules(run)
+def keep_dropped(output: Path, noted: Mapping[str, Any], rule: str) -> str:
+    """Write the command that finds objects by the same rules, but for one.
+
+    Parameters
+    ----------
+    output : labels
+    noted : their attributes
+    rule : that is left out
+    """
+    rules, models = recorded_rules(noted["run"]), float(noted["model"].get("median_nm", 0))
     # without these flags, those of the model would hold
     flags: list[object] = ["--threshold", rules.threshold, "--min-size", rules.min_size]
     if rule == "min_probability" or not rules.min_probability:
         flags += ["--min-probability", 0]
-    others = {name: flag for name, (flag, *_) in DROPPED.items()}
-    usual = ObjectRules(threshold=rules.threshold, min_size=rules.min_size, min_probability=0)
+    others = {"median_nm": "--median", **{name: flag for name, (flag, *_) in DROPPED.items()}}
+    usual = ObjectRules(
+        threshold=rules.threshold, min_size=rules.min_size, min_probability=0, median_nm=models
+    )
     for name, value in vars(rules).items():
         if name != rule and value != getattr(usual, name):
             flags.append(others.get(name, f"--{name.replace('_', '-')}"))

@@ -13,6 +13,7 @@ from volseg.errors import ParameterError
 from volseg.objects.components import DIFFERING, PLANAR
 from volseg.objects.joining import Limits
 from volseg.objects.splitting import METHODS, VOTES
+from volseg.stages.label.median import plan_median
 from volseg.stages.label.seeds import ROUNDING, find_reach, level_of, plan_contours
 from volseg.storage.ome import Space
 from volseg.types import FULL_PROBABILITY, VoxelSize
@@ -45,6 +46,7 @@ class ObjectRules:
     max_volume_um3: float | None = None
     max_section_um2: float | None = None
     min_probability: float | None = None
+    median_nm: float | None = None
     fill_holes: bool = False
     split: str = SPLIT
     split_depth: float = SPLIT_DEPTH
@@ -78,6 +80,11 @@ class ObjectRules:
             raise ParameterError(
                 f"the lowest mean probability must lie between 0 and 1, found "
                 f"{self.min_probability}"
+            )
+        if self.median_nm is not None and not 0 <= self.median_nm < math.inf:
+            raise ParameterError(
+                f"the distance of the slices of a median must be 0 nm or more, found "
+                f"{self.median_nm}"
             )
 
     def _check_split(self) -> None:
@@ -131,6 +138,7 @@ def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -
         **_seed_level(threshold, rules.seed_threshold),
         **_largest_sizes(rules, voxel_size),
         **_lowest_mean(rules, threshold, model),
+        **plan_median(rules.median_nm, space, model, complement=rules.complement),
         **({"fill_holes": True} if rules.fill_holes else {}),
         **({"complement": True} if rules.complement else {}),
         **_plan_split(rules, voxel_size, model, planar=planar),

@@ -19,11 +19,13 @@ from volseg.stages.components.blocks import (
     Evidence,
     JoinBlock,
     LabelBlock,
+    MedianSlices,
     begin_at,
     number_components,
 )
 from volseg.stages.label.again import DROPPED, keep_dropped
 from volseg.stages.label.holes import HOLES, HoleFilling
+from volseg.stages.label.median import median_step
 from volseg.stages.label.plan import Foundation, LabelPlan, contact_tables
 from volseg.stages.label.rules import limits_of
 from volseg.stages.label.split import Splitting
@@ -77,7 +79,7 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
         )
     notes += [
         f"objects dropped because {why.format(run.get(rule))}: {count}; to keep them: "
-        f"`{keep_dropped(output, run, rule)}`"
+        f"`{keep_dropped(output, found, rule)}`"
         for rule, (*_, noted, why) in DROPPED.items()
         if (count := found.get(noted))
     ]
@@ -130,9 +132,13 @@ class Labelling(Run):
     probabilities: StoredArray
 
     @property
-    def _seen(self) -> StoredArray | Complement:
-        found, sizes = self.probabilities, self.plan.source.sizes
-        return Complement(found, sizes) if "complement" in self.plan.header else found
+    def _seen(self) -> StoredArray | MedianSlices | Complement:
+        source, header = self.plan.source, self.plan.header
+        found: StoredArray | MedianSlices = self.probabilities
+        if "median_nm" in header:
+            step = median_step(header["median_nm"], source.space.voxel_size)
+            found = MedianSlices(self.probabilities, step, *source.roi[0])
+        return Complement(found, source.sizes) if "complement" in header else found
 
     def missing(self) -> Iterator[Block]:
         """List the blocks whose labels are not on record."""

@@ -159,7 +159,7 @@ def build_task(
 def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
     """Say which model made a result, and by which rules its objects are kept.
 
-    Voxels that were taken as larger are fewer in the smallest object, and in the reach of offsets.
+    Voxels that were taken as larger are fewer in any length of the model's.
 
     Parameters
     ----------
@@ -176,6 +176,7 @@ def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
         "sha256": card.sha256,
         "threshold": rules.threshold,
         "min_probability": rules.min_probability,
+        **({"median_nm": card.median_nm / zoom} if card.median_nm else {}),
         **smallest_object(replace(card, min_size=smallest)),
         **({"splitting": splitting} if splitting else {}),
         **({"offsets": {"reach_nm": reach, "voxel_size": list(card.voxel_size)}} if reach else {}),

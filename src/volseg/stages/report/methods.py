@@ -211,7 +211,9 @@ def _describe_rules(labels: Image) -> str:
         value = run.get(key)
         if value:
             told.append(words.format(value / FULL_PROBABILITY if key.endswith("255") else value))
-    text = (
+    median = run.get("median_nm")
+    text = f"Probabilities are the median of slices {median:g} nm apart. " if median else ""
+    text += (
         f"Voxels of at least probability {run['threshold_of_255'] / FULL_PROBABILITY:.2f} became "
         f"objects by {run.get('connectivity', 26)}-connectivity"
     )

@@ -24,7 +24,7 @@ CORE_NM, FAR_NM = 60.0, 400.0
 """Radii of a seed: of what a click marks for sure, half a thin mitochondrion; and at most."""
 
 SPLITS = "split", "split_depth", "split_centres"
-RULES = ("connectivity", "min_size", *DROPPED, "fill_holes", *SPLITS)
+RULES = ("connectivity", "min_size", *DROPPED, "median_nm", "fill_holes", *SPLITS)
 """Rules for objects that have a flag of `segment`, beside thresholds."""
 
 
