@@ -17,11 +17,13 @@ VolsegError
 Notice                    a warning that only tells what was asked for
 
 What reads or writes raises `StorageError` where that fails: a full disk, no permission, a damaged
-chunk. What runs blocks raises `BlockError` where some fail, and what opens or reads a source
-`SourceError` where that is damaged. What plans a verb, or runs one, raises an `InputError` where a
-volume, a model or an option cannot be used, and `ConflictError` where another result stands. What
-parses a word of the command line raises click's `BadParameter`. Docstrings below `volseg.api` name
-other errors, and these only where there is more to say.
+chunk. What runs blocks raises `BlockError` where some fail. What finds, opens or reads a thing
+raises that thing's error where it is missing or cannot be used: `SourceError`, `VolumeError`,
+`ModelError`. What takes an option, or needs a package that may be missing, raises
+`ParameterError`; what compares arrays `ShapeError`; what would replace another's result, or work on
+it while somebody does, `ConflictError`. What plans a verb, or runs one, may raise any
+`InputError`, and what parses a word of the command line click's `BadParameter`. Docstrings below
+`volseg.api` name errors only where there is more to say.
 """
 
 from __future__ import annotations

@@ -37,15 +37,7 @@ _EXPORTS = [f"export DASK_{k.replace('.', '__').upper()}={v}" for k, v in SETTIN
 
 
 def start_cluster(options: ClusterOptions, *, dashboard: bool = False) -> SpecCluster:
-    """Start a cluster, with a dashboard for this machine alone on request; the caller closes it.
-
-    Raises
-    ------
-    WorkError
-        If its workers do not start.
-    ParameterError
-        If dask-jobqueue is needed, and not there, or more GPUs than there are.
-    """
+    """Start a cluster, with a dashboard for this machine alone on request; the caller closes it."""
     if options.kind == "local":
         try:
             return _processes(options, dashboard)

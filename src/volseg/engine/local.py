@@ -64,13 +64,7 @@ class LocalScheduler:
         return under_way and time.monotonic() - trial.began > seconds * len(trial.steps)
 
     def check(self) -> None:
-        """Check that the threads are those of this process, and there.
-
-        Raises
-        ------
-        WorkError
-            If they are not.
-        """
+        """Check that the threads are those of this process, and there."""
         if self._closed or self._process != os.getpid():
             raise WorkError("the threads of this run have ended, or are another process's")
 

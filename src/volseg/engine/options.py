@@ -64,24 +64,12 @@ class ClusterOptions:
 
 
 def read_cluster(kind: str, table: Mapping[str, Any], where: str) -> ClusterOptions:
-    """Read a cluster's options from a table, such as a TOML file.
-
-    Raises
-    ------
-    ParameterError
-        If it holds something unknown, or out of range.
-    """
+    """Read a cluster's options from a table, such as a TOML file."""
     return ClusterOptions(**{**read_fields(ClusterOptions, table, where), "kind": kind})
 
 
 def check_workers(workers: int | None) -> None:
-    """Check a number of workers, where one is given.
-
-    Raises
-    ------
-    ParameterError
-        If it is less than 1.
-    """
+    """Check a number of workers, where one is given."""
     if workers is not None and workers < 1:
         raise ParameterError(f"workers must be at least 1, found {workers}")
 

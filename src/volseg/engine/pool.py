@@ -36,13 +36,7 @@ class Pool(Executor):
     def submit(  # type: ignore[override]  # nothing is called by keyword here
         self, function: Callable[..., Result], /, *arguments: Any
     ) -> Future[Result]:
-        """Call a function in a thread; start one if none is idle and there may be more.
-
-        Raises
-        ------
-        WorkError
-            If the pool is closed, or not even one thread can be started.
-        """
+        """Call a function in a thread; start one if none is idle and there may be more."""
         future: Future[Result] = Future()
         with self._lock:
             if self._closed:

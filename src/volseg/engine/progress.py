@@ -57,7 +57,6 @@ class Job:
 
     Attributes
     ----------
-    progress : receives it.
     total, unit, title : of all items, see `Progress.start`.
     done : how many units of these are done before the first item.
     size : counts the units of an item and its result.

@@ -35,15 +35,7 @@ SLACK_SECONDS = 1.0
 
 @contextmanager
 def remote_scheduler(options: EngineOptions) -> Iterator[RemoteScheduler]:
-    """Connect to a scheduler, or start a cluster; its traffic stays on this machine if it can.
-
-    Raises
-    ------
-    WorkError
-        If there is no scheduler at that address.
-    ParameterError
-        If dask-jobqueue is needed, and not there.
-    """
+    """Connect to a scheduler, or start a cluster; its traffic stays on this machine if it can."""
     with dask.config.set(SETTINGS):
         if options.scheduler is not None:
             try:
@@ -147,13 +139,7 @@ class RemoteScheduler:
         return under_way and time.monotonic() - trial.due > limit
 
     def check(self) -> None:
-        """Give up at once: a scheduler that is gone takes what it knew with it.
-
-        Raises
-        ------
-        WorkError
-            If it is gone.
-        """
+        """Give up at once: a scheduler that is gone takes what it knew with it."""
         if self.client.status != "running":
             raise WorkError(
                 f"the connection to the scheduler is {self.client.status}; {SAME_AGAIN}"
@@ -162,13 +148,7 @@ class RemoteScheduler:
             raise WorkError(f"all workers of the cluster have ended; {SAME_AGAIN}")
 
     def wait_for_workers(self, since: float, most: float) -> None:
-        """Say once that no worker comes; a queue may take its time, others so many seconds.
-
-        Raises
-        ------
-        WorkError
-            If the time is over.
-        """
+        """Say once that no worker comes; a queue may take its time, others so many seconds."""
         kind = "worker with a GPU" if self._announced else "worker"
         if self._started is None and since > most:
             raise WorkError(

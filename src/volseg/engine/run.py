@@ -88,7 +88,6 @@ def run_blocks(
         Consumed as the work proceeds; its text names an item in messages. A `Step` in place of an
         item says what comes after what: steps that are waited for come first.
     on_result : called here, in order of completion
-    progress : what is shown of it
     batch : how many items make one node of a graph; more than 1 for those that take less than 1 ms
 
     Raises

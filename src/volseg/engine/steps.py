@@ -49,7 +49,6 @@ class Trial:
 
     Attributes
     ----------
-    key : in the graph.
     steps : more than one only if they are short.
     attempt : counted from 1.
     first_error : of the first attempt, if this is a later one.
@@ -58,7 +57,6 @@ class Trial:
     due : since when it waits for nothing but a worker.
     began : when it began, where that is known; 0 before.
     given_up : nobody waits for it any more.
-    handle : the scheduler's own.
     outcome, error : how it came back: what the node returned, or what kept it from that.
     """
 

@@ -37,11 +37,6 @@ README, COVER = "README.md", "cover.png"
 def describe_preprocessing(preprocessing: Preprocessing, axes: str) -> list[dict[str, Any]]:
     """Describe the preprocessing of intensities in BioImage.IO's terms.
 
-    Raises
-    ------
-    ParameterError
-        If it has no words for it: an exponent, an equalisation.
-
     Examples
     --------
     >>> [step["id"] for step in describe_preprocessing(Preprocessing(), "zyx")]
@@ -149,15 +144,9 @@ def describe_model(
 
     Parameters
     ----------
-    card, form : the model.
     least : smallest input, voxels (z, y, x).
     hashes : SHA-256 of `STATE_DICT` and `TORCHSCRIPT`; both give logits.
     builder : module and name of what builds the network from architecture and width.
-
-    Raises
-    ------
-    ParameterError
-        If the model's preprocessing has no description.
     """
     names = {"pytorch_state_dict": STATE_DICT, "torchscript": TORCHSCRIPT}
     version = torch.__version__.split("+", maxsplit=1)[0]
@@ -224,15 +213,7 @@ def entry(mapping: Mapping[str, Any], *names: str) -> Any:
 
 
 def validate_package(path: Path) -> None:
-    """Check a package's folder against the BioImage.IO specification; nothing is fetched.
-
-    Raises
-    ------
-    ParameterError
-        If the specification is not installed.
-    ModelError
-        If the package is not valid.
-    """
+    """Check a package's folder against the BioImage.IO specification; nothing is fetched."""
     if find_spec("bioimageio") is None or find_spec("bioimageio.spec") is None:
         raise ParameterError(
             "bioimageio.spec is not installed; get it with: pip install 'volseg[export]'"

@@ -55,12 +55,9 @@ class ExportReport:
 
     Attributes
     ----------
-    output : the file.
-    model, format : what is in it.
     difference : largest absolute difference from the original, on noise of another size than the
         network was traced with, of probabilities.
     checked_on : shape of that noise.
-    size_bytes : of the file.
     notes : what the user should know.
     """
 
@@ -81,16 +78,7 @@ def export_model(
     Parameters
     ----------
     model : shipped name, or path of a safetensors file with its card
-    form : "torchscript", "onnx" or "bioimageio"
-    output : file to write
     overwrite : replace a file that is already there
-
-    Raises
-    ------
-    ModelError, ParameterError
-        If the model cannot be used, or has not that form.
-    ConflictError
-        If there is a file already.
     """
     _check_output(output, form, overwrite=overwrite)
     network = load_network(model)

@@ -37,9 +37,7 @@ class Network:
 
     Attributes
     ----------
-    card : what is known of it.
     form : how it may be tiled.
-    weights : as trained.
     logits : the network for inference: norms folded, float32.
     """
 
@@ -54,13 +52,7 @@ class Network:
         return Probabilities(self.logits).eval()
 
     def inputs(self, tile: Zyx, seed: int, batch: int = 1) -> Tensor:
-        """Draw random input: float32 in -1..1, shape (n, 1, z, y, x) or (n, 1, y, x).
-
-        Raises
-        ------
-        ShapeError
-            If the network gives no tile of that size.
-        """
+        """Draw random input: float32 in -1..1, shape (n, 1, z, y, x) or (n, 1, y, x)."""
         sizes = self.form.input_shape(tile)[3 - self.form.dimensions :]
         noise = np.random.default_rng(seed).uniform(-1, 1, (batch, 1, *sizes))
         return torch.from_numpy(noise.astype(np.float32))
@@ -83,13 +75,6 @@ def build_network(architecture: str, width: int, outputs: int = 1, exclusive: in
 
     Of classes that exclude one another (``exclusive``), it gives the logits of each against the
     others, of which other programs take the sigmoid.
-
-    Raises
-    ------
-    ModelError
-        If there is no such architecture.
-    ParameterError
-        If it has not that width.
     """
     network = find_architecture(architecture).build(width, outputs=outputs).eval()
     if exclusive:  # not a module around it, which would rename its weights
@@ -98,13 +83,7 @@ def build_network(architecture: str, width: int, outputs: int = 1, exclusive: in
 
 
 def load_network(model: str | Path) -> Network:
-    """Load a model for export, by its shipped name or its path.
-
-    Raises
-    ------
-    ModelError
-        If there is none, or its weights do not fit its card.
-    """
+    """Load a model for export, by its shipped name or its path."""
     card = load_card(model)
     weights = load_weights(model, card)
     exclusive = count_exclusive(card.maps)
@@ -150,13 +129,7 @@ def trace_network(network: nn.Module, example: Tensor) -> torch.jit.ScriptModule
 
 
 def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
-    """Write a network as ONNX; batch and sizes stay free.
-
-    Raises
-    ------
-    ParameterError
-        If ONNX is not installed, or the network has no ONNX form.
-    """
+    """Write a network as ONNX; batch and sizes stay free."""
     if find_spec("onnx") is None:
         raise ParameterError(MISSING.format("onnx"))
     if any(isinstance(m, nn.InstanceNorm2d | nn.InstanceNorm3d) for m in network.modules()):

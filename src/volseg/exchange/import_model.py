@@ -53,17 +53,8 @@ def import_model(
 
     Parameters
     ----------
-    path : zip file, folder, or the description in it
     folder : where the model is written, under its name; made if it is not there
-    overwrite : replace a model that is already there
     voxel_size, tile, overlap : nm and network voxels, (z, y, x); None takes the package's
-
-    Raises
-    ------
-    ModelError, ParameterError
-        If the package cannot be used; nothing was written.
-    ConflictError
-        If another model is already there.
     """
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"{folder} is a file; give a folder to write the model in")

@@ -52,14 +52,7 @@ def restore_older(
 
     Parameters
     ----------
-    path : of the package, for messages
-    package, description : its files, and what it says of them
     voxel_size : nm (z, y, x), which the format does not state
-
-    Raises
-    ------
-    ModelError
-        If its network is none of volseg's, or takes other intensities.
     """
     if voxel_size is None:
         raise ModelError(

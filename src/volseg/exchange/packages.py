@@ -56,7 +56,6 @@ class Package:
 
         Parameters
         ----------
-        name : as the description writes it.
         most : bytes beyond which it is refused.
 
         Raises
@@ -194,13 +193,7 @@ def _checked_name(name: str) -> str:
 
 
 def read_weights(package: Package, described: Any, most: int) -> bytes:
-    """Read the weights that a description names, and check their hash, if it has one.
-
-    Raises
-    ------
-    ModelError
-        If they are not in the package, too large, or other weights than described.
-    """
+    """Read the weights that a description names, and check their hash, if it has one."""
     named = described if isinstance(described, dict) else {}
     source, expected = named.get("source"), named.get("sha256")
     if not isinstance(source, str):
@@ -216,13 +209,7 @@ def read_weights(package: Package, described: Any, most: int) -> bytes:
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write the description of a folder's files beside them.
-
-    Raises
-    ------
-    ParameterError
-        If PyYAML is not installed.
-    """
+    """Write the description of a folder's files beside them."""
     text = _yaml().safe_dump(plain(description), sort_keys=False, allow_unicode=True, width=100)
     (folder / DESCRIPTIONS[0]).write_text(text, encoding="utf-8")
 

@@ -32,11 +32,6 @@ def read_state_dict(content: bytes, expected: Mapping[str, Tensor]) -> dict[str,
     -------
     dict
         Tensors on the CPU, in the expected types.
-
-    Raises
-    ------
-    ModelError
-        If the file holds anything but these tensors.
     """
     found = read_tensors(content, file_limit(expected))
     missing, other = set(expected) - set(found), set(found) - set(expected)
@@ -53,13 +48,7 @@ def read_tensors(content: bytes, most: int) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    content : of a file that ``torch.save`` wrote
     most : bytes that it may unpack to
-
-    Raises
-    ------
-    ModelError
-        If the file holds anything but tensors.
     """
     _check_records(content, most)
     try:

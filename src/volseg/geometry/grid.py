@@ -17,7 +17,6 @@ class Block:
 
     Attributes
     ----------
-    index : position in the grid.
     core : the voxels that this block alone writes.
     """
 
@@ -156,19 +155,9 @@ def describe(box: Sequence[slice]) -> str:
 def parse_roi(text: str, shape: Zyx) -> Roi:
     """Read a region written as ``z0:z1,y0:y1,x0:x1``; bounds may be left out.
 
-    Parameters
-    ----------
-    shape : (z, y, x)
-        The volume that the region must lie in.
-
     Returns
     -------
     Roi
-
-    Raises
-    ------
-    ParameterError
-        If the text is no region, or the region is empty or leaves the volume.
 
     Examples
     --------

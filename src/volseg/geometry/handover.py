@@ -26,8 +26,6 @@ class Handover:
 
     Attributes
     ----------
-    grid : the blocks.
-    lattices : the tiles.
     roi : the region that is wanted; shares beyond it are never computed.
     """
 

@@ -32,11 +32,6 @@ def count_contacts(
     int64, shape (pairs, 6)
         Our object, theirs, and `COUNTED`.
 
-    Raises
-    ------
-    ShapeError
-        If both differ in shape.
-
     Examples
     --------
     >>> ours, theirs = np.array([[[1, 1, 0, 0]]]), np.array([[[0, 7, 7, 0]]])

@@ -39,11 +39,6 @@ class Rule:
     def broken_by(self, columns: Mapping[str, NDArray[Any]]) -> Mask:
         """Tell of each object whether it breaks the rule; what could not be measured does not.
 
-        Raises
-        ------
-        ParameterError
-            If there is no such column of numbers.
-
         Examples
         --------
         >>> Rule("darkness", ">", 0.4).broken_by({"darkness": np.array([0.3, 0.5, np.nan])})
@@ -61,11 +56,6 @@ class Rule:
 
 def parse_rule(text: str) -> Rule:
     """Read a rule.
-
-    Raises
-    ------
-    ParameterError
-        If it is none.
 
     Examples
     --------

@@ -143,7 +143,6 @@ def nearest_neighbours(moments: Moments, voxel_size: VoxelSize, *, apart: bool =
 
     Parameters
     ----------
-    moments, voxel_size : of the objects
     apart : whether slices are unrelated images, so that only objects of the same one count
 
     Returns

@@ -80,7 +80,6 @@ class Place(NamedTuple):
 
     Attributes
     ----------
-    shape : of the brick
     ends : up to where its pairs are counted: its shape, and one further at the volume's end; 0 to
         count none
     at : (y, x) of the brick among the block's bricks
@@ -103,8 +102,6 @@ def sum_surfaces(
     ----------
     runs, count : see `volseg.measures.voxel_loops.list_runs`
         With room for the halo's, which are listed behind them.
-    faces : what lies before the brick
-    space : workspace
     sums : shape (slots, 14)
     place : of the brick
     """

@@ -90,7 +90,6 @@ def rank_suspects(
     Parameters
     ----------
     columns : of `volseg.measures.object_table.object_table`
-    most : length of the list
     necks : rows of objects with a thin neck
     flips, views : by row, standard deviation of the probability over them, of those looked at
 

@@ -72,11 +72,6 @@ class AttentionUNet(UShape):
         The published network is 3D.
     grid : whether gates work on the grid of the coarser level, as published
     outputs : number of maps
-
-    Raises
-    ------
-    ParameterError
-        If the width is odd.
     """
 
     title = "Attention U-Net"

@@ -90,13 +90,7 @@ class Rounded(nn.Module):
 
 
 def round_convolutions(network: nn.Module, ranges: Ranges) -> nn.Module:
-    """Return a copy of a network whose convolutions are `Rounded`.
-
-    Raises
-    ------
-    ModelError
-        If the ranges are not those of its convolutions.
-    """
+    """Return a copy of a network whose convolutions are `Rounded`."""
     rounded = deepcopy(network)
     named = {n for n, m in network.named_modules() if isinstance(m, CONVOLUTIONS)}
     if named != set(ranges):
@@ -109,13 +103,7 @@ def round_convolutions(network: nn.Module, ranges: Ranges) -> nn.Module:
 
 
 def check_compiled(precision: str, *, here: bool = True) -> str:
-    """Check that OpenVINO is there if it runs here, and return the precision; auto is float32.
-
-    Raises
-    ------
-    ParameterError
-        If it is not, or the precision is not one of `PRECISIONS`.
-    """
+    """Check that OpenVINO is there if it runs here, and return the precision; auto is float32."""
     if here:
         _import_openvino()
     chosen = "float32" if precision == "auto" else precision
@@ -161,15 +149,7 @@ def compile_predictor(predictor: Predictor, form: Architecture, ranges: Ranges |
     Parameters
     ----------
     predictor : on the CPU, in float32, without centerlines
-    form : what its network is
     ranges : of its convolutions, which are then computed with 8-bit numbers
-
-    Raises
-    ------
-    ParameterError
-        If OpenVINO is not installed.
-    ModelError
-        If the ranges are not those of the network.
     """
     network = predictor.network
     sizes = form.input_shape(form.fit(form.multiple))  # small: tracing evaluates it several times

@@ -34,13 +34,7 @@ what bounds its memory. On CPUs more are not faster (decision 0037)."""
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu`` into a device.
-
-    Raises
-    ------
-    ParameterError
-        If a GPU is asked for and there is none, or the name is unknown.
-    """
+    """Turn ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu`` into a device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(name)
@@ -65,13 +59,7 @@ def means_full_memory(error: Exception) -> bool:
 
 
 def check_device(name: str) -> None:
-    """Check the name of a device.
-
-    Raises
-    ------
-    ParameterError
-        If it is unknown.
-    """
+    """Check the name of a device."""
     if name == "openvino":
         raise ParameterError("only segment evaluates networks with OpenVINO; give --device cpu")
     if name != "cpu" and name not in ACCELERATORS:
@@ -85,11 +73,6 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     A CPU that does not multiply bfloat16 computes it all the same, at a fifth of the speed of
     float32. A GPU that does not is refused: what its libraries do then has not been tested. Nor has
     bfloat16 on ``mps`` and ``xpu``, which compute in float32.
-
-    Raises
-    ------
-    ParameterError
-        If the name is unknown, or the device cannot compute so.
     """
     if name == "auto":
         name = "bfloat16" if multiplies_bfloat16(device) else "float32"
@@ -109,13 +92,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def check_precision(name: str) -> None:
-    """Check the name of a precision.
-
-    Raises
-    ------
-    ParameterError
-        If it is unknown.
-    """
+    """Check the name of a precision."""
     if name not in PRECISIONS:
         names = "auto, float32, bfloat16 or tf32"
         raise ParameterError(f"a precision is {names}, found {name!r}")
@@ -144,7 +121,6 @@ def choose_batch(asked: int | None, where: str, device: torch.device | None) -> 
     Parameters
     ----------
     asked : None to choose
-    where : name of the device
     device : None if it is another machine's, or not PyTorch's
 
     Returns
@@ -152,11 +128,6 @@ def choose_batch(asked: int | None, where: str, device: torch.device | None) -> 
     int
         4 on CPUs, 8 on GPUs that nobody knows; on others a power of two: one for each GiB of
         memory.
-
-    Raises
-    ------
-    ParameterError
-        If less than 1 is asked for.
     """
     if asked is not None:
         if asked < 1:

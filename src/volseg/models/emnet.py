@@ -183,11 +183,6 @@ class EMNet(nn.Module):
     centerline : whether the auxiliary centerline decoder exists
     outputs : number of maps beside centerlines
 
-    Raises
-    ------
-    ParameterError
-        If the width is no multiple of 8.
-
     Examples
     --------
     >>> sum(p.numel() for p in EMNet(width=64).parameters())
@@ -217,13 +212,7 @@ class EMNet(nn.Module):
         self.head = nn.Conv3d(f // 2, outputs, 1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the segmentation features before the head, and the centerline features.
-
-        Raises
-        ------
-        ShapeError
-            If there is not one channel, or z, y and x are not multiples of `MULTIPLE`.
-        """
+        """Return the segmentation features before the head, and the centerline features."""
         check_input(x, "EM-Net", 1, 3)
         check_sizes("EM-Net", x.shape[2:], MULTIPLE)
         skips = [self.stem(x)]

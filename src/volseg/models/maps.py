@@ -77,11 +77,6 @@ def build_maps(
     auxiliary : see `ASKED`; of the first class, or ``<class>-<kind>`` for those of another
     exclusive : whether a voxel is of one class at most
 
-    Raises
-    ------
-    ParameterError
-        If a name stands twice, or a kind or class is unknown.
-
     Examples
     --------
     >>> [m.name for m in build_maps(["cells", "gaps"], ["contour", "gaps-distance"])]
@@ -116,13 +111,7 @@ def asked_of(maps: Sequence[MapSpec]) -> tuple[str, ...]:
 
 
 def check_maps(maps: tuple[MapSpec, ...]) -> tuple[MapSpec, ...]:
-    """Check that maps can stand together: exclusive classes first, centerlines last.
-
-    Raises
-    ------
-    ParameterError
-        If they cannot.
-    """
+    """Check that maps can stand together: exclusive classes first, centerlines last."""
     names, kinds = [m.name for m in maps], [m.kind for m in maps]
     if len(set(names)) < len(names) or len(names) > MOST or not all(map(NAME.fullmatch, names)):
         raise ParameterError(

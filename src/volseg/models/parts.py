@@ -51,13 +51,7 @@ class Variant:
 
 
 def check_width(title: str, width: int, multiple: int) -> None:
-    """Refuse a base width that the network's groups or halvings cannot divide.
-
-    Raises
-    ------
-    ParameterError
-        If the width is not a positive multiple.
-    """
+    """Refuse a base width that the network's groups or halvings cannot divide."""
     if width < multiple or width % multiple:
         raise ParameterError(
             f"{title}'s base width must be a multiple of {multiple}, found {width}"
@@ -65,13 +59,7 @@ def check_width(title: str, width: int, multiple: int) -> None:
 
 
 def check_input(x: Tensor, title: str, channels: int, dimensions: Dimensions) -> None:
-    """Refuse a batch without the network's axes and channels.
-
-    Raises
-    ------
-    ShapeError
-        If it is not (n, channels, y, x) or (n, channels, z, y, x).
-    """
+    """Refuse a batch without the network's axes and channels."""
     if x.ndim != dimensions + 2 or x.shape[1] != channels:
         axes = ", ".join("zyx"[-dimensions:])
         raise ShapeError(f"{title} takes (n, {channels}, {axes}), found shape {tuple(x.shape)}")
@@ -88,11 +76,6 @@ def check_sizes(
     found, multiple : as many integers as there are axes
     offset : what must be left when a size is divided by its multiple
     least : the smallest size
-
-    Raises
-    ------
-    ShapeError
-        With the sizes that were found and those that the network takes.
     """
     if all(n >= least and n % m == offset for n, m in zip(found, multiple, strict=True)):
         return
@@ -168,7 +151,6 @@ class UShape(nn.Module):
     ----------
     widths : sequence of (int, int)
         Channels after the two convolutions of each level, the full resolution first.
-    variant : Variant
     inputs, outputs : channels
     halving : whether up-sampling reduces the channels to those of the skip, or keeps them
     """
@@ -215,13 +197,7 @@ class UShape(nn.Module):
         return crop(features, x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map raw, float, shape (n, inputs, *space), to logits, smaller by the margin.
-
-        Raises
-        ------
-        ShapeError
-            If the axes, the channels or the sizes are not those that the network takes.
-        """
+        """Map raw, float, shape (n, inputs, *space), to logits, smaller by the margin."""
         self._check(x)
         features = []
         for level in self.encoder[:-1]:

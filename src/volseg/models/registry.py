@@ -58,11 +58,6 @@ class Architecture:
     def input_shape(self, tile: Zyx) -> Zyx:
         """Find the size of the input that gives a tile.
 
-        Raises
-        ------
-        ShapeError
-            If the network gives no tile of that size.
-
         Examples
         --------
         >>> find_architecture("unet2d-valid").input_shape((20, 388, 388))
@@ -111,13 +106,7 @@ class Architecture:
         )
 
     def viewed(self, axis: int) -> Architecture:
-        """Return the rules that hold when slices are taken along an axis.
-
-        Raises
-        ------
-        ParameterError
-            If a 3D network is to see slices.
-        """
+        """Return the rules that hold when slices are taken along an axis."""
         if axis == 0:
             return self
         if self.dimensions == 3:
@@ -190,11 +179,6 @@ EVERY = (
 def find_architecture(name: str) -> Architecture:
     """Look up an architecture.
 
-    Raises
-    ------
-    ModelError
-        If there is none of that name.
-
     Examples
     --------
     >>> find_architecture("unet2d-depth5-filter5").stride
@@ -215,13 +199,7 @@ def find_architecture(name: str) -> Architecture:
 
 
 def axes_of(views: str) -> tuple[int, ...]:
-    """List the axes that are looked along.
-
-    Raises
-    ------
-    ParameterError
-        If the views are unknown.
-    """
+    """List the axes that are looked along."""
     for known, axes in AXES.items():
         if known == views:
             return axes
@@ -241,13 +219,7 @@ def turned(sizes: Zyx, axis: int) -> Zyx:
 
 
 def check_centerline(name: str) -> None:
-    """Check that networks of an architecture give centerlines, too.
-
-    Raises
-    ------
-    ModelError
-        If they do not; the message names those that do.
-    """
+    """Check that networks of an architecture give centerlines, too."""
     if find_architecture(name).centerline:
         return
     able = ", ".join(sorted(n for n, form in ARCHITECTURES.items() if form.centerline))

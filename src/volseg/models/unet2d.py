@@ -30,11 +30,6 @@ class UNet2d(UShape):
     stages : how often sizes are halved
     outputs : number of maps
 
-    Raises
-    ------
-    ParameterError
-        If the width is odd.
-
     Examples
     --------
     >>> sum(p.numel() for p in UNet2d(16, variant=Variant(2, norm=False)).parameters())

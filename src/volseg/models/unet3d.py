@@ -26,11 +26,6 @@ class UNet3d(UShape):
     ----------
     width : channels of the first convolution, an even number; the published network has 32
     inputs, outputs : channels of raw and of the logits
-
-    Raises
-    ------
-    ParameterError
-        If the width is odd.
     """
 
     title = "3D U-Net"

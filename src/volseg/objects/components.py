@@ -41,7 +41,6 @@ class Components:
 
     Attributes
     ----------
-    runs : of the block.
     values : uint32, shape (runs,)
         The component of each run, from 1.
     sizes, firsts : int64, shape (components,)
@@ -111,7 +110,6 @@ def render(components: Components, numbers: Labels, core: Roi, part: Roi | None 
     ----------
     numbers : shape (components,)
         0 for those that are dropped.
-    core : where the block lies
     part : of the block, relative to it; without one, all
     """
     z, y, x = roi_shape(core)

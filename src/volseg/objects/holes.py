@@ -54,7 +54,6 @@ def find_background(
 
     Parameters
     ----------
-    objects : of the block
     numbers : shape (components,)
         0 for those that were dropped, and are background.
     core : where the block lies

@@ -20,7 +20,6 @@ def find_intervals(mask: Mask, roi: Roi, shape: Zyx) -> Intervals:
     Parameters
     ----------
     mask : bool, shape of ``roi``
-    roi : where it lies
     shape : the volume's
 
     Examples
@@ -61,9 +60,6 @@ def paint_intervals(
     Parameters
     ----------
     into : shape of ``roi``
-    roi : where it lies
-    intervals : of the volume
-    shape : the volume's
     value : what is written
     """
     row, start = np.divmod(intervals[:, 0], shape[2])

@@ -92,7 +92,6 @@ class Numbering:
     ----------
     numbers : uint32, or uint64 where there are more objects, shape (components,)
         The object of each component of all blocks; 0 for those that are dropped.
-    objects : how many there are.
     dropped : how many were large enough, and were dropped by each further limit; one that
         exceeds several counts for the first of them.
     """

@@ -31,7 +31,6 @@ def reaches_border(
 
     Parameters
     ----------
-    starts, stops : bounding boxes, shape (objects, 3)
     region : that was looked at
     """
     if not isinstance(region, Borders):

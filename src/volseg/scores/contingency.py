@@ -91,11 +91,6 @@ def count_pairs(
     counted : any number type, same shape, optional
         Only voxels above 0 count.
 
-    Raises
-    ------
-    ShapeError
-        If the arrays differ in shape.
-
     Examples
     --------
     >>> row = (slice(0, 1), slice(0, 1), slice(0, 4))

@@ -34,11 +34,6 @@ def count_probabilities(
     int64, shape (2, 256)
         Background and foreground of the truth; those of several blocks may be added.
 
-    Raises
-    ------
-    ShapeError
-        If the shapes differ.
-
     Examples
     --------
     >>> found = count_probabilities(np.array([7, 7, 9], np.uint8), np.array([0, 1, 1]))
@@ -95,11 +90,6 @@ def score_curves(histogram: NDArray[np.int64]) -> Curves:
     Parameters
     ----------
     histogram : int64, shape (2, 256)
-
-    Raises
-    ------
-    ShapeError
-        If it has another shape.
 
     Examples
     --------

@@ -76,11 +76,6 @@ def match(overlaps: Overlaps, threshold: float) -> Indices:
     -------
     intp, ascending
         Positions in the pairs of ``overlaps``; no object is in two of them.
-
-    Raises
-    ------
-    ParameterError
-        If the threshold is out of range.
     """
     if not 0 < threshold <= 1:
         raise ParameterError(f"an IoU threshold is above 0 and up to 1, found {threshold}")

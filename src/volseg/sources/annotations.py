@@ -26,13 +26,6 @@ def read_annotations(path: Path, yes: bool | None, voxel_size: VoxelSize | None)
     path : of a state, as Neuroglancer's button {} shows it
     yes : what points mean that do not say so
     voxel_size : nm (z, y, x) of the volume
-
-    Raises
-    ------
-    SourceError
-        If it is no state, or holds no points.
-    ParameterError
-        If a point is in nm and the voxel size is unknown, or nothing says what it means.
     """
     try:
         state = parse_json(path.read_text(encoding="utf-8"))

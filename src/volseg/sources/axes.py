@@ -87,11 +87,6 @@ def choose_axes(
     shape, chunks : along all axes
     axes : as the file names them, if it does
     selection : axes that are named there count
-
-    Raises
-    ------
-    SourceError
-        If it is not clear which are z, y and x, or which channel or time is meant.
     """
     if min(shape, default=0) < 1 or max(shape) > LONGEST_AXIS:
         raise SourceError(f"{where} has the shape {tuple(shape)}, which no volume has")
@@ -115,11 +110,6 @@ def name_axes(where: str, shape: Sequence[int], named: str | None, remedy: str =
     where, shape : see `choose_axes`
     named : letters, slowest first; None if there are none
     remedy : what to do where they are not known; empty for --axes
-
-    Raises
-    ------
-    SourceError
-        If nobody says which are z, y and x.
 
     Examples
     --------

@@ -27,13 +27,7 @@ CONVERTED = {
 
 
 def as_volume_type(stack: Stack, types: tuple[str, ...]) -> Stack:
-    """Convert voxels, as they are read, where they are of a type that is not taken.
-
-    Raises
-    ------
-    SourceError
-        If that cannot be done without a loss.
-    """
+    """Convert voxels, as they are read, where they are of a type that is not taken."""
     found = stack.dtype.name
     if found in types:
         return stack

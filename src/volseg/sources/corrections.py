@@ -102,11 +102,6 @@ def read_corrections(given: Path | Mapping[str, Any]) -> Corrections:
 
     Paths in a file are relative to its folder.
 
-    Raises
-    ------
-    ParameterError
-        If it cannot be read, or is of another form; the message names the entry.
-
     Examples
     --------
     >>> read_corrections({"delete": [3], "merge": [[4, [0, 20, 30]]]}).merge

@@ -46,7 +46,6 @@ class LabelSource:
 
     Attributes
     ----------
-    path : of the image, array or file.
     block : a shape that is cheap to read.
     region : what was looked at; all, where nothing else is known.
     voxel_size : nm (z, y, x), if the labels state it.
@@ -112,13 +111,7 @@ class LabelSource:
         return replace(self, apart=True, array=None, sizes=sizes)
 
     def __getitem__(self, roi: Roi) -> NDArray[Any]:
-        """Read a box.
-
-        Raises
-        ------
-        WorkError, SourceError
-            If it is damaged.
-        """
+        """Read a box."""
         if self.array is not None:
             return self.array[roi]
         found = as_labels(
@@ -160,11 +153,6 @@ def find_labels(
     """Open labels by their name in a volume or, where there are none of that name, by path.
 
     See `open_label_path` for ``images`` and ``axes``.
-
-    Raises
-    ------
-    InputError
-        If there are none, or they cannot be used.
     """
     elsewhere = parse_location(labels)
     if elsewhere.name == labels and (volume / "labels" / labels).exists():
@@ -181,13 +169,7 @@ def find_labels(
 
 
 def check_labels(volume: Path, labels: str, *, images: bool = False) -> None:
-    """Check that there are labels, before a volume is made that they are compared with.
-
-    Raises
-    ------
-    InputError
-        If there are none, or they cannot be used.
-    """
+    """Check that there are labels, before a volume is made that they are compared with."""
     if is_zarr(volume):
         find_labels(volume, labels, images=images)
         return
@@ -198,13 +180,7 @@ def check_labels(volume: Path, labels: str, *, images: bool = False) -> None:
 
 
 def open_labels(volume: Path, name: str) -> LabelSource:
-    """Open ``labels/<name>`` of a volume.
-
-    Raises
-    ------
-    VolumeError
-        If there are none of that name, or they are incomplete.
-    """
+    """Open ``labels/<name>`` of a volume."""
     path = labels_path(volume, name)
     if not path.exists():
         open_image(volume)
@@ -229,11 +205,6 @@ def open_label_path(path: Path, *, images: bool = False, axes: str | None = None
 
     A folder of unrelated ``images`` may hold several sizes, and names that are no sequence. The
     user's names of ``axes``, slowest first, are those of files; Zarr names its own.
-
-    Raises
-    ------
-    VolumeError, SourceError
-        If it cannot be read, holds no whole numbers, or is incomplete.
     """
     if as_remote(path) is None and _stands(path) and not is_zarr(path):
         return _by_pages(path, axes, images=images)

@@ -52,13 +52,7 @@ class MaskSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tell this mask from others, by all its voxels.
-
-        Raises
-        ------
-        VolumeError
-            If nothing is in it.
-        """
+        """Tell this mask from others, by all its voxels."""
         shape = self.labels.shape
         rows = max(SLAB // (shape[1] * shape[2]) // self.labels.block[0], 1) * self.labels.block[0]
         told, inside = hashlib.blake2b(digest_size=16), 0
@@ -82,13 +76,7 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
 
     Parameters
     ----------
-    volume, image : of which it is the mask
     labels : a name in the volume, or a path
-
-    Raises
-    ------
-    InputError
-        If there are none, or they are of another extent than the volume.
     """
     found = find_labels(volume, str(labels), images=image.space.planar)
     shape = image.levels[0].shape

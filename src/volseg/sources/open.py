@@ -34,14 +34,7 @@ def open_stack(
 
     Parameters
     ----------
-    source : str or Path
-    selection : of what the source holds
     types : names of types that are taken as they are; others are converted
-
-    Raises
-    ------
-    SourceError, VolumeError
-        If it cannot be read as equal grey pages; names file, page and remedy.
     """
     stack = _open(parse_location(str(source)), selection)
     try:
@@ -84,13 +77,7 @@ def _open(path: Path, selection: Selection) -> Stack:
 
 
 def reopen(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
-    """Open a stack once per process, and again when the file is another.
-
-    Raises
-    ------
-    SourceError, VolumeError
-        See `open_stack`.
-    """
+    """Open a stack once per process, and again when the file is another."""
     file, _ = split_dataset(path)
     found = file.stat() if file.exists() else None
     stamp = found and (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -127,11 +114,6 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
     ----------
     source : file, folder, glob, or Zarr image
     selection : of what each source holds
-
-    Raises
-    ------
-    SourceError
-        If there is none, or the first image cannot be read.
     """
     place = parse_location(source)
     if as_remote(place) is not None or is_zarr(place) or split_dataset(place)[0].is_file():
@@ -156,11 +138,6 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
 
 def name_volumes(places: Sequence[str]) -> list[str]:
     """Name a volume after each stack: its name without endings.
-
-    Raises
-    ------
-    SourceError
-        If two would have one name.
 
     Examples
     --------

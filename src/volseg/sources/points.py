@@ -46,16 +46,8 @@ def read_points(path: Path, yes: bool | None, voxel_size: VoxelSize | None) -> l
 
     Parameters
     ----------
-    path : of the file
     yes : what all its points say, where it has no such column
     voxel_size : nm (z, y, x) of the volume
-
-    Raises
-    ------
-    SourceError
-        If it cannot be read as points.
-    ParameterError
-        If a point is in nm and the voxel size is unknown, or nothing says what points mean.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -45,9 +45,6 @@ class ForeignVoxels:
 
     Attributes
     ----------
-    path : of the file, folder or array, maybe with a dataset.
-    selection : of what it holds.
-    dtype : of its voxels.
     layer : planes that are cheap to read together.
     paged : whole planes are read at a time.
     """
@@ -72,13 +69,7 @@ class ForeignVoxels:
 
 
 def open_foreign(path: Path, selection: Selection) -> ForeignVoxels:
-    """Open a source of any form, of any type of numbers.
-
-    Raises
-    ------
-    SourceError, VolumeError
-        If it cannot be read as one stack.
-    """
+    """Open a source of any form, of any type of numbers."""
     stack = reopen(path, selection, TYPES)
     _, y, x = stack.shape
     chunk = (1, y, x) if stack.array is None else stack.array.chunk
@@ -145,11 +136,6 @@ def _count_pairs(part: NDArray[np.uint8]) -> tuple[int, int]:
 def choose_rule(path: Path, dtype: str, values: Values) -> Rule:
     """Find what the values of a whole source stand for.
 
-    Raises
-    ------
-    SourceError
-        If it is not clear.
-
     Examples
     --------
     >>> choose_rule(Path("a.tif"), "uint8", Values(0, 1, False))
@@ -210,13 +196,7 @@ def read_probabilities(voxels: ForeignVoxels, roi: Roi, rule: Rule) -> Probabili
 
 
 def check_shape(voxels: ForeignVoxels, volume: Path, shape: Zyx) -> None:
-    """Check that a source has the voxels of a volume.
-
-    Raises
-    ------
-    SourceError
-        If it has not.
-    """
+    """Check that a source has the voxels of a volume."""
     if voxels.shape == shape:
         return
     hint = ""

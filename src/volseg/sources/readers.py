@@ -34,8 +34,6 @@ class Reader:
 
     Attributes
     ----------
-    kind : its name, for people.
-    open : opens a file.
     suffixes : of names, in small letters.
     beginnings : bytes, and where they stand in every file of this kind.
     package : that reads it, if volseg itself does not bring it; of the extra ``formats``.
@@ -200,25 +198,13 @@ def find_reader(name: str) -> Reader | None:
 
 
 def find_folder(path: Path) -> Reader | None:
-    """Find the reader of a folder that is one volume, None if there is none.
-
-    Raises
-    ------
-    SourceError
-        If a package for it is not installed.
-    """
+    """Find the reader of a folder that is one volume, None if there is none."""
     found = next((r for r in READERS if r.marker and (path / r.marker).is_file()), None)
     return None if found is None else _check_package(found, path)
 
 
 def recognise(path: Path) -> Reader:
-    """Find the reader of a file, by its first bytes or else by its name.
-
-    Raises
-    ------
-    SourceError
-        If there is none, or a package for it is not installed, or the file cannot be read at all.
-    """
+    """Find the reader of a file, by its first bytes or else by its name."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -250,13 +236,7 @@ def _check_package(reader: Reader, path: Path) -> Reader:
 
 
 def open_file(path: Path, selection: Selection, dataset: str | None = None) -> Stack:
-    """Open a file, or an HDF5 dataset in it, by the reader that knows it.
-
-    Raises
-    ------
-    SourceError
-        If none does, a package for it is not installed, or it cannot be read.
-    """
+    """Open a file, or an HDF5 dataset in it, by the reader that knows it."""
     reader = recognise(path)
     if dataset is None:
         return reader.open(path, selection)

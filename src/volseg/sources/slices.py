@@ -39,13 +39,7 @@ def list_images(found: Sequence[Path]) -> list[Path]:
 
 
 def list_sequence(source: str | Path) -> list[Path]:
-    """List the files of a folder, a glob or a single file, in natural order.
-
-    Raises
-    ------
-    SourceError
-        If there are none, or those of several kinds are mixed.
-    """
+    """List the files of a folder, a glob or a single file, in natural order."""
     path = Path(source)
     if path.is_file():
         return [path]
@@ -93,13 +87,7 @@ def open_sequence(
 
     Parameters
     ----------
-    files, selection : see `volseg.sources.open.open_stack`
     chosen : whether the user chose the files, so that names of several sequences are no error
-
-    Raises
-    ------
-    SourceError
-        If one cannot be read or differs from the first; the message names it.
     """
     first = open_file(files[0], selection)
     if len(first.files) > 1 and set(first.files) >= set(files):

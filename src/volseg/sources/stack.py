@@ -134,13 +134,7 @@ def read_box(stack: Stack, roi: Roi) -> NDArray[Any]:
 
 
 def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
-    """Check that the values of a page that was read, or of several from it on, are finite.
-
-    Raises
-    ------
-    SourceError
-        If they are not; names file, page and remedy.
-    """
+    """Check that the values of a page that was read, or of several from it on, are finite."""
     if page.dtype.kind == "f" and not (finite := np.isfinite(page)).all():
         z += 0 if page.ndim == 2 else int(np.argmin(finite.all(axis=(1, 2))))
         raise SourceError(
@@ -150,13 +144,7 @@ def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
 
 
 def check_single(selection: Selection, where: str) -> None:
-    """Refuse choices that a source of one image, with the axes z, y and x, does not offer.
-
-    Raises
-    ------
-    SourceError
-        If another image, another time or other axes are asked for.
-    """
+    """Refuse choices that a source of one image, with the axes z, y and x, does not offer."""
     check_series(selection, where)
     if selection.axes is not None and selection.axes.upper() != "ZYX":
         raise SourceError(f"--axes is {selection.axes}, but {where} has the axes ZYX")
@@ -164,13 +152,7 @@ def check_single(selection: Selection, where: str) -> None:
 
 
 def check_series(selection: Selection, where: str) -> None:
-    """Refuse the choice of another image of a source that holds one.
-
-    Raises
-    ------
-    SourceError
-        If one is asked for.
-    """
+    """Refuse the choice of another image of a source that holds one."""
     if selection.series:
         raise SourceError(f"--series is {selection.series}, but {where} has only image 0")
 
@@ -180,13 +162,7 @@ def close_nothing() -> None:
 
 
 def choose_channel(count: int, channel: int | None, where: str, hint: str = GREY) -> int:
-    """Choose one of several channels.
-
-    Raises
-    ------
-    SourceError
-        If there are several and none is chosen, or the chosen one is not there.
-    """
+    """Choose one of several channels."""
     if hint.endswith(NO_COLOURS) and channel is None and count > 1:
         raise SourceError(f"{where} has {count} channels, and labels have one: {hint}")
     several = f"{where} has {count} channels, a volume has one"
@@ -194,24 +170,12 @@ def choose_channel(count: int, channel: int | None, where: str, hint: str = GREY
 
 
 def choose_time(count: int, time: int | None, where: str) -> int:
-    """Choose one of the volumes of a time series.
-
-    Raises
-    ------
-    SourceError
-        If there are several and none is chosen, or the chosen one is not there.
-    """
+    """Choose one of the volumes of a time series."""
     return _choose(count, time, "time", where, f"{where} is a time series of {count} volumes")
 
 
 def choose_series(count: int, series: int | None, where: str, named: str = "") -> int:
-    """Choose one of the images of a source, whose names a message may tell.
-
-    Raises
-    ------
-    SourceError
-        If there are several and none is chosen, or the chosen one is not there.
-    """
+    """Choose one of the images of a source, whose names a message may tell."""
     several = f"{where} holds {count} images{named}"
     return _choose(count, series, "series", where, several)
 
@@ -236,7 +200,6 @@ def pick_grey(
     ----------
     samples : shape (y, x, samples)
     channel : from 0, or None
-    where, hint : for messages, see `volseg.sources.stack.choose_channel`
     grey : whether colours that are no greys become some; how opaque a pixel is does not count
 
     Raises

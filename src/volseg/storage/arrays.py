@@ -53,7 +53,6 @@ class ArraySpec:
 
     Attributes
     ----------
-    shape, dtype : of the array.
     chunk : the stored, compressed unit.
     shard : the written unit, whole chunks.
     compression : of the chunks, see `volseg.storage.chunks`.
@@ -138,13 +137,7 @@ def fit_spec(
 
 
 def create_array(path: Path, spec: ArraySpec) -> StoredArray:
-    """Create an empty Zarr v3 array: sharded, compressed, a checksum for every chunk.
-
-    Raises
-    ------
-    ConflictError
-        If something is there already.
-    """
+    """Create an empty Zarr v3 array: sharded, compressed, a checksum for every chunk."""
     if as_remote(path) is not None and path.exists():
         raise ConflictError(f"{path} exists already")
     make_folder(path, new=True)
@@ -165,13 +158,7 @@ def create_array(path: Path, spec: ArraySpec) -> StoredArray:
 
 
 def open_array(path: Path) -> StoredArray:
-    """Open a Zarr v2 or v3 array of three axes, after any leading axes of length one.
-
-    Raises
-    ------
-    VolumeError
-        If there is none, or it has another number of axes or another type.
-    """
+    """Open a Zarr v2 or v3 array of three axes, after any leading axes of length one."""
     store, compression = open_axes(path)
     dtype, shape = _seen_as(store.dtype), store.shape
     chunk, shard = store.chunks, store.shards or store.chunks
@@ -193,13 +180,7 @@ def open_array(path: Path) -> StoredArray:
 
 
 def open_axes(path: Path) -> tuple[zarr.Array[Any], str | None]:
-    """Open an array of any axes, to read, and name the compression of volseg's own.
-
-    Raises
-    ------
-    VolumeError
-        If there is none, or it holds no numbers.
-    """
+    """Open an array of any axes, to read, and name the compression of volseg's own."""
     try:
         store, compression = _opened(path, find_stamp(path))
         dtype, shape = _seen_as(store.dtype), store.shape

@@ -50,13 +50,7 @@ def is_fraction(value: Any) -> bool:
 
 
 def check_notes(path: Path, notes: Any) -> Mapping[str, Any]:
-    """Check that what volseg noted of an image is of the types that it writes.
-
-    Raises
-    ------
-    VolumeError
-        If it is not.
-    """
+    """Check that what volseg noted of an image is of the types that it writes."""
     if not isinstance(notes, dict):
         raise VolumeError(f"{path}: its volseg attributes are {_short(notes)}, expected an object")
     for name, kind in NOTED.items():
@@ -77,11 +71,6 @@ def read_histogram(
     Returns
     -------
     counts, values : int64 and float64, shape (n,)
-
-    Raises
-    ------
-    VolumeError
-        If that is no histogram.
     """
     try:
         counts = np.asarray(noted["counts"], np.int64)
@@ -102,13 +91,7 @@ def read_histogram(
 def read_tissue(
     path: Path, histogram: Mapping[str, Any], survey: Mapping[str, Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Read a histogram without the background noted with it, unless there is nothing else.
-
-    Raises
-    ------
-    VolumeError
-        If it is no histogram, or background cannot be told.
-    """
+    """Read a histogram without the background noted with it, unless there is nothing else."""
     counts, values = read_histogram(path, histogram)
     left = counts.copy()
     try:
@@ -129,24 +112,12 @@ def _short(value: Any) -> str:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Read a group's attributes, Zarr v3 or v2; empty where there are none.
-
-    Raises
-    ------
-    VolumeError
-        If they are not valid JSON.
-    """
+    """Read a group's attributes, Zarr v3 or v2; empty where there are none."""
     return _attributes_in(*_read_metadata(path))
 
 
 def read_node(path: Path) -> tuple[bool, dict[str, Any]]:
-    """Read, from as few files as can be, whether there is an array, and the attributes.
-
-    Raises
-    ------
-    VolumeError
-        If they are not valid JSON.
-    """
+    """Read, from as few files as can be, whether there is an array, and the attributes."""
     file, content = _read_metadata(path)
     attributes = _attributes_in(file, content)
     if file.name == "zarr.json" and content is not None:

@@ -62,11 +62,6 @@ def check_codecs(described: Mapping[str, Any]) -> None:
     Parameters
     ----------
     described : what describes an array, or settings of a codec that holds others
-
-    Raises
-    ------
-    ChunkError
-        If there is one.
     """
     lists = (described.get(key) for key in ("codecs", "filters"))
     listed = [codec for found in lists if isinstance(found, list) for codec in found]
@@ -80,13 +75,7 @@ def check_codecs(described: Mapping[str, Any]) -> None:
 
 
 def hold_codecs(array: AsyncArray[Any]) -> AsyncArray[Any]:
-    """Hold the codecs of an array that somebody else may have made to what its chunks can hold.
-
-    Raises
-    ------
-    ChunkError
-        If one is not known.
-    """
+    """Hold the codecs of an array that somebody else may have made to what its chunks can hold."""
     metadata = array.metadata
     # filters may have made numbers of eight bytes of smaller ones
     itemsize = max(metadata.dtype.to_native_dtype().itemsize, 8)
@@ -187,11 +176,6 @@ def decoder(name: str, settings: Mapping[str, Any], most: int) -> Callable[[Any]
     ----------
     name, settings : as numcodecs has them
     most : bytes
-
-    Raises
-    ------
-    ChunkError
-        If the codec is not known.
     """
     if name in STREAMS:
         opened = STREAMS[name](settings)

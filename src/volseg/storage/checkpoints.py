@@ -34,8 +34,6 @@ class Checkpoint:
 
     Attributes
     ----------
-    step : steps done.
-    seconds : time spent on them.
     config : the run's configuration, as JSON.
     tensors : ``network.*``, ``averaged.*`` and ``optimizer.*``.
     losses : of the steps since the last row of the log.
@@ -73,13 +71,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Read a checkpoint, or return None where there is none yet.
-
-    Raises
-    ------
-    ModelError
-        If the file is damaged or is no checkpoint.
-    """
+    """Read a checkpoint, or return None where there is none yet."""
     if not path.exists():
         return None
     try:

@@ -50,13 +50,7 @@ def unpack(packed: Data, size: int | None = None) -> Data:
 
     Parameters
     ----------
-    packed : one frame
     size : of what it holds, if that is known; memory is made for no more, whatever it says itself
-
-    Raises
-    ------
-    ChunkError
-        If it is damaged, or holds something of another size.
     """
     claimed = claimed_size(packed)
     if size is not None and claimed not in (None, size):
@@ -78,11 +72,6 @@ def claimed_size(packed: Data) -> int | None:
 
     Source: RFC 8878, section 3.1.1.1.
 
-    Raises
-    ------
-    ChunkError
-        If it is no such frame.
-
     Examples
     --------
     >>> claimed_size(pack(b"0123456789"))
@@ -93,11 +82,6 @@ def claimed_size(packed: Data) -> int | None:
 
 def most_bytes(packed: Data) -> int:
     """Bound how many bytes frames of Zstandard can hold, from headers, or the number of blocks.
-
-    Raises
-    ------
-    ChunkError
-        If they are no such frames.
 
     Examples
     --------
@@ -149,11 +133,6 @@ def packer(compression: str | None, itemsize: int) -> Callable[[Data], bytes]:
     ----------
     compression : `ZSTD` or `LZ4`
     itemsize : bytes of a voxel
-
-    Raises
-    ------
-    ChunkError
-        If the compression is none of volseg's.
     """
     _check(compression)
     return partial(_pack_lz4, itemsize=itemsize) if compression == LZ4 else pack
@@ -210,13 +189,7 @@ def seal(content: bytes) -> bytes:
 
 
 def unseal(content: Data) -> memoryview:
-    """Check bytes by the CRC-32C behind them, and take it off.
-
-    Raises
-    ------
-    ChunkError
-        If they are not what it was made of.
-    """
+    """Check bytes by the CRC-32C behind them, and take it off."""
     # this library takes no other buffer than bytes
     if google_crc32c.value(bytes(content)) != RESIDUE:
         raise ChunkError("a checksum is wrong: the shard is damaged, or cut off")

@@ -42,13 +42,7 @@ STATUS = re.compile(r"\b(?:status(?: code)?:?|HTTP status [a-z]+ error \() *(\d{
 
 
 def find_retries() -> int:
-    """Read how often a failed request is repeated: 5 times, or what VOLSEG_RETRIES says.
-
-    Raises
-    ------
-    ParameterError
-        If VOLSEG_RETRIES is no such number.
-    """
+    """Read how often a failed request is repeated: 5 times, or what VOLSEG_RETRIES says."""
     text = os.environ.get("VOLSEG_RETRIES", str(RETRIES))
     if not text.isdecimal() or int(text) < 1:
         raise ParameterError(f"VOLSEG_RETRIES is a whole number from 1 on, found {text!r}")
@@ -60,13 +54,7 @@ def connect(scheme: str, root: str) -> S3Store | GCSStore | HTTPStore:
 
     Parameters
     ----------
-    scheme : one of `SCHEMES`
     root : bucket, or host and port
-
-    Raises
-    ------
-    ParameterError
-        If obstore is not installed, or VOLSEG_RETRIES is no number.
     """
     settings = s3_settings() if scheme == "s3" else {}
     return _connected(scheme, root, json.dumps(settings, sort_keys=True), find_retries())

@@ -92,13 +92,7 @@ def copying(
 
 
 def remove_copy(volume: Path, image: Image) -> None:
-    """Remove the copy of an image, complete or not.
-
-    Raises
-    ------
-    ConflictError
-        If another process writes or removes it.
-    """
+    """Remove the copy of an image, complete or not."""
     mark, path = image.path / UNFINISHED, _ledger_path(volume, image)
     with _alone(volume, image), going_on(path, {"removes": True}, overwrite=True) as ledger:
         write_file(mark, ledger.mark.encode())
@@ -193,13 +187,7 @@ def has_chunks(image: Image) -> bool:
 
 
 def check_foreign(image: Image) -> None:
-    """Refuse an image in whose folders another program wrote Zarr v2.
-
-    Raises
-    ------
-    ConflictError
-        If one did.
-    """
+    """Refuse an image in whose folders another program wrote Zarr v2."""
     if is_unfinished(image.path):
         return
     file = image.path / ATTRIBUTES

@@ -53,13 +53,7 @@ class NamedImage:
 
 
 def open_named(path: Path) -> NamedImage | None:
-    """Open an image or an array of any axes; None where there is no image.
-
-    Raises
-    ------
-    VolumeError
-        If it cannot be read.
-    """
+    """Open an image or an array of any axes; None where there is no image."""
     found, attributes = read_node(path)
     if found:
         array, _ = open_axes(path)
@@ -164,7 +158,6 @@ class Layer:
 
     Attributes
     ----------
-    name : of the layer.
     image : of the region.
     full : what the value 255 stands for.
     words : what it shows.
@@ -182,7 +175,6 @@ class Explanation:
 
     Attributes
     ----------
-    path : of the group.
     roi : region of the volume, in voxels.
     layers : in the order in which they are shown.
     notes : attributes of the group: the run, the model, the strongest filters.
@@ -200,13 +192,7 @@ def explanations_path(volume: Path, name: str) -> Path:
 
 
 def read_explanation(volume: Path, name: str) -> Explanation | None:
-    """Open the explanation of a result, if there is one.
-
-    Raises
-    ------
-    VolumeError
-        If it is damaged, or not of this volume.
-    """
+    """Open the explanation of a result, if there is one."""
     path = explanations_path(volume, name)
     notes = read_attributes(path).get("volseg")
     if notes is None:

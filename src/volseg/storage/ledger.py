@@ -80,13 +80,7 @@ def locked(path: Path, *, patience: float = 0) -> Iterator[None]:
 
 @contextmanager
 def idle(scratch: Path) -> Iterator[None]:
-    """Keep others from working on the runs whose ledgers lie in a folder.
-
-    Raises
-    ------
-    ConflictError
-        If somebody does already.
-    """
+    """Keep others from working on the runs whose ledgers lie in a folder."""
     with ExitStack() as held:
         for path in sorted(scratch.glob("*.lock")):
             with suppress(OSError):  # somebody else's, of which nothing can be known
@@ -153,13 +147,7 @@ class Ledger:
 
     @classmethod
     def replace(cls, path: Path, header: Mapping[str, Any], records: Mapping[str, Any]) -> None:
-        """Write what is done anew, for a result of which a part has been lost.
-
-        Raises
-        ------
-        ConflictError
-            If somebody works on the run.
-        """
+        """Write what is done anew, for a result of which a part has been lost."""
         with locked(path.with_suffix(".lock")):
             _write_records(path, header, records)
 

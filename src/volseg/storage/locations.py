@@ -30,11 +30,6 @@ def parse_location(place: str | Path) -> Path:
     Path
         For a URL a `RemotePath` in its place, which `volseg.storage.remote.as_remote` tells.
 
-    Raises
-    ------
-    ParameterError
-        If the URL's scheme is not known, or it names no bucket or host; if the text is empty.
-
     Examples
     --------
     >>> print(parse_location("s3://bucket/brain.zarr/") / "labels")
@@ -60,13 +55,7 @@ def parse_location(place: str | Path) -> Path:
 
 
 def check_text(path: Path) -> Path:
-    """Refuse a path that is no text: no metadata, table or page could name it.
-
-    Raises
-    ------
-    ParameterError
-        If it is not UTF-8.
-    """
+    """Refuse a path that is no text: no metadata, table or page could name it."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -81,11 +70,6 @@ def parse_path(text: str | Path) -> Path:
     ``~`` becomes the home folder. A path with ``..``, and ``.`` alone, become absolute: a name is
     taken from a path's last part, and not every library follows ``..``. Links stay links, other
     relative paths stay relative.
-
-    Raises
-    ------
-    ParameterError
-        If the text is empty, or no UTF-8.
 
     Examples
     --------

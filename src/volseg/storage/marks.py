@@ -67,13 +67,7 @@ def notebook_path(volume: Path, name: str) -> Path:
 
 
 def load_rounds(volume: Path, name: str, shape: Zyx) -> list[Round]:
-    """Read the marks on a result, the first round first; none where there are none.
-
-    Raises
-    ------
-    VolumeError
-        If they are not of this volume, or no marks of volseg's making.
-    """
+    """Read the marks on a result, the first round first; none where there are none."""
     path = notebook_path(volume, name)
     if not path.exists():
         return []
@@ -130,13 +124,7 @@ def save_rounds(volume: Path, name: str, rounds: Sequence[Round], shape: Zyx) ->
 
 
 def forget(volume: Path, name: str, shape: Zyx) -> tuple[int, int]:
-    """Drop the marks of the last round; return how many those were, and how many are left.
-
-    Raises
-    ------
-    ParameterError
-        If there are none.
-    """
+    """Drop the marks of the last round; return how many those were, and how many are left."""
     rounds = load_rounds(volume, name, shape)
     if not rounds:
         raise ParameterError(f"{volume} holds no marks on {name}: there is nothing to forget")

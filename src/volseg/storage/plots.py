@@ -49,13 +49,7 @@ def can_draw() -> bool:
 
 
 def check_picture(path: Path | None, what: str) -> None:
-    """Refuse the name of a picture, if one is given, that does not end in .png.
-
-    Raises
-    ------
-    ParameterError
-        If it does not.
-    """
+    """Refuse the name of a picture, if one is given, that does not end in .png."""
     if path is not None and path.suffix.lower() != ".png":
         raise ParameterError(f"{what} ends in .png, found {path.name!r}")
 

@@ -1,4 +1,4 @@
-"""What stands beside probabilities: scratch of their run, and auxiliary maps of a class."""
+"""Beside probabilities: scratch of their run, and auxiliary maps of a class."""
 
 from __future__ import annotations
 

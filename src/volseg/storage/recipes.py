@@ -18,13 +18,7 @@ RECIPE_BYTES = 1 << 20
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Read a recipe, or another TOML file of settings.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such file, or it is no TOML.
-    """
+    """Read a recipe, or another TOML file of settings."""
     try:
         if path.stat().st_size > RECIPE_BYTES:
             raise ParameterError(

@@ -145,24 +145,12 @@ class RemotePath(PurePosixPath):
         self._call("write", lambda o, s: o.put(s, self.key, content, use_multipart=False))
 
     def upload(self, file: Path) -> None:
-        """Write an object from a file, in parts; it is replaced at once or not at all.
-
-        Raises
-        ------
-        VolumeError, StorageError
-            As with `write_bytes`.
-        """
+        """Write an object from a file, in parts; it is replaced at once or not at all."""
         self.mkdir()
         self._call("write", lambda o, s: o.put(s, self.key, file))
 
     def mkdir(self, **_: Any) -> None:
-        """Do nothing, as object storage has no folders.
-
-        Raises
-        ------
-        VolumeError
-            If the place can only be read.
-        """
+        """Do nothing, as object storage has no folders."""
         if self.read_only:
             raise VolumeError(
                 f"{self} can only be read, as all over http; copy the volume to a folder or to "
@@ -186,13 +174,7 @@ class RemotePath(PurePosixPath):
         self._remove([key for key in keys if key not in marks])
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """List what lies directly below.
-
-        Raises
-        ------
-        VolumeError
-            If it is not to be listed: over http.
-        """
+        """List what lies directly below."""
         if self.read_only:
             raise VolumeError(f"{self} cannot be listed, as nothing over http")
         found = self._call("list", lambda o, s: o.list_with_delimiter(s, self._prefix))

@@ -39,8 +39,6 @@ class LocalShard:
 
     Parameters
     ----------
-    file : descriptor, closed with the shard
-    size : of the file
     table : offset and length of each chunk, in raster order
     """
 
@@ -75,8 +73,6 @@ class RemoteShard:
 
     Parameters
     ----------
-    path : RemotePath
-    size : of the object
     table : offset and length of each chunk, in raster order
     """
 

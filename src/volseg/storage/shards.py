@@ -40,7 +40,6 @@ class ArrayForm:
 
     Attributes
     ----------
-    path : folder of the array.
     shape, dtype, chunk, shard : as seen; without sharding the shard is the chunk.
     leading : number of leading axes of length one that are hidden.
     compression : of the chunks, in an array of the form that volseg writes; else None.
@@ -60,7 +59,6 @@ def codecs_of(compression: str, itemsize: int) -> list[Any]:
 
     Parameters
     ----------
-    compression : `volseg.storage.chunks.ZSTD` or `volseg.storage.chunks.LZ4`
     itemsize : bytes of a voxel
     """
     if compression == LZ4:
@@ -150,8 +148,6 @@ def write_shard(array: ArrayForm, index: Zyx, chunks: Mapping[Zyx, bytes]) -> Ca
 
     Parameters
     ----------
-    array : made by `volseg.storage.arrays.create_array`
-    index : of the shard in the array
     chunks : by their position in the shard, from `encode_chunks`
 
     Returns

@@ -157,13 +157,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_array_metadata(path: Path) -> dict[str, Any] | None:
-    """Read what describes an array, Zarr v3 or v2; None where there is none.
-
-    Raises
-    ------
-    VolumeError
-        If it is not valid JSON.
-    """
+    """Read what describes an array, Zarr v3 or v2; None where there is none."""
     found = read_json(path / "zarr.json")
     if found is not None:
         content = found[0]
@@ -217,11 +211,6 @@ def what_stands_at(path: Path) -> Standing:
 
     A group may be an image or not, which `volseg.storage.volumes.open_image` tells; metadata that
     are damaged count as a group, so that whoever opens it says what is wrong.
-
-    Raises
-    ------
-    VolumeError, StorageError
-        If object storage cannot be asked.
     """
     if is_zarr(path):
         try:

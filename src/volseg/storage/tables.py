@@ -31,13 +31,7 @@ ROWS = 1 << 16
 
 
 def check_table_path(path: Path) -> None:
-    """Refuse a table's path before any work is done.
-
-    Raises
-    ------
-    ParameterError
-        If its suffix names no format, or its folder is missing.
-    """
+    """Refuse a table's path before any work is done."""
     if path.suffix.lower() not in FORMATS:
         raise ParameterError(
             f"a table ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, found {path.name!r}"
@@ -61,11 +55,6 @@ def write_table(
     columns : by name, all of one length
     units : of columns; Parquet keeps them as each field's ``unit``, text has no place for them
     notes : Parquet keeps them as the table's metadata
-
-    Raises
-    ------
-    ParameterError
-        If the suffix names no format.
     """
     check_table_path(path)
     fields, arrays = [], []

@@ -97,15 +97,7 @@ def _is_unfinished(target: Path) -> bool:
 
 
 def check_file(output: Path, *, overwrite: bool) -> None:
-    """Refuse the place of a file.
-
-    Raises
-    ------
-    ConflictError
-        If something is there, and may not or must not be replaced.
-    ParameterError
-        If its folder does not exist.
-    """
+    """Refuse the place of a file."""
     folder = output.resolve().parent
     if (remote := as_remote(output)) is not None:
         remote.mkdir()
@@ -118,13 +110,7 @@ def check_file(output: Path, *, overwrite: bool) -> None:
 
 
 def check_apart(source: str | Path, target: Path) -> None:
-    """Refuse to replace what is to be read, or a part of it.
-
-    Raises
-    ------
-    ConflictError
-        If the first lies in the second.
-    """
+    """Refuse to replace what is to be read, or a part of it."""
     place = parse_location(str(source))
     both = (as_remote(place) is None) == (as_remote(target) is None)
     if both and place.resolve().is_relative_to(target.resolve()):
@@ -187,14 +173,8 @@ def going_on(path: Path, header: Mapping[str, Any], *, overwrite: bool) -> Itera
 
     Parameters
     ----------
-    path : of the ledger
     header : all that decides what is written
     overwrite : whether another that was begun may be discarded
-
-    Raises
-    ------
-    ConflictError
-        If another was begun and may not be discarded, or somebody works on it.
     """
     ours = json.loads(json.dumps(header))
     with Ledger.open(path, header, anew=overwrite and read_header(path) != ours) as ledger:

@@ -138,13 +138,7 @@ def create_image(
     spec : of level 0
     voxel_size : nm (z, y, x), or None if unknown; or the space of what the image is derived from
     label : whether it holds labels
-    name : the image's name, if not that of its folder
     attributes : what volseg notes beside the OME metadata
-
-    Raises
-    ------
-    ConflictError
-        If an image is there already.
     """
     space = voxel_size if isinstance(voxel_size, Space) else space_of(voxel_size)
     depth = 1 if space.planar else spec.shape[0]  # images stay apart on all levels
@@ -183,11 +177,6 @@ def open_image(path: Path) -> Image:
     Parameters
     ----------
     path : a group with `multiscales` metadata, or an array
-
-    Raises
-    ------
-    VolumeError
-        If there is none; the message says what is there.
     """
     array, attributes = read_node(path)
     if array:
@@ -277,11 +266,6 @@ def volume_tone(image: Image, preprocessing: Preprocessing, *, invert: bool = Fa
     """Find what a preprocessing does to a volume, from the histogram that is frozen in it.
 
     Background that was found with it is left out, unless there is nothing else.
-
-    Raises
-    ------
-    VolumeError
-        If the image has no histogram.
     """
     histogram = image.attributes.get("histogram")
     if not histogram:

@@ -145,13 +145,7 @@ def shipped_models() -> list[str]:
 
 
 def find_weights(model: str | Path) -> Path:
-    """Find a model's safetensors file by its shipped name or its path.
-
-    Raises
-    ------
-    ModelError
-        If there is none; the message lists what there is.
-    """
+    """Find a model's safetensors file by its shipped name or its path."""
     path = parse_path(model)
     if path.suffix in {".safetensors", ".json"}:
         if path.with_suffix(".safetensors").is_file():
@@ -167,13 +161,7 @@ def find_weights(model: str | Path) -> Path:
 
 
 def load_card(model: str | Path) -> Card:
-    """Read the card of a model, by its shipped name or its path.
-
-    Raises
-    ------
-    ModelError
-        If there is no card or it is not a valid one.
-    """
+    """Read the card of a model, by its shipped name or its path."""
     path = find_weights(model).with_suffix(".json")
     try:
         if path.stat().st_size > CARD_BYTES:
@@ -225,13 +213,7 @@ def smallest_object(card: Card) -> dict[str, Any]:
 
 
 def load_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
-    """Read a model's tensors.
-
-    Raises
-    ------
-    ModelError
-        If the file is damaged or is not the one that its card describes.
-    """
+    """Read a model's tensors."""
     path = find_weights(model)
     found = hash_file(path)
     if found != card.sha256:
@@ -251,7 +233,6 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
     Parameters
     ----------
     path : of the safetensors file; the card stands beside it
-    tensors : stored as they are
     card : all fields of `Card` but ``sha256``
     """
     try:

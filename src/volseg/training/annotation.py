@@ -28,11 +28,6 @@ SLAB = 8
 def parse_class(text: str) -> tuple[str, int | None, str | None]:
     """Read a class: its name, and the value or the place of its labels.
 
-    Raises
-    ------
-    ParameterError
-        If there is no name, or a value is no whole number above 0.
-
     Examples
     --------
     >>> parse_class("axons=3"), parse_class("axons=axons.tif"), parse_class("axons")
@@ -57,13 +52,7 @@ def check_classes(
 
     Parameters
     ----------
-    names : of classes
     training, held_out : voxels of each
-
-    Raises
-    ------
-    ParameterError
-        If a class has none to learn from.
     """
     if lacking := [name for name, n in zip(names, training, strict=False) if not n]:
         raise ParameterError(
@@ -129,13 +118,7 @@ class Annotation:
         return self.centres.aim(objects, box, getattr(self.labels, "sizes", ()))
 
     def centred(self, *, flat: bool) -> Annotation:
-        """Find the centres of the objects; a mask's are its connected parts.
-
-        Raises
-        ------
-        ParameterError
-            If a mask is too large for its parts to be numbered.
-        """
+        """Find the centres of the objects; a mask's are its connected parts."""
         found = self.value is None and find_centres(self._slices(), flat=flat)
         if found and any(len(numbers) > 1 for numbers, _ in found.tables.values()):
             return replace(self, centres=found)

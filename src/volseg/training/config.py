@@ -148,13 +148,7 @@ class TrainConfig:
 
     @property
     def maps(self) -> tuple[MapSpec, ...]:
-        """List the maps of a network of several; none where there is one class alone.
-
-        Raises
-        ------
-        ParameterError
-            If they cannot stand together, or the architecture does not give them.
-        """
+        """List the maps of a network of several; none where there is one class alone."""
         if not self.classes and not self.auxiliary:
             return ()
         able, asked = find_architecture(self.architecture).centerline, list(self.auxiliary)
@@ -242,11 +236,8 @@ def learning_rate(config: TrainConfig, progress: float, epoch: float = 0.0) -> f
 
     Parameters
     ----------
-    config : TrainConfig
     progress : float
         The part of the run that is done, from 0 to 1.
-    epoch : float
-        Epochs that are done.
 
     Examples
     --------

@@ -43,8 +43,6 @@ def find_hard_examples(
     ----------
     network : Module
         Is put in evaluation mode.
-    sources : of training.
-    form, precision : how the network looks at windows.
     seed : of the choice of windows and voxels.
 
     Returns

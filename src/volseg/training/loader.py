@@ -39,8 +39,6 @@ def draw_batch(
     Parameters
     ----------
     sources : of which the annotated voxels are the weights, unless they have others.
-    config : TrainConfig
-    step : int
     centerline : bool
         Whether the centerline target is wanted; zeros otherwise.
     device : that the batch is made on.

@@ -112,11 +112,6 @@ LOSS_NAMES = (*sorted(LOSSES), EMNET)
 def find_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """Look up a loss of logits and target.
 
-    Raises
-    ------
-    ParameterError
-        If there is none of that name.
-
     Examples
     --------
     >>> find_loss("dice").__name__

@@ -33,15 +33,7 @@ ONE = build_maps([NAME])
 
 
 def check_network(config: TrainConfig) -> Architecture:
-    """Check that width and patch suit the network, without computing anything.
-
-    Raises
-    ------
-    ParameterError
-        If they do not.
-    ModelError
-        If there is no such architecture.
-    """
+    """Check that width and patch suit the network, without computing anything."""
     form, name, patch = find_architecture(config.architecture), config.architecture, config.patch
     with torch.device("meta"):
         network: nn.Module = form.build(config.width, outputs=count_outputs(config.maps))
@@ -81,14 +73,8 @@ def build_network(
 
     Parameters
     ----------
-    config : recipe
     start : weights of the other network
     learned : its maps, as in its card
-
-    Raises
-    ------
-    ModelError
-        If the weights do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

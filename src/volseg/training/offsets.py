@@ -46,7 +46,6 @@ class Centres:
         ----------
         objects : integer, shape (z, y, x)
             Of the box; 0 is background.
-        box : Roi
         sizes : (y, x) of each slice, if its reflection lies beyond
 
         Returns

@@ -119,7 +119,6 @@ def find_foreground(
     ----------
     labels : integer, shape (z, y, x)
         Foreground is what is above 0.
-    roi : Roi
     slices : int64, shape (k,), optional
         The z of those to look at; all of the roi's otherwise.
     keep : at most this many per slice.
@@ -183,17 +182,9 @@ def read_tissue(
 
     Parameters
     ----------
-    source : Source
-    box : Roi
-        Inside of ``bounds``.
     bounds : Roi
         That patches see the tissue reflected at.
     device, dtype : of what is read.
-
-    Raises
-    ------
-    ShapeError
-        If raw and labels differ in shape.
     """
     if tuple(source.raw.shape) != tuple(source.labels.shape):
         raise ShapeError(
@@ -256,19 +247,12 @@ def draw_patch(
 
     Parameters
     ----------
-    source : Source
     rng : Generator
         The only source of random numbers.
     shape : (z, y, x)
-    options : Augmentation
     shares : (foreground, hard examples)
         Parts of the patches that are centred on the foreground, and on hard examples.
     device : that a source which is not held is read onto.
-
-    Raises
-    ------
-    ShapeError
-        If raw and labels differ in shape.
     """
     centre = draw_centre(source, rng, shares[0], options.centre_crop, shares[1])
     placement = draw_placement(rng, options, shape, centre, source.frame)

@@ -54,7 +54,6 @@ def label_region(
 
     Parameters
     ----------
-    guides : see `Touching`
     level : from which a voxel is foreground
     splitter : None leaves components whole
     smallest : voxels of the smallest component

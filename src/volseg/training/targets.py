@@ -186,7 +186,6 @@ def read_targets(labels: Targets | Readable, box: Roi, partial: bool) -> tuple[A
     Parameters
     ----------
     labels : of one class, or of several maps
-    box : Roi
     partial : whether labels of one class that are below 0 stand for what nobody annotated
     """
     if isinstance(labels, Targets):

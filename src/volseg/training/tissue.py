@@ -65,7 +65,6 @@ class Tissue:
     bounds : that the tissue ends at; patches see it reflected beyond.
     start : (z, y, x)
         Of the channels, counted from the bounds' start; a multiple of the voxels of coarser levels.
-    pooled : Pooled
     vectors : of channels that are the (z, y, x) components of one, in voxels of the tissue.
     """
 

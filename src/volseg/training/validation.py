@@ -57,7 +57,6 @@ def validation_windows(
 
     Parameters
     ----------
-    roi : Roi
     core : (z, y, x)
         Largest shape of a window.
     slices : int64, shape (k,), optional
@@ -117,7 +116,6 @@ def read_window(source: Source, window: Roi, context: Zyx = (0, 0, 0)) -> Tensor
 
     Parameters
     ----------
-    source : Source
     window : Roi
         In voxels of the network, counted from the start of the source's roi.
     context : (z, y, x)
@@ -229,8 +227,6 @@ def validate(
     ----------
     network : Module
         Is put in evaluation mode.
-    sources : of which the rois are held out.
-    form : how the network looks at windows.
     precision : that the network runs in.
     """
     network.eval()

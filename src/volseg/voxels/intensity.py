@@ -64,13 +64,7 @@ class Preprocessing:
 def choose_preprocessing(
     known: Preprocessing, gamma: float | None, equalise: str | None
 ) -> Preprocessing:
-    """Change what is done to intensities, as far as a user says so.
-
-    Raises
-    ------
-    ParameterError
-        If a gain or gamma comes before an equalisation, which undoes both.
-    """
+    """Change what is done to intensities, as far as a user says so."""
     power = known.gamma if gamma is None else gamma
     wanted: bool | str = {None: known.equalise, "volume": True}.get(equalise, equalise or False)
     changed = replace(known, gamma=power, equalise=wanted)

@@ -77,13 +77,7 @@ class HeldFile(io.RawIOBase):
 
 
 def write_hdf5(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
-    """Write one compressed dataset; a file that is there stands until this one is complete.
-
-    Raises
-    ------
-    ParameterError
-        If h5py is not installed.
-    """
+    """Write one compressed dataset; a file that is there stands until this one is complete."""
     path = plan.options.output
     try:
         import h5py

@@ -58,11 +58,6 @@ def check_copy(volume: Path, image: Image, result: tuple[str, str], *, overwrite
     volume, image : see `volseg.storage.copies.copying`
     result : its kind and name, for messages
     overwrite : whether it may be made anew
-
-    Raises
-    ------
-    ConflictError
-        If it is, and may not be replaced.
     """
     check_place(volume, image)
     check_foreign(image)
@@ -80,13 +75,7 @@ def check_copy(volume: Path, image: Image, result: tuple[str, str], *, overwrite
 
 
 def tell_room(images: Sequence[Image]) -> list[str]:
-    """Say how much room copies of images of one volume take, before anything is written.
-
-    Raises
-    ------
-    StorageError
-        If there is less for all of them.
-    """
+    """Say how much room copies of images of one volume take, before anything is written."""
     lacking, said = 0, []
     for image in images:
         sizes, size = size_of_copy(image), "about as much again"
@@ -117,13 +106,7 @@ def _bytes(count: int) -> str:
 
 
 def remove(volume: Path, image: Image, result: tuple[str, str]) -> None:
-    """Remove a copy, or what is left of one.
-
-    Raises
-    ------
-    VolumeError
-        If there is none.
-    """
+    """Remove a copy, or what is left of one."""
     check_place(volume, image)
     check_foreign(image)
     if not (is_copied(image.path) or is_unfinished(image.path) or has_chunks(image)):

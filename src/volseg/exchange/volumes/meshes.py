@@ -49,11 +49,6 @@ def write_meshes(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[int, t
     Returns
     -------
     the number of meshes, and what the user should know
-
-    Raises
-    ------
-    InputError
-        If there is no table of these objects, or one that is asked for is not in it.
     """
     if importlib.util.find_spec("skimage") is None:
         raise ParameterError("meshes need scikit-image: pip install 'volseg[measure]'")
@@ -138,13 +133,7 @@ def _place(output: Path, label: int) -> Path:
 
 
 def find_objects(plan: ExportPlan, image: Image, cut: Cut) -> list[Boxed]:
-    """List objects with their boxes, as `stats` found them.
-
-    Raises
-    ------
-    InputError
-        If there is no table, it is of other labels, or lacks an object that is asked for.
-    """
+    """List objects with their boxes, as `stats` found them."""
     again = command("stats", plan.volume, name=plan.options.name)
     if plan.table is None:
         raise VolumeError(f"meshes need the boxes of objects; run `{again}` first")

@@ -103,13 +103,7 @@ class ExportOptions:
 
     @property
     def form(self) -> Form:
-        """The form that the suffix names.
-
-        Raises
-        ------
-        ParameterError
-            If it names none for what is to be exported.
-        """
+        """The form that the suffix names."""
         if self.in_place:
             return "ome-zarr"
         sheet, mesh = self.what not in VOXELS, self.what == "labels"
@@ -133,8 +127,6 @@ class ExportPlan:
 
     Attributes
     ----------
-    options : that it was made by.
-    form : in which it is written.
     image : whose voxels they are; None for tables.
     cut : voxels of the first level that is written; None for tables.
     table : of the objects; None where there is none.
@@ -157,13 +149,7 @@ class ExportPlan:
         return range(first, len(self.image.levels) if several and self.image else first + 1)
 
     def cut_of(self, level: int) -> Cut:
-        """Choose the same voxels of another level, all of it.
-
-        Raises
-        ------
-        ParameterError
-            If there are no voxels.
-        """
+        """Choose the same voxels of another level, all of it."""
         if self.image is None or self.cut is None:
             raise ParameterError("a table has no voxels")
         if level == self.options.level:
@@ -221,15 +207,7 @@ def plan_export(volume: Path, options: ExportOptions) -> ExportPlan:
 
 
 def check_output(volume: Path, options: ExportOptions) -> None:
-    """Refuse an output before any work is done.
-
-    Raises
-    ------
-    ConflictError
-        If something is there, and may not or must not be replaced.
-    InputError
-        If its folder does not exist or cannot be written to.
-    """
+    """Refuse an output before any work is done."""
     output = options.output
     check_apart(volume, output)
     check_apart(output, volume)

@@ -20,13 +20,7 @@ TYPES = ("uint8", "uint16")
 
 
 def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
-    """Write a folder of PNG files, completely or not at all; of images that reach into the region.
-
-    Raises
-    ------
-    ParameterError
-        If voxels are of a type that PNG has not, or no image reaches into the region.
-    """
+    """Write a folder of PNG files of the images within the region, completely or not at all."""
     if cut.dtype.name not in TYPES:
         raise ParameterError(
             f"PNG holds {' and '.join(TYPES)}, found {cut.dtype}; write .tif, or another form"

@@ -35,7 +35,6 @@ class CopyBlock:
 
     Attributes
     ----------
-    cut : voxels.
     place : folder of the volume.
     scale : number of the scale.
     """
@@ -89,11 +88,6 @@ def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[s
     Returns
     -------
     what the user should know
-
-    Raises
-    ------
-    ParameterError
-        If tensorstore is not installed.
     """
     try:
         import tensorstore  # noqa: F401 - only to see that it is there

@@ -130,13 +130,7 @@ def _note(notes: _Notes, key: str, block: Block, _: None) -> None:
 
 
 def _describe(plan: ExportPlan) -> dict[str, Any]:
-    """Describe all that decides what is written.
-
-    Raises
-    ------
-    ParameterError
-        If there are no voxels.
-    """
+    """Describe all that decides what is written."""
     options, image = plan.options, plan.image
     if image is None or plan.cut is None:
         raise ParameterError("a table has no voxels")
@@ -234,13 +228,7 @@ def keeping(plan: ExportPlan) -> Iterator[Pieces]:
 
 @contextmanager
 def beginning(plan: ExportPlan) -> Iterator[tuple[Ledger, Path]]:
-    """Lend a ledger, and a place for what is kept beside it; both go after success.
-
-    Raises
-    ------
-    ConflictError, StorageError
-        See `keeping`.
-    """
+    """Lend a ledger, and a place for what is kept beside it; both go after success."""
     output, overwrite = plan.options.output, plan.options.overwrite
     path = unfinished(output)
     try:

@@ -23,8 +23,6 @@ class VolumeExport:
 
     Attributes
     ----------
-    output : file or folder.
-    what, form : what is in it, and in which form.
     shape, dtype, voxel_size : of voxels, (z, y, x), nm; None for tables and meshes.
     rows : of a table, or objects that were meshed; None for voxels.
     notes : what the user should know.
@@ -42,13 +40,7 @@ class VolumeExport:
 
 
 def export(plan: ExportPlan, progress: Progress) -> VolumeExport:
-    """Write what was planned, completely or not at all.
-
-    Raises
-    ------
-    InputError
-        If a library is missing, or the form cannot hold it.
-    """
+    """Write what was planned, completely or not at all."""
     begun, options, cut = time.monotonic(), plan.options, plan.cut
     notes, rows = plan.notes, None
     if options.in_place and options.remove and plan.image is not None:

@@ -17,13 +17,7 @@ MOST_ROWS = (1 << 20) - 1
 
 
 def write_sheet(table: Path, path: Path, title: str) -> int:
-    """Write a table of Parquet in the form that the suffix names; return its rows.
-
-    Raises
-    ------
-    ParameterError
-        If XlsxWriter is not installed, or the table is too long for a sheet.
-    """
+    """Write a table of Parquet in the form that the suffix names; return its rows."""
     columns, units, notes = read_columns(table)
     rows = len(next(iter(columns.values())))
     if path.suffix.lower() != ".xlsx":

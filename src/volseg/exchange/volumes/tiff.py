@@ -42,13 +42,7 @@ def is_imagej(cut: Cut, form: str) -> bool:
 
 
 def write_tiff(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...]:
-    """Write a stack plane by plane; a file that is there stands until this one is complete.
-
-    Raises
-    ------
-    ConflictError
-        If another export to the same place was begun, and is not to be discarded.
-    """
+    """Write a stack plane by plane; a file that is there stands until this one is complete."""
     imagej, options = is_imagej(cut, plan.form), plan.options
     depth, height, width = cut.shape
     settings: Form = {

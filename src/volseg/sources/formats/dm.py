@@ -34,7 +34,6 @@ class _Tags:
 
     Attributes
     ----------
-    file : at the next tag.
     wide : numbers of the tree have eight bytes (dm4), not four (dm3).
     order : of bytes of values.
     found : values by the path of names; an array as its place, type and number of values.
@@ -105,13 +104,7 @@ def _forms(kinds: list[int]) -> list[str]:
 
 
 def open_dm(path: Path, selection: Selection) -> Stack:
-    """Open an image of a DigitalMicrograph file; its picture in small is left out.
-
-    Raises
-    ------
-    SourceError
-        If it is damaged, or it is not clear which image is meant.
-    """
+    """Open an image of a DigitalMicrograph file; its picture in small is left out."""
     try:
         tags, order = _read_tags(path)
         images = [_image(tags, name) for name in _names(tags, ("ImageList",))]

@@ -54,13 +54,7 @@ def split_dataset(path: Path) -> tuple[Path, str | None]:
 
 
 def open_hdf5(path: Path, selection: Selection, name: str | None = None) -> Stack:
-    """Open a dataset of an HDF5 file, or the only one that may be a volume.
-
-    Raises
-    ------
-    SourceError
-        If the file is damaged, or it is not clear what is meant.
-    """
+    """Open a dataset of an HDF5 file, or the only one that may be a volume."""
     import h5py
 
     try:

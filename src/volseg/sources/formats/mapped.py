@@ -30,7 +30,6 @@ def map_voxels(
 
     Parameters
     ----------
-    path : of the file
     offset : of the first byte; of what is packed if voxels are packed from there on
     dtype, shape : of all voxels, the slowest axis first
 
@@ -92,15 +91,8 @@ def stack_of_voxels(
 
     Parameters
     ----------
-    path, kind : of the file
     voxels, axes : and the letters of their axes, slowest first, if they have any
-    selection : of what the file holds
     stated : size of voxels
-
-    Raises
-    ------
-    SourceError
-        If it is not clear which channel, time or axes are meant.
     """
     array = choose_axes(str(path), voxels.__getitem__, voxels.shape, axes, selection)
     stated = replace(stated, axes=sizes_as_named(stated.axes, axes, array.axes))

@@ -24,13 +24,7 @@ COUNTS = ("PlaneCount", "NumPlanes", "IFD", "FirstZ", "FirstC", "FirstT")
 
 
 def find_description(path: Path, xml: str) -> str:
-    """Find the description of a set of files, which may stand in another of them.
-
-    Raises
-    ------
-    SourceError
-        If that is not there.
-    """
+    """Find the description of a set of files, which may stand in another of them."""
     master = name_master(xml)
     if master is None:
         return xml
@@ -59,13 +53,7 @@ def find_files(path: Path, xml: str, described: Sequence[OmeImage]) -> dict[Plac
 
     Parameters
     ----------
-    path : of one of the files
     xml, described : what is said of all
-
-    Raises
-    ------
-    SourceError
-        If one is missing.
     """
     places = [place for image in described for place in image.places]
     own = ET.fromstring(xml).get("UUID") if described else None
@@ -91,14 +79,7 @@ def list_set(
 
     Parameters
     ----------
-    path, pages : of one of the files
-    described, files : what is said of all, and where they are
     complaints : of tifffile, see `volseg.sources.formats.tiff_pages.complaints_of_tifffile`
-
-    Raises
-    ------
-    SourceError
-        If a file is damaged, or does not hold what is said of it.
     """
     held = {path: [replace(page, path=path) for page in pages]}
     for file in files.values():

@@ -64,13 +64,7 @@ GATAN_UNITS, GATAN_SCALES = (65005, 65004, 65003), (65011, 65010, 65009)
 
 
 def open_tiff(path: Path, selection: Selection = WHOLE) -> Stack:
-    """Open a multi-page TIFF: plain, BigTIFF, OME-TIFF, ImageJ, or what else tifffile knows.
-
-    Raises
-    ------
-    SourceError
-        If it is no TIFF, truncated, damaged, or its pages are not equal and grey.
-    """
+    """Open a multi-page TIFF: plain, BigTIFF, OME-TIFF, ImageJ, or what else tifffile knows."""
     try:
         with complaints_of_tifffile() as complaints, tifffile.TiffFile(path) as tif:
             return _open(path, tif, selection, complaints)

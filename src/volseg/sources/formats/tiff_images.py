@@ -52,13 +52,7 @@ class TiffImage:
 
 
 def list_images(path: Path, tif: tifffile.TiffFile, pages: list[Plane]) -> list[TiffImage]:
-    """List the images that a file describes; all pages are one where it describes none.
-
-    Raises
-    ------
-    SourceError
-        If the description does not fit the pages.
-    """
+    """List the images that a file describes; all pages are one where it describes none."""
     tif.is_uniform = False  # tifffile looks at some pages only to call all of them equal
     found, used = [], set[int]()
     for series in tif.series:

@@ -202,13 +202,7 @@ def _is_contiguous(offsets: tuple[int, ...], lengths: tuple[int, ...], nbytes: i
 
 
 def scan_pages(path: Path, tif: tifffile.TiffFile, complaints: list[str], size: int) -> list[Plane]:
-    """Read where all pages lie, and check that they are within the file.
-
-    Raises
-    ------
-    SourceError
-        If they are not.
-    """
+    """Read where all pages lie, and check that they are within the file."""
     pages: list[Plane] = []
     seen: set[int] = set()
     parts = 0

@@ -35,11 +35,6 @@ def choose_image(
     Returns
     -------
     image, and what the user should know
-
-    Raises
-    ------
-    SourceError
-        If it is not clear which is meant, or the chosen one is not there.
     """
     last = len(images) - 1
     if chosen is not None:
@@ -84,11 +79,6 @@ def select_planes(
     Returns
     -------
     planes, and what to do if their colours are not greys; None where they need not be
-
-    Raises
-    ------
-    SourceError
-        If there is not one axis left that may be z, or the channel is still to be chosen.
     """
     samples = image.form.samplesperpixel
     axes, shape = image.axes, image.shape

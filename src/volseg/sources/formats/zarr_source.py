@@ -25,15 +25,7 @@ from volseg.storage.volumes import inner_images, open_image
 
 
 def open_zarr(path: Path, selection: Selection) -> Stack:
-    """Open the finest level of an image, or an array; of bioformats2raw's images the chosen one.
-
-    Raises
-    ------
-    VolumeError
-        If there is none that can be opened.
-    SourceError
-        If it is not clear which image, channel or time is meant.
-    """
+    """Open the finest level of an image, or an array; of bioformats2raw's images the chosen one."""
     given, path, noted = path, *_choose_inner(path, selection.series)
     if not noted:
         check_series(selection, str(path))
