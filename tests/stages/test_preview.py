@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import imagecodecs
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
 from toy_elsewhere import write_elsewhere
@@ -23,10 +24,24 @@ from volseg.stages.preview import run as preview_run
 from volseg.stages.preview import trial as preview_trial
 from volseg.stages.preview.places import choose_places, look_around, window_about
 from volseg.stages.preview.run import PreviewOptions, choose_trials, place_sheet, preview
-from volseg.stages.preview.sheet import PANEL, ROWS, SURE_COLOUR, outline
+from volseg.stages.preview.sheet import (
+    DOUBTFUL_COLOUR,
+    GAP,
+    MARGIN,
+    PANEL,
+    ROWS,
+    SCALE,
+    SURE_COLOUR,
+    TALL,
+    UNSEEN,
+    WIDE,
+    compose_sheet,
+    outline,
+)
 from volseg.stages.preview.trial import Candidate, View, map_onto, measure_overlap, rank, try_model
 from volseg.storage.volumes import open_image
 from volseg.voxels.intensity import Tone
+from volseg.voxels.letters import choose_bar, count_bar, shape_text, shorten
 
 NM = (5.0, 5.0, 5.0)
 
@@ -191,6 +206,51 @@ def test_it_ranks_draws_and_writes_nothing_into_the_volume(volume, model, tmp_pa
     again = preview(volume, options(model, tmp_path), NoProgress())
     assert [t.score for t in again.trials] == scores
     assert again.places == report.places
+
+
+def spot(picture, text):
+    """Find the upper left corners of a text in a picture of black letters on white."""
+    drawn = shape_text(text).repeat(SCALE, 0).repeat(SCALE, 1)
+    dark = (picture == 0).all(axis=2)
+    windows = sliding_window_view(dark, drawn.shape)[:, ::2]
+    return [(int(y), 2 * int(x)) for y, x in np.argwhere((windows == drawn).all(axis=(2, 3)))]
+
+
+@pytest.mark.parametrize("size", [NM, (30.0, 7.0, 4.0), None])
+def test_the_sheet_names_models_places_lengths_and_colours(tmp_path, size):
+    path = write_raw(tmp_path / "v.zarr", tissue(), shard=(4, 128, 128), voxel_size=size)
+    image, places = open_image(path), [(4, 130, 150), (8, 100, 140)]
+    seen = candidate(lambda r: (r < 0).astype(np.float32))
+    first, second = (try_model(seen, image, places, zoom) for zoom in (1.0, 2.0))
+    long = "/models/a-name-of-more-letters-than-fit.safetensors"
+    sheet = compose_sheet(image, seen.tone, [first, replace(second, model=long)],
+                          {"own": 0.5, long: 0.5})  # fmt: skip
+    top, left = 2 * TALL + 2 * GAP, MARGIN + GAP
+    head = sheet[:top]
+    assert spot(head, "raw") == [(GAP, left)]
+    assert spot(head, "own") == [(GAP, left + PANEL + GAP)]
+    assert spot(head, "zoom 1") == [(GAP + TALL, left + PANEL + GAP)]
+    assert spot(head, "zoom 2") == [(GAP + TALL, left + 2 * (PANEL + GAP))]
+    assert spot(head, shorten(Path(long).stem, PANEL // WIDE)) == [(GAP, left + 2 * (PANEL + GAP))]
+    for row, view in enumerate(first.views):
+        beside = sheet[top + row * (PANEL + GAP) :][:PANEL, :MARGIN]
+        for k, (axis, part) in enumerate(zip("zyx", view.roi, strict=True)):
+            assert spot(beside, f"{axis} {(part.start + part.stop) // 2}") == [(k * TALL, GAP)]
+        panel = sheet[top + row * (PANEL + GAP) :][:PANEL, left : left + PANEL]
+        lengths = (panel[-3 * SCALE] == 255).all(axis=1).sum() / PANEL
+        across = view.roi[2].stop - view.roi[2].start
+        words, part = count_bar(across) if size is None else choose_bar(across * size[2])
+        assert lengths == pytest.approx(part, abs=1 / PANEL)
+        assert spot(255 - panel[-(TALL + 7 * SCALE) :], words)
+    foot = sheet[top + 2 * PANEL + GAP :]
+    # what the network saw at twice the size is a part of what it saw
+    for words, colour in (
+        ("object, mean probability 0.8 or more", SURE_COLOUR),
+        ("object, less than that", DOUBTFUL_COLOUR),
+        ("not looked at", (UNSEEN,) * 3),
+    ):
+        ((y, x),) = spot(foot, words)
+        assert tuple(foot[y + SCALE, x - TALL // 2]) == colour
 
 
 def test_a_volume_of_others_without_histogram_is_previewed_at_once(model, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +34,7 @@ from volseg.stages.report.planes import (
     source_of,
 )
 from volseg.types import Roi, VoxelSize
+from volseg.voxels.letters import choose_bar
 
 SIDE, PLANES = 640, (24, 12, 12)
 """Most pixels along an axis, and planes across z, y and x, where there are one or two volumes."""
@@ -65,21 +65,6 @@ class Planes:
     layers: dict[str, list[str]]
     aspect: float
     bar: tuple[str, float] | None
-
-
-def choose_bar(nanometres: float) -> tuple[str, float]:
-    """Choose a round length for a scale bar, of a tenth to a quarter of a picture's width.
-
-    Examples
-    --------
-    >>> choose_bar(5120.0), choose_bar(2600.0)
-    (('1 µm', 0.1953125), ('500 nm', 0.19230769230769232))
-    """
-    most = nanometres / 4
-    power = 10.0 ** math.floor(math.log10(most))
-    length = max(n * power for n in (1, 2, 5) if n * power <= most)
-    words = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
-    return words, length / nanometres
 
 
 def draw_planes(subject: Subject, volumes: int) -> tuple[list[Planes], tuple[float, float]]:

@@ -16,7 +16,7 @@ from volseg.geometry.grid import roi_shape
 from volseg.measures.rules import FEW, tell_apart
 from volseg.measures.suspects import Suspect, liken, rank_suspects
 from volseg.stages.preview.run import PreviewOptions, open_candidate
-from volseg.stages.preview.sheet import PANEL, compose_sheet
+from volseg.stages.preview.sheet import PANEL, Marking, compose_sheet
 from volseg.stages.preview.trial import try_model
 from volseg.stages.report.plan import plan_report
 from volseg.stages.teach.lesson import Lesson, choose_centres, draw_marks
@@ -72,7 +72,8 @@ def draw_sheet(
     if not trials:
         return None
     thresholds = dict.fromkeys(models, threshold)
-    return compose_sheet(eye.image, eye.tone, trials, thresholds, ROWS, paint)
+    marking = Marking(paint, ((NO_COLOUR, "marked none"), (YES_COLOUR, "marked mitochondrion")))
+    return compose_sheet(eye.image, eye.tone, trials, thresholds, ROWS, marking)
 
 
 def read_objects(volume: Path, name: str) -> Mapping[str, NDArray[Any]]:
