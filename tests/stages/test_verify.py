@@ -363,7 +363,7 @@ def test_without_its_model_the_sample_is_skipped_and_another_is_refused(volume):
     assert report.ok
     assert report.sampled == ()
     assert "name it with --model" in report.skipped[0]
-    with pytest.raises(ParameterError, match="is not the model that made the probabilities"):
+    with pytest.raises(ParameterError, match="did not make the result"):
         check(volume, sample=1, model="emnet")
 
 

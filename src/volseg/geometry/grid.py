@@ -121,6 +121,21 @@ def whole_multiples(size: Zyx, unit: Zyx) -> Zyx:
     return zyx(-(-n // u) * u for n, u in zip(size, unit, strict=True))
 
 
+def gather_chunks(chunk: Zyx, shape: Zyx, voxels: int, axes: Sequence[int] = (2, 1, 0)) -> Zyx:
+    """Join chunks, first along the last axis, to boxes of so many voxels about, no longer than all.
+
+    Examples
+    --------
+    >>> gather_chunks((8, 64, 64), (100, 200, 1000), 1 << 20)
+    (16, 256, 1024)
+    """
+    size = list(chunk)
+    for axis in axes:
+        times = max(voxels // math.prod(size), 1)
+        size[axis] *= min(times, -(-shape[axis] // size[axis]))
+    return zyx(size)
+
+
 def grow(roi: Roi, halo: Zyx, shape: Zyx) -> Roi:
     """Add a halo on every side, within the volume."""
     return zyx(

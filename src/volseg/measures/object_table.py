@@ -27,7 +27,7 @@ from volseg.measures.single_object import SingleObjects
 from volseg.measures.sums import Moments, Values, choose, merge
 from volseg.measures.surface import Crossings, surface_areas
 from volseg.objects.components import mean_probabilities
-from volseg.types import Roi, VoxelSize
+from volseg.types import Roi, VoxelSize, zyx
 
 AXES = "zyx"
 AXIS_NAMES = ("axis_major", "axis_middle", "axis_minor")
@@ -210,6 +210,12 @@ def replace_rows(
         spacing = voxel_size or (1.0, 1.0, 1.0)
         columns[unit] = nearest_neighbours(read_moments(columns), spacing, apart=apart)
     return columns
+
+
+def box_of_row(columns: Mapping[str, Column], row: int) -> Roi:
+    """Read the bounding box of an object from its row of a table."""
+    ends = [[int(columns[f"bbox_{axis}_{end}"][row]) for end in ("start", "stop")] for axis in AXES]
+    return zyx(slice(*each) for each in ends)
 
 
 def read_moments(columns: Mapping[str, Column]) -> Moments:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block, Grid, roi_shape
 from volseg.storage.arrays import StoredArray
@@ -60,14 +60,11 @@ def build_pyramid(
         If blocks failed; building it again starts over, which costs little.
     """
     total = sum(int(np.prod(level.shape)) for level in image.levels[first:])
-    progress.start(total, "voxels", "pyramid")
-    try:
+    with Job(progress, total, "voxels", "pyramid").shown():
         for k in range(first, len(image.levels)):
             task = reduce_task(image, k, label=label)
             blocks = Grid(task.coarse.shape, task.coarse.shard).blocks()
             run_blocks(task, blocks, options, on_result=lambda _, n: progress.advance(n))
-    finally:
-        progress.finish()
 
 
 def reduce_task(image: Image, level: int, *, label: bool) -> ReduceTask:

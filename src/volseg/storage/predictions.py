@@ -1,16 +1,19 @@
-"""Beside probabilities: scratch of their run, and auxiliary maps of a class."""
+"""What belongs to probabilities: scratch of their run, auxiliary maps of a class, the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from volseg.errors import VolumeError
+from volseg.errors import ModelError, ParameterError, VolumeError
 from volseg.models.maps import AUXILIARY
 from volseg.storage.remote import as_remote
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
+from volseg.storage.weights import load_card, shipped_models
 
 KIND = "output"
 """The parameter by which auxiliary maps differ from their class."""
@@ -56,6 +59,35 @@ def find_outdated(
                 kept = Scratch(scratch, path.name)
                 found += [kept.ledger, kept.store.folder, *([] if path in written else [path])]
     return tuple(found)
+
+
+def find_recorded(
+    record: Mapping[str, Any], model: str | None, beside: Iterable[Path] = ()
+) -> str | None:
+    """Find the weights that made a result: those that are named, shipped, or among others.
+
+    Raises
+    ------
+    KeyError
+        If none are on record.
+    ModelError
+        If those that are named cannot be used.
+    ParameterError
+        If those are not the ones on record.
+    """
+    wanted = record["sha256"]
+    if model is not None:
+        if (found := load_card(model).sha256) != wanted:
+            raise ParameterError(
+                f"{model} did not make the result: its sha256 is {found[:12]}..., on record is "
+                f"{wanted[:12]}... of {record.get('name')}; name that one, or segment with this"
+            )
+        return model
+    for candidate in (*shipped_models(), *map(str, beside)):
+        with suppress(ModelError):  # not all that ends so is of volseg
+            if load_card(candidate).sha256 == wanted:
+                return candidate
+    return None
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -14,11 +14,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.fields import read_fields
 from volseg.models.maps import OFFSETS, MapSpec, check_maps, count_outputs
+from volseg.models.registry import find_architecture
 from volseg.storage.files import drafting, replacing
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import parse_json
@@ -225,6 +226,19 @@ def load_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a readable safetensors file") from error
+
+
+def load_network(model: str | Path, card: Card) -> nn.Module:
+    """Build a network and load its weights, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        As `load_weights` does.
+    """
+    network = find_architecture(card.architecture).build(card.width, outputs=card.outputs)
+    network.load_state_dict(load_weights(model, card))
+    return network.eval()
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Card:

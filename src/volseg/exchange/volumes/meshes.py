@@ -21,6 +21,7 @@ from volseg.exchange.volumes.mesh_files import LARGEST, WRITERS, Mesh
 from volseg.exchange.volumes.plan import EACH, ExportPlan
 from volseg.exchange.volumes.resumed import Pieces, beginning, keeping
 from volseg.geometry.grid import full_roi, intersect, roi_size
+from volseg.measures.object_table import box_of_row
 from volseg.measures.single_object import mesh
 from volseg.sources.labels import COMPONENTS, open_label_path
 from volseg.storage.ledger import read_header
@@ -154,11 +155,7 @@ def find_objects(plan: ExportPlan, image: Image, cut: Cut) -> list[Boxed]:
     for k, label in enumerate(columns["label"].tolist()):
         if wanted and label not in wanted:
             continue
-        z, y, x = (
-            slice(int(columns[f"bbox_{axis}_start"][k]), int(columns[f"bbox_{axis}_stop"][k]))
-            for axis in "zyx"
-        )
-        box = intersect((z, y, x), region)
+        box = intersect(box_of_row(columns, k), region)
         if box is not None:
             found.append(Boxed(label, box))
     return found

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from volseg import __version__
 from volseg.engine.memory import physical_bytes
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.errors import SourceError
 from volseg.geometry.grid import Block, Grid, full_roi, intersect, shift
 from volseg.sources.stack import Stack, check_finite
 from volseg.stages.convert.plan import ConvertPlan, ConvertReport
+from volseg.stages.levels import step_factor
 from volseg.stages.survey.notes import (
     advise,
     describe_background,
@@ -30,7 +31,6 @@ from volseg.storage.attributes import update_attributes
 from volseg.storage.ome import IMAGES
 from volseg.storage.targets import drafting_folder
 from volseg.storage.volumes import Image, create_image
-from volseg.types import Zyx, zyx
 from volseg.voxels.downsample import reduce_mean
 from volseg.voxels.slices import SliceNotes, note_slices
 
@@ -155,28 +155,25 @@ def _write_levels(plan: ConvertPlan, image: Image, progress: Progress) -> Notes:
     writer, notes = LevelWriter(image, 0), Notes()
     before: list[Future[Any]] = []
     slabs = _allocate(stack, min(depth, planes), 2 if planes > depth else 1)
-    progress.start(int(np.prod(stack.shape)), "voxels", "converting")
-    try:
-        with (
-            ThreadPoolExecutor(plan.workers) as readers,
-            ThreadPoolExecutor(1) as noting,
-            ThreadPoolExecutor(1) as reducing,
-            ThreadPoolExecutor(1) as writing,
-        ):
-            for number, start in enumerate(range(0, planes, depth)):
-                slab = slabs[number % 2][: planes - start]
-                notes.filled += _decode(plan, start, slab, readers)
-                working: list[Future[Any]] = [
-                    noting.submit(note_slices, slab),
-                    reducing.submit(writer.pass_on, slab),
-                    writing.submit(writer.write, slab),
-                ]
-                notes.add(before)
-                before = working
-                progress.advance(slab.size)
+    with (
+        Job(progress, math.prod(stack.shape), "voxels", "converting").shown(),
+        ThreadPoolExecutor(plan.workers) as readers,
+        ThreadPoolExecutor(1) as noting,
+        ThreadPoolExecutor(1) as reducing,
+        ThreadPoolExecutor(1) as writing,
+    ):
+        for number, start in enumerate(range(0, planes, depth)):
+            slab = slabs[number % 2][: planes - start]
+            notes.filled += _decode(plan, start, slab, readers)
+            working: list[Future[Any]] = [
+                noting.submit(note_slices, slab),
+                reducing.submit(writer.pass_on, slab),
+                writing.submit(writer.write, slab),
+            ]
             notes.add(before)
-    finally:
-        progress.finish()
+            before = working
+            progress.advance(slab.size)
+        notes.add(before)
     return notes
 
 
@@ -258,13 +255,9 @@ class LevelWriter:
     def pass_on(self, block: NDArray[Any]) -> None:
         """Hand a shard's depth of rows, reduced, to the next level, if there is one."""
         if self.level + 1 < len(self.image.levels):
-            self._next().add(reduce_mean(block, self._factor()))
+            self._next().add(reduce_mean(block, step_factor(self.image, self.level + 1)))
 
     def _next(self) -> LevelWriter:
         if self.following is None:
             self.following = LevelWriter(self.image, self.level + 1)
         return self.following
-
-    def _factor(self) -> Zyx:
-        here, there = self.image.factors[self.level], self.image.factors[self.level + 1]
-        return zyx(round(b / a) for a, b in zip(here, there, strict=True))

@@ -13,13 +13,13 @@ import numpy as np
 from volseg.defaults import IOU, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
-from volseg.geometry.grid import Grid, describe, full_roi, intersect, parse_roi
+from volseg.geometry.grid import Grid, describe, full_roi, gather_chunks, intersect, parse_roi
 from volseg.sources.labels import LabelSource, check_axes, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import uncorrected
 from volseg.storage.images import as_images, images_in, names_of, sizes_of
 from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
-from volseg.types import Roi, VoxelSize, Zyx, zyx
+from volseg.types import Roi, VoxelSize, Zyx
 
 BLOCK_VOXELS = 1 << 23
 
@@ -195,8 +195,4 @@ def _block_size(sources: Sequence[LabelSource], shape: Zyx) -> Zyx:
     if any(s.array is None for s in sources):
         page = shape[1] * shape[2]
         return max(1, min(BLOCK_VOXELS // page, shape[0])), shape[1], shape[2]
-    size = list(sources[0].block)
-    for axis in (2, 1, 0):  # runs are longest along x
-        times = max(BLOCK_VOXELS // math.prod(size), 1)
-        size[axis] = min(size[axis] * times, -(-shape[axis] // size[axis]) * size[axis])
-    return zyx(size)
+    return gather_chunks(sources[0].block, shape, BLOCK_VOXELS)  # runs are longest along x

@@ -21,6 +21,7 @@ from volseg.scores.boundary import BoundaryScores
 from volseg.scores.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.scores.curves import LEVELS, Curves, score_curves
 from volseg.scores.matching import (
+    Matches,
     MeanPrecision,
     ObjectScores,
     Overlaps,
@@ -138,10 +139,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     table = merge_tables(tables)
     _check_compared(plan, table)
     objects = without_small(table, plan.min_size)
-    overlaps = find_overlaps(objects)
-    cut_by = _cut_by(plan)
-    excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
-    matches = find_matches(overlaps, options.iou, excused)
+    overlaps, matches, mean = _match(plan, objects)
     errors = find_errors(_own_labels(overlaps) if plan.images else overlaps, matches)
     if max(dataclasses.astuple(errors.counts)) > REPORTED:
         notes.append(
@@ -160,7 +158,7 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
         ignore_border=options.ignore_border,
         foreground=foreground_scores(table),
         objects=score_objects(overlaps, matches),
-        mean=mean_precision(overlaps, cut_by),
+        mean=mean,
         rand=adapted_rand(objects),
         variation=variation_of_information(objects),
         by_size=recall_by_size(overlaps, matches),
@@ -188,11 +186,15 @@ def _check_compared(plan: EvaluatePlan, table: Contingency) -> None:
         )
 
 
-def _cut_by(plan: EvaluatePlan) -> Roi | Borders | None:
-    """Find at which border objects may be cut: that of the region, or of each image in it."""
+def _match(plan: EvaluatePlan, objects: Contingency) -> tuple[Overlaps, Matches, MeanPrecision]:
+    """Match objects; a border that may cut them is that of the region, or of each image in it."""
+    overlaps, iou = find_overlaps(objects), plan.options.iou
     if not plan.options.ignore_border:
-        return None
-    return Borders(plan.region, [part.size for part in plan.images]) if plan.images else plan.region
+        return overlaps, find_matches(overlaps, iou), mean_precision(overlaps)
+    sizes = [part.size for part in plan.images or ()]
+    cut_by = Borders(plan.region, sizes) if sizes else plan.region
+    excused = excuse_cut(overlaps, cut_by, iou)
+    return overlaps, find_matches(overlaps, iou, excused), mean_precision(overlaps, cut_by)
 
 
 def _own_labels(overlaps: Overlaps) -> Overlaps:
@@ -206,15 +208,11 @@ def _own_labels(overlaps: Overlaps) -> Overlaps:
 
 def _score_images(plan: EvaluatePlan, tables: Sequence[Contingency]) -> Iterator[ImageScores]:
     """Score each unrelated image by itself."""
-    options, first = plan.options, plan.region[0].start
+    first = plan.region[0].start
     for k, table in enumerate(tables):
         part = plan.images[first + k] if plan.images else None
-        overlaps = find_overlaps(without_small(table, plan.min_size))
-        cut_by = _cut_by(plan)
-        excused = None if cut_by is None else excuse_cut(overlaps, cut_by, options.iou)
-        scores = foreground_scores(table)
-        found = score_objects(overlaps, find_matches(overlaps, options.iou, excused))
-        mean = mean_precision(overlaps, cut_by)
+        overlaps, matches, mean = _match(plan, without_small(table, plan.min_size))
+        scores, found = foreground_scores(table), score_objects(overlaps, matches)
         yield ImageScores(
             image="" if part is None else part.name,
             voxels=table.total,

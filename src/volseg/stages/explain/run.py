@@ -11,7 +11,7 @@ import numpy as np
 
 from volseg import __version__
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import NoProgress, Progress
+from volseg.engine.progress import Job, NoProgress, Progress
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.explaining import (
     ATTENTION,
@@ -127,8 +127,7 @@ def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
     stride = find_architecture(card.architecture).stride
     explainer = Explainer(predictor, rules.threshold, stride)
     tiles = sum(plan.prediction.handover.count_tiles())
-    progress.start(2 * tiles, "tiles", "explaining")
-    try:
+    with Job(progress, 2 * tiles, "tiles", "explaining").shown():
         maps = blend_region(plan.prediction, explainer.explain, progress)
         ranked = explainer.rank_filters()
         strongest = [k for k, _ in ranked[:FILTERS]]
@@ -137,8 +136,6 @@ def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
             return explainer.activate(tile, needed, axis, strongest)
 
         maps |= blend_region(plan.prediction, activate, progress) if strongest else {}
-    finally:
-        progress.finish()
     zeros = np.zeros(roi_shape(plan.roi), np.float32)
     maps = {MEAN: zeros, SQUARE: zeros} | maps  # without any tissue there are none
     mean, spread = maps[MEAN], deviation(maps)

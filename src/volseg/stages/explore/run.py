@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.defaults import NAME
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.errors import ParameterError, command
 from volseg.geometry.grid import describe, full_roi, roi_shape, roi_size
 from volseg.measures.correlation import (
@@ -29,7 +29,7 @@ from volseg.measures.correlation import (
 from volseg.measures.summary import summarise
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.explore.show import Exploration, draw_exploration
-from volseg.stages.report.planes import Frame, frame_of, read_planes, source_of
+from volseg.stages.report.planes import frame_of, read_planes, source_of
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import can_draw, check_picture
 from volseg.storage.tables import read_columns
@@ -83,19 +83,19 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
         notes.append(f"{volume} has no labels/{options.name}, so nothing is said of objects")
     region = full_roi(image.levels[0].shape) if labels is None else labels.region
     size = image.voxel_size
-    progress.start(5, "steps", "exploring")
-    try:
+    with Job(progress, 5, "steps", "exploring").shown():
         frame = frame_of(image, region, SIDE, (1, 1, 1))
         raw = read_planes(source_of(image, frame), frame)
-        shown = _read_labels(volume, options.name, frame) if labels is not None else None
+        shown = None
+        if labels is not None:
+            found = open_image(labels_path(volume, options.name))
+            shown = read_planes(source_of(found, frame), frame)
         progress.advance(1)
         counted = count_intensities(image, labels, region)
         progress.advance(1)
         box = _middle(region)
         correlated = correlate_axes(image.levels[0][box], size, progress)
-    finally:
-        progress.finish()
-    found = {
+    told = {
         "volume": str(volume),
         "name": options.name,
         "voxel_size": None if size is None else list(size),
@@ -110,8 +110,8 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
         extent = [n * s for n, s in zip(roi_shape(region), size or (1, 1, 1), strict=True)]
         planes = [_seen(image, options, p[0]) for p in raw]
         seen = None if shown is None else [p[0] for p in shown]
-        draw_exploration(figure, Exploration(planes, seen, extent, size is not None, found))
-    return found
+        draw_exploration(figure, Exploration(planes, seen, extent, size is not None, told))
+    return told
 
 
 def _seen(image: Image, options: ExploreOptions, plane: NDArray[Any]) -> NDArray[Any]:
@@ -135,11 +135,6 @@ def _figure_path(volume: Path, options: ExploreOptions, notes: list[str]) -> Pat
     check_file(figure, overwrite=options.overwrite)
     check_writable(figure.resolve().parent)
     return figure
-
-
-def _read_labels(volume: Path, name: str, frame: Frame) -> list[NDArray[Any]]:
-    labels = open_image(labels_path(volume, name))
-    return read_planes(source_of(labels, frame), frame)
 
 
 def _middle(region: Roi) -> Roi:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import grow
+from volseg.measures.object_table import box_of_row
 from volseg.measures.suspects import Suspect
 from volseg.models.devices import choose_device
 from volseg.models.explaining import average_flips, deviation
@@ -131,11 +132,11 @@ def see_along_axes(plan: PredictPlan, voxels: NDArray[np.int64]) -> Floats:
 def _middle(subject: Subject, row: int, normal: int, most: int) -> Roi:
     """Cut an object's box out of the slice through its centroid, no larger than ``most``."""
     sides = []
-    for axis, name in enumerate("zyx"):
-        start, stop = (int(subject.columns[f"bbox_{name}_{end}"][row]) for end in ("start", "stop"))
-        at = min(max(int(subject.columns[f"centroid_{name}"][row]), start), stop - 1)
-        first = max(start, min(at - most // 2, stop - most))
-        side = slice(at, at + 1) if axis == normal else slice(first, min(first + most, stop))
+    for axis, s in enumerate(box_of_row(subject.columns, row)):
+        centroid = int(subject.columns[f"centroid_{'zyx'[axis]}"][row])
+        at = min(max(centroid, s.start), s.stop - 1)
+        first = max(s.start, min(at - most // 2, s.stop - most))
+        side = slice(at, at + 1) if axis == normal else slice(first, min(first + most, s.stop))
         sides.append(side)
     return zyx(sides)
 
@@ -156,12 +157,11 @@ def find_necks(subject: Subject) -> frozenset[int]:
 
 def _look(subject: Subject, row: int) -> bool:
     columns, image = subject.columns, subject.labels
-    bounds = [[int(columns[f"bbox_{a}_{e}"][row]) for e in ("start", "stop")] for a in "zyx"]
     size = subject.summary.voxel_size or (1.0, 1.0, 1.0)
     for array, factors in zip(image.levels, image.factors, strict=True):
         z, y, x = (
-            slice(int(first // f), int(-(-last // f)))
-            for (first, last), f in zip(bounds, factors, strict=True)
+            slice(int(s.start // f), int(-(-s.stop // f)))
+            for s, f in zip(box_of_row(columns, row), factors, strict=True)
         )
         box: Roi = grow((z, y, x), (0, 0, 0), array.shape)
         if np.prod([s.stop - s.start for s in box]) > LARGEST:

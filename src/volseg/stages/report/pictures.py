@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.measures.object_table import box_of_row
 from volseg.measures.suspects import Suspect
 from volseg.sources.labels import open_label_path
 from volseg.stages.report.drawing import (
@@ -137,11 +138,8 @@ def lengths_of(region: Roi, voxel_size: VoxelSize | None) -> list[float]:
 
 def draw_suspect(subject: Subject, suspect: Suspect, window: tuple[float, float]) -> str:
     """Draw the slice through the middle of an object, with its outline."""
-    box = [
-        [int(subject.columns[f"bbox_{a}_{end}"][suspect.row]) for end in ("start", "stop")]
-        for a in AXES
-    ]
-    z = int(min(subject.columns["centroid_z"][suspect.row], box[0][1] - 1))
+    box = box_of_row(subject.columns, suspect.row)
+    z = int(min(subject.columns["centroid_z"][suspect.row], box[0].stop - 1))
     y, x = _window(box[1:], subject.image.levels[0].shape[1:])
     roi = slice(z, z + 1), y, x
     raw = _read(subject.image, roi, THUMBNAIL)
@@ -155,12 +153,12 @@ def draw_suspect(subject: Subject, suspect: Suspect, window: tuple[float, float]
     return encode_picture(picture)
 
 
-def _window(box: Sequence[Sequence[int]], shape: Sequence[int]) -> tuple[slice, slice]:
+def _window(box: Sequence[slice], shape: Sequence[int]) -> tuple[slice, slice]:
     """Choose a square about a box in a slice, moved into the volume."""
-    side = max(int(SURROUNDINGS * max(stop - start for start, stop in box)), 48)
+    side = max(int(SURROUNDINGS * max(s.stop - s.start for s in box)), 48)
     sides = []
-    for (start, stop), length in zip(box, shape, strict=True):
-        first = min(max((start + stop - side) // 2, 0), max(length - side, 0))
+    for s, length in zip(box, shape, strict=True):
+        first = min(max((s.start + s.stop - side) // 2, 0), max(length - side, 0))
         sides.append(slice(first, min(first + side, length)))
     return sides[0], sides[1]
 

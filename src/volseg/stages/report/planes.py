@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.geometry.grid import Grid, roi_shape
+from volseg.geometry.grid import Grid, gather_chunks, roi_shape
 from volseg.scores.mistakes import WrongObject
 from volseg.sources.labels import LabelSource
 from volseg.stages.evaluate.run import Evaluation
@@ -134,11 +134,9 @@ def _both(pixels: Sequence[Indices], core: Roi) -> Iterator[tuple[Indices, slice
 def _boxes(source: Source, pixels: Sequence[Indices]) -> Iterator[Roi]:
     """Cut what holds pixels into boxes of whole chunks."""
     z, y, x = (slice(int(p[0]), int(p[-1]) + 1) for p in pixels)
-    size = list(source.chunk)
-    for axis in (2, 1):  # few boxes, of whole rows of chunks
-        times = max(BLOCK_VOXELS // math.prod(size), 1)
-        size[axis] = min(size[axis] * times, -(-source.shape[axis] // size[axis]) * size[axis])
-    for block in Grid(source.shape, zyx(size)).blocks((z, y, x)):
+    # few boxes, of whole rows of chunks
+    size = gather_chunks(source.chunk, source.shape, BLOCK_VOXELS, (2, 1))
+    for block in Grid(source.shape, size).blocks((z, y, x)):
         yield block.core
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.engine.options import EngineOptions
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.measures.comparison import compare_volumes
 from volseg.measures.suspects import Suspect, rank_suspects
 from volseg.stages.components.masks import lend_scratch, store_objects
@@ -73,10 +73,9 @@ def _with_objects(subject: Subject, scratch: ExitStack, progress: Progress) -> S
 
 def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progress) -> Content:
     """Draw and compare all that a page shows."""
-    progress.start(2 * len(subjects), "steps", "drawing")
     meshes = can_mesh()
     volumes, suspects, asked = list[ShownVolume](), [], 0
-    try:
+    with Job(progress, 2 * len(subjects), "steps", "drawing").shown():
         for subject in subjects:
             planes, window = draw_planes(subject, len(subjects))
             progress.advance(1)
@@ -89,8 +88,6 @@ def _draw(subjects: Sequence[Subject], options: ReportOptions, progress: Progres
             asked += again
             suspects += [(subject, s, window) for s in ranked]
             progress.advance(1)
-    finally:
-        progress.finish()
     suspects.sort(key=lambda entry: -entry[1].score)
     measures = gather_measures(subjects)
     comparisons = compare_volumes({n: list(g.values()) for n, g in measures.items()})

@@ -15,12 +15,11 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import VolumeError, command
-from volseg.geometry.grid import Block, Grid, grow, shift
+from volseg.geometry.grid import Block, Grid, gather_chunks, grow, shift
 from volseg.sources.stack import ACCEPTED_TYPES
 from volseg.stages.survey.notes import describe_background, describe_histogram, describe_slices
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image
-from volseg.types import zyx
 from volseg.voxels.background import SIDE, SMALLEST, find_constant
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.slices import SliceNotes, note_slices
@@ -147,11 +146,7 @@ def _count(
 
 def plan_blocks(array: StoredArray) -> Grid:
     """Cut an array of any layout into rows, layers or stacks of whole chunks, each read once."""
-    size = list(array.chunk)
-    for axis in (2, 1, 0):
-        room = max(BLOCK_VOXELS // math.prod(size), 1)
-        size[axis] *= min(room, -(-array.shape[axis] // size[axis]))
-    return Grid(array.shape, zyx(size))
+    return Grid(array.shape, gather_chunks(array.chunk, array.shape, BLOCK_VOXELS))
 
 
 def _fingerprint(array: StoredArray, histogram: dict[str, Any]) -> str:

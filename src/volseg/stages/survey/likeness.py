@@ -25,7 +25,7 @@ from volseg.scores.likeness import (
 )
 from volseg.storage.arrays import StoredArray
 from volseg.storage.volumes import Image, volume_tone
-from volseg.storage.weights import Card, load_card, load_weights, update_card
+from volseg.storage.weights import Card, load_card, load_network, update_card
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, read_window
@@ -67,9 +67,7 @@ def first_block(network: nn.Module) -> nn.Module:
 
 def load_block(model: str | Path, card: Card) -> nn.Module:
     """Build the first block of a network, on the CPU in float32."""
-    network = find_architecture(card.architecture).build(card.width, outputs=card.outputs)
-    network.load_state_dict(load_weights(model, card))
-    return first_block(network.eval())
+    return first_block(load_network(model, card))
 
 
 def spread_windows(grid: Sequence[int], side: Zyx, count: int) -> list[Roi]:

@@ -15,9 +15,10 @@ from volseg.stages.label.rules import ObjectRules, describe_rules
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
 from volseg.storage.attributes import uncorrected
+from volseg.storage.predictions import find_recorded
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
-from volseg.storage.weights import Card, load_card, shipped_models
+from volseg.storage.weights import Card, load_card
 from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
 
 CORE_NM, FAR_NM = 60.0, 400.0
@@ -139,7 +140,7 @@ def open_judged(volume: Path, name: str, model: str | None) -> Judged:
             f"{path} was made with --normalise, and teach knows intensities as they are; "
             f"segment without it first"
         )
-    chosen, card = find_parent(volume, made.get("model", {}), model)
+    chosen = _find_parent(volume, made.get("model", {}), model)
     return Judged(
         image,
         labels,
@@ -149,41 +150,21 @@ def open_judged(volume: Path, name: str, model: str | None) -> Judged:
         noted["run"],
         int(noted["run"]["threshold_of_255"]) / FULL_PROBABILITY,
         chosen,
-        card,
+        load_card(chosen),
     )
 
 
-def find_parent(volume: Path, record: Mapping[str, Any], model: str | None) -> tuple[str, Card]:
-    """Find the weights that are on record: those that are named, shipped, or beside the volume.
-
-    Raises
-    ------
-    ParameterError
-        If what is named is another, or no weights are on record.
-    ModelError
-        If none are found.
-    """
-    wanted = record.get("sha256")
-    if wanted is None:
+def _find_parent(volume: Path, record: Mapping[str, Any], model: str | None) -> str:
+    """Find the weights that are on record: those that are named, shipped, or beside the volume."""
+    if record.get("sha256") is None:
         raise ParameterError("the probabilities are of no network of volseg, so none can be taught")
-    if model is not None:
-        card = load_card(model)
-        if card.sha256 != wanted:
-            raise ParameterError(
-                f"{model} did not make the result: its sha256 is {card.sha256[:12]}..., on record "
-                f"is {wanted[:12]}... of {record.get('name')}; name that one, or segment with this"
-            )
-        return model, card
     local = as_remote(volume) is None
     beside = sorted(volume.resolve().parent.glob("*.safetensors")) if local else []
-    for candidate in (*shipped_models(), *map(str, beside)):
-        try:
-            card = load_card(candidate)
-        except ModelError:
-            continue  # not all that ends so is of volseg
-        if card.sha256 == wanted:
-            return candidate, card
-    raise ModelError(
-        f"the weights that made the result, {record.get('name')} with the sha256 {wanted[:12]}..., "
-        f"neither come with volseg nor lie beside {volume}; name them with --model"
-    )
+    found = find_recorded(record, model, beside)
+    if found is None:
+        raise ModelError(
+            f"the weights that made the result, {record.get('name')} with the sha256 "
+            f"{record['sha256'][:12]}..., neither come with volseg nor lie beside {volume}; name "
+            f"them with --model"
+        )
+    return found

@@ -12,7 +12,7 @@ from typing import Any
 
 from volseg.defaults import DEVICE, MINUTES, NAME, STRENGTH
 from volseg.engine.options import EngineOptions, available_cores
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.errors import ConflictError, ParameterError
 from volseg.models.devices import choose_device
 from volseg.sources.annotations import read_annotations
@@ -188,12 +188,9 @@ def _plan_lesson(
     def train(marks: Sequence[Mark], progress: Progress) -> dict[str, Any]:
         lesson = Lesson(eye, marks, choose_places(look_around(judged.image, LOOKING), PLACES))
         start = Start(judged.card, load_weights(judged.model, judged.card))
-        progress.start(100, "%", "teaching")
-        try:
+        with Job(progress, 100, "%", "teaching").shown():
             told, part = _percent(progress), options.strength
             networks, steps = learn(lesson, config, start, workers, part, told)
-        finally:
-            progress.finish()
         card = make_card(weights, judged, marks, config, steps, part)
         save_weights(weights, networks[1].state_dict(), card)
         before, after = (lesson.measure(network, judged.threshold) for network in networks)

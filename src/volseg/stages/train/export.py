@@ -19,7 +19,7 @@ from volseg.models.maps import OFFSETS, MapSpec
 from volseg.models.registry import Architecture, count_parameters, find_architecture
 from volseg.stages.train.data import TrainingData
 from volseg.stages.train.state import Run
-from volseg.storage.weights import Card, load_card, load_weights, save_weights, update_card
+from volseg.storage.weights import Card, load_card, load_network, save_weights, update_card
 from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source
 from volseg.training.selection import Predicted, Selection, match_components, select_objects
@@ -179,10 +179,7 @@ def choose_objects(
     if not regions:
         why = "slices are unrelated images" if images else "no two held-out slices are neighbours"
         return _note(weights, card, None, {"not chosen": why})
-    form = find_architecture(card.architecture)
-    network = form.build(card.width, outputs=card.outputs)
-    network.load_state_dict(load_weights(weights, card))
-    network = network.to(device).eval()
+    form, network = find_architecture(card.architecture), load_network(weights, card).to(device)
     level = math.ceil(card.threshold * FULL_PROBABILITY)
     found = [predict_objects(network, s, r, form, precision, level) for s, r in regions]
     chosen = select_objects(found, card.threshold)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.engine.options import available_cores, check_workers
-from volseg.engine.progress import Progress
+from volseg.engine.progress import Job, Progress
 from volseg.models.devices import choose_device
 from volseg.stages.survey.likeness import note_reference
 from volseg.stages.train.data import TrainingData, open_training_data
@@ -182,9 +182,6 @@ def _shown(run: Run, progress: Progress) -> Iterator[Callable[[Run], None]]:
 
     seconds = round((run.config.minutes or 0) * 60)
     total, unit = (seconds, "seconds") if run.steps is None else (run.steps, "steps")
-    progress.start(total, unit, "training")
-    try:
+    with Job(progress, total, unit, "training").shown():
         tell(run)
         yield tell
-    finally:
-        progress.finish()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from volseg.geometry.grid import full_roi
 from volseg.models.registry import find_architecture
@@ -16,7 +16,7 @@ from volseg.scores.contingency import Contingency, count_pairs, merge_tables, wi
 from volseg.scores.matching import find_matches, find_overlaps, mean_precision, score_objects
 from volseg.stages.train.sources import within_images
 from volseg.stages.train.state import Run
-from volseg.storage.weights import load_card, load_weights, update_card
+from volseg.storage.weights import load_card, load_network, update_card
 from volseg.training.augmentation import Augmentation
 from volseg.training.loader import Batch, draw_batch
 from volseg.training.network import learns_centerlines
@@ -116,9 +116,7 @@ def note_training_scores(
     card = load_card(weights)
     names = ("jaccard", "precision", "recall")
     if "training Jaccard" not in card.scores:
-        form = find_architecture(card.architecture)
-        network: nn.Module = form.build(card.width, outputs=card.outputs)
-        network.load_state_dict(load_weights(weights, card))
+        form, network = find_architecture(card.architecture), load_network(weights, card)
         own = [within_images(source) for source in sources]
         found = validate(network.to(device), own, form, precision)[0]
         noted = {_title(name): round(getattr(found, name), 6) for name in names}

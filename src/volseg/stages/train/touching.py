@@ -18,7 +18,7 @@ from volseg.models.maps import CONTOUR, DISTANCE, OFFSET, MapSpec, find_map, fin
 from volseg.models.registry import Architecture, find_architecture
 from volseg.objects.splitting import Splitter
 from volseg.stages.train.export import whole_region
-from volseg.storage.weights import Card, load_card, load_weights, update_card
+from volseg.storage.weights import Card, load_card, load_network, update_card
 from volseg.training.sampling import Source
 from volseg.training.splitting import CUBE, Touching, choose_seeds, choose_votes
 from volseg.training.validation import (
@@ -53,10 +53,7 @@ def choose_splitting(
     ]
     if card.splitting or not wanted:
         return
-    form = find_architecture(card.architecture)
-    network = form.build(card.width, outputs=card.outputs)
-    network.load_state_dict(load_weights(weights, card))
-    network = network.to(device).eval()
+    form, network = find_architecture(card.architecture), load_network(weights, card).to(device)
     regions = _all_regions(sources, form, images=images)
     maps = [_predict(network, source, roi, form, precision) for source, roi in regions]
     chosen: dict[str, Any] = {}

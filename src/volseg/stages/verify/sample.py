@@ -31,10 +31,9 @@ from volseg.stages.verify.images import Subject, recorded_roi
 from volseg.stages.verify.tasks import absent_shards
 from volseg.storage.arrays import create_array
 from volseg.storage.ledger import Ledger
-from volseg.storage.predictions import KIND
+from volseg.storage.predictions import KIND, find_recorded
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image
-from volseg.storage.weights import load_card, shipped_models
 from volseg.types import Roi, Zyx
 
 ROUNDING = ("device", "precision", "batch", "gpu")
@@ -119,7 +118,7 @@ def recompute(
     if run.get("format") != FORMAT:
         raise Skipped("it was not made by this version of volseg predict")
     try:
-        named = find_model(subject.image.attributes["model"], model)
+        named = _find_model(subject.image.attributes["model"], model)
         plan = plan_again(volume, subject, named, engine)
         output = next(o for o in plan.outputs if o.header.get(KIND) == run.get(KIND))
         plan, header = replace(plan, outputs=(output,)), output.header
@@ -139,33 +138,14 @@ def recompute(
         yield from _compare(volume, subject, plan, region, allowed)
 
 
-def find_model(record: Mapping[str, Any], model: str | None) -> str:
-    """Find the model that is on record: the one that is named, or a shipped one.
-
-    Raises
-    ------
-    Skipped
-        If none is named, and none is shipped.
-    ModelError
-        If the model that is named cannot be used.
-    ParameterError
-        If it is another one.
-    """
-    wanted = record["sha256"]
-    if model is None:
-        shipped = (name for name in shipped_models() if load_card(name).sha256 == wanted)
-        model = next(shipped, None)
-        if model is None:
-            raise Skipped(
-                f"no block was predicted again, for the model {record['name']!r} with the sha256 "
-                f"{wanted[:12]}... does not come with volseg; name it with --model"
-            )
-    elif (found := load_card(model).sha256) != wanted:
-        raise ParameterError(
-            f"{model} is not the model that made the probabilities: its sha256 is "
-            f"{found[:12]}..., on record is {wanted[:12]}..."
+def _find_model(record: Mapping[str, Any], model: str | None) -> str:
+    found = find_recorded(record, model)
+    if found is None:
+        raise Skipped(
+            f"no block was predicted again, for the model {record['name']!r} with the sha256 "
+            f"{record['sha256'][:12]}... does not come with volseg; name it with --model"
         )
-    return model
+    return found
 
 
 def plan_on_record(volume: Path, probabilities: Path, model: str | None) -> PredictPlan | None:
@@ -173,7 +153,7 @@ def plan_on_record(volume: Path, probabilities: Path, model: str | None) -> Pred
     image = open_image(probabilities)
     subject = Subject("probabilities", f"probabilities/{probabilities.name}", image)
     try:
-        named = find_model(image.attributes["model"], model)
+        named = _find_model(image.attributes["model"], model)
         return plan_again(volume, subject, named, EngineOptions(), exact=False)
     except (Skipped, KeyError, TypeError, ValueError, VolumeError):
         return None

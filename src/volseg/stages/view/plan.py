@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from volseg.defaults import NAME
 from volseg.errors import ParameterError, ShapeError, VolumeError, command
 from volseg.fields import split_names
+from volseg.measures.object_table import box_of_row
 from volseg.sources.labels import check_axes, find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
@@ -25,7 +26,7 @@ from volseg.storage.volumes import (
     probabilities_path,
     table_path,
 )
-from volseg.types import Names, Roi, VoxelSize, zyx
+from volseg.types import Names, VoxelSize
 
 Point: TypeAlias = tuple[float, float, float]
 
@@ -60,13 +61,6 @@ class Objects:
         """Find the row of an object; None if there is no such object."""
         (rows,) = np.nonzero(self.columns["label"] == label)
         return int(rows[0]) if len(rows) else None
-
-    def box_at(self, row: int) -> Roi:
-        """Read the box of an object."""
-        return zyx(
-            slice(*(int(self.columns[f"bbox_{axis}_{end}"][row]) for end in ("start", "stop")))
-            for axis in "zyx"
-        )
 
 
 @dataclass(frozen=True)
@@ -207,7 +201,7 @@ def centre_on(scene: Scene, label: int, name: str = "") -> Scene:
         known = f"they are {labels.min()} to {labels.max()}" if len(labels) else "there are none"
         raise ParameterError(f"{volume} has no object {label} of {name}: {known}")
     z, y, x = (float(objects.columns[f"centroid_{axis}"][row]) for axis in "zyx")
-    deep, high, wide = (3.0 * (s.stop - s.start) for s in objects.box_at(row))
+    deep, high, wide = (3.0 * (s.stop - s.start) for s in box_of_row(objects.columns, row))
     # positions count from the corner of a voxel, centroids from its centre
     centre, extent = (z + 0.5, y + 0.5, x + 0.5), (deep, high, wide)
     return replace(scene, chosen=(layer, label), centre=centre, extent=extent)

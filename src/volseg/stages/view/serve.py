@@ -17,6 +17,7 @@ from neuroglancer.chunks import encode_npz
 from neuroglancer.local_volume import InvalidObjectIdForMesh
 
 from volseg.errors import ParameterError, VolsegError
+from volseg.measures.object_table import box_of_row
 from volseg.stages.view.plan import Objects, Scene, centre_on
 from volseg.stages.view.pyramids import Pyramid
 from volseg.stages.view.state import MOST_LISTED, compose_properties, compose_state
@@ -65,7 +66,7 @@ class LayerVolume(neuroglancer.LocalVolume):
         row = None if self.objects is None else self.objects.row_of(object_id)
         if self.objects is None or row is None:
             raise InvalidObjectIdForMesh
-        mesh = self._mesh(object_id, self.objects.box_at(row))
+        mesh = self._mesh(object_id, box_of_row(self.objects.columns, row))
         if mesh is None:
             raise InvalidObjectIdForMesh
         return mesh
