@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", required=True)
     parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--more", action="store_true", help="take the set's second stack")
     parser.add_argument("--slices", help="first and last slice that are looked at, as 132:165")
     arguments = parser.parse_args()
     chosen = sets_in(arguments.data)[arguments.set]
@@ -54,9 +55,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         part = slice(*(int(n) for n in arguments.slices.split(":"))) if arguments.slices else ...
+        paths = chosen.more if arguments.more and chosen.more else (chosen.raw, chosen.labels)
         raw, labels = (
-            tifffile.imread(stacked(arguments.data / path, scratch))[part]
-            for path in (chosen.raw, chosen.labels)
+            tifffile.imread(stacked(arguments.data / path, scratch))[part] for path in paths
         )
         source, volume = scratch / "raw.tif", scratch / "vol.zarr"
         tifffile.imwrite(source, raw, photometric="minisblack")
@@ -71,7 +72,7 @@ def main() -> None:
             if trial is not None and checked is not None:
                 trials.append(trial)
                 worth[trial.model, zoom] = jaccard(checked, labels)
-        for trial in rank(trials):
+        for trial in rank(trials, image.voxel_size):
             row = {
                 "score": round(trial.score, 3),
                 "agreement": round(trial.agreement, 3),

@@ -26,10 +26,12 @@ from volseg.stages.predict.run import predict
 from volseg.stages.segment.estimate import estimate
 from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.survey.intensities import with_survey
-from volseg.stages.survey.notes import read_survey
+from volseg.stages.survey.notes import advise, read_survey
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import open_image
+from volseg.storage.weights import update_card
+from volseg.voxels.defects import correlate_neighbours
 
 SHAPE = (20, 70, 60)
 WIDTH, BLACK = 9, 7
@@ -265,3 +267,23 @@ def test_a_declared_value_is_rounded_as_voxels_are(tmp_path):
     assert read_survey(open_image(volume)).background == (float(np.float32(0.1)),)
     with pytest.raises(ParameterError, match="no voxel of type float32 holds"):
         volseg.convert(source, tmp_path / "other.zarr", fill_value=1e300)
+
+
+def test_unrelated_slices_have_no_median_and_are_told_of(tmp_path, toy_model):
+    stack = smooth((9, 70, 60))
+    update_card(toy_model, {"median_nm": 20.0})
+    try:
+        for order, related in ((stack, True), (smooth((90, 70, 60))[::10], False)):
+            volume = convert(tmp_path, order, f"{related}.zarr")
+            survey = read_survey(open_image(volume))
+            assert survey is not None
+            plain, best = correlate_neighbours(survey.slices)
+            assert plain >= 0.4 if related else best < 0.3
+            assert any("--images" in note for note in advise(survey)) is not related
+            plan = plan_segmentation(volume, SegmentOptions(exact_options(toy_model)))
+            assert ("median_nm" in plan.labellings[0].header) is related
+            segment(plan, NoProgress())
+            run = open_image(volume / "labels/mitochondria").attributes["run"]
+            assert run.get("median_nm") == (20 if related else None)
+    finally:
+        update_card(toy_model, {"median_nm": 0.0})

@@ -20,6 +20,9 @@ NEAR = 3
 """Slices on either side that say how sharp a slice should be."""
 ALIKE, BETTER = 0.5, 0.3
 """Correlation of neighbours that lie right, and what it lacks before one of them is moved."""
+SAME, OTHER = 0.4, 0.3
+"""Correlation of neighbours, at the median: as they lie, where they show much the same things; and
+moved to fit best, below which they show others."""
 UNEVEN, SUDDEN = 0.15, 4
 """Change of brightness, in contrasts of the usual slice, and how much larger than usual it is."""
 LONGEST_BRIDGE = 2
@@ -72,6 +75,19 @@ def find_missing(slices: Columns) -> NDArray[np.bool_]:
     held = slices.constant < MISSING_PART
     usual = np.median(spread[held]) if held.any() else 0.0
     return np.asarray(~held | (spread <= FLAT * usual))
+
+
+def correlate_neighbours(slices: Columns) -> tuple[float, float]:
+    """Find how alike neighbours are at the median: as they lie, and moved to fit best; else 1, 1.
+
+    Slices that hold nothing are left out.
+    """
+    missing = find_missing(slices)
+    follows = ~missing[1:] & ~missing[:-1]
+    if not follows.any():
+        return 1.0, 1.0
+    plain, best = np.median(slices.likeness[1:, :2][follows], axis=0).tolist()
+    return plain, best
 
 
 def find_defects(slices: Columns) -> Defects:

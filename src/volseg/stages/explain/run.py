@@ -179,7 +179,7 @@ def _write(plan: ExplainPlan, found: Found, place: Path) -> None:
         described[name] = {"full": full, "words": words}
     notes = {
         "run": plan.header,
-        "model": model_record(plan.prediction.card, plan.prediction.options.zoom),
+        "model": model_record(plan.prediction),
         "roi": plan.header["roi"],
         "layers": described,
         "said": found.said,

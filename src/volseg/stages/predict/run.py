@@ -32,6 +32,7 @@ from volseg.stages.predict.outputs import (
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Evaluate, PredictTask
 from volseg.stages.survey.likeness import Region, look_at_tissue
+from volseg.stages.survey.notes import continues
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import MARK, Ledger, block_key
@@ -39,7 +40,7 @@ from volseg.storage.predictions import CREATED, Scratch, find_outdated
 from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image, volume_tone
-from volseg.storage.weights import Card, smallest_object
+from volseg.storage.weights import smallest_object
 from volseg.types import FULL_PROBABILITY, Zyx
 from volseg.voxels.blend import reflected
 
@@ -102,13 +103,16 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
     common = {"complete": False, "version": __version__, MARK: mark, "work": work}
     if tissue := _look(plan):
         common["tissue"] = tissue
-    zoom, card = plan.options.zoom, plan.card
     images = [
         NewImage(
             output.path,
             plan.spec,
             plan.image.space,
-            {**common, "run": output.header, "model": model_record(card, zoom, output.of)},
+            {
+                **common,
+                "run": output.header,
+                "model": model_record(plan, output.of),
+            },
         )
         for output in written
     ]
@@ -156,17 +160,19 @@ def build_task(
     )
 
 
-def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
+def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:
     """Say which model made a result, and by which rules its objects are kept.
 
-    Voxels that were taken as larger are fewer in any length of the model's.
+    Voxels that were taken as larger are fewer in any length of the model's. Slices that do not
+    continue one another have no median.
 
     Parameters
     ----------
-    zoom : see `volseg.stages.predict.lattice.network_scales`
     place : of the class among the network's maps
     """
+    card, zoom = plan.card, plan.options.zoom
     rules, splitting = card.rules_of(place), card.splitting_of(place)
+    median = card.median_nm / zoom if card.median_nm and continues(plan.image) else 0.0
     smallest = math.ceil(rules.min_size / zoom**3)
     vectors = find_vector(card.maps, card.maps[place].of) if card.maps else []
     reach = card.maps[vectors[0]].reach_nm / zoom if vectors else 0.0
@@ -176,7 +182,7 @@ def model_record(card: Card, zoom: float, place: int = 0) -> dict[str, Any]:
         "sha256": card.sha256,
         "threshold": rules.threshold,
         "min_probability": rules.min_probability,
-        **({"median_nm": card.median_nm / zoom} if card.median_nm else {}),
+        **({"median_nm": median} if median else {}),
         **smallest_object(replace(card, min_size=smallest)),
         **({"splitting": splitting} if splitting else {}),
         **({"offsets": {"reach_nm": reach, "voxel_size": list(card.voxel_size)}} if reach else {}),

@@ -196,7 +196,7 @@ def _find_foundation(plan: PredictPlan, mask: Output, guides: Sequence[Output]) 
     if stands(mask):
         source = found_on(open_probabilities(plan.image.path, mask.path.name), sizes)
     else:
-        record = model_record(plan.card, plan.options.zoom, mask.place)
+        record = model_record(plan, mask.place)
         space, shape, roi = plan.image.space, plan.spec.shape, mask.header["roi"]
         decided, inside = fingerprint(mask.header), mask.header.get("mask")
         source = Foundation(mask.path, shape, space, decided, record, roi, (), inside, sizes)

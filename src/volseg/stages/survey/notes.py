@@ -13,7 +13,15 @@ from volseg.errors import VolumeError, command, list_slices
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Zyx
 from volseg.voxels.background import choose_background, code_of
-from volseg.voxels.defects import Columns, find_defects, find_missing, is_uneven
+from volseg.voxels.defects import (
+    OTHER,
+    SAME,
+    Columns,
+    correlate_neighbours,
+    find_defects,
+    find_missing,
+    is_uneven,
+)
 from volseg.voxels.slices import QUANTILES, SliceNotes, compare_thumbnails
 
 GROUP = 16
@@ -171,4 +179,17 @@ def advise(survey: Survey | None) -> tuple[str, ...]:
             f"slices differ in brightness; make them alike: `"
             f"{command('segment', 'VOLUME', '--normalise', 'slices')}`"
         )
+    if (best := correlate_neighbours(survey.slices)[1]) < OTHER:
+        said.append(
+            f"neighbouring slices have little in common (correlation {best:.2f}); of unrelated "
+            f"images, make a volume with `{command('convert', 'SOURCE', 'VOLUME', '--images')}`"
+        )
     return tuple(said)
+
+
+def continues(image: Image) -> bool:
+    """Tell whether each slice shows much of what its neighbours do, as far as that is noted."""
+    if image.space.planar:
+        return False
+    survey = read_survey(image)
+    return survey is None or correlate_neighbours(survey.slices)[0] >= SAME
