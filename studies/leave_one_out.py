@@ -56,6 +56,8 @@ TERMS = (
 
 SMALLEST_UM3 = 0.003
 """Of an object that counts: a ball of 180 nm. Few whole mitochondria are smaller (docs/models)."""
+MEDIAN_NM = 35.0
+"""How far apart slices are whose median is taken (decision 0084)."""
 PIXEL = 12.0
 RECIPE: dict[str, Any] = {
     "architecture": "unet2d",
@@ -130,7 +132,7 @@ def train_on(
     # images among the sets were seen one by one; slices of a volume have one window, as it is read
     # once, and not once for each slice
     seen = asdict(replace(card.preprocessing, each=False))
-    rules = {"threshold": 0.5, "min_size": smallest, "min_probability": 0.0}
+    rules = {"threshold": 0.5, "min_size": smallest, "min_probability": 0.0, "median_nm": MEDIAN_NM}
     update_card(report.weights, {**rules, "preprocessing": seen})
     return report
 
@@ -145,7 +147,7 @@ def print_scores(
     contours: bool = False,
 ) -> None:
     """Score a model on all of the set that was left out, and on what the others held out."""
-    rules: list[dict[str, Any]] = [{"min_size": 0}, {"min_size": None}]
+    rules: list[dict[str, Any]] = [{"min_size": 0, "median_nm": 0}, {"min_size": None}]
     if contours:
         rules = [{"split": split, "min_size": None} for split in ("none", "contour")]
     flat = find_architecture(load_card(model).architecture).dimensions == 2
@@ -174,15 +176,16 @@ def score(
     images: bool = False,
     min_size: int | None = 0,
     split: Any = "none",
+    median_nm: float | None = None,
     **network: Any,
 ) -> dict[str, float]:
-    """Segment at a threshold of 0.5, and compare with labels; None takes the card's smallest."""
-    rules = {"threshold": 0.5, "min_size": min_size, "min_probability": 0, "split": split}
+    """Segment at a threshold of 0.5, and compare with labels; None takes what the card says."""
+    rules = {"min_size": min_size, "median_nm": median_nm, "split": split}
     raw, labels = places
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
         volseg.convert(raw, volume, voxel_size=size, images=images)
-        volseg.segment(volume, **network, **rules)
+        volseg.segment(volume, **network, **rules, threshold=0.5, min_probability=0)
         roi = network.get("roi")
         found = volseg.evaluate(volume, truth=labels, roi=roi, min_size=min_size)
     objects = found.objects
