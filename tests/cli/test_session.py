@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from volseg.cli.session import with_session
+from volseg.cli.session import COMPILING, with_session
 from volseg.errors import BlockError, ConflictError
 from volseg.fields import plain
+from volseg.voxels.compilation import compiled
 
 
 def run(error, *flags):
@@ -81,6 +82,18 @@ def test_quiet_leaves_the_result():
     result = run(None, "-q")
     assert (result.stdout, result.stderr) == ("3 objects\n", "")
     assert run(None).stderr == "a note\n"
+
+
+def test_compiling_is_told_on_standard_error_before_it_begins():
+    @click.command
+    @with_session
+    def command(session):
+        for _ in range(2):
+            compiled(lambda number: number + 1)(2)  # which has no place on disk
+        session.result(3, "3")
+
+    assert CliRunner().invoke(command).stderr == f"note: {COMPILING}\n"
+    assert CliRunner().invoke(command, ["-q"]).stderr == ""
 
 
 def test_warnings_of_libraries_are_for_the_curious():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from volseg.voxels import compilation
-from volseg.voxels.compilation import bind, compiled, forget_stale
+from volseg.voxels.compilation import bind, compiled, forget_stale, telling
 
 
 @compiled
@@ -41,6 +42,23 @@ def test_first_arguments_can_be_fixed():
     found = np.zeros(1, np.int64)
     bind(count_up, np.arange(3))(found)
     assert found[0] == 6
+
+
+def test_compiling_is_told_once_and_what_is_on_disk_is_not(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "loops.py").write_text(
+        "from volseg.voxels.compilation import compiled\n\n\n"
+        "@compiled\ndef twice(number):\n    return 2 * number\n\n\n"
+        "@compiled\ndef four_times(number):\n    return twice(twice(number))\n"
+    )
+    told = []
+    for _ in range(2):
+        loops = runpy.run_path(str(tmp_path / "loops.py"))  # a process of its own would do it again
+        with telling(lambda: told.append("compiling")):
+            assert [loops["four_times"](n) for n in (3, 4)] == [12, 16]
+            assert told == ["compiling"]
+    assert loops["twice"](2.0) == 4
+    assert told == ["compiling"], "nobody listens any more"
 
 
 def test_numba_is_loaded_by_the_first_call_not_by_the_import():

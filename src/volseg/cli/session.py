@@ -19,11 +19,13 @@ import click
 from volseg.engine.memory import keep_freed_memory
 from volseg.errors import BlockError, InputError, Notice, WorkError
 from volseg.fields import plain
+from volseg.voxels.compilation import telling
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
 
 WORK_FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+COMPILING = "compiling loops over voxels, once after installation: this takes up to half a minute"
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -61,6 +63,12 @@ class Session:
         """Tell the user what should be known of a result."""
         for text in texts:
             self.note(f"note: {text}")
+
+    def tell_compiling(self) -> None:
+        """Say why work that begins for the first time takes long."""
+        # a bar that is drawn ends in no new line
+        begin = "\n" if sys.stderr.isatty() else ""
+        self.note(f"{begin}note: {COMPILING}")
 
     def result(self, report: Any, text: str) -> None:
         """Print what a command found: ``text``, or ``report`` as JSON."""
@@ -130,7 +138,7 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
     def command(*, quiet: bool, verbose: bool, as_json: bool, **values: Any) -> None:
         keep_freed_memory()
         session = Session(quiet, verbose, as_json)
-        with boundary(session), spoken_warnings(session):
+        with boundary(session), spoken_warnings(session), telling(session.tell_compiling):
             function(session, **values)
 
     return command

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, partial, wraps
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,8 @@ ROOMS = ("geometry", "measures", "objects", "voxels")
 _ORIGINALS: dict[Any, FunctionType] = {}
 _DISPATCHERS: dict[Any, Callable[..., Any]] = {}
 _LOCK = RLock()
+_WAITING: list[Callable[[], None]] = []
+"""Are called when a function is compiled that numba does not have on disk."""
 
 
 def compiled(function: Function) -> Function:
@@ -35,6 +37,20 @@ def compiled(function: Function) -> Function:
 def bind(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
     """Fix the first arguments of a compiled function."""
     return partial(_dispatcher(function), *first)
+
+
+@contextmanager
+def telling(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell``, at most once, before a function is compiled that is not on disk yet.
+
+    It may be called from any thread of this process; those of others do not tell.
+    """
+    _WAITING.append(tell)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # it was called
+            _WAITING.remove(tell)
 
 
 def forget_stale(package: Path) -> None:
@@ -59,7 +75,18 @@ def forget_stale(package: Path) -> None:
 def _njit() -> Callable[..., Any]:
     """Load numba; drop what it keeps of other sources."""
     import numba
+    from numba.core import event
 
+    class Told(event.Listener):
+        def on_start(self, _: Any) -> None:
+            with suppress(IndexError):
+                while True:
+                    _WAITING.pop()()
+
+        def on_end(self, _: Any) -> None:
+            pass
+
+    event.register("numba:compile", Told())  # type: ignore[no-untyped-call]
     forget_stale(Path(__file__).parents[1])
     return cast(Callable[..., Any], numba.njit)
 
