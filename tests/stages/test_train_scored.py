@@ -17,6 +17,7 @@ from volseg.stages.train.data import open_training_data
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.state import start_run
+from volseg.storage.weights import load_card, update_card
 from volseg.training.augmentation import Frame, Placement, draw_placement
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
@@ -128,3 +129,15 @@ def test_objects_that_nobody_annotated_are_neither_right_nor_wrong(run_and_data,
     source = dataclasses.replace(source, raw=np.zeros(labels.shape, np.uint8))
     scores = scored.score_held_out(run, [source], 0.5)
     assert set(scores.values()) == {1.0}
+
+
+def test_scores_on_the_training_data_that_are_lost_are_made_again(run_and_data, tmp_path):
+    _, data = run_and_data
+    weights = write_weights(tmp_path, "unet2d", (1, 32, 32), (0, 8, 8), 4, seed=2)
+    made_of = weights, data.training, torch.device("cpu"), torch.float32
+    found = scored.note_training_scores(*made_of)
+    whole = load_card(weights).scores
+    for lost in ("training Jaccard", "training precision", "training recall"):
+        update_card(weights, {"scores": {k: v for k, v in whole.items() if k != lost}})
+        assert scored.note_training_scores(*made_of) == found
+        assert load_card(weights).scores == whole

@@ -105,7 +105,7 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
         if plan.overwrite:
             # only now: there are workers, and no other process works on it
             discard(plan.store.folder)
-        if not is_told_of(plan.path, ledger) and "objects" in ledger.records:
+        elif not is_told_of(plan.path, ledger) and "objects" in ledger.records:
             ledger.restart()
         run = Labelling(plan, ledger, progress, probabilities)
         with naming(run.missing):

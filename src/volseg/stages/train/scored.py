@@ -115,7 +115,7 @@ def note_training_scores(
     """Score the weights on what they were trained on, and note it in their card."""
     card = load_card(weights)
     names = ("jaccard", "precision", "recall")
-    if "training Jaccard" not in card.scores:
+    if not {_title(name) for name in names} <= set(card.scores):
         form, network = find_architecture(card.architecture), load_network(weights, card)
         own = [within_images(source) for source in sources]
         found = validate(network.to(device), own, form, precision)[0]
