@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.stages.predict.outputs import note_terms
+from volseg.stages.predict.network import note_terms
 from volseg.storage.weights import find_weights, load_card, load_weights, shipped_models
 
 

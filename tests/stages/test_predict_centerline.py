@@ -21,7 +21,7 @@ from volseg.geometry.grid import full_roi
 from volseg.models.emnet import EMNet
 from volseg.stages.label.source import open_guide
 from volseg.stages.predict import tasks as predict_block
-from volseg.stages.predict.outputs import note_untaught
+from volseg.stages.predict.network import note_untaught
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.verify.run import VerifyOptions, verify

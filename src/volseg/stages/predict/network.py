@@ -10,7 +10,7 @@ import torch
 
 from volseg.defaults import DEVICE, PRECISION, ZOOM
 from volseg.engine.options import EngineOptions
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, ParameterError, command
 from volseg.models.compiled import OPENVINO, check_compiled
 from volseg.models.devices import (
     TF32,
@@ -27,10 +27,10 @@ from volseg.models.registry import Views, axes_of, find_architecture
 from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
-from volseg.stages.predict.maps import check_kind, choose_maps
-from volseg.stages.predict.outputs import note_terms, note_untaught
+from volseg.stages.predict.outputs import Chosen, check_kind, choose_maps
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card, find_weights, load_card
+from volseg.training.losses import LOSSES
 from volseg.types import Zyx
 
 OF_MASKS, OF_CENTERLINES = "unet2d", "emnet"
@@ -40,6 +40,8 @@ AUTO_ELSEWHERE = {"cpu": "float32", "cuda": "bfloat16"}
 CPU is fast in, and GPUs of compute capability 8.0 or higher; workers with others refuse to work."""
 PLANE = 2
 """Dimensions of networks of slices."""
+RESTRICTED = "NON-COMMERCIAL"
+"""Opening of the terms of weights that must not be used for everything."""
 MOST_ZOOM = 20.0
 """Beyond it, no network sees anything of what is there."""
 
@@ -127,13 +129,14 @@ def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions,
 
 def settle_network(
     image: Image, options: PredictOptions
-) -> tuple[PredictOptions, NetworkChoice, Card, tuple[str, ...]]:
+) -> tuple[PredictOptions, NetworkChoice, Card, tuple[Chosen, ...], tuple[str, ...]]:
     """Settle which network evaluates tiles of a volume, on which device and in which type.
 
     Returns
     -------
     options : with a model and views
     choice, card : of the network
+    chosen : maps that it gives
     notes : what the user should know
 
     Raises
@@ -178,7 +181,7 @@ def settle_network(
         gpu_name(known),
         card.sha256,
     )
-    return options, choice, card, notes
+    return options, choice, card, chosen, notes
 
 
 def _check_images(options: PredictOptions) -> None:
@@ -257,3 +260,20 @@ def _check_averaging(image: Image, options: PredictOptions) -> None:
             f"{', '.join(f'{v:g}' for v in size)} nm (z, y, x): slices along z and along x would "
             f"show things at different scales; leave --views out"
         )
+
+
+def note_terms(card: Card) -> tuple[str, ...]:
+    """Tell of weights that are for non-commercial use only."""
+    if not str(card.training.get("terms", "")).startswith(RESTRICTED):
+        return ()
+    shown = command("models", "show", card.name)
+    return (f"the weights of {card.name} are for non-commercial use only, see `{shown}`",)
+
+
+def note_untaught(card: Card) -> tuple[str, ...]:
+    """Warn of a network whose output for centerlines was never trained, as far as is known."""
+    recipe = card.training.get("recipe")
+    known = recipe if isinstance(recipe, dict) else {}
+    if known.get("loss") not in LOSSES and known.get("centerline_weight") != 0:
+        return ()
+    return (f"{card.name} was trained without centerlines, so those it gives mean nothing",)

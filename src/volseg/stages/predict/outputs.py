@@ -1,20 +1,21 @@
-"""Images that a prediction writes: classes and, on request, auxiliary maps of them."""
+"""Maps of a network that a prediction writes, and their images: classes, and auxiliary maps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import command
-from volseg.models.maps import CENTERLINE
-from volseg.stages.predict.maps import Chosen
+from volseg.defaults import NAME
+from volseg.errors import ModelError, ParameterError
+from volseg.models.maps import ASKED, CENTERLINE, CLASS, MapSpec
+from volseg.models.registry import check_centerline, find_architecture
 from volseg.storage.ledger import Ledger, read_header
 from volseg.storage.predictions import CREATED, KIND, Scratch
 from volseg.storage.results import is_complete, is_told_of
+from volseg.storage.volumes import probabilities_path
 from volseg.storage.weights import Card
-from volseg.training.losses import LOSSES
 
 OF_CLASS = "class"
 """The parameter by which several classes differ."""
@@ -55,22 +56,95 @@ class Output:
         )
 
 
-def list_outputs(mask: Output, chosen: Sequence[Chosen]) -> tuple[Output, ...]:
-    """Describe the images of a run, all of which are decided by the same.
+@dataclass(frozen=True)
+class Chosen:
+    """A map that is written.
+
+    Attributes
+    ----------
+    place : among the network's maps.
+    of : place of its class.
+    several : whether the network knows more than one class.
+    """
+
+    spec: MapSpec
+    place: int
+    of: int
+    name: str
+    several: bool = False
+
+
+def maps_of(card: Card) -> tuple[MapSpec, ...]:
+    """List the maps of a network; a card that names none has one class, and maybe centerlines."""
+    if card.maps:
+        return card.maps
+    lines = (MapSpec(f"{NAME}-{CENTERLINE}", CENTERLINE, NAME),)
+    gives = find_architecture(card.architecture).centerline
+    return (MapSpec(NAME, CLASS, NAME), *(lines if gives else ()))
+
+
+def choose_maps(
+    card: Card, classes: Sequence[str] | None, name: str | None, kinds: Sequence[str] = ()
+) -> tuple[Chosen, ...]:
+    """Choose classes, and auxiliary maps of them where there are such.
 
     Parameters
     ----------
-    mask : what decides the network's first map
-    chosen : see `volseg.stages.predict.maps.choose_maps`
+    classes : names; all if None
+    name : of the result of a single class; several keep their own names, as does one of several
+        without it
+
+    Raises
+    ------
+    ParameterError
+        If there is no such class, or one name is given for several.
+    ModelError
+        If no class has a map of a kind that is asked for.
     """
+    maps = maps_of(card)
+    known = [m.name for m in maps if m.is_class]
+    if classes is not None and (not classes or set(classes) - set(known)):
+        raise ParameterError(
+            f"{card.name} knows {', '.join(known)}; --classes found {', '.join(classes)}"
+        )
+    wanted = [known.index(k) for k in known if classes is None or k in classes]
+    if len(wanted) > 1 and name is not None:
+        raise ParameterError(
+            f"{len(wanted)} classes keep their own names; give --classes with one of "
+            f"{', '.join(known)} beside --name {name}"
+        )
+    alone, several = name or (NAME if len(known) == 1 else None), len(known) > 1
+    names = {k: alone or known[k] for k in wanted}
+    found = [Chosen(maps[k], k, k, names[k], several) for k in wanted]
+    for kind in kinds:
+        places = [k for k, m in enumerate(maps) if m.kind == kind and known.index(m.of) in names]
+        if kind == CENTERLINE and not places:
+            check_centerline(card.architecture)
+        for k in places:
+            of = known.index(maps[k].of)
+            found.append(Chosen(maps[k], k, of, f"{names[of]}-{kind}", several))
+    return tuple(found)
+
+
+def check_kind(card: Card, chosen: Sequence[Chosen], kind: str) -> None:
+    """Check that a class that is chosen has a map of some kind, see `volseg.models.maps.ASKED`."""
+    if not any(one.spec.kind in ASKED[kind] for one in chosen):
+        raise ModelError(
+            f"{card.name} gives no {kind}s; train weights with --auxiliary {kind}, or choose "
+            f"another --split"
+        )
+
+
+def list_outputs(
+    volume: Path, header: Mapping[str, Any], model: str, chosen: Sequence[Chosen]
+) -> tuple[Output, ...]:
+    """Describe the images of a run of a network, all of which are decided by the same."""
     outputs = []
     for one in chosen:
         named = {OF_CLASS: one.spec.of} if one.several else {}
         kind = {} if one.spec.is_class else {KIND: one.spec.kind}
-        path = mask.path.with_name(one.name)
-        outputs.append(
-            Output(path, {**mask.header, **named, **kind}, mask.model, one.place, one.of)
-        )
+        path = probabilities_path(volume, one.name)
+        outputs.append(Output(path, {**header, **named, **kind}, model, one.place, one.of))
     return tuple(outputs)
 
 
@@ -127,24 +201,3 @@ def ledger_header(written: tuple[Output, ...], *, resampled: bool = False) -> di
     elif kinds:
         more["maps"] = [o.place for o in written]
     return {**written[0].header, **more}
-
-
-RESTRICTED = "NON-COMMERCIAL"
-"""Opening of the terms of weights that must not be used for everything."""
-
-
-def note_terms(card: Card) -> tuple[str, ...]:
-    """Tell of weights that are for non-commercial use only."""
-    if not str(card.training.get("terms", "")).startswith(RESTRICTED):
-        return ()
-    shown = command("models", "show", card.name)
-    return (f"the weights of {card.name} are for non-commercial use only, see `{shown}`",)
-
-
-def note_untaught(card: Card) -> tuple[str, ...]:
-    """Warn of a network whose output for centerlines was never trained, as far as is known."""
-    recipe = card.training.get("recipe")
-    known = recipe if isinstance(recipe, dict) else {}
-    if known.get("loss") not in LOSSES and known.get("centerline_weight") != 0:
-        return ()
-    return (f"{card.name} was trained without centerlines, so those it gives mean nothing",)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from volseg.engine.options import EngineOptions
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_multiples
 from volseg.geometry.handover import Handover
@@ -18,14 +17,13 @@ from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Look, is_wanted, look_at
-from volseg.stages.predict.maps import choose_maps
 from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, list_outputs
 from volseg.stages.survey.notes import advise, read_survey
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.images import as_images
 from volseg.storage.results import check_place
-from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
+from volseg.storage.volumes import Image, open_image, scratch_path
 from volseg.storage.weights import Card
 
 FORMAT = 3
@@ -63,16 +61,6 @@ class PredictPlan:
     def mask(self) -> Output:
         """The probabilities of the first class."""
         return self.outputs[0]
-
-    @property
-    def engine(self) -> EngineOptions:
-        """Workers and scheduler."""
-        return self.options.engine
-
-    @property
-    def overwrite(self) -> bool:
-        """Tell whether a different result may be replaced."""
-        return self.options.overwrite
 
     @property
     def counted(self) -> bool:
@@ -128,7 +116,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     """Decide everything that a prediction depends on; read metadata only."""
     image = as_images(open_image(volume), asked=options.images)
     check_place(image)
-    options, choice, card, settled = settle_network(image, options)
+    options, choice, card, chosen, settled = settle_network(image, options)
     shape = image.levels[0].shape
     scales, notes = network_scales(image, card, choice.views, options.zoom)
     spec = fit_spec(shape, "uint8")
@@ -152,10 +140,6 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         **_describe_work(handover, spec, choice, options.zoom),
         **asked,
     }
-    chosen = choose_maps(card, options.classes, options.name, options.kinds(card))
-    output = Output(
-        probabilities_path(volume, chosen[0].name), json.loads(json.dumps(header)), card.name
-    )
     return PredictPlan(
         image=image,
         card=card,
@@ -165,7 +149,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         mask_labels=mask,
         handover=handover,
         spec=spec,
-        outputs=list_outputs(output, chosen),
+        outputs=list_outputs(volume, json.loads(json.dumps(header)), card.name, chosen),
         scratch=scratch_path(volume),
         options=options,
         notes=settled + notes + advise(read_survey(image)),

@@ -66,15 +66,16 @@ class PredictReport:
 def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
     """Write ``probabilities/<name>`` of a volume, on request with its centerlines."""
     begun, _ = time.monotonic(), plan.known_look
-    written = find_lacking(plan.outputs, plan.scratch, overwrite=plan.overwrite)
+    engine, overwrite = plan.options.engine, plan.options.overwrite
+    written = find_lacking(plan.outputs, plan.scratch, overwrite=overwrite)
     if not written:
         # a process that was killed at the very end may have left some
         discard(*(Scratch(plan.scratch, o.path.name).store.folder for o in plan.outputs))
         return _report(plan, 0, begun, resumed=True)
     scratch = Scratch(plan.scratch, written[0].path.name)
     header = ledger_header(written, resampled=plan.resampled)
-    with Ledger.open(scratch.ledger, header, anew=plan.overwrite) as ledger:
-        resumed = not plan.overwrite and is_under_way(written, ledger)
+    with Ledger.open(scratch.ledger, header, anew=overwrite) as ledger:
+        resumed = not overwrite and is_under_way(written, ledger)
         if not resumed:
             ledger.restart()
             discard(scratch.store.folder)
@@ -82,9 +83,9 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
             ledger.record(CREATED)
         arrays = {o.path: open_image(o.path).levels[0] for o in written}
         task = build_task(plan, {o.place: arrays[o.path] for o in written}, scratch.store)
-        tiles = run_task(task, ledger, plan.engine, progress)
+        tiles = run_task(task, ledger, engine, progress)
         for output in written:
-            build_pyramid(open_image(output.path), plan.engine, progress, label=False)
+            build_pyramid(open_image(output.path), engine, progress, label=False)
         for output in reversed(written):
             # the mask last: while it is incomplete, the same command makes sure of both
             finish(output.path, ledger, output.header)
@@ -117,7 +118,8 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
         for output in written
     ]
     # maps of a class that is complete stay, even where a run that goes on writes it once more
-    replaced = with_maps(written, [o for o in written if not o.stands(overwrite=plan.overwrite)])
+    overwrite = plan.options.overwrite
+    replaced = with_maps(written, [o for o in written if not o.stands(overwrite=overwrite)])
     classes = [o.path for o in replaced if o.is_class]
     create_images(images, *find_outdated(classes, plan.scratch, [o.path for o in replaced]))
 
@@ -249,7 +251,7 @@ LOOKED_AT = (16, 128, 128)
 
 def hint_inverted(plan: PredictPlan) -> tuple[str, ...]:
     """Say if a complete prediction holds little, and would hold much of inverted data."""
-    if plan.engine.elsewhere:
+    if plan.options.engine.elsewhere:
         return ()
     coarse = open_image(plan.mask.path).levels[-1]
     if coarse[full_roi(coarse.shape)].mean() >= LITTLE * FULL_PROBABILITY:

@@ -72,7 +72,8 @@ def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, .
         If another image of the plan is not complete.
     """
     complete = [o for o in plan.outputs if o.stands(same_blocks=True)]
-    found = {o.path: _find_damage(open_image(o.path), plan.engine, progress) for o in complete}
+    engine = plan.options.engine
+    found = {o.path: _find_damage(open_image(o.path), engine, progress) for o in complete}
     damaged = tuple(o for o in complete if found[o.path])
     if not damaged:
         return ()

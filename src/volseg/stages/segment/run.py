@@ -153,7 +153,12 @@ def _is_unseen(plan: PredictPlan) -> bool:
     if plan.counted and plan.image.attributes.get("survey"):
         return False
     # what a former version completed stays
-    return not (plan.counted and all(o.stands(overwrite=plan.overwrite) for o in plan.outputs))
+    return not all(_stands(plan, output) for output in plan.outputs)
+
+
+def _stands(plan: PredictPlan, output: Output) -> bool:
+    """Tell whether an image is complete; before intensities are counted, none is known to be."""
+    return plan.counted and output.stands(overwrite=plan.options.overwrite)
 
 
 def _look_at(plan: SegmentPlan, engine: EngineOptions, progress: Progress) -> SegmentPlan:
@@ -188,12 +193,8 @@ def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) 
 
 def _find_foundation(plan: PredictPlan, mask: Output, guides: Sequence[Output]) -> Foundation:
     """Say from which probabilities labels will be made: those that stand, or those of the plan."""
-
-    def stands(output: Output) -> bool:
-        return plan.counted and output.stands(overwrite=plan.overwrite)
-
     sizes = sizes_of(plan.image)
-    if stands(mask):
+    if _stands(plan, mask):
         source = found_on(open_probabilities(plan.image.path, mask.path.name), sizes)
     else:
         record = model_record(plan, mask.place)
@@ -202,7 +203,7 @@ def _find_foundation(plan: PredictPlan, mask: Output, guides: Sequence[Output]) 
         source = Foundation(mask.path, shape, space, decided, record, roi, (), inside, sizes)
     known = []
     for output in guides:
-        made = open_image(output.path).attributes if stands(output) else {}
+        made = open_image(output.path).attributes if _stands(plan, output) else {}
         known.append((output.path, made.get("fingerprint", fingerprint(output.header))))
     return replace(source, guides=tuple(known))
 

@@ -276,5 +276,5 @@ def _predict(plan: PredictPlan, folder: Path) -> Any:
     output = create_array(folder / "probabilities", plan.spec)
     task = build_task(plan, {plan.mask.place: output}, HandoverStore(folder / "handovers"))
     with Ledger.open(folder / "ledger.jsonl", plan.mask.header) as ledger:
-        run_task(task, ledger, plan.engine, NoProgress())
+        run_task(task, ledger, plan.options.engine, NoProgress())
     return output
