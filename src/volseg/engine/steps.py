@@ -127,4 +127,5 @@ def _free_frames(error: BaseException) -> None:
 
 def name_of(task: Callable[[Any], Any]) -> str:
     """Name a task as Dask shows it."""
+    task = getattr(task, "func", task)  # a function of which some arguments are given
     return str(getattr(task, "__name__", type(task).__name__)).strip("<>")

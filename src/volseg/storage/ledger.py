@@ -32,6 +32,8 @@ from volseg.types import Zyx
 HOLDER = ".holder"
 MARK = "mark"
 """The key under which a ledger keeps its mark, and an image's attributes that of its run."""
+CREATED = "created"
+"""The key under which a ledger keeps that the images of its run are there, still empty."""
 
 
 def block_key(what: str, index: Zyx) -> str:

@@ -17,8 +17,6 @@ from volseg.storage.weights import load_card, shipped_models
 
 KIND = "output"
 """The parameter by which auxiliary maps differ from their class."""
-CREATED = "created"
-"""The key under which the ledger keeps that the images are there, still empty."""
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,13 @@ class Resolved:
 
     def box_of(self, label: int) -> Roi:
         """Find the box of an object."""
-        row = int(np.searchsorted(self.known.labels, np.uint64(label)))
-        ends = zip(self.known.starts[row].tolist(), self.known.stops[row].tolist(), strict=True)
-        return zyx(slice(a, b) for a, b in ends)
+        return _box_of(self.known, label)
+
+
+def _box_of(known: Moments, label: int) -> Roi:
+    row = int(np.searchsorted(known.labels, np.uint64(label)))
+    ends = zip(known.starts[row].tolist(), known.stops[row].tolist(), strict=True)
+    return zyx(slice(a, b) for a, b in ends)
 
 
 def resolve(plan: ApplyPlan, known: Moments) -> Resolved:
@@ -78,11 +82,10 @@ def resolve(plan: ApplyPlan, known: Moments) -> Resolved:
     if plan.image.space.planar:
         finder.check_images(groups, onto)
     renamed = {**_join(groups), **dict.fromkeys(deleted, 0)}
-    boxes = Resolved(known, renamed, (), ())
     cuts = []
     for k, (label, asked) in enumerate(zip(split, wanted.split, strict=True)):
         if label is not None:
-            box = boxes.box_of(label)
+            box = _box_of(known, label)
             finder.check_seeds(f"split[{k}]", label, box, asked.seeds)
             starts = [s.start for s in box]
             seeds = [tuple(np.subtract(seed, starts).tolist()) for seed in asked.seeds]
@@ -162,8 +165,8 @@ class _Finder:
                 )
 
     def _slices_of(self, label: int) -> set[int]:
-        row = int(np.searchsorted(self.known.labels, np.uint64(label)))
-        return set(range(int(self.known.starts[row, 0]), int(self.known.stops[row, 0])))
+        z = _box_of(self.known, label)[0]
+        return set(range(z.start, z.stop))
 
     def check_contradictions(
         self,

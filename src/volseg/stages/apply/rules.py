@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +74,19 @@ def by_rules(
     return {"delete": columns["label"][gone].tolist()}, counts
 
 
-@dataclass(frozen=True)
-class CountMarked:
-    """Count the voxels of each object in a block: all, and those of marks that say no and yes."""
-
-    labels: LabelSource
-    no: Intervals
-    yes: Intervals
-
-    def __call__(self, block: Block) -> NDArray[np.int64]:
-        """Look at one block; return rows of object, all, no and yes."""
-        values, shape = self.labels[block.core], self.labels.shape
-        numbers, at = np.unique(values, return_inverse=True)
-        said = np.zeros(values.shape, np.uint8)
-        counts = [numbers.astype(np.int64), np.bincount(at.ravel())]
-        for spans in (self.no, self.yes):
-            said[:] = 0
-            paint_intervals(said, block.core, spans, shape, 1)
-            counts.append(np.bincount(at.ravel(), said.ravel(), len(numbers)).astype(np.int64))
-        return np.stack(counts, axis=1)[numbers > 0]
+def _count_marked(
+    labels: LabelSource, no: Intervals, yes: Intervals, block: Block
+) -> NDArray[np.int64]:
+    """Count the voxels of objects in a block; return rows of object, all, marked no and yes."""
+    values = labels[block.core]
+    numbers, at = np.unique(values, return_inverse=True)
+    said = np.zeros(values.shape, np.uint8)
+    counts = [numbers.astype(np.int64), np.bincount(at.ravel())]
+    for spans in (no, yes):
+        said[:] = 0
+        paint_intervals(said, block.core, spans, labels.shape, 1)
+        counts.append(np.bincount(at.ravel(), said.ravel(), len(numbers)).astype(np.int64))
+    return np.stack(counts, axis=1)[numbers > 0]
 
 
 def by_marks(
@@ -122,7 +116,7 @@ def by_marks(
     found = [np.zeros((0, 4), np.int64)]
     blocks = Grid(source.shape, whole_multiples(BLOCK, source.block)).blocks()
     job = Job(progress, math.prod(source.shape), "voxels", "finding marked", size=core_voxels)
-    count = CountMarked(source, no, yes)
+    count = partial(_count_marked, source, no, yes)
     run_blocks(count, blocks, engine, on_result=lambda _, rows: found.append(rows), progress=job)
     every = np.concatenate(found)
     numbers, at = np.unique(every[:, 0], return_inverse=True)

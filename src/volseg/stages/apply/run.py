@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import naming, run_blocks, same_workers
-from volseg.geometry.grid import Block, Grid
+from volseg.geometry.grid import Block, Grid, roi_size
 from volseg.objects.joining import label_type
 from volseg.stages.apply.plan import ApplyPlan, Painted
 from volseg.stages.apply.resolve import Resolved, SplitObject, resolve
@@ -23,9 +23,9 @@ from volseg.stages.apply.table import Changes, find_known, find_table, write_tab
 from volseg.stages.apply.tasks import (
     CorrectBlock,
     Corrected,
-    CutObject,
     Placed,
     TakeOver,
+    cut_object,
     pieces_path,
 )
 from volseg.stages.components.masks import store_objects
@@ -33,7 +33,7 @@ from volseg.stages.levels import reduce_task, step_factor
 from volseg.storage.arrays import open_array
 from volseg.storage.attributes import update_attributes
 from volseg.storage.files import discard
-from volseg.storage.ledger import Ledger, block_key
+from volseg.storage.ledger import CREATED, Ledger, block_key
 from volseg.storage.results import (
     NewImage,
     create_images,
@@ -44,8 +44,6 @@ from volseg.storage.results import (
 )
 from volseg.storage.volumes import Image, open_image, register_label
 from volseg.types import Zyx, zyx
-
-CREATED = "created"
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class Correcting:
             self.ledger.record(block_key("split", (item[0], 0, 0)), voxels)
 
         job = Job(self.progress, len(items), "objects", "splitting", len(items) - len(missing))
-        task = CutObject(self.plan.source, self.plan.spacing, folder)
+        task = partial(cut_object, self.plan.source, self.plan.spacing, folder)
         run_blocks(task, missing, self.plan.engine, on_result=on_result, progress=job)
         return [records[block_key("split", (k, 0, 0))] for k, _ in items]
 
@@ -257,7 +255,7 @@ class Correcting:
             self.ledger.record(block_key("written", block.index), record)
 
         missing = list(self.missing())
-        voxels = sum(math.prod(s.stop - s.start for s in b.core) for b in missing)
+        voxels = sum(roi_size(b.core) for b in missing)
         job = Job(self.progress, voxels, "voxels", "correcting", size=core_voxels)
         run_blocks(task, missing, self.plan.engine, on_result=on_result, progress=job)
 

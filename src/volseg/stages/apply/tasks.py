@@ -101,25 +101,19 @@ class CorrectBlock:
         return Corrected((np.count_nonzero(labels, axis=(1, 2)) - areas).tolist(), changed)
 
 
-@dataclass(frozen=True)
-class CutObject:
-    """Split an object from its seeds, and keep its pieces, numbered from 1."""
-
-    source: LabelSource
-    spacing: VoxelSize
-    folder: Path
-
-    def __call__(self, item: tuple[int, SplitObject]) -> list[int]:
-        """Split one object; return the voxels of each piece."""
-        number, cut = item
-        mask = self.source[cut.box] == cut.label
-        pieces = split_from_seeds(mask, cut.seeds, self.spacing)
-        path = pieces_path(self.folder, number)
-        discard(path)
-        array = create_array(path, fit_spec(roi_shape(cut.box), "uint32"))
-        array.write(full_roi(array.shape), pieces.astype(np.uint32))
-        counts: list[int] = np.bincount(pieces.ravel(), minlength=len(cut.seeds) + 1)[1:].tolist()
-        return counts
+def cut_object(
+    source: LabelSource, spacing: VoxelSize, folder: Path, item: tuple[int, SplitObject]
+) -> list[int]:
+    """Split an object from its seeds, and keep its pieces; return the voxels of each."""
+    number, cut = item
+    mask = source[cut.box] == cut.label
+    pieces = split_from_seeds(mask, cut.seeds, spacing)
+    path = pieces_path(folder, number)
+    discard(path)
+    array = create_array(path, fit_spec(roi_shape(cut.box), "uint32"))
+    array.write(full_roi(array.shape), pieces.astype(np.uint32))
+    counts: list[int] = np.bincount(pieces.ravel(), minlength=len(cut.seeds) + 1)[1:].tolist()
+    return counts
 
 
 def pieces_path(folder: Path, number: int) -> Path:

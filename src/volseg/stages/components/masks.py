@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +93,8 @@ def _connectivity(mask: LabelSource) -> int:
     return PLANAR[CONNECTIVITY] if mask.apart else CONNECTIVITY
 
 
-@dataclass(frozen=True)
-class WriteObjects:
-    """Write the numbered components of a mask."""
-
-    objects: MaskObjects
-    array: StoredArray
-
-    def __call__(self, block: Block) -> None:
-        """Write one block."""
-        self.array.write(block.core, self.objects(block).astype(self.array.dtype, copy=False))
+def _write_objects(objects: MaskObjects, array: StoredArray, block: Block) -> None:
+    array.write(block.core, objects(block).astype(array.dtype, copy=False))
 
 
 def store_objects(
@@ -127,7 +120,7 @@ def store_objects(
     array = create_array(folder / "objects", replace(spec, dtype=dtype, compression=LZ4))
     blocks = list(grid.blocks())
     job = Job(progress, len(blocks), "blocks", "writing the mask's objects")
-    run_blocks(WriteObjects(found, array), blocks, engine, progress=job)
+    run_blocks(partial(_write_objects, found, array), blocks, engine, progress=job)
     return replace(mask, array=array, block=array.shard, apart=False), found.objects
 
 

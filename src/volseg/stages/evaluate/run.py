@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -44,7 +45,7 @@ from volseg.sources.labels import OWN
 from volseg.stages.components.masks import lend_scratch, number_mask, taken_as_mask
 from volseg.stages.evaluate.boundary import check_memory, measure_boundary
 from volseg.stages.evaluate.plan import EvaluatePlan
-from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, Stored
+from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, read_stored
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, VoxelSize
@@ -238,7 +239,7 @@ def compare(
     unless volseg found them or the user knows better.
     """
     sources = {"truth": plan.truth, "prediction": plan.predicted}
-    sides: dict[str, ReadBlock] = {side: Stored(source) for side, source in sources.items()}
+    sides: dict[str, ReadBlock] = {s: partial(read_stored, source) for s, source in sources.items()}
     tables, histogram = _count(plan, sides, plan.probabilities, progress)
     table = merge_tables(tables)
     values = {"truth": table.truth, "prediction": table.predicted}

@@ -19,15 +19,9 @@ ReadBlock: TypeAlias = Callable[[Block], NDArray[Any]]
 """Gives the labels of one block; picklable."""
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Labels as they are stored."""
-
-    source: LabelSource
-
-    def __call__(self, block: Block) -> NDArray[Any]:
-        """Read one block."""
-        return self.source[block.core]
+def read_stored(source: LabelSource, block: Block) -> NDArray[Any]:
+    """Read a block of labels as they are stored."""
+    return source[block.core]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from volseg.stages.label.plan import Foundation
 from volseg.stages.levels import build_pyramid
 from volseg.storage.arrays import ArraySpec, StoredArray, fit_spec
 from volseg.storage.images import sizes_of
-from volseg.storage.ledger import Ledger, block_key
-from volseg.storage.predictions import CREATED, Scratch, find_outdated
+from volseg.storage.ledger import CREATED, Ledger, block_key
+from volseg.storage.predictions import Scratch, find_outdated
 from volseg.storage.results import (
     NewImage,
     check_place,
@@ -99,28 +100,13 @@ class AdoptPlan:
         return Scratch(scratch_path(self.foundation.path.parents[1]), self.options.name).ledger
 
 
-@dataclass(frozen=True)
-class NoteBlock:
-    """Note the values in one block."""
-
-    source: ForeignVoxels
-
-    def __call__(self, block: Block) -> Values:
-        """Read one block."""
-        return note_values(self.source, block.core)
+def _note_block(source: ForeignVoxels, block: Block) -> Values:
+    return note_values(source, block.core)
 
 
-@dataclass(frozen=True)
-class AdoptBlock:
+def _adopt_block(source: ForeignVoxels, rule: Rule, output: StoredArray, block: Block) -> None:
     """Read one block, and write it as probabilities."""
-
-    source: ForeignVoxels
-    rule: Rule
-    output: StoredArray
-
-    def __call__(self, block: Block) -> None:
-        """Write one block."""
-        self.output.write(block.core, read_probabilities(self.source, block.core, self.rule))
+    output.write(block.core, read_probabilities(source, block.core, rule))
 
 
 def plan_adoption(
@@ -183,7 +169,9 @@ def _read_all(
 
     title = "reading probabilities"
     job = Job(progress, math.prod(grid.shape), "voxels", title, size=core_voxels)
-    run_blocks(NoteBlock(voxels), grid.blocks(), engine, on_result=on_result, progress=job)
+    run_blocks(
+        partial(_note_block, voxels), grid.blocks(), engine, on_result=on_result, progress=job
+    )
     checksums = np.array([found[index].checksum for index in sorted(found)], "<u4")
     told = hashlib.blake2b(checksums.tobytes(), digest_size=16)
     told.update(f"{voxels.shape} {voxels.dtype} {grid.size}".encode())
@@ -211,7 +199,7 @@ def adopt(plan: AdoptPlan, progress: Progress) -> None:
             ledger.record(block_key("written", block.index))
 
         job = Job(progress, math.prod(plan.spec.shape), "voxels", "importing", size=core_voxels)
-        task = AdoptBlock(plan.source, plan.rule, image.levels[0])
+        task = partial(_adopt_block, plan.source, plan.rule, image.levels[0])
         with naming(missing), same_workers(options.engine):
             run_blocks(task, missing(), options.engine, on_result=on_result, progress=job)
             build_pyramid(image, options.engine, progress, label=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from volseg.engine.run import run_blocks
 from volseg.geometry.grid import Block
 from volseg.objects.joining import Numbering, rank_firsts
 from volseg.objects.splitting import Splitter
-from volseg.stages.label.split_tasks import Beginning, MeasureBlock, Split, SplitBlock, piece_store
+from volseg.stages.label.split_tasks import Beginning, Split, SplitBlock, measure_block, piece_store
 from volseg.stages.label.tasks import Layer, Run
 from volseg.storage.arrays import StoredArray
 from volseg.storage.ledger import block_key
@@ -143,7 +144,7 @@ class Splitting:
             np.maximum.at(high, number, boxes[:, 3:])
             np.minimum.at(firsts, number, begun)
 
-        task = MeasureBlock(self.run.plan.grid, self.run.plan.store)
+        task = partial(measure_block, self.run.plan.grid, self.run.plan.store)
         run_blocks(task, offsets, self.run.plan.engine, on_result=on_result, batch=MEASURED)
         return np.concatenate([low, high], axis=1)[1:], firsts[1:]
 

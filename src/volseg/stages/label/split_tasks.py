@@ -24,17 +24,12 @@ CACHED = 8
 """Blocks whose runs a task keeps at hand, since most objects lie in few."""
 
 
-@dataclass(frozen=True)
-class MeasureBlock:
+def measure_block(
+    grid: Grid, store: ComponentStore, index: Zyx
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the bounding boxes and first voxels of the components of a block."""
-
-    grid: Grid
-    store: ComponentStore
-
-    def __call__(self, index: Zyx) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Measure one block."""
-        found = self.store.load(index)
-        return component_boxes(found, self.grid.block(index).core), found.firsts
+    found = store.load(index)
+    return component_boxes(found, grid.block(index).core), found.firsts
 
 
 @dataclass(frozen=True)

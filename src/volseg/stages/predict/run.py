@@ -35,8 +35,8 @@ from volseg.stages.survey.likeness import Region, look_at_tissue
 from volseg.stages.survey.notes import continues
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
-from volseg.storage.ledger import MARK, Ledger, block_key
-from volseg.storage.predictions import CREATED, Scratch, find_outdated
+from volseg.storage.ledger import CREATED, MARK, Ledger, block_key
+from volseg.storage.predictions import Scratch, find_outdated
 from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image, volume_tone

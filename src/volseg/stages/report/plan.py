@@ -145,13 +145,8 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
         notes.get("surface", "none"),
         evaluation,
         source if notes.get("objects") == COMPONENTS else None,
-        _expect(labels),
+        tell_tissue(labels.attributes.get("tissue")),
     )
-
-
-def _expect(labels: Image) -> str:
-    """Say what precision to expect, and what to do where that is little."""
-    return tell_tissue(labels.attributes.get("tissue"))
 
 
 def _open_probabilities(path: Path, name: str, labels: LabelSource) -> Image | None:

@@ -31,8 +31,8 @@ from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes
 from volseg.storage.files import discard
-from volseg.storage.ledger import MARK, Ledger, block_key, new_mark
-from volseg.storage.predictions import CREATED, KIND, Scratch
+from volseg.storage.ledger import CREATED, MARK, Ledger, block_key, new_mark
+from volseg.storage.predictions import KIND, Scratch
 from volseg.storage.volumes import Image, open_image
 from volseg.types import Zyx
 

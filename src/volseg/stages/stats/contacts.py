@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from volseg.measures.sums import keep_part
 from volseg.sources.labels import OWN, LabelSource, open_labels
 from volseg.stages.stats.tasks import plan_blocks
 from volseg.storage.tables import write_table
-from volseg.types import VoxelSize, Zyx
+from volseg.types import VoxelSize, zyx
 
 
 @dataclass(frozen=True)
@@ -41,23 +42,13 @@ class Contacts:
     table: Path
 
 
-@dataclass(frozen=True)
-class ContactBlock:
-    """Count the contacts of one block; none between unrelated images, where slices are these."""
-
-    ours: LabelSource
-    theirs: LabelSource
-    shape: Zyx
-    planar: bool
-
-    def __call__(self, block: Block) -> NDArray[np.int64]:
-        """Count them; faces behind the block are its own."""
-        z, y, x = (
-            slice(s.start, min(s.stop + 1, n)) for s, n in zip(block.core, self.shape, strict=True)
-        )
-        box = z, y, x
-        core = roi_shape(block.core)
-        return count_contacts(self.ours[box], self.theirs[box], core, planar=self.planar)
+def _count_block(
+    ours: LabelSource, theirs: LabelSource, planar: bool, block: Block
+) -> NDArray[np.int64]:
+    """Count contacts, of which those at faces behind a block are its own."""
+    ends = zip(block.core, ours.shape, strict=True)
+    box = zyx(slice(s.start, min(s.stop + 1, n)) for s, n in ends)
+    return count_contacts(ours[box], theirs[box], roi_shape(block.core), planar=planar)
 
 
 def open_other(volume: Path, ours: LabelSource, name: str, *, planar: bool) -> LabelSource:
@@ -89,7 +80,7 @@ def find_contacts(
 
     grid = plan_blocks(ours, engine.processes * engine.threads)
     job = Job(progress, math.prod(grid.shape), "voxels", "finding contacts", size=core_voxels)
-    task = ContactBlock(ours, theirs, ours.shape, planar)
+    task = partial(_count_block, ours, theirs, planar)
     run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
     rows = merge_contacts(kept)
     columns, units = contact_table(rows, voxel_size)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,41 +31,28 @@ WINDOW, MOST_SLICES = 1024, 64
 """Pixels a side of what is looked at of slices, and slices that are looked at together."""
 
 
-@dataclass(frozen=True)
-class CountBlock:
+def _count_block(array: StoredArray, block: Block) -> tuple[NDArray[np.int64], dict[float, int]]:
     """Count how often each intensity occurs in a block, and in squares of one value."""
-
-    array: StoredArray
-
-    def __call__(self, block: Block) -> tuple[NDArray[np.int64], dict[float, int]]:
-        """Count one block."""
-        # what squares are made of reaches into the neighbours
-        box = grow(block.core, (0, SIDE - 1, SIDE - 1), self.array.shape)
-        around = self.array[box]
-        own = shift(block.core, [s.start for s in box])
-        voxels = around[own]
-        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-            raise VolumeError(
-                f"{self.array.path} holds values that are not finite, in {block}; replace them "
-                f"first"
-            )
-        areas: dict[float, int] = {}
-        for plane in around if min(self.array.shape[1:]) >= SMALLEST else ():
-            for value, found in find_constant(plane):
-                count = int(found[own[1:]].sum())
-                areas[value] = areas.get(value, 0) + count
-        return count_intensities(voxels)[0], areas
+    # what squares are made of reaches into the neighbours
+    box = grow(block.core, (0, SIDE - 1, SIDE - 1), array.shape)
+    around = array[box]
+    own = shift(block.core, [s.start for s in box])
+    voxels = around[own]
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise VolumeError(
+            f"{array.path} holds values that are not finite, in {block}; replace them first"
+        )
+    areas: dict[float, int] = {}
+    for plane in around if min(array.shape[1:]) >= SMALLEST else ():
+        for value, found in find_constant(plane):
+            count = int(found[own[1:]].sum())
+            areas[value] = areas.get(value, 0) + count
+    return count_intensities(voxels)[0], areas
 
 
-@dataclass(frozen=True)
-class NoteSlices:
+def _note_block(array: StoredArray, block: Block) -> SliceNotes:
     """Take notes on the slices of a block that reaches over all of what is looked at."""
-
-    array: StoredArray
-
-    def __call__(self, block: Block) -> SliceNotes:
-        """Take notes on one block."""
-        return note_slices(self.array[block.core])
+    return note_slices(array[block.core])
 
 
 def with_survey(image: Image, engine: EngineOptions, progress: Progress) -> Image:
@@ -102,7 +90,7 @@ def _note(array: StoredArray, engine: EngineOptions, progress: Progress) -> list
         for k, z in enumerate(range(0, array.shape[0], depth))
     ]
     job = Job(progress, len(blocks), "blocks", "looking at slices")
-    run_blocks(NoteSlices(array), blocks, engine, on_result=on_result, progress=job)
+    run_blocks(partial(_note_block, array), blocks, engine, on_result=on_result, progress=job)
     return [found[k] for k in sorted(found)]
 
 
@@ -127,7 +115,7 @@ def _count(
     """Count all intensities; return what is noted of them, and of background."""
     array = image.levels[0]
     check_counted(array)
-    task, grid = CountBlock(array), plan_blocks(array)
+    task, grid = partial(_count_block, array), plan_blocks(array)
     total, values = (part.copy() for part in count_intensities(np.zeros(0, array.dtype)))
     areas: dict[float, int] = {}
 

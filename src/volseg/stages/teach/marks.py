@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -46,19 +47,13 @@ class Said:
     slices: Sequence[int] | None = None
 
 
-@dataclass(frozen=True)
-class FindMarked:
+def _find_in_block(
+    labels: LabelSource, wanted: tuple[int, ...], block: Block
+) -> dict[int, Intervals]:
     """Find the voxels of some labels in a block."""
-
-    labels: LabelSource
-    wanted: tuple[int, ...]
-
-    def __call__(self, block: Block) -> dict[int, Intervals]:
-        """Look at one block."""
-        values = self.labels[block.core]
-        here = np.intersect1d(values, np.array(self.wanted))
-        shape = self.labels.shape
-        return {int(n): find_intervals(values == n, block.core, shape) for n in here}
+    values = labels[block.core]
+    here = np.intersect1d(values, np.array(wanted))
+    return {int(n): find_intervals(values == n, block.core, labels.shape) for n in here}
 
 
 def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
@@ -143,7 +138,7 @@ def _locate(
             parts.setdefault(number, []).append(spans)
 
     blocks = Grid(labels.shape, whole_multiples(BLOCK, labels.block)).blocks()
-    run_blocks(FindMarked(labels, wanted), blocks, engine, on_result=on_result)
+    run_blocks(partial(_find_in_block, labels, wanted), blocks, engine, on_result=on_result)
     whole = {number: np.concatenate(spans) for number, spans in parts.items()}
     return {number: spans[np.argsort(spans[:, 0])] for number, spans in whole.items()}
 
