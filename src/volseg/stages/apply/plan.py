@@ -149,11 +149,6 @@ def plan_apply(
     ----------
     progress : shown while labels are read for marks
     place : takes the place of the volume for what is written
-
-    Raises
-    ------
-    ConflictError
-        If a painting lies where the outcome goes.
     """
     place, name = volume if place is None else place, check_name(options.output)
     if name == options.name:

@@ -64,13 +64,7 @@ def _box_of(known: Moments, label: int) -> Roi:
 
 
 def resolve(plan: ApplyPlan, known: Moments) -> Resolved:
-    """Find the objects that corrections are about.
-
-    Raises
-    ------
-    ParameterError
-        If there are no such objects, or operations contradict each other; it names several.
-    """
+    """Find the objects that corrections are about."""
     finder = _Finder(plan, known)
     wanted = plan.corrections
     deleted = finder.find_all("delete", wanted.delete)

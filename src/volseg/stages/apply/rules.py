@@ -46,13 +46,7 @@ def find_deletions(
 def by_rules(
     volume: Path, source: LabelSource, texts: Sequence[str]
 ) -> tuple[Mapping[str, Any], dict[str, int]]:
-    """Delete what breaks a rule, by the current table of objects; count by the first one broken.
-
-    Raises
-    ------
-    ParameterError
-        If a rule is none, its column is not measured, or nothing breaks it.
-    """
+    """Delete what breaks a rule, by the current table of objects; count by the first one broken."""
     name = source.path.name
     rules, path = list(map(parse_rule, texts)), table_path(volume, name)
     columns, _, notes = read_columns(path) if path.is_file() else ({}, {}, {})
@@ -96,11 +90,6 @@ def by_marks(
 
     Objects that marks say yes of, in as many voxels, stay. Numbers may be others than when
     they were marked: what counts is where the objects lie.
-
-    Raises
-    ------
-    ParameterError
-        If nothing is marked as none, or no object lies there.
     """
     name = uncorrected(volume, source.path.name)
     marks = [m for r in load_rounds(volume, name, source.shape) for m in r.marks]

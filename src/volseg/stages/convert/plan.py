@@ -139,17 +139,7 @@ class ConvertPlan:
 def plan_conversion(
     source: str | Path, target: Path, options: ConvertOptions
 ) -> Iterator[ConvertPlan]:
-    """Open a source, and check that it can be converted; its files are closed at the end.
-
-    Raises
-    ------
-    SourceError, VoxelSizeError
-        If the source cannot be read as one stack.
-    ConflictError
-        If the target exists, or the source lies in it.
-    InputError
-        If the target's folder does not exist or cannot be written to.
-    """
+    """Open a source, and check that it can be converted; its files are closed at the end."""
     check_target(target, overwrite=options.overwrite)
     with _open(source, target, options) as plan:
         yield plan
@@ -218,15 +208,7 @@ def _describe(stack: Stack, options: ConvertOptions) -> dict[str, Any]:
 
 
 def is_converted(source: str | Path, target: Path, options: ConvertOptions) -> bool:
-    """Tell whether a volume is what a conversion would write, by its provenance and its date.
-
-    Raises
-    ------
-    SourceError, VoxelSizeError
-        If the source cannot be read as one stack.
-    ConflictError
-        If something else is there, and may not be replaced.
-    """
+    """Tell whether a volume is what a conversion would write, by its provenance and its date."""
     if not is_zarr(target):
         return False
     noted = read_attributes(target).get("volseg", {})

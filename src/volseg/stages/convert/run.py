@@ -39,13 +39,7 @@ FEW = 3
 
 
 def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
-    """Write a stack as an OME-Zarr volume, or nothing at all.
-
-    Raises
-    ------
-    ConflictError
-        If the target has been made in the meantime.
-    """
+    """Write a stack as an OME-Zarr volume, or nothing at all."""
     begun, stack, target = time.monotonic(), plan.stack, plan.target
     with drafting_folder(target, overwrite=plan.overwrite) as partial:
         unfinished = {"version": __version__, "complete": False, **_describe_images(plan)}

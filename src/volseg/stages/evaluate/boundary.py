@@ -83,13 +83,7 @@ class MeasureBoundary:
 
 
 def check_memory(plan: EvaluatePlan) -> None:
-    """Check that blocks fit into memory with all that lies around them.
-
-    Raises
-    ------
-    ParameterError
-        If the tolerance is too large for that.
-    """
+    """Check that blocks fit into memory with all that lies around them."""
     tolerance = plan.options.tolerance
     if tolerance is None:
         return

@@ -25,13 +25,7 @@ FILE = "evaluation.json"
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder before any work is done.
-
-    Raises
-    ------
-    ParameterError
-        If it is a file, or cannot be made because its parent is missing.
-    """
+    """Refuse a folder before any work is done."""
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"{folder} is a file; give a folder to write {FILE} in")
     if not folder.resolve().parent.is_dir():

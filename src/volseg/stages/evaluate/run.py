@@ -124,13 +124,7 @@ class Evaluation:
 
 
 def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
-    """Compare the objects of a volume with the truth; nothing stays written.
-
-    Raises
-    ------
-    ParameterError
-        If no voxel is left to compare.
-    """
+    """Compare the objects of a volume with the truth; nothing stays written."""
     begun = time.monotonic()
     notes, options = list(plan.notes), plan.options
     check_memory(plan)

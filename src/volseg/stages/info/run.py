@@ -24,21 +24,12 @@ from volseg.types import FULL_PROBABILITY
 def info(path: Path) -> dict[str, Any]:
     """Describe a volume and the results in it.
 
-    Parameters
-    ----------
-    path : an OME-Zarr image or a Zarr array
-
     Returns
     -------
     dict
         JSON-like: the image, and under ``probabilities`` and ``labels`` what stands there. Under
         ``findings`` what is wrong with its slices, None where nobody has looked at them; under
         ``notes`` the same in words.
-
-    Raises
-    ------
-    VolumeError, SourceError
-        If there is no usable volume; of files it says whether they can be converted to one.
     """
     if as_remote(path) is None and path.exists() and not is_zarr(path):
         from volseg.sources.readers import find_folder, recognise

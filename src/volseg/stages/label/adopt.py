@@ -112,13 +112,7 @@ def _adopt_block(source: ForeignVoxels, rule: Rule, output: StoredArray, block: 
 def plan_adoption(
     volume: Path, source: Path, options: AdoptOptions, progress: Progress
 ) -> AdoptPlan:
-    """Read all of a source, and say what it becomes; nothing is written.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, is not of the volume, or it is not clear what its values stand for.
-    """
+    """Read all of a source, and say what it becomes; nothing is written."""
     image, path = open_image(volume), probabilities_path(volume, options.name)
     check_place(image)
     if source.resolve().is_relative_to(path.resolve()):

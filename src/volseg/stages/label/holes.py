@@ -80,7 +80,6 @@ class Enclosed:
 
     Attributes
     ----------
-    touched : within the block, and at the volume's border.
     pairs : its components that touch a neighbour's, with each neighbour before it.
     meetings : a block, its components of the background, and objects that they touch across.
     """

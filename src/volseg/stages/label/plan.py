@@ -118,13 +118,7 @@ class LabelPlan:
 
 
 def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
-    """Plan the labels of probabilities that stand in a volume; read metadata only.
-
-    Raises
-    ------
-    InputError
-        If the probabilities are missing or incomplete, or a rule cannot be applied to them.
-    """
+    """Plan the labels of probabilities that stand in a volume; read metadata only."""
     source = found_on(open_probabilities(volume, name), sizes_of(open_image(volume)))
     guides = open_guides(volume, name, options.split)
     if guides:
@@ -134,13 +128,7 @@ def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
 
 
 def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> LabelPlan:
-    """Plan the labels of probabilities that are known, and may still have to be predicted.
-
-    Raises
-    ------
-    ParameterError
-        If a rule cannot be applied to them.
-    """
+    """Plan the labels of probabilities that are known, and may still have to be predicted."""
     if options.images:
         source = replace(source, space=replace(source.space, planar=True))
     whole = [[0, n] for n in source.shape]

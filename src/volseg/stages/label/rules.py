@@ -116,18 +116,7 @@ class ObjectRules:
 
 
 def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -> dict[str, Any]:
-    """List what the rules decide, for the header of a run.
-
-    Parameters
-    ----------
-    space : of the volume
-    model : what is on record of the model that made the probabilities
-
-    Raises
-    ------
-    ParameterError
-        If a rule cannot be applied to such probabilities.
-    """
+    """List what the rules decide, for the header of a run."""
     threshold, voxel_size = find_threshold(rules, model), space.voxel_size
     planar = space.planar
     # a rule that is not asked for is not in the header: results from before it existed stay valid
@@ -240,11 +229,6 @@ def fewest_voxels(
     planar: bool = False,
 ) -> int:
     """Express the smallest object that is kept in voxels: the user's, or else the model's.
-
-    Raises
-    ------
-    ParameterError
-        If it is given in nm³ and the voxel size is unknown.
 
     Examples
     --------

@@ -58,13 +58,7 @@ class LabelReport:
 
 
 def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
-    """Report on complete labels.
-
-    Raises
-    ------
-    VolumeError
-        If their attributes do not say how many objects there are.
-    """
+    """Report on complete labels."""
     output, found = plan.path, open_image(plan.path).attributes
     run, notes, objects = found["run"], [], found.get("objects")
     if objects is None:

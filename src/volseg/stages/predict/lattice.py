@@ -142,13 +142,6 @@ def build_lattices(
     scales : level-0 voxels per network voxel, (z, y, x)
     views : which slices a 2D network sees
     asked : sizes to take in place of the model's
-
-    Raises
-    ------
-    ModelError
-        If the card's tile does not lie on the network's lattice.
-    ParameterError
-        If the one that is asked for does not, or the network does not look along these axes.
     """
     lattices = []
     for axis in axes_of(views):

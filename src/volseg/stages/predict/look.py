@@ -107,11 +107,6 @@ def look_at(
     Returns
     -------
     Look, or None where the volume still has to be looked at
-
-    Raises
-    ------
-    VolumeError
-        If it is of a type that cannot be counted, or notes cannot be used.
     """
     survey = read_survey(image)
     counted = survey is not None or normalise == "volume" or image.space.planar

@@ -138,13 +138,6 @@ def settle_network(
     choice, card : of the network
     chosen : maps that it gives
     notes : what the user should know
-
-    Raises
-    ------
-    ParameterError
-        If it cannot run there, as far as that is known here, or not on such voxels.
-    ModelError
-        If it cannot be used, or gives no centerlines where they are wanted.
     """
     if image.space.planar:
         _check_images(options)
@@ -217,11 +210,6 @@ def find_device(device: str, precision: str, engine: EngineOptions) -> tuple[str
     ----------
     device : ``auto``, ``cpu``, ``cuda``, ``mps``, ``xpu`` or ``openvino``
     precision : ``auto``, ``float32``, ``bfloat16``, ``tf32`` of GPUs, or ``int8`` of OpenVINO
-
-    Raises
-    ------
-    ParameterError
-        If it cannot run there, as far as that is known here.
     """
     if device == OPENVINO:
         return device, check_compiled(precision, here=not engine.elsewhere)

@@ -93,13 +93,6 @@ def choose_maps(
     classes : names; all if None
     name : of the result of a single class; several keep their own names, as does one of several
         without it
-
-    Raises
-    ------
-    ParameterError
-        If there is no such class, or one name is given for several.
-    ModelError
-        If no class has a map of a kind that is asked for.
     """
     maps = maps_of(card)
     known = [m.name for m in maps if m.is_class]
@@ -154,11 +147,6 @@ def find_lacking(
     """Choose what a run has to write: what does not stand, and the maps of a class that does not.
 
     A run that was begun goes on with all that it writes, because it finishes its first image last.
-
-    Raises
-    ------
-    ConflictError
-        If another result is there and may not be replaced.
     """
     lacking = with_maps(wanted, [o for o in wanted if not o.stands(overwrite=overwrite)])
     if not lacking or overwrite:
@@ -177,13 +165,7 @@ def with_maps(wanted: tuple[Output, ...], found: Sequence[Output]) -> tuple[Outp
 
 
 def is_under_way(written: tuple[Output, ...], ledger: Ledger) -> bool:
-    """Tell whether the images of a run are there, and the blocks on record are written in them.
-
-    Raises
-    ------
-    ConflictError
-        If another ledger tells of them.
-    """
+    """Tell whether the images of a run are there, and the blocks on record are written in them."""
     pending = [o for o in written if not o.stands()]
     told_of = [is_told_of(o.path, ledger) for o in pending]
     return CREATED in ledger.records and all(told_of)

@@ -69,13 +69,7 @@ class PredictPlan:
 
     @property
     def known_look(self) -> Look:
-        """Return how the network sees the volume.
-
-        Raises
-        ------
-        VolumeError
-            If nobody has looked at it.
-        """
+        """Return how the network sees the volume."""
         if self.look is None:
             raise VolumeError(
                 f"{self.image.path} has no histogram of its intensities; "
@@ -195,13 +189,7 @@ def _look(
 
 
 def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
-    """Complete the plan of a volume that has been looked at since.
-
-    Raises
-    ------
-    VolumeError
-        If it has not.
-    """
+    """Complete the plan of a volume that has been looked at since."""
     look, described = _look(image, plan.level, plan.card, plan.options, plan.mask_labels)
     known = json.loads(json.dumps(described))
     outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)

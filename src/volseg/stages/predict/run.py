@@ -144,13 +144,7 @@ def _look(plan: PredictPlan) -> dict[str, Any]:
 def build_task(
     plan: PredictPlan, arrays: Mapping[int, StoredArray], store: HandoverStore
 ) -> PredictTask:
-    """Say what workers do to write the images of a run.
-
-    Parameters
-    ----------
-    arrays : level 0 of what is written, by the place of each map
-    store : where blocks exchange what they evaluated
-    """
+    """Say what workers do to write the images of a run."""
     return PredictTask(
         raw=plan.image.levels[plan.level],
         factor=plan.image.factors[plan.level],

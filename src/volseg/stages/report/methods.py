@@ -98,7 +98,6 @@ def describe_methods(
     Parameters
     ----------
     volumes : title, raw image, labels, probabilities
-    surfaces : methods by which surfaces were measured
     tests : names of tests, with their effect sizes
     """
     cite, made = _Citations(), dict[str, list[str]]()

@@ -62,15 +62,7 @@ class Mended:
 
 
 def mend_probabilities(plan: PredictPlan, progress: Progress) -> tuple[Mended, ...]:
-    """Make complete probabilities incomplete where they are damaged; prediction does the rest.
-
-    Raises
-    ------
-    ConflictError
-        If the result was made by another plan, or another process works on it.
-    ParameterError
-        If another image of the plan is not complete.
-    """
+    """Make complete probabilities incomplete where they are damaged; prediction does the rest."""
     complete = [o for o in plan.outputs if o.stands(same_blocks=True)]
     engine = plan.options.engine
     found = {o.path: _find_damage(open_image(o.path), engine, progress) for o in complete}
@@ -109,13 +101,7 @@ def _apart(damaged: Output, lacking: Sequence[Output]) -> str:
 
 
 def mend_labels(plan: LabelPlan, progress: Progress) -> tuple[Mended, ...]:
-    """Make complete labels incomplete where they are damaged; labelling does the rest.
-
-    Raises
-    ------
-    ConflictError
-        If the labels were made by another plan, or another process works on them.
-    """
+    """Make complete labels incomplete where they are damaged; labelling does the rest."""
     if not plan.stands():
         return ()
     image = open_image(plan.path)

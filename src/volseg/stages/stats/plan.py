@@ -207,13 +207,7 @@ def _choose_sums(
 
 
 def check_one_table(sizes: Mapping[Path, VoxelSize | None]) -> None:
-    """Check that columns mean the same for all volumes.
-
-    Raises
-    ------
-    ParameterError
-        If some voxel sizes are unknown.
-    """
+    """Check that columns mean the same for all volumes."""
     unknown = [str(volume) for volume, size in sizes.items() if size is None]
     if 0 < len(unknown) < len(sizes):
         raise ParameterError(

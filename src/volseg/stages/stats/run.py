@@ -244,11 +244,6 @@ def write_objects(results: list[VolumeStats], output: Path) -> None:
     """Write the objects of several volumes into one table, with a column that names the volume.
 
     Columns of some volumes only, such as probabilities, are NaN for the others.
-
-    Raises
-    ------
-    ParameterError
-        If some voxel sizes are unknown, so that columns would not mean the same.
     """
     check_table_path(output)
     check_one_table({r.volume: r.summary.voxel_size for r in results})

@@ -61,11 +61,6 @@ def with_survey(image: Image, engine: EngineOptions, progress: Progress) -> Imag
     Nothing is written, and its own notes are kept. Counts are whole numbers, so blocks of any size
     and order give the same. Slices are looked at in a window of the volume, so that any number of
     them costs little.
-
-    Raises
-    ------
-    VolumeError
-        If the image is of a type that networks are not given, or holds values that are not finite.
     """
     if image.attributes.get("survey") and image.attributes.get("histogram"):
         return image

@@ -116,13 +116,7 @@ def _rounded(column: Doubles) -> Any:
 
 
 def read_survey(image: Image) -> Survey | None:
-    """Read what is noted of a volume's slices; None where nothing is, or they are unrelated.
-
-    Raises
-    ------
-    VolumeError
-        If it cannot be used.
-    """
+    """Read what is noted of a volume's slices; None where nothing is, or they are unrelated."""
     noted = image.attributes.get("survey")
     if not noted or image.space.planar:
         return None

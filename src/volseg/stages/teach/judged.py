@@ -105,17 +105,7 @@ class Judged:
 
 
 def open_judged(volume: Path, name: str, model: str | None) -> Judged:
-    """Open a result with its probabilities and weights.
-
-    Raises
-    ------
-    VolumeError
-        If there is no complete result, or its labels were not made of its probabilities.
-    ParameterError
-        If it was made in a way that cannot be taught.
-    ModelError
-        If its weights are not found.
-    """
+    """Open a result with its probabilities and weights."""
     image, labels = open_image(volume), open_labels(volume, name)
     if (origin := uncorrected(volume, name)) != name:
         raise ParameterError(

@@ -81,7 +81,6 @@ def learn(
     Parameters
     ----------
     start : weights to begin with
-    workers : threads that draw patches
     strength : part of what the training changed that is kept
     on_step : is told the part of the training that is done
     """

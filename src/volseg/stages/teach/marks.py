@@ -57,13 +57,7 @@ def _find_in_block(
 
 
 def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
-    """Find the voxels of all that was said.
-
-    Raises
-    ------
-    ParameterError, ShapeError
-        If a mark lies outside of the volume or on nothing, names no object, or contradicts another.
-    """
+    """Find the voxels of all that was said."""
     _check_numbers(said, judged.objects)
     clicked = [_mark_point(point, judged) for point in said.points]
     named = [number for number, _ in said.objects] + [m.object for m in clicked if m.object]

@@ -205,15 +205,7 @@ def _plan_lesson(
 
 
 def choose_weights(volume: Path, output: Path | None) -> Path:
-    """Choose a file for new weights: beside the volume, with a number that is free.
-
-    Raises
-    ------
-    ParameterError
-        If the name of another is no name of weights, or its folder is not there.
-    ConflictError
-        If there is such a file, or a card of that name.
-    """
+    """Choose a file for new weights: beside the volume, with a number that is free."""
     if output is not None:
         if output.suffix != ".safetensors":
             raise ParameterError(f"weights end in .safetensors, found {output.name!r}")

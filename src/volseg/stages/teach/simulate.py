@@ -35,13 +35,6 @@ def click(
     labels, truth : of one shape
     slices : that are looked at; None chooses three, spread over the volume
     known : marks of earlier calls; what they mean is not clicked on again
-
-    Raises
-    ------
-    ShapeError
-        If the shapes differ.
-    ParameterError
-        If nothing is wrong in these slices.
     """
     if labels.shape != truth.shape:
         raise ShapeError(

@@ -75,12 +75,6 @@ def open_training_data(
     ----------
     pairs : of images and labels; what is above 0 is foreground.
     voxel_size : nm (z, y, x); overrides what the files say.
-
-    Raises
-    ------
-    InputError
-        If they cannot be read, do not fit each other, hold no foreground where it is needed, or
-        if a voxel size is unknown.
     """
     if not pairs:
         raise ParameterError("there is nothing to train on; name a volume and its --labels")

@@ -38,13 +38,7 @@ PAINTED = tuple(f"{kind}_probability" for kind in ("sheath", "granule", "region"
 
 
 def choose_name(output: Path, name: str | None) -> str:
-    """Choose the name of a run's weights: the folder's, if no other is given.
-
-    Raises
-    ------
-    ParameterError
-        If the name is no file name.
-    """
+    """Choose the name of a run's weights: the folder's, if no other is given."""
     chosen = name or output.resolve().name
     if not chosen or Path(chosen).name != chosen or chosen.startswith("."):
         raise ParameterError(f"--name becomes a file's name, found {chosen!r}")
@@ -63,14 +57,6 @@ def open_folder(
     weights : that the run exports into its folder
     overwrite : bool
         Whether the folder's run does not matter: `discard_run` removes it once a new one begins.
-
-    Raises
-    ------
-    ConflictError
-        If the folder holds another run that may not be replaced, weights of unknown origin, or a
-        run whose weights are gone.
-    ModelError
-        If the checkpoint cannot be read.
     """
     folder, card = weights.parent, weights.with_suffix(".json")
     own = (folder / CHECKPOINT, folder / LOG, folder / RECIPE, weights, card)

@@ -19,11 +19,6 @@ def refuse_image(labels: str, chosen: Sequence[tuple[Source, int]]) -> None:
     Parameters
     ----------
     chosen : what is trained on of the pair, with its foreground
-
-    Raises
-    ------
-    ParameterError
-        If there is next to nothing to tell apart.
     """
     total = sum(source.annotated for source, _ in chosen)
     share = sum(count for _, count in chosen) / total if total else 0.0
@@ -38,18 +33,7 @@ def refuse_image(labels: str, chosen: Sequence[tuple[Source, int]]) -> None:
 def check_foreground(
     description: Sequence[dict[str, Any]], training: Sequence[Source], validation: Sequence[Source]
 ) -> None:
-    """Refuse labels that teach nothing: none of their voxels is foreground, or all are.
-
-    Parameters
-    ----------
-    description : of each pair, with the foreground that was counted in it
-    training, validation : what is trained on, and what is held out
-
-    Raises
-    ------
-    ParameterError
-        If there is nothing to tell apart.
-    """
+    """Refuse labels that teach nothing: none of their voxels is foreground, or all are."""
     for name, sources, flag in (
         ("training", training, "--roi"),
         ("validation", validation, "--validation"),

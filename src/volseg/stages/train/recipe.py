@@ -70,13 +70,7 @@ class Recipe:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe file: tables ``[recipe]`` and ``[run]``, and a ``[[data]]`` for each pair.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot be read, or holds what no recipe has.
-    """
+    """Read a recipe file: tables ``[recipe]`` and ``[run]``, and a ``[[data]]`` for each pair."""
     content = read_recipe(path)
     unknown = sorted(set(content) - {"recipe", "run", "data"})
     if unknown:
@@ -138,13 +132,6 @@ def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainCon
     ----------
     given : fields of `TrainConfig`
     start : shipped name or path of the weights to start from: they decide architecture and width
-
-    Raises
-    ------
-    ParameterError
-        If the recipe cannot be.
-    ModelError
-        If there is no such architecture, or no weights to start from.
 
     Examples
     --------

@@ -82,11 +82,6 @@ def choose_parts(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_out:
     ----------
     region : what the labels cover
     hold_out : whether something must be held out even if the pair does not say what
-
-    Raises
-    ------
-    ParameterError
-        If the regions overlap, leave the labels, or nothing is left to train on.
     """
     if pair.held_out:
         box = _covered(parse_roi(pair.roi, shape) if pair.roi else region, region)
@@ -113,11 +108,6 @@ def choose_regions(
         Of the volume.
     roi : trained on; otherwise all slices that hold no part of the validation
     validation : held out; otherwise the last fifth of the slices
-
-    Raises
-    ------
-    ParameterError
-        If the regions overlap, leave the labels, or nothing is left to train on.
 
     Examples
     --------

@@ -150,13 +150,7 @@ def start_run(
     epoch_steps: int = 1,
     start: Start | None = None,
 ) -> Run:
-    """Build the network from the seed or from other weights, or continue from a checkpoint.
-
-    Raises
-    ------
-    ModelError
-        If there is no such architecture, or weights or checkpoint do not fit it.
-    """
+    """Build the network from the seed or from other weights, or continue from a checkpoint."""
     form = find_architecture(config.architecture)
     begin = Start() if saved or start is None else start
     network = build_network(config, begin.tensors, begin.maps).to(device)
@@ -245,15 +239,7 @@ class Start:
 
 
 def find_start(model: str | None, config: TrainConfig) -> Start:
-    """Load the weights to start from, if any.
-
-    Raises
-    ------
-    ModelError
-        If they cannot be read.
-    ParameterError
-        If they are of another architecture, width or preprocessing than the recipe's.
-    """
+    """Load the weights to start from, if any."""
     if model is None:
         return Start()
     card = load_card(model)

@@ -92,11 +92,6 @@ def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
     -------
     subjects : the raw image first, probabilities before labels
     findings : results that cannot be opened
-
-    Raises
-    ------
-    VolumeError
-        If the volume itself cannot be opened.
     """
     subjects, findings = [Subject("raw", "raw", open_image(volume))], []
     shape = subjects[0].image.levels[0].shape

@@ -88,11 +88,6 @@ def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyRe
     -------
     VerifyReport
         Damage is reported, not raised.
-
-    Raises
-    ------
-    InputError
-        If the volume cannot be opened, or the model that was named is not the one on record.
     """
     begun = time.monotonic()
     subjects, unusable = find_subjects(volume)

@@ -180,15 +180,7 @@ def _open_table(volume: Path, name: str, labels: str, notes: list[str]) -> Objec
 
 
 def centre_on(scene: Scene, label: int, name: str = "") -> Scene:
-    """Look at an object of a result, by default the first, with its surroundings.
-
-    Raises
-    ------
-    VolumeError
-        If there is no table of the objects.
-    ParameterError
-        If there is no such object.
-    """
+    """Look at an object of a result, by default the first, with its surroundings."""
     volume, name = scene.path, name or scene.names[0]
     layer = scene.layer_of("objects", name)
     objects = scene.tables.get(layer)

@@ -51,11 +51,6 @@ class Pyramid:
         """Read a box, of which the bounds are in voxels that are ``factor`` times as large.
 
         Labels are those of the first voxel of each group, other values the mean of the group.
-
-        Raises
-        ------
-        ParameterError
-            If the box is not in the volume, or too much would have to be read.
         """
         if min(factor) < 1:
             raise ParameterError(f"voxels are made 1 or more times as large, found {factor}")

@@ -193,13 +193,7 @@ class Served:
         server.global_server.app.add_handlers(".*", [(self._place + name, handler, given)])
 
     def look_at(self, volume: str, label: int, name: str = "") -> None:
-        """Move the viewer to an object of a result, by default the first.
-
-        Raises
-        ------
-        ParameterError
-            If it is one of another volume or result, or there is none.
-        """
+        """Move the viewer to an object of a result, by default the first."""
         own = self.scene.path
         if volume != str(own if as_remote(own) is not None else own.resolve()):
             raise ParameterError(f"{own} is shown here; show {volume} to see its objects")

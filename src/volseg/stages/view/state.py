@@ -145,11 +145,6 @@ def compose_link(scene: Scene, options: ViewOptions) -> str:
     """Compose the address that shows a scene in neuroglancer.
 
     Whoever opens it must reach the volume, and its server must allow other sites (CORS).
-
-    Raises
-    ------
-    ParameterError
-        If the volume, or the truth, is a file of this machine.
     """
     volume = scene.path
     if as_remote(volume) is None:
