@@ -14,14 +14,14 @@ from pyarrow import csv, parquet
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from volseg.errors import ParameterError, StorageError
+from volseg.errors import ParameterError, StorageError, VolumeError, command
 from volseg.storage.attributes import change_group, read_attributes
 from volseg.storage.files import discard, replacing, write_file
 from volseg.storage.ledger import locked
 from volseg.storage.locations import check_writable
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
-from volseg.storage.volumes import PATIENCE, labels_path, scratch_path
+from volseg.storage.volumes import PATIENCE, labels_path, scratch_path, table_path
 
 FORMATS = (".parquet", ".csv", ".tsv")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -103,6 +103,27 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str], d
     units = {f.name: f.metadata[b"unit"].decode() for f in table.schema if f.metadata}
     notes = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     return columns, units, notes
+
+
+def read_measured(
+    volume: Path, name: str, identity: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, str], dict[str, str]]:
+    """Read the table of the objects of a result as `read_columns` does, if it is of these labels.
+
+    Parameters
+    ----------
+    identity : of the labels, see `volseg.sources.labels.LabelSource`
+    """
+    table, measure = table_path(volume, name), command("stats", volume, name=name)
+    if not table.is_file():
+        raise VolumeError(f"{volume} has no tables/{table.name}; run `{measure}` first")
+    found = read_columns(table)
+    if found[2].get("labels") != identity:
+        raise VolumeError(
+            f"{table} was measured on other labels than {labels_path(volume, name)}; run "
+            f"`{measure}`"
+        )
+    return found
 
 
 def publish_table(table: Path) -> None:

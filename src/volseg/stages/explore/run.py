@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from volseg.defaults import NAME
 from volseg.engine.progress import Job, Progress
-from volseg.errors import ParameterError, command
+from volseg.errors import ParameterError, VolumeError
 from volseg.geometry.grid import describe, full_roi, roi_shape, roi_size
 from volseg.measures.correlation import (
     ELASTIC,
@@ -32,9 +32,9 @@ from volseg.stages.explore.show import Exploration, draw_exploration
 from volseg.stages.report.planes import frame_of, read_planes, source_of
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import can_draw, check_picture
-from volseg.storage.tables import read_columns
+from volseg.storage.tables import read_measured
 from volseg.storage.targets import check_file
-from volseg.storage.volumes import Image, labels_path, open_image, table_path, volume_tone
+from volseg.storage.volumes import Image, labels_path, open_image, volume_tone
 from volseg.types import Roi, VoxelSize, Zyx, zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Preprocessing, choose_preprocessing
@@ -251,16 +251,12 @@ def _describe_objects(
     notes: list[str],
 ) -> dict[str, Any] | None:
     """Read mean areas and volumes from the table of objects."""
-    table = table_path(volume, name)
     if labels is None:
         return None
-    measure = f"`{command('stats', volume, name=name)}` measures objects"
-    if not table.is_file():
-        notes.append(f"{volume} has no tables/{table.name}; {measure}")
-        return None
-    columns, _, noted = read_columns(table)
-    if noted.get("labels") != labels.identity:
-        notes.append(f"{table} was measured on other labels; {measure}")
+    try:
+        columns, _, _ = read_measured(volume, name, labels.identity)
+    except VolumeError as error:
+        notes.append(str(error))
         return None
     row = summarise(columns, labels.region, voxel_size or labels.voxel_size)
     if not row.objects:

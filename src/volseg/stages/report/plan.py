@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.defaults import SUSPECTS
-from volseg.errors import ParameterError, VolumeError, command
+from volseg.errors import ParameterError
 from volseg.measures.summary import Summary, summarise
 from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
@@ -18,8 +18,8 @@ from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.images import images_in
 from volseg.storage.locations import check_writable, place_beside
-from volseg.storage.tables import read_columns
-from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path, table_path
+from volseg.storage.tables import read_measured
+from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import load_card
 from volseg.types import Roi
 
@@ -121,15 +121,8 @@ def _made_by(subject: Subject) -> object:
 
 
 def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> Subject:
-    source, table = open_labels(path, name), table_path(path, name)
-    measure = command("stats", path, name=name)
-    if not table.is_file():
-        raise VolumeError(f"{path} has no tables/{table.name}; run `{measure}` first")
-    columns, units, notes = read_columns(table)
-    if notes.get("labels") != source.identity:
-        raise VolumeError(
-            f"{table} was measured on other labels than {source.path}; run `{measure}`"
-        )
+    source = open_labels(path, name)
+    columns, units, notes = read_measured(path, name, source.identity)
     image, labels = open_image(path), open_image(labels_path(path, name))
     size = image.voxel_size or source.voxel_size
     return Subject(

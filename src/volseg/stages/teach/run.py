@@ -153,7 +153,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
             )
         save_rounds(volume, options.name, rounds, judged.shape)
     taught = UNTAUGHT if learning is None else learning(marks, progress)
-    objects = read_objects(volume, options.name)
+    objects = read_objects(volume, judged.labels)
     no, yes = find_marked(objects, [r.marks for r in rounds if r.made_on == judged.made_on])
     return TeachReport(
         parent=judged.model,

@@ -15,12 +15,13 @@ from volseg.errors import VolumeError
 from volseg.geometry.grid import roi_shape
 from volseg.measures.rules import FEW, tell_apart
 from volseg.measures.suspects import Suspect, liken, rank_suspects
+from volseg.sources.labels import LabelSource
 from volseg.stages.preview.run import PreviewOptions, open_candidate
 from volseg.stages.preview.sheet import PANEL, Marking, compose_sheet
 from volseg.stages.preview.trial import try_model
-from volseg.stages.report.plan import plan_report
 from volseg.stages.teach.lesson import Lesson, choose_centres, draw_marks
 from volseg.storage.marks import Mark
+from volseg.storage.tables import read_measured
 from volseg.types import Mask, Roi, VoxelSize, Zyx
 
 ROWS = 8
@@ -76,10 +77,10 @@ def draw_sheet(
     return compose_sheet(eye.image, eye.tone, trials, thresholds, ROWS, marking)
 
 
-def read_objects(volume: Path, name: str) -> Mapping[str, NDArray[Any]]:
+def read_objects(volume: Path, labels: LabelSource) -> Mapping[str, NDArray[Any]]:
     """Read the table of objects; nothing where there is none of them as they are."""
     try:
-        return plan_report([volume], [name], [None])[0].columns
+        return read_measured(volume, labels.path.name, labels.identity)[0]
     except VolumeError:
         return {}
 

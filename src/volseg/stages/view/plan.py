@@ -18,7 +18,7 @@ from volseg.sources.labels import check_axes, find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.images import read_explanation
-from volseg.storage.tables import read_columns
+from volseg.storage.tables import read_measured
 from volseg.storage.volumes import (
     Image,
     labels_path,
@@ -168,13 +168,12 @@ def _is_shown(place: Path, notes: list[str]) -> bool:
 
 
 def _open_table(volume: Path, name: str, labels: str, notes: list[str]) -> Objects | None:
-    table = table_path(volume, name)
-    if not table.is_file():
+    if not table_path(volume, name).is_file():
         return None
-    columns, units, noted = read_columns(table)
-    if noted.get("labels") != labels:
-        measure = command("stats", volume, name=name)
-        notes.append(f"{table} was measured on other labels, so it is not shown; run `{measure}`")
+    try:
+        columns, units, _ = read_measured(volume, name, labels)
+    except VolumeError as error:
+        notes.append(str(error))
         return None
     return Objects(columns, units)
 
