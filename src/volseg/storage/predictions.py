@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.errors import ModelError, ParameterError, VolumeError
 from volseg.models.maps import AUXILIARY
+from volseg.storage.attributes import uncorrected
 from volseg.storage.remote import as_remote
 from volseg.storage.scratch import HandoverStore
-from volseg.storage.volumes import open_image
+from volseg.storage.volumes import Image, open_image, probabilities_path
 from volseg.storage.weights import load_card, shipped_models
+from volseg.types import Zyx
 
 KIND = "output"
 """The parameter by which auxiliary maps differ from their class."""
@@ -57,6 +61,29 @@ def find_outdated(
                 kept = Scratch(scratch, path.name)
                 found += [kept.ledger, kept.store.folder, *([] if path in written else [path])]
     return tuple(found)
+
+
+def find_probabilities(volume: Path, name: str, shape: Zyx) -> Image | None:
+    """Open the probabilities of a result; None without any.
+
+    Raises
+    ------
+    VolumeError
+        If they are incomplete, or of another kind.
+    """
+    path = probabilities_path(volume, uncorrected(volume, name))
+    if not path.exists():
+        return None
+    image = open_image(path)
+    array = image.levels[0]
+    if image.attributes.get("complete") is False:
+        raise VolumeError(f"{path} is incomplete; run the command that began it again")
+    if array.dtype != np.uint8 or array.shape != shape:
+        raise VolumeError(
+            f"{path} holds {array.dtype} of the shape {array.shape}, expected uint8 for 0..1 and "
+            f"the shape {shape}"
+        )
+    return image
 
 
 def find_recorded(

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from volseg.defaults import IOU, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Grid, describe, full_roi, gather_chunks, intersect, parse_roi
 from volseg.sources.labels import LabelSource, check_axes, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
-from volseg.storage.attributes import uncorrected
 from volseg.storage.images import as_images, images_in, names_of, sizes_of
-from volseg.storage.volumes import Image, open_image, probabilities_path, scratch_path
+from volseg.storage.predictions import find_probabilities
+from volseg.storage.volumes import Image, open_image, scratch_path
 from volseg.types import Roi, VoxelSize, Zyx
 
 BLOCK_VOXELS = 1 << 23
@@ -125,7 +123,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
         predicted=predicted,
         counted=counted,
         region=_choose_region(options.roi, truth, predicted, notes),
-        probabilities=_open_probabilities(volume, options.name, notes) if own else None,
+        probabilities=_open_probabilities(volume, options.name, shape, notes) if own else None,
         grid=Grid(shape, _block_size(sources, shape)),
         voxel_size=image.voxel_size or truth.voxel_size,
         min_size=_choose_min_size(options.min_size, predicted, notes),
@@ -171,23 +169,15 @@ def _choose_region(
     return found
 
 
-def _open_probabilities(volume: Path, name: str, notes: list[str]) -> StoredArray | None:
-    path = probabilities_path(volume, uncorrected(volume, name))
-    if not path.exists():
-        return None
+def _open_probabilities(
+    volume: Path, name: str, shape: Zyx, notes: list[str]
+) -> StoredArray | None:
     try:
-        image = open_image(path)
+        image = find_probabilities(volume, name, shape)
     except VolumeError as error:
         notes.append(f"no curves: {error}")
         return None
-    array = image.levels[0]
-    if image.attributes.get("complete") is False:
-        notes.append(f"no curves: {path} is incomplete; run the command that began it again")
-    elif array.dtype != np.uint8:
-        notes.append(f"no curves: {path} holds {array.dtype}, expected uint8 for 0..1")
-    else:
-        return array
-    return None
+    return None if image is None else image.levels[0]
 
 
 def _block_size(sources: Sequence[LabelSource], shape: Zyx) -> Zyx:

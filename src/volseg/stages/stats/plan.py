@@ -7,25 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from volseg.defaults import MEASURE, NAME, SURFACE
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError, ShapeError, command
+from volseg.errors import ParameterError, ShapeError, VolumeError, command
 from volseg.measures.object_table import Scale
 from volseg.measures.single_object import reach
 from volseg.sources.labels import LabelSource, check_axes, open_label_path, open_labels
 from volseg.stages.stats.contacts import open_other
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
 from volseg.storage.arrays import StoredArray
-from volseg.storage.attributes import read_histogram, uncorrected
+from volseg.storage.attributes import read_histogram
 from volseg.storage.images import as_images, images_in
 from volseg.storage.locations import check_writable
+from volseg.storage.predictions import find_probabilities
 from volseg.storage.volumes import (
     Image,
     labels_path,
     open_image,
-    probabilities_path,
     slices_path,
     table_path,
 )
@@ -195,14 +193,11 @@ def _choose_sums(
                 f"intensity columns; `{command('convert', image.path, 'VOLUME.zarr')}` makes a "
                 f"volume that has them"
             )
-    path = probabilities_path(image.path, uncorrected(image.path, name))
-    if path.exists():
-        found = open_image(path)
-        fits = found.levels[0].shape == source.shape and found.levels[0].dtype == np.uint8
-        if fits and found.attributes.get("complete") is not False:
-            probabilities = found.levels[0]
-        else:
-            notes.append(f"{path} is incomplete or of another kind, so its mean is left out")
+    try:
+        found = find_probabilities(image.path, name, source.shape)
+        probabilities = None if found is None else found.levels[0]
+    except VolumeError as error:
+        notes.append(f"no mean probabilities: {error}")
     return MeasureBlock(source, True, raw, probabilities, scale), notes
 
 
