@@ -131,14 +131,22 @@ def test_values_that_are_not_finite_become_the_fill_value_and_are_counted(tmp_pa
     assert "3 voxels were not finite (NaN), and are -2 now" in report.warnings
 
 
-def test_pages_too_large_for_memory_are_said_to_be(tmp_path, monkeypatch):
-    tifffile.imwrite(tmp_path / "s.tif", make())
+@pytest.mark.parametrize(
+    ("colours", "where", "told"),
+    [
+        (False, "stages.convert.run", r"64 pages of 93 x 130 uint8 do not fit in memory"),
+        (True, "sources.open", r"s\.tif: a page of 9 x 8 uint8 does not fit in memory"),
+    ],
+)
+def test_what_memory_cannot_hold_is_told(tmp_path, monkeypatch, colours, where, told):
+    raw, kind = (np.zeros((8, 9, 3), np.uint8), "rgb") if colours else (make(), "minisblack")
+    tifffile.imwrite(tmp_path / "s.tif", raw, photometric=kind)
 
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr("volseg.stages.convert.run.np.empty", full)
-    with pytest.raises(SourceError, match=r"64 pages of 93 x 130 uint8 do not fit in memory"):
+    monkeypatch.setattr(f"volseg.{where}.np.empty", full)
+    with pytest.raises(SourceError, match=told):
         run(tmp_path / "s.tif", tmp_path / "v.zarr")
     assert nothing_but(tmp_path, "s.tif")
 
@@ -416,15 +424,3 @@ def test_a_mask_in_place_of_an_image_is_told(tmp_path, values, told):
     with plan_conversion(tmp_path / "raw.tif", tmp_path / "v.zarr", ConvertOptions()) as plan:
         notes = convert(plan, NoProgress()).warnings
     assert [w for w in notes if "0 or 255: is this a mask" in w] == ([notes[-1]] if told else [])
-
-
-def test_a_page_of_colours_that_memory_cannot_hold_is_told(tmp_path, monkeypatch):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric="rgb")
-
-    def full(*_shape):
-        raise MemoryError
-
-    monkeypatch.setattr("volseg.sources.open.np.empty", full)
-    with pytest.raises(SourceError, match=r"a\.tif: a page of 9 x 8 uint8 does not fit in memory"):
-        run(tmp_path / "a.tif", tmp_path / "v.zarr")
-    assert nothing_but(tmp_path, "a.tif")
