@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError
-from volseg.sources.stack import GREY, NO_AXES, NO_COLOURS, Selection, choose_channel, choose_time
-from volseg.sources.voxel_size import AxisSizes
+from volseg.sources.stack import (
+    GREY,
+    NO_AXES,
+    NO_COLOURS,
+    Selection,
+    Stack,
+    choose_channel,
+    choose_time,
+    close_nothing,
+)
+from volseg.sources.voxel_size import AxisSizes, StatedSize, said
 from volseg.storage.arrays import LONGEST_AXIS
 from volseg.types import Roi, Zyx, zyx
 
@@ -68,6 +78,20 @@ class NamedArray:
         """Read a page."""
         _, y, x = self.shape
         out[...] = self[slice(z, z + 1), slice(0, y), slice(0, x)][0]
+
+    def stack(
+        self, path: Path, dtype: np.dtype[Any], stated: StatedSize, axes: str | None, **known: Any
+    ) -> Stack:
+        """Make a stack of it, with the size that is stated along the file's own axes."""
+        sizes = sizes_as_named(stated.axes, axes, self.axes)
+        return Stack(
+            files=(path,),
+            shape=self.shape,
+            dtype=dtype.newbyteorder("="),
+            read_page=self.read_page,
+            stated=said(replace(stated, axes=sizes)),
+            **{"close": close_nothing, "array": self, **known},
+        )
 
 
 def choose_axes(

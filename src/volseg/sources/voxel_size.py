@@ -77,6 +77,11 @@ class StatedSize:
     origin: str = "the source"
 
 
+def said(*stated: StatedSize) -> tuple[StatedSize, ...]:
+    """Keep the statements that say something."""
+    return tuple(s for s in stated if any(s.axes))
+
+
 def settle_voxel_size(
     stated: Sequence[StatedSize], given: VoxelSize | None
 ) -> tuple[VoxelSize | None, str | None, tuple[str, ...]]:

@@ -24,6 +24,8 @@ from volseg.errors import ModelError, StorageError, own_words
 from volseg.storage.files import drafting, write_file
 from volseg.storage.stores import parse_json
 
+STATE = ("step", "seconds", "losses", "best", "stale")
+"""Fields of a checkpoint that are kept beside its tensors."""
 DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 """Errors of reading a damaged checkpoint."""
 
@@ -52,13 +54,7 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint durably, replacing an older one only when complete."""
-    state = {
-        "step": checkpoint.step,
-        "seconds": checkpoint.seconds,
-        "losses": checkpoint.losses,
-        "best": checkpoint.best,
-        "stale": checkpoint.stale,
-    }
+    state = {name: getattr(checkpoint, name) for name in STATE}
     metadata = {"state": json.dumps(state), "config": checkpoint.config}
     tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
     try:

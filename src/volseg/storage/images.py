@@ -18,7 +18,15 @@ from volseg.errors import VolumeError
 from volseg.geometry.grid import intersect
 from volseg.storage.arrays import open_axes
 from volseg.storage.attributes import check_notes, read_attributes, read_node, uncorrected
-from volseg.storage.ome import AXES, IMAGES, NANOMETERS, Space, damaged, read_levels
+from volseg.storage.ome import (
+    AXES,
+    IMAGES,
+    NANOMETERS,
+    Space,
+    multiscales_of,
+    read_levels,
+    telling_damage,
+)
 from volseg.storage.volumes import Image, check_name, open_image
 from volseg.types import Roi, zyx
 
@@ -58,21 +66,16 @@ def open_named(path: Path) -> NamedImage | None:
     if found:
         array, _ = open_axes(path)
         return NamedImage(array, _letters(_dimensions(array)))
-    ome = attributes.get("ome", attributes)
-    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
-    if not multiscales:
+    multiscales = multiscales_of(attributes)
+    if multiscales is None:
         return None
-    try:
+    with telling_damage(path):
         return _finest(path, multiscales[0], check_notes(path, attributes.get("volseg", {})))
-    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
-        raise damaged(path, error) from error
 
 
 def _finest(path: Path, multiscale: Mapping[str, Any], notes: Mapping[str, Any]) -> NamedImage:
     levels, described = read_levels(multiscale)
-    first, location = levels[0], (path / levels[0].path).resolve()
-    if not location.is_relative_to(path.resolve()):
-        raise VolumeError(f"{path} names a level outside itself: {first.path!r}")
+    first, location = levels[0], levels[0].within(path)
     array, _ = open_axes(location)
     if described and len(described) != len(array.shape):
         raise VolumeError(

@@ -165,9 +165,9 @@ class Ledger:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
         self.records[key] = value
 
-    def lacking(self, blocks: Iterable[Block], what: str = "written") -> Iterator[Block]:
-        """List the blocks for which nothing of a kind is on record, as it is by then."""
-        return (b for b in blocks if block_key(what, b.index) not in self.records)
+    def lacking(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """List the blocks that are not on record as written, as it is by then."""
+        return (b for b in blocks if block_key("written", b.index) not in self.records)
 
     @property
     def mark(self) -> str:

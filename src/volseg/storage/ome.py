@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,13 @@ class Level:
     origin: tuple[float, float, float]
     stated: bool
 
+    def within(self, path: Path) -> Path:
+        """Say where the array lies of an image, which is nowhere outside of it."""
+        place = (path / self.path).resolve()
+        if not place.is_relative_to(path.resolve()):
+            raise VolumeError(f"{path} names a level outside itself: {self.path!r}")
+        return place
+
 
 def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[str, Any]]]:
     """Read the levels of an image, and its axes, in any version up to 0.6.
@@ -218,14 +226,24 @@ def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[s
     return levels, named
 
 
-def damaged(path: Path, error: Exception) -> VolumeError:
-    """Make the error of metadata that `read_levels` cannot use, in words of people."""
-    why = "they are not as OME-Zarr describes them"
-    if isinstance(error, KeyError):
-        why = f"{error} is missing"
-    elif type(error) is ValueError:
-        why = str(error)
-    return VolumeError(f"the multiscales metadata of {path} cannot be used: {why}")
+def multiscales_of(attributes: Mapping[str, Any]) -> Any:
+    """Find what a group's attributes say of multiscales, in any version; None if nothing."""
+    ome = attributes.get("ome", attributes)
+    return (ome.get("multiscales") or None) if isinstance(ome, dict) else None
+
+
+@contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """Say in words of people why metadata cannot be used that `read_levels` reads meanwhile."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
+        why = "they are not as OME-Zarr describes them"
+        if isinstance(error, KeyError):
+            why = f"{error} is missing"
+        elif type(error) is ValueError:
+            why = str(error)
+        raise VolumeError(f"the multiscales metadata of {path} cannot be used: {why}") from error
 
 
 def _steps(

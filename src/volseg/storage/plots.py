@@ -56,11 +56,8 @@ def check_picture(path: Path | None, what: str) -> None:
 
 def draw_panels(path: Path, panels: list[Panel]) -> None:
     """Draw curves side by side; a file that is there is replaced."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(INCHES * len(panels), INCHES), layout="constrained")
-    drawn = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, panel in zip(drawn, panels, strict=True):
+    figure, drawn = _panels(1, len(panels))
+    for axes, panel in zip(drawn[0], panels, strict=True):
         axes.plot(panel.x, panel.y, marker=".", markersize=3)
         if panel.mark is not None:
             x, y, text = panel.mark
@@ -106,10 +103,8 @@ class Sample:
 
 def save_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Draw the curves of a run over its steps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(INCHES * len(CURVES), INCHES), layout="constrained")
-    for panel, (title, columns, scale) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
+    figure, panels = _panels(1, len(CURVES))
+    for panel, (title, columns, scale) in zip(panels[0], CURVES, strict=True):
         for column, legend in columns.items():
             drawn = [(row["step"], row[column]) for row in rows if column in row]
             if drawn:
@@ -121,31 +116,21 @@ def save_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 def save_sample(path: Path, sample: Sample, threshold: float) -> None:
     """Draw a held-out slice: its labels, the probabilities, and what is foreground."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3 * INCHES, INCHES), layout="constrained")
-    found = sample.probabilities >= threshold
-    panels = figure.subplots(1, 3)
-    for panel, title, mask in zip(
-        panels[::2], ("labels", f"found, from {threshold:.2f}"), (sample.truth, found), strict=True
-    ):
-        panel.imshow(overlay(sample.raw, mask), interpolation="nearest")
-        panel.set_title(title)
-    panels[1].imshow(sample.probabilities, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    panels[1].set_title("probabilities")
-    for panel in panels:
+    figure, ((labels, probabilities, found),) = _panels(1, 3)
+    labels.imshow(overlay(sample.raw, sample.truth), interpolation="nearest")
+    probabilities.imshow(sample.probabilities, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    found.imshow(overlay(sample.raw, sample.probabilities >= threshold), interpolation="nearest")
+    titles = "labels", "probabilities", f"found, from {threshold:.2f}"
+    for panel, title in zip((labels, probabilities, found), titles, strict=True):
+        panel.set(title=title)
         panel.set_axis_off()
     save_figure(figure, path)
 
 
 def save_patches(path: Path, patches: Sequence[tuple[Floats, Mask]]) -> None:
     """Draw slices of patches as the network sees them, and below each its labels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(INCHES * len(patches), 2 * INCHES), layout="constrained")
-    for (above, below), (raw, mask) in zip(
-        figure.subplots(2, len(patches), squeeze=False).T, patches, strict=True
-    ):
+    figure, panels = _panels(2, len(patches))
+    for above, below, (raw, mask) in zip(*panels, patches, strict=True):
         above.imshow(raw, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         below.imshow(overlay(raw, mask), interpolation="nearest")
         above.set_axis_off()
@@ -175,6 +160,13 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
     grey = np.clip((raw.astype(np.float64) + 1) / 2, 0, 1)[..., None].repeat(3, axis=2)
     tint = np.array([0.9, 0.6, 0.1])
     return np.where(mask[..., None], (grey + tint) / 2, grey)
+
+
+def _panels(rows: int, columns: int) -> tuple[Any, NDArray[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(INCHES * columns, INCHES * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def save_figure(figure: Any, path: Path, *, parents: bool = True) -> None:

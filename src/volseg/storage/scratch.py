@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import safetensors
@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from volseg.errors import StorageError, own_words
 from volseg.objects.components import Components, Planes
 from volseg.objects.runs import Runs
-from volseg.storage.chunks import pack, unpack
+from volseg.storage.chunks import Data, pack, unpack
 from volseg.storage.files import write_file
 from volseg.types import Labels, Zyx
 from volseg.voxels.blend import Shares
 
-CHECKSUM = 4
-"""Bytes of the CRC-32 behind each file's content."""
 RUNS = ("rows", "starts", "stops")
 ARRAYS = ("values", "sizes", "firsts")
 
@@ -35,7 +33,7 @@ class ComponentStore:
     folder: Path
 
     def _path(self, index: Zyx, kind: str) -> Path:
-        return self.folder / f"{'-'.join(map(str, index))}.{kind}"
+        return self.folder / f"{_name(index)}.{kind}"
 
     def save(self, index: Zyx, components: Components) -> None:
         """Keep the components of a block, completely or not at all."""
@@ -77,18 +75,23 @@ class ComponentStore:
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     # numpy's own format is parsed with ast, which Python 3.11 cannot do in several threads at once
     kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    content = pack(safetensors.numpy.save(kept))
-    # not synced, which takes longer than all else: what a power cut damages, the checksum finds
-    write_file(path, content, crc32(content).to_bytes(CHECKSUM, "little"), durable=False)
+    _keep(path, safetensors.numpy.save(kept))
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
+    with _reading(path) as packed:
+        return dict(safetensors.numpy.load(bytes(unpack(packed))))
+
+
+def _keep(path: Path, content: Data) -> None:
+    # not synced, which takes longer than all else: what a power cut damages, the checksum finds
+    write_file(path, pack(content, checked=True), durable=False)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[bytes]:
     try:
-        stored = path.read_bytes()
-        content, checksum = stored[:-CHECKSUM], stored[-CHECKSUM:]
-        if crc32(content).to_bytes(CHECKSUM, "little") != checksum:
-            raise ValueError("wrong checksum")
-        return dict(safetensors.numpy.load(bytes(unpack(content))))
+        yield path.read_bytes()
     except OSError as error:
         raise StorageError(f"cannot read {path}: {own_words(error)}") from error
     except (ValueError, safetensors.SafetensorError) as error:
@@ -111,9 +114,7 @@ class HandoverStore:
 
     def save(self, source: Zyx, target: Zyx, shares: Shares) -> None:
         """Hand shares over; the file is there completely or not at all."""
-        # not synced: what a power cut damages, the checksum finds
-        content = pack(np.ascontiguousarray(shares).data, checked=True)
-        write_file(self._path(source, target), content, durable=False)
+        _keep(self._path(source, target), np.ascontiguousarray(shares).data)
 
     def load(self, source: Zyx, target: Zyx, shape: Zyx) -> Shares:
         """Read a hand-over of a known shape.
@@ -123,15 +124,9 @@ class HandoverStore:
         StorageError
             If it is missing or damaged; a damaged one is removed, so that it is made again.
         """
-        path = self._path(source, target)
-        try:
+        with _reading(self._path(source, target)) as packed:
             size = math.prod(shape) * np.dtype(np.uint16).itemsize
-            return np.frombuffer(unpack(path.read_bytes(), size), np.uint16).reshape(shape)
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
-        except ValueError as error:
-            path.unlink(missing_ok=True)
-            raise StorageError(f"{path} is damaged; run the same command again") from error
+            return np.frombuffer(unpack(packed, size), np.uint16).reshape(shape)
 
     def discard(self, sources: list[Zyx], target: Zyx) -> None:
         """Remove what was handed over to a finished block."""

@@ -20,10 +20,11 @@ from volseg.storage.ome import (
     IMAGES,
     OME_VERSION,
     Space,
-    damaged,
+    multiscales_of,
     ome_metadata,
     read_levels,
     space_of,
+    telling_damage,
 )
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import Standing, is_zarr, what_stands_at
@@ -181,19 +182,16 @@ def open_image(path: Path) -> Image:
     array, attributes = read_node(path)
     if array:
         return Image(path, (open_array(path),), ((1.0, 1.0, 1.0),), None)
-    ome = attributes.get("ome", attributes)
-    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
-    if not multiscales:
+    multiscales = multiscales_of(attributes)
+    if multiscales is None:
         raise VolumeError(_why_no_image(path))
     notes = check_notes(path, attributes.get("volseg", {}))
     if notes.get("complete") is False and "run" not in notes:
         raise VolumeError(
             f"{path} is incomplete: its conversion has not ended; convert the source again"
         )
-    try:
+    with telling_damage(path):
         return _multiscale(path, multiscales[0], notes)
-    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError) as error:
-        raise damaged(path, error) from error
 
 
 def inner_images(path: Path) -> list[str]:
@@ -227,12 +225,7 @@ def _why_no_image(path: Path) -> str:
 
 def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:
     described, axes = read_levels(multiscale)
-    levels = []
-    for level in described:
-        location = (path / level.path).resolve()
-        if not location.is_relative_to(path.resolve()):
-            raise VolumeError(f"{path} names a level outside itself: {level.path!r}")
-        levels.append(open_array(location))
+    levels = [open_array(level.within(path)) for level in described]
     axes = axes[-3:]
     if [a["name"] for a in axes] not in ([], list(AXES)):
         raise VolumeError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, VolumeError, list_some
-from volseg.sources.axes import choose_axes, sizes_as_named
-from volseg.sources.stack import Selection, Stack, check_series, close_nothing
+from volseg.sources.axes import choose_axes
+from volseg.sources.stack import Selection, Stack, check_series
 from volseg.sources.voxel_size import (
     AxisSizes,
     StatedSize,
@@ -47,9 +46,9 @@ def open_n5(path: Path, selection: Selection) -> Stack:
     names, sizes, told = _state_n5(path, noted, above)
     block = noted.get("blockSize")
     stored = _open(path, {"driver": "n5"}, block if isinstance(block, list) else [])
-    stack = _as_stack(path, stored, names, selection, StatedSize(sizes, "its N5 attributes"))
+    stated = StatedSize(sizes, "its N5 attributes")
     told += _tell_missing(path, path, stored, str.isdigit)
-    return replace(stack, metadata={"format": "N5"}, warnings=told)
+    return _as_stack(path, stored, names, selection, stated, "N5", warnings=told)
 
 
 def open_precomputed(path: Path, selection: Selection) -> Stack:
@@ -63,7 +62,6 @@ def open_precomputed(path: Path, selection: Selection) -> Stack:
         raise SourceError(f"{path / PRECOMPUTED} is damaged: it describes no scale") from error
     stored = _open(path, {"driver": "neuroglancer_precomputed", "scale_index": 0}, chunk)
     stated = StatedSize((z, y, x), "its info file")
-    stack = _as_stack(path, stored, "XYZC", selection, stated)
     space = Space()
     if x and y and z and len(offset) == 3 and selection.axes is None:
         moved = (offset[2] * z, offset[1] * y, offset[0] * x)
@@ -73,7 +71,9 @@ def open_precomputed(path: Path, selection: Selection) -> Stack:
         if "sharding" in first
         else _tell_missing(path, path / str(first["key"]), stored, _is_chunk)
     )
-    return replace(stack, metadata={"format": "precomputed"}, warnings=told, space=space)
+    return _as_stack(
+        path, stored, "XYZC", selection, stated, "precomputed", warnings=told, space=space
+    )
 
 
 def _is_chunk(name: str) -> bool:
@@ -119,7 +119,13 @@ def _open(path: Path, driver: Mapping[str, Any], block: Any) -> Any:
 
 
 def _as_stack(
-    path: Path, stored: Any, axes: str | None, selection: Selection, stated: StatedSize
+    path: Path,
+    stored: Any,
+    axes: str | None,
+    selection: Selection,
+    stated: StatedSize,
+    kind: str,
+    **known: Any,
 ) -> Stack:
     check_series(selection, str(path))
     shape, first = tuple(stored.shape), stored.domain.inclusive_min
@@ -133,16 +139,8 @@ def _as_stack(
 
     chunks = stored.chunk_layout.read_chunk.shape
     array = choose_axes(str(path), read, shape, axes, selection, chunks)
-    stated = replace(stated, axes=sizes_as_named(stated.axes, axes, array.axes))
-    return Stack(
-        (path,),
-        array.shape,
-        np.dtype(stored.dtype.numpy_dtype),
-        array.read_page,
-        close_nothing,
-        (stated,) if any(stated.axes) else (),
-        array=array,
-    )
+    dtype = np.dtype(stored.dtype.numpy_dtype)
+    return array.stack(path, dtype, stated, axes, metadata={"format": kind}, **known)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -130,19 +130,11 @@ def _as_stack(h5py: Any, path: Path, dataset: Any, selection: Selection) -> Stac
         where, read, count_voxels(dataset), stated_axes(dataset), selection, dataset.chunks
     )
     stated = state_size(dataset, array.shape)
-    if not stated and np.shape(given := dataset.attrs.get("resolution")) == (3,):
+    if not any(stated.axes) and np.shape(given := dataset.attrs.get("resolution")) == (3,):
         told.append(tell_unitless(where, (float(given[0]), float(given[1]), float(given[2]))))
-    return Stack(
-        (path,),
-        array.shape,
-        dtype.newbyteorder("="),
-        array.read_page,
-        dataset.file.close,
-        stated,
-        {"format": "HDF5", "dataset": dataset.name, "bytes": path.stat().st_size},
-        tuple(told),
-        array,
-    )
+    noted = {"format": "HDF5", "dataset": dataset.name, "bytes": path.stat().st_size}
+    known = {"close": dataset.file.close, "metadata": noted, "warnings": tuple(told)}
+    return array.stack(path, dtype, stated, None, **known)
 
 
 def _check_stored(h5py: Any, where: str, dataset: Any) -> Iterator[str]:
@@ -207,7 +199,7 @@ def stated_axes(dataset: Any) -> str | None:
     return "".join(labels) if all(len(label) == 1 for label in labels) else None
 
 
-def state_size(dataset: Any, shape: Zyx) -> tuple[StatedSize, ...]:
+def state_size(dataset: Any, shape: Zyx) -> StatedSize:
     """Read the size of voxels, of ImageJ's plugin and ilastik, or of Imaris."""
     axes: AxisSizes = (None, None, None)
     origin, given = "its element_size_um", dataset.attrs.get("element_size_um")
@@ -231,7 +223,7 @@ def state_size(dataset: Any, shape: Zyx) -> tuple[StatedSize, ...]:
         sizes = zip(axes, (z, y, x), strict=True)
         z, y, x = (size and positive(size, float(factor)) for size, factor in sizes)
         axes = z, y, x
-    return (StatedSize(axes, origin),) if any(axes) else ()
+    return StatedSize(axes, origin)
 
 
 def _size_in_xml(file: Path, setup: int) -> AxisSizes:

@@ -7,7 +7,6 @@ import gzip
 import math
 import tempfile
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, StorageError
-from volseg.sources.axes import choose_axes, sizes_as_named
-from volseg.sources.stack import Selection, Stack, close_nothing
+from volseg.sources.axes import choose_axes
+from volseg.sources.stack import Selection, Stack
 from volseg.sources.voxel_size import StatedSize
 
 PIECE = 1 << 20
@@ -95,14 +94,6 @@ def stack_of_voxels(
     stated : size of voxels
     """
     array = choose_axes(str(path), voxels.__getitem__, voxels.shape, axes, selection)
-    stated = replace(stated, axes=sizes_as_named(stated.axes, axes, array.axes))
-    return Stack(
-        (path,),
-        array.shape,
-        voxels.dtype.newbyteorder("="),
-        array.read_page,
-        close_nothing,  # what is mapped is let go with it
-        (stated,) if any(stated.axes) else (),
-        {"format": kind},
-        array=array if array.chunk[0] > 1 else None,
-    )
+    boxes = array if array.chunk[0] > 1 else None
+    # what is mapped is let go with it, so there is nothing to close
+    return array.stack(path, voxels.dtype, stated, axes, metadata={"format": kind}, array=boxes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import SourceError
 from volseg.sources.stack import Selection, Stack, check_single, choose_channel, close_nothing
-from volseg.sources.voxel_size import StatedSize, positive
+from volseg.sources.voxel_size import StatedSize, positive, said
 from volseg.types import zyx
 
 ANGSTROM = 0.1
@@ -75,4 +75,4 @@ def _stated_size(header: Any, planes: int) -> tuple[StatedSize, ...]:
         sizes[0] = 0.0
     # of four bytes, so 45.6 is not what it looks like in eight
     z, y, x = (positive(f"{size:.7g}", ANGSTROM) for size in sizes)
-    return (StatedSize((z, y, x), "its MRC header"),) if any((z, y, x)) else ()
+    return said(StatedSize((z, y, x), "its MRC header"))

@@ -24,7 +24,7 @@ from volseg.sources.stack import (
     close_nothing,
     pick_grey,
 )
-from volseg.sources.voxel_size import AxisSizes, StatedSize, unprinted
+from volseg.sources.voxel_size import AxisSizes, StatedSize, said, unprinted
 
 PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
 METRE = 1e9
@@ -50,8 +50,7 @@ def open_png(path: Path, selection: Selection) -> Stack:
     decode = _decode_numbers if numbers else imagecodecs.png_decode
     form = (height, width, 1 if numbers else PNG_SAMPLES[colour])
     stack = _as_stack(path, selection, decode, form, dtype)
-    stated = StatedSize(_pixel_size(path), "its pHYs chunk")
-    return replace(stack, stated=(stated,) if any(stated.axes) else ())
+    return replace(stack, stated=said(StatedSize(_pixel_size(path), "its pHYs chunk")))
 
 
 def _decode_numbers(content: bytes) -> NDArray[np.uint8]:

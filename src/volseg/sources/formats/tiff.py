@@ -42,6 +42,7 @@ from volseg.sources.voxel_size import (
     AxisSizes,
     StatedSize,
     positive,
+    said,
     size_from_imagej,
     size_from_resolution,
     unit_nanometers,
@@ -118,11 +119,10 @@ def _open(
     for used in {id(p.form): p.form for p in planes}.values():
         # what decoding needs is read while tifffile has the file open
         _ = used.decode, used.jpegtables, used.jpegheader
-    found = (
+    stated = said(
         *_stated_in_ome(image, images, described),
-        *(() if several else (size_from_sem(image.page), *_stated_sizes(tif, image.page))),
+        *(() if several else (size_from_sem(image.page), _stated_size(tif, image.page))),
     )
-    stated = tuple(s for s in found if any(s.axes))
     if damaged:
         warnings += (DAMAGED_XML.format(path),)
     warnings += tuple(_told(path, tif, image, selection, mapped=greys is not None))
@@ -199,17 +199,14 @@ def _stated_in_ome(
     return same[:1] if len({s.axes for s in same}) == 1 else []
 
 
-def _stated_sizes(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[StatedSize, ...]:
+def _stated_size(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> StatedSize:
     """Read the voxel size that tags state; ImageJ's own is in its resolution tags."""
     ratios = [page.tags.valueof(name) for name in ("YResolution", "XResolution")]
     pairs = [r[0] / r[1] if r and r[1] else 0.0 for r in ratios]
     resolution = (pairs[0], pairs[1]) if all(pairs) else None
     if tif.imagej_metadata and not tif.is_ome:
-        found = size_from_imagej(tif.imagej_metadata, resolution)
-    else:
-        unit = int(page.tags.valueof("ResolutionUnit") or 2)
-        found = size_from_resolution(unit, resolution)
-    return (found,)
+        return size_from_imagej(tif.imagej_metadata, resolution)
+    return size_from_resolution(int(page.tags.valueof("ResolutionUnit") or 2), resolution)
 
 
 def _first_page(tif: tifffile.TiffFile, form: tifffile.TiffPage) -> Mapping[str, Any]:

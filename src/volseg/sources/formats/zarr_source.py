@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.sources.axes import choose_axes, sizes_as_named
+from volseg.sources.axes import choose_axes
 from volseg.sources.stack import (
     Selection,
     Stack,
@@ -18,7 +18,7 @@ from volseg.sources.stack import (
     choose_time,
     close_nothing,
 )
-from volseg.sources.voxel_size import StatedSize
+from volseg.sources.voxel_size import StatedSize, said
 from volseg.storage.images import NamedImage, names_of, open_named, sizes_of
 from volseg.storage.ome import Space
 from volseg.storage.volumes import inner_images, open_image
@@ -40,14 +40,13 @@ def open_zarr(path: Path, selection: Selection) -> Stack:
     def read_page(z: int, out: NDArray[Any]) -> None:
         out[...] = array[z : z + 1][0]
 
-    stated = StatedSize(image.voxel_size or (None, None, None), "OME-Zarr metadata")
     return Stack(
         files=(given,),
         shape=array.shape,
         dtype=array.dtype,
         read_page=read_page,
         close=close_nothing,
-        stated=(stated,) if image.voxel_size else (),
+        stated=said(StatedSize(image.voxel_size or (None, None, None), "OME-Zarr metadata")),
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
         array=array,
         space=image.space,
@@ -66,18 +65,13 @@ def _open_named(
         return np.asarray(stored[at])
 
     array = choose_axes(str(path), read, stored.shape, image.axes, selection, stored.chunks)
-    sizes = sizes_as_named(image.sizes, image.axes, array.axes)
-    stated = StatedSize(sizes, "OME-Zarr metadata")
     apart = selection.axes is None and image.space.planar
-    return Stack(
-        files=(given,),
-        shape=array.shape,
-        dtype=np.dtype(stored.dtype).newbyteorder("="),
-        read_page=array.read_page,
-        close=close_nothing,
-        stated=(stated,) if any(stated.axes) else (),
+    return array.stack(
+        given,
+        np.dtype(stored.dtype),
+        StatedSize(image.sizes, "OME-Zarr metadata"),
+        image.axes,
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
-        array=array,
         space=image.space if selection.axes is None else Space(),
         sizes=sizes_of(image) if apart else (),
         names=names_of(image) if apart else (),
