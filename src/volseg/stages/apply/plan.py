@@ -147,7 +147,6 @@ def plan_apply(
 
     Parameters
     ----------
-    progress : shown while labels are read for marks
     place : takes the place of the volume for what is written
     """
     place, name = volume if place is None else place, check_name(options.output)

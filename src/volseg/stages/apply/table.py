@@ -84,7 +84,6 @@ class Changes:
         Parameters
         ----------
         pieces : voxels of what objects were split into, by label
-        blocks : positions of the blocks, in the order of ``found``
         """
         known = resolved.known
         voxels = dict(zip(known.labels.tolist(), known.voxels.tolist(), strict=True))

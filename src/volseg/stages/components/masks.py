@@ -66,13 +66,7 @@ def number_mask(
     engine: EngineOptions,
     progress: Progress,
 ) -> MaskObjects:
-    """Find the 26-connected components of a mask within a region; in images the 8-connected.
-
-    Parameters
-    ----------
-    mask : what is above 0 is foreground
-    store : an empty folder for scratch
-    """
+    """Find the 26-connected components of a mask within a region; in images the 8-connected."""
     blocks, connectivity = cut_blocks(grid, region), _connectivity(mask)
     counts = {block.index: 0 for block in blocks}
 
@@ -102,11 +96,7 @@ def store_objects(
 ) -> tuple[LabelSource, int]:
     """Write the connected components of a mask as labels, into an empty folder for scratch.
 
-    Those of unrelated images reach through none.
-
-    Returns
-    -------
-    labels, and the number of objects
+    Those of unrelated images reach through none. Return the labels, and how many objects there are.
     """
     spec = fit_spec(mask.shape, "uint8")
     if mask.array is None:  # whole pages, as they are read

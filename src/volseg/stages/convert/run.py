@@ -187,12 +187,7 @@ def _allocate(stack: Stack, depth: int, count: int) -> list[NDArray[Any]]:
 
 
 def _decode(plan: ConvertPlan, start: int, slab: NDArray[Any], readers: ThreadPoolExecutor) -> int:
-    """Read planes side by side into a slab, or what is stored in chunks row of chunks by row.
-
-    Returns
-    -------
-    number of voxels that were not finite, and are filled
-    """
+    """Read planes, or rows of chunks, side by side; return how many voxels were not finite."""
     stack = plan.stack
     chunk = (1, *stack.shape[1:]) if stack.array is None else stack.array.chunk
     _, y, x = full_roi(stack.shape)

@@ -67,13 +67,7 @@ class ExploreOptions:
 
 
 def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[str, Any]:
-    """Explore a volume, and draw what is found.
-
-    Returns
-    -------
-    dict
-        JSON-like; numbers that are not known are None.
-    """
+    """Explore a volume, draw what is found, and return it, JSON-like; None is not known."""
     image, notes = open_image(volume), list[str]()
     figure = _figure_path(volume, options, notes)
     labels = None

@@ -66,14 +66,7 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
 
 
 def keep_dropped(output: Path, noted: Mapping[str, Any], rule: str) -> str:
-    """Write the command that finds objects by the same rules, but for one.
-
-    Parameters
-    ----------
-    output : labels
-    noted : their attributes
-    rule : that is left out
-    """
+    """Write the command that finds objects by the same rules, but for one."""
     rules, models = recorded_rules(noted["run"]), float(noted["model"].get("median_nm", 0))
     # without these flags, those of the model would hold
     flags: list[object] = ["--threshold", rules.threshold, "--min-size", rules.min_size]

@@ -31,8 +31,6 @@ def plan_contours(
     Parameters
     ----------
     asked : least probability of the class, and most of the contour
-    known : the model's
-    planar : whether objects have no depth
     """
     sure = asked[0] or known.get("sure") or SURE
     contour = asked[1] or known.get("contour") or CONTOUR

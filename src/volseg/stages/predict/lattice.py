@@ -53,13 +53,6 @@ def network_scales(
     ----------
     views : which slices a 2D network sees
     zoom : voxels are taken as so many times as large as they are said to be
-
-    Returns
-    -------
-    scales : three floats
-        Exactly 1 where the sizes agree; never below `FINEST`.
-    notes : tuple of str
-        What the user should know.
     """
     notes = []
     if image.voxel_size is None:
@@ -109,11 +102,6 @@ def choose_views(
 
     Along all three axes where voxels are cubes and every slice is wide enough; else along the axis
     whose slices are the widest, or along z where the voxels' form is unknown or no cube.
-
-    Returns
-    -------
-    views : Views
-    words : where slices are, and why not along all axes of cubes
     """
     if size is None or max(size) / min(size) > CUBIC:
         return "xy", "along z"
@@ -140,7 +128,6 @@ def build_lattices(
     Parameters
     ----------
     scales : level-0 voxels per network voxel, (z, y, x)
-    views : which slices a 2D network sees
     asked : sizes to take in place of the model's
     """
     lattices = []
@@ -186,13 +173,7 @@ def _lay(
 def _sparse_slices(
     card: Card, form: Architecture, axis: int, scales: tuple[float, ...]
 ) -> tuple[Zyx, Zyx, tuple[float, ...]]:
-    """Lay out the slices along y or x that are averaged with those along z.
-
-    Returns
-    -------
-    tile, overlap : Zyx
-    scales : level-0 voxels per voxel of a tile, which are slices along one axis
-    """
+    """Lay out the slices along y or x that are averaged with those along z."""
     overlap = turned((SHARED, *card.overlap[1:]), axis)
     z, y, x = turned((STACK, *card.tile[1:]), axis)
     # what is deep waits in hand-overs for long: they take room on the disk

@@ -102,12 +102,7 @@ def look_at(
     invert: bool,
     mask: MaskSource | None,
 ) -> Look | None:
-    """Decide how a run looks at a volume, by what is noted of it and by a user's wishes.
-
-    Returns
-    -------
-    Look, or None where the volume still has to be looked at
-    """
+    """Decide how a run looks at a volume, by notes and wishes; None before it is looked at."""
     survey = read_survey(image)
     counted = survey is not None or normalise == "volume" or image.space.planar
     if not image.attributes.get("histogram") or not counted:

@@ -107,11 +107,6 @@ def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions,
     """Choose among the shipped networks for a volume, where nobody has.
 
     Slices are looked at along the axes that `choose_views` finds.
-
-    Returns
-    -------
-    options : with a model and views
-    notes : what the user should know
     """
     if options.model is not None:
         return replace(options, views=options.views or "xy"), ()
@@ -130,15 +125,7 @@ def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions,
 def settle_network(
     image: Image, options: PredictOptions
 ) -> tuple[PredictOptions, NetworkChoice, Card, tuple[Chosen, ...], tuple[str, ...]]:
-    """Settle which network evaluates tiles of a volume, on which device and in which type.
-
-    Returns
-    -------
-    options : with a model and views
-    choice, card : of the network
-    chosen : maps that it gives
-    notes : what the user should know
-    """
+    """Settle which network evaluates tiles of a volume, on which device and in which type."""
     if image.space.planar:
         _check_images(options)
     options, notes = settle_model(image, options)

@@ -78,16 +78,7 @@ class Context:
     origin: Zyx
 
     def cut(self, indices: Sequence[NDArray[np.int64]]) -> Tensor | None:
-        """Cut voxels out, and fill what is no tissue by mirroring what is around.
-
-        Parameters
-        ----------
-        indices : of voxels along each axis
-
-        Returns
-        -------
-        float32, or None where there is no tissue at all
-        """
+        """Cut voxels out, and mirror what is around into what is no tissue; None if nothing is."""
         own = [i - o for i, o in zip(indices, self.origin, strict=True)]
         seen = self.shown
         for axis, index in enumerate(own):
@@ -201,7 +192,6 @@ def weigh(maps: Tensor, matrices: Matrices, lattices: Sequence[int]) -> Tensor:
     Parameters
     ----------
     maps : float32, shape (maps, z, y, x)
-    matrices : see `volseg.voxels.blend.blending_matrix`
     lattices : how many share a voxel, of each map; 0 where this one has no share
     """
     weighted = along_axes(maps, matrices)

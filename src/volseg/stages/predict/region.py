@@ -31,10 +31,6 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
     ----------
     evaluate : maps what is seen of a tile, the part of it that is needed and the axis along which
         slices are taken to maps of that size without the margin, by name
-
-    Returns
-    -------
-    float32 maps of the region
     """
     total: Maps = {}
     handover, roi = plan.handover, plan.handover.roi

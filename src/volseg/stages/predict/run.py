@@ -161,10 +161,6 @@ def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:
 
     Voxels that were taken as larger are fewer in any length of the model's. Slices that do not
     continue one another have no median.
-
-    Parameters
-    ----------
-    place : of the class among the network's maps
     """
     card, zoom = plan.card, plan.options.zoom
     rules, splitting = card.rules_of(place), card.splitting_of(place)

@@ -25,7 +25,6 @@ def draw_distributions(groups: Mapping[str, NDArray[Any]], title: str) -> str:
     Parameters
     ----------
     groups : by volume, the values of its objects; those that are not finite are left out
-    title : of the axis, with its unit
     """
     known = {name: values[np.isfinite(values)] for name, values in groups.items()}
     every = np.concatenate(list(known.values()))

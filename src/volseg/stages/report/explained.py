@@ -74,14 +74,7 @@ class Sheet:
 
 
 def draw_panels(image: Image, name: str, explanation: Explanation, side: int = SIDE) -> Sheet:
-    """Draw the plane through the middle of a region, across its shortest side.
-
-    Parameters
-    ----------
-    image : of the volume
-    name : of the labels whose outlines are drawn, if there are any
-    side : most pixels along an axis
-    """
+    """Draw the plane through the middle of a region, across its shortest side."""
     roi, size = explanation.roi, image.voxel_size
     lengths = [n * v for n, v in zip(roi_shape(roi), size or (1, 1, 1), strict=True)]
     axis = int(np.argmin(lengths))
@@ -115,11 +108,6 @@ def _name_network(explanation: Explanation, name: str) -> str:
 
 def tint(shades: Picture, values: Picture) -> Picture:
     """Lay heat over grey: the higher a value, the lighter and the more opaque.
-
-    Parameters
-    ----------
-    shades : uint8, shape (rows, columns, 3)
-    values : uint8, shape (rows, columns)
 
     Examples
     --------

@@ -90,12 +90,7 @@ class Content:
 
 
 def write_page(path: Path, content: Content) -> int:
-    """Write a page; one that is there is replaced.
-
-    Returns
-    -------
-    Bytes written.
-    """
+    """Write a page, in place of one that is there; return its bytes."""
     loader = FileSystemLoader(FORMS)
     forms = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)
     forms.filters["number"] = write_number

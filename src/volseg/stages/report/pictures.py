@@ -69,12 +69,7 @@ class Planes:
 
 
 def draw_planes(subject: Subject, volumes: int) -> tuple[list[Planes], tuple[float, float]]:
-    """Draw the planes of one of several volumes.
-
-    Returns
-    -------
-    Planes across z, y and x, and the intensities that are drawn black and white.
-    """
+    """Draw the planes of one of several volumes; say which intensities are black and white."""
     side = SIDE if volumes <= 2 else 448 if volumes <= 8 else 320
     z, y, x = (max(n // volumes, 3) for n in PLANES)
     frame = frame_of(subject.image, subject.region, side, (z, y, x))

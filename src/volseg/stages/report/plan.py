@@ -93,8 +93,6 @@ def plan_report(
 
     Parameters
     ----------
-    volumes : that `stats` has measured
-    names : of the results of each
     evaluations : of each result of each volume in turn, None where there is no truth
     model : of some or all volumes, where it does not come with volseg
     """

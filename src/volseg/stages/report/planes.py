@@ -65,7 +65,6 @@ def frame_of(image: Image, region: Roi, side: int, counts: Zyx) -> Frame:
 
     Parameters
     ----------
-    image, region : region in voxels of level 0
     side : most pixels along an axis
     counts : planes along (z, y, x), if there are as many
     """

@@ -101,10 +101,6 @@ def sample_features(
     """Look at places of a source: mean and standard deviation of each channel of the first block.
 
     Places that hold one value are left out, and those of which more than a twentieth is no tissue.
-
-    Returns
-    -------
-    float64, shape (places, 2 * channels)
     """
     # what a prediction sees: slices as they are, however thick
     if source.planar:
@@ -191,9 +187,7 @@ def look_at_tissue(
     Parameters
     ----------
     image : with a histogram, unless the tone is given
-    scales : voxels of the volume per voxel of the network, (z, y, x)
     tone : of intensities; that of the histogram by default
-    region : that is looked at; all of it by default
 
     Returns
     -------

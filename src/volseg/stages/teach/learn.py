@@ -80,7 +80,6 @@ def learn(
 
     Parameters
     ----------
-    start : weights to begin with
     strength : part of what the training changed that is kept
     on_step : is told the part of the training that is done
     """

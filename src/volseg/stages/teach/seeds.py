@@ -33,13 +33,6 @@ def grow_seed(
     at least half of the highest probability within the core. Where the network saw next to
     nothing, it is the core alone. Voxels of objects are left out.
 
-    Parameters
-    ----------
-    probabilities : uint8, shape (y, x)
-    free : bool, shape (y, x)
-        What belongs to no object.
-    at : (y, x) of the click
-
     Examples
     --------
     >>> faint = np.zeros((9, 9), np.uint8)

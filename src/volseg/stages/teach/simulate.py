@@ -32,7 +32,6 @@ def click(
 
     Parameters
     ----------
-    labels, truth : of one shape
     slices : that are looked at; None chooses three, spread over the volume
     known : marks of earlier calls; what they mean is not clicked on again
     """

@@ -70,11 +70,6 @@ def open_training_data(
     """Open images and labels; read the labels once, to find the foreground.
 
     Images without a histogram are read once too, to count their intensities.
-
-    Parameters
-    ----------
-    pairs : of images and labels; what is above 0 is foreground.
-    voxel_size : nm (z, y, x); overrides what the files say.
     """
     if not pairs:
         raise ParameterError("there is nothing to train on; name a volume and its --labels")

@@ -167,8 +167,6 @@ def choose_objects(
 
     Parameters
     ----------
-    weights : of a run that has ended, with their card.
-    sources : of which the regions are held out.
     images : whether slices are unrelated images, so that objects have no depth.
     """
     card = load_card(weights)

@@ -14,12 +14,7 @@ MOST_FOREGROUND = 0.98
 
 
 def refuse_image(labels: str, chosen: Sequence[tuple[Source, int]]) -> None:
-    """Refuse labels of one class of which next to all that is trained on is foreground.
-
-    Parameters
-    ----------
-    chosen : what is trained on of the pair, with its foreground
-    """
+    """Refuse labels of one class of which next to all that is trained on is foreground."""
     total = sum(source.annotated for source, _ in chosen)
     share = sum(count for _, count in chosen) / total if total else 0.0
     if MOST_FOREGROUND <= share < 1:

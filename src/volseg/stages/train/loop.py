@@ -110,11 +110,6 @@ def take_step(run: Run, batch: Batch) -> float:
     """Take one optimizer step and return the loss.
 
     Random layers of a network, such as drop-out, are seeded by seed and step.
-
-    Raises
-    ------
-    TrainingError
-        If the loss is not finite.
     """
     config, rate = run.config, learning_rate(run.config, run.progress, run.epoch)
     for group in run.optimizer.param_groups:
@@ -209,18 +204,6 @@ def train_steps(
 
     A checkpoint is written at every validation, after what it led to, and every half minute in
     between: a killed run repeats what came after the last one, and comes out the same.
-
-    Parameters
-    ----------
-    sources : for training, and for validation
-    folder : of checkpoint and log
-    configuration : that the checkpoint is marked with
-    workers : threads that draw patches
-
-    Raises
-    ------
-    TrainingError
-        If a loss is not finite.
     """
     training, validation = sources
     batches = draw_batches(run, training, workers)

@@ -128,11 +128,6 @@ def save_recipe(
 def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainConfig:
     """Build a recipe from the given values; the network decides the rest.
 
-    Parameters
-    ----------
-    given : fields of `TrainConfig`
-    start : shipped name or path of the weights to start from: they decide architecture and width
-
     Examples
     --------
     >>> config = build_config({"architecture": "unet2d", "steps": 10, "batch": 3})

@@ -80,7 +80,6 @@ def choose_parts(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_out:
 
     Parameters
     ----------
-    region : what the labels cover
     hold_out : whether something must be held out even if the pair does not say what
     """
     if pair.held_out:
@@ -104,8 +103,6 @@ def choose_regions(
     Parameters
     ----------
     region : what the labels cover
-    shape : (z, y, x)
-        Of the volume.
     roi : trained on; otherwise all slices that hold no part of the validation
     validation : held out; otherwise the last fifth of the slices
 

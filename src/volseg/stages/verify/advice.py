@@ -17,13 +17,7 @@ REPAIRED = {"unreadable", "pyramid"}
 
 
 def advise(volume: Path, findings: Collection[Finding], subjects: Iterable[Subject]) -> list[str]:
-    """Say which commands make again what is damaged.
-
-    Parameters
-    ----------
-    findings : of which those are looked at that a block's content has
-    subjects : the images that were verified
-    """
+    """Say which commands make again what is damaged."""
     damaged = {f.array for f in findings if f.kind in REPAIRED}
     copied = sorted({f.array for f in findings if f.kind == "copy"})
     advice = []

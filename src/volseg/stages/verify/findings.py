@@ -107,8 +107,6 @@ def find_first(
     Parameters
     ----------
     at : kind, array and level, see `Finding`
-    stored : the level's array
-    roi : what was looked at
     wrong : shape of ``roi``
     say : what to say of a voxel, given relative to ``roi``
     """

@@ -86,13 +86,7 @@ class Subject:
 
 
 def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
-    """Open the volume and all results in it.
-
-    Returns
-    -------
-    subjects : the raw image first, probabilities before labels
-    findings : results that cannot be opened
-    """
+    """Open the volume and all results, raw first; those that cannot be opened are findings."""
     subjects, findings = [Subject("raw", "raw", open_image(volume))], []
     shape = subjects[0].image.levels[0].shape
     kinds: tuple[Kind, ...] = ("probabilities", "labels")

@@ -34,7 +34,6 @@ def relabel(
     Parameters
     ----------
     folder : takes the place of the volume
-    subject : complete labels
 
     Raises
     ------

@@ -82,13 +82,7 @@ class VerifyReport:
 
 
 def verify(volume: Path, options: VerifyOptions, progress: Progress) -> VerifyReport:
-    """Verify a volume and all results in it.
-
-    Returns
-    -------
-    VerifyReport
-        Damage is reported, not raised.
-    """
+    """Verify a volume and all results in it; damage is reported, not raised."""
     begun = time.monotonic()
     subjects, unusable = find_subjects(volume)
     run = VerifyRun(volume, options, progress)

@@ -96,22 +96,7 @@ def recompute(
     *,
     elsewhere: bool = False,
 ) -> Iterator[Sampled | Finding]:
-    """Predict some blocks of a volume again and compare with what it holds.
-
-    Parameters
-    ----------
-    subject : complete probabilities
-    model : name or path of the model; None looks for the one that is on record
-    count : blocks
-    elsewhere : whether another machine made the probabilities
-
-    Raises
-    ------
-    Skipped
-        If none can be predicted again here.
-    ModelError, ParameterError
-        If the model that was named cannot be used, or is another one.
-    """
+    """Predict some blocks of a volume again and compare with what it holds."""
     run = subject.run
     if "imported" in run:
         raise Skipped("another program made it, so that nothing is predicted again")

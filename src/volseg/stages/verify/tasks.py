@@ -214,14 +214,7 @@ def describe_indices(indices: list[Zyx]) -> str:
 def check_intensities(
     array: StoredArray, counts: NDArray[np.int64], histogram: Any
 ) -> list[Finding]:
-    """Compare how often each intensity occurs with the histogram that is frozen in the volume.
-
-    Parameters
-    ----------
-    array : level 0 of the raw image
-    counts : of all its voxels, see `volseg.voxels.histogram.count_intensities`
-    histogram : ``values`` that occur, ascending, and their ``counts``
-    """
+    """Compare how often each intensity occurs with the histogram that is frozen in the volume."""
     values = count_intensities(np.zeros(0, array.dtype))[1]
     try:
         expected = np.zeros(len(values), np.int64)

@@ -52,13 +52,7 @@ def compose_state(scene: Scene, sources: Mapping[str, Any]) -> dict[str, Any]:
 
     Parameters
     ----------
-    scene : what is shown
     sources : of each layer: a URL, several, or an object of neuroglancer
-
-    Returns
-    -------
-    dict
-        As neuroglancer takes it; JSON-like, if the sources are.
     """
     size = scene.voxel_size or (1.0, 1.0, 1.0)
     scale, unit = (1.0, "") if scene.voxel_size is None else (NM, "m")
