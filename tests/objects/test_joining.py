@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volseg.objects.components import mean_probabilities
+from volseg.objects.dropped import Dropped, Kept
 from volseg.objects.joining import Candidates, Limits, label_type, number_objects
 
 SIZES, FIRSTS = np.array([10, 6, 4, 30, 2]), np.array([50, 7, 20, 3, 1])
@@ -18,7 +19,8 @@ PAIRS = [np.array([[1, 0]]), np.array([[2, 1]])]
 def test_objects_are_numbered_by_their_first_voxels():
     found = number_objects(Candidates(SIZES, FIRSTS), PAIRS)
     assert found.numbers.tolist() == [3, 3, 3, 2, 1]
-    assert (found.objects, found.dropped) == (3, {"max_size": 0})
+    assert (found.objects, found.kept) == (3, Kept(52, 20))
+    assert not any(each.objects for each in found.dropped.values())
 
 
 def test_small_and_unseeded_objects_are_not_counted_as_faint():
@@ -26,7 +28,13 @@ def test_small_and_unseeded_objects_are_not_counted_as_faint():
     limits = Limits(3, min_probability=101 / 255)
     found = number_objects(Candidates(SIZES, FIRSTS, seeded, totals), PAIRS, limits)
     assert found.numbers.tolist() == [0] * 5
-    assert (found.objects, found.dropped) == (0, {"max_size": 0, "min_probability": 1})
+    assert (found.objects, found.kept) == (0, Kept(0, 0))
+    some = {limit: each for limit, each in found.dropped.items() if each.objects}
+    assert some == {
+        "min_size": Dropped(1, 2, 2),
+        "seeded": Dropped(1, 30, 30),
+        "min_probability": Dropped(1, 20, 20),
+    }
 
 
 def test_a_mean_is_that_of_the_whole_object():
@@ -36,7 +44,9 @@ def test_a_mean_is_that_of_the_whole_object():
         limits = Limits(min_probability=least / 255)
         found = number_objects(Candidates(SIZES, FIRSTS, None, totals), PAIRS, limits)
         assert found.numbers.tolist() == numbers
-        assert found.objects + found.dropped["min_probability"] == 3
+        gone = found.dropped["min_probability"]
+        assert found.objects + gone.objects == 3
+        assert found.kept.voxels + gone.voxels == 52
 
 
 def test_an_object_beyond_several_limits_counts_for_the_first():
@@ -53,7 +63,8 @@ def test_an_object_beyond_several_limits_counts_for_the_first():
     ):
         numbering = number_objects(found, PAIRS, limits, slices)
         assert numbering.numbers.tolist() == numbers
-        assert tuple(numbering.dropped.values()) == dropped
+        small, *gone = (each.objects for each in numbering.dropped.values())
+        assert (small, tuple(gone)) == (0, dropped)
 
 
 def test_what_is_known_of_blocks_is_put_together_in_any_order():
@@ -84,4 +95,4 @@ def test_the_mean_that_the_table_shows_keeps_its_object(size, share):
     candidates = Candidates(np.array([size]), np.array([0]), None, total)
     assert number_objects(candidates, [], Limits(min_probability=shown)).objects == 1
     more = Limits(min_probability=float(np.nextafter(shown, 2)))
-    assert number_objects(candidates, [], more).dropped["min_probability"] == 1
+    assert number_objects(candidates, [], more).dropped["min_probability"].objects == 1

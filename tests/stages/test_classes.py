@@ -82,6 +82,9 @@ def test_each_class_is_what_it_is_alone(volume, model, tmp_path, views):
         assert noted["objects"] == report.classes[name].objects > 0
         both = open_image(labels_path(volume, name)).attributes
         assert both["fingerprint"] == noted["fingerprint"]
+        # by the rules of the class, and no other
+        assert both["dropped"] == noted["dropped"]
+        assert list(both["dropped"]) == (["min_size"] if name == "walls" else [])
     assert open_image(labels_path(volume, "walls")).attributes["run"]["threshold_of_255"] == 153
     assert run(volume, model, views=views).predict.tiles == 0
     # every map can be checked by predicting it again

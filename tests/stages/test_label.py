@@ -215,7 +215,9 @@ def test_an_object_of_a_low_mean_probability_is_dropped(tmp_path, probabilities,
     assert 0 < faint < labels.max()
     np.testing.assert_array_equal(read(volume), expected(np.where(kept, probabilities, 0)))
     (note,) = report.notes
-    assert note.startswith(f"objects dropped because their mean probability is below 0.6: {faint};")
+    assert note.startswith(
+        f"objects dropped because their mean probability is below 0.6: {faint} ("
+    )
     attributes = open_image(labels_path(volume, NAME)).attributes
     assert attributes["run"]["min_probability"] == 0.6
     rest = options(block, threshold=0.5, min_probability=0, overwrite=True)
@@ -246,7 +248,7 @@ def test_a_lowest_mean_goes_with_all_other_rules(tmp_path, probabilities, block,
     together = {"seed_threshold": 179 / 255, "min_probability": 0.6}
     report = label(plan_labels(volume, NAME, options(block, **common, **together)), NoProgress())
     labels = read(volume)
-    assert any(f"is below 0.6: {(wanted & ~kept).sum()};" in note for note in report.notes)
+    assert any(f"is below 0.6: {(wanted & ~kept).sum()} (" in note for note in report.notes)
     rest = np.where(np.isin(found, every[kept]), probabilities, 0)
     alone = write_volume(tmp_path / "rest.zarr", rest)
     label(plan_labels(alone, NAME, options(block, **common)), NoProgress())
@@ -303,13 +305,15 @@ def test_what_is_larger_than_asked_is_dropped_and_counted(tmp_path, probabilitie
     np.testing.assert_array_equal(read(volume), expected(np.where(gone, 0, probabilities), 128, 2))
     noted = open_image(labels_path(volume, NAME)).attributes
     assert noted["run"] | rules == noted["run"]
-    assert noted["above_max_volume"] == large[1:].sum()
-    assert noted["above_max_section"] == wide[1:].sum()
-    first, second = report.notes
-    assert f"they are larger than {rules['max_volume_um3']} µm³: {large[1:].sum()};" in first
-    assert f"--max-section {rules['max_section_um2']} --min-probability 0" in first
+    for rule, which in (("max_volume_um3", large), ("max_section_um2", wide)):
+        gone = sizes[1:][which[1:]].tolist()
+        told = {"objects": len(gone), "voxels": sum(gone), "largest": max(gone)}
+        assert noted["dropped"][rule] == told
+    _, first, second = report.notes
+    assert f"they are larger than {rules['max_volume_um3']} µm³: {large[1:].sum()} (" in first
+    assert f"--min-probability 0 --max-section {rules['max_section_um2']} --overwrite`" in first
     assert "--max-volume" not in first.partition("`")[2]
-    assert f"larger than {rules['max_section_um2']} µm²: {wide[1:].sum()};" in second
+    assert f"larger than {rules['max_section_um2']} µm²: {wide[1:].sum()} (" in second
     with pytest.raises(ConflictError, match="largest volume"):
         label(plan_labels(volume, NAME, options(block, min_size=2)), NoProgress())
 
@@ -574,7 +578,13 @@ def test_objects_are_split_alike_for_any_blocks(tmp_path, hollow, block, method,
     want = parted(filled(before) if fill else before, Splitter(method, depth=1.0, smallest=4))
     np.testing.assert_array_equal(read(volume), want)
     assert report.objects == want.max() > before.max()
-    assert report.notes == ()
+    sizes = np.bincount(expected(hollow).ravel())[1:]
+    gone = sizes[sizes < 4]
+    note = f"fewer than 4 voxels: {len(gone)} ({gone.sum() * 125e-9:.3g} µm³, under 0.01% of"
+    assert [note in each for each in report.notes] == [True]
+    assert "--min-size 0 --min-probability 0" in report.notes[0]
+    assert f"--split {method}" in report.notes[0]
+    assert "--split-centres" not in report.notes[0]
 
 
 def test_objects_that_are_too_large_stay_whole(tmp_path, hollow, monkeypatch):

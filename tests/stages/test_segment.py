@@ -111,7 +111,7 @@ def test_objects_that_the_model_is_unsure_of_are_dropped(volume, toy_model, refe
     assert 0 < report.label.objects == len(kept) < len(means)
     found = read(labels_path(volume, NAME))
     np.testing.assert_array_equal(found > 0, np.isin(reference[1], kept))
-    assert f": {len(means) - len(kept)};" in report.label.notes[0]
+    assert f": {len(means) - len(kept)} (" in report.label.notes[1]
     everything = options(sure, min_size=4, min_probability=0, overwrite=True)
     assert segment(plan_segmentation(volume, everything), NoProgress()).predict.tiles == 0
     np.testing.assert_array_equal(read(labels_path(volume, NAME)), reference[1])

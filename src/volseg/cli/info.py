@@ -74,6 +74,7 @@ def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
         for name, image in found[kind].items():
             lines.append(f"  {kind}/{name}: {_image(image)}")
             lines += [f"    {image['expected']}"] if "expected" in image else []
+            lines += [f"    {each['told']}" for each in image.get("dropped", {}).values()]
     lines += [
         f"  explanations/{name}: {of['roi']} by {of['model']}: {', '.join(of['layers'])}"
         for name, of in found["explanations"].items()

@@ -57,6 +57,7 @@ def listed(result: VolumeStats) -> dict[str, Any]:
         "slices": result.slices,
         "seconds": result.seconds,
         **({"expected": result.expected} if result.expected else {}),
+        **({"dropped": result.dropped} if result.dropped else {}),
         **({"contacts": result.contacts} if result.contacts else {}),
     }
 
@@ -82,7 +83,12 @@ def describe_stats(results: Sequence[VolumeStats]) -> str:
         )
         for row in rows
     ]
-    told = [f"{r.volume}: {r.expected}" for r in results if r.expected]
+    told = [f"{name}: {r.expected}" for name, r in zip(shown, results, strict=True) if r.expected]
+    told += [
+        f"{name}: {each['told']}"
+        for name, r in zip(shown, results, strict=True)
+        for each in r.dropped.values()
+    ]
     return "\n".join([*lines, *told])
 
 

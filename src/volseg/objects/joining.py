@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.objects.components import Pairs, mean_probabilities
+from volseg.objects.dropped import Dropped, Kept
 from volseg.objects.union_find import connected_groups
 from volseg.types import Labels
 
@@ -82,6 +83,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+NOTHING = Kept(0, 0)
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,14 @@ class Numbering:
     ----------
     numbers : uint32, or uint64 where there are more objects, shape (components,)
         The object of each component of all blocks; 0 for those that are dropped.
-    dropped : how many were large enough, and were dropped by each further limit; one that
-        exceeds several counts for the first of them.
+    dropped : by each limit that was looked at; an object beyond several counts for the first.
+    kept : of the objects.
     """
 
     numbers: Labels
     objects: int
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, Dropped] = field(default_factory=dict)
+    kept: Kept = NOTHING
 
 
 def number_objects(
@@ -127,22 +130,24 @@ def number_objects(
     size, first = np.zeros(whole, np.int64), np.full(whole, np.iinfo(np.int64).max)
     np.add.at(size, group, found.sizes)
     np.minimum.at(first, group, found.firsts)
-    wanted = size >= limits.min_size
+    beyond = {"min_size": size < limits.min_size}
     if found.seeded is not None:
-        wanted &= np.bincount(group[found.seeded], minlength=whole) > 0
-    beyond = {"max_size": size > limits.max_size}
+        beyond["seeded"] = np.bincount(group[found.seeded], minlength=whole) == 0
+    beyond["max_size"] = size > limits.max_size
     if found.sections is not None:
         beyond["max_section"] = _sections(found.sections, group, slices) > limits.max_section
     if found.totals is not None:
         total = np.zeros(whole, np.int64)
         np.add.at(total, group, found.totals)
         beyond["min_probability"] = mean_probabilities(total, size) < limits.min_probability
-    dropped = {}
+    wanted, dropped = np.ones(whole, bool), {}
     for limit, is_beyond in beyond.items():
-        dropped[limit] = int((wanted & is_beyond).sum())
+        gone = size[wanted & is_beyond]
+        dropped[limit] = Dropped(len(gone), int(gone.sum()), int(gone.max(initial=0)))
         wanted &= ~is_beyond
-    number = rank_firsts(first, wanted)
-    return Numbering(number[group], int(wanted.sum()), dropped)
+    number, kept = rank_firsts(first, wanted), np.sort(size[wanted])
+    median = int(kept[(len(kept) - 1) // 2]) if len(kept) else 0
+    return Numbering(number[group], len(kept), dropped, Kept(int(kept.sum()), median))
 
 
 def _sections(

@@ -30,9 +30,8 @@ NOTED: Mapping[str, type | tuple[type, ...]] = {
     "highest": int,
     "corrections": dict,
     "too_large_to_split": int,
-    "above_max_volume": int,
-    "above_max_section": int,
-    "below_min_probability": int,
+    "dropped": dict,
+    "kept": dict,
     "roi": list,
 }
 """Entries that volseg writes for an image and reads again; unknown ones may be null."""

@@ -12,6 +12,7 @@ from typing import Any
 from volseg import __version__
 from volseg.differences import tell_apart
 from volseg.errors import ConflictError, VolumeError, command
+from volseg.objects.dropped import DroppedObjects
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.copies import settle_after
@@ -280,3 +281,8 @@ def _remove_empty_group(path: Path) -> None:
 def fingerprint(header: Mapping[str, Any]) -> str:
     """Hash everything that decides a result."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def dropped_from(labels: Image) -> DroppedObjects:
+    """Read what is on record of the objects that rules dropped from labels."""
+    return DroppedObjects.read(labels.attributes, labels.voxel_size, planar=labels.space.planar)

@@ -16,6 +16,7 @@ from volseg.storage.attributes import read_attributes, read_histogram, results_i
 from volseg.storage.copies import is_copied
 from volseg.storage.images import read_explanation
 from volseg.storage.remote import as_remote
+from volseg.storage.results import dropped_from
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image
 from volseg.types import FULL_PROBABILITY
@@ -74,10 +75,11 @@ def _saturated(image: Image) -> list[float] | None:
 
 def _describe(image: Image) -> dict[str, Any]:
     first = image.levels[0]
-    attributes = read_attributes(image.path).get("volseg", {})
+    attributes, dropped = read_attributes(image.path).get("volseg", {}), dropped_from(image)
     kept = {k: v for k, v in attributes.items() if k not in {"histogram", "survey"}}
     return {
         **_origin(image.path, kept),
+        **({"dropped": dropped.describe()} if dropped.by_rule else {}),
         "shape": list(first.shape),
         "dtype": first.dtype.name,
         "voxel_size": None if image.voxel_size is None else list(image.voxel_size),

@@ -12,27 +12,13 @@ from volseg.stages.label.rules import ObjectRules
 from volseg.stages.label.seeds import level_of
 from volseg.types import FULL_PROBABILITY
 
-DROPPED = {
-    "max_volume_um3": (
-        "--max-volume",
-        "max_size",
-        "above_max_volume",
-        "they are larger than {} µm³",
-    ),
-    "max_section_um2": (
-        "--max-section",
-        "max_section",
-        "above_max_section",
-        "a section of them is larger than {} µm²",
-    ),
-    "min_probability": (
-        "--min-probability",
-        "min_probability",
-        "below_min_probability",
-        "their mean probability is below {}",
-    ),
+FLAGS = {
+    "max_volume_um3": "--max-volume",
+    "max_section_um2": "--max-section",
+    "min_probability": "--min-probability",
+    "median_nm": "--median",
 }
-"""Rules whose losses are counted: flag, limit, attribute of the count, and reason."""
+"""Flags of rules that are not called as the rule is, and of the lowest mean."""
 
 
 def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
@@ -68,17 +54,18 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
 def keep_dropped(output: Path, noted: Mapping[str, Any], rule: str) -> str:
     """Write the command that finds objects by the same rules, but for one."""
     rules, models = recorded_rules(noted["run"]), float(noted["model"].get("median_nm", 0))
+    without = rule.removesuffix("_of_255")
     # without these flags, those of the model would hold
-    flags: list[object] = ["--threshold", rules.threshold, "--min-size", rules.min_size]
+    least = 0 if rule == "min_size" else rules.min_size
+    flags: list[object] = ["--threshold", rules.threshold, "--min-size", least]
     if rule == "min_probability" or not rules.min_probability:
         flags += ["--min-probability", 0]
-    others = {"median_nm": "--median", **{name: flag for name, (flag, *_) in DROPPED.items()}}
     usual = ObjectRules(
         threshold=rules.threshold, min_size=rules.min_size, min_probability=0, median_nm=models
     )
     for name, value in vars(rules).items():
-        if name != rule and value != getattr(usual, name):
-            flags.append(others.get(name, f"--{name.replace('_', '-')}"))
+        if name != without and value != getattr(usual, name):
+            flags.append(FLAGS.get(name, f"--{name.replace('_', '-')}"))
             flags += [] if value is True else [value]
     flags.append("--overwrite")
     return command("label", output.parents[1], *flags, name=output.name)

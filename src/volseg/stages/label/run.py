@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from volseg.engine.progress import Job, Progress, returned
 from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.errors import ConflictError, StorageError, VolumeError, command
 from volseg.geometry.grid import Block
+from volseg.objects.dropped import RULES
 from volseg.objects.joining import label_type
 from volseg.scores.likeness import advise_on, describe_tissue, expect_precision
 from volseg.stages.components.blocks import (
@@ -23,7 +24,7 @@ from volseg.stages.components.blocks import (
     begin_at,
     number_components,
 )
-from volseg.stages.label.again import DROPPED, keep_dropped
+from volseg.stages.label.again import keep_dropped
 from volseg.stages.label.holes import HOLES, HoleFilling
 from volseg.stages.label.median import median_step
 from volseg.stages.label.plan import Foundation, LabelPlan, contact_tables
@@ -35,7 +36,14 @@ from volseg.stages.survey.likeness import mean_found
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import Ledger, block_key
-from volseg.storage.results import NewImage, create_images, finish, is_told_of, note_begun
+from volseg.storage.results import (
+    NewImage,
+    create_images,
+    dropped_from,
+    finish,
+    is_told_of,
+    note_begun,
+)
 from volseg.storage.volumes import Image, open_image, register_label
 from volseg.types import FULL_PROBABILITY, Zyx
 
@@ -48,6 +56,7 @@ class LabelReport:
     ----------
     threshold : probability from which a voxel was foreground.
     expected : what precision to expect there, in words; empty where nothing is known.
+    dropped : by the rules that dropped objects, how many, how large, and the largest one.
     """
 
     objects: int
@@ -55,11 +64,13 @@ class LabelReport:
     seconds: float
     notes: tuple[str, ...] = ()
     expected: str = ""
+    dropped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
     """Report on complete labels."""
-    output, found = plan.path, open_image(plan.path).attributes
+    output, image = plan.path, open_image(plan.path)
+    found = image.attributes
     run, notes, objects = found["run"], [], found.get("objects")
     if objects is None:
         raise VolumeError(
@@ -71,16 +82,16 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
             f"{large} objects were not split, because their bounding boxes hold more than "
             f"{run.get('split_limit')} voxels"
         )
+    dropped = dropped_from(image)
     notes += [
-        f"objects dropped because {why.format(run.get(rule))}: {count}; to keep them: "
-        f"`{keep_dropped(output, found, rule)}`"
-        for rule, (*_, noted, why) in DROPPED.items()
-        if (count := found.get(noted))
+        f"{dropped.tell(rule)}; to keep them: `{keep_dropped(output, found, rule)}`"
+        for rule in dropped.by_rule
     ]
     noted = found.get("tissue")
     notes += [advice] if (advice := advise_on(noted)) else []
     words = describe_tissue(noted)
-    return LabelReport(int(objects), plan.threshold, seconds, tuple(notes), words)
+    told = tuple(notes), words, dropped.describe()
+    return LabelReport(int(objects), plan.threshold, seconds, *told)
 
 
 def label(plan: LabelPlan, progress: Progress) -> LabelReport:
@@ -166,7 +177,7 @@ class Labelling(Run):
         register_label(self.plan.volume, self.plan.name)
         finish(image.path, self.ledger, header)
 
-    def _number_all(self, offsets: dict[Zyx, int], components: int) -> dict[str, int]:
+    def _number_all(self, offsets: dict[Zyx, int], components: int) -> dict[str, Any]:
         """Find all numbers; return what is counted: objects, and those that rules did not keep."""
         header, store = self.ledger.header, self.plan.store
         limits = limits_of(header, self.plan.source.space.voxel_size)
@@ -180,9 +191,12 @@ class Labelling(Run):
             self.plan.engine,
             limits,
         )
-        counted = {"objects": numbering.objects}
-        for rule, (_, limit, noted, _) in DROPPED.items():
-            counted |= {noted: numbering.dropped.get(limit, 0)} if rule in header else {}
+        dropped = {
+            rule: vars(numbering.dropped[each.limit])
+            for rule, each in RULES.items()
+            if header.get(rule) and each.limit in numbering.dropped
+        }
+        counted = {"objects": numbering.objects, "kept": vars(numbering.kept), "dropped": dropped}
         store.save_numbers(numbering.numbers)
         filling = HoleFilling(self)
         if "fill_holes" in header:
@@ -239,7 +253,7 @@ class Labelling(Run):
         run_blocks(task, missing, engine, on_result=on_result, progress=job)
         build_pyramid(image, engine, self.progress, label=True, first=1 + len(coarse))
 
-    def _create(self, counted: dict[str, int]) -> None:
+    def _create(self, counted: dict[str, Any]) -> None:
         source = self.plan.source
         spec = replace(self.plan.spec, dtype=label_type(counted["objects"]).name)
         attributes = {

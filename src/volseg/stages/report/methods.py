@@ -10,6 +10,7 @@ from volseg import __version__
 from volseg.errors import ModelError
 from volseg.models.registry import VARIED, find_architecture
 from volseg.sources.probabilities import RULES as TAKEN
+from volseg.storage.results import dropped_from
 from volseg.storage.volumes import Image
 from volseg.types import FULL_PROBABILITY
 
@@ -59,11 +60,13 @@ RULES = {
     "min_probability": "dropped below a mean probability of {:.2f}",
 }
 DROPPED = {
-    "above_max_volume": "larger",
-    "above_max_section": "of a larger section",
-    "below_min_probability": "of a lower mean probability",
+    "min_size": "smaller",
+    "seed_threshold_of_255": "without such a voxel",
+    "max_volume_um3": "larger",
+    "max_section_um2": "of a larger section",
+    "min_probability": "of a lower mean probability",
 }
-"""Counts in the attributes of labels, and how the objects were."""
+"""Rules that are on record of labels, and how the objects were that they dropped."""
 
 
 @dataclass(frozen=True)
@@ -219,9 +222,9 @@ def _describe_rules(labels: Image) -> str:
     text += f"; objects were {', and '.join(told)}" if told else ""
     text += "; enclosed background was filled" if run.get("fill_holes") else ""
     text += f"; touching objects were split ({run['split']})" if run.get("split") else ""
-    for noted, words in DROPPED.items():
-        dropped = labels.attributes.get(noted)
-        text += f"; {dropped} were {words}" if dropped else ""
+    dropped = dropped_from(labels)
+    for rule, found in dropped.by_rule.items():
+        text += f"; {found.objects} ({dropped.size(found.voxels)}) were {DROPPED[rule]}"
     return f"{text}."
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,9 @@ from volseg.stages.stats.tasks import (
 )
 from volseg.storage.attributes import read_attributes
 from volseg.storage.remote import as_remote
+from volseg.storage.results import dropped_from
 from volseg.storage.tables import check_table_path, publish_table, write_table
-from volseg.storage.volumes import scratch_path
+from volseg.storage.volumes import open_image, scratch_path
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class VolumeStats:
     table, slices : where those rows were written, and one row per slice
     expected : what precision to expect there, in words; empty where nothing is known
     contacts : with another result, if they were asked for
+    dropped : by the rules that dropped objects, how many and how large
     """
 
     volume: Path
@@ -65,6 +68,7 @@ class VolumeStats:
     notes: tuple[str, ...]
     expected: str = ""
     contacts: Contacts | None = None
+    dropped: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
@@ -79,12 +83,14 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
     objects, sums, areas, singles, told = _measure_all(plan, scratch, progress)
     columns, units = object_table(sums, source.region, size, singles, plan.task.scale, plan.images)
     columns["label"] = columns["label"] & OWN if source.apart else columns["label"]
+    dropped = _dropped(source)
     slices, slice_units = slice_table(columns, areas, source.region, size)
     provenance = {
         "volseg": __version__,
         "labels": source.identity,
         "surface": plan.surface,
         **({"objects": COMPONENTS} if told else {}),
+        **({"dropped": json.dumps(dropped)} if dropped else {}),
     }
     with _tables_folder(plan.table.parent):
         write_table(plan.slices, slices, slice_units, provenance)
@@ -105,6 +111,7 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
         (*plan.notes, *told, *_notes_on(sums, singles, plan, columns), *_images(plan, slices)),
         _expect(source),
         touched,
+        dropped,
     )
 
 
@@ -112,6 +119,11 @@ def _expect(source: LabelSource) -> str:
     """Say what precision to expect of labels that volseg made, and what to do."""
     noted = read_attributes(source.path).get("volseg", {}) if source.fingerprint else {}
     return tell_tissue(noted.get("tissue"))
+
+
+def _dropped(source: LabelSource) -> dict[str, dict[str, Any]]:
+    """Tell what rules dropped from labels that volseg made."""
+    return dropped_from(open_image(source.path)).describe() if source.fingerprint else {}
 
 
 def _measure_all(

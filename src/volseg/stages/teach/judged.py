@@ -10,7 +10,7 @@ from typing import Any
 from volseg.errors import ModelError, ParameterError, VolumeError, command
 from volseg.models.registry import Architecture, find_architecture
 from volseg.sources.labels import LabelSource, open_labels
-from volseg.stages.label.again import DROPPED, recorded_rules
+from volseg.stages.label.again import FLAGS, recorded_rules
 from volseg.stages.label.rules import ObjectRules, describe_rules
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
@@ -25,7 +25,7 @@ CORE_NM, FAR_NM = 60.0, 400.0
 """Radii of a seed: of what a click marks for sure, half a thin mitochondrion; and at most."""
 
 SPLITS = "split", "split_depth", "split_centres"
-RULES = ("connectivity", "min_size", *DROPPED, "median_nm", "fill_holes", *SPLITS)
+RULES = ("connectivity", "min_size", *FLAGS, "fill_holes", *SPLITS)
 """Rules for objects that have a flag of `segment`, beside thresholds."""
 
 

@@ -1,0 +1,154 @@
+"""Tell what rules for objects dropped, from what labels have on record of it. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from volseg.types import FULL_PROBABILITY, VoxelSize
+
+UNITS = {"volume_um3": "µm³", "area_um2": "µm²"}
+LEAST = 1e-4
+"""Part of the foreground below which no number is told."""
+LARGE_PART = 0.1
+"""Part of all foreground from which it is told that a rule drops much."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Objects that one rule dropped; one that breaks several counts for the first of `RULES`.
+
+    Attributes
+    ----------
+    objects : how many.
+    voxels : of all of them.
+    largest : voxels of the largest one.
+    """
+
+    objects: int
+    voxels: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Objects that no rule dropped, before holes are filled and objects split.
+
+    Attributes
+    ----------
+    voxels : of all of them.
+    median : voxels of the median object, the smaller one of two; 0 without any.
+    """
+
+    voxels: int
+    median: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that drops objects.
+
+    Attributes
+    ----------
+    limit : its name among `volseg.objects.joining.Limits`; of seeds, that of the marks.
+    why : reason, with a place for the limit.
+    bounds_size : whether what it drops is large or small by definition.
+    """
+
+    limit: str
+    why: str
+    bounds_size: bool = False
+
+
+RULES: Mapping[str, Rule] = {
+    "min_size": Rule("min_size", "they have fewer than {} voxels"),
+    "seed_threshold_of_255": Rule("seeded", "none of their voxels has a probability of {:.2g}"),
+    "max_volume_um3": Rule("max_size", "they are larger than {} µm³", bounds_size=True),
+    "max_section_um2": Rule(
+        "max_section", "a section of them is larger than {} µm²", bounds_size=True
+    ),
+    "min_probability": Rule("min_probability", "their mean probability is below {}"),
+}
+"""Rules by the names that the record of a run has for their limits, in the order of counting."""
+
+
+@dataclass(frozen=True)
+class DroppedObjects:
+    """Record of the objects that rules dropped from labels.
+
+    Attributes
+    ----------
+    by_rule : only rules that dropped some.
+    kept : None where it is not on record.
+    limits : of each rule.
+    voxel_size : nm (z, y, x); None if unknown.
+    planar : whether slices are unrelated images, of which thickness means nothing.
+    """
+
+    by_rule: Mapping[str, Dropped]
+    kept: Kept | None
+    limits: Mapping[str, Any]
+    voxel_size: VoxelSize | None
+    planar: bool = False
+
+    @classmethod
+    def read(
+        cls, attributes: Mapping[str, Any], voxel_size: VoxelSize | None, *, planar: bool = False
+    ) -> DroppedObjects:
+        """Read the attributes of labels; what is damaged counts as not on record."""
+        noted, run = attributes.get("dropped"), attributes.get("run")
+        noted, run = (x if isinstance(x, Mapping) else {} for x in (noted, run))
+        found = {rule: _whole_numbers(noted.get(rule), Dropped) for rule in RULES if rule in run}
+        some = {rule: Dropped(*n) for rule, n in found.items() if n and n[0]}
+        kept = _whole_numbers(attributes.get("kept"), Kept)
+        return cls(some, Kept(*kept) if kept else None, run, voxel_size, planar)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """List, for JSON, how many objects each rule dropped and their size, and tell it."""
+        return {
+            rule: {**vars(found), **self._extent(found.voxels), "told": self.tell(rule)}
+            for rule, found in self.by_rule.items()
+        }
+
+    def size(self, voxels: int) -> str:
+        """Write a number of voxels as a volume, of images as an area, if their size is known."""
+        for unit, extent in self._extent(voxels).items():
+            return f"{extent:.3g} {UNITS[unit]}"
+        return f"{voxels} voxel{'s' * (voxels != 1)}"
+
+    def tell(self, rule: str) -> str:
+        """Say how many objects a rule dropped, how large they are, and if that is much."""
+        found, limit = self.by_rule[rule], self.limits[rule]
+        limit = limit / FULL_PROBABILITY if rule.endswith("of_255") else limit
+        why, size = RULES[rule].why.format(limit), self.size(found.voxels)
+        told = f"objects dropped because {why}: {found.objects} ({size}"
+        if self.kept is None:
+            return f"{told})"
+        every = self.kept.voxels + sum(each.voxels for each in self.by_rule.values())
+        part = found.voxels / every
+        told += f", {f'{part:.2%}' if part > LEAST else f'under {LEAST:.2%}'} of the foreground)"
+        if RULES[rule].bounds_size:
+            return told
+        if not self.kept.voxels:
+            return f"{told}, and none is left"
+        if found.largest > self.kept.median:
+            largest = self.size(found.largest)
+            return f"{told}; the largest, of {largest}, is larger than half of those kept"
+        return f"{told}, which is much" if found.voxels > LARGE_PART * every else told
+
+    def _extent(self, voxels: int) -> dict[str, float]:
+        if self.voxel_size is None:
+            return {}
+        sides = [side / 1000 for side in self.voxel_size]
+        if self.planar:
+            return {"area_um2": voxels * math.prod(sides[1:])}
+        return {"volume_um3": voxels * math.prod(sides)}
+
+
+def _whole_numbers(noted: Any, kind: type) -> list[int]:
+    """Read the fields of a class of whole numbers; none where one is missing or is none."""
+    found = [noted.get(f.name) for f in fields(kind)] if isinstance(noted, Mapping) else []
+    whole = [n for n in found if type(n) is int and n >= 0]
+    return whole if len(whole) == len(found) else []
