@@ -24,9 +24,9 @@ from volseg.stages.apply.tasks import (
     CorrectBlock,
     Corrected,
     Placed,
-    TakeOver,
     cut_object,
     pieces_path,
+    take_over_row,
 )
 from volseg.stages.components.masks import store_objects
 from volseg.stages.levels import reduce_task, step_factor
@@ -269,7 +269,7 @@ class Correcting:
                 for z, y in np.ndindex(Grid(level.shape, level.shard).counts[:2])
             ]
             job = Job(self.progress, len(rows), "rows", "taking over")
-            take = TakeOver(pairs, touched)
+            take = partial(take_over_row, pairs, touched)
             run_blocks(take, rows, self.plan.engine, progress=job, batch=8)
         for k, level in enumerate(image.levels[1:], 1):
             grid = Grid(level.shape, level.shard)

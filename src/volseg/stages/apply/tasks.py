@@ -121,27 +121,25 @@ def pieces_path(folder: Path, number: int) -> Path:
     return folder / f"split-{number}"
 
 
-@dataclass(frozen=True)
-class TakeOver:
+def take_over_row(
+    levels: tuple[tuple[StoredArray, StoredArray], ...],
+    touched: tuple[frozenset[Zyx], ...],
+    row: tuple[int, int, int],
+) -> int:
     """Give the untouched files of one row of a level's grid to the outcome, as they are.
 
-    Attributes
+    Parameters
     ----------
-    levels : of labels before and after.
-    touched : positions of the files of each level that are written anew.
+    levels : of labels before and after
+    touched : positions of the files of each level that are written anew
+    row : the level, and positions along z and y
     """
-
-    levels: tuple[tuple[StoredArray, StoredArray], ...]
-    touched: tuple[frozenset[Zyx], ...] = field(repr=False)
-
-    def __call__(self, row: tuple[int, int, int]) -> int:
-        """Take over one row: the level, and positions along z and y; return its files."""
-        level, z, y = row
-        before, after = self.levels[level]
-        source, place = (array.path.joinpath("c", str(z), str(y)) for array in (before, after))
-        width = range(-(-before.shape[2] // before.shard[2]))
-        untouched = (x for x in width if (z, y, x) not in self.touched[level])
-        names = [str(x) for x in untouched if (source / str(x)).exists()]
-        if names:
-            take_over(source, place, names)
-        return len(names)
+    level, z, y = row
+    before, after = levels[level]
+    source, place = (array.path.joinpath("c", str(z), str(y)) for array in (before, after))
+    width = range(-(-before.shape[2] // before.shard[2]))
+    untouched = (x for x in width if (z, y, x) not in touched[level])
+    names = [str(x) for x in untouched if (source / str(x)).exists()]
+    if names:
+        take_over(source, place, names)
+    return len(names)

@@ -45,7 +45,7 @@ from volseg.sources.labels import OWN
 from volseg.stages.components.masks import lend_scratch, number_mask, taken_as_mask
 from volseg.stages.evaluate.boundary import check_memory, measure_boundary
 from volseg.stages.evaluate.plan import EvaluatePlan
-from volseg.stages.evaluate.tasks import CompareBlock, ReadBlock, read_stored
+from volseg.stages.evaluate.tasks import ReadBlock, compare_block, read_stored
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, VoxelSize
@@ -275,7 +275,8 @@ def _count(
             np.add(histogram, found[1], out=histogram)
 
     sizes = None if plan.images is None else tuple(part.size for part in plan.images)
-    task = CompareBlock(sides["truth"], sides["prediction"], plan.counted, probabilities, sizes)
+    read = sides["truth"], sides["prediction"]
+    task = partial(compare_block, *read, plan.counted, probabilities, sizes)
     job = Job(progress, roi_size(plan.region), "voxels", "comparing", size=core_voxels)
     blocks = cut_blocks(plan.grid, plan.region)
     run_blocks(task, blocks, plan.options.engine, on_result=on_result, progress=job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,48 +23,44 @@ def read_stored(source: LabelSource, block: Block) -> NDArray[Any]:
     return source[block.core]
 
 
-@dataclass(frozen=True)
-class CompareBlock:
-    """Compare one block.
+def compare_block(
+    truth: ReadBlock,
+    predicted: ReadBlock,
+    counted: LabelSource | None,
+    probabilities: StoredArray | None,
+    sizes: tuple[tuple[int, int], ...] | None,
+    block: Block,
+) -> tuple[list[Contingency], NDArray[np.int64] | None]:
+    """Return the tables of one block, and its histograms where there are probabilities.
 
-    Attributes
+    Parameters
     ----------
     counted : only voxels above 0 in it count; None counts all
-    probabilities : None where there are none
     sizes : (y, x) of the images that slices are, each of which has a table of its own; None of a
         volume
     """
-
-    truth: ReadBlock
-    predicted: ReadBlock
-    counted: LabelSource | None
-    probabilities: StoredArray | None
-    sizes: tuple[tuple[int, int], ...] | None = None
-
-    def __call__(self, block: Block) -> tuple[list[Contingency], NDArray[np.int64] | None]:
-        """Return the tables of one block, and its histograms where there are probabilities."""
-        counted = None if self.counted is None else self.counted[block.core]
-        truth = self.truth(block)
-        histogram = None
-        if self.probabilities is not None:
-            levels = self.probabilities[block.core]
-            histogram = count_probabilities(levels, truth, counted)
-            del levels
-        predicted = self.predicted(block)
-        if self.sizes is None:
-            return [count_pairs(truth, predicted, block.core, counted)], histogram
-        tables = []
-        z, y, x = block.core
-        for k, (height, width) in enumerate(self.sizes[z]):
-            rows, columns = (
-                slice(s.start, max(min(s.stop, n), s.start)) for s, n in ((y, height), (x, width))
-            )
-            own = (
-                slice(k, k + 1),
-                slice(0, rows.stop - rows.start),
-                slice(0, columns.stop - columns.start),
-            )
-            core = slice(z.start + k, z.start + k + 1), rows, columns
-            held = None if counted is None else counted[own]
-            tables.append(count_pairs(truth[own], predicted[own], core, held))
-        return tables, histogram
+    inside = None if counted is None else counted[block.core]
+    true = truth(block)
+    histogram = None
+    if probabilities is not None:
+        levels = probabilities[block.core]
+        histogram = count_probabilities(levels, true, inside)
+        del levels
+    found = predicted(block)
+    if sizes is None:
+        return [count_pairs(true, found, block.core, inside)], histogram
+    tables = []
+    z, y, x = block.core
+    for k, (height, width) in enumerate(sizes[z]):
+        rows, columns = (
+            slice(s.start, max(min(s.stop, n), s.start)) for s, n in ((y, height), (x, width))
+        )
+        own = (
+            slice(k, k + 1),
+            slice(0, rows.stop - rows.start),
+            slice(0, columns.stop - columns.start),
+        )
+        core = slice(z.start + k, z.start + k + 1), rows, columns
+        held = None if inside is None else inside[own]
+        tables.append(count_pairs(true[own], found[own], core, held))
+    return tables, histogram

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from volseg.stages.verify.relabel import relabel
 from volseg.stages.verify.sample import Sampled, recompute
 from volseg.stages.verify.tasks import (
     CheckLevel,
-    CompareCopy,
-    CompareLabels,
     LevelChecked,
     check_intensities,
+    compare_copy,
+    compare_labels,
 )
 from volseg.storage.copies import copy_lies_elsewhere, is_copied, is_unfinished
 from volseg.types import Zyx
@@ -168,7 +169,7 @@ class VerifyRun:
                 self.findings.add([Finding("copy", subject.array, message)])
             for k, level in enumerate(subject.image.levels):
                 grid = Grid(level.shape, whole_multiples(self.options.block, level.chunk))
-                task = CompareCopy(subject.array, k, level)
+                task = partial(compare_copy, subject.array, k, level)
                 self._run(task, grid, self._note, f"{subject.array}, copy of level {k}")
 
     def _note(self, _: Block, found: tuple[Finding, ...]) -> None:
@@ -203,7 +204,7 @@ class VerifyRun:
                 message = f"its attributes say {subject.objects} objects, expected {objects}"
                 self.findings.add([Finding("objects", subject.array, message)])
             grid = Grid(labels.shape, whole_multiples(self.options.block, labels.chunk))
-            task = CompareLabels(subject.array, labels, again)
+            task = partial(compare_labels, subject.array, labels, again)
             self._run(task, grid, self._note, f"{subject.array}, labelled again")
 
     def _predict_again(self, subject: Subject) -> None:

@@ -136,62 +136,45 @@ class CheckLevel:
         return f"; level {self.level} has no block {describe_indices(absent)}" if absent else ""
 
 
-@dataclass(frozen=True)
-class CompareLabels:
-    """Compare a block of labels with the same made anew.
+def compare_labels(
+    array: str, labels: StoredArray, again: StoredArray, block: Block
+) -> tuple[Finding, ...]:
+    """Compare a block of labels with the same made anew; what cannot be read is found elsewhere."""
+    try:
+        found = labels[block.core]
+    except StorageError:
+        return ()
+    expected = again[block.core]
 
-    Attributes
-    ----------
-    array : its name, see `Finding`.
-    labels, again : level 0 of both.
+    def say(voxel: Zyx) -> str:
+        return f"found label {found[voxel]}, labelled again {expected[voxel]}"
+
+    at = "label", array, 0
+    return find_first(at, labels, block.core, found != expected, say)
+
+
+def compare_copy(array: str, level: int, stored: StoredArray, block: Block) -> tuple[Finding, ...]:
+    """Compare a block of a level with its copy as Zarr v2.
+
+    What cannot be read of the level itself is found elsewhere.
     """
+    try:
+        expected = stored[block.core]
+    except StorageError:
+        return ()
+    try:
+        found = read_copy(stored, block.core)
+    except StorageError as error:
+        return (Finding("copy", array, str(error), level, roi=describe(block.core)),)
+    if found.shape != expected.shape:
+        message = f"its copy as Zarr v2 has another shape than {stored.shape}"
+        return (Finding("copy", array, message, level),)
 
-    array: str
-    labels: StoredArray
-    again: StoredArray
+    def say(voxel: Zyx) -> str:
+        return f"its copy as Zarr v2 has {found[voxel]}, expected {expected[voxel]}"
 
-    def __call__(self, block: Block) -> tuple[Finding, ...]:
-        """Compare one block; what cannot be read is found elsewhere."""
-        try:
-            found = self.labels[block.core]
-        except StorageError:
-            return ()
-        expected = self.again[block.core]
-
-        def say(voxel: Zyx) -> str:
-            return f"found label {found[voxel]}, labelled again {expected[voxel]}"
-
-        at = "label", self.array, 0
-        return find_first(at, self.labels, block.core, found != expected, say)
-
-
-@dataclass(frozen=True)
-class CompareCopy:
-    """Compare a block of a level with its copy as Zarr v2."""
-
-    array: str
-    level: int
-    stored: StoredArray
-
-    def __call__(self, block: Block) -> tuple[Finding, ...]:
-        """Compare one block; what cannot be read of the level itself is found elsewhere."""
-        try:
-            expected = self.stored[block.core]
-        except StorageError:
-            return ()
-        try:
-            found = read_copy(self.stored, block.core)
-        except StorageError as error:
-            return (Finding("copy", self.array, str(error), self.level, roi=describe(block.core)),)
-        if found.shape != expected.shape:
-            message = f"its copy as Zarr v2 has another shape than {self.stored.shape}"
-            return (Finding("copy", self.array, message, self.level),)
-
-        def say(voxel: Zyx) -> str:
-            return f"its copy as Zarr v2 has {found[voxel]}, expected {expected[voxel]}"
-
-        at = "copy", self.array, self.level
-        return find_first(at, self.stored, block.core, found != expected, say)
+    at = "copy", array, level
+    return find_first(at, stored, block.core, found != expected, say)
 
 
 def absent_shards(array: StoredArray, roi: Roi) -> list[Zyx]:
