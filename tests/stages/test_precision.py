@@ -16,13 +16,12 @@ import torch
 from distributed import LocalCluster
 
 from toy_cluster import QUIET
-from toy_predictions import exact_options, read_map
+from toy_predictions import exact_options, fail_in_a_block, read_map
 from toy_volumes import write_raw
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.errors import BlockError, ConflictError, ParameterError
+from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import full_roi
-from volseg.stages.predict import tasks
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
@@ -94,21 +93,6 @@ def test_results_are_the_same_for_any_blocks_and_workers(
     assert (read_map(volume) == references[precision][1]).all()
     assert (labels(volume) == references[precision][2]).all()
     assert labels(volume).max() > 10
-
-
-def fail_in_a_block(volume, options, monkeypatch):
-    """Leave a run of which one block was not written."""
-    assemble = tasks.PredictTask._assemble
-
-    def failing(self, item):
-        if item.index == (1, 1, 1):
-            raise OSError("no space left")
-        return assemble(self, item)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tasks.PredictTask, "_assemble", failing)
-        with pytest.raises(BlockError, match="no space left"):
-            predict(plan_prediction(volume, options), NoProgress())
 
 
 def test_a_run_goes_on_in_the_same_precision_and_in_no_other(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from toy_kills import SLOW_PREDICTION, kill_until_done, live_longer_each_time
-from toy_predictions import exact_options, read_map, slide_window
+from toy_predictions import exact_options, fail_in_a_block, read_map, slide_window
 from toy_volumes import write_raw
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
@@ -59,21 +59,6 @@ def sliding_window(raw, model, volume, tile=None):
     tone = volume_tone(open_image(volume), card.preprocessing)
     (lattice,) = plan_prediction(volume, exact_options(model, tile=tile)).handover.lattices
     return slide_window(predictor, tone(raw), lattice.axes)
-
-
-def fail_in_a_block(volume, model, monkeypatch):
-    """Leave a run of which one block was not written."""
-    assemble = predict_block.PredictTask._assemble
-
-    def failing(self, item):
-        if item.index == (1, 1, 1):
-            raise OSError("no space left")
-        return assemble(self, item)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(predict_block.PredictTask, "_assemble", failing)
-        with pytest.raises(BlockError, match="no space left"):
-            predict(plan_prediction(volume, exact_options(model)), NoProgress())
 
 
 def test_equals_a_plain_sliding_window(raw, model, reference, tmp_path):
@@ -185,7 +170,7 @@ def test_a_failed_block_is_reported_and_only_the_missing_is_done_again(
     raw, model, reference, tmp_path, monkeypatch
 ):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    fail_in_a_block(volume, model, monkeypatch)
+    fail_in_a_block(volume, exact_options(model), monkeypatch)
     assert open_image(probabilities_path(volume, "mitochondria")).attributes["complete"] is False
     report = predict(plan_prediction(volume, exact_options(model)), NoProgress())
     assert report.tiles == 0, "the pieces were still there"
@@ -194,7 +179,7 @@ def test_a_failed_block_is_reported_and_only_the_missing_is_done_again(
 
 def test_lost_pieces_are_evaluated_again_and_no_more(raw, model, reference, tmp_path, monkeypatch):
     volume = write_raw(tmp_path / "vol.zarr", raw)
-    fail_in_a_block(volume, model, monkeypatch)
+    fail_in_a_block(volume, exact_options(model), monkeypatch)
     for piece in (volume / ".volseg").glob("predict-*/to-1-1-1/*"):
         piece.unlink()
     total = plan_prediction(volume, exact_options(model)).tiles

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from toy_threads import one_thread
 from volseg.engine.options import EngineOptions
+from volseg.engine.progress import NoProgress
+from volseg.errors import BlockError
 from volseg.geometry.grid import full_roi
 from volseg.geometry.lattice import AxisLattice
 from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.predict.run import predict
+from volseg.stages.predict.tasks import PredictTask
 from volseg.storage.volumes import open_image, probabilities_path
 
 
@@ -22,6 +28,21 @@ def exact_options(model: Any, block=(8, 32, 32), workers: int = 1, **more: Any) 
     engine = EngineOptions(workers=workers)
     more = {"shard": (8, 32, 32), "precision": "float32", "device": "cpu"} | more
     return PredictOptions(model=str(model), block=block, engine=engine, **more)
+
+
+def fail_in_a_block(volume: Path, options: PredictOptions, monkeypatch: Any) -> None:
+    """Leave a run of which one block was not written."""
+    assemble = PredictTask._assemble
+
+    def failing(self, item):
+        if item.index == (1, 1, 1):
+            raise OSError("no space left")
+        return assemble(self, item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictTask, "_assemble", failing)
+        with pytest.raises(BlockError, match="no space left"):
+            predict(plan_prediction(volume, options), NoProgress())
 
 
 def read_map(volume: Path, name: str = "mitochondria") -> np.ndarray:
