@@ -243,10 +243,7 @@ class LevelWriter:
 
     def pass_on(self, block: NDArray[Any]) -> None:
         """Hand a shard's depth of rows, reduced, to the next level, if there is one."""
-        if self.level + 1 < len(self.image.levels):
-            self._next().add(reduce_mean(block, step_factor(self.image, self.level + 1)))
-
-    def _next(self) -> LevelWriter:
-        if self.following is None:
-            self.following = LevelWriter(self.image, self.level + 1)
-        return self.following
+        level = self.level + 1
+        if level < len(self.image.levels):
+            self.following = self.following or LevelWriter(self.image, level)
+            self.following.add(reduce_mean(block, step_factor(self.image, level)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def explain(plan: ExplainPlan, progress: Progress) -> ExplainReport:
             _write(plan, found, place)
     explanation = read_explanation(volume, plan.target.name)
     if explanation is None:  # somebody removed it in the meantime
-        return explain(plan, progress)
+        return explain(replace(plan, stands=False), progress)
     if plan.sheet is not None:
         draw_sheet(plan.sheet, volume, plan.target.name, explanation)
     said = explanation.notes["said"]

@@ -107,15 +107,12 @@ def read_planes(source: Source, frame: Frame) -> list[NDArray[Any]]:
     picks = [_voxels(source, frame.picks[a], a) for a in range(3)]
     planes: list[NDArray[Any]] = []
     for core in _boxes(source, pixels):
-        if not any(_within(picks[a], core[a]) for a in range(3)):
+        if not any(map(_within, picks, core)):
             continue
         block = source.read[core]
         if not planes:
             planes = [_empty(frame, a, block.dtype) for a in range(3)]
-        ranges = [
-            slice(*np.searchsorted(p, (s.start, s.stop)).tolist()) for p, s in _both(pixels, core)
-        ]
-        local = [p[r] - s.start for (p, s), r in zip(_both(pixels, core), ranges, strict=True)]
+        ranges, local = _inside(pixels, core)
         for axis in range(3):
             others = [a for a in range(3) if a != axis]
             rows, columns = (ranges[a] for a in others)
@@ -126,8 +123,11 @@ def read_planes(source: Source, frame: Frame) -> list[NDArray[Any]]:
     return planes
 
 
-def _both(pixels: Sequence[Indices], core: Roi) -> Iterator[tuple[Indices, slice]]:
-    return zip(pixels, core, strict=True)
+def _inside(pixels: Sequence[Indices], box: Sequence[slice]) -> tuple[list[slice], list[Indices]]:
+    """Find which pixels lie in a box, and where in it."""
+    both = list(zip(pixels, box, strict=True))
+    ranges = [slice(*np.searchsorted(p, (s.start, s.stop)).tolist()) for p, s in both]
+    return ranges, [p[r] - s.start for (p, s), r in zip(both, ranges, strict=True)]
 
 
 def _boxes(source: Source, pixels: Sequence[Indices]) -> Iterator[Roi]:
@@ -170,7 +170,9 @@ def find_missed(
     for wrong in evaluation.errors.missed.tolist():
         z, y, x = (slice(*ends) for ends in wrong.box)
         box: Roi = (z, y, x)
-        if math.prod(s.stop - s.start for s in box) > LARGEST_BOX or not _crosses(box, frame):
+        if math.prod(s.stop - s.start for s in box) > LARGEST_BOX or not any(
+            map(_within, frame.picks, box)
+        ):
             continue
         inside = cut_out(truth[box], wrong)
         for axis in range(3):
@@ -201,21 +203,10 @@ def cut_out(values: NDArray[Any], wrong: WrongObject) -> Mask:
     return found
 
 
-def _crosses(box: Roi, frame: Frame) -> bool:
-    return any(
-        bool(((picks >= s.start) & (picks < s.stop)).any())
-        for picks, s in zip(frame.picks, box, strict=True)
-    )
-
-
 def _mark(marked: Mask, inside: Mask, box: Roi, frame: Frame, axis: int) -> None:
     """Paint an object into the planes across an axis that cross it."""
     others = [a for a in range(3) if a != axis]
-    ranges = [
-        slice(*np.searchsorted(frame.pixels[a], (box[a].start, box[a].stop)).tolist())
-        for a in others
-    ]
-    local = [frame.pixels[a][r] - box[a].start for a, r in zip(others, ranges, strict=True)]
+    ranges, local = _inside([frame.pixels[a] for a in others], [box[a] for a in others])
     for k, at in enumerate(frame.picks[axis].tolist()):
         if box[axis].start <= at < box[axis].stop:
             plane = np.take(inside, at - box[axis].start, axis=axis)

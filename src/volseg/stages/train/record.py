@@ -46,19 +46,16 @@ class Record:
 
     def __call__(self, run: Run, row: Mapping[str, float]) -> None:
         """Record a validation."""
-        wanted = can_draw() or self.writer is not None
-        sample = sample_run(run, *self._where(run)) if wanted else None
-        if sample is not None and can_draw():
+        if not can_draw() and self.writer is None:
+            return
+        self._window = self._window or choose_window(self.sources, run.form.dimensions)
+        sample = sample_run(run, *self._window)
+        if can_draw():
             save_curves(self.folder / CURVES, read_log(self.folder / LOG))
             name = f"step-{run.step:07d}.png"
             save_sample(self.folder / SAMPLES / name, sample, row["threshold"])
-        if sample is not None and self.writer is not None:
+        if self.writer is not None:
             self._tell_tensorboard(run, row, sample)
-
-    def _where(self, run: Run) -> tuple[Source, Roi]:
-        if self._window is None:
-            self._window = choose_window(self.sources, run.form.dimensions)
-        return self._window
 
     def _tell_tensorboard(self, run: Run, row: Mapping[str, float], sample: Sample) -> None:
         try:

@@ -153,8 +153,8 @@ def start_run(
     """Build the network from the seed or from other weights, or continue from a checkpoint."""
     form = find_architecture(config.architecture)
     begin = Start() if saved or start is None else start
-    network = build_network(config, begin.tensors, begin.maps).to(device)
-    network = _laid_out(network, form)
+    layout: dict[str, Any] = {"memory_format": memory_format(form)}
+    network = build_network(config, begin.tensors, begin.maps).to(device).to(**layout)
     averaged = copy.deepcopy(network)
     optimizer = build_optimizer(config, network)
     run = Run(config, form, network, averaged, optimizer, precision, epoch_steps)
@@ -175,11 +175,6 @@ def start_run(
                 "away to start anew"
             )
     return run
-
-
-def _laid_out(network: nn.Module, form: Architecture) -> nn.Module:
-    arguments: dict[str, Any] = {"memory_format": memory_format(form)}
-    return network.to(**arguments)
 
 
 FLAGS = {
