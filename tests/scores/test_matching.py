@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from volseg.errors import ParameterError
 from volseg.geometry.grid import full_roi
-from volseg.scores.border import reaches_border
+from volseg.measures.border import reaches_border
 from volseg.scores.contingency import count_pairs
 from volseg.scores.matching import (
     THRESHOLDS,

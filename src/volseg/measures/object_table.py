@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.measures.border import Borders, reached_sides
 from volseg.measures.shape import (
     complexity_indices,
     equivalent_diameters,
@@ -248,13 +249,8 @@ def _add_places(
     for name, bounds in (("start", moments.starts), ("stop", moments.stops)):
         for k, axis in enumerate(AXES):
             table.add(f"bbox_{axis}_{name}", bounds[:, k], "voxel")
-    first, last = (np.array([getattr(s, end) for s in region]) for end in ("start", "stop"))
-    if images is None:
-        reached = moments.starts <= first, moments.stops >= last
-    else:
-        ends = np.minimum(np.array(images).reshape(-1, 2)[moments.starts[:, 0]], last[1:])
-        reached = moments.starts[:, 1:] <= first[1:], moments.stops[:, 1:] >= ends
-    near, far = (np.logical_or.reduce(side, axis=1) for side in reached)
+    borders = region if images is None else Borders(region, images)
+    near, far = reached_sides(moments.starts, moments.stops, borders)
     table.add("touches_border", near | far)
     table.add("touches_far_border", far)
 

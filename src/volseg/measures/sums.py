@@ -40,12 +40,13 @@ def merge(parts: Sequence[Sums]) -> Sums:
     """
     if len(parts) == 1:
         return parts[0]
-    kind = type(parts[0])
-    columns = {
-        f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(parts[0])
-    }
-    joined: Sums = kind(**columns)
+    joined: Sums = type(parts[0])(**joined_columns(parts, [f.name for f in fields(parts[0])]))
     return group(joined)
+
+
+def joined_columns(parts: Sequence[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Put the rows of several parts one after the other."""
+    return {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
 
 
 def keep_part(kept: list[Sums], part: Sums, merge: Callable[[list[Sums]], Sums]) -> None:
@@ -66,19 +67,27 @@ def group(rows: Sums) -> Sums:
     order = np.argsort(labels, kind="stable")
     labels = labels[order]
     heads = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
-    columns = {"labels": labels[heads]}
-    for field in fields(rows):
-        if field.name != "labels":
-            reduce = REDUCTIONS.get(field.name, np.add).reduceat
-            columns[field.name] = reduce(getattr(rows, field.name)[order], heads)
-    grouped: Sums = type(rows)(**columns)
+    summed = [f.name for f in fields(rows) if f.name != "labels"]
+    grouped: Sums = type(rows)(labels=labels[heads], **reduced(rows, summed, order, heads))
     return grouped
+
+
+def reduced(
+    rows: Any, names: Sequence[str], order: NDArray[np.intp], heads: NDArray[np.intp]
+) -> dict[str, NDArray[Any]]:
+    """Reduce columns over groups of ordered rows, of which each begins at one of the heads."""
+    reductions = {name: REDUCTIONS.get(name, np.add).reduceat for name in names}
+    return {name: reduce(getattr(rows, name)[order], heads) for name, reduce in reductions.items()}
 
 
 def choose(rows: Sums, labels: Sequence[int]) -> Sums:
     """Keep the rows of some labels."""
-    kept = np.isin(rows.labels, np.asarray(labels, rows.labels.dtype))
-    chosen: Sums = type(rows)(**{f.name: getattr(rows, f.name)[kept] for f in fields(rows)})
+    return take(rows, np.isin(rows.labels, np.asarray(labels, rows.labels.dtype)))
+
+
+def take(rows: Sums, which: NDArray[Any]) -> Sums:
+    """Choose rows by position, or by a mask."""
+    chosen: Sums = type(rows)(**{f.name: getattr(rows, f.name)[which] for f in fields(rows)})
     return chosen
 
 
@@ -87,11 +96,8 @@ PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Additive sums over the objects of a block, a part, or a whole volume.
-
-    Sums wrap around at 2**64. Those of an object about its own box do not, unless it is larger
-    than any organelle (`LARGEST`), and shifting them there wraps back: the result is exact.
+class Extents:
+    """Sizes and places of objects.
 
     Attributes
     ----------
@@ -101,8 +107,6 @@ class Moments:
         Sums of the voxels' coordinates (z, y, x) in the volume.
     starts, stops : int64, shape (objects, 3)
         Bounding boxes.
-    products : int64, shape (objects, 6), or (objects, 0)
-        Sums of products of two coordinates, in the order of `PAIRS`, if they were asked for.
     """
 
     labels: NDArray[np.unsignedinteger[Any]]
@@ -110,6 +114,21 @@ class Moments:
     sums: NDArray[np.int64]
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Moments(Extents):
+    """Additive sums over the objects of a block, a part, or a whole volume.
+
+    Sums wrap around at 2**64. Those of an object about its own box do not, unless it is larger
+    than any organelle (`LARGEST`), and shifting them there wraps back: the result is exact.
+
+    Attributes
+    ----------
+    products : int64, shape (objects, 6), or (objects, 0)
+        Sums of products of two coordinates, in the order of `PAIRS`, if they were asked for.
+    """
+
     products: NDArray[np.int64]
 
 

@@ -15,34 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import ShapeError
-from volseg.types import Roi
+from volseg.measures.sums import Extents, group, joined_columns, reduced
+from volseg.types import Mask, Roi
 
 Labels64 = NDArray[np.uint64]
 Counts = NDArray[np.int64]
+SUMMED = ("voxels", "sums", "starts", "stops")
+"""Columns of a table beside the labels."""
 PACKED = 1 << 32
 """Labels below it fit into one half of a 64-bit sorting key."""
-
-
-@dataclass(frozen=True)
-class Objects:
-    """The objects of one labelling.
-
-    Attributes
-    ----------
-    labels : uint64, shape (objects,)
-        Ascending, each once.
-    voxels : int64, shape (objects,)
-    sums : int64, shape (objects, 3)
-        Sums of the voxels' coordinates (z, y, x) in the volume.
-    starts, stops : int64, shape (objects, 3)
-        Bounding boxes.
-    """
-
-    labels: Labels64
-    voxels: Counts
-    sums: Counts
-    starts: Counts
-    stops: Counts
 
 
 @dataclass(frozen=True)
@@ -169,17 +150,8 @@ def add_table(kept: list[Contingency], part: Contingency) -> None:
 
 def merge_tables(parts: Sequence[Contingency]) -> Contingency:
     """Add up the tables of several blocks; at least one."""
-    return _grouped(
-        Contingency(
-            np.concatenate([p.truth for p in parts]),
-            np.concatenate([p.predicted for p in parts]),
-            np.concatenate([p.voxels for p in parts]),
-            np.concatenate([p.sums for p in parts]),
-            np.concatenate([p.starts for p in parts]),
-            np.concatenate([p.stops for p in parts]),
-            sum(p.background for p in parts),
-        )
-    )
+    columns = joined_columns(parts, ("truth", "predicted", *SUMMED))
+    return _grouped(Contingency(**columns, background=sum(p.background for p in parts)))
 
 
 def _grouped(table: Contingency) -> Contingency:
@@ -190,15 +162,8 @@ def _grouped(table: Contingency) -> Contingency:
     truth, predicted = table.truth[order], table.predicted[order]
     differs = (truth[1:] != truth[:-1]) | (predicted[1:] != predicted[:-1])
     heads = np.flatnonzero(np.concatenate([[True], differs]))
-    return Contingency(
-        truth[heads],
-        predicted[heads],
-        np.add.reduceat(table.voxels[order], heads),
-        np.add.reduceat(table.sums[order], heads),
-        np.minimum.reduceat(table.starts[order], heads),
-        np.maximum.reduceat(table.stops[order], heads),
-        table.background,
-    )
+    summed = reduced(table, SUMMED, order, heads)
+    return Contingency(truth[heads], predicted[heads], **summed, background=table.background)
 
 
 def _order(truth: Labels64, predicted: Labels64) -> NDArray[np.intp]:
@@ -208,29 +173,23 @@ def _order(truth: Labels64, predicted: Labels64) -> NDArray[np.intp]:
     return np.lexsort((predicted, truth))
 
 
-def truth_objects(table: Contingency) -> Objects:
+def truth_objects(table: Contingency) -> Extents:
     """Sum over the objects of the truth, ascending by label."""
     return _objects(table, table.truth)
 
 
-def predicted_objects(table: Contingency) -> Objects:
+def predicted_objects(table: Contingency) -> Extents:
     """Sum over the predicted objects, ascending by label."""
     return _objects(table, table.predicted)
 
 
-def _objects(table: Contingency, labels: Labels64) -> Objects:
+def _objects(table: Contingency, labels: Labels64) -> Extents:
     some = labels > 0
-    rows = Contingency(
-        labels[some],
-        np.zeros_like(labels[some]),
-        table.voxels[some],
-        table.sums[some],
-        table.starts[some],
-        table.stops[some],
-        background=0,
-    )
-    found = _grouped(rows)
-    return Objects(found.truth, found.voxels, found.sums, found.starts, found.stops)
+    return group(Extents(labels[some], **_taken(table, some)))
+
+
+def _taken(table: Contingency, rows: Mask) -> dict[str, NDArray[Any]]:
+    return {name: getattr(table, name)[rows] for name in SUMMED}
 
 
 def without_small(table: Contingency, min_size: int) -> Contingency:
@@ -250,18 +209,11 @@ def without_small(table: Contingency, min_size: int) -> Contingency:
         _is_small(table.predicted, predicted_objects(table), min_size), 0, table.predicted
     )
     left = (truth > 0) | (predicted > 0)
+    background = table.background + int(table.voxels[~left].sum())
     return _grouped(
-        Contingency(
-            truth[left],
-            predicted[left],
-            table.voxels[left],
-            table.sums[left],
-            table.starts[left],
-            table.stops[left],
-            table.background + int(table.voxels[~left].sum()),
-        )
+        Contingency(truth[left], predicted[left], **_taken(table, left), background=background)
     )
 
 
-def _is_small(labels: Labels64, objects: Objects, min_size: int) -> NDArray[np.bool_]:
+def _is_small(labels: Labels64, objects: Extents, min_size: int) -> NDArray[np.bool_]:
     return np.isin(labels, objects.labels[objects.voxels < min_size])

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import ParameterError
+from volseg.measures.border import Borders, reaches_border
+from volseg.measures.sums import Extents
 from volseg.objects.union_find import connected_groups
-from volseg.scores.border import Borders, reaches_border
-from volseg.scores.contingency import Contingency, Objects, predicted_objects, truth_objects
+from volseg.scores.contingency import Contingency, predicted_objects, truth_objects
 from volseg.scores.overlap import ratio
 from volseg.types import Roi
 
@@ -46,8 +47,8 @@ class Overlaps:
     iou : float64, shape (pairs,)
     """
 
-    truth: Objects
-    predicted: Objects
+    truth: Extents
+    predicted: Extents
     first: Indices
     second: Indices
     voxels: NDArray[np.int64]

@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.scores.contingency import Objects
+from volseg.measures.sums import Extents, take
 from volseg.scores.matching import Indices, Matches, Overlaps
 from volseg.scores.overlap import ratio
 
@@ -51,7 +51,7 @@ class WrongObjects(Sequence[WrongObject]):
     No dataclass: for a report it gives itself, as arrays do, by `tolist`.
     """
 
-    def __init__(self, objects: Objects, best_iou: NDArray[np.float64], held: Held) -> None:
+    def __init__(self, objects: Extents, best_iou: NDArray[np.float64], held: Held) -> None:
         self.objects, self.best_iou, self.held = objects, best_iou, held
 
     def __len__(self) -> int:
@@ -88,11 +88,8 @@ class WrongObjects(Sequence[WrongObject]):
 
     def take(self, which: Indices) -> WrongObjects:
         """Choose some of them, by position."""
-        o = self.objects
-        chosen = Objects(
-            o.labels[which], o.voxels[which], o.sums[which], o.starts[which], o.stops[which]
-        )
-        return WrongObjects(chosen, self.best_iou[which], self.held.take(which))
+        objects = take(self.objects, which)
+        return WrongObjects(objects, self.best_iou[which], self.held.take(which))
 
     def largest(self, count: int) -> WrongObjects:
         """Choose the largest, still ascending by label; of equal ones, those that come first."""
@@ -203,7 +200,7 @@ def _nothing(count: int) -> Held:
 
 
 def _holders(
-    objects: Objects, best: NDArray[np.float64], holders: Indices, held: NDArray[np.uint64]
+    objects: Extents, best: NDArray[np.float64], holders: Indices, held: NDArray[np.uint64]
 ) -> WrongObjects:
     """Choose the objects that hold at least two others."""
     order = np.lexsort((held, holders))

@@ -17,7 +17,7 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, cut_blocks, describe, roi_size
-from volseg.scores.border import Borders
+from volseg.measures.border import Borders
 from volseg.scores.boundary import BoundaryScores
 from volseg.scores.contingency import Contingency, add_table, merge_tables, without_small
 from volseg.scores.curves import LEVELS, Curves, score_curves
