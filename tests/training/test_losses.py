@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from volseg.errors import ParameterError
+from volseg.training.config import TrainConfig
 from volseg.training.losses import (
     LOSS_NAMES,
     LOSSES,
     centerline_loss,
     emnet_loss,
-    find_loss,
     jaccard_loss,
 )
 
@@ -110,7 +110,7 @@ FORMULAE = {
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_loss_is_its_formula(tensors, name):
     logits, target, *_ = tensors
-    found = find_loss(name)(_torch(logits), _torch(target))
+    found = LOSSES[name](_torch(logits), _torch(target))
     assert float(found) == pytest.approx(FORMULAE[name](logits, target), rel=1e-4)
     assert found.ndim == 0
 
@@ -145,6 +145,6 @@ def test_patches_without_foreground_have_a_finite_loss_and_none_where_nothing_is
 
 
 def test_a_loss_that_is_none_is_refused_with_those_there_are():
-    with pytest.raises(ParameterError, match=r"'focal'; there are: bce, .*emnet"):
-        find_loss("focal")
+    with pytest.raises(ParameterError, match=r"loss is one of bce, .*emnet, found 'focal'"):
+        TrainConfig(steps=1, loss="focal")
     assert set(LOSS_NAMES) == {*LOSSES, "emnet"}

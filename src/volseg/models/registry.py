@@ -17,7 +17,7 @@ from volseg.models.emnet import EMNet
 from volseg.models.parts import Dimensions, Variant
 from volseg.models.unet2d import UNet2d
 from volseg.models.unet3d import UNet3d
-from volseg.types import Zyx
+from volseg.types import Zyx, zyx
 
 Views = Literal["xy", "xz", "yz", "ortho"]
 """Slices that a 2D network sees: those along z, along y or along x, or the average of all."""
@@ -69,8 +69,7 @@ class Architecture:
                 f"tiles (z, y, x) must be {more}multiples of {self.multiple}, found {tile}; the "
                 f"next larger is {self.fit(tile)}"
             )
-        z, y, x = (n + 2 * m for n, m in zip(tile, self.margin, strict=True))
-        return z, y, x
+        return zyx(n + 2 * m for n, m in zip(tile, self.margin, strict=True))
 
     def fit(self, size: Zyx) -> Zyx:
         """Find the smallest tile that holds a size.
@@ -83,8 +82,7 @@ class Architecture:
         (24, 104, 392)
         """
         axes = zip(size, self.multiple, self.offset, strict=True)
-        z, y, x = (o + max(-(-(n - o) // m), 0 if o else 1) * m for n, m, o in axes)
-        return z, y, x
+        return zyx(o + max(-(-(n - o) // m), 0 if o else 1) * m for n, m, o in axes)
 
     def find_misfit(self, tile: Zyx, overlap: Zyx) -> str | None:
         """State the rules of tiles if a tile and its overlap break one; None if they do not.
@@ -214,8 +212,7 @@ def turned(sizes: Zyx, axis: int) -> Zyx:
     >>> [turned((8, 512, 256), axis) for axis in range(3)]
     [(8, 512, 256), (512, 8, 256), (512, 256, 8)]
     """
-    z, y, x = (sizes[TURNED[axis].index(k)] for k in range(3))
-    return z, y, x
+    return zyx(sizes[TURNED[axis].index(k)] for k in range(3))
 
 
 def check_centerline(name: str) -> None:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from volseg.errors import ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.models.maps import MapSpec, find_vector
 from volseg.training.offsets import Centres, find_centres, number_components
-from volseg.types import Floats, Mask, Roi
+from volseg.types import Floats, Mask, Readable, Roi
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 """Anything that looks like one is no file of labels."""
@@ -65,17 +65,6 @@ def check_classes(
         f"run, and its threshold is not chosen; hold out a region that holds some"
         for name in unseen
     )
-
-
-class Readable(Protocol):
-    """Anything with a shape that yields NumPy arrays when sliced: a Zarr array, a NumPy array."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-
-    def __getitem__(self, key: Any, /) -> Any:
-        """Read a box."""
 
 
 @dataclass(frozen=True)

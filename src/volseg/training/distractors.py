@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -90,18 +89,7 @@ def _draw(rng: np.random.Generator, kind: str, shape: Zyx) -> Distractor:
     places = rng.uniform(0, 1, 3) + rng.normal(0, spread, (len(radii), 3))
     count = int(rng.integers(3, len(radii)))
     spots = np.column_stack([places * shape, radii])[:count]
-    drawn = replace(_draw_rest(rng, kind, knots, spots), own=bool(rng.random() < OWN))
-    if kind != "nucleus":
-        return drawn
-    size, sharp = np.exp(rng.uniform(*np.log((CLUMPS, SHARP)).T))
-    level = float(rng.uniform(0.5, 0.85))
-    return replace(drawn, level=level, grain=float(size), period=float(sharp))
-
-
-def _draw_rest(
-    rng: np.random.Generator, kind: str, knots: NDArray[np.float64], spots: NDArray[np.float64]
-) -> Distractor:
-    return Distractor(
+    drawn = Distractor(  # in the order of its arguments
         kind=kind,
         knots=knots.astype(np.float32),
         level=float(rng.uniform(0.3, 0.7) if kind != "region" else rng.uniform(0.6, 0.85)),
@@ -112,7 +100,13 @@ def _draw_rest(
         halo=bool(rng.random() < 0.5),
         depth=float(rng.uniform(-0.25, 0.35)),
         seed=int(rng.integers(1 << 62)),
+        own=bool(rng.random() < OWN),
     )
+    if kind != "nucleus":
+        return drawn
+    size, sharp = np.exp(rng.uniform(*np.log((CLUMPS, SHARP)).T))
+    level = float(rng.uniform(0.5, 0.85))
+    return replace(drawn, level=level, grain=float(size), period=float(sharp))
 
 
 def shape_distractor(chosen: Distractor, canvas: Canvas) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from volseg.errors import ParameterError
 from volseg.models.maps import CONTOUR, DISTANCE, OFFSETS, MapSpec
 
 EPSILON = 1e-5
@@ -107,22 +106,6 @@ SMALL = 1 / 64
 """A voxel, of the usual reach: both of its sides are 1."""
 EMNET = "emnet"
 LOSS_NAMES = (*sorted(LOSSES), EMNET)
-
-
-def find_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Look up a loss of logits and target.
-
-    Examples
-    --------
-    >>> find_loss("dice").__name__
-    'dice_loss'
-    """
-    try:
-        return LOSSES[name]
-    except KeyError:
-        raise ParameterError(
-            f"no loss is called {name!r}; there are: {', '.join(LOSS_NAMES)}"
-        ) from None
 
 
 def centerline_loss(logits: Tensor, target: Tensor) -> Tensor:

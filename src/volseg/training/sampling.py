@@ -12,7 +12,7 @@ from torch import Tensor
 
 from volseg.errors import ShapeError
 from volseg.geometry.grid import roi_shape
-from volseg.training.annotation import SLAB, Readable, iterate_slices
+from volseg.training.annotation import SLAB, iterate_slices
 from volseg.training.augmentation import Augmentation, Frame, draw_placement
 from volseg.training.looks import Look, draw_look
 from volseg.training.painting import draw_painted, paint
@@ -25,7 +25,7 @@ from volseg.training.tissue import (
     locate,
     needed,
 )
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.types import Readable, Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
 

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from volseg.geometry.grid import full_roi
+from volseg.scores.contingency import count_pairs
+from volseg.scores.matching import find_overlaps
 from volseg.types import FULL_PROBABILITY
 
 MATCHED = 0.5
@@ -84,20 +87,14 @@ def match_components(levels: NDArray[np.uint8], truth: NDArray[np.bool_], level:
     """
     cube = np.ones((3, 3, 3), bool)
     ours, count = ndimage.label(levels >= level, cube)
-    theirs, known = ndimage.label(truth, cube)
-    voxels = np.bincount(ours.ravel(), minlength=count + 1)
+    theirs, _ = ndimage.label(truth, cube)
+    overlaps = find_overlaps(count_pairs(theirs, ours, full_roi(truth.shape)))
+    voxels = overlaps.predicted.voxels
     sums = np.bincount(ours.ravel(), levels.ravel(), minlength=count + 1)
-    drawn = np.bincount(theirs.ravel(), minlength=known + 1)
-    both = (ours > 0) & (theirs > 0)
-    pairs, shared = np.unique(
-        ours[both].astype(np.int64) * (known + 1) + theirs[both], return_counts=True
-    )
-    mine, other = pairs // (known + 1), pairs % (known + 1)
-    right = np.zeros(count + 1, bool)
-    right[mine[shared > MATCHED * (voxels[mine] + drawn[other] - shared)]] = True
-    meant = int(np.count_nonzero(drawn[1:] > SPECK))
-    means = sums[1:] / np.maximum(voxels[1:], 1) / FULL_PROBABILITY
-    return Predicted(meant, voxels[1:], means, right[1:])
+    right = np.zeros(count, bool)
+    right[overlaps.second[overlaps.iou > MATCHED]] = True
+    meant = int(np.count_nonzero(overlaps.truth.voxels > SPECK))
+    return Predicted(meant, voxels, sums[1:] / voxels / FULL_PROBABILITY, right)
 
 
 def select_objects(regions: Sequence[Predicted], threshold: float) -> Selection | None:

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from volseg.geometry.grid import full_roi
 from volseg.objects.splitting import Splitter
+from volseg.scores.contingency import count_pairs
+from volseg.scores.matching import find_overlaps
+from volseg.training.selection import MATCHED
 from volseg.types import FULL_PROBABILITY, Probabilities, VoxelSize
 
 SURE = (0.5, 0.65, 0.8, 0.9)
@@ -81,16 +85,9 @@ def count_matched(found: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[i
     >>> count_matched(np.array([[[5, 5, 0, 0, 7, 0]]]), truth)
     (1, 2, 2)
     """
-    both = (found > 0) & (truth > 0)
-    pairs, shared = np.unique(np.stack([found[both], truth[both]]), axis=1, return_counts=True)
-    sizes = [
-        dict(zip(*np.unique(a[a > 0], return_counts=True), strict=True)) for a in (found, truth)
-    ]
-    matched = sum(
-        2 * n > sizes[0][a] + sizes[1][b] - n
-        for a, b, n in zip(*pairs.tolist(), shared.tolist(), strict=True)
-    )
-    return int(matched), len(sizes[0]), len(sizes[1])
+    overlaps = find_overlaps(count_pairs(truth, found, full_roi(truth.shape)))
+    matched = int(np.count_nonzero(overlaps.iou > MATCHED))
+    return matched, len(overlaps.predicted.labels), len(overlaps.truth.labels)
 
 
 def score(

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from volseg.geometry.grid import grow, shift
 from volseg.models.maps import CONTOUR, DISTANCE, OFFSETS, MapSpec, find_vector
-from volseg.training.annotation import Annotation, Readable
+from volseg.training.annotation import Annotation
 from volseg.training.offsets import OFFSET_REACH, encode
 from volseg.training.tissue import places_of
-from volseg.types import Floats, Mask, Roi, VoxelSize
+from volseg.types import Floats, Mask, Readable, Roi, VoxelSize
 
 CONTOUR_WIDTH, DISTANCE_REACH = 1.5, 10.0
 """Voxels of the network: how far a contour reaches into an object, and where distances end."""

@@ -20,7 +20,7 @@ from volseg.training.augmentation import Placement
 from volseg.training.network import feed
 from volseg.training.sampling import Source, read_tissue
 from volseg.training.tissue import MAPS, MASK, RAW, UNKNOWN, locate, needed
-from volseg.types import Floats, Mask, Roi, Zyx
+from volseg.types import Floats, Mask, Roi, Zyx, zyx
 
 CORES: dict[int, Zyx] = {2: (4, 256, 256), 3: (24, 96, 96)}
 """Largest part of a window that is scored, by the network's dimensions."""
@@ -88,14 +88,12 @@ def cut_windows(
 def grid_shape(source: Source) -> Zyx:
     """Count the voxels of the network that a source's roi holds, (z, y, x)."""
     lengths = zip(roi_shape(source.roi), source.scale, strict=True)
-    z, y, x = (max(round(n / s), 1) for n, s in lengths)
-    return z, y, x
+    return zyx(max(round(n / s), 1) for n, s in lengths)
 
 
 def whole_grid(source: Source) -> Roi:
     """Return all of a source's roi, in voxels of the network counted from its start."""
-    z, y, x = (slice(0, n) for n in grid_shape(source))
-    return z, y, x
+    return full_roi(grid_shape(source))
 
 
 def annotated_slices(source: Source) -> NDArray[np.int64] | None:

@@ -24,7 +24,7 @@ from volseg.storage.checkpoints import append_row, save_checkpoint
 from volseg.training.config import TrainConfig, learning_rate
 from volseg.training.hard_examples import find_hard_examples
 from volseg.training.loader import Batch, load_batches
-from volseg.training.losses import EMNET, centerline_loss, emnet_loss, find_loss, maps_loss
+from volseg.training.losses import EMNET, LOSSES, centerline_loss, emnet_loss, maps_loss
 from volseg.training.network import as_input, as_patches, crop, learns_centerlines
 from volseg.training.sampling import CPU, Source, count_classes, hold
 from volseg.training.validation import validate
@@ -70,7 +70,7 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
     if not known.all():
         logits, target, lines = logits[known], target[known], None
     if config.loss != EMNET:
-        return find_loss(config.loss)(logits, target)
+        return LOSSES[config.loss](logits, target)
     return emnet_loss(
         logits,
         target,
@@ -92,7 +92,7 @@ def _loss_of_maps(
             emnet_loss, centerline=None, cross_entropy_weight=config.cross_entropy_weight
         )
     else:
-        of_class = find_loss(loss)
+        of_class = LOSSES[loss]
     binary = as_binary(logits, count_exclusive(maps))
     found = maps_loss(binary, target, maps, config.map_weights, of_class)
     if lines is None or not (target >= 0).all():

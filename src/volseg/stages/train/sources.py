@@ -30,11 +30,11 @@ from volseg.storage.images import sizes_of
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
-from volseg.training.annotation import Annotation, Readable, add_centres, parse_class
+from volseg.training.annotation import Annotation, add_centres, parse_class
 from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source
 from volseg.training.targets import Targets
-from volseg.types import Roi, VoxelSize, Zyx
+from volseg.types import Readable, Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant
 from volseg.voxels.blend import reflected
