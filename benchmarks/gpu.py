@@ -47,6 +47,7 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.pipeline import Reading
 from volseg.stages.predict.plan import PredictPlan, plan_prediction
 from volseg.stages.predict.run import predict
+from volseg.stages.predict.tiles import Tiles
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import scratch_path
@@ -57,7 +58,7 @@ that would end after them. What is left out is said to be."""
 STAGES: tuple[tuple[Any, str, str], ...] = (
     (Look, "read", "read and decode"),
     (Reading, "send", "send and tone"),
-    (tasks.PredictTask, "tile_input", "cut and resample"),
+    (Tiles, "cut", "cut and resample"),
     (Predictor, "evaluate", "network, views, sigmoid"),
     (tasks, "weigh", "weigh and round"),
     (tasks, "fetch", "fetch shares"),

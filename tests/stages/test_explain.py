@@ -21,7 +21,7 @@ from volseg.stages.explain import run as stage
 from volseg.stages.explain.plan import ExplainOptions, plan_explanation
 from volseg.stages.predict import region
 from volseg.stages.predict.loading import predictor_for
-from volseg.stages.predict.run import build_task
+from volseg.stages.predict.tiles import tiles_of
 from volseg.stages.report import again
 from volseg.stages.report.again import Disagreement, measure_disagreement
 from volseg.stages.report.explained import draw_panels
@@ -75,12 +75,12 @@ def test_layers_are_what_a_hand_takes_from_the_network(volume, gated, tmp_path):
     plan = plan_explanation(volume, ExplainOptions(ROI, model=str(gated)))
     assert plan.stands
     predictor = predictor_for(plan.prediction.choice)
-    task = build_task(plan.prediction, {}, None)
+    tiles = tiles_of(plan.prediction)
     deviations, attention, saliency, logits, strongest = [], [], [], [], []
     best = report.filters[0][0]
     for z in (2, 3):
         (tile,) = (t for t in plan.prediction.handover.reaching() if t.position[0] == z // 2)
-        seen = task.tile_input(tile, task.read([tile]).send())[z % 2]
+        seen = tiles.cut(tile, tiles.read([tile]).send())[z % 2]
         x = seen[None, None].requires_grad_()
         flips = [(), (2,), (3,), (2, 3)]
         with torch.no_grad():

@@ -15,10 +15,8 @@ from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.predict.look import is_wanted
 from volseg.stages.predict.pipeline import along_axes
 from volseg.stages.predict.plan import PredictPlan
-from volseg.stages.predict.run import build_task
-from volseg.storage.scratch import HandoverStore
+from volseg.stages.predict.tiles import blending, tiles_of
 from volseg.types import Floats, Roi
-from volseg.voxels.blend import blending_matrix
 
 Maps: TypeAlias = dict[str, Floats]
 Evaluate: TypeAlias = Callable[[Floats, Roi, int], Maps]
@@ -34,19 +32,18 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
     """
     total: Maps = {}
     handover, roi = plan.handover, plan.handover.roi
-    task = build_task(plan, {}, HandoverStore(plan.scratch / "region"))
-    form = find_architecture(plan.card.architecture)
+    tiles, form = tiles_of(plan), find_architecture(plan.card.architecture)
     corner, views = [s.start for s in roi], len(handover.lattices)
     for tile in handover.reaching():
         lattice = handover.lattices[tile.lattice]
         shared = intersect(handover.support(tile), roi)
-        wanted = is_wanted(handover, task.look.mask, tile)
-        cut_out = task.tile_input(tile, task.read([tile]).send()) if wanted and shared else None
+        wanted = is_wanted(handover, tiles.look.mask, tile)
+        cut_out = tiles.cut(tile, tiles.read([tile]).send()) if wanted and shared else None
         if cut_out is not None and shared is not None:
-            needed = task.needed_of(tile, [roi])
+            needed = tiles.needed(tile, [roi])
             cut = cut_tile(needed, lattice, form.viewed(lattice.normal))
             axes = zip(lattice.axes, tile.position, shared, cut, strict=True)
-            z, y, x = (_blending(a, k, s)[:, c] for a, k, s, c in axes)
+            z, y, x = (_weights(a, k, s)[:, c] for a, k, s, c in axes)
             around = zip(cut, lattice.margin, strict=True)
             inputs = cut_out.numpy()[tuple(slice(c.start, c.stop + 2 * m) for c, m in around)]
             needed = shift(needed, [c.start for c in cut])
@@ -59,9 +56,9 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
     return total
 
 
-def _blending(axis: AxisLattice, k: int, shared: slice) -> Floats:
+def _weights(axis: AxisLattice, k: int, shared: slice) -> Floats:
     first, _ = axis.support(k)
-    return blending_matrix(axis, k)[shared.start - first : shared.stop - first]
+    return blending(axis, k)[shared.start - first : shared.stop - first]
 
 
 def cut_tile(needed: Roi, lattice: Lattice, form: Architecture) -> Roi:

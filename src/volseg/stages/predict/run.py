@@ -31,6 +31,7 @@ from volseg.stages.predict.outputs import (
 )
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Evaluate, PredictTask
+from volseg.stages.predict.tiles import tiles_of
 from volseg.stages.survey.likeness import Region, look_at_tissue
 from volseg.stages.survey.notes import continues
 from volseg.storage.arrays import StoredArray
@@ -145,15 +146,8 @@ def build_task(
     plan: PredictPlan, arrays: Mapping[int, StoredArray], store: HandoverStore
 ) -> PredictTask:
     """Say what workers do to write the images of a run."""
-    return PredictTask(
-        raw=plan.image.levels[plan.level],
-        factor=plan.image.factors[plan.level],
-        outputs=tuple(arrays.values()),
-        handover=plan.handover,
-        store=store,
-        look=plan.known_look,
-        choice=replace(plan.choice, maps=tuple(arrays)),
-    )
+    choice = replace(plan.choice, maps=tuple(arrays))
+    return PredictTask(tiles_of(plan), tuple(arrays.values()), store, choice)
 
 
 def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from typing import TypeAlias
 
@@ -15,31 +14,27 @@ from torch import Tensor
 from volseg.errors import BlockError
 from volseg.geometry.grid import Block, intersect, roi_shape, shift
 from volseg.geometry.handover import Handover
-from volseg.geometry.lattice import AxisLattice, Lattice, Tile
+from volseg.geometry.lattice import Lattice, Tile
 from volseg.models.compiled import OPENVINO
 from volseg.models.devices import means_full_memory
 from volseg.models.maps import share_views
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
-from volseg.stages.predict.look import Look, is_wanted
+from volseg.stages.predict.look import is_wanted
 from volseg.stages.predict.meter import tell_tile
 from volseg.stages.predict.pipeline import (
-    Context,
     Reading,
     Sums,
-    along_axis,
     fetch,
     run_on,
     torch_device,
     weigh,
 )
+from volseg.stages.predict.tiles import Tiles, blending
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import HandoverStore
-from volseg.types import Floats, Roi, Zyx
+from volseg.types import Roi, Zyx
 from volseg.voxels.blend import (
     Shares,
-    blending_matrix,
-    interpolation_matrix,
-    reflected,
     to_probabilities,
 )
 
@@ -69,19 +64,18 @@ class PredictTask:
 
     Attributes
     ----------
-    raw : the pyramid level that the network reads.
-    factor : level-0 voxels per voxel of ``raw``, (z, y, x).
     outputs : level 0 of each map that the network gives, in the order of the choice.
-    handover : blocks, tiles and region.
     """
 
-    raw: StoredArray
-    factor: tuple[float, float, float]
+    tiles: Tiles
     outputs: tuple[StoredArray, ...]
-    handover: Handover
     store: HandoverStore
-    look: Look
     choice: NetworkChoice
+
+    @property
+    def handover(self) -> Handover:
+        """Blocks, tiles and region."""
+        return self.tiles.handover
 
     @property
     def on_gpu(self) -> bool:
@@ -103,10 +97,10 @@ class PredictTask:
         tiles = {k for t in item.targets for k in self.handover.tiles(item.index, t)}
         sums = run_on(self.choice.device, self._begin, regions)
         evaluated = 0
-        for _, layer in groupby(sorted(tiles, key=self._layer), key=self._layer):
+        for _, layer in groupby(sorted(tiles, key=self.tiles.layer_of), self.tiles.layer_of):
             found = list(layer)
-            wanted = [t for t in found if is_wanted(self.handover, self.look.mask, t)]
-            seen = self.read(wanted) if wanted else None
+            wanted = [t for t in found if is_wanted(self.handover, self.tiles.look.mask, t)]
+            seen = self.tiles.read(wanted) if wanted else None
             evaluated += run_on(
                 self.choice.device, self._evaluate_layer, found, wanted, seen, item, regions, sums
             )
@@ -140,7 +134,7 @@ class PredictTask:
         """Evaluate tiles of one layer, and add their shares; return how many were evaluated."""
         context, evaluated = seen.send() if seen else None, 0
         for tile in tiles:
-            inputs = self.tile_input(tile, context) if context and tile in wanted else None
+            inputs = self.tiles.cut(tile, context) if context and tile in wanted else None
             if inputs is not None:
                 self._add(tile, inputs, regions, sums)
                 evaluated += 1
@@ -149,12 +143,12 @@ class PredictTask:
 
     def _add(self, tile: Tile, inputs: Tensor, regions: Regions, sums: Sums) -> None:
         """Evaluate a tile, and add its shares to what is handed over."""
-        predictor, lattice = predictor_for(self.choice), self._lattice(tile)
-        needed = self.needed_of(tile, regions.values())
+        predictor, lattice = predictor_for(self.choice), self.tiles.lattice_of(tile)
+        needed = self.tiles.needed(tile, regions.values())
         maps = predictor.evaluate(inputs, needed, lattice.normal)
         sums.flawed[tile] = ~torch.isfinite(maps).all()
         support = self.handover.support(tile)
-        z, y, x = (_blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
+        z, y, x = (blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
         weighted = weigh(maps, (z, y, x), self._shares(lattice))
         for target, box in regions.items():
             shared = intersect(support, box)
@@ -172,27 +166,6 @@ class PredictTask:
             for k in self.choice.maps
         ]
 
-    def _lattice(self, tile: Tile) -> Lattice:
-        return self.handover.lattices[tile.lattice]
-
-    def _layer(self, tile: Tile) -> tuple[int, int]:
-        """Tell what is read together: all of a lattice; of one of deep slices, tile by tile."""
-        normal = self._lattice(tile).normal
-        return tile.lattice, tile.position[normal] if normal else 0
-
-    def needed_of(self, tile: Tile, regions: Iterable[Roi]) -> Roi:
-        """Find the network voxels of a tile that have a share in what is handed over."""
-        support, lattice = self.handover.support(tile), self._lattice(tile)
-        shared = [s for box in regions if (s := intersect(support, box)) is not None]
-        spans = []
-        for axis, k in enumerate(tile.position):
-            start, stop = min(s[axis].start for s in shared), max(s[axis].stop for s in shared)
-            weights = _blending(lattice.axes[axis], k)[start - support[axis].start :]
-            used = np.flatnonzero(weights[: stop - start].any(axis=0))
-            # at the very end of a tile its weight may round to 0
-            spans.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1))
-        return spans[0], spans[1], spans[2]
-
     def _stacked(self, box: Roi) -> Zyx:
         """Size a hand-over: one map below the other, so that one file is there for all or none."""
         z, y, x = roi_shape(box)
@@ -201,48 +174,6 @@ class PredictTask:
     def _maps(self, stacked: Shares) -> Shares:
         """View a hand-over map by map, shape (maps, z, y, x)."""
         return stacked.reshape(len(self.outputs), -1, *stacked.shape[1:])
-
-    def _positions(self, tile: Tile, axis: int) -> tuple[np.ndarray, bool]:
-        """Find where a tile's network voxels lie in ``raw``; tell whether exactly on voxels."""
-        lattice, k = self._lattice(tile), tile.position[axis]
-        along, margin = lattice.axes[axis], lattice.margin[axis]
-        spacing = along.scale / self.factor[axis]
-        first = along.origin(k) - margin
-        network = np.arange(first, first + along.tile + 2 * margin)
-        if spacing == 1:
-            return network, True
-        return (network + 0.5) * spacing - 0.5, False
-
-    def read(self, tiles: Sequence[Tile]) -> Reading:
-        """Read, once, what all tiles of a block see; reflection needs nothing from outside."""
-        box = []
-        for axis, n in enumerate(self.raw.shape):
-            apart = {t.position[axis]: t for t in tiles}.values()
-            seen = [reflected(*self._span(tile, axis), n) for tile in apart]
-            box.append(slice(min(int(s.min()) for s in seen), max(int(s.max()) for s in seen) + 1))
-        return self.look.read((box[0], box[1], box[2]), torch_device(self.choice.device))
-
-    def tile_input(self, tile: Tile, context: Context) -> Tensor | None:
-        """Cut, reflect and, where the voxel sizes differ, resample one tile's input.
-
-        Where there is no tissue, what is around is mirrored; None if there is none at all.
-        """
-        spans = [self._span(tile, axis) for axis in range(3)]
-        axes = zip(spans, self.raw.shape, strict=True)
-        values = context.cut([reflected(start, stop, n) for (start, stop), n in axes])
-        if values is None:
-            return None
-        for axis in range(3):
-            positions, exact = self._positions(tile, axis)
-            if not exact:
-                matrix = interpolation_matrix(positions - spans[axis][0], values.shape[axis])
-                values = along_axis(values, matrix, axis - 3)
-        return values
-
-    def _span(self, tile: Tile, axis: int) -> tuple[int, int]:
-        """Find the voxels of ``raw`` that a tile sees along an axis, beyond its ends too."""
-        positions, _ = self._positions(tile, axis)
-        return int(np.floor(positions[0])), int(np.ceil(positions[-1])) + 1
 
     def _assemble(self, item: Block) -> int:
         """Sum what was handed over and write whole shards; outside the region stays zero."""
@@ -254,15 +185,10 @@ class PredictTask:
             own = shift(box, [s.start for s in block])
             for total, added in zip(totals, handed, strict=True):
                 total[own] += added
-        nothing = self.look.find_nothing(block)
+        nothing = self.tiles.look.find_nothing(block)
         for total, array in zip(totals, self.outputs, strict=True):
             found = to_probabilities(total)
             if nothing is not None:
                 found[nothing] = 0
             array.write(block, found)
         return int(np.prod(roi_shape(core)))
-
-
-@lru_cache(maxsize=64)
-def _blending(axis: AxisLattice, k: int) -> Floats:
-    return blending_matrix(axis, k)
