@@ -71,7 +71,6 @@ class Painted:
     Attributes
     ----------
     box : of the region, in the volume.
-    values : that are above 0, ascending.
     blocks : of the volume, in which something is painted.
     slices : of the volume, in which something is painted.
     """
@@ -91,12 +90,9 @@ class ApplyPlan:
 
     Attributes
     ----------
-    volume : that the corrected labels lie in.
-    source, image : the labels that are corrected.
     broken : how many objects are deleted because they break a rule, by rule, or are marked.
     spacing : lengths of a voxel's sides, the finest 1.
     spec : of level 0; the type may still change with the number of objects.
-    grid : the written units of the outcome.
     tables : of objects and slices, of the labels and of the outcome.
     """
 

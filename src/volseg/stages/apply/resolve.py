@@ -38,7 +38,6 @@ class Resolved:
     ----------
     known : the objects before, with their voxels and boxes.
     renamed : labels that become others; 0 for those that are deleted.
-    cuts : objects that are split.
     onto : of each painting, the label that it becomes a part of; None for new objects.
     """
 

@@ -61,7 +61,6 @@ class Changes:
     touched : labels whose objects are others now, and are there.
     gone : those, and labels that are no more.
     areas : voxels of objects in each slice, more than before.
-    blocks : positions of the blocks that were written.
     """
 
     objects: int

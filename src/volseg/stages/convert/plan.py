@@ -73,7 +73,6 @@ class ConvertReport:
     Attributes
     ----------
     voxel_size, voxel_size_from : nm (z, y, x), None if unknown; and where it comes from.
-    raw_bytes : uncompressed size of level 0.
     memory_bytes : of the slabs that are held at once, as far as they do not compress.
     """
 
@@ -94,10 +93,7 @@ class ConvertPlan:
 
     Attributes
     ----------
-    stack : whose files are open.
-    source : provenance of the stack.
     space, voxel_size_from : scale, origin and units; and where the scale comes from.
-    workers : threads that decode.
     """
 
     stack: Stack

@@ -38,8 +38,6 @@ class MeasureBoundary:
 
     Attributes
     ----------
-    truth, predicted, counted : labels, and where they count
-    region : beyond which nothing is known
     spacing, reach : see `volseg.scores.boundary.count_distances`
     sizes : (y, x) of the unrelated images that slices are, beyond which nothing is known; or empty
     """

@@ -68,9 +68,6 @@ class EvaluatePlan:
     Attributes
     ----------
     counted : only voxels above 0 in it count.
-    probabilities : of the same name as the prediction.
-    min_size : voxels; smaller objects do not count.
-    scratch : folder for the components of masks.
     images : which slices are unrelated images; None for a volume.
     """
 

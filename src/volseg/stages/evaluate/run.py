@@ -63,7 +63,6 @@ class ImageScores:
     ----------
     image : its name, or its number from 0
     truth, predicted, matched : objects, at the IoU asked for
-    average_precision, precision : see `volseg.scores.matching.MeanPrecision`
     """
 
     image: str
@@ -84,14 +83,9 @@ class Evaluation:
 
     Attributes
     ----------
-    region : where, in voxels
-    min_size : voxels of the smallest object that counts
     specks : objects of the truth of one or two voxels, among those that count
-    foreground : voxel by voxel
     objects : one to one, at the IoU asked for
     mean : over the IoU thresholds 0.50, 0.55 ... 1.00
-    rand, variation : of the two labellings as wholes
-    by_size : recall
     errors : objects that are missed, false, split and merged
     curves : None without probabilities
     boundary : distances of surfaces, where a tolerance is given

@@ -52,10 +52,7 @@ class ExplainPlan:
     Attributes
     ----------
     prediction : how the network is laid over the volume; its region is the one explained.
-    target : group of layers.
-    header : what decides the layers, JSON-like.
     sheet : PNG file; None where it cannot be drawn.
-    stands : whether this very explanation is there already.
     """
 
     prediction: PredictPlan

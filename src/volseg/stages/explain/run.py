@@ -65,7 +65,6 @@ class ExplainReport:
     ----------
     filters : of the last features, what each adds to the mean logit of what was found, most first.
     uncertainty : mean and highest standard deviation of the probability.
-    found : part of the region that was found.
     """
 
     path: Path

@@ -19,16 +19,7 @@ STYLES = ("--", "-.", ":")
 
 @dataclass(frozen=True)
 class Exploration:
-    """Contents of a figure.
-
-    Attributes
-    ----------
-    planes : across z, y and x.
-    labels : of these planes; None without objects.
-    extent : of the volume along (z, y, x), in nm or voxels.
-    physical : whether that is nm.
-    found : what `volseg.stages.explore.run.explore` returns.
-    """
+    """Contents of a figure."""
 
     planes: Sequence[NDArray[Any]]
     labels: Sequence[NDArray[Any]] | None

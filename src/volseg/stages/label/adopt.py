@@ -71,14 +71,7 @@ class AdoptOptions:
 
 @dataclass(frozen=True)
 class AdoptPlan:
-    """Probabilities of another program, and where they go.
-
-    Attributes
-    ----------
-    source, rule : voxels, and what they stand for.
-    model : what is on record of their making.
-    foundation : the result, as labels are made from it.
-    """
+    """Probabilities of another program, and where they go."""
 
     source: ForeignVoxels
     rule: Rule

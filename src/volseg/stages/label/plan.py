@@ -57,8 +57,6 @@ class Foundation:
 
     Attributes
     ----------
-    space : scale, origin and units.
-    model : what is on record of the network.
     roi : start and stop along each axis of the region they were made for.
     guides : path and fingerprint of each further map that splitting needs.
     mask : labels and fingerprint of the mask that they were made in; None is everywhere.

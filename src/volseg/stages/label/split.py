@@ -46,9 +46,7 @@ class Splitting:
 
     Attributes
     ----------
-    run : of which numbering is done.
     layers : what is painted into a block, before anything is split.
-    guides : probabilities that the splitter needs.
     """
 
     run: Run

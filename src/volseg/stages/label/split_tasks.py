@@ -69,12 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitBlock:
-    """Split the objects that begin in one block, one at a time, and keep their pieces.
-
-    Attributes
-    ----------
-    guides : probabilities that the splitter needs.
-    """
+    """Split the objects that begin in one block, one at a time, and keep their pieces."""
 
     grid: Grid
     splitter: Splitter

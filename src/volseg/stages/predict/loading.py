@@ -26,7 +26,6 @@ class NetworkChoice:
     Attributes
     ----------
     device, precision : never ``auto``: what was chosen when the run was planned, for all workers.
-    maps : places of the maps that are wanted.
     gpu : name of the GPU; None for others, and where any will do.
     sha256 : of the weights when the run was planned; None takes those that are there.
     """

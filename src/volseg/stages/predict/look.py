@@ -37,9 +37,7 @@ class Look:
 
     Attributes
     ----------
-    tone : what the network sees of intensities.
     evening : what they are evened by before; None if they are taken as they are.
-    shown : the level that the network reads.
     written : level 0, where nothing is found in what is no tissue.
     mask : outside of which nothing is evaluated and nothing found; None is everywhere.
     apart : tones of slices by themselves, in place of all that; None if there are none.

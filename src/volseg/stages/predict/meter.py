@@ -30,7 +30,6 @@ class TileMeter:
     Attributes
     ----------
     progress : receives voxels, from any thread.
-    voxels : to be written.
     tiles : to be evaluated, about; what is left over counts at the end.
     """
 

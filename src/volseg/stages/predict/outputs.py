@@ -62,7 +62,6 @@ class Chosen:
 
     Attributes
     ----------
-    place : among the network's maps.
     of : place of its class.
     several : whether the network knows more than one class.
     """

@@ -68,9 +68,7 @@ class Context:
 
     Attributes
     ----------
-    shown : float32, what the network sees.
     lacking : where there is no tissue; None if all is.
-    origin : where it begins.
     """
 
     shown: Tensor

@@ -37,7 +37,6 @@ class PredictPlan:
 
     Attributes
     ----------
-    level : of the pyramid that the network reads.
     look : how the network sees the volume; None until that has been looked at.
     mask_labels : outside of which nothing is looked for; None is everywhere.
     outputs : classes, then auxiliary maps where they are wanted.

@@ -28,7 +28,6 @@ class Sight:
 
     Attributes
     ----------
-    coarse : whether it is not level 0.
     background : values of padding and missing data.
     bridges : slices that hold nothing, and what stands in for them.
     side : of squares of background.

@@ -28,9 +28,7 @@ class Tiles:
     ----------
     raw : the pyramid level that the network reads.
     factor : level-0 voxels per voxel of ``raw``, (z, y, x).
-    handover : blocks, tiles and region.
     look : what the network sees of the level, and where there is tissue.
-    device : that evaluates them.
     """
 
     raw: StoredArray

@@ -26,13 +26,7 @@ PALEST, STRONGEST = 0.15, 0.85
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: raw with the objects, or a layer over raw.
-
-    Attributes
-    ----------
-    name, words : of the layer.
-    pixels : uint8, shape (rows, columns, 3).
-    """
+    """One picture: raw with the objects, or a layer over raw."""
 
     name: str
     words: str

@@ -66,8 +66,6 @@ class Content:
 
     Attributes
     ----------
-    charts : SVG, one per measure
-    suspects : the first to look at first
     viewer : script that draws surfaces; None if there are none
     asked : suspects about which the network was asked again
     """

@@ -52,9 +52,6 @@ class Planes:
 
     Attributes
     ----------
-    axis, across, down : names of the axes
-    positions : of the planes, in voxels
-    layers : by name, a picture per plane
     aspect : width over height, in space
     bar : length of a scale bar in words, and as a part of the width; None without a voxel size
     """

@@ -54,9 +54,6 @@ class Subject:
     ----------
     title : short and different from those of the others.
     labels, probabilities : of the result; None if there are no probabilities.
-    columns, units : one row per object.
-    surface : method by which surfaces were measured.
-    evaluation : against the truth; None without one.
     mask : labels whose components are the objects; None if their values are.
     expected : what precision to expect, in words; empty where nothing is known.
     model : weights that were named, if they made the probabilities.

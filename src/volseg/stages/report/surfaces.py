@@ -36,7 +36,6 @@ class Surfaces:
         Places as fractions of the region in 65535ths, and corners of triangles.
     labels, counts : of each object, and of its vertices, which follow each other
     origin, lengths : of the region, (z, y, x), in ``unit``
-    unit : µm, or voxels
     shown, objects : how many objects have a mesh, of how many
     factors : voxels of level 0 that one of the meshes' level stands for
     """

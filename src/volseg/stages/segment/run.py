@@ -79,7 +79,6 @@ class SegmentReport:
 
     Attributes
     ----------
-    label : of the first class.
     classes : labels of each class, by the name of the result.
     """
 
@@ -93,13 +92,7 @@ class SegmentReport:
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """A segmentation: the plans of its two stages, of which the second depends on the first.
-
-    Attributes
-    ----------
-    prediction : the plan of all classes.
-    labellings : the plans of each.
-    """
+    """A segmentation: the plans of its two stages, of which the second depends on the first."""
 
     prediction: PredictPlan
     labellings: tuple[LabelPlan, ...]

@@ -32,7 +32,6 @@ class Contacts:
     touching : number of objects that touch one of the other at all.
     area_nm2 : of all contacts; None where the voxel size is unknown.
     shared_voxels : that are of both.
-    table : one row for each pair.
     """
 
     name: str

@@ -87,7 +87,6 @@ class StatsPlan:
 
     Attributes
     ----------
-    task : what is summed over blocks.
     single : what is measured one object at a time; None where nothing is.
     surface : how surfaces are measured; ``none`` where they are not.
     table, slices : where rows go, one per object and one per slice.

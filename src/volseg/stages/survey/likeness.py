@@ -50,7 +50,6 @@ class Region(NamedTuple):
 
     Attributes
     ----------
-    roi : its bounds.
     find_nothing : tells of a box where it is no tissue, or outside a mask; None is nowhere.
     """
 

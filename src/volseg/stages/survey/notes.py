@@ -43,7 +43,6 @@ class Survey:
 
     Attributes
     ----------
-    background : values of padding and missing data.
     cells : float64, shape (groups of slices, y, x, 2): brightness of each cell; one cell if small.
     """
 

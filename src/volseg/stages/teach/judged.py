@@ -35,9 +35,7 @@ class Judged:
 
     Attributes
     ----------
-    probabilities : that they were found in.
     run, rules : how these were made, and which objects were found in them.
-    threshold : from which a voxel is foreground.
     """
 
     image: Image

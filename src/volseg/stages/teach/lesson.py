@@ -43,8 +43,6 @@ class Eye:
     ----------
     patch : that it is trained on, in its own voxels (z, y, x).
     scales : voxels of the volume per voxel of the network.
-    tone : of intensities.
-    precision, device : that it runs in, and on.
     """
 
     image: Image

@@ -36,7 +36,6 @@ class Said:
 
     Attributes
     ----------
-    objects : numbers of objects, and what they are.
     painted : labels of the volume's shape, `NO` and `YES`.
     slices : marked objects count in these slices only; None for all.
     """

@@ -103,7 +103,6 @@ class TeachReport:
     ----------
     weights : the new file, beside which its card stands; None where nothing was trained.
     parent : name or path of the weights that it was made from.
-    marked_no, marked_yes : marks of all rounds.
     before, after : parts of the voxels marked no, and yes, that are called mitochondria.
     strength : part of what it changed in the weights that was taken over.
     sheet : the contact sheet; None for networks of volumes.

@@ -44,7 +44,6 @@ class TrainingData:
     ----------
     voxel_size : nm (z, y, x) that the network sees.
     description : everything about each pair that decides the result, JSON-like.
-    images : whether slices are unrelated images.
     """
 
     training: tuple[Source, ...]

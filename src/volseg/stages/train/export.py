@@ -49,7 +49,6 @@ class Export:
 
     Attributes
     ----------
-    terms : under which the data may be used.
     origin : the weights that the run started from, if any.
     """
 

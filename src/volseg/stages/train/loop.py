@@ -179,13 +179,7 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Events:
-    """Callbacks of the loop: for each step, each row of the log, and each best row so far.
-
-    Attributes
-    ----------
-    on_step, on_best : take the run.
-    on_row : takes the run and the row.
-    """
+    """Callbacks of the loop: for each step, each row of the log, and each best row so far."""
 
     on_step: Callable[[Run], None]
     on_row: Callable[[Run, Mapping[str, float]], None]

@@ -55,14 +55,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe file.
-
-    Attributes
-    ----------
-    config : fields of `TrainConfig`.
-    run : fields of `RunSettings`.
-    pairs : what is trained on.
-    """
+    """A recipe file."""
 
     config: Mapping[str, Any]
     run: Mapping[str, Any]

@@ -40,7 +40,6 @@ class TrainOptions(RunSettings):
 
     Attributes
     ----------
-    device : auto, cpu or cuda.
     workers : threads that draw patches; None is one per core, at most four.
     """
 
@@ -61,7 +60,6 @@ class TrainReport:
     Attributes
     ----------
     weights : the exported file; its card stands beside it.
-    step, minutes : of the whole run.
     best : row of the log that the exported weights stand for.
     stopped_early : whether validation stopped improving before the run's end.
     objects : how the rules for objects in the card were chosen.

@@ -51,12 +51,9 @@ class Annotated:
 
     Attributes
     ----------
-    raw, labels : arrays, shape (z, y, x).
     region : what the labels cover.
     voxel_size : nm (z, y, x), or None if unknown.
-    fingerprint : of raw, if known.
     names : of the raw and of the labels, without the folders they are in.
-    image : carries the histogram of raw.
     classes : labels of each class of a network of several maps.
     named : whether some are files, of which the user may name the axes.
     """

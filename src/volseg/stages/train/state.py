@@ -39,10 +39,7 @@ class Run:
 
     Attributes
     ----------
-    form : how the network takes its input.
     network, averaged : the network that is trained, and the average of its weights.
-    precision : that the forward pass runs in.
-    step, seconds : what is done.
     losses : of the steps since the last row of the log.
     best : row of the log with the best validation so far.
     stale : validations since the best one.

@@ -33,7 +33,6 @@ class Finding:
     kind : metadata, incomplete, origin, ledger, unreadable, pyramid, intensities, copy, label,
         objects or probabilities.
     array : ``raw``, ``probabilities/<name>`` or ``labels/<name>``.
-    message : what was found and what was expected.
     level : of the pyramid; None where the whole array is meant.
     block : position of the written block, which is the file ``c/z/y/x`` of the level.
     roi : the region that was looked at, as the command line takes it.

@@ -31,7 +31,6 @@ class Subject:
 
     Attributes
     ----------
-    kind : what it holds.
     array : its name, see `Finding`.
     """
 

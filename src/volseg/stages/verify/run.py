@@ -65,10 +65,8 @@ class VerifyReport:
     Attributes
     ----------
     voxels : that could be read, of all levels.
-    failures : everything that is wrong, counted.
     findings : the first few of each kind in each level.
     skipped : what could not be verified, and why.
-    advice : what mends it.
     """
 
     ok: bool

@@ -46,12 +46,8 @@ class CheckLevel:
     Attributes
     ----------
     array : its name, see `Finding`.
-    level : number of ``fine``.
-    fine : the level that is read.
     coarse : the next level; None where there is none to compare with.
     factor : voxels of ``fine`` per voxel of ``coarse``, (z, y, x).
-    label : reduce as labels are.
-    counted : count the intensities.
     highest : the highest label; None where that is not known.
     """
 

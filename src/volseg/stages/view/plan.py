@@ -75,7 +75,6 @@ class Scene:
     contrast : intensities that are shown black and white.
     tables : of objects, by layer; none where there is none, or it is of other labels.
     chosen : layer and label of the object to look at.
-    centre : (z, y, x), in voxels.
     extent : voxels along (z, y, x) that should be seen.
     """
 

@@ -27,7 +27,6 @@ class Pyramid:
     Attributes
     ----------
     dtype : of what is read: one that the viewer knows.
-    levels : arrays and their factors, finest first.
     labels : are never averaged.
     corner : voxel of the volume at which it begins.
     """

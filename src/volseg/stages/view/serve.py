@@ -154,7 +154,6 @@ class Served:
 
     Attributes
     ----------
-    url : of the viewer.
     report : address of the report whose links lead into the viewer; None if none is served.
     """
 
