@@ -80,35 +80,30 @@ class MeasureBoundary:
         return found[0], found[1]
 
 
-def check_memory(plan: EvaluatePlan) -> None:
-    """Check that blocks fit into memory with all that lies around them."""
+def plan_boundary(plan: EvaluatePlan) -> MeasureBoundary | None:
+    """Say what is measured of surfaces, if a tolerance is given and blocks fit into memory."""
     tolerance = plan.options.tolerance
     if tolerance is None:
-        return
-    task = _plan_task(plan, tolerance)
+        return None
+    z, y, x = plan.voxel_size or (1.0, 1.0, 1.0)
+    spacing = (math.inf if plan.images is not None else z, y, x)
+    reach = max(REACH * min(spacing), 4 * tolerance)
+    sizes = tuple(part.size for part in plan.images or ())
+    sides = plan.truth, plan.predicted, plan.counted
+    task = MeasureBoundary(*sides, plan.region, spacing, reach, sizes)
     blocks = cut_blocks(Grid(plan.truth.shape, BLOCK), plan.region)
     if max(roi_size(task.box(block.core)) for block in blocks) > MOST:
         raise ParameterError(
             f"a tolerance of {tolerance:g} takes too much memory, as distances are measured up to "
             f"four times as far; give a smaller --tolerance, or a smaller region with --roi"
         )
+    return task
 
 
-def _plan_task(plan: EvaluatePlan, tolerance: float) -> MeasureBoundary:
-    z, y, x = plan.voxel_size or (1.0, 1.0, 1.0)
-    spacing = (math.inf if plan.images is not None else z, y, x)
-    reach = max(REACH * min(spacing), 4 * tolerance)
-    sizes = tuple(part.size for part in plan.images or ())
-    sides = plan.truth, plan.predicted, plan.counted
-    return MeasureBoundary(*sides, plan.region, spacing, reach, sizes)
-
-
-def measure_boundary(plan: EvaluatePlan, progress: Progress) -> BoundaryScores | None:
-    """Measure how far the surfaces of truth and prediction lie apart, if a tolerance is given."""
-    tolerance = plan.options.tolerance
-    if tolerance is None:
-        return None
-    task = _plan_task(plan, tolerance)
+def measure_boundary(
+    plan: EvaluatePlan, task: MeasureBoundary, progress: Progress
+) -> BoundaryScores:
+    """Measure how far the surfaces of truth and prediction lie apart."""
     totals: tuple[Counter[int], Counter[int]] = Counter(), Counter()
 
     def on_result(_: Block, found: tuple[Counter[int], Counter[int]]) -> None:
@@ -119,4 +114,4 @@ def measure_boundary(plan: EvaluatePlan, progress: Progress) -> BoundaryScores |
     blocks = cut_blocks(Grid(plan.truth.shape, BLOCK), plan.region)
     run_blocks(task, blocks, plan.options.engine, on_result=on_result, progress=job)
     unit = "voxel" if plan.voxel_size is None else "nm"
-    return score_boundary(*totals, unit, tolerance, task.reach)
+    return score_boundary(*totals, unit, plan.options.tolerance or 0.0, task.reach)

@@ -43,7 +43,7 @@ from volseg.scores.overlap import (
 )
 from volseg.sources.labels import OWN
 from volseg.stages.components.masks import lend_scratch, number_mask, taken_as_mask
-from volseg.stages.evaluate.boundary import check_memory, measure_boundary
+from volseg.stages.evaluate.boundary import measure_boundary, plan_boundary
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import ReadBlock, compare_block, read_stored
 from volseg.storage.arrays import StoredArray
@@ -121,10 +121,10 @@ def evaluate(plan: EvaluatePlan, progress: Progress) -> Evaluation:
     """Compare the objects of a volume with the truth; nothing stays written."""
     begun = time.monotonic()
     notes, options = list(plan.notes), plan.options
-    check_memory(plan)
+    surfaces = plan_boundary(plan)
     with same_workers(options.engine):
         tables, histogram = compare(plan, progress, notes)
-        boundary = measure_boundary(plan, progress)
+        boundary = None if surfaces is None else measure_boundary(plan, surfaces, progress)
     table = merge_tables(tables)
     _check_compared(plan, table)
     objects = without_small(table, plan.min_size)
