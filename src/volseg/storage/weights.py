@@ -237,7 +237,10 @@ def load_network(model: str | Path, card: Card) -> nn.Module:
         As `load_weights` does.
     """
     network = find_architecture(card.architecture).build(card.width, outputs=card.outputs)
-    network.load_state_dict(load_weights(model, card))
+    try:
+        network.load_state_dict(load_weights(model, card))
+    except RuntimeError as error:
+        raise ModelError("the weights do not fit the network their card names") from error
     return network.eval()
 
 
