@@ -28,13 +28,10 @@ from volseg.objects.runs import paint
 from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.components.blocks import before, begin_at
 from volseg.stages.label.plan import Foundation
-from volseg.stages.label.tasks import Layer, Numbered, Run
+from volseg.stages.label.tasks import HOLES, Layer, Numbered, Run
 from volseg.storage.scratch import ComponentStore
 from volseg.storage.volumes import open_image
 from volseg.types import Labels, Roi, Zyx
-
-HOLES = "holes"
-"""Of records, and of the folder of what is not object."""
 
 
 @dataclass(frozen=True)
@@ -141,57 +138,44 @@ class JoinHoles:
         return pairs[pairs[:, 1] > 0]
 
 
-@dataclass(frozen=True)
-class HoleFilling:
-    """The client's side: every enclosed component of the background gets its object's number."""
+def fill_holes(run: Run, offsets: Mapping[Zyx, int], numbers: Labels) -> None:
+    """Give each enclosed component of the background its object, and keep the numbers with it.
 
-    run: Run
+    Parameters
+    ----------
+    offsets : where the numbers of each block's components begin, in raster order
+    numbers : the object of each component of all blocks
+    """
+    plan = run.plan
+    find = FindHoles(plan.grid, plan.store, run.holes, run.connectivity)
 
-    @property
-    def find(self) -> FindHoles:
-        """Say how the background is labelled."""
-        plan, joined = self.run.plan, self.run.connectivity
-        return FindHoles(plan.grid, plan.store, ComponentStore(plan.store.folder / HOLES), joined)
+    def as_item(block: Block) -> Numbered:
+        return Numbered(block, (Layer(find.objects, offsets[block.index]),))
 
-    def fill(self, offsets: Mapping[Zyx, int], numbers: Labels) -> None:
-        """Give each hole its object, and keep the numbers with their components.
+    counts = run.label_blocks(HOLES, "finding holes", find, find.holes, as_item)
+    starts, count = begin_at(counts)
+    touched = Touched(np.full(count, NOTHING), np.zeros(count, np.int64))
+    joins: list[Pairs] = []
 
-        Parameters
-        ----------
-        offsets : where the numbers of each block's components begin, in raster order.
-        numbers : shape (components,)
-            The object of each component of all blocks.
-        """
-        find = self.find
+    def on_result(item: Around, found: Enclosed) -> None:
+        start = starts[item.index]
+        here = slice(start, start + len(found.touched.low))
+        # a block after this one may have met its components before it came itself
+        np.minimum(touched.low[here], found.touched.low, out=touched.low[here])
+        np.maximum(touched.high[here], found.touched.high, out=touched.high[here])
+        for other, local in found.pairs:
+            joins.append(local + np.array([start, starts[other]]))
+        for index, met in found.meetings:
+            merge_touched(touched, met + np.array([starts[index], 0]))
 
-        def as_item(block: Block) -> Numbered:
-            return Numbered(block, (Layer(find.objects, offsets[block.index]),))
-
-        counts = self.run.label_blocks(HOLES, "finding holes", find, find.holes, as_item)
-        starts, count = begin_at(counts)
-        touched = Touched(np.full(count, NOTHING), np.zeros(count, np.int64))
-        joins: list[Pairs] = []
-
-        def on_result(item: Around, found: Enclosed) -> None:
-            start = starts[item.index]
-            here = slice(start, start + len(found.touched.low))
-            # a block after this one may have met its components before it came itself
-            np.minimum(touched.low[here], found.touched.low, out=touched.low[here])
-            np.maximum(touched.high[here], found.touched.high, out=touched.high[here])
-            for other, local in found.pairs:
-                joins.append(local + np.array([start, starts[other]]))
-            for index, met in found.meetings:
-                merge_touched(touched, met + np.array([starts[index], 0]))
-
-        ends = itertools.pairwise([*offsets.values(), len(numbers)])
-        spans = dict(zip(offsets, ends, strict=True))
-        items = (
-            Around(i, {i: spans[i]} | {k: spans[k] for _, k in before(find.grid, i)})
-            for i in offsets
-        )
-        task = JoinHoles(find, _open_mask(self.run.plan.source))
-        run_blocks(task, items, self.run.plan.engine, on_result=on_result)
-        find.holes.save_numbers(number_holes(touched, joins).astype(numbers.dtype))
+    ends = itertools.pairwise([*offsets.values(), len(numbers)])
+    spans = dict(zip(offsets, ends, strict=True))
+    items = (
+        Around(i, {i: spans[i]} | {k: spans[k] for _, k in before(find.grid, i)}) for i in offsets
+    )
+    task = JoinHoles(find, _open_mask(plan.source))
+    run_blocks(task, items, plan.engine, on_result=on_result)
+    find.holes.save_numbers(number_holes(touched, joins).astype(numbers.dtype))
 
 
 def _open_mask(source: Foundation) -> MaskSource | None:

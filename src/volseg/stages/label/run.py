@@ -25,12 +25,12 @@ from volseg.stages.components.blocks import (
     number_components,
 )
 from volseg.stages.label.again import keep_dropped
-from volseg.stages.label.holes import HOLES, HoleFilling
+from volseg.stages.label.holes import fill_holes
 from volseg.stages.label.median import median_step
 from volseg.stages.label.plan import Foundation, LabelPlan, contact_tables
 from volseg.stages.label.rules import limits_of
 from volseg.stages.label.split import Splitting
-from volseg.stages.label.tasks import Layer, Numbered, Run, WriteBlock, coarse_levels
+from volseg.stages.label.tasks import HOLES, Layer, Numbered, Run, WriteBlock, coarse_levels
 from volseg.stages.levels import build_pyramid
 from volseg.stages.survey.likeness import mean_found
 from volseg.storage.arrays import StoredArray
@@ -198,16 +198,15 @@ class Labelling(Run):
         }
         counted = {"objects": numbering.objects, "kept": vars(numbering.kept), "dropped": dropped}
         store.save_numbers(numbering.numbers)
-        filling = HoleFilling(self)
         if "fill_holes" in header:
-            filling.fill(offsets, numbering.numbers)
+            fill_holes(self, offsets, numbering.numbers)
         if "split" not in header:
             return counted
         split = self._splitting(offsets).split(offsets, numbering)
         store.save_numbers(split.table[numbering.numbers])
         if "fill_holes" in header:
-            holes, count = filling.find.holes, sum(self.counted(HOLES).values())
-            holes.save_numbers(split.table[holes.load_numbers(0, count)])
+            count = sum(self.counted(HOLES).values())
+            self.holes.save_numbers(split.table[self.holes.load_numbers(0, count)])
         return counted | {"objects": split.objects, "too_large_to_split": split.too_large}
 
     def _lacks_scratch(self) -> bool:
@@ -217,8 +216,8 @@ class Labelling(Run):
         except StorageError:
             return True
         header, blocks = self.ledger.header, list(self.plan.grid.blocks())
-        holes, splitting = HoleFilling(self).find.holes, self._splitting({})
-        return ("fill_holes" in header and not all(holes.exists(b.index) for b in blocks)) or (
+        splitting = self._splitting({})
+        return ("fill_holes" in header and not all(self.holes.exists(b.index) for b in blocks)) or (
             "split" in header and any(splitting.lacks(b.index) for b in blocks)
         )
 
@@ -232,11 +231,10 @@ class Labelling(Run):
         """Tell what is painted into a block: its objects, and the holes in them."""
         filled = bool(offsets) and "fill_holes" in self.ledger.header
         holes = begin_at(self.counted(HOLES))[0] if filled else {}
-        objects_in, holes_in = self.plan.store, HoleFilling(self).find.holes
 
         def layers(index: Zyx) -> tuple[Layer, ...]:
-            whole = Layer(objects_in, offsets[index])
-            return (whole, Layer(holes_in, holes[index])) if filled else (whole,)
+            whole = Layer(self.plan.store, offsets[index])
+            return (whole, Layer(self.holes, holes[index])) if filled else (whole,)
 
         return layers
 

@@ -24,6 +24,9 @@ from volseg.storage.volumes import Image
 from volseg.types import Labels, Roi, Zyx
 from volseg.voxels.downsample import reduce_labels
 
+HOLES = "holes"
+"""Of records, and of the folder of what is not object."""
+
 
 @dataclass(frozen=True)
 class Coarse:
@@ -78,6 +81,11 @@ class Run:
     def connectivity(self) -> int:
         """The neighbours that belong to one object: 6, 18 or 26."""
         return int(self.ledger.header["connectivity"])
+
+    @property
+    def holes(self) -> ComponentStore:
+        """Place for the components of what is not object."""
+        return ComponentStore(self.plan.store.folder / HOLES)
 
     def label_blocks(
         self,
