@@ -107,14 +107,14 @@ def test_files_and_functions_stay_small():
     assert long == []
 
 
-def test_all_layers_from_measures_down_are_bound_to_know_arrays_only():
+def test_all_layers_from_scores_down_are_bound_to_know_arrays_only():
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     contracts = {entry["name"]: entry for entry in tools["importlinter"]["contracts"]}
     pure = contracts["Pure rooms know arrays only"]
     (layers,) = (entry for entry in contracts.values() if entry["type"] == "layers")
     rooms = [name for line in layers["layers"] for name in line.split(" | ")]
     assert len(layers["layers"]) <= 12
-    below = rooms[rooms.index("measures") :]
+    below = rooms[rooms.index("scores") :]
     assert sorted(pure["source_modules"]) == sorted(f"volseg.{name}" for name in below)
 
 

@@ -1,4 +1,4 @@
-"""What belongs to probabilities: scratch of their run, auxiliary maps of a class, the weights."""
+"""Beside probabilities: scratch of their run, auxiliary maps of a class, the weights."""
 
 from __future__ import annotations
 
