@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import imagecodecs
 import numpy as np
 import pytest
 from scipy import ndimage
 
+import volseg
 from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi, roi_shape
 from volseg.scores.likeness import describe_tissue, read_reference
+from volseg.stages.predict import run as predict_run
 from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.plan import plan_prediction
+from volseg.stages.preview.run import PreviewOptions, preview
 from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.survey.likeness import (
     Region,
@@ -23,6 +28,9 @@ from volseg.stages.survey.likeness import (
     note_reference,
     spread_windows,
 )
+from volseg.stages.teach import run as teach_run
+from volseg.stages.teach.judged import open_judged
+from volseg.stages.teach.learn import teaching_recipe
 from volseg.storage.volumes import labels_path, open_image, probabilities_path, volume_tone
 from volseg.storage.weights import load_card, update_card
 from volseg.training.sampling import Source
@@ -165,6 +173,109 @@ def test_a_preview_says_how_like_the_training_data_tissue_is(volseg, tmp_path, m
     )
     told = volseg("preview", other, *flags, "--json")
     assert json.loads(told.stdout)["tissue"]["likeness"] == "very unlike"
+
+
+def as_pictures(folder, planes, name):
+    """Convert slices, as far as they reach, to a volume of images."""
+    source = folder / name
+    source.mkdir()
+    for k, plane in enumerate(planes):
+        (source / f"{k}.png").write_bytes(imagecodecs.png_encode(np.ascontiguousarray(plane)))
+    volseg.convert(source, folder / f"{name}.zarr", images=True, voxel_size=(5, 5, 5))
+    return folder / f"{name}.zarr"
+
+
+def uneven(planes):
+    """Show each slice brighter or darker, and with more or less contrast."""
+    shown = zip(np.linspace(0.25, 1, len(planes)), range(0, 48, 4), planes, strict=True)
+    return [np.uint8(gain * plane + above) for gain, above, plane in shown]
+
+
+def look_through(path, model, **options):
+    """Look at a volume as a prediction does."""
+    plan = plan_prediction(path, PredictOptions(model=str(model), **options))
+    return predict_run._look(plan)
+
+
+def test_images_are_compared_each_by_its_own_brightness(tmp_path, model):
+    tissue = textured(1)
+    even, brighter = (
+        look_through(as_pictures(tmp_path, planes, name), model)
+        for name, planes in (("even", tissue), ("uneven", uneven(tissue)))
+    )
+    for found in (even, brighter):
+        assert (found["likeness"], found["places"]) == ("like", 12)
+        assert found["ratios"] == [0.5, 1.1]
+    assert brighter["distance"] == pytest.approx(even["distance"], rel=0.1)
+    # padding counts for nothing, however much of it there is
+    parts = uneven([plane[: 128 - 8 * k, : 64 + 5 * k] for k, plane in enumerate(tissue)])[::5]
+    alone = [
+        look_through(as_pictures(tmp_path, [plane], f"alone{k}"), model)["distance"]
+        for k, plane in enumerate(parts)
+    ]
+    padded = look_through(as_pictures(tmp_path, parts, "parts"), model)
+    assert (padded["distance"], padded["places"]) == (np.median(alone), 3)
+    other = as_pictures(tmp_path, uneven(textured(1, 0.4)), "other")
+    assert look_through(other, model)["likeness"] == "very unlike"
+    stack = write_raw(tmp_path / "stack.zarr", np.stack(uneven(tissue)))
+    assert look(stack, model)["distance"] > 1.5 * brighter["distance"]
+    said = look_through(stack, model, images=True, roi="2:9,30:100,:")
+    assert (said["likeness"], said["places"]) == ("like", 7)
+
+
+def test_counts_of_images_are_told_with_what_to_expect(volseg, tmp_path, model):
+    path = as_pictures(tmp_path, uneven(textured(1))[:3], "images")
+    told = volseg("segment", path, "--model", str(model), "--min-size", "0")
+    assert told.exit_code == 0, told.output
+    noted = open_image(labels_path(path, "mitochondria")).attributes["tissue"]
+    words = describe_tissue(noted)
+    assert words.endswith("this tissue is like the training data")
+    assert noted["expected_precision"]
+    assert words in told.stdout
+    for command in ("stats", "info"):
+        assert words in volseg(command, path).stdout
+    # what is taught sees them so, too
+    judged, apart = open_judged(path, "mitochondria", str(model)), []
+    eye = teach_run._open_eye(judged, teaching_recipe(judged.card, 1, None), "cpu")
+    for z in range(3):
+        roi = eye.window((z, 60, 60))
+        apart.append(eye.source(roi, np.zeros(roi_shape(roi), np.int8), 1.0).tone.window)
+        plane = np.asarray(judged.image.levels[0][roi[0], 0:128, 0:128])
+        expected = np.percentile(plane, judged.card.preprocessing.percentiles)
+        np.testing.assert_allclose(apart[-1], expected, atol=1)
+    assert len(set(apart)) == 3
+
+
+def test_a_preview_of_images_sees_each_by_its_own_brightness(tmp_path, model):
+    tissue = textured(1)
+    reports = [
+        preview(
+            as_pictures(tmp_path, planes, name),
+            PreviewOptions((str(model),), (1.0,), places=3, output=tmp_path / f"{name}.png"),
+            NoProgress(),
+        )
+        for name, planes in (("even", tissue), ("uneven", uneven(tissue)))
+    ]
+    one, other = reports
+    for z in {z for z, _, _ in one.places} & {z for z, _, _ in other.places}:
+        a, b = (next(v for v in r.trials[0].views if v.roi[0].start == z) for r in reports)
+        np.testing.assert_allclose(a.probabilities, b.probabilities, atol=0.05)
+    assert one.tissue["likeness"] == other.tissue["likeness"] == "like"
+
+
+def test_windows_of_images_lie_within_them():
+    ends = [(40, 90), (200, 8), (0, 0), (300, 300)]
+    windows = spread_windows((4, 300, 300), (1, 192, 192), 64, ends)
+    assert {z.start for z, _, _ in windows} == {0, 1, 3}
+    for z, y, x in windows:
+        height, width = ends[z.start]
+        assert (y.stop - y.start, x.stop - x.start) == (min(height, 192), min(width, 192))
+        assert y.stop <= height
+        assert x.stop <= width
+    whole = [(300, 300)] * 4
+    assert spread_windows((4, 300, 300), (1, 192, 192), 9, whole) == spread_windows(
+        (4, 300, 300), (1, 192, 192), 9
+    )
 
 
 def test_windows_lie_in_the_grid_and_are_spread():

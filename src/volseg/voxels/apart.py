@@ -115,6 +115,14 @@ class Apart:
         return np.asarray(2 * found - 1, np.float32)
 
 
+def tone_at(tone: Tone | Apart, z: int) -> Tone:
+    """Tell what is made of the intensities of one slice, but for its local equalisation."""
+    if isinstance(tone, Tone):
+        return tone
+    own = tone.preprocessing.each or tone.preprocessing.equalise != "local"
+    return tone.tone(z) if own else tone.whole
+
+
 @lru_cache(maxsize=KEPT)
 def _fit(
     key: Hashable, z: int, shape: tuple[int, int], how: tuple[Preprocessing, bool, bool]

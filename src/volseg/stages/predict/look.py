@@ -113,9 +113,7 @@ def look_at(
         tone = even_tone(preprocessing, survey.slices, invert=invert)
         cells = survey.cells if normalise == "local" else None
         evening = even_out(survey.slices, cells, GROUP, factor, raw.shape)
-    apart = None
-    if preprocessing.apart or image.space.planar:
-        apart = _apart(image, raw, preprocessing, tone, invert=invert)
+    apart = look_apart(image, raw, preprocessing, tone, invert=invert)
     if survey is None:
         shown, written = (Sight(a, sizes=_sizes_at(image, a)) for a in (raw, image.levels[0]))
         return Look(tone, evening, shown, written, mask, apart)
@@ -137,11 +135,24 @@ def look_at(
     )
 
 
-def _apart(
+def look_apart(
     image: Image, raw: StoredArray, preprocessing: Preprocessing, tone: Tone, *, invert: bool
-) -> Apart:
-    """Look at each slice by itself, as unrelated images are."""
+) -> Apart | None:
+    """Look at each slice by itself, as unrelated images are, and as some preprocessing asks for.
+
+    Parameters
+    ----------
+    raw : the level that is looked at
+    tone : of the whole volume
+    invert : whether bright voxels are shown dark
+
+    Returns
+    -------
+    Apart, or None where a volume is looked at as a whole
+    """
     planar = image.space.planar
+    if not preprocessing.apart and not planar:
+        return None
     each = replace(preprocessing, each=preprocessing.each or planar)
     stamp = image.attributes.get("fingerprint")
     return Apart(each, image.levels[0], raw, tone, invert, planar, sizes_of(image), stamp)

@@ -126,12 +126,12 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
 
 
 def _look(plan: PredictPlan) -> dict[str, Any]:
-    """Compare the tissue with what the network was trained on; that of a volume alone."""
-    if plan.image.space.planar:
-        return {}
+    """Compare the tissue with what the network was trained on."""
     scales = network_scales(plan.image, plan.card, zoom=plan.options.zoom)[0]
     look = plan.card.preprocessing
-    tone = volume_tone(plan.image, look, invert=plan.options.invert) if plan.card.tissue else None
+    tone = plan.known_look.apart or (
+        volume_tone(plan.image, look, invert=plan.options.invert) if plan.card.tissue else None
+    )
     return look_at_tissue(
         plan.image,
         plan.choice.model,

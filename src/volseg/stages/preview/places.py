@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import VolumeError
 from volseg.geometry.grid import describe
+from volseg.storage.images import images_in
 from volseg.storage.volumes import Image
 from volseg.types import Roi, Zyx, zyx
 
@@ -49,14 +50,16 @@ def look_around(image: Image, seconds: float = math.inf) -> list[Window]:
     """
     from scipy.stats.qmc import Halton  # heavy, and only this needs it
 
-    begun, shape = time.monotonic(), image.levels[0].shape
+    begun, shape, sizes = time.monotonic(), image.levels[0].shape, images_in(image)
     spread = Halton(3, scramble=False)
     spread.fast_forward(1)  # the first one is the corner
     found: list[Window] = []
     seen: set[str] = set()
     for point in spread.random(CANDIDATES):
-        z, y, x = (int(part * n) for part, n in zip(point, shape, strict=True))
-        roi = window_about((z, y, x), (SIDE, SIDE), shape)
+        first = int(point[0] * shape[0])
+        held = (shape[0], *sizes[first]) if sizes else shape
+        z, y, x = (int(part * n) for part, n in zip(point, held, strict=True))
+        roi = window_about((z, y, x), (SIDE, SIDE), held)
         if describe(roi) in seen or (found and time.monotonic() - begun > seconds):
             continue
         seen.add(describe(roi))

@@ -17,6 +17,7 @@ from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
 from volseg.scores.likeness import VERY_UNLIKE, expect_precision
 from volseg.stages.predict.lattice import choose_views, network_scales
+from volseg.stages.predict.look import look_apart
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
 from volseg.stages.preview.trial import Candidate, Trial, rank, try_model
@@ -27,6 +28,7 @@ from volseg.storage.plots import save_pixels
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.storage.weights import load_card, load_weights
 from volseg.types import Zyx
+from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant, without_areas
 from volseg.voxels.histogram import count_intensities
 from volseg.voxels.intensity import Preprocessing, Tone, find_tone
@@ -246,7 +248,13 @@ def open_candidate(
         architecture=form,
         maps=card.maps,
     )
-    return Candidate(model, card, predictor, _tone(image, card.preprocessing, windows))
+    return Candidate(model, card, predictor, _look_at(image, card.preprocessing, windows))
+
+
+def _look_at(image: Image, preprocessing: Preprocessing, windows: Sequence[Window]) -> Tone | Apart:
+    """Look at a volume as `segment` does, and at each unrelated image by itself."""
+    whole = _tone(image, preprocessing, windows)
+    return look_apart(image, image.levels[0], preprocessing, whole, invert=False) or whole
 
 
 def _tone(image: Image, preprocessing: Preprocessing, windows: Sequence[Window]) -> Tone:

@@ -14,6 +14,7 @@ from volseg.stages.preview.places import read_slice
 from volseg.stages.preview.trial import Trial, map_onto, resize
 from volseg.storage.volumes import Image
 from volseg.types import Floats, Roi
+from volseg.voxels.apart import Apart, tone_at
 from volseg.voxels.intensity import Tone
 from volseg.voxels.letters import (
     LINE,
@@ -59,7 +60,7 @@ class Marking:
 
 def compose_sheet(
     image: Image,
-    tone: Tone,
+    tone: Tone | Apart,
     trials: Sequence[Trial],
     thresholds: Mapping[str, float],
     rows: int = ROWS,
@@ -87,7 +88,8 @@ def compose_sheet(
         shown = first.roi
         side = shown[1].stop - shown[1].start
         fine = [k for k, f in enumerate(image.factors) if side >= PANEL * max(f[1:])]
-        grey = resize(tone(read_slice(image, max(fine, default=0), shown)), PANEL)[0]
+        own = tone_at(tone, shown[0].start)
+        grey = resize(own(read_slice(image, max(fine, default=0), shown)), PANEL)[0]
         raw = np.repeat((np.clip(grey, -1, 1) * 127.5 + 127.5).astype(np.uint8)[..., None], 3, 2)
         panels = [raw.copy() if marking is None else marking.paint(raw, shown)]
         draw_bar(panels[0], *_choose_bar(image, shown), scale=SCALE)

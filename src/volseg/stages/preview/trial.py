@@ -20,6 +20,7 @@ from volseg.stages.preview.places import read_slice, window_about
 from volseg.storage.volumes import Image
 from volseg.storage.weights import Card
 from volseg.types import Floats, Roi, VoxelSize, Zyx
+from volseg.voxels.apart import Apart, tone_at
 from volseg.voxels.intensity import Tone
 
 TILE = 256
@@ -49,13 +50,13 @@ class Candidate:
     model : shipped name or path.
     card : of the weights.
     predictor : for slices.
-    tone : what the network sees of the volume's intensities.
+    tone : what the network sees of the volume's intensities, or of those of each slice.
     """
 
     model: str
     card: Card
     predictor: Predictor
-    tone: Tone
+    tone: Tone | Apart
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def try_model(
     views, doubts, sums, areas, sure = [], [], [], [], [np.zeros(0, np.float32)]
     for centre in places:
         roi = window_about(centre, (y, x), shape)
-        seen = resize(candidate.tone(read_slice(image, level, roi)), tile)
+        tone = tone_at(candidate.tone, roi[0].start)
+        seen = resize(tone(read_slice(image, level, roi)), tile)
         found = candidate.predictor(seen)[0]
         views.append(View(roi, found))
         edge = min(EDGE, tile // 4)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from volseg.geometry.grid import full_roi, roi_shape
@@ -24,12 +25,14 @@ from volseg.scores.likeness import (
     write_reference,
 )
 from volseg.storage.arrays import StoredArray
+from volseg.storage.images import images_in
 from volseg.storage.volumes import Image, volume_tone
 from volseg.storage.weights import Card, load_card, load_network, update_card
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, read_window
 from volseg.types import FULL_PROBABILITY, Doubles, Mask, Roi, Zyx, zyx
+from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
 
 SIDES: dict[int, Zyx] = {2: (1, 192, 192), 3: (8, 96, 96)}
@@ -69,24 +72,35 @@ def load_block(model: str | Path, card: Card) -> nn.Module:
     return first_block(load_network(model, card))
 
 
-def spread_windows(grid: Sequence[int], side: Zyx, count: int) -> list[Roi]:
+def spread_windows(
+    grid: Sequence[int], side: Zyx, count: int, ends: Sequence[Sequence[int]] = ()
+) -> list[Roi]:
     """Spread windows evenly over a grid; each of a small one once.
+
+    Where slices hold images of their own (y, x), ``ends``, windows of one slice lie within these;
+    of what holds none there is no window.
 
     Examples
     --------
     >>> [w[2] for w in spread_windows((1, 9, 30), (1, 9, 10), 3)]
     [slice(1, 11, None), slice(12, 22, None), slice(3, 13, None)]
     """
-    room = [max(n - s, 0) for n, s in zip(grid, side, strict=True)]
     found: dict[tuple[int, ...], Roi] = {}
     for k in range(count):
-        start = [
-            min(int((0.5 + (k + 1) * step) % 1 * (r + 1)), r)
-            for r, step in zip(room, STEPS, strict=True)
-        ]
-        z, y, x = (slice(a, a + min(s, n)) for a, s, n in zip(start, side, grid, strict=True))
-        found[tuple(start)] = z, y, x
+        parts = [(0.5 + (k + 1) * step) % 1 for step in STEPS]
+        first = _place(parts[0], grid[0], side[0])
+        lengths = (grid[0], *(ends[first.start] if len(ends) else grid[1:]))
+        if min(lengths) > 0:
+            y, x = map(_place, parts[1:], lengths[1:], side[1:])
+            found[first.start, y.start, x.start] = first, y, x
     return list(found.values())
+
+
+def _place(part: float, length: int, side: int) -> slice:
+    """Place a side so that a part of the room that it has lies before it."""
+    room = max(length - side, 0)
+    start = min(int(part * (room + 1)), room)
+    return slice(start, start + min(side, length))
 
 
 @torch.inference_mode()
@@ -109,8 +123,9 @@ def sample_features(
         for n, s in zip(SIDES[form.dimensions], source.scale, strict=True)
     ]
     found: list[Doubles] = []
-    candidates = count if find_nothing is None else MORE * count
-    for window in spread_windows(grid_shape(source), zyx(side), candidates):
+    ends = () if source.ends is None else _find_ends(source, source.ends)
+    candidates = count if find_nothing is None and not len(ends) else MORE * count
+    for window in spread_windows(grid_shape(source), zyx(side), candidates, ends):
         if len(found) == count:
             break
         if find_nothing is not None:
@@ -124,6 +139,16 @@ def sample_features(
         seen = block(planes)[0].flatten(1).double()
         found.append(torch.cat([seen.mean(1), seen.std(1)]).numpy())
     return np.array(found)
+
+
+def _find_ends(source: Source, ends: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Find how far images reach into a source's roi, (y, x) of each, in voxels of the network."""
+    z, *sides = source.roi
+    reach = [
+        np.ceil((np.clip(length, s.start, s.stop) - s.start) / k).astype(int).tolist()
+        for length, s, k in zip(ends[z].T, sides, source.scale[1:], strict=True)
+    ]
+    return list(zip(*reach, strict=True))
 
 
 def in_source(source: Source, window: Roi) -> Roi:
@@ -178,7 +203,7 @@ def look_at_tissue(
     card: Card,
     scales: Sequence[float],
     *,
-    tone: Tone | None = None,
+    tone: Tone | Apart | None = None,
     region: Region | None = None,
 ) -> dict[str, Any]:
     """Compare places of a volume with the training data of a network.
@@ -186,7 +211,7 @@ def look_at_tissue(
     Parameters
     ----------
     image : with a histogram, unless the tone is given
-    tone : of intensities; that of the histogram by default
+    tone : of intensities, or of those of each slice; that of the histogram by default
 
     Returns
     -------
@@ -199,15 +224,18 @@ def look_at_tissue(
         return {"likeness": UNKNOWN}
     form, shape = find_architecture(card.architecture), image.levels[0].shape
     z, y, x = scales
+    whole = tone.whole if isinstance(tone, Apart) else tone
     source = Source(
         image.levels[0],
         np.broadcast_to(np.uint8(0), shape),
         region.roi if region else full_roi(shape),
-        tone or volume_tone(image, card.preprocessing),
+        whole or volume_tone(image, card.preprocessing),
         np.zeros((0, 3), np.int64),
         isotropic=False,
         planar=form.dimensions == 2,
         scale=(z, y, x),
+        apart=replace(tone, shown=image.levels[0]) if isinstance(tone, Apart) else None,
+        ends=np.array(images_in(image)) if image.space.planar else None,
     )
     block = load_block(model, card)
     nothing = region.find_nothing if region else None

@@ -21,6 +21,7 @@ from volseg.training.sampling import Source
 from volseg.training.tissue import NOT_ANNOTATED
 from volseg.training.validation import predict_window, whole_grid
 from volseg.types import Roi, VoxelSize, Zyx
+from volseg.voxels.apart import Apart, tone_at
 from volseg.voxels.intensity import Tone
 
 SURE = 0.9
@@ -43,13 +44,14 @@ class Eye:
     ----------
     patch : that it is trained on, in its own voxels (z, y, x).
     scales : voxels of the volume per voxel of the network.
+    tone : of intensities, or of those of each slice.
     """
 
     image: Image
     form: Architecture
     patch: Zyx
     scales: VoxelSize
-    tone: Tone
+    tone: Tone | Apart
     precision: torch.dtype
     device: torch.device
 
@@ -86,7 +88,7 @@ class Eye:
             np.asarray(self.image.levels[0][roi]),
             targets,
             full_roi(targets.shape),
-            self.tone,
+            tone_at(self.tone, roi[0].start),
             known[chosen],
             isotropic=False,
             planar=self.planar,

@@ -18,6 +18,7 @@ from volseg.models.devices import choose_device
 from volseg.sources.annotations import read_annotations
 from volseg.sources.labels import check_axes, find_labels
 from volseg.sources.points import read_points
+from volseg.stages.predict.look import look_apart
 from volseg.stages.preview.places import choose_places, look_around
 from volseg.stages.preview.run import place_sheet
 from volseg.stages.teach.judged import Judged, open_judged
@@ -227,12 +228,16 @@ def choose_weights(volume: Path, output: Path | None) -> Path:
 
 def _open_eye(judged: Judged, config: TrainConfig, device: str) -> Eye:
     chosen, invert = choose_device(device), bool(judged.run.get("invert", False))
+    image, look = judged.image, config.preprocessing
+    whole, apart = volume_tone(image, look, invert=invert), None
+    if judged.form.dimensions == 2:
+        apart = look_apart(image, image.levels[0], look, whole, invert=invert)
     return Eye(
-        judged.image,
+        image,
         judged.form,
         config.patch,
         judged.scales,
-        volume_tone(judged.image, config.preprocessing, invert=invert),
+        apart or whole,
         training_precision(config, chosen),
         chosen,
     )
