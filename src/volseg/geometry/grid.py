@@ -162,6 +162,18 @@ def shift(roi: Roi, origin: Sequence[int]) -> Roi:
     return zyx(slice(s.start - o, s.stop - o) for s, o in zip(roi, origin, strict=True))
 
 
+def coarsen(roi: Roi, factor: Sequence[float]) -> Roi:
+    """Find the voxels, so many times as large, that a region reaches into.
+
+    Examples
+    --------
+    >>> coarsen((slice(0, 8), slice(3, 9), slice(4, 5)), (1, 2, 2))
+    (slice(0, 8, None), slice(1, 5, None), slice(2, 3, None))
+    """
+    pairs = zip(roi, factor, strict=True)
+    return zyx(slice(int(s.start // f), int(-(-s.stop // f))) for s, f in pairs)
+
+
 def describe(box: Sequence[slice]) -> str:
     """Write a box as the command line takes it: ``z0:z1,y0:y1,x0:x1``."""
     return ",".join(f"{s.start}:{s.stop}" for s in box)

@@ -14,7 +14,7 @@ import numpy as np
 
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import naming, run_blocks, same_workers
-from volseg.geometry.grid import Block, Grid, roi_size
+from volseg.geometry.grid import Block, Grid, coarsen, roi_size
 from volseg.objects.joining import label_type
 from volseg.stages.apply.plan import ApplyPlan, Painted
 from volseg.stages.apply.resolve import Resolved, SplitObject, resolve
@@ -241,10 +241,7 @@ class Correcting:
             grid, factor = Grid(level.shape, level.shard), step_factor(image, k)
             indices: set[Zyx] = set()
             for core in (before.block(index).core for index in found[-1]):
-                z, y, x = (
-                    slice(s.start // f, -(-s.stop // f)) for s, f in zip(core, factor, strict=True)
-                )
-                indices |= {b.index for b in grid.blocks((z, y, x))}
+                indices |= {b.index for b in grid.blocks(coarsen(core, factor))}
             found.append(frozenset(indices))
             before = grid
         return tuple(found)

@@ -16,7 +16,7 @@ from volseg.stages.predict.look import is_wanted
 from volseg.stages.predict.pipeline import along_axes
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tiles import blending, tiles_of
-from volseg.types import Floats, Roi
+from volseg.types import Floats, Roi, zyx
 
 Maps: TypeAlias = dict[str, Floats]
 Evaluate: TypeAlias = Callable[[Floats, Roi, int], Maps]
@@ -75,7 +75,7 @@ def cut_tile(needed: Roi, lattice: Lattice, form: Architecture) -> Roi:
     >>> cut_tile((slice(2, 3), slice(100, 140), slice(480, 512)), lattice, form)
     (slice(2, 3, None), slice(32, 208, None), slice(416, 512, None))
     """
-    z, y, x = (
+    return zyx(
         slice(0, a.tile)
         if offset
         else slice(
@@ -84,4 +84,3 @@ def cut_tile(needed: Roi, lattice: Lattice, form: Architecture) -> Roi:
         )
         for s, a, step, offset in zip(needed, lattice.axes, form.multiple, form.offset, strict=True)
     )
-    return z, y, x

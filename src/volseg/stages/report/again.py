@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.engine.progress import NoProgress
-from volseg.geometry.grid import grow
+from volseg.geometry.grid import coarsen, grow
 from volseg.measures.object_table import box_of_row
 from volseg.measures.suspects import Suspect
 from volseg.models.devices import choose_device
@@ -159,11 +159,7 @@ def _look(subject: Subject, row: int) -> bool:
     columns, image = subject.columns, subject.labels
     size = subject.summary.voxel_size or (1.0, 1.0, 1.0)
     for array, factors in zip(image.levels, image.factors, strict=True):
-        z, y, x = (
-            slice(int(s.start // f), int(-(-s.stop // f)))
-            for s, f in zip(box_of_row(columns, row), factors, strict=True)
-        )
-        box: Roi = grow((z, y, x), (0, 0, 0), array.shape)
+        box = grow(coarsen(box_of_row(columns, row), factors), (0, 0, 0), array.shape)
         if np.prod([s.stop - s.start for s in box]) > LARGEST:
             continue
         spacing = [s * f for s, f in zip(size, factors, strict=True)]

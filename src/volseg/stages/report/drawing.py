@@ -107,10 +107,10 @@ def outlines(labels: NDArray[Any]) -> Mask:
     return edge & (labels > 0)
 
 
-def encode_picture(picture: Picture, quality: int = 80) -> str:
+def encode_picture(picture: Picture) -> str:
     """Encode one picture, shape (y, x) or (y, x, 3), as JPEG, with colours as sharp as greys."""
     content = np.ascontiguousarray(picture)
-    return _uri("jpeg", imagecodecs.jpeg8_encode(content, level=quality, subsampling="444"))
+    return _uri("jpeg", imagecodecs.jpeg8_encode(content, level=80, subsampling="444"))
 
 
 def _paint(alpha: Picture, colour: tuple[int, int, int]) -> Picture:

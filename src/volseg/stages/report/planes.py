@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.geometry.grid import Grid, gather_chunks, roi_shape
+from volseg.geometry.grid import Grid, gather_chunks, roi_shape, roi_size
 from volseg.scores.mistakes import WrongObject
 from volseg.sources.labels import LabelSource
 from volseg.stages.evaluate.run import Evaluation
@@ -168,11 +167,8 @@ def find_missed(
     """
     marked = [np.zeros(p.shape, bool) for p in planes]
     for wrong in evaluation.errors.missed.tolist():
-        z, y, x = (slice(*ends) for ends in wrong.box)
-        box: Roi = (z, y, x)
-        if math.prod(s.stop - s.start for s in box) > LARGEST_BOX or not any(
-            map(_within, frame.picks, box)
-        ):
+        box = zyx(slice(*ends) for ends in wrong.box)
+        if roi_size(box) > LARGEST_BOX or not any(map(_within, frame.picks, box)):
             continue
         inside = cut_out(truth[box], wrong)
         for axis in range(3):

@@ -19,7 +19,7 @@ from volseg.storage.predictions import find_recorded
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import Card, load_card
-from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx
+from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx, zyx
 
 CORE_NM, FAR_NM = 60.0, 400.0
 """Radii of a seed: of what a click marks for sure, half a thin mitochondrion; and at most."""
@@ -66,8 +66,7 @@ class Judged:
     @property
     def scales(self) -> VoxelSize:
         """Voxels of the volume per voxel of the network."""
-        z, y, x = network_scales(self.image, self.card, zoom=self.zoom)[0]
-        return z, y, x
+        return zyx(network_scales(self.image, self.card, zoom=self.zoom)[0])
 
     @property
     def made_on(self) -> dict[str, str]:

@@ -31,7 +31,7 @@ from volseg.training.validation import (
     predict_window,
     whole_grid,
 )
-from volseg.types import FULL_PROBABILITY, Roi, Zyx
+from volseg.types import FULL_PROBABILITY, Roi, Zyx, zyx
 
 PATCH: Zyx = (32, 96, 96)
 """Networks that saw patches of this size at least are evaluated in full tiles."""
@@ -145,7 +145,7 @@ def choose_tiles(form: Architecture, patch: Zyx) -> tuple[Zyx, Zyx]:
         most = tile[k] // 2 // stride
         steps = math.ceil(wanted / stride) if apart else min(max(wanted // stride, 1), most)
         overlap.append(steps * stride + offset)
-    return (tile[0], tile[1], tile[2]), (overlap[0], overlap[1], overlap[2])
+    return zyx(tile), zyx(overlap)
 
 
 CHOSEN = "objects"
@@ -235,11 +235,10 @@ def whole_region(source: Source, most: int | None = None) -> tuple[Source, Roi] 
 def _in_volume(source: Source, region: Roi) -> Roi:
     """Find the voxels of the volume that a region of the network's grid covers."""
     axes = zip(source.roi, region, source.scale, strict=True)
-    z, y, x = (
+    return zyx(
         slice(s.start + round(r.start * k), min(s.start + round(r.stop * k), s.stop))
         for s, r, k in axes
     )
-    return z, y, x
 
 
 def _centre(side: slice, scale: float) -> slice:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from volseg.geometry.grid import roi_shape, roi_size
+from volseg.geometry.grid import roi_shape, roi_size, shift
 from volseg.models.maps import CONTOUR, DISTANCE, OFFSET, MapSpec, find_map, find_vector
 from volseg.models.registry import Architecture, find_architecture
 from volseg.objects.splitting import Splitter
@@ -119,10 +119,7 @@ def _predict(
         maps = predict_maps(network, source, window, form, precision)[0]
         if found is None:
             found = np.empty((len(maps), *roi_shape(roi)), np.uint8)
-        z, y, x = (
-            slice(w.start - s.start, w.stop - s.start) for w, s in zip(window, roi, strict=True)
-        )
-        found[:, z, y, x] = (maps * FULL_PROBABILITY).round()
+        found[:, *shift(window, [s.start for s in roi])] = (maps * FULL_PROBABILITY).round()
     return np.zeros((0, 0, 0, 0), np.uint8) if found is None else found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import StorageError, list_some
-from volseg.geometry.grid import Block, Grid, describe, full_roi, intersect, roi_size
+from volseg.geometry.grid import Block, Grid, coarsen, describe, full_roi, intersect, roi_size
 from volseg.stages.verify.findings import Finding, find_first
 from volseg.storage.arrays import StoredArray
 from volseg.storage.copies import read_copy
@@ -110,11 +110,9 @@ class CheckLevel:
     def _compare(self, core: Roi, content: NDArray[Any]) -> tuple[Finding, ...]:
         if self.coarse is None:
             return ()
-        z, y, x = (
-            slice(s.start // f, -(-s.stop // f)) for s, f in zip(core, self.factor, strict=True)
-        )
+        box = coarsen(core, self.factor)
         try:
-            stored = self.coarse[z, y, x]
+            stored = self.coarse[box]
         except StorageError:
             return ()  # found when that level is read
         expected = (reduce_labels if self.label else reduce_mean)(content, self.factor)
@@ -124,7 +122,7 @@ class CheckLevel:
             return f"found {stored[voxel]}, level {self.level} gives {expected[voxel]}{lacking}"
 
         at = "pyramid", self.array, self.level + 1
-        return find_first(at, self.coarse, (z, y, x), stored != expected, say)
+        return find_first(at, self.coarse, box, stored != expected, say)
 
     def _absences(self, core: Roi) -> str:
         """Say which blocks are not there: allowed where all is 0, else the likely cause."""

@@ -17,6 +17,7 @@ from neuroglancer.chunks import encode_npz
 from neuroglancer.local_volume import InvalidObjectIdForMesh
 
 from volseg.errors import ParameterError, VolsegError
+from volseg.geometry.grid import coarsen
 from volseg.measures.object_table import box_of_row
 from volseg.stages.view.plan import Objects, Scene, centre_on
 from volseg.stages.view.pyramids import Pyramid
@@ -73,8 +74,7 @@ class LayerVolume(neuroglancer.LocalVolume):
 
     def _mesh(self, label: int, box: Roi) -> bytes | None:
         for _, factor in self.pyramid.levels:
-            start = [s.start // f for s, f in zip(box, factor, strict=True)]
-            stop = [-(-s.stop // f) for s, f in zip(box, factor, strict=True)]
+            start, stop = zip(*((s.start, s.stop) for s in coarsen(box, factor)), strict=True)
             if math.prod(np.subtract(stop, start)) <= LARGEST_MESH:
                 break
         else:
