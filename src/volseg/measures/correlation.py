@@ -30,8 +30,7 @@ class Correlations:
 
     Attributes
     ----------
-    distances : int64, shape (n,)
-        In voxels.
+    distances : int64, shape (n,); in voxels.
     plain : float64, shape (n,)
         Mean over pairs of slices, by Fisher's z; NaN where all slices are constant.
     flipped : the same, with the farther slice of each pair reversed along its rows.

@@ -22,18 +22,12 @@ class SingleObjects:
 
     Attributes
     ----------
-    mesh_areas : float64, shape (objects,)
-        Takes the place of the surface by Crofton's formula.
-    lengths, branches : float64, shape (objects,)
-        Of centerlines.
-    ferets, solidities : float64, shape (objects,)
-        Of convex hulls.
-    section_areas, section_perimeters, circularities : float64, shape (objects,)
-        Means over slices.
-    largest_sections : float64, shape (objects,)
-        Areas of the largest section with a slice.
-    darknesses, evennesses : float64, shape (objects,)
-        Against the surroundings.
+    mesh_areas : float64, shape (objects,); takes the place of the surface by Crofton's formula.
+    lengths, branches : float64, shape (objects,); of centerlines.
+    ferets, solidities : float64, shape (objects,); of convex hulls.
+    section_areas, section_perimeters, circularities : float64, shape (objects,); means over slices.
+    largest_sections : float64, shape (objects,); areas of the largest section with a slice.
+    darknesses, evennesses : float64, shape (objects,); against the surroundings.
     """
 
     mesh_areas: NDArray[np.float64] | None = None
@@ -59,8 +53,7 @@ def mesh_area(mask: Mask, voxel_size: VoxelSize) -> float:
 
     Parameters
     ----------
-    mask : bool, shape (z, y, x)
-        Closed at its border.
+    mask : bool, shape (z, y, x); closed at its border.
 
     Returns
     -------
@@ -84,8 +77,7 @@ def mesh(inside: Mask) -> tuple[Doubles, NDArray[np.int64]]:
 
     Returns
     -------
-    vertices : float64, shape (n, 3)
-        In voxels of the box, (z, y, x).
+    vertices : float64, shape (n, 3); in voxels of the box, (z, y, x).
     faces : int64, shape (m, 3)
 
     Notes

@@ -103,10 +103,8 @@ class Extents:
     ----------
     labels : the objects' labels, ascending, each once
     voxels : int64, shape (objects,)
-    sums : int64, shape (objects, 3)
-        Sums of the voxels' coordinates (z, y, x) in the volume.
-    starts, stops : int64, shape (objects, 3)
-        Bounding boxes.
+    sums : int64, shape (objects, 3); sums of the voxels' coordinates (z, y, x) in the volume.
+    starts, stops : int64, shape (objects, 3); bounding boxes.
     """
 
     labels: NDArray[np.unsignedinteger[Any]]

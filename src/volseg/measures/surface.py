@@ -30,8 +30,7 @@ class Crossings:
     Attributes
     ----------
     labels : the objects' labels, ascending, each once
-    crossings : int64, shape (objects, 13)
-        Pairs of a voxel inside and one outside, by direction.
+    crossings : int64, shape (objects, 13); pairs of a voxel inside and one outside, by direction.
     euler : int64, shape (objects,)
         Corners less edges, plus faces, less bodies of the object's voxels, each once: the Euler
         number of the whole. Voxels that share as much as a corner are joined (26-connectivity).

@@ -64,10 +64,8 @@ class Drawing(NamedTuple):
     ----------
     drawn : uint64, shape (z + 2, words, y + 2)
         Bit x of a row is the voxel at x - 1; words have room for x + 2 bits. 0 between calls.
-    heads : int32, shape (slots + 1,)
-        The first run of each slot, counted from 1; 0 between calls.
-    met : int32, shape (slots + 1,)
-        The slots that occur.
+    heads : int32, shape (slots + 1,); the first run of each slot, counted from 1; 0 between calls.
+    met : int32, shape (slots + 1,); the slots that occur.
     """
 
     drawn: Bits

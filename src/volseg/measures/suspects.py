@@ -139,8 +139,7 @@ def liken(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> Doubles:
     Parameters
     ----------
     columns : of `volseg.measures.object_table.object_table`
-    no, yes : bool, shape (objects,)
-        At least one is marked no.
+    no, yes : bool, shape (objects,); at least one is marked no.
 
     Returns
     -------

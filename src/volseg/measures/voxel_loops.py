@@ -39,8 +39,7 @@ def find_slot(label: np.uint64, keys: NDArray[np.uint64], slots: Slots, used: in
     Parameters
     ----------
     label : not 0
-    keys, slots : shape (a power of two,)
-        A hash table; slot 0 is a free place.
+    keys, slots : shape (a power of two,); a hash table; slot 0 is a free place.
     used : how many slots are given
 
     Returns
@@ -74,8 +73,7 @@ def list_runs(
         For each its slot, z, y, start and stop in the brick; the last column stays as it is.
     table : keys and slots, see `find_slot`, and how many slots are given, shape (1,)
     space : shapes (at least as many as a plane has voxels, in whole words,) and (words,)
-    planes : uint32 or uint64, shape (z, y * width)
-        Labels.
+    planes : uint32 or uint64, shape (z, y * width); labels.
 
     Returns
     -------
@@ -126,8 +124,7 @@ def _find_changes(
     Parameters
     ----------
     flat : integer, shape (rows * width,)
-    changes : shape (at least as many, rounded up to whole words,)
-        Workspace.
+    changes : shape (at least as many, rounded up to whole words,); workspace.
     words : shape (a 64th of that,)
         Bit k of them all: whether the voxel k is the last of a stretch that another one follows, or
         is not 0 and the last of its row.
@@ -178,8 +175,7 @@ def sum_voxels(
         Voxels, sums of coordinates, starts, stops and products of two coordinates; of both values,
         totals, sums of squares, lowest and highest.
     origin : (z, y, x) of the brick in the volume
-    areas : shape (z,)
-        Voxels of objects in each slice of the brick.
+    areas : shape (z,); voxels of objects in each slice of the brick.
     values : uint8, uint16, int16 or int32, each of shape (z, y, x), or empty
         What stands at the brick's voxels.
     """

@@ -89,8 +89,7 @@ class Explainer:
     threshold : probability from which a voxel is found; what is found is explained.
     stride : how much coarser the network's deepest level is, (z, y, x).
     found : voxels that were found in what was needed of the tiles so far.
-    activation : float64, shape (filters,)
-        Sum of the last features over these voxels.
+    activation : float64, shape (filters,); sum of the last features over these voxels.
     """
 
     predictor: Predictor

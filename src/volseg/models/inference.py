@@ -94,8 +94,7 @@ class Predictor:
 
         Parameters
         ----------
-        tile : float32, shape (z + 2 * mz, y + 2 * my, x + 2 * mx)
-            With the margin (mz, my, mx).
+        tile : float32, shape (z + 2 * mz, y + 2 * my, x + 2 * mx); with the margin (mz, my, mx).
         needed : region of the tile whose probabilities are used, all of it by default
             Networks of slices leave out batches of slices that do not reach into it, so the rest
             of what is returned means nothing. The batches that are evaluated are those of the
@@ -236,8 +235,7 @@ def build_predictor(
 
     Parameters
     ----------
-    network : nn.Module
-        Changed in place: its norms are folded.
+    network : changed in place: its norms are folded.
     weights : names and tensors
     device, precision
         See `volseg.models.devices`.

@@ -41,12 +41,10 @@ class Components:
 
     Attributes
     ----------
-    values : uint32, shape (runs,)
-        The component of each run, from 1.
+    values : uint32, shape (runs,); the component of each run, from 1.
     sizes, firsts : int64, shape (components,)
         Voxels of each component, and the index of its first voxel in the volume's raster order.
-    planes : unsigned, shapes (y, x), (z, x), (z, y)
-        Empty where they are not needed.
+    planes : unsigned, shapes (y, x), (z, x), (z, y); empty where they are not needed.
     """
 
     runs: Runs
@@ -125,8 +123,7 @@ def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDA
 
     Parameters
     ----------
-    volume : bool or integer, shape (z, y, x)
-        What they were found in.
+    volume : bool or integer, shape (z, y, x); what they were found in.
     level : at least that of the components
 
     Returns
@@ -148,8 +145,7 @@ def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64
 
     Parameters
     ----------
-    volume : bool or integer, shape (z, y, x)
-        What they were found in.
+    volume : bool or integer, shape (z, y, x); what they were found in.
 
     Returns
     -------
@@ -173,8 +169,7 @@ def measure_sections(
 
     Returns
     -------
-    largest : int64, shape (components,)
-        Voxels of the largest section of each.
+    largest : int64, shape (components,); voxels of the largest section of each.
     open : int64, shape (n, 3)
         Of components at the block's border, of which an object may have several: the component,
         counted from 0, each slice of the volume that it reaches, and its voxels there.

@@ -145,8 +145,7 @@ def merge_touched(touched: Touched, meetings: Pairs) -> None:
     Parameters
     ----------
     touched : of all components
-    meetings : shape (meetings, 2)
-        A component, counted from 0, and the number of an object.
+    meetings : shape (meetings, 2); a component, counted from 0, and the number of an object.
     """
     np.minimum.at(touched.low, meetings[:, 0], meetings[:, 1])
     np.maximum.at(touched.high, meetings[:, 0], meetings[:, 1])
@@ -158,8 +157,7 @@ def number_holes(touched: Touched, pairs: Sequence[Pairs]) -> NDArray[np.int64]:
     Parameters
     ----------
     touched : of all components
-    pairs : arrays of shape (pairs, 2)
-        Components that touch.
+    pairs : arrays of shape (pairs, 2); components that touch.
 
     Returns
     -------

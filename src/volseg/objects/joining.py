@@ -26,10 +26,8 @@ class Candidates:
 
     Attributes
     ----------
-    sizes, firsts : int64, shape (components,)
-        See `volseg.objects.components.Components`.
-    seeded : bool, shape (components,)
-        Which hold a seed; None where none is needed.
+    sizes, firsts : int64, shape (components,); see `volseg.objects.components.Components`.
+    seeded : bool, shape (components,); which hold a seed; None where none is needed.
     totals : int64, shape (components,)
         Sums of levels, see `volseg.objects.components.sum_levels`; None where they are not needed.
     sections : int64, shape (components,)
@@ -116,8 +114,7 @@ def number_objects(
     ----------
     found : the components of all blocks
         Objects without a component that is marked as seeded are dropped, if any could be marked.
-    pairs : arrays of shape (pairs, 2)
-        Components, counted over all blocks, that touch.
+    pairs : arrays of shape (pairs, 2); components, counted over all blocks, that touch.
     limits : objects beyond are dropped
     slices : int64, shapes (n, 3)
         Components, slices that they reach, and their voxels there: those whose sections may

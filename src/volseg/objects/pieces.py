@@ -84,15 +84,13 @@ def gather_runs(found: NDArray[np.int64], core: Roi) -> tuple[Runs, NDArray[np.u
 
     Parameters
     ----------
-    found : int64, shape (runs, 5)
-        See `piece_runs`; counted in the volume.
+    found : int64, shape (runs, 5); see `piece_runs`; counted in the volume.
     core : the block
 
     Returns
     -------
     runs : of the block
-    values : uint32, shape (runs,)
-        The piece of each.
+    values : uint32, shape (runs,); the piece of each.
     """
     depth, height, _ = roi_shape(core)
     z, y, start, stop, piece = (found - [*(s.start for s in core), core[2].start, 0]).T

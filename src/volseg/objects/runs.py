@@ -32,8 +32,7 @@ class Runs:
     ----------
     rows : uint32, shape (rows + 1,)
         Run ``rows[r]`` is the first of row r = z * height + y, ``rows[r + 1] - 1`` the last.
-    starts, stops : uint32, shape (runs,)
-        Where each run begins and ends in its row.
+    starts, stops : uint32, shape (runs,); where each run begins and ends in its row.
     """
 
     rows: Indices
@@ -89,8 +88,7 @@ def join_runs(runs: Runs, height: int, connectivity: int) -> tuple[Indices, int]
 
     Returns
     -------
-    values : uint32, shape (runs,)
-        The component of each run, from 1.
+    values : uint32, shape (runs,); the component of each run, from 1.
     count : of the components
     """
     parent = np.arange(len(runs.starts), dtype=np.uint32)
@@ -150,8 +148,7 @@ def sum_runs(
     Parameters
     ----------
     runs : rows, starts and stops, see `Runs`
-    values : uint32, shape (runs,)
-        The component of each run, from 1.
+    values : uint32, shape (runs,); the component of each run, from 1.
     volume : integer, shape (z, y, x)
     totals : shape (components,)
     """
@@ -172,8 +169,7 @@ def paint(runs: Runs, values: NDArray[Any], height: int, box: Roi) -> NDArray[An
     Parameters
     ----------
     runs : of a whole array
-    values : shape (runs,)
-        What the voxels of each run become; all others become 0.
+    values : shape (runs,); what the voxels of each run become; all others become 0.
     height : rows of a plane of that array
     box : the part that is wanted
 

@@ -18,8 +18,7 @@ def has_neck(mask: Mask, spacing: VoxelSize) -> bool:
 
     Parameters
     ----------
-    mask : bool, shape (z, y, x)
-        One object and nothing else.
+    mask : bool, shape (z, y, x); one object and nothing else.
     spacing : lengths of a voxel's sides
     """
     from scipy import ndimage
@@ -35,8 +34,7 @@ def split_from_seeds(mask: Mask, seeds: Sequence[Zyx], spacing: VoxelSize) -> Pi
 
     Parameters
     ----------
-    mask : bool, shape (z, y, x)
-        One object and nothing else.
+    mask : bool, shape (z, y, x); one object and nothing else.
     seeds : of its voxels, each another one
     spacing : lengths of a voxel's sides
 

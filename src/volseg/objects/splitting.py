@@ -70,8 +70,7 @@ class Splitter:
 
         Parameters
         ----------
-        mask : bool, shape (z, y, x)
-            One object and nothing else.
+        mask : bool, shape (z, y, x); one object and nothing else.
         guides : uint8, shape (z, y, x)
             Of ``centerline``, what the network says of centerlines. Of ``contour``, what it says of
             the class, of its contour and, if it does, of the distance to the border. Of ``offset``,
@@ -160,8 +159,7 @@ def distance_seeds(distance: NDArray[np.float32], depth: float) -> Pieces:
 
     Parameters
     ----------
-    distance : float32, shape (z, y, x)
-        From each voxel of an object to its border; 0 outside.
+    distance : float32, shape (z, y, x); from each voxel of an object to its border; 0 outside.
     depth : in the unit of the distance
 
     Returns

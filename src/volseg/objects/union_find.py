@@ -46,14 +46,12 @@ def connected_groups(count: int, pairs: NDArray[np.int64]) -> tuple[int, NDArray
     Parameters
     ----------
     count : of members
-    pairs : int64, shape (pairs, 2)
-        Members, counted from 0, that touch.
+    pairs : int64, shape (pairs, 2); members, counted from 0, that touch.
 
     Returns
     -------
     groups : how many there are
-    group : int64, shape (count,)
-        The group of each member.
+    group : int64, shape (count,); the group of each member.
 
     Examples
     --------

@@ -32,8 +32,7 @@ def vote_seeds(
 
     Parameters
     ----------
-    mask : bool, shape (z, y, x)
-        One object and nothing else.
+    mask : bool, shape (z, y, x); one object and nothing else.
     offsets : uint8, shape (z, y, x), for each axis that has a reach
         0.5 of 255 is none.
     reach : voxels (z, y, x) that offsets of 0 and 255 stand for; 0 where there is no such map

@@ -35,10 +35,8 @@ class Contingency:
     truth, predicted : uint64, shape (pairs,)
         Ascending by truth, then prediction; each pair once, and never 0 with 0.
     voxels : int64, shape (pairs,)
-    sums : int64, shape (pairs, 3)
-        Sums of the voxels' coordinates (z, y, x) in the volume.
-    starts, stops : int64, shape (pairs, 3)
-        Bounding boxes.
+    sums : int64, shape (pairs, 3); sums of the voxels' coordinates (z, y, x) in the volume.
+    starts, stops : int64, shape (pairs, 3); bounding boxes.
     background : voxels that are background in both.
     """
 
@@ -66,11 +64,9 @@ def count_pairs(
 
     Parameters
     ----------
-    truth, predicted : any integer type, shape of ``core``
-        What is not above 0 is background.
+    truth, predicted : any integer type, shape of ``core``; what is not above 0 is background.
     core : where the block lies in the volume
-    counted : any number type, same shape, optional
-        Only voxels above 0 count.
+    counted : any number type, same shape, optional; only voxels above 0 count.
 
     Examples
     --------

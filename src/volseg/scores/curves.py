@@ -24,10 +24,8 @@ def count_probabilities(
     Parameters
     ----------
     probabilities : uint8, any shape
-    truth : any integer type, same shape
-        Above 0 is foreground.
-    counted : any number type, same shape, optional
-        Only voxels above 0 count.
+    truth : any integer type, same shape; above 0 is foreground.
+    counted : any number type, same shape, optional; only voxels above 0 count.
 
     Returns
     -------

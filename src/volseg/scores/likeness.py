@@ -73,8 +73,7 @@ def fit_reference(sources: Sequence[Doubles]) -> Reference:
 
     Parameters
     ----------
-    sources : float64, each of shape (places, features)
-        Together of at least two places.
+    sources : float64, each of shape (places, features); together of at least two places.
 
     Examples
     --------

@@ -40,10 +40,8 @@ class Overlaps:
     Attributes
     ----------
     truth, predicted : sums over the objects, ascending by label
-    first, second : intp, shape (pairs,)
-        Positions in ``truth`` and ``predicted``.
-    voxels : int64, shape (pairs,)
-        What they share.
+    first, second : intp, shape (pairs,); positions in ``truth`` and ``predicted``.
+    voxels : int64, shape (pairs,); what they share.
     iou : float64, shape (pairs,)
     """
 
@@ -173,10 +171,8 @@ class Matches:
     ----------
     threshold : IoU
     pairs : positions in the pairs of the `Overlaps`
-    missed : bool, shape (truth,)
-        Objects of the truth without a partner, but for the excused.
-    false : bool, shape (predicted,)
-        Predicted objects without a partner, but for the excused.
+    missed : bool, shape (truth,); objects of the truth without a partner, but for the excused.
+    false : bool, shape (predicted,); predicted objects without a partner, but for the excused.
     """
 
     threshold: float

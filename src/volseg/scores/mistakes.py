@@ -107,10 +107,8 @@ class Held:
 
     Attributes
     ----------
-    labels : uint64, shape (held,)
-        Those of the first object, then those of the second, and so on.
-    ends : int64, shape (objects,)
-        Where those of each object end.
+    labels : uint64, shape (held,); those of the first object, then those of the second, and so on.
+    ends : int64, shape (objects,); where those of each object end.
     """
 
     labels: NDArray[np.uint64]

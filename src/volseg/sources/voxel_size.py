@@ -223,8 +223,7 @@ def size_from_imagej(
 
     Parameters
     ----------
-    metadata : mapping
-        ImageJ's description: ``unit``, ``spacing`` and perhaps ``zunit`` and ``yunit``.
+    metadata : ImageJ's description: ``unit``, ``spacing`` and perhaps ``zunit`` and ``yunit``.
     resolution : pixels per unit along (y, x), or None
     """
     unit, origin = str(metadata.get("unit", "")), "its ImageJ description"

@@ -30,8 +30,7 @@ class Panel:
     Attributes
     ----------
     title, across, up : what is shown, and on which axis
-    x, y : float64, shape (points,)
-        Points that are NaN are left out.
+    x, y : float64, shape (points,); points that are NaN are left out.
     mark : a point to point out, and what it is; None for none
     """
 
@@ -143,8 +142,7 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    raw : float32, shape (y, x)
-        Normalised to about -1..1.
+    raw : float32, shape (y, x); normalised to about -1..1.
     mask : bool, shape (y, x)
 
     Returns

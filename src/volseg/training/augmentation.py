@@ -56,21 +56,15 @@ class Augmentation:
         Half-widths: gain in 1 +- contrast, offset in +- brightness, log2 of gamma in +- gamma.
     noise, blur : float
         Largest standard deviations, of the noise (raw spans about -1..1) and of the blur (voxels).
-    curve : float
-        Largest part by which a random rising map of intensities departs from the identity.
-    shading : float
-        Largest standard deviation of a slow change of brightness over the patch.
-    coarse : float
-        Largest size of a coarse pixel, in voxels of (y, x); below 1 turns it off.
-    strip_probability : float
-        Chance that a strip of rows or columns is missing.
-    intensity_probability : float
-        Chance of each of the intensity changes.
+    curve : largest part by which a random rising map of intensities departs from the identity.
+    shading : largest standard deviation of a slow change of brightness over the patch.
+    coarse : largest size of a coarse pixel, in voxels of (y, x); below 1 turns it off.
+    strip_probability : chance that a strip of rows or columns is missing.
+    intensity_probability : chance of each of the intensity changes.
     sheath_probability, granule_probability, region_probability, edge_probability : float
         Chance that something is painted which is no mitochondrion, each: a band as of myelin, dark
         discs, a wide dark region, the edge of the resin; see `volseg.training.distractors`.
-    nucleus_probability : float
-        The same of a wide grey region with clumps of chromatin and a dark rim.
+    nucleus_probability : the same of a wide grey region with clumps of chromatin and a dark rim.
     crowd_probability : float
         Chance that mitochondria are painted, wide, side by side, or apart; see
         `volseg.training.crowds`.
@@ -135,16 +129,13 @@ class Placement:
 
     Attributes
     ----------
-    matrix : float64, shape (3, 3)
-        From offsets in the patch to offsets in the tissue.
-    centre : float64, shape (3,)
-        Position of the patch's middle in the tissue.
+    matrix : float64, shape (3, 3); from offsets in the patch to offsets in the tissue.
+    centre : float64, shape (3,); position of the patch's middle in the tissue.
     knots : float32, shape (3, z, y, x)
         Displacement in voxels of the tissue, at even distances over the patch.
     order : int64, shape (z,)
         Slice of the patch that stands at each z: duplicated slices stand twice.
-    offsets : float32, shape (2, z)
-        Shift of each slice in y and x, in voxels of the tissue.
+    offsets : float32, shape (2, z); shift of each slice in y and x, in voxels of the tissue.
     mirror : (y, x), optional
         Half the sides of the box about the middle, in voxels of the patch, whose reflections
         fill the patch.

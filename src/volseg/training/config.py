@@ -236,8 +236,7 @@ def learning_rate(config: TrainConfig, progress: float, epoch: float = 0.0) -> f
 
     Parameters
     ----------
-    progress : float
-        The part of the run that is done, from 0 to 1.
+    progress : the part of the run that is done, from 0 to 1.
 
     Examples
     --------

@@ -33,10 +33,8 @@ class Crowd:
 
     Attributes
     ----------
-    seeds : float32, shape (n, 3)
-        Middles (z, y, x) of the cells, in voxels.
-    taken : bool, shape (n,)
-        Cells that are painted.
+    seeds : float32, shape (n, 3); middles (z, y, x) of the cells, in voxels.
+    taken : bool, shape (n,); cells that are painted.
     angle, squeeze : of the axis in the (y, x) plane along which cells are narrower, in radians,
         and how many times.
     radius, gap : where a cell ends at the latest, and how far cells are apart, in voxels.

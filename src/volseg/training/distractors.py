@@ -34,14 +34,12 @@ class Distractor:
     Attributes
     ----------
     kind : sheath, region, edge, granules or nucleus.
-    knots : float32, shape (kz, ky, kx)
-        Of a smooth field over the patch; granules have none.
+    knots : float32, shape (kz, ky, kx); of a smooth field over the patch; granules have none.
     level : of the field, 0..1 of its range, at which a sheath runs, a region or nucleus begins.
     width : of half a sheath or of an edge's seam, in voxels; a nucleus has a rim of a sixteenth.
     period : of a sheath's lamellae in voxels, 0 has none; how sharp clumps are.
     grain : size of the mottles of a region, or of clumps, in voxels; 0 is even.
-    spots : float32, shape (n, 4)
-        Centre (z, y, x) and radius of granules, in voxels.
+    spots : float32, shape (n, 4); centre (z, y, x) and radius of granules, in voxels.
     halo : whether granules have a bright seam.
     depth : how much darker than dark it is; raw spans about -1..1.
     seed : of its noise.

@@ -41,8 +41,7 @@ def find_hard_examples(
 
     Parameters
     ----------
-    network : Module
-        Is put in evaluation mode.
+    network : is put in evaluation mode.
     seed : of the choice of windows and voxels.
 
     Returns

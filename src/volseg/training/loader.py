@@ -39,8 +39,7 @@ def draw_batch(
     Parameters
     ----------
     sources : of which the annotated voxels are the weights, unless they have others.
-    centerline : bool
-        Whether the centerline target is wanted; zeros otherwise.
+    centerline : whether the centerline target is wanted; zeros otherwise.
     device : that the batch is made on.
     """
     weights = np.array([s.annotated if s.weight is None else s.weight for s in sources], float)

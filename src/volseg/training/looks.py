@@ -39,12 +39,9 @@ def section_weights(depth: int, thickness: float, phase: float) -> Floats:
 
     Parameters
     ----------
-    depth : int
-        Slices of the patch.
-    thickness : float
-        Of a section, in voxels.
-    phase : float
-        Where in the first section the patch begins, 0..1.
+    depth : slices of the patch.
+    thickness : of a section, in voxels.
+    phase : where in the first section the patch begins, 0..1.
 
     Returns
     -------
@@ -80,11 +77,9 @@ class Look:
     ----------
     sections : float32, shape (z, z), or None
     coarse : size of coarse pixels in voxels; 1 changes nothing.
-    curve : float32, shape (KNOTS,)
-        What evenly spaced intensities from -1 to 1 become.
+    curve : float32, shape (KNOTS,); what evenly spaced intensities from -1 to 1 become.
     gain, offset, exponent : of contrast, brightness and gamma.
-    shades : float32, shape (SHADES, SHADES)
-        Of a slow change of brightness over (y, x).
+    shades : float32, shape (SHADES, SHADES); of a slow change of brightness over (y, x).
     blur, noise : standard deviations, in voxels and in intensities.
     seed : of the noise.
     missing : intensity of each slice that is missing, nan elsewhere; float32, shape (z,).
@@ -166,8 +161,7 @@ def apply_looks(raw: Tensor, looks: Sequence[Look]) -> Tensor:
 
     Parameters
     ----------
-    raw : float32, shape (n, 1, z, y, x)
-        Normalised to about -1..1.
+    raw : float32, shape (n, 1, z, y, x); normalised to about -1..1.
     looks : one for each patch.
 
     Returns

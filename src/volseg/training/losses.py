@@ -177,8 +177,7 @@ def emnet_loss(
     logits, target : float, shape (n, 1, z, y, x)
     centerline : pair of float tensors of that shape, or None
         Logits and target of the auxiliary task; None for the single-task network.
-    balance : float
-        The paper's lambda: the weight of the segmentation.
+    balance : the paper's lambda: the weight of the segmentation.
     centerline_weight : float
         A further factor on the centerline term. With a target in [0, 1] the term is tiny, so more
         than the paper's 1 gives the task a voice.

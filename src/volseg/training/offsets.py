@@ -44,8 +44,7 @@ class Centres:
 
         Parameters
         ----------
-        objects : integer, shape (z, y, x)
-            Of the box; 0 is background.
+        objects : integer, shape (z, y, x); of the box; 0 is background.
         sizes : (y, x) of each slice, if its reflection lies beyond
 
         Returns

@@ -117,18 +117,14 @@ def find_foreground(
 
     Parameters
     ----------
-    labels : integer, shape (z, y, x)
-        Foreground is what is above 0.
-    slices : int64, shape (k,), optional
-        The z of those to look at; all of the roi's otherwise.
+    labels : integer, shape (z, y, x); foreground is what is above 0.
+    slices : int64, shape (k,), optional; the z of those to look at; all of the roi's otherwise.
     keep : at most this many per slice.
 
     Returns
     -------
-    positions : int64, shape (k, 3)
-        In the volume.
-    count : int
-        All foreground voxels of the roi.
+    positions : int64, shape (k, 3); in the volume.
+    count : all foreground voxels of the roi.
     """
     rng = np.random.default_rng(0)
     found, count = [np.zeros((0, 3), np.int64)], 0
@@ -182,8 +178,7 @@ def read_tissue(
 
     Parameters
     ----------
-    bounds : Roi
-        That patches see the tissue reflected at.
+    bounds : that patches see the tissue reflected at.
     device, dtype : of what is read.
     """
     if tuple(source.raw.shape) != tuple(source.labels.shape):
@@ -247,8 +242,7 @@ def draw_patch(
 
     Parameters
     ----------
-    rng : Generator
-        The only source of random numbers.
+    rng : the only source of random numbers.
     shape : (z, y, x)
     shares : (foreground, hard examples)
         Parts of the patches that are centred on the foreground, and on hard examples.

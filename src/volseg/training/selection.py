@@ -33,10 +33,8 @@ class Predicted:
     ----------
     truth : number of objects in the truth.
     voxels : int64, shape (objects,)
-    means : float64, shape (objects,)
-        Mean probability of each, 0..1.
-    right : bool, shape (objects,)
-        Whether it matches an object of the truth.
+    means : float64, shape (objects,); mean probability of each, 0..1.
+    right : bool, shape (objects,); whether it matches an object of the truth.
     """
 
     truth: int
@@ -71,11 +69,9 @@ def match_components(levels: NDArray[np.uint8], truth: NDArray[np.bool_], level:
 
     Parameters
     ----------
-    levels : uint8, shape (z, y, x)
-        Probabilities, 255 standing for 1.
+    levels : uint8, shape (z, y, x); probabilities, 255 standing for 1.
     truth : bool, shape (z, y, x)
-    level : int
-        From which a voxel is foreground.
+    level : from which a voxel is foreground.
 
     Examples
     --------

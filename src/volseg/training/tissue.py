@@ -187,11 +187,9 @@ def locate(placement: Placement, shape: Zyx, bounds: Roi, pooled: Pooled) -> Cut
 
     Parameters
     ----------
-    placement : Placement
-        In voxels of the source.
+    placement : in voxels of the source.
     shape : (z, y, x)
-    bounds : Roi
-        That the tissue ends at.
+    bounds : that the tissue ends at.
     pooled : Pooled
     """
     level = choose_level(placement.spacing)

@@ -59,8 +59,7 @@ def validation_windows(
     ----------
     core : (z, y, x)
         Largest shape of a window.
-    slices : int64, shape (k,), optional
-        The z that are annotated; windows are then one slice deep.
+    slices : int64, shape (k,), optional; the z that are annotated; windows are then one slice deep.
 
     Examples
     --------
@@ -114,8 +113,7 @@ def read_window(source: Source, window: Roi, context: Zyx = (0, 0, 0)) -> Tensor
 
     Parameters
     ----------
-    window : Roi
-        In voxels of the network, counted from the start of the source's roi.
+    window : in voxels of the network, counted from the start of the source's roi.
     context : (z, y, x)
         Voxels more on each side.
 
@@ -223,8 +221,7 @@ def validate(
 
     Parameters
     ----------
-    network : Module
-        Is put in evaluation mode.
+    network : is put in evaluation mode.
     precision : that the network runs in.
     """
     network.eval()

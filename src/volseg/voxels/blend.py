@@ -35,8 +35,7 @@ def window(
 
     Parameters
     ----------
-    position : float64, shape (n,)
-        In network voxels from the centre of the tile's first voxel.
+    position : float64, shape (n,); in network voxels from the centre of the tile's first voxel.
     context : of an overlap, voxels at either side that one tile leaves to the other
     ends : whether there is no other tile before, and after
 
