@@ -119,19 +119,15 @@ def export_all(
         raise ParameterError(f"raw has no --name, found {', '.join(names)}; leave it out")
     if in_place and not (given.get("overwrite") or given.get("remove")):
         names = _lacking(source, what, names, on_note or str)
-    plans = []
+    plans, text = [], str(output)
     for name in names:
-        place = _own_place(source, what, name) if in_place else place_of(_named(output, name))
+        place = _own_place(source, what, name) if in_place else place_of(text.replace(EACH, name))
         chosen = ExportOptions(place, what, name, objects=objects, engine=engine, **given)
         plans.append(plan_export(source, chosen))
     if in_place and not given.get("remove"):
         for note in tell_room([plan.image for plan in plans if plan.image is not None]):
             (on_note or str)(note)
     return [write(planned, shown(progress)) for planned in plans]
-
-
-def _named(output: Place, name: str) -> str:
-    return str(output).replace(EACH, name)
 
 
 def _lacking(

@@ -79,9 +79,7 @@ def _layer(array: ImageArray, name: str, kind: str, **more: Any) -> Layer:
     size = array.voxel_size
     unit = {} if size is None else {"units": ("nm", "nm", "nm")}
     levels = [level.dask for level in array.levels]
-    several = (
-        len(levels) > 1
-    )  # napari takes one level of labels in a list for a stack of its slices
+    several = len(levels) > 1  # one level of labels in a list is a stack of its slices to napari
     place = {"scale": size or (1.0, 1.0, 1.0), **unit, "multiscale": several}
     return levels if several else levels[0], {"name": name, **place, **more}, kind
 

@@ -125,7 +125,7 @@ def run(
     for job, truth in zip(jobs, truths, strict=True):
         if truth is not None:
             check_labels(job.volume, str(truth), images=bool(options.get("images")))
-    tell, failed, done = on_note or _say_nothing, dict[str, VolsegError](), []
+    tell, failed, done = on_note or (lambda _: None), dict[str, VolsegError](), []
     names = list[str]()
     for job in jobs:
         if len(jobs) > 1:
@@ -224,10 +224,6 @@ def _convert(
     report = convert(job.source, job.volume, progress=progress, **chosen)
     for warning in report.warnings:
         tell(warning)
-
-
-def _say_nothing(_text: str) -> None:
-    """Take a note that nobody asked for."""
 
 
 def _only(options: Mapping[str, Any], group: type) -> dict[str, Any]:

@@ -26,8 +26,7 @@ def keep_freed_memory() -> bool:
 
     Returns
     -------
-    bool
-        Whether this system has such a setting.
+    whether this system has such a setting.
 
     Source: the manual page mallopt(3).
     """

@@ -90,8 +90,7 @@ def attempt(task: Callable[[Any], Any], items: Sequence[Any], *sources: Outcome)
 
     Returns
     -------
-    list or None
-        One result per item, a `Failure` for those that failed; None if nothing was attempted.
+    one result per item, a `Failure` for those that failed; None if nothing was attempted.
     """
     if has_failed(sources):
         return None

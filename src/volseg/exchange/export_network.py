@@ -174,12 +174,7 @@ def onnx_runner(path: Path) -> Callable[[Tensor], Tensor]:
 def largest_difference(
     original: Callable[[Tensor], Tensor], exported: Callable[[Tensor], Tensor], x: Tensor
 ) -> float:
-    """Compare two forms of a network on one input.
-
-    Returns
-    -------
-    float
-        The largest absolute difference of what comes out.
+    """Find the largest absolute difference of two forms of a network on one input.
 
     Raises
     ------

@@ -30,8 +30,7 @@ def read_state_dict(content: bytes, expected: Mapping[str, Tensor]) -> dict[str,
 
     Returns
     -------
-    dict
-        Tensors on the CPU, in the expected types.
+    tensors on the CPU, in the expected types.
     """
     found = read_tensors(content, file_limit(expected))
     missing, other = set(expected) - set(found), set(found) - set(expected)

@@ -182,10 +182,6 @@ def describe(box: Sequence[slice]) -> str:
 def parse_roi(text: str, shape: Zyx) -> Roi:
     """Read a region written as ``z0:z1,y0:y1,x0:x1``; bounds may be left out.
 
-    Returns
-    -------
-    Roi
-
     Examples
     --------
     >>> parse_roi("2:5,:,10:", (8, 20, 30))

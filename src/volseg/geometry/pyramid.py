@@ -15,16 +15,14 @@ def pyramid_factors(shape: Zyx, voxel_size: VoxelSize | None) -> list[Zyx]:
 
     Parameters
     ----------
-    shape : (z, y, x)
-        Of level 0.
+    shape : (z, y, x); of level 0.
     voxel_size : nm, or None
         An axis is not halved while its voxels are coarser than another's by a factor of 2 or more
         (rounded: by more than the square root of 2 after halving).
 
     Returns
     -------
-    list of (z, y, x)
-        Level-0 voxels per voxel of each level; the first is (1, 1, 1).
+    list of (z, y, x); level-0 voxels per voxel of each level; the first is (1, 1, 1).
 
     Examples
     --------

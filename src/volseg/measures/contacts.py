@@ -29,8 +29,7 @@ def count_contacts(
 
     Returns
     -------
-    int64, shape (pairs, 6)
-        Our object, theirs, and `COUNTED`.
+    int64, shape (pairs, 6); our object, theirs, and `COUNTED`.
 
     Examples
     --------
@@ -77,12 +76,7 @@ def merge_contacts(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 def contact_table(
     rows: NDArray[np.int64], voxel_size: VoxelSize | None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Name the columns of contacts, and add their area where the voxel size is known.
-
-    Returns
-    -------
-    columns, units
-    """
+    """Name the columns of contacts, and add their area where the voxel size is known."""
     names = ("label", "touched", *COUNTED)
     columns: dict[str, NDArray[Any]] = {n: rows[:, k] for k, n in enumerate(names)}
     units = {"shared_voxels": "voxel"}

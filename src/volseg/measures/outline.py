@@ -28,8 +28,7 @@ def hull_points(mask: Mask) -> Doubles:
 
     Returns
     -------
-    float64, shape (n, 3)
-        In voxels, (z, y, x).
+    float64, shape (n, 3); in voxels, (z, y, x).
     """
     from scipy.spatial import ConvexHull, QhullError
 

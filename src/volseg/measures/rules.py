@@ -90,8 +90,7 @@ def tell_apart(columns: Mapping[str, NDArray[Any]], yes: Mask, no: Mask) -> Rule
 
     Returns
     -------
-    Rule
-        None where marks are few, or no number tells them apart.
+    none where marks are few, or no number tells them apart.
 
     Examples
     --------

@@ -37,8 +37,7 @@ def covariances(moments: Moments, voxel_size: VoxelSize) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64, shape (objects, 3, 3)
-        In the square of the voxel size's unit; NaN where `too_large`.
+    float64, shape (objects, 3, 3); in the square of the voxel size's unit; NaN where `too_large`.
     """
     boxed = about_own_box(moments)
     voxels = boxed.voxels.astype(float)
@@ -147,8 +146,7 @@ def nearest_neighbours(moments: Moments, voxel_size: VoxelSize, *, apart: bool =
 
     Returns
     -------
-    float64, shape (objects,)
-        In the voxel size's unit; NaN where there is no other object.
+    float64, shape (objects,); in the voxel size's unit; NaN where there is no other object.
     """
     from scipy.spatial import cKDTree
 

@@ -50,8 +50,7 @@ def surface_areas(found: Crossings, voxel_size: VoxelSize) -> NDArray[np.float64
 
     Returns
     -------
-    float64, shape (objects,)
-        In the square of the voxel size's unit.
+    float64, shape (objects,); in the square of the voxel size's unit.
 
     Notes
     -----

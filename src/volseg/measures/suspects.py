@@ -57,8 +57,7 @@ def robust_z(values: NDArray[Any]) -> Doubles:
 
     Returns
     -------
-    float64
-        0 for values that are not finite, and all 0 where more than half of the values are equal.
+    0 for values that are not finite, and all 0 where more than half of the values are equal.
 
     Notes
     -----
@@ -143,8 +142,7 @@ def liken(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> Doubles:
 
     Returns
     -------
-    float64, shape (objects,)
-        0 to 1.
+    float64, shape (objects,); 0 to 1.
 
     Examples
     --------

@@ -44,8 +44,7 @@ def find_slot(label: np.uint64, keys: NDArray[np.uint64], slots: Slots, used: in
 
     Returns
     -------
-    int
-        ``used + 1`` if the label is new; the caller counts.
+    ``used + 1`` if the label is new; the caller counts.
     """
     last = len(keys) - 1
     place = np.int64((label * SPREAD) >> np.uint64(32)) & last
@@ -77,8 +76,7 @@ def list_runs(
 
     Returns
     -------
-    int
-        How many runs there are; -1 if the table is too small, so a larger one is to be tried.
+    how many runs there are; -1 if the table is too small, so a larger one is to be tried.
     """
     (keys, slots, used), (changes, words) = table, space
     depth, size = planes.shape

@@ -44,8 +44,7 @@ def measure_ranges(network: nn.Module, inputs: Iterable[Tensor]) -> dict[str, tu
 
     Returns
     -------
-    dict
-        By each convolution's name the least and the largest input; 0 lies between them.
+    by each convolution's name the least and the largest input; 0 lies between them.
     """
     found: dict[str, tuple[float, float]] = {}
 

@@ -56,14 +56,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
 
     Parameters
     ----------
-    network : nn.Module
-        In evaluation mode: running statistics are what is folded. Instance norms, which depend on
-        the input, stay.
-
-    Returns
-    -------
-    nn.Module
-        The same object.
+    network : in evaluation mode: running statistics are what is folded. Instance norms, which
+        depend on the input, stay.
     """
     for module in network.modules():
         if isinstance(module, SubBlock | DoubleConv):

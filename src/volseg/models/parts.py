@@ -149,8 +149,7 @@ class UShape(nn.Module):
 
     Parameters
     ----------
-    widths : sequence of (int, int)
-        Channels after the two convolutions of each level, the full resolution first.
+    widths : channels after the two convolutions of each level, the full resolution first.
     inputs, outputs : channels
     halving : whether up-sampling reduces the channels to those of the skip, or keeps them
     """

@@ -101,18 +101,16 @@ def number_runs(components: Components, numbers: Labels) -> Labels:
     return numbers[components.values - 1]
 
 
-def render(components: Components, numbers: Labels, core: Roi, part: Roi | None = None) -> Labels:
+def render(components: Components, numbers: Labels, core: Roi) -> Labels:
     """Paint a block's labels, each component with the number of its object.
 
     Parameters
     ----------
     numbers : shape (components,)
         0 for those that are dropped.
-    part : of the block, relative to it; without one, all
     """
-    z, y, x = roi_shape(core)
-    box = part or full_roi((z, y, x))
-    return paint(components.runs, number_runs(components, numbers), y, box)
+    shape = roi_shape(core)
+    return paint(components.runs, number_runs(components, numbers), shape[1], full_roi(shape))
 
 
 def find_seeded(components: Components, volume: NDArray[Any], level: int) -> NDArray[np.bool_]:
@@ -151,9 +149,8 @@ def sum_levels(components: Components, volume: NDArray[Any]) -> NDArray[np.int64
     -------
     int64, shape (components,)
     """
-    runs, totals = components.runs, np.zeros(len(components.sizes), np.int64)
-    found = runs.rows, runs.starts, runs.stops
-    sum_runs(found, components.values, np.ascontiguousarray(volume), totals)
+    totals = np.zeros(len(components.sizes), np.int64)
+    sum_runs(components.runs, components.values, np.ascontiguousarray(volume), totals)
     return totals
 
 
@@ -214,8 +211,7 @@ def touching(here: Planes, there: Planes, step: Zyx, connectivity: int = CONNECT
 
     Returns
     -------
-    int64, shape (pairs, 2), unique
-        Components of ``here`` and of ``there``, counted from 0.
+    int64, shape (pairs, 2), unique; components of ``here`` and of ``there``, counted from 0.
     """
     reach = DIFFERING[connectivity] - sum(s != 0 for s in step)
     planar = connectivity in (4, 8)

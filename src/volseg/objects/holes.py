@@ -81,10 +81,8 @@ def touched_within(
     count = len(background.sizes)
     low, high = np.full(count, NOTHING), np.zeros(count, np.int64)
     number = numbers[objects.values - 1].astype(np.int64)
-    runs = background.runs.rows, background.runs.starts, background.runs.stops
-    others = objects.runs.rows, objects.runs.starts, objects.runs.stops
     how = height, DUAL[connectivity]
-    _touch((*runs, background.values), (*others, number), how, low, high)
+    _touch((*background.runs, background.values), (*objects.runs, number), how, low, high)
     return Touched(low, high)
 
 
@@ -161,8 +159,7 @@ def number_holes(touched: Touched, pairs: Sequence[Pairs]) -> NDArray[np.int64]:
 
     Returns
     -------
-    int64, shape (components,)
-        0 for what is open, or touches more than one object.
+    int64, shape (components,); 0 for what is open, or touches more than one object.
 
     Examples
     --------

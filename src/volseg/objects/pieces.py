@@ -24,19 +24,13 @@ def component_boxes(components: Components, core: Roi) -> NDArray[np.int64]:
     """
     boxes = np.zeros((len(components.sizes), 6), np.int64)
     boxes[:, :3] = np.iinfo(np.int64).max
-    runs = components.runs.rows, components.runs.starts, components.runs.stops
-    _extend(runs, components.values, roi_shape(core)[1], boxes)
+    _extend(components.runs, components.values, roi_shape(core)[1], boxes)
     boxes += np.tile(np.array([s.start for s in core]), 2)
     return boxes
 
 
 @compiled
-def _extend(
-    runs: tuple[Indices, Indices, Indices],
-    values: Indices,
-    height: int,
-    boxes: NDArray[np.int64],
-) -> None:
+def _extend(runs: Runs, values: Indices, height: int, boxes: NDArray[np.int64]) -> None:
     rows, starts, stops = runs
     for row in range(len(rows) - 1):
         z, y = row // height, row % height

@@ -6,8 +6,7 @@ sizes and their faces cost next to nothing once the runs are known. See decision
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,8 @@ FIRST_PAIRS = 1 << 12
 """Pairs of neighbours that there is room for at first."""
 
 
-@dataclass(frozen=True)
-class Runs:
-    """The foreground of an array (z, y, x), row by row.
+class Runs(NamedTuple):
+    """The foreground of an array (z, y, x), row by row; compiled loops take it as it is.
 
     Attributes
     ----------
@@ -93,18 +91,11 @@ def join_runs(runs: Runs, height: int, connectivity: int) -> tuple[Indices, int]
     """
     parent = np.arange(len(runs.starts), dtype=np.uint32)
     values = np.empty_like(parent)
-    found = runs.rows, runs.starts, runs.stops
-    return values, _join_runs(found, height, connectivity, parent, values)
+    return values, _join_runs(runs, height, connectivity, parent, values)
 
 
 @compiled
-def _join_runs(
-    runs: tuple[Indices, Indices, Indices],
-    height: int,
-    connectivity: int,
-    parent: Indices,
-    values: Indices,
-) -> int:
+def _join_runs(runs: Runs, height: int, connectivity: int, parent: Indices, values: Indices) -> int:
     rows, starts, stops = runs
     for row in range(len(rows) - 1):
         z, y = row // height, row % height
@@ -137,17 +128,11 @@ def _join_rows(
 
 
 @compiled
-def sum_runs(
-    runs: tuple[Indices, Indices, Indices],
-    values: Indices,
-    volume: NDArray[Any],
-    totals: NDArray[np.int64],
-) -> None:
+def sum_runs(runs: Runs, values: Indices, volume: NDArray[Any], totals: NDArray[np.int64]) -> None:
     """Add the values of the voxels of runs to the totals of their components.
 
     Parameters
     ----------
-    runs : rows, starts and stops, see `Runs`
     values : uint32, shape (runs,); the component of each run, from 1.
     volume : integer, shape (z, y, x)
     totals : shape (components,)
@@ -179,13 +164,13 @@ def paint(runs: Runs, values: NDArray[Any], height: int, box: Roi) -> NDArray[An
     """
     painted = np.zeros(roi_shape(box), values.dtype)
     corner = box[0].start, box[1].start, box[2].start
-    _paint((runs.rows, runs.starts, runs.stops), values, height, corner, painted)
+    _paint(runs, values, height, corner, painted)
     return painted
 
 
 @compiled
 def _paint(
-    runs: tuple[Indices, Indices, Indices],
+    runs: Runs,
     values: NDArray[Any],
     height: int,
     corner: tuple[int, int, int],
@@ -217,8 +202,7 @@ def neighbour_pairs(
 
     Returns
     -------
-    uint64, shape (pairs,)
-        ``here << 32 | there``; many of them repeat.
+    uint64, shape (pairs,); ``here << 32 | there``; many of them repeat.
     """
     pairs = np.empty(FIRST_PAIRS, np.uint64)
     rows = 0 if rows_apart else min(reach, 1)

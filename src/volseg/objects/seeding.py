@@ -40,8 +40,7 @@ def split_from_seeds(mask: Mask, seeds: Sequence[Zyx], spacing: VoxelSize) -> Pi
 
     Returns
     -------
-    int32, shape (z, y, x)
-        0 outside, pieces from 1, in the order of their seeds.
+    int32, shape (z, y, x); 0 outside, pieces from 1, in the order of their seeds.
 
     Examples
     --------

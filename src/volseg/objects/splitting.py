@@ -78,8 +78,7 @@ class Splitter:
 
         Returns
         -------
-        int32, shape (z, y, x)
-            The same object, in one piece or more.
+        int32, shape (z, y, x); the same object, in one piece or more.
 
         Examples
         --------
@@ -164,8 +163,7 @@ def distance_seeds(distance: NDArray[np.float32], depth: float) -> Pieces:
 
     Returns
     -------
-    int32, shape (z, y, x)
-        Seeds, from 1.
+    int32, shape (z, y, x); seeds, from 1.
     """
     from scipy import ndimage
     from skimage.morphology import local_maxima, reconstruction
@@ -205,8 +203,7 @@ def kmeans_seeds(mask: Mask, spacing: VoxelSize, inner: float, count: int = 0) -
 
     Returns
     -------
-    int32, shape (z, y, x)
-        One voxel of the object for each centre, from 1.
+    int32, shape (z, y, x); one voxel of the object for each centre, from 1.
     """
     voxels = np.argwhere(mask)
     places = voxels * np.array(spacing)

@@ -41,8 +41,7 @@ def vote_seeds(
 
     Returns
     -------
-    int32, shape (z, y, x)
-        Seeds, from 1.
+    int32, shape (z, y, x); seeds, from 1.
 
     Examples
     --------

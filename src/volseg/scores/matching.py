@@ -73,8 +73,7 @@ def match(overlaps: Overlaps, threshold: float) -> Indices:
 
     Returns
     -------
-    intp, ascending
-        Positions in the pairs of ``overlaps``; no object is in two of them.
+    intp, ascending; positions in the pairs of ``overlaps``; no object is in two of them.
     """
     if not 0 < threshold <= 1:
         raise ParameterError(f"an IoU threshold is above 0 and up to 1, found {threshold}")

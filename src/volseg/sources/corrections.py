@@ -12,6 +12,7 @@ import numpy as np
 
 from volseg.errors import ParameterError
 from volseg.storage.locations import parse_location
+from volseg.storage.recipes import read_given
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import parse_json
 from volseg.types import Zyx, zyx
@@ -112,13 +113,7 @@ def read_corrections(given: Path | Mapping[str, Any]) -> Corrections:
     if isinstance(given, Mapping):
         return _Reader("corrections", Path()).read(given)
     try:
-        if given.stat().st_size > MOST_BYTES:
-            raise ParameterError(f"{given} has more than {MOST_BYTES} bytes: no corrections")
-        content = parse_json(given.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ParameterError(f"there is no file {given}") from error
-    except OSError as error:
-        raise ParameterError(f"cannot read {given}: {error.strerror}") from error
+        content = parse_json(read_given(given, MOST_BYTES, "no corrections"))
     except ValueError as error:
         raise ParameterError(f"{given} cannot be read as JSON: {error}") from error
     return _Reader(str(given), given.parent).read(content)

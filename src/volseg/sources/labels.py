@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from volseg.sources.label_values import WHOLE_NUMBERS, as_labels
 from volseg.sources.stack import WHOLE, Stack, read_box
 from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray
-from volseg.storage.attributes import listed_labels
+from volseg.storage.attributes import listed_labels, section
 from volseg.storage.images import clear_padding
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
@@ -220,6 +220,8 @@ def open_label_path(path: Path, *, images: bool = False, axes: str | None = None
     if "roi" in noted:
         z, y, x = (slice(int(a), int(b)) for a, b in noted["roi"])
         region = (z, y, x)
+    run = section(noted, "run")
+    smallest = run.get("min_size")
     return LabelSource(
         path,
         array.shape,
@@ -228,8 +230,8 @@ def open_label_path(path: Path, *, images: bool = False, axes: str | None = None
         image.voxel_size,
         noted.get("fingerprint"),
         array,
-        _smallest(noted),
-        found_apart=image.space.planar or _joined_over(noted) in FLAT,
+        smallest if isinstance(smallest, int) and smallest > 0 else 0,
+        found_apart=image.space.planar or run.get("connectivity") in FLAT,
     )
 
 
@@ -253,14 +255,3 @@ def _by_pages(path: Path, axes: str | None, *, images: bool) -> LabelSource:
     block, region = (TIFF_SLAB, stack.shape[1], stack.shape[2]), full_roi(stack.shape)
     known = LabelSource(path, stack.shape, block, region, None, None, None, images=images)
     return replace(known, stated=stack.axis_sizes, axes=axes)
-
-
-def _joined_over(noted: Mapping[str, Any]) -> Any:
-    run = noted.get("run")
-    return run.get("connectivity") if isinstance(run, Mapping) else None
-
-
-def _smallest(noted: Mapping[str, Any]) -> int:
-    run = noted.get("run")
-    found = run.get("min_size") if isinstance(run, Mapping) else None
-    return found if isinstance(found, int) and found > 0 else 0

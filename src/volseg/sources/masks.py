@@ -10,7 +10,6 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.errors import VolumeError
 from volseg.geometry.grid import Grid
@@ -59,16 +58,13 @@ class MaskSource:
         for block in Grid(shape, (min(rows, shape[0]), shape[1], shape[2])).blocks():
             mask = self.labels[block.core] > 0
             inside += int(np.count_nonzero(mask))
-            told.update(_checksums(mask))
+            for plane in mask:
+                told.update(zlib.crc32(np.packbits(plane).data).to_bytes(4, "little"))
         if not inside:
             raise VolumeError(
                 f"{self.labels.path} is 0 everywhere; a mask is above 0 where to look"
             )
         return told.hexdigest()
-
-
-def _checksums(mask: NDArray[np.bool_]) -> bytes:
-    return b"".join(zlib.crc32(np.packbits(plane).data).to_bytes(4, "little") for plane in mask)
 
 
 def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSource:

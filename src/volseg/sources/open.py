@@ -19,9 +19,9 @@ from volseg.sources.formats.hdf5 import split_dataset
 from volseg.sources.formats.zarr_source import open_zarr
 from volseg.sources.names import sort_names
 from volseg.sources.readers import find_folder, open_file
-from volseg.sources.slices import list_images, list_sequence, open_sequence
+from volseg.sources.slices import list_images, list_sequence, list_within, open_sequence
 from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
-from volseg.storage.attributes import read_attributes
+from volseg.storage.attributes import read_notes, section
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
@@ -118,7 +118,7 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
     place = parse_location(source)
     if as_remote(place) is not None or is_zarr(place) or split_dataset(place)[0].is_file():
         return Stacks((source,), folder=False)
-    found = _list_within(place) if place.is_dir() else [Path(p) for p in glob.glob(str(place))]
+    found = list_within(place)
     images = list_images(found)
     if any(is_zarr(p) for p in found if p.is_dir()):  # what a preview drew beside it is no slice
         images = [p for p in images if not p.name.endswith(PREVIEW)]
@@ -128,7 +128,8 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
             return Stacks((source,), folder=False)
     if not images and place.is_dir() and find_folder(place) is not None:
         return Stacks((source,), folder=False)
-    stacks = images + [p for p in found if p.is_dir() and (is_zarr(p) or _holds_images(p))]
+    folders = [p for p in found if p.is_dir()]
+    stacks = images + [p for p in folders if is_zarr(p) or list_images(list_within(p))]
     stacks = [p for p in stacks if not _is_volume_of(p, stacks)]
     if not stacks:
         list_sequence(place)  # raises, and names what was found
@@ -167,21 +168,12 @@ def _stem(name: str) -> str:
     return Path(name).stem.removesuffix(".ome") if Path(name).suffix else name
 
 
-def _list_within(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if not p.name.startswith(".")]
-
-
-def _holds_images(folder: Path) -> bool:
-    return bool(list_images(_list_within(folder)))
-
-
 def _is_volume_of(place: Path, stacks: Sequence[Path]) -> bool:
     """Tell whether one of several stacks was converted to this volume, beside it."""
     beside = [p for p in stacks if p != place and f"{_stem(p.name)}.zarr" == place.name]
     if not beside or not is_zarr(place):
         return False
-    noted = read_attributes(place).get("volseg", {})
-    first = noted.get("source", {}).get("first", "") if isinstance(noted, dict) else ""
+    first = section(read_notes(place), "source").get("first", "")
     return any(p.name == first or (first and (p / first).exists()) for p in beside)
 
 

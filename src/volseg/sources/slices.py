@@ -38,15 +38,19 @@ def list_images(found: Sequence[Path]) -> list[Path]:
     return sort_names(ranks[min(ranks)]) if ranks else []
 
 
+def list_within(place: Path) -> list[Path]:
+    """List what is in a folder, but for what is hidden, or what a glob finds."""
+    if place.is_dir():
+        return [p for p in place.iterdir() if not p.name.startswith(".")]
+    return [Path(p) for p in glob.glob(str(place))]
+
+
 def list_sequence(source: str | Path) -> list[Path]:
     """List the files of a folder, a glob or a single file, in natural order."""
     path = Path(source)
     if path.is_file():
         return [path]
-    if path.is_dir():
-        found = [p for p in path.iterdir() if not p.name.startswith(".")]
-    else:
-        found = [Path(p) for p in glob.glob(str(source))]
+    found = list_within(path)
     images = list_images(found)
     if not images:
         what = f"{len(found)} files, none of them of a kind that is read" if found else "nothing"

@@ -115,6 +115,23 @@ def read_attributes(path: Path) -> dict[str, Any]:
     return _attributes_in(*_read_metadata(path))
 
 
+def read_notes(path: Path) -> dict[str, Any]:
+    """Read what volseg noted in a group's attributes; empty where there is nothing."""
+    return section(read_attributes(path), "volseg")
+
+
+def section(content: Any, name: str) -> dict[str, Any]:
+    """Take an object within what was read from JSON; an empty one where there is none.
+
+    Examples
+    --------
+    >>> section({"run": {"block": 64}, "model": None}, "run"), section({"model": None}, "model")
+    ({'block': 64}, {})
+    """
+    found = content.get(name) if isinstance(content, Mapping) else None
+    return found if isinstance(found, dict) else {}
+
+
 def read_node(path: Path) -> tuple[bool, dict[str, Any]]:
     """Read, from as few files as can be, whether there is an array, and the attributes."""
     file, content = _read_metadata(path)
@@ -126,7 +143,7 @@ def read_node(path: Path) -> tuple[bool, dict[str, Any]]:
 
 def _attributes_in(file: Path, content: Any) -> dict[str, Any]:
     if file.name == "zarr.json":
-        content = content.get("attributes", {}) if isinstance(content, dict) else {}
+        return section(content, "attributes")
     return content if isinstance(content, dict) else {}
 
 
@@ -167,7 +184,7 @@ def change_group(path: Path, attributes: Mapping[str, Any]) -> None:
 
 def update_attributes(path: Path, attributes: Mapping[str, Any], *without: str) -> None:
     """Change some of what volseg noted of an image, and remove some; the rest stays."""
-    noted = {**read_attributes(path).get("volseg", {}), **attributes}
+    noted = {**read_notes(path), **attributes}
     change_group(path, {"volseg": {k: v for k, v in noted.items() if k not in without}})
 
 
@@ -195,9 +212,7 @@ def results_in(volume: Path, kind: str, pattern: str = "*") -> list[Path]:
 
 def uncorrected(volume: Path, name: str) -> str:
     """Name the result that labels were made of by corrections; their own name where by none."""
-    noted = read_attributes(volume / "labels" / name).get("volseg")
-    corrections = noted.get("corrections") if isinstance(noted, dict) else None
-    origin = corrections.get("uncorrected") if isinstance(corrections, dict) else None
+    origin = section(read_notes(volume / "labels" / name), "corrections").get("uncorrected")
     return origin if isinstance(origin, str) else name
 
 
@@ -207,8 +222,7 @@ def list_label(volume: Path, name: str, version: str) -> None:
     if (group / ".zgroup").is_file() and not (group / "zarr.json").is_file():
         change_group(group, {"labels": names})
         return
-    found = read_attributes(group).get("ome")
-    ome = found if isinstance(found, dict) else {}
+    ome = section(read_attributes(group), "ome")
     change_group(group, {"ome": {"version": version, **ome, "labels": names}})
 
 

@@ -193,14 +193,6 @@ def decoder(name: str, settings: Mapping[str, Any], most: int) -> Callable[[Any]
     return decode
 
 
-def _claim_zstd(packed: bytes, most: int) -> None:
-    _check(most_bytes(packed), most)
-
-
-def _claim_lz4(packed: bytes, most: int) -> None:
-    _check(int.from_bytes(packed[:4], "little"), most)
-
-
 def _check(size: int, most: int) -> None:
     if size > most:
         raise ChunkError(f"a chunk claims to hold {size} bytes, expected at most {most}")
@@ -210,10 +202,6 @@ def _read_some(stream: Any, most: int) -> bytes:
     content: bytes = stream.read(most + 1)
     _check(len(content), most)
     return content
-
-
-def _zlib(_: Mapping[str, Any]) -> Callable[[bytes], Any]:
-    return lambda packed: _Inflated(zlib.decompressobj(), packed)
 
 
 def _lzma(settings: Mapping[str, Any]) -> Callable[[bytes], Any]:
@@ -239,13 +227,13 @@ class _Inflated:
 STREAMS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[bytes], Any]]] = {
     "gzip": lambda _: lambda packed: gzip.GzipFile(fileobj=io.BytesIO(packed)),
     "bz2": lambda _: lambda packed: bz2.BZ2File(io.BytesIO(packed)),
-    "zlib": _zlib,
+    "zlib": lambda _: lambda packed: _Inflated(zlib.decompressobj(), packed),
     "lzma": _lzma,
 }
 """Decompressors of codecs in Python's own library, made from their settings."""
 CLAIMS: Mapping[str, Callable[[bytes, int], None]] = {
-    "zstd": _claim_zstd,
-    "lz4": _claim_lz4,
+    "zstd": lambda packed, most: _check(most_bytes(packed), most),
+    "lz4": lambda packed, most: _check(int.from_bytes(packed[:4], "little"), most),
     "blosc": check_blosc,
 }
 """Checks of the output size that chunks of other codecs claim."""

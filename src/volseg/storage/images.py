@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from volseg.errors import VolumeError
 from volseg.geometry.grid import intersect
 from volseg.storage.arrays import open_axes
-from volseg.storage.attributes import check_notes, read_attributes, read_node, uncorrected
+from volseg.storage.attributes import check_notes, read_attributes, read_node, section, uncorrected
 from volseg.storage.ome import (
     AXES,
     IMAGES,
@@ -126,15 +126,12 @@ def images_in(image: Image) -> tuple[tuple[int, int], ...] | None:
 
 def names_of(image: Image | NamedImage) -> tuple[str, ...]:
     """List the names of the unrelated images that slices are; empty where they have none."""
-    noted = image.attributes.get(IMAGES)
-    return tuple(map(str, noted.get("names", ()))) if isinstance(noted, Mapping) else ()
+    return tuple(map(str, section(image.attributes, IMAGES).get("names", ())))
 
 
 def sizes_of(image: Image | NamedImage) -> tuple[tuple[int, int], ...]:
     """List the (y, x) that each unrelated image has of its slice; empty where all have it whole."""
-    noted = image.attributes.get(IMAGES)
-    sizes = noted.get("sizes", ()) if isinstance(noted, Mapping) else ()
-    return tuple((int(y), int(x)) for y, x in sizes)
+    return tuple((int(y), int(x)) for y, x in section(image.attributes, IMAGES).get("sizes", ()))
 
 
 def clear_padding(box: NDArray[Any], roi: Roi, sizes: Sequence[tuple[int, int]]) -> None:

@@ -27,8 +27,7 @@ def parse_location(place: str | Path) -> Path:
 
     Returns
     -------
-    Path
-        For a URL a `RemotePath` in its place, which `volseg.storage.remote.as_remote` tells.
+    for a URL a `RemotePath` in its place, which `volseg.storage.remote.as_remote` tells.
 
     Examples
     --------

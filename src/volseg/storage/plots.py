@@ -147,8 +147,7 @@ def overlay(raw: Floats, mask: Mask) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64, shape (y, x, 3)
-        In 0..1.
+    float64, shape (y, x, 3); in 0..1.
 
     Examples
     --------

@@ -12,7 +12,7 @@ import numpy as np
 
 from volseg.errors import ModelError, ParameterError, VolumeError
 from volseg.models.maps import AUXILIARY
-from volseg.storage.attributes import uncorrected
+from volseg.storage.attributes import section, uncorrected
 from volseg.storage.remote import as_remote
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import Image, open_image, probabilities_path
@@ -126,7 +126,6 @@ def _names_in(folder: Path) -> set[str]:
 def _holds_map(path: Path, kind: str) -> bool:
     """Tell an auxiliary map from a class that somebody gave such a name."""
     try:
-        run = open_image(path).attributes.get("run", {})
+        return bool(section(open_image(path).attributes, "run").get(KIND) == kind)
     except VolumeError:
         return False
-    return isinstance(run, dict) and run.get(KIND) == kind

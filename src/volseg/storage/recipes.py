@@ -20,15 +20,7 @@ RECIPE_BYTES = 1 << 20
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read a recipe, or another TOML file of settings."""
     try:
-        if path.stat().st_size > RECIPE_BYTES:
-            raise ParameterError(
-                f"{path} has more than {RECIPE_BYTES} bytes: this is no file of settings"
-            )
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ParameterError(f"there is no file {path}") from error
-    except OSError as error:
-        raise ParameterError(f"cannot read {path}: {error.strerror}") from error
+        return tomllib.loads(read_given(path, RECIPE_BYTES, "this is no file of settings"))
     except RecursionError as error:
         raise ParameterError(f"{path} cannot be read as TOML: it is nested too deeply") from error
     except ValueError as error:
@@ -40,6 +32,18 @@ def read_recipe(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as TOML: {where} is not understood, such as a name that is "
             f"given twice, or a text without quotes"
         ) from error
+
+
+def read_given(path: Path, most: int, otherwise: str) -> str:
+    """Read a small file of text that a user gives; ``otherwise`` says what a larger one is not."""
+    try:
+        if path.stat().st_size > most:
+            raise ParameterError(f"{path} has more than {most} bytes: {otherwise}")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ParameterError(f"there is no file {path}") from error
+    except OSError as error:
+        raise ParameterError(f"cannot read {path}: {error.strerror}") from error
 
 
 def write_recipe(path: Path, recipe: Mapping[str, Any], comment: str) -> None:

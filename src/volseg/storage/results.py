@@ -14,7 +14,7 @@ from volseg.differences import tell_apart
 from volseg.errors import ConflictError, VolumeError, command
 from volseg.objects.dropped import DroppedObjects
 from volseg.storage.arrays import ArraySpec
-from volseg.storage.attributes import read_attributes, update_attributes
+from volseg.storage.attributes import read_notes, section, update_attributes
 from volseg.storage.copies import settle_after
 from volseg.storage.files import AWAY, beside, discard, left_behind, replace_folder
 from volseg.storage.ledger import MARK, Ledger
@@ -84,8 +84,7 @@ def is_complete(
 
 def _model_of(notes: Mapping[str, Any]) -> str:
     """Read the name of the network that made a result; empty if none is on record."""
-    record = notes.get("model")
-    name = record.get("name") if isinstance(record, Mapping) else None
+    name = section(notes, "model").get("name")
     return name if isinstance(name, str) else ""
 
 
@@ -154,8 +153,7 @@ def _check_remnant(output: Path, header: Mapping[str, Any], flag: str) -> None:
     if not is_zarr(output) and not output.is_file():
         return
     try:
-        notes = read_attributes(output).get("volseg")
-        if isinstance(notes, dict) and notes.get("run") == header:
+        if read_notes(output).get("run") == header:
             return
         open_image(output)
     except VolumeError as error:

@@ -22,7 +22,6 @@ from volseg.storage.files import write_file
 from volseg.types import Labels, Zyx
 from volseg.voxels.blend import Shares
 
-RUNS = ("rows", "starts", "stops")
 ARRAYS = ("values", "sizes", "firsts")
 
 
@@ -37,7 +36,7 @@ class ComponentStore:
 
     def save(self, index: Zyx, components: Components) -> None:
         """Keep the components of a block, completely or not at all."""
-        runs = {name: getattr(components.runs, name) for name in RUNS}
+        runs = components.runs._asdict()
         runs |= {name: getattr(components, name) for name in ARRAYS}
         planes = {f"{axis}{side}": plane for (axis, side), plane in components.planes.items()}
         _write(self._path(index, "planes"), planes)
@@ -46,7 +45,7 @@ class ComponentStore:
     def load(self, index: Zyx) -> Components:
         """Read the components of a block, without their planes."""
         kept = _read(self._path(index, "runs"))
-        runs = Runs(**{name: kept[name] for name in RUNS})
+        runs = Runs(*(kept[name] for name in Runs._fields))
         return Components(runs, **{name: kept[name] for name in ARRAYS}, planes={})
 
     def load_planes(self, index: Zyx) -> Planes:

@@ -173,14 +173,19 @@ def _why(error: OSError | ValueError) -> object:
     return getattr(error, "strerror", None) or error
 
 
+def _decoder(array: ArrayForm) -> Callable[[Data], NDArray[Any]]:
+    """Make what decodes a chunk as it is stored."""
+    dtype = array.dtype.newbyteorder("<")
+    unpack = unpacker(array.compression, math.prod(array.chunk) * array.dtype.itemsize)
+    return lambda packed: np.frombuffer(unpack(packed), dtype).reshape(array.chunk)
+
+
 class _BoxReader:
     """Puts the part of each chunk that lies in a box where it belongs."""
 
     def __init__(self, array: ArrayForm, box: Roi, out: NDArray[Any]) -> None:
         self.array, self.box, self.out = array, box, out
-        self._dtype = array.dtype.newbyteorder("<")
-        size = math.prod(array.chunk) * array.dtype.itemsize
-        self._unpack = unpacker(array.compression, size)
+        self._decode = _decoder(array)
 
     def read(self, shard: Block) -> None:
         """Read what lies in a shard."""
@@ -199,7 +204,7 @@ class _BoxReader:
         packed, wanted = fetched(), intersect(chunk.core, self.box)
         if packed is None or wanted is None:
             return
-        whole = np.frombuffer(self._unpack(packed), self._dtype).reshape(self.array.chunk)
+        whole = self._decode(packed)
         at = shift(wanted, [s.start for s in self.box])
         self.out[at] = whole[shift(wanted, [s.start for s in chunk.core])]
 
@@ -222,12 +227,7 @@ def stored_bytes(array: ArrayForm, region: Roi) -> int:
 
 
 class ChunkReader:
-    """Reads boxes that lie in one chunk each, of an array that `stores_chunks`; for one thread.
-
-    Parameters
-    ----------
-    array : ArrayForm
-    """
+    """Reads boxes that lie in one chunk each, of an array that `stores_chunks`; for one thread."""
 
     def __init__(self, array: ArrayForm) -> None:
         self.array = array
@@ -235,9 +235,7 @@ class ChunkReader:
         self._shards: dict[Zyx, LocalShard | None] = {}
         self._chunk: Zyx | None = None
         self._decoded: NDArray[Any] | None = None
-        self._dtype = array.dtype.newbyteorder("<")
-        size = math.prod(array.chunk) * array.dtype.itemsize
-        self._unpack = unpacker(array.compression, size)
+        self._decode = _decoder(array)
 
     def __call__(self, box: Roi) -> NDArray[Any] | None:
         """Read a box; None if all of its chunk is 0."""
@@ -247,7 +245,7 @@ class ChunkReader:
         if chunk != self._chunk:
             self._chunk = self._decoded = None
             try:
-                self._decoded = self._decode(chunk)
+                self._decoded = self._read(chunk)
             except (OSError, ValueError) as error:
                 where = f"{self.array.path} at {describe(box)}"
                 raise StorageError(f"cannot read {where}: {_why(error)}") from error
@@ -261,7 +259,7 @@ class ChunkReader:
             x.start - left : x.stop - left,
         ]
 
-    def _decode(self, chunk: Zyx) -> NDArray[Any] | None:
+    def _read(self, chunk: Zyx) -> NDArray[Any] | None:
         z, y, x = (c // n for c, n in zip(chunk, self._counts, strict=True))
         if (z, y, x) not in self._shards:
             if len(self._shards) == min(ROW // self.array.shard[2] + 2, MOST_OPEN):
@@ -269,6 +267,4 @@ class ChunkReader:
             self._shards[z, y, x] = _open_file(shard_path(self.array, (z, y, x)), self._counts)
         shard = self._shards[z, y, x]
         packed = None if shard is None else shard.read_on(_place(chunk, self._counts))
-        if packed is None:
-            return None
-        return np.frombuffer(self._unpack(packed), self._dtype).reshape(self.array.chunk)
+        return None if packed is None else self._decode(packed)

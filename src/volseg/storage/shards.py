@@ -79,8 +79,7 @@ def find_compression(metadata: Any) -> str | None:
 
     Returns
     -------
-    str or None
-        None for an array of any other form.
+    None for an array of any other form.
     """
     if metadata.zarr_format != 3 or len(metadata.codecs) != 1:
         return None

@@ -18,7 +18,7 @@ from volseg.errors import (
     VolsegError,
     own_words,
 )
-from volseg.storage.attributes import read_attributes
+from volseg.storage.attributes import read_attributes, read_notes
 from volseg.storage.files import (
     AWAY,
     beside,
@@ -80,7 +80,8 @@ def _check_remote(
     remote.mkdir()
     if not remote.key:
         raise InputError(f"{target} is a whole bucket; name a volume in it: {target}/NAME.zarr")
-    if not remote.exists() or _is_unfinished(target):
+    # a killed conversion leaves what it wrote at the target itself
+    if not remote.exists() or read_notes(target).get("complete") is False:
         return
     if (mark := remote / MARK_OBJECT).exists():
         if overwrite or mark.read_text() == read_mark(unfinished(target)):
@@ -88,12 +89,6 @@ def _check_remote(
         why = "is an export that has not ended, begun elsewhere; give --overwrite to begin anew"
         raise ConflictError(f"{target} {why}")
     _check_known(target, known, overwrite=overwrite)
-
-
-def _is_unfinished(target: Path) -> bool:
-    """Tell what a killed conversion left, which on object storage stands at the target itself."""
-    noted = read_attributes(target).get("volseg", {})
-    return isinstance(noted, dict) and noted.get("complete") is False
 
 
 def check_file(output: Path, *, overwrite: bool) -> None:

@@ -29,12 +29,10 @@ class Augmentation:
     ----------
     flip_probability, turn_probability : float
         Chance that a patch may be flipped, and turned by quarters; all ways are then as likely.
-    zoom_probability, zoom : float, (low, high)
-        Chance and range of an isotropic magnification, log-uniform; below 1 shows more of the
-        tissue, smaller.
-    stretch, shear : float
-        Largest logarithm of a magnification along y that is undone along x, and largest shift along
-        y, in voxels for each voxel along x.
+    zoom_probability, zoom : chance and range of an isotropic magnification, log-uniform; below 1
+        shows more of the tissue, smaller.
+    stretch, shear : largest logarithm of a magnification along y that is undone along x, and
+        largest shift along y, in voxels for each voxel along x.
     centre_crop : float
         Chance that a patch is cut from the middle of what is trained on; others are random crops.
     shift_probability, shift : float
@@ -49,9 +47,8 @@ class Augmentation:
         side: what lies in the box looks wide and crowded, as mitochondria in muscle do.
     section_probability, section_thickness : float, (low, high)
         Chance that raw is shown as sections, and their thickness in voxels, log-uniform.
-    fault_probability, fault_shift : float
-        Chance that a slice is duplicated or shifted, or missing, each; the standard deviation of
-        the shift in voxels.
+    fault_probability, fault_shift : chance that a slice is duplicated or shifted, or missing, each;
+        the standard deviation of the shift in voxels.
     contrast, brightness, gamma : float
         Half-widths: gain in 1 +- contrast, offset in +- brightness, log2 of gamma in +- gamma.
     noise, blur : float
@@ -65,8 +62,7 @@ class Augmentation:
         Chance that something is painted which is no mitochondrion, each: a band as of myelin, dark
         discs, a wide dark region, the edge of the resin; see `volseg.training.distractors`.
     nucleus_probability : the same of a wide grey region with clumps of chromatin and a dark rim.
-    crowd_probability : float
-        Chance that mitochondria are painted, wide, side by side, or apart; see
+    crowd_probability : chance that mitochondria are painted, wide, side by side, or apart; see
         `volseg.training.crowds`.
     """
 
@@ -171,10 +167,8 @@ def draw_placement(
 
     Parameters
     ----------
-    shape : (z, y, x)
-        Of the patch.
-    centre : (z, y, x)
-        Voxel of the tissue about which the patch is drawn.
+    shape : (z, y, x); of the patch.
+    centre : (z, y, x); voxel of the tissue about which the patch is drawn.
     frame : Frame
     """
     scale = np.array(frame.scale)

@@ -46,8 +46,7 @@ def find_hard_examples(
 
     Returns
     -------
-    list of int64, shape (k, 3)
-        Positions in each source's volume.
+    list of int64, shape (k, 3); positions in each source's volume.
     """
     network.eval()
     rng, found = np.random.default_rng([*seed, 1]), []

@@ -178,16 +178,11 @@ def emnet_loss(
     centerline : pair of float tensors of that shape, or None
         Logits and target of the auxiliary task; None for the single-task network.
     balance : the paper's lambda: the weight of the segmentation.
-    centerline_weight : float
-        A further factor on the centerline term. With a target in [0, 1] the term is tiny, so more
-        than the paper's 1 gives the task a voice.
+    centerline_weight : a further factor on the centerline term. With a target in [0, 1] the term is
+        tiny, so more than the paper's 1 gives the task a voice.
     cross_entropy_weight : float
         Of the voxels' mean cross-entropy, which the paper does not have (0). The Jaccard loss has
         next to no gradient on patches without foreground, so it leaves false positives alone.
-
-    Returns
-    -------
-    float, scalar
 
     Notes
     -----

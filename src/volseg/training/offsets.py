@@ -49,8 +49,7 @@ class Centres:
 
         Returns
         -------
-        float32, shape (3, z, y, x)
-            In voxels; 0 in the background.
+        float32, shape (3, z, y, x); in voxels; 0 in the background.
         """
         found = np.zeros((3, *objects.shape), np.float32)
         for k, z in enumerate(range(box[0].start, box[0].stop)):

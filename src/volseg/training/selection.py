@@ -104,11 +104,6 @@ def select_objects(regions: Sequence[Predicted], threshold: float) -> Selection 
     regions : of which the objects are counted together
     threshold : from which voxels were foreground
 
-    Returns
-    -------
-    Selection or None
-        None where no predicted object is right, whatever the rules.
-
     Examples
     --------
     >>> right = np.array([True, True, False, False])

@@ -150,8 +150,7 @@ def choose_votes(
 
     Returns
     -------
-    dict
-        The votes, F1 of objects with them, and without splitting.
+    the votes, F1 of objects with them, and without splitting.
     """
     level = int(np.ceil(threshold * FULL_PROBABILITY))
     tried = [replace(splitter, votes=votes) for votes in VOTES]

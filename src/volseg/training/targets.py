@@ -69,8 +69,7 @@ class Targets:
         float32, shape (maps, z, y, x), 0..1
             NaN where a map hangs on what nobody annotated; what is interpolated between it and
             others is NaN, too. Offsets are vectors, see `volseg.training.offsets`.
-        bool, shape (z, y, x)
-            What nobody annotated, of any class.
+        bool, shape (z, y, x); what nobody annotated, of any class.
         """
         names = [m.name for m in self.maps if m.is_class]
         wanted = [max(self._far(m) for m in self.maps if m.of == name) for name in names]
@@ -152,8 +151,7 @@ def distances(objects: NDArray[Any], sides: Sequence[float], *, flat: bool = Fal
 
     Returns
     -------
-    float32, shape (z, y, x)
-        In the unit of the sides; 0 in the background.
+    float32, shape (z, y, x); in the unit of the sides; 0 in the background.
 
     Examples
     --------

@@ -57,8 +57,7 @@ def validation_windows(
 
     Parameters
     ----------
-    core : (z, y, x)
-        Largest shape of a window.
+    core : (z, y, x); largest shape of a window.
     slices : int64, shape (k,), optional; the z that are annotated; windows are then one slice deep.
 
     Examples
@@ -114,13 +113,11 @@ def read_window(source: Source, window: Roi, context: Zyx = (0, 0, 0)) -> Tensor
     Parameters
     ----------
     window : in voxels of the network, counted from the start of the source's roi.
-    context : (z, y, x)
-        Voxels more on each side.
+    context : (z, y, x); voxels more on each side.
 
     Returns
     -------
-    float32, shape (c, z, y, x)
-        Raw and foreground, see `volseg.training.tissue`.
+    float32, shape (c, z, y, x); raw and foreground, see `volseg.training.tissue`.
     """
     z, y, x = (w.stop - w.start + 2 * c for w, c in zip(window, context, strict=True))
     axes = zip(source.roi, window, source.scale, strict=True)

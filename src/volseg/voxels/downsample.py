@@ -19,8 +19,7 @@ def reduce_mean(block: NDArray[Any], factor: Zyx) -> NDArray[Any]:
     Parameters
     ----------
     block : any real type, shape (z, y, x)
-    factor : (z, y, x)
-        Each 1 or 2.
+    factor : (z, y, x); each 1 or 2.
 
     Returns
     -------

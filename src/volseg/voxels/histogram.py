@@ -32,8 +32,7 @@ def count_intensities(raw: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any
     -------
     counts : int64, shape (256,) for uint8, otherwise (65536,)
         Counts of different arrays of one type may be added.
-    values : same length, ascending
-        The intensity that each count stands for.
+    values : same length, ascending; the intensity that each count stands for.
 
     Examples
     --------

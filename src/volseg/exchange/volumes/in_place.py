@@ -61,13 +61,16 @@ def check_copy(volume: Path, image: Image, result: tuple[str, str], *, overwrite
     """
     check_place(volume, image)
     check_foreign(image)
-    if has_chunks(image) and not is_copied(image.path) and not is_unfinished(image.path):
-        remove = command("export", volume, result[0], "--in-place", "--remove", name=result[1])
-        raise ConflictError(
-            f"{image.path} holds chunks of Zarr v2 that nothing describes; `{remove}` removes them"
-        )
-    if is_copied(image.path) and not is_unfinished(image.path) and not overwrite:
-        remove = command("export", volume, result[0], "--in-place", "--remove", name=result[1])
+    if is_unfinished(image.path):
+        return
+    remove = command("export", volume, result[0], "--in-place", "--remove", name=result[1])
+    if not is_copied(image.path):
+        if has_chunks(image):
+            raise ConflictError(
+                f"{image.path} holds chunks of Zarr v2 that nothing describes; `{remove}` removes "
+                f"them"
+            )
+    elif not overwrite:
         raise ConflictError(
             f"{image.path} has a copy as Zarr v2 already; give --overwrite to make it anew, or "
             f"remove it with `{remove}`"

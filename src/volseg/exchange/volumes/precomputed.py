@@ -83,12 +83,7 @@ def _open_scale(folder: Path, scale: int, in_memory: bool) -> tuple[Any, Any]:
 
 
 def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...]:
-    """Write all levels; a folder that is there stands until this one is complete.
-
-    Returns
-    -------
-    what the user should know
-    """
+    """Write all levels; a folder that is there stands until this one is complete."""
     try:
         import tensorstore  # noqa: F401 - only to see that it is there
     except ImportError as error:

@@ -24,7 +24,7 @@ from volseg.storage.ledger import Ledger
 from volseg.storage.ome import ome_metadata
 from volseg.storage.stores import describe_array, open_store
 from volseg.storage.volumes import Image
-from volseg.types import VoxelSize, Zyx, zyx
+from volseg.types import Zyx, zyx
 
 OME_VERSION = "0.4"
 CHUNK: Zyx = (64, 128, 128)
@@ -112,7 +112,11 @@ def _describe_level(cut: Cut) -> bytes:
 def _describe(plan: ExportPlan, cut: Cut) -> dict[str, Any]:
     """Describe the levels as OME-Zarr 0.4 does; labels stand without an image, unless in place."""
     scales = [plan.cut_of(level).space.scale for level in plan.levels]
-    factors = [_ratios(scale, cut.space.scale) for scale in scales]
+    # others reduce by numbers that are not whole, too; digits beyond those of sizes are noise
+    factors = [
+        zyx(round(a / b, 9) for a, b in zip(scale, cut.space.scale, strict=True))
+        for scale in scales
+    ]
     described = ome_metadata(plan.options.output.stem, factors, cut.space, label=cut.label)
     (multiscale,) = described["multiscales"]
     attributes: dict[str, Any] = {"multiscales": [{"version": OME_VERSION, **multiscale}]}
@@ -124,8 +128,3 @@ def _describe(plan: ExportPlan, cut: Cut) -> dict[str, Any]:
     if cut.label:
         attributes["image-label"] = {"version": OME_VERSION, **source}
     return attributes | {"_creator": {"name": "volseg", "version": __version__}}
-
-
-def _ratios(coarse: VoxelSize, fine: VoxelSize) -> tuple[float, float, float]:
-    # others reduce by numbers that are not whole, too; digits beyond those of sizes are noise
-    return zyx(round(a / b, 9) for a, b in zip(coarse, fine, strict=True))

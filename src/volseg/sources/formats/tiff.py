@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from volseg.errors import SourceError, own_words
 from volseg.sources.formats.ome_tiff import (
     OmeImage,
-    Place,
     find_description,
     find_files,
     list_set,
@@ -101,7 +100,9 @@ def _open(
     complaints: list[str],
 ) -> Stack:
     pages = scan_pages(path, tif, complaints, path.stat().st_size)
-    described, files = _read_description(path, tif)
+    xml = find_description(path, tif.ome_metadata or "") if tif.is_ome else ""
+    described = read_ome(xml)
+    files = find_files(path, xml, described)
     damaged, several = tif.is_ome and not described, bool(files)
     if damaged:
         tif.is_ome = False
@@ -157,15 +158,6 @@ def _told(
         yield f"{path} has a palette: the greys that it shows are taken, not their numbers"
     if image.form.photometric == WHITE_IS_ZERO:
         yield f"{path} says that 0 is white; values are kept as they are, so bright stays dark"
-
-
-def _read_description(
-    path: Path, tif: tifffile.TiffFile
-) -> tuple[list[OmeImage], dict[Place, Path]]:
-    """Read what OME-XML says, if there is any, and find the files of a set."""
-    xml = find_description(path, tif.ome_metadata or "") if tif.is_ome else ""
-    described = read_ome(xml)
-    return described, find_files(path, xml, described)
 
 
 def _greys_of_palette(path: Path, page: tifffile.TiffPage) -> NDArray[np.uint8] | None:

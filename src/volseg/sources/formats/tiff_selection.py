@@ -30,12 +30,7 @@ SLICES = "ZTIQ"
 def choose_image(
     path: Path, images: Sequence[TiffImage], chosen: int | None
 ) -> tuple[TiffImage, tuple[str, ...]]:
-    """Choose one of a file's images; pages that are equal, and each an image of its own, are one.
-
-    Returns
-    -------
-    image, and what the user should know
-    """
+    """Choose one of a file's images, and warn; equal pages that are images of their own are one."""
     last = len(images) - 1
     if chosen is not None:
         return images[choose_series(len(images), chosen, str(path))], ()
