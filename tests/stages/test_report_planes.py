@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volseg.stages.report.planes import Frame, Source, frame_of, read_planes, source_of
+from volseg.stages.report.planes import Frame, Source, frame_of, read_image, read_planes
 
 
 @pytest.mark.parametrize("chunk", [(4, 5, 6), (32, 64, 64)])
@@ -35,7 +35,7 @@ def test_levels_show_the_same_places(volseg, tmp_path):
     region = slice(0, 40), slice(0, 80), slice(0, 96)
     frame = frame_of(image, region, 50, (3, 2, 2))
     assert frame.shape == (20, 40, 48)
-    coarse = read_planes(source_of(image, frame), frame)
+    coarse = read_image(image, frame)
     fine = read_planes(Source(raw, raw.shape, (8, 80, 96), (1.0, 1.0, 1.0)), frame)
     for a, b in zip(coarse, fine, strict=True):
         assert a.shape == b.shape

@@ -29,7 +29,7 @@ from volseg.measures.correlation import (
 from volseg.measures.summary import summarise
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.explore.show import Exploration, draw_exploration
-from volseg.stages.report.planes import frame_of, read_planes, source_of
+from volseg.stages.report.planes import frame_of, read_image
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import can_draw, check_picture
 from volseg.storage.tables import read_measured
@@ -79,11 +79,11 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
     size = image.voxel_size
     with Job(progress, 5, "steps", "exploring").shown():
         frame = frame_of(image, region, SIDE, (1, 1, 1))
-        raw = read_planes(source_of(image, frame), frame)
+        raw = read_image(image, frame)
         shown = None
         if labels is not None:
             found = open_image(labels_path(volume, options.name))
-            shown = read_planes(source_of(found, frame), frame)
+            shown = read_image(found, frame)
         progress.advance(1)
         counted = count_intensities(image, labels, region)
         progress.advance(1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from volseg.geometry.grid import roi_shape, shift
 from volseg.stages.report.drawing import ORANGE, Picture, grey, outlines, window_of
-from volseg.stages.report.planes import Frame, frame_of, read_planes, source_of
+from volseg.stages.report.planes import Frame, frame_of, read_image
 from volseg.storage.images import Explanation
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
@@ -117,7 +117,7 @@ def tint(shades: Picture, values: Picture) -> Picture:
 
 
 def _plane(image: Image, frame: Frame, axis: int) -> NDArray[Any]:
-    plane: NDArray[Any] = read_planes(source_of(image, frame), frame)[axis][0]
+    plane: NDArray[Any] = read_image(image, frame)[axis][0]
     return plane
 
 

@@ -31,8 +31,8 @@ from volseg.stages.report.planes import (
     find_false,
     find_missed,
     frame_of,
+    read_image,
     read_planes,
-    source_of,
 )
 from volseg.types import Roi, VoxelSize
 from volseg.voxels.letters import choose_bar
@@ -70,15 +70,15 @@ def draw_planes(subject: Subject, volumes: int) -> tuple[list[Planes], tuple[flo
     side = SIDE if volumes <= 2 else 448 if volumes <= 8 else 320
     z, y, x = (max(n // volumes, 3) for n in PLANES)
     frame = frame_of(subject.image, subject.region, side, (z, y, x))
-    raw = read_planes(source_of(subject.image, frame), frame)
-    labels = read_planes(source_of(subject.labels, frame), frame)
+    raw = read_image(subject.image, frame)
+    labels = read_image(subject.labels, frame)
     window = window_of(raw)
     greys = iter(
         encode_greys([grey(p, window) for planes in raw for p in planes], BUDGET // volumes)
     )
     layers: list[dict[str, list[str]]] = [{"raw": [next(greys) for _ in p]} for p in raw]
     if subject.probabilities is not None:
-        found = read_planes(source_of(subject.probabilities, frame), frame)
+        found = read_image(subject.probabilities, frame)
         for layer, planes in zip(layers, found, strict=True):
             layer["probabilities"] = [draw_probabilities(p) for p in planes]
     _add_objects(subject, layers, labels, frame)

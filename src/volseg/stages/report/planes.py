@@ -88,11 +88,11 @@ def choose_level(image: Image, region: Roi, side: int) -> int:
     return len(image.levels) - 1
 
 
-def source_of(image: Image, frame: Frame) -> Source:
-    """Choose the level of an image to draw from."""
+def read_image(image: Image, frame: Frame) -> list[NDArray[Any]]:
+    """Read planes from the level of an image that suits them, see `read_planes`."""
     level = choose_level(image, frame.region, frame.side)
     array = image.levels[level]
-    return Source(array, array.shape, array.chunk, image.factors[level])
+    return read_planes(Source(array, array.shape, array.chunk, image.factors[level]), frame)
 
 
 def read_planes(source: Source, frame: Frame) -> list[NDArray[Any]]:
