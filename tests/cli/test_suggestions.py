@@ -69,6 +69,18 @@ def test_suggested_commands_parse(words):
     parse(known)
 
 
+def test_the_table_of_which_command_to_take_parses():
+    text = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+    section = text.split("## Which command")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    quoted = [words for row in rows for words in QUOTED.findall(row)]
+    assert len(quoted) > 10
+    for words in quoted:
+        parse(shlex.split(words))
+    verbs = {words.split()[1] for words in quoted}
+    assert verbs == {"run", "segment", "label", "stats", "apply", "teach", "train", "verify"}
+
+
 def test_commands_in_texts_are_complete():
     found = [(path, text) for path in SOURCES for text in written(path)[1] if "`volseg" in text]
     for path, text in found:
