@@ -51,12 +51,9 @@ class Resolved:
         """The highest label before."""
         return int(self.known.labels.max(initial=0))
 
-    def box_of(self, label: int) -> Roi:
-        """Find the box of an object."""
-        return _box_of(self.known, label)
 
-
-def _box_of(known: Moments, label: int) -> Roi:
+def box_of(known: Moments, label: int) -> Roi:
+    """Find the box of an object."""
     row = int(np.searchsorted(known.labels, np.uint64(label)))
     ends = zip(known.starts[row].tolist(), known.stops[row].tolist(), strict=True)
     return zyx(slice(a, b) for a, b in ends)
@@ -78,7 +75,7 @@ def resolve(plan: ApplyPlan, known: Moments) -> Resolved:
     cuts = []
     for k, (label, asked) in enumerate(zip(split, wanted.split, strict=True)):
         if label is not None:
-            box = _box_of(known, label)
+            box = box_of(known, label)
             finder.check_seeds(f"split[{k}]", label, box, asked.seeds)
             starts = [s.start for s in box]
             seeds = [tuple(np.subtract(seed, starts).tolist()) for seed in asked.seeds]
@@ -158,7 +155,7 @@ class _Finder:
                 )
 
     def _slices_of(self, label: int) -> set[int]:
-        z = _box_of(self.known, label)[0]
+        z = box_of(self.known, label)[0]
         return set(range(z.start, z.stop))
 
     def check_contradictions(

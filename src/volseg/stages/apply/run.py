@@ -17,7 +17,7 @@ from volseg.engine.run import naming, run_blocks, same_workers
 from volseg.geometry.grid import Block, Grid, coarsen, roi_size
 from volseg.objects.joining import label_type
 from volseg.stages.apply.plan import ApplyPlan, Painted
-from volseg.stages.apply.resolve import Resolved, SplitObject, resolve
+from volseg.stages.apply.resolve import Resolved, SplitObject, box_of, resolve
 from volseg.stages.apply.rules import MARKED
 from volseg.stages.apply.table import Changes, find_known, find_table, write_tables
 from volseg.stages.apply.tasks import (
@@ -219,7 +219,7 @@ class Correcting:
 
     def _boxes(self) -> Iterator[Any]:
         """List the boxes of what becomes another label."""
-        yield from (self.resolved.box_of(label) for label in self.resolved.renamed)
+        yield from (box_of(self.resolved.known, label) for label in self.resolved.renamed)
         yield from (cut.box for cut in self.resolved.cuts)
 
     def _is_alike(self, image: Image) -> bool:

@@ -26,7 +26,7 @@ from volseg.measures.summary import slice_table
 from volseg.measures.sums import Moments, keep_part
 from volseg.sources.labels import LabelSource
 from volseg.stages.apply.plan import ApplyPlan
-from volseg.stages.apply.resolve import Resolved
+from volseg.stages.apply.resolve import Resolved, box_of
 from volseg.stages.apply.tasks import Corrected
 from volseg.stages.stats.plan import StatsOptions, StatsPlan, plan_stats
 from volseg.stages.stats.run import measure, measure_singly
@@ -215,7 +215,7 @@ def _reached(plan: ApplyPlan, resolved: Resolved, changes: Changes) -> Iterable[
     """List boxes that together hold all objects that are touched."""
     joined = {label for label, new in resolved.renamed.items() if new}
     known = set(resolved.known.labels.tolist())
-    yield from (resolved.box_of(label) for label in (changes.touched | joined) & known)
+    yield from (box_of(resolved.known, label) for label in (changes.touched | joined) & known)
     yield from (cut.box for cut in resolved.cuts)
     for painted in plan.painted:
         yield from (plan.grid.block(index).core for index in painted.blocks)
