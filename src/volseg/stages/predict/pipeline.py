@@ -22,7 +22,7 @@ from volseg.engine.pool import Pool
 from volseg.geometry.lattice import Tile
 from volseg.models.compiled import OPENVINO
 from volseg.models.devices import as_tensor
-from volseg.types import Floats, Mask, Zyx
+from volseg.types import Floats, Mask, Roi, Zyx
 from volseg.voxels.background import fill_by_reflection
 from volseg.voxels.blend import FULL, Shares, neighbouring_taps, shifted_diagonal
 from volseg.voxels.intensity import LOOKED_UP_AT_ONCE, Tone, tone_table
@@ -207,10 +207,11 @@ class Sums:
 
     Attributes
     ----------
-    totals : int32, shape (maps, z, y, x), for each block that is handed something.
+    regions, totals : what each block is handed, and its sum so far: int32, shape (maps, z, y, x).
     flawed : for each tile, whether one of its probabilities is not finite.
     """
 
+    regions: Mapping[Zyx, Roi]
     totals: Mapping[Zyx, Tensor]
     flawed: dict[Tile, Tensor]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -37,8 +36,6 @@ from volseg.voxels.blend import (
     Shares,
     to_probabilities,
 )
-
-Regions: TypeAlias = Mapping[Zyx, Roi]
 
 
 @dataclass(frozen=True)
@@ -93,42 +90,37 @@ class PredictTask:
             raise MemoryError(f"{error}; {remedy} --block") from error
 
     def _evaluate(self, item: Evaluate) -> int:
-        regions = {t: self.handover.region(item.index, t) for t in item.targets}
         tiles = {k for t in item.targets for k in self.handover.tiles(item.index, t)}
-        sums = run_on(self.choice.device, self._begin, regions)
-        evaluated = 0
+        device, evaluated = self.choice.device, 0
+        sums = run_on(device, self._begin, item)
         for _, layer in groupby(sorted(tiles, key=self.tiles.layer_of), self.tiles.layer_of):
             found = list(layer)
             wanted = [t for t in found if is_wanted(self.handover, self.tiles.look.mask, t)]
             seen = self.tiles.read(wanted) if wanted else None
-            evaluated += run_on(
-                self.choice.device, self._evaluate_layer, found, wanted, seen, item, regions, sums
-            )
-        shares, flawed = run_on(self.choice.device, fetch, sums)()
+            evaluated += run_on(device, self._evaluate_layer, item, found, wanted, seen, sums)
+        shares, flawed = run_on(device, fetch, sums)()
         if flawed:
             raise BlockError(f"the network returned values that are not finite in {flawed[0]}")
         for target in item.targets:
             self.store.save(item.index, target, shares[target])
         return evaluated
 
-    def _begin(self, regions: Regions) -> Sums:
+    def _begin(self, item: Evaluate) -> Sums:
         predictor_for(self.choice)  # what a worker lacks is told before anything is read
+        regions = {t: self.handover.region(item.index, t) for t in item.targets}
         device, maps = torch_device(self.choice.device), len(self.outputs)
-        return Sums(
-            {
-                target: torch.zeros((maps, *roi_shape(box)), dtype=torch.int32, device=device)
-                for target, box in regions.items()
-            },
-            {},
-        )
+        totals = {
+            target: torch.zeros((maps, *roi_shape(box)), dtype=torch.int32, device=device)
+            for target, box in regions.items()
+        }
+        return Sums(regions, totals, {})
 
     def _evaluate_layer(
         self,
+        item: Evaluate,
         tiles: Sequence[Tile],
         wanted: Sequence[Tile],
         seen: Reading | None,
-        item: Evaluate,
-        regions: Regions,
         sums: Sums,
     ) -> int:
         """Evaluate tiles of one layer, and add their shares; return how many were evaluated."""
@@ -136,21 +128,21 @@ class PredictTask:
         for tile in tiles:
             inputs = self.tiles.cut(tile, context) if context and tile in wanted else None
             if inputs is not None:
-                self._add(tile, inputs, regions, sums)
+                self._add(tile, inputs, sums)
                 evaluated += 1
             tell_tile(self.store.folder, item.index)
         return evaluated
 
-    def _add(self, tile: Tile, inputs: Tensor, regions: Regions, sums: Sums) -> None:
+    def _add(self, tile: Tile, inputs: Tensor, sums: Sums) -> None:
         """Evaluate a tile, and add its shares to what is handed over."""
         predictor, lattice = predictor_for(self.choice), self.tiles.lattice_of(tile)
-        needed = self.tiles.needed(tile, regions.values())
+        needed = self.tiles.needed(tile, sums.regions.values())
         maps = predictor.evaluate(inputs, needed, lattice.normal)
         sums.flawed[tile] = ~torch.isfinite(maps).all()
         support = self.handover.support(tile)
         z, y, x = (blending(a, k) for a, k in zip(lattice.axes, tile.position, strict=True))
         weighted = weigh(maps, (z, y, x), self._shares(lattice))
-        for target, box in regions.items():
+        for target, box in sums.regions.items():
             shared = intersect(support, box)
             if shared is not None:
                 own = shift(shared, [s.start for s in box])
