@@ -22,8 +22,8 @@ raises that thing's error where it is missing or cannot be used: `SourceError`, 
 `ModelError`. What takes an option, or needs a package that may be missing, raises
 `ParameterError`; what compares arrays `ShapeError`; what would replace another's result, or work on
 it while somebody does, `ConflictError`. What plans a verb, or runs one, may raise any
-`InputError`, and what parses a word of the command line click's `BadParameter`. Docstrings below
-`volseg.api` name errors only where there is more to say.
+`InputError`, and what parses a word of the command line click's `BadParameter`. Docstrings of what
+users of Python call name errors, others only where there is more to say.
 """
 
 from __future__ import annotations

@@ -208,13 +208,7 @@ def evaluate_all(
 
 
 def check_output(folder: Place) -> None:
-    """Check that an evaluation can be written to a folder.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot.
-    """
+    """Check that an evaluation can be written to a folder."""
     from volseg.stages.evaluate.output import check_folder
 
     check_folder(file_of(folder))
@@ -229,11 +223,6 @@ def save_evaluations(results: "Sequence[Evaluation]", folder: Place) -> list[Pat
     -------
     list of Path
         Files written; curves need matplotlib.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written.
     """
     from volseg.stages.evaluate.output import write_results
 

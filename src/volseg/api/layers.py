@@ -34,11 +34,6 @@ def compose_layers(volume: str | Path) -> list[Layer]:
     """List raw, probabilities and labels of a volume; voxels are read when they are looked at.
 
     A table of the objects becomes the features of their layer: a click on an object shows its row.
-
-    Raises
-    ------
-    VolumeError
-        If there is no usable volume.
     """
     from volseg.api.opening import open as open_volume
     from volseg.storage.attributes import results_in
@@ -130,13 +125,7 @@ def _read_all(path: str | Sequence[str]) -> list[Layer]:
 
 
 def napari_sample() -> list[Layer]:
-    """Offer napari the crop that comes with volseg, as its manifest says: raw and annotation.
-
-    Raises
-    ------
-    VolumeError
-        If this installation lacks it.
-    """
+    """Offer napari the crop that comes with volseg, as its manifest says: raw and annotation."""
     from volseg.geometry.grid import full_roi
     from volseg.sources.open import open_stack
     from volseg.sources.stack import read_box
@@ -163,11 +152,6 @@ def show_in_napari(volume: str | Path, name: str, at: Sequence[float] | None) ->
     volume : path
     name : of the labels that are chosen
     at : voxel (z, y, x) to look at; None for the middle
-
-    Raises
-    ------
-    ParameterError
-        If napari is not installed.
     """
     try:
         import napari

@@ -95,13 +95,7 @@ def report(
 
 
 def check_report(output: Place) -> None:
-    """Check that a report can be written to a file.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot.
-    """
+    """Check that a report can be written to a file."""
     from volseg.stages.report.plan import ReportOptions
 
     ReportOptions(file_of(output))

@@ -25,24 +25,12 @@ EACH = "{name}"
 
 
 def place_of(place: Place) -> Path:
-    """Read a path, or a URL of object storage.
-
-    Raises
-    ------
-    ParameterError
-        If it is a URL of something else.
-    """
+    """Read a path, or a URL of object storage."""
     return parse_location(str(place))
 
 
 def file_of(place: Place) -> Path:
-    """Read the path of a local file or folder.
-
-    Raises
-    ------
-    ParameterError
-        If it is empty or a URL.
-    """
+    """Read the path of a local file or folder."""
     if "://" in str(place):
         raise ParameterError(f"{place} is a URL; expected a file or folder of this machine")
     return parse_path(str(place))
@@ -77,13 +65,7 @@ def shown(progress: Progress | None) -> Progress:
 
 
 def check_one_name(name: str | None, verb: str) -> None:
-    """Refuse several names, before any work is done for the first.
-
-    Raises
-    ------
-    ParameterError
-        If there are several, or a text without any.
-    """
+    """Refuse several names, before any work is done for the first."""
     if name is not None and len(split_names(name)) > 1:
         raise ParameterError(
             f"{verb} takes one result at a time, found {name}; volseg.{verb}_all takes several"
@@ -100,13 +82,7 @@ def divide(options: Mapping[str, object], *groups: type) -> tuple[dict[str, Any]
 
 
 def build(kind: type[Options], given: Mapping[str, object], **more: object) -> Options:
-    """Make the options of a stage; those of `Running` become its engine, if it has one.
-
-    Raises
-    ------
-    ParameterError
-        If an option cannot be used.
-    """
+    """Make the options of a stage; those of `Running` become its engine, if it has one."""
     chosen = {**given, **more}
     if "engine" in kind.__annotations__:
         running, chosen = divide(chosen, Running)
@@ -115,13 +91,7 @@ def build(kind: type[Options], given: Mapping[str, object], **more: object) -> O
 
 
 def engine_of(**options: Unpack[Running]) -> EngineOptions:
-    """Collect the engine's options.
-
-    Raises
-    ------
-    ParameterError
-        If they do not go together, or the cluster's configuration cannot be used.
-    """
+    """Collect the engine's options."""
     from volseg.engine.options import EngineOptions, read_cluster
     from volseg.storage.recipes import read_recipe
 

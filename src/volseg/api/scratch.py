@@ -25,13 +25,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def write_array(path: Path, values: ArrayLike) -> Path:
-    """Write an array to storage.
-
-    Raises
-    ------
-    ShapeError, ParameterError
-        If it has not three axes, or holds no numbers.
-    """
+    """Write an array to storage."""
     import numpy as np
 
     from volseg.geometry.grid import full_roi
@@ -88,13 +82,7 @@ def write_probabilities(
 
 
 def as_levels(probabilities: ArrayLike) -> Probabilities:
-    """Take stored probabilities as they are, and floats as they would be stored.
-
-    Raises
-    ------
-    ShapeError, ParameterError
-        If they are neither.
-    """
+    """Take stored probabilities as they are, and floats as they would be stored."""
     import numpy as np
 
     array = np.asarray(probabilities)

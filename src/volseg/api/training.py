@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from volseg.api.keywords import takes
@@ -80,13 +81,7 @@ def _plan(
 def _with_tones(
     config: dict[str, Any], gamma: float | None = None, equalise: str | None = None
 ) -> dict[str, Any]:
-    """Change what a recipe does to intensities.
-
-    Raises
-    ------
-    ParameterError
-        If a gain or gamma comes before an equalisation, which undoes both.
-    """
+    """Change what a recipe does to intensities."""
     from volseg.voxels.intensity import Preprocessing, choose_preprocessing
 
     known = config.get("preprocessing", Preprocessing())
@@ -96,13 +91,7 @@ def _with_tones(
 
 
 def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[Pair]:
-    """Pair images and labels, and give each pair its regions.
-
-    Raises
-    ------
-    ParameterError
-        If they do not go together.
-    """
+    """Pair images and labels, and give each pair its regions."""
     from volseg.stages.train.regions import Pair
 
     named, labels = several(volumes), several(options.get("labels", ()))
@@ -114,42 +103,22 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
     rois, validations, slices = (
         one_each(several(options.get(name, ())), len(both), f"--{name}") for name in REGIONS
     )
-    images = options.get("images", False)
-    foreground, axes = options.get("foreground"), options.get("axes")
+    read = partial(
+        Pair,
+        images=options.get("images", False),
+        foreground=options.get("foreground"),
+        axes=options.get("axes"),
+    )
     pairs = [
-        Pair(
-            place_of(raw),
-            str(label),
-            roi,
-            validation,
-            None if z is None else tuple(z),
-            images,
-            foreground=foreground,
-            axes=axes,
-        )
+        read(place_of(raw), str(label), roi, validation, None if z is None else tuple(z))
         for (raw, label), roi, validation, z in zip(both, rois, validations, slices, strict=True)
     ]
-    held = [
-        Pair(
-            place_of(raw),
-            str(label),
-            images=images,
-            held_out=True,
-            foreground=foreground,
-            axes=axes,
-        )
-        for raw, label in options.get("validation_data", ())
-    ]
-    return [*pairs, *held]
+    held = options.get("validation_data", ())
+    return [*pairs, *(read(place_of(raw), str(label), held_out=True) for raw, label in held)]
 
 
 def one_each(values: Sequence[Value], count: int, flag: str) -> list[Value | None]:
     """Give each of several pairs its value: one for all, or one each, in the same order.
-
-    Raises
-    ------
-    ParameterError
-        If there are neither.
 
     Examples
     --------

@@ -154,13 +154,7 @@ def run(
 
 
 def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[StackJob, ...]:
-    """Say which stacks there are, and which volume each becomes; nothing is written.
-
-    Raises
-    ------
-    InputError
-        If there is no stack, or two would become one volume.
-    """
+    """Say which stacks there are, and which volume each becomes; nothing is written."""
     from volseg.sources.open import anchor_of, list_stacks, name_volumes
     from volseg.stages.convert.plan import ConvertOptions
     from volseg.storage.stores import is_zarr, read_array_metadata

@@ -27,6 +27,7 @@ from volseg.exchange.states import checked, read_tensors
 from volseg.models.registry import (
     ARCHITECTURES,
     EVERY,
+    WIDEST,
     Architecture,
     count_parameters,
     find_architecture,
@@ -36,7 +37,6 @@ from volseg.voxels.intensity import Preprocessing
 
 LARGEST_STATE, LARGEST_TEST = 1 << 31, 1 << 24
 """Bytes of a state dict, and of a test tensor."""
-WIDEST = 1024
 TOLERANCE, PART = 1e-3, 0.02
 """By how much probabilities of the test may differ, and by which part of their own range: where a
 test finds nothing, all networks give nearly the same."""

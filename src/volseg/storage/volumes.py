@@ -149,7 +149,9 @@ def create_image(
     if (path / "zarr.json").is_file():
         raise ConflictError(f"{path} exists already")
     write_group(path, {"ome": ome, "volseg": dict(attributes)})
-    ensure_groups(path.parent)
+    group = path.parent
+    if group.name in {"probabilities", "labels"} and not is_zarr(group):
+        write_group(group, {})  # so that readers find what is in it
     levels = []
     for k, factor in enumerate(factors):
         shape = reduced_shape(spec.shape, factor)
@@ -240,12 +242,6 @@ def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[s
         for level in described
     ]
     return Image(path, tuple(levels), tuple(factors), space.voxel_size, attributes, space)
-
-
-def ensure_groups(path: Path) -> None:
-    """Make ``probabilities`` and ``labels`` groups, so that readers find what is in them."""
-    if path.name in {"probabilities", "labels"} and not is_zarr(path):
-        write_group(path, {})
 
 
 def register_label(volume: Path, name: str) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from volseg.errors import ModelError, ParameterError, StorageError
 from volseg.fields import read_fields
 from volseg.models.maps import OFFSETS, MapSpec, check_maps, count_outputs
-from volseg.models.registry import find_architecture
+from volseg.models.registry import WIDEST, find_architecture
 from volseg.storage.files import drafting, replacing
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import parse_json
@@ -40,7 +40,7 @@ OPTIONAL: Mapping[str, Any] = {
 }
 """Entries that a card may leave out."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
-    "width": (1, 1024),
+    "width": (1, WIDEST),
     "parameters": (1, math.inf),
     "voxel_size": (1e-6, 1e9),
     "tile": (1, 4096),

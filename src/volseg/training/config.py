@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
 from volseg.models.maps import CENTERLINE, MapSpec, build_maps
-from volseg.models.registry import find_architecture
+from volseg.models.registry import WIDEST, find_architecture
 from volseg.training.annotation import parse_class
 from volseg.training.augmentation import Augmentation
 from volseg.training.centerline import ALPHA, REACH_NM
@@ -23,8 +23,6 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 LENGTHS = ("steps", "minutes", "epochs")
 LARGEST_BATCH = 1 << 31
-WIDEST = 1024
-"""As in cards of weights; memory grows with the square."""
 
 
 @dataclass(frozen=True)
