@@ -53,6 +53,17 @@ class Readable(Protocol):
         """Read a box."""
 
 
+def extent(numbers: Iterable[float]) -> str:
+    """Write numbers along (z, y, x).
+
+    Examples
+    --------
+    >>> extent((32, 384, 384)), extent((50.0, 4.6, 4.6))
+    ('32 x 384 x 384', '50 x 4.6 x 4.6')
+    """
+    return " x ".join(f"{n:.10g}" for n in numbers)
+
+
 def zyx(values: Iterable[Value]) -> tuple[Value, Value, Value]:
     """Take three values, one for each axis.
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from volseg.types import extent
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import DTypeLike, NDArray
@@ -191,9 +193,5 @@ def _pick(part: Any, length: int) -> tuple[slice, Any]:
 def describe(array: ImageArray) -> str:
     """Write shape, type and voxel size."""
     size = array.voxel_size
-    unit = "of unknown size" if size is None else f"of {_times(size)} nm"
-    return f"{_times(array.shape)} {array.dtype}, voxels {unit}"
-
-
-def _times(numbers: tuple[float, ...]) -> str:
-    return " x ".join(f"{n:.10g}" for n in numbers)
+    unit = "of unknown size" if size is None else f"of {extent(size)} nm"
+    return f"{extent(array.shape)} {array.dtype}, voxels {unit}"

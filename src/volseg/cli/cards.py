@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from volseg.cli.wording import counted, extent, scaled, voxels_of
+from volseg.cli.wording import counted, scaled, voxels_of
 from volseg.fields import plain
+from volseg.types import extent
 
 if TYPE_CHECKING:
     from volseg.storage.weights import Card

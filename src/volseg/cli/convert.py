@@ -10,8 +10,9 @@ import click
 from volseg.api.making import ConvertKeywords, convert
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
-from volseg.cli.wording import duration, extent, scaled, voxels_of
+from volseg.cli.wording import duration, scaled, voxels_of
 from volseg.errors import command
+from volseg.types import extent
 
 if TYPE_CHECKING:
     from volseg.stages.convert.plan import ConvertReport

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from volseg.api.judging import EvaluateKeywords, check_output, evaluate_all, save_evaluations
 from volseg.cli.options import scratch_option, volume_argument, with_options
 from volseg.cli.session import Session
-from volseg.cli.wording import duration, extent, scaled
+from volseg.cli.wording import duration, scaled
 from volseg.errors import StorageError, list_some
 from volseg.fields import plain
+from volseg.types import extent
 
 if TYPE_CHECKING:
     from volseg.scores.mistakes import WrongObjects

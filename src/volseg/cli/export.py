@@ -10,7 +10,8 @@ import click
 from volseg.api.exporting import ExportKeywords, export_all
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
-from volseg.cli.wording import counted, duration, extent, voxels_of
+from volseg.cli.wording import counted, duration, voxels_of
+from volseg.types import extent
 
 WHAT = ("labels", "probabilities", "raw", "table", "slices")
 

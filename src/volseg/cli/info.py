@@ -11,7 +11,8 @@ from volseg.api.looking import ExploreKeywords, explore
 from volseg.api.opening import info
 from volseg.cli.options import volume_argument, with_options
 from volseg.cli.session import Session
-from volseg.cli.wording import counted, extent, voxels_of
+from volseg.cli.wording import counted, voxels_of
+from volseg.types import extent
 
 
 @with_options("volseg info vol.zarr", ExploreKeywords)

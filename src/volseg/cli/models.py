@@ -17,9 +17,10 @@ from volseg.api.models import (
 from volseg.cli.cards import describe_briefly, describe_card
 from volseg.cli.options import parse_sizes, with_options
 from volseg.cli.session import Session
-from volseg.cli.wording import extent, scaled
+from volseg.cli.wording import scaled
 from volseg.errors import command
 from volseg.fields import plain
+from volseg.types import extent
 
 if TYPE_CHECKING:
     from volseg.exchange.export_model import ExportReport

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from volseg.types import extent
+
 
 def scaled(number: float) -> str:
     """Shorten a number with an SI prefix.
@@ -45,17 +47,6 @@ def counted(number: int, thing: str) -> str:
     ('1 object', '0 objects')
     """
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def extent(numbers: Sequence[float]) -> str:
-    """Write numbers along (z, y, x).
-
-    Examples
-    --------
-    >>> extent((32, 384, 384)), extent((50.0, 4.6, 4.6))
-    ('32 x 384 x 384', '50 x 4.6 x 4.6')
-    """
-    return " x ".join(f"{n:.10g}" for n in numbers)
 
 
 def voxels_of(size: Sequence[float] | None) -> str:

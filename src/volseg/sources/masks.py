@@ -16,7 +16,7 @@ from volseg.geometry.grid import Grid
 from volseg.sources.labels import LabelSource, find_labels
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image
-from volseg.types import Mask, Roi, Zyx, zyx
+from volseg.types import Mask, Roi, Zyx, extent, zyx
 
 SLAB = 1 << 24
 """Voxels of a mask that are looked at together, to tell it from others."""
@@ -90,7 +90,7 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
     if any(off):
         known = " by the voxel sizes of both" if ours is not None and theirs is not None else ""
         raise VolumeError(
-            f"{found.path} measures {_times(found.shape)} voxels, {image.path} {_times(shape)}, "
+            f"{found.path} measures {extent(found.shape)} voxels, {image.path} {extent(shape)}, "
             f"{' x '.join(f'{s:g}' for s in scale)} to one of the mask{known}: a mask covers the "
             f"whole volume"
         )
@@ -98,7 +98,3 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
     inside = found.path.parent == volume / "labels" or as_remote(found.path) is not None
     name = str(labels) if inside else str(found.path.absolute())
     return MaskSource(name, found, shape, zyx(scale))
-
-
-def _times(shape: Zyx) -> str:
-    return " x ".join(map(str, shape))
