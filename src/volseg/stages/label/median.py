@@ -13,13 +13,7 @@ from volseg.types import VoxelSize
 def plan_median(
     asked: float | None, space: Space, model: Mapping[str, Any], *, complement: bool
 ) -> dict[str, float]:
-    """Take the user's distance, or else the model's, where slices lie near enough to each other.
-
-    Raises
-    ------
-    ParameterError
-        If no slice lies as near as the user asks for.
-    """
+    """Take the user's distance, or else the model's, where slices lie near enough to each other."""
     if space.planar:
         return {}
     if asked is None:  # the model's is that of what it was trained to find

@@ -15,13 +15,7 @@ from volseg.storage.volumes import Image, open_image, probabilities_path
 
 
 def open_probabilities(volume: Path, name: str) -> Image:
-    """Open complete probabilities.
-
-    Raises
-    ------
-    VolumeError
-        If they are missing, incomplete, or not of volseg's making.
-    """
+    """Open complete probabilities."""
     image = _open_complete(volume, name)
     model, run = (image.attributes.get(key) or {} for key in ("model", "run"))
     threshold, least = model.get("threshold"), model.get("min_probability", 0)
@@ -77,13 +71,7 @@ def choose_guides(split: str, there: Collection[str]) -> tuple[str, ...]:
 
 
 def open_guides(volume: Path, name: str, split: str) -> list[Image]:
-    """Open the maps by which objects of a class are split; none where they are not.
-
-    Raises
-    ------
-    VolumeError
-        As `open_guide` does.
-    """
+    """Open the maps by which objects of a class are split; none where they are not."""
     if split not in GUIDES:
         return []
     stored = {kind: probabilities_path(volume, f"{name}-{kind}") for kind in GUIDES[split]}
@@ -91,15 +79,9 @@ def open_guides(volume: Path, name: str, split: str) -> list[Image]:
     return [open_guide(volume, name, kind, split) for kind in found or sorted(NEEDED[split])]
 
 
-def open_guide(volume: Path, name: str, kind: str, split: str = "") -> Image:
-    """Open a complete map of a class, to split its objects by: ``probabilities/<name>-<kind>``.
-
-    Raises
-    ------
-    VolumeError
-        If it is missing, incomplete, of another shape, or not of volseg's making.
-    """
-    stored, split = f"{name}-{kind}", split or kind
+def open_guide(volume: Path, name: str, kind: str, split: str) -> Image:
+    """Open a complete map of a class, to split its objects by: ``probabilities/<name>-<kind>``."""
+    stored = f"{name}-{kind}"
     if not probabilities_path(volume, stored).exists():
         write = command("segment", volume, *STORED[split], name=name)
         raise VolumeError(

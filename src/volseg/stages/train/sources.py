@@ -149,13 +149,7 @@ def open_pair(
 
 
 def check_named(opened: Sequence[Annotated]) -> None:
-    """Refuse names of axes where all that is trained on is Zarr, which names its own.
-
-    Raises
-    ------
-    ParameterError
-        If all is.
-    """
+    """Refuse names of axes where all that is trained on is Zarr, which names its own."""
     axes = {each.pair.axes for each in opened} - {None}
     if axes and not any(each.named for each in opened):
         raise ParameterError(
