@@ -194,7 +194,7 @@ def uneven(planes):
 def look_through(path, model, **options):
     """Look at a volume as a prediction does."""
     plan = plan_prediction(path, PredictOptions(model=str(model), **options))
-    return predict_run._look(plan)
+    return predict_run._compare_tissue(plan)
 
 
 def test_images_are_compared_each_by_its_own_brightness(tmp_path, model):

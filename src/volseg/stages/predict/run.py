@@ -103,7 +103,7 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
     """Create what a run writes, empty, in place of what is there."""
     work = round(plan.handover.count_work(), 3)
     common = {"complete": False, "version": __version__, MARK: mark, "work": work}
-    if tissue := _look(plan):
+    if tissue := _compare_tissue(plan):
         common["tissue"] = tissue
     images = [
         NewImage(
@@ -125,7 +125,7 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
     create_images(images, *find_outdated(classes, plan.scratch, [o.path for o in replaced]))
 
 
-def _look(plan: PredictPlan) -> dict[str, Any]:
+def _compare_tissue(plan: PredictPlan) -> dict[str, Any]:
     """Compare the tissue with what the network was trained on."""
     scales = network_scales(plan.image, plan.card, zoom=plan.options.zoom)[0]
     look = plan.card.preprocessing
