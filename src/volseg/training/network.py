@@ -24,7 +24,6 @@ from volseg.models.parts import NORM
 from volseg.models.registry import Architecture, find_architecture
 from volseg.training.config import TrainConfig
 from volseg.training.losses import EMNET
-from volseg.types import Zyx
 
 RARE = -2.0
 """The logit of a map that is new to a network."""
@@ -172,15 +171,3 @@ def as_patches(logits: Tensor, patches: int, form: Architecture) -> Tensor:
 def feed(network: nn.Module, raw: Tensor, form: Architecture) -> Tensor:
     """Map patches, float, shape (n, 1, z, y, x), to logits, smaller by the margin."""
     return as_patches(network(as_input(raw, form)), len(raw), form)
-
-
-def crop(target: Tensor, margin: Zyx) -> Tensor:
-    """Cut a margin off every side of (z, y, x).
-
-    Examples
-    --------
-    >>> crop(torch.zeros(1, 1, 1, 8, 9), (0, 2, 3)).shape
-    torch.Size([1, 1, 1, 4, 3])
-    """
-    z, y, x = (slice(m, n - m) for m, n in zip(margin, target.shape[-3:], strict=True))
-    return target[..., z, y, x]

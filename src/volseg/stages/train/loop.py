@@ -18,6 +18,7 @@ from volseg.errors import TrainingError
 from volseg.geometry.grid import roi_size
 from volseg.models.logits import as_binary
 from volseg.models.maps import OFFSETS, count_exclusive
+from volseg.models.parts import crop
 from volseg.stages.train.scored import held_out_loss, score_held_out
 from volseg.stages.train.state import Run
 from volseg.storage.checkpoints import append_row, save_checkpoint
@@ -25,7 +26,7 @@ from volseg.training.config import TrainConfig, learning_rate
 from volseg.training.hard_examples import find_hard_examples
 from volseg.training.loader import Batch, load_batches
 from volseg.training.losses import EMNET, LOSSES, centerline_loss, emnet_loss, maps_loss
-from volseg.training.network import as_input, as_patches, crop, learns_centerlines
+from volseg.training.network import as_input, as_patches, learns_centerlines
 from volseg.training.sampling import CPU, Source, count_classes, hold
 from volseg.training.validation import validate
 
@@ -61,7 +62,8 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
         given = as_input(raw, form)
         both = getattr(network, "both", None) if config.loss == EMNET else None
         logits, lines = both(given) if both else (network(given), None)
-    logits, target = as_patches(logits, len(raw), form), crop(target, form.margin)
+    logits = as_patches(logits, len(raw), form)
+    target = crop(target, logits.shape[2:])
     if config.maps:
         return _loss_of_maps(config, logits, target, None if lines is None else (lines, centerline))
     known = target >= 0
