@@ -185,10 +185,10 @@ def test_what_is_no_volume_says_what_to_do(tmp_path):
 
 
 def test_attributes_are_changed_one_by_one(tmp_path):
-    make(tmp_path / "v", complete=False, kept=1)
+    make(tmp_path / "v", complete=False, other=1)
     update_attributes(tmp_path / "v", {"complete": True})
     content = json.loads((tmp_path / "v" / "zarr.json").read_text())
-    assert content["attributes"]["volseg"] == {"complete": True, "kept": 1}
+    assert content["attributes"]["volseg"] == {"complete": True, "other": 1}
     assert open_image(tmp_path / "v").voxel_size == SIZE
 
 
