@@ -23,7 +23,7 @@ from volseg.storage.images import clear_padding
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
-from volseg.storage.volumes import labels_path, open_image
+from volseg.storage.volumes import check_complete, labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
 
 LABEL_TYPES = (
@@ -214,8 +214,7 @@ def open_label_path(path: Path, *, images: bool = False, axes: str | None = None
         return _by_pages(path, None, images=images)
     if array.dtype.kind not in "ui":
         raise VolumeError(f"{path} holds {array.dtype}; labels are whole numbers")
-    if noted.get("complete") is False:
-        raise VolumeError(f"{path} is incomplete; run the command that began it again")
+    check_complete(image)
     region = full_roi(array.shape)
     if "roi" in noted:
         z, y, x = (slice(int(a), int(b)) for a, b in noted["roi"])

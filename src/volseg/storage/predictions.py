@@ -15,7 +15,7 @@ from volseg.models.maps import AUXILIARY
 from volseg.storage.attributes import section, uncorrected
 from volseg.storage.remote import as_remote
 from volseg.storage.scratch import HandoverStore
-from volseg.storage.volumes import Image, open_image, probabilities_path
+from volseg.storage.volumes import Image, check_complete, open_image, probabilities_path
 from volseg.storage.weights import load_card, shipped_models
 from volseg.types import Zyx
 
@@ -74,10 +74,8 @@ def find_probabilities(volume: Path, name: str, shape: Zyx) -> Image | None:
     path = probabilities_path(volume, uncorrected(volume, name))
     if not path.exists():
         return None
-    image = open_image(path)
+    image = check_complete(open_image(path))
     array = image.levels[0]
-    if image.attributes.get("complete") is False:
-        raise VolumeError(f"{path} is incomplete; run the command that began it again")
     if array.dtype != np.uint8 or array.shape != shape:
         raise VolumeError(
             f"{path} holds {array.dtype} of the shape {array.shape}, expected uint8 for 0..1 and "

@@ -196,6 +196,13 @@ def open_image(path: Path) -> Image:
         return _multiscale(path, multiscales[0], notes)
 
 
+def check_complete(image: Image) -> Image:
+    """Refuse a result whose run has not ended."""
+    if image.attributes.get("complete") is False:
+        raise VolumeError(f"{image.path} is incomplete; run the command that began it again")
+    return image
+
+
 def inner_images(path: Path) -> list[str]:
     """List the images that lie in a group by their numbers, as bioformats2raw lays them out."""
     array, attributes = read_node(path)

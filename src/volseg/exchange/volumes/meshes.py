@@ -20,7 +20,7 @@ from volseg.exchange.volumes.cut import Cut, space_at
 from volseg.exchange.volumes.mesh_files import LARGEST, WRITERS, Mesh
 from volseg.exchange.volumes.plan import EACH, ExportPlan
 from volseg.exchange.volumes.resumed import Pieces, beginning, keeping
-from volseg.geometry.grid import full_roi, intersect, roi_size
+from volseg.geometry.grid import coarsen, full_roi, intersect, roi_size
 from volseg.measures.object_table import box_of_row
 from volseg.measures.single_object import mesh
 from volseg.sources.labels import COMPONENTS, open_label_path
@@ -173,15 +173,8 @@ def choose_level(image: Image, box: Roi, finest: int) -> int:
     """Choose the finest level at which a box can be meshed in little memory."""
     last = len(image.levels) - 1
     levels = range(finest, last + 1)
-    fitting = (k for k in levels if roi_size(_at_level(image, k, box)) <= LARGEST_BOX)
+    fitting = (k for k in levels if roi_size(coarsen(box, image.factors[k])) <= LARGEST_BOX)
     return next(fitting, last)
-
-
-def _at_level(image: Image, level: int, box: Roi) -> Roi:
-    return zyx(
-        slice(int(s.start / f), min(int(np.ceil(s.stop / f)), n))
-        for s, f, n in zip(box, image.factors[level], image.levels[level].shape, strict=True)
-    )
 
 
 def make_mesh(image: Image, found: Boxed, level: int) -> Mesh | None:
@@ -190,7 +183,7 @@ def make_mesh(image: Image, found: Boxed, level: int) -> Mesh | None:
     Vertices are (x, y, z) in nm, or in voxels of level 0 where their size is unknown.
     """
     array = image.levels[level]
-    box = intersect(_at_level(image, level, found.box), full_roi(array.shape))
+    box = intersect(coarsen(found.box, image.factors[level]), full_roi(array.shape))
     inside = None if box is None else array[box] == found.label
     if box is None or inside is None or not inside.any():
         return None

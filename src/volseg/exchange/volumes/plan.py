@@ -19,7 +19,7 @@ from volseg.geometry.grid import Grid, full_roi, parse_roi
 from volseg.storage.attributes import results_in
 from volseg.storage.stores import is_zarr
 from volseg.storage.targets import check_apart, check_file, check_target
-from volseg.storage.volumes import Image, open_image, slices_path, table_path
+from volseg.storage.volumes import Image, check_complete, open_image, slices_path, table_path
 
 What = Literal["labels", "probabilities", "raw", "table", "slices"]
 Form = Literal["tiff", "ome-tiff", "hdf5", "ome-zarr", "precomputed", "png", "mesh", "sheet"]
@@ -232,10 +232,7 @@ def _open_exported(volume: Path, options: ExportOptions) -> Image:
     if not is_zarr(path):
         there = ", ".join(p.name for p in results_in(volume, what) if is_zarr(p)) or "nothing"
         raise VolumeError(f"{volume} has no {what}/{options.name}; there is {there} in {what}")
-    found = open_image(path)
-    if found.attributes.get("complete") is False:
-        raise VolumeError(f"{path} is incomplete; run the command that began it again")
-    return found
+    return check_complete(open_image(path))
 
 
 def _choose_type(image: Image, options: ExportOptions) -> tuple[np.dtype[Any], list[str]]:
