@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import warnings
 from dataclasses import dataclass
 
@@ -14,7 +15,6 @@ from click.testing import CliRunner
 from volseg.cli.session import COMPILING, with_session
 from volseg.errors import BlockError, ConflictError
 from volseg.fields import plain
-from volseg.voxels.compilation import compiled
 
 
 def run(error, *flags):
@@ -84,12 +84,18 @@ def test_quiet_leaves_the_result():
     assert run(None).stderr == "a note\n"
 
 
-def test_compiling_is_told_on_standard_error_before_it_begins():
+def test_compiling_is_told_on_standard_error_before_it_begins(tmp_path):
     @click.command
     @with_session
     def command(session):
-        for _ in range(2):
-            compiled(lambda number: number + 1)(2)  # which has no place on disk
+        """Compile two loops that are not on disk yet."""
+        for number in range(2):
+            path = tmp_path / f"{session.quiet}{number}.py"
+            path.write_text(
+                "from volseg.voxels.compilation import compiled\n\n\n"
+                "@compiled\ndef more(number):\n    return number + 1\n"
+            )
+            runpy.run_path(str(path))["more"](2)
         session.result(3, "3")
 
     assert CliRunner().invoke(command).stderr == f"note: {COMPILING}\n"
