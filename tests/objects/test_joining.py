@@ -49,6 +49,15 @@ def test_a_mean_is_that_of_the_whole_object():
         assert found.kept.voxels + gone.voxels == 52
 
 
+def test_a_large_object_is_kept_whatever_its_mean():
+    totals = SIZES * 100
+    for largest, numbers in ((20, [0, 0, 0, 1, 0]), (19, [2, 2, 2, 1, 0]), (30, [0] * 5)):
+        limits = Limits(min_probability=0.5, faint_size=largest)
+        found = number_objects(Candidates(SIZES, FIRSTS, None, totals), PAIRS, limits)
+        assert found.numbers.tolist() == numbers
+        assert found.objects + found.dropped["min_probability"].objects == 3
+
+
 def test_an_object_beyond_several_limits_counts_for_the_first():
     sections = np.array([5, 6, 4, 30, 2])
     found = Candidates(SIZES, FIRSTS, None, SIZES * 10, sections)

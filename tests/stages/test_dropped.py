@@ -13,11 +13,13 @@ from scipy import ndimage
 
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.errors import BlockError
+from volseg.errors import BlockError, ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.objects.dropped import RULES, DroppedObjects
 from volseg.stages.label import tasks
+from volseg.stages.label.again import recorded_rules
 from volseg.stages.label.plan import LabelOptions, plan_labels
+from volseg.stages.label.rules import describe_rules
 from volseg.stages.label.run import label
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.ome import space_of
@@ -99,7 +101,7 @@ def test_each_rule_counts_what_it_drops_for_any_blocks(tmp_path, probabilities, 
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     report = made(volume, block, split=split, **RULED)
     noted = open_image(labels_path(volume, NAME)).attributes
-    assert (noted["dropped"], noted["kept"]) == by_scipy(probabilities)
+    assert (noted["dropped"], noted["kept_objects"]) == by_scipy(probabilities)
     assert list(noted["dropped"]) == list(RULES)
     assert list(report.dropped) == list(RULES)
     for rule, found in report.dropped.items():
@@ -154,6 +156,34 @@ def test_the_cards_own_rules_are_counted_too(tmp_path, probabilities):
     assert "--min-size 20 --min-probability 0 --overwrite`" in report.notes[1]
 
 
+@pytest.mark.parametrize("block", [(8, 32, 32), None])
+@pytest.mark.parametrize("size", [SIZE, None])
+def test_large_objects_are_held_to_no_mean(tmp_path, probabilities, block, size):
+    model = {"min_probability": 0.54, "faint_size": 60, "voxel_size": [10.0, 5.0, 5.0]}
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, size, model=model)
+    whole, count = ndimage.label(probabilities >= 128, np.ones((3, 3, 3)))
+    each = np.arange(1, count + 1)
+    sizes = np.bincount(whole.ravel())[1:]
+    faint = ndimage.mean(probabilities, whole, each) < 0.54 * 255
+    largest = 60 if size is None else 30
+    report = made(volume, block)
+    assert 0 < (faint & (sizes > largest)).sum() == report.objects - (~faint).sum()
+    assert report.dropped["min_probability"]["objects"] == (faint & (sizes <= largest)).sum()
+    header = open_image(labels_path(volume, NAME)).attributes["run"]
+    assert (header["min_probability"], header["faint_size"]) == (0.54, largest)
+    assert describe_rules(recorded_rules(header), space_of(size), {"threshold": 0.5}).items() <= (
+        header.items()
+    )
+    assert report.notes[0].endswith("--min-size 0 --min-probability 0 --overwrite`")
+    # a mean that the user gives holds for all, unless a size is given, too
+    assert made(volume, block, min_probability=0.54).objects == (~faint).sum()
+    assert made(volume, block, min_probability=0.54, faint_size=largest).objects == report.objects
+    assert made(volume, block, faint_size=0).objects == (~faint).sum()
+    assert made(volume, block, min_probability=0, faint_size=9).objects == count
+    with pytest.raises(ParameterError, match="faint_size must not be negative"):
+        options(faint_size=-1)
+
+
 def test_commands_tell_of_it(tmp_path, probabilities, volseg):
     volume = write_volume(tmp_path / "vol.zarr", probabilities)
     flags = ["--threshold", "0.5", "--min-size", "20", "--min-probability", "0.54"]
@@ -174,7 +204,7 @@ def test_commands_tell_of_it(tmp_path, probabilities, volseg):
 
 def read(dropped, kept, run=None):
     run = {"min_size": 9, "min_probability": 0.85, "max_volume_um3": 2} if run is None else run
-    return DroppedObjects.read({"dropped": dropped, "kept": kept, "run": run}, SIZE)
+    return DroppedObjects.read({"dropped": dropped, "kept_objects": kept, "run": run}, SIZE)
 
 
 def test_it_is_told_where_a_rule_drops_much():

@@ -136,19 +136,22 @@ def test_verify_finds_the_tiles_of_a_small_volume_again(views, tile, tmp_path):
 
 
 @pytest.mark.parametrize("size", [CUBES, None])
-def test_the_models_smallest_object_is_zoomed_too(size, tmp_path):
-    """Voxels that are taken as twice as large: an eighth of as many fill the same object."""
-    model = write_weights(tmp_path, "unet2d", (8, 64, 64), (0, 16, 16), 2, min_size=805)
+def test_a_cards_sizes_are_volumes_where_voxels_have_a_size_and_zoomed_elsewhere(size, tmp_path):
+    """Of voxels that are taken as twice as large, an eighth of as many fill the same object."""
+    sizes = {"min_size": 805, "min_probability": 0.7, "faint_size": 8050}
+    model = write_weights(tmp_path, "unet2d", (8, 64, 64), (0, 16, 16), 2, **sizes)
     volume = write_raw(tmp_path / "v.zarr", noise((4, 64, 64)), voxel_size=size)
     found = {}
     for zoom in (1.0, 2.0, 0.5):
         options = PredictOptions(str(model), f"zoom{zoom}".replace(".", "-"), views="xy", zoom=zoom)
         plan = plan_segmentation(volume, SegmentOptions(predict=options))
-        found[zoom] = plan.labellings[0].header["min_size"]
+        header = plan.labellings[0].header
+        found[zoom] = header["min_size"], header["faint_size"]
         segment(plan, NoProgress())
         again = plan_labels(volume, options.name, LabelOptions())
         assert again.header == plan.labellings[0].header
-    assert found == {1.0: 805, 2.0: 101, 0.5: 6440}
+    zoomed = {1.0: (805, 8050), 2.0: (101, 1007), 0.5: (6440, 64400)}
+    assert found == (zoomed if size is None else dict.fromkeys(zoomed, zoomed[1.0]))
 
 
 def test_a_zoom_decides_in_which_slices_a_network_sees_enough(tmp_path):

@@ -116,9 +116,9 @@ def label_array(
     probabilities : uint8, 0 to 255, or floats from 0 to 1, shape (z, y, x)
     voxel_size : nm (z, y, x), optional
     model : str, optional
-        Shipped model or path that states ``threshold``, ``min_size``, ``min_probability`` and
-        ``median_nm`` where they are not given; without one the threshold must be given, and the
-        others are 0.
+        Shipped model or path that states ``threshold``, ``min_size``, ``min_probability``,
+        ``faint_size`` and ``median_nm`` where they are not given; without one the threshold must be
+        given, and the others are 0.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def label_array(
     InputError
         If the array or a rule cannot be used.
     """
-    from volseg.storage.weights import load_card, smallest_object
+    from volseg.storage.weights import load_card, sizes_of_objects
 
     threshold = options.get("threshold")
     if options.get("split") in {"centerline", "contour", "offset"}:
@@ -143,7 +143,7 @@ def label_array(
         "threshold": threshold if card is None else card.threshold,
         "min_probability": 0 if card is None else card.min_probability,
         "median_nm": 0 if card is None else card.median_nm,
-        **({} if card is None else smallest_object(card)),
+        **({} if card is None else sizes_of_objects(card)),
     }
     with scratch_folder() as folder:
         volume = folder / "array.zarr"

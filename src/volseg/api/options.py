@@ -65,6 +65,8 @@ class Objects(TypedDict, total=False):
     max_section_um2 : Drop objects of which a section in one slice has more µm², and tell how many.
     min_probability : Drop objects whose mean probability is lower; by darkness, evenness and other
         columns of the table `volseg apply --keep` drops.  [default: the model's]
+    faint_size : Keep objects of more voxels whatever their mean probability.  [default: the
+        model's with its lowest mean, none with one that is given]
     median_nm : Take at each voxel the median of three probabilities, its own and those of the
         slices so many nm before and after; 0 for its own.  [default: the model's]
     fill_holes : Add enclosed background to its object.
@@ -90,6 +92,7 @@ class Objects(TypedDict, total=False):
     max_volume_um3: float | None
     max_section_um2: float | None
     min_probability: float | None
+    faint_size: int | None
     median_nm: float | None
     fill_holes: bool
     split: Literal["none", "distance", "centerline", "contour", "offset", "kmeans"]

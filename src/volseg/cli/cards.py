@@ -68,7 +68,9 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
     if card.min_size:
         rules.append(f"of {counted(card.min_size, 'network voxel')} at least")
     if card.min_probability:
-        rules.append(f"of a mean probability of {card.min_probability:g} at least")
+        least = f"of a mean probability of {card.min_probability:g} at least"
+        beyond = f" or more than {counted(card.faint_size, 'network voxel')}"
+        rules.append(f"{least}{beyond if card.faint_size else ''}")
     yield "objects", ", ".join(rules)
     if card.maps:
         names = (m.name if m.name == m.kind else f"{m.name} ({m.kind})" for m in card.maps)

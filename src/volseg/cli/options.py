@@ -146,7 +146,7 @@ METAVARS = {
     "points": "[yes=|no=]CSV",
     "sheet": "PNG",
     **dict.fromkeys(("marked_no", "marked_yes"), "N,N,..."),
-    "min_size": "VOXELS",
+    **dict.fromkeys(("min_size", "faint_size"), "VOXELS"),
     "max_volume_um3": "UM3",
     "max_section_um2": "UM2",
     "median_nm": "NM",

@@ -202,6 +202,7 @@ def write_readme(card: Card) -> str:
     )
     least = card.min_probability
     objects = f", and volseg drops objects whose mean is below {least:g}" if least else ""
+    objects += f", up to {card.faint_size} voxels" if least and card.faint_size else ""
     return f"""# {card.name}
 
 {card.architecture}, base width {card.width}, {card.parameters} parameters, exported by volseg

@@ -102,7 +102,7 @@ class DroppedObjects:
         noted, run = (x if isinstance(x, Mapping) else {} for x in (noted, run))
         found = {rule: _whole_numbers(noted.get(rule), Dropped) for rule in RULES if rule in run}
         some = {rule: Dropped(*n) for rule, n in found.items() if n and n[0]}
-        kept = _whole_numbers(attributes.get("kept"), Kept)
+        kept = _whole_numbers(attributes.get("kept_objects"), Kept)
         return cls(some, Kept(*kept) if kept else None, run, voxel_size, planar)
 
     def describe(self) -> dict[str, dict[str, Any]]:

@@ -72,12 +72,14 @@ class Limits:
     min_size, max_size : voxels
     max_section : voxels of the largest section in one slice
     min_probability : mean over the voxels
+    faint_size : voxels up to which it is held to
     """
 
     min_size: int = 0
     max_size: float = math.inf
     max_section: float = math.inf
     min_probability: float = 0
+    faint_size: float = math.inf
 
 
 NO_LIMITS = Limits()
@@ -136,7 +138,8 @@ def number_objects(
     if found.totals is not None:
         total = np.zeros(whole, np.int64)
         np.add.at(total, group, found.totals)
-        beyond["min_probability"] = mean_probabilities(total, size) < limits.min_probability
+        faint = mean_probabilities(total, size) < limits.min_probability
+        beyond["min_probability"] = faint & (size <= limits.faint_size)
     wanted, dropped = np.ones(whole, bool), {}
     for limit, is_beyond in beyond.items():
         gone = size[wanted & is_beyond]

@@ -31,7 +31,7 @@ NOTED: Mapping[str, type | tuple[type, ...]] = {
     "corrections": dict,
     "too_large_to_split": int,
     "dropped": dict,
-    "kept": dict,
+    "kept_objects": dict,
     "roi": list,
 }
 """Entries that volseg writes for an image and reads again; unknown ones may be null."""

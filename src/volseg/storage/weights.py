@@ -32,6 +32,7 @@ CARD_BYTES = 1 << 20
 OPTIONAL: Mapping[str, Any] = {
     "min_size": 0,
     "min_probability": 0.0,
+    "faint_size": 0,
     "median_nm": 0.0,
     "tissue": {},
     "ranges": {},
@@ -49,6 +50,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "threshold": (sys.float_info.min, 1 - sys.float_info.epsilon),
     "min_size": (0, 1 << 48),
     "min_probability": (0, 1),
+    "faint_size": (0, 1 << 48),
     "median_nm": (0, 1e6),
     "sure": (sys.float_info.min, 1),
     "contour": (sys.float_info.min, 1),
@@ -87,6 +89,7 @@ class Card:
     threshold : probability from which a voxel is foreground.
     min_size : objects of fewer voxels, of ``voxel_size``, are dropped; 0 where none is known.
     min_probability : objects of a lower mean probability are dropped; 0 where none is known.
+    faint_size : objects of more voxels are kept whatever their mean; 0 where none are.
     median_nm : how far apart slices are whose median is taken, see ``volseg label --median``; 0
         for none.
     training : data, terms, recipe and seeds.
@@ -113,6 +116,7 @@ class Card:
     threshold: float
     min_size: int
     min_probability: float
+    faint_size: int
     median_nm: float
     training: Mapping[str, Any]
     scores: Mapping[str, Any]
@@ -206,11 +210,11 @@ def _check_bounds(found: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must lie between {low:g} and {high:g}, found {value}")
 
 
-def smallest_object(card: Card) -> dict[str, Any]:
-    """Describe the smallest object of a model for the record of a result, if its card names one."""
-    if not card.min_size:
-        return {}
-    return {"min_size": card.min_size, "voxel_size": list(card.voxel_size)}
+def sizes_of_objects(card: Card) -> dict[str, Any]:
+    """Describe the sizes of objects that rules of a card name, for the record of a result."""
+    sizes = {"min_size": card.min_size, "faint_size": card.faint_size}
+    named = {name: size for name, size in sizes.items() if size}
+    return {**named, "voxel_size": list(card.voxel_size)} if named else {}
 
 
 def load_weights(model: str | Path, card: Card) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
         max_volume_um3=run.get("max_volume_um3"),
         max_section_um2=run.get("max_section_um2"),
         min_probability=float(run["min_probability"]) if "min_probability" in run else 0,
+        faint_size=int(run.get("faint_size", 0)),
         median_nm=float(run.get("median_nm", 0)),
         fill_holes=bool(run.get("fill_holes", False)),
         complement=bool(run.get("complement", False)),
@@ -54,17 +55,21 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
 def keep_dropped(output: Path, noted: Mapping[str, Any], rule: str) -> str:
     """Write the command that finds objects by the same rules, but for one."""
     rules, models = recorded_rules(noted["run"]), float(noted["model"].get("median_nm", 0))
-    without = rule.removesuffix("_of_255")
+    without = {rule.removesuffix("_of_255"), *(["faint_size"] * (rule == "min_probability"))}
     # without these flags, those of the model would hold
     least = 0 if rule == "min_size" else rules.min_size
     flags: list[object] = ["--threshold", rules.threshold, "--min-size", least]
     if rule == "min_probability" or not rules.min_probability:
         flags += ["--min-probability", 0]
     usual = ObjectRules(
-        threshold=rules.threshold, min_size=rules.min_size, min_probability=0, median_nm=models
+        threshold=rules.threshold,
+        min_size=rules.min_size,
+        min_probability=0,
+        faint_size=0,
+        median_nm=models,
     )
     for name, value in vars(rules).items():
-        if name != without and value != getattr(usual, name):
+        if name not in without and value != getattr(usual, name):
             flags.append(FLAGS.get(name, f"--{name.replace('_', '-')}"))
             flags += [] if value is True else [value]
     flags.append("--overwrite")

@@ -46,6 +46,7 @@ class ObjectRules:
     max_volume_um3: float | None = None
     max_section_um2: float | None = None
     min_probability: float | None = None
+    faint_size: int | None = None
     median_nm: float | None = None
     fill_holes: bool = False
     split: str = SPLIT
@@ -67,15 +68,7 @@ class ObjectRules:
         self._check_split()
         if self.complement and self.seed_threshold is not None:
             raise ParameterError("what is below a threshold has no seeds above another")
-        if self.min_size is not None and self.min_size < 0:
-            raise ParameterError(f"min_size must not be negative, found {self.min_size}")
-        if not 0 <= self.min_size_nm3 < math.inf:
-            raise ParameterError(
-                f"min_size_nm3 must be a volume of 0 nm³ or more, found {self.min_size_nm3}"
-            )
-        for unit, most in (("µm³", self.max_volume_um3), ("µm²", self.max_section_um2)):
-            if most is not None and not 0 < most < math.inf:
-                raise ParameterError(f"a largest size is above 0 {unit}, found {most}")
+        self._check_sizes()
         if self.min_probability is not None and not 0 <= self.min_probability <= 1:
             raise ParameterError(
                 f"the lowest mean probability must lie between 0 and 1, found "
@@ -86,6 +79,18 @@ class ObjectRules:
                 f"the distance of the slices of a median must be 0 nm or more, found "
                 f"{self.median_nm}"
             )
+
+    def _check_sizes(self) -> None:
+        for name in ("min_size", "faint_size"):
+            if (size := getattr(self, name)) is not None and size < 0:
+                raise ParameterError(f"{name} must not be negative, found {size}")
+        if not 0 <= self.min_size_nm3 < math.inf:
+            raise ParameterError(
+                f"min_size_nm3 must be a volume of 0 nm³ or more, found {self.min_size_nm3}"
+            )
+        for unit, most in (("µm³", self.max_volume_um3), ("µm²", self.max_section_um2)):
+            if most is not None and not 0 < most < math.inf:
+                raise ParameterError(f"a largest size is above 0 {unit}, found {most}")
 
     def _check_split(self) -> None:
         if self.split not in METHODS:
@@ -126,7 +131,7 @@ def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -
         "connectivity": PLANAR[rules.connectivity] if planar else rules.connectivity,
         **_seed_level(threshold, rules.seed_threshold),
         **_largest_sizes(rules, voxel_size),
-        **_lowest_mean(rules, threshold, model),
+        **_lowest_mean(rules, space, model),
         **plan_median(rules.median_nm, space, model, complement=rules.complement),
         **({"fill_holes": True} if rules.fill_holes else {}),
         **({"complement": True} if rules.complement else {}),
@@ -193,7 +198,7 @@ def limits_of(run: Mapping[str, Any], voxel_size: VoxelSize | None) -> Limits:
     Examples
     --------
     >>> limits_of({"min_size": 9, "max_section_um2": 0.5}, (50, 10, 10))
-    Limits(min_size=9, max_size=inf, max_section=5000, min_probability=0)
+    Limits(min_size=9, max_size=inf, max_section=5000, min_probability=0, faint_size=inf)
     """
 
     def most(name: str, axes: slice) -> float:
@@ -207,18 +212,21 @@ def limits_of(run: Mapping[str, Any], voxel_size: VoxelSize | None) -> Limits:
         most("max_volume_um3", slice(3)),
         most("max_section_um2", slice(1, 3)),
         run.get("min_probability", 0),
+        run.get("faint_size", math.inf),
     )
 
 
-def _lowest_mean(
-    rules: ObjectRules, threshold: float, model: Mapping[str, Any]
-) -> dict[str, float]:
+def _lowest_mean(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -> dict[str, float]:
     """Take the user's rule, or else the model's, if there is one and it can drop anything."""
-    least = rules.min_probability
+    least, largest = rules.min_probability, rules.faint_size
     if least is None:  # the model's is that of what it was trained to find
         least = 0 if rules.complement else model.get("min_probability", 0)
-    lowest = level_of(threshold) / FULL_PROBABILITY
-    return {"min_probability": float(least)} if least > lowest else {}
+        if largest is None:
+            largest = _models_size("faint_size", space.voxel_size, model, planar=space.planar)
+    lowest = level_of(find_threshold(rules, model)) / FULL_PROBABILITY
+    if least <= lowest:
+        return {}
+    return {"min_probability": float(least), **({"faint_size": largest} if largest else {})}
 
 
 def fewest_voxels(
@@ -237,7 +245,7 @@ def fewest_voxels(
     """
     if not rules.min_size_nm3:
         return (
-            _models_smallest(voxel_size, model or {}, planar=planar)
+            _models_size("min_size", voxel_size, model or {}, planar=planar)
             if rules.min_size is None
             else rules.min_size
         )
@@ -250,15 +258,15 @@ def fewest_voxels(
     return max(rules.min_size or 0, voxels)
 
 
-def _models_smallest(
-    voxel_size: VoxelSize | None, model: Mapping[str, Any], *, planar: bool
+def _models_size(
+    name: str, voxel_size: VoxelSize | None, model: Mapping[str, Any], *, planar: bool
 ) -> int:
-    """Convert the smallest object that a model's card names, in voxels of its own, to the volume's.
+    """Convert a size of objects that a card names, in voxels of its own, to voxels of the volume.
 
     Without a voxel size the volume is taken to have the model's, as in prediction. Of an image, the
-    smallest object is a section as wide as it.
+    object is a section as wide as it.
     """
-    own, axes = int(model.get("min_size", 0)), slice(1 if planar else 0, 3)
+    own, axes = int(model.get(name, 0)), slice(1 if planar else 0, 3)
     voxels = own ** (2 / 3) if planar else float(own)
     if voxel_size is not None and own:
         sides = list(map(float, model["voxel_size"]))
@@ -267,12 +275,14 @@ def _models_smallest(
 
 
 def states_size(model: Mapping[str, Any]) -> bool:
-    """Tell whether what is on record of a model's smallest object can be used, if there is one."""
-    own, size = model.get("min_size", 0), model.get("voxel_size", ())
+    """Tell whether the sizes of objects on record of a model can be used, if there are any."""
+    owns = [model.get(name, 0) for name in ("min_size", "faint_size")]
+    size = model.get("voxel_size", ())
     sides = isinstance(size, list | tuple) and all(
         isinstance(side, int | float) and 0 < side < math.inf for side in size
     )
-    return isinstance(own, int) and own >= 0 and sides and (not own or len(size) == 3)
+    sound = all(isinstance(own, int) and own >= 0 for own in owns)
+    return sound and sides and (not any(owns) or len(size) == 3)
 
 
 def _check_probability(what: str, found: float | None) -> None:

@@ -196,7 +196,11 @@ class Labelling(Run):
             for rule, each in RULES.items()
             if header.get(rule) and each.limit in numbering.dropped
         }
-        counted = {"objects": numbering.objects, "kept": vars(numbering.kept), "dropped": dropped}
+        counted = {
+            "objects": numbering.objects,
+            "kept_objects": vars(numbering.kept),
+            "dropped": dropped,
+        }
         store.save_numbers(numbering.numbers)
         if "fill_holes" in header:
             fill_holes(self, offsets, numbering.numbers)

@@ -41,7 +41,7 @@ from volseg.storage.predictions import Scratch, find_outdated
 from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image, volume_tone
-from volseg.storage.weights import smallest_object
+from volseg.storage.weights import sizes_of_objects
 from volseg.types import FULL_PROBABILITY, Zyx
 from volseg.voxels.blend import reflected
 
@@ -159,7 +159,10 @@ def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:
     card, zoom = plan.card, plan.options.zoom
     rules, splitting = card.rules_of(place), card.splitting_of(place)
     median = card.median_nm / zoom if card.median_nm and continues(plan.image) else 0.0
-    smallest = math.ceil(rules.min_size / zoom**3)
+    # of voxels of a known size, these are volumes, whatever scale the network sees them at
+    times = 1.0 if plan.image.voxel_size else zoom**-3
+    faint = 0 if place else card.faint_size
+    sizes = [math.ceil(size * times) for size in (rules.min_size, faint)]
     vectors = find_vector(card.maps, card.maps[place].of) if card.maps else []
     reach = card.maps[vectors[0]].reach_nm / zoom if vectors else 0.0
     return {
@@ -169,7 +172,7 @@ def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:
         "threshold": rules.threshold,
         "min_probability": rules.min_probability,
         **({"median_nm": median} if median else {}),
-        **smallest_object(replace(card, min_size=smallest)),
+        **sizes_of_objects(replace(card, min_size=sizes[0], faint_size=sizes[1])),
         **({"splitting": splitting} if splitting else {}),
         **({"offsets": {"reach_nm": reach, "voxel_size": list(card.voxel_size)}} if reach else {}),
     }

@@ -58,6 +58,7 @@ RULES = {
     "max_volume_um3": "dropped above {:g} µm³",
     "max_section_um2": "dropped with a section in a slice above {:g} µm²",
     "min_probability": "dropped below a mean probability of {:.2f}",
+    "faint_size": "kept above {} voxels whatever that mean",
 }
 DROPPED = {
     "min_size": "smaller",

@@ -25,7 +25,7 @@ CORE_NM, FAR_NM = 60.0, 400.0
 """Radii of a seed: of what a click marks for sure, half a thin mitochondrion; and at most."""
 
 SPLITS = "split", "split_depth", "split_centres"
-RULES = ("connectivity", "min_size", *FLAGS, "fill_holes", *SPLITS)
+RULES = ("connectivity", "min_size", *FLAGS, "faint_size", "fill_holes", *SPLITS)
 """Rules for objects that have a flag of `segment`, beside thresholds."""
 
 
