@@ -27,7 +27,7 @@ from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import ArraySpec
-from volseg.storage.results import finish
+from volseg.storage.results import dropped_from, finish
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import load_card, load_weights
@@ -91,6 +91,17 @@ def test_each_class_is_what_it_is_alone(volume, model, tmp_path, views):
     found = verify(volume, VerifyOptions(model=str(model)), NoProgress())
     assert not found.findings
     assert {s.array for s in found.sampled} == {f"probabilities/{name}" for name in NAMES}
+
+
+def test_what_rules_dropped_is_told_of_each_class(volume, model, volseg):
+    flags = ["--model", model, "--device", "cpu", "--min-probability", "1", "--views", "xy"]
+    for words in (["segment"], ["run", "--measure", "basic"]):
+        done = volseg(words[0], volume, *flags, *words[1:])
+        assert done.exit_code == 0, done.output
+        for name in NAMES:
+            (lost,) = dropped_from(open_image(labels_path(volume, name))).describe().values()
+            assert f"note: {lost['told']}" in done.stderr
+            assert f"--overwrite --name {name}`" in done.stderr
 
 
 def test_objects_are_split_where_a_class_has_contours(volume, model):

@@ -200,7 +200,7 @@ def _segment(
     if job.converts:
         _convert(job, options, tell, progress)
     report = segment(job.volume, on_note=tell, progress=progress, **_only(options, SegmentKeywords))
-    for note in report.label.notes:
+    for note in dict.fromkeys(n for each in report.classes.values() for n in each.notes):
         tell(note)
     return list(report.classes)
 

@@ -53,12 +53,11 @@ def segment_command(session: Session, volume: Path, dry_run: bool, **options: An
     )
     for mended in report.mended:
         session.note(f"repaired {mended}")
-    session.notes(report.label.notes)
+    session.notes(dict.fromkeys(n for each in report.classes.values() for n in each.notes))
     names = list(report.classes)
     name = names[0]
     found = f"{counted(report.label.objects, 'object')} in {volume / 'labels' / name}"
     for other in names[1:]:
-        session.notes(report.classes[other].notes)
         found += f", {report.classes[other].objects} in {other}"
     found += f"; {report.label.expected}" if report.label.expected else ""
     after = f"after {duration(report.seconds)}"
