@@ -174,6 +174,7 @@ def test_large_objects_are_held_to_no_mean(tmp_path, probabilities, block, size)
     assert describe_rules(recorded_rules(header), space_of(size), {"threshold": 0.5}).items() <= (
         header.items()
     )
+    assert f"is below 0.54 and they have at most {largest} voxels: " in report.notes[0]
     assert report.notes[0].endswith("--min-size 0 --min-probability 0 --overwrite`")
     # a mean that the user gives holds for all, unless a size is given, too
     assert made(volume, block, min_probability=0.54).objects == (~faint).sum()

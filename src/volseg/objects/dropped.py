@@ -123,6 +123,8 @@ class DroppedObjects:
         found, limit = self.by_rule[rule], self.limits[rule]
         limit = limit / FULL_PROBABILITY if rule.endswith("of_255") else limit
         why, size = RULES[rule].why.format(limit), self.size(found.voxels)
+        if rule == "min_probability" and (largest := self.limits.get("faint_size")):
+            why += f" and they have at most {largest} voxels"
         told = f"objects dropped because {why}: {found.objects} ({size}"
         if self.kept is None:
             return f"{told})"
