@@ -153,12 +153,12 @@ def build_task(
 def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:
     """Say which model made a result, and by which rules its objects are kept.
 
-    Voxels that were taken as larger are fewer in any length of the model's. Slices that do not
-    continue one another have no median.
+    Voxels of unknown size that were taken as larger are fewer in any length of the model's. Slices
+    that do not continue one another have no median.
     """
     card, zoom = plan.card, plan.options.zoom
     rules, splitting = card.rules_of(place), card.splitting_of(place)
-    median = card.median_nm / zoom if card.median_nm and continues(plan.image) else 0.0
+    median = card.median_nm if card.median_nm and continues(plan.image) else 0.0
     # of voxels of a known size, these are volumes, whatever scale the network sees them at
     times = 1.0 if plan.image.voxel_size else zoom**-3
     faint = 0 if place else card.faint_size
