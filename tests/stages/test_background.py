@@ -15,8 +15,9 @@ from scipy import ndimage
 
 import volseg
 from toy_elsewhere import write_elsewhere
-from toy_predictions import exact_options, read_map
+from toy_predictions import exact_options, fail_in_a_block, read_map
 from toy_volumes import write_raw
+from toy_weights import write_weights
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError, VolumeError
@@ -287,3 +288,16 @@ def test_unrelated_slices_have_no_median_and_are_told_of(tmp_path, toy_model):
             assert run.get("median_nm") == (20 if related else None)
     finally:
         update_card(toy_model, {"median_nm": 0.0})
+
+
+def test_a_run_that_an_earlier_version_began_keeps_its_rules(tmp_path, monkeypatch):
+    model = write_weights(tmp_path, "emnet", (12, 32, 32), (4, 8, 8), 8, seed=5)
+    volume, asked = convert(tmp_path, smooth()), exact_options(model)
+    with monkeypatch.context() as patch:
+        fail_in_a_block(volume, asked, patch)
+    update_card(model, {"median_nm": 20.0, "min_size": 40})
+    for _ in range(2):  # what was made stands
+        segment(plan_segmentation(volume, SegmentOptions(asked)), NoProgress())
+        image = open_image(volume / "labels/mitochondria")
+        assert "median_nm" not in image.attributes["run"]
+        assert image.attributes["run"]["min_size"] == 0

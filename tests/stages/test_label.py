@@ -144,6 +144,29 @@ def test_the_median_of_slices_is_that_of_the_whole_in_any_blocks(
         plan_labels(volume, NAME, options(block, **rules | {"median_nm": None})).stands()
 
 
+@pytest.mark.parametrize("block", [(8, 32, 32), None])
+def test_a_median_takes_nothing_beside_a_mask_or_lost_slices(tmp_path, probabilities, block):
+    lost, step = [17, 18, 19], 2
+    inside = ndimage.gaussian_filter(np.random.default_rng(6).random(SHAPE), 4)
+    inside = inside > np.median(inside)
+    seen = inside & ~np.isin(np.arange(SHAPE[0]), lost)[:, np.newaxis, np.newaxis]
+    found = np.where(seen, np.maximum(probabilities, 1), 0).astype(np.uint8)
+    volume = write_volume(tmp_path / "vol.zarr", found)
+    mask = tmp_path / "mask.tif"
+    tifffile.imwrite(mask, inside.astype(np.uint8), photometric="minisblack")
+    told = open_mask(volume, open_image(volume), str(mask)).fingerprint
+    run = {"roi": [[0, n] for n in SHAPE], "mask": {"labels": str(mask), "fingerprint": told}}
+    update_attributes(probabilities_path(volume, NAME), {"run": {**run, "missing": lost}})
+    label(plan_labels(volume, NAME, options(block, median_nm=10)), NoProgress())
+    three = []
+    for away in (-step, 0, step):
+        at = np.clip(np.arange(SHAPE[0]) + away, 0, SHAPE[0] - 1)
+        three.append(np.where(seen[at], found[at], found))
+    want = expected(np.where(seen, np.median(three, axis=0), 0))
+    np.testing.assert_array_equal(read(volume), want)
+    assert (want != expected(median(found, step))).any()
+
+
 def test_the_models_median_holds_where_slices_are_near(tmp_path, probabilities):
     for size, told in (((40.0, 5.0, 5.0), 35), ((90.0, 5.0, 5.0), None), (None, 35)):
         model = {"threshold": 0.5, "median_nm": 35.0}
@@ -152,11 +175,14 @@ def test_the_models_median_holds_where_slices_are_near(tmp_path, probabilities):
         assert plan_labels(volume, NAME, options()).header.get("median_nm") == told
         for other in ({"complement": True}, {"images": True}, {"median_nm": 0}):
             assert "median_nm" not in plan_labels(volume, NAME, options(**other)).header
+        with pytest.raises(ParameterError, match="unrelated images have no median"):
+            plan_labels(volume, NAME, options(images=True, median_nm=40))
     volume = tmp_path / "None(90.0, 5.0, 5.0).zarr"
     with pytest.raises(ParameterError, match=r"90 nm apart.*--median 90"):
         plan_labels(volume, NAME, options(median_nm=30))
-    with pytest.raises(ParameterError, match="0 nm or more, found -1"):
-        options(median_nm=-1)
+    for distance in (-1, 2e6, math.nan):
+        with pytest.raises(ParameterError, match=r"between 0 and 1e\+06 nm, found"):
+            options(median_nm=distance)
 
 
 def test_the_threshold_counts_as_foreground(tmp_path, probabilities):

@@ -117,8 +117,8 @@ def label_array(
     voxel_size : nm (z, y, x), optional
     model : str, optional
         Shipped model or path that states ``threshold``, ``min_size``, ``min_probability``,
-        ``faint_size`` and ``median_nm`` where they are not given; without one the threshold must be
-        given, and the others are 0.
+        ``faint_size`` and ``median_nm``, whatever the slices show, where they are not given;
+        without one the threshold must be given, and the others are 0.
 
     Returns
     -------

@@ -80,10 +80,10 @@ def find_missing(slices: Columns) -> NDArray[np.bool_]:
 def correlate_neighbours(slices: Columns) -> tuple[float, float]:
     """Find how alike neighbours are at the median: as they lie, and moved to fit best; else 1, 1.
 
-    Slices that hold nothing are left out.
+    Slices that hold nothing, or are too long for a thumbnail, are left out.
     """
     missing = find_missing(slices)
-    follows = ~missing[1:] & ~missing[:-1]
+    follows = ~missing[1:] & ~missing[:-1] & (slices.likeness[1:, 1] > 0)
     if not follows.any():
         return 1.0, 1.0
     plain, best = np.median(slices.likeness[1:, :2][follows], axis=0).tolist()

@@ -24,6 +24,7 @@ from volseg.objects.components import (
 )
 from volseg.objects.joining import NO_LIMITS, Candidates, Limits, Numbering, number_objects
 from volseg.sources.labels import LabelSource
+from volseg.sources.masks import MaskSource
 from volseg.storage.arrays import StoredArray
 from volseg.storage.images import clear_padding
 from volseg.storage.scratch import ComponentStore
@@ -37,19 +38,24 @@ JOINED = 8
 class MedianSlices:
     """Probabilities of a slice where one of two others agrees: the median of the three.
 
-    The others lie the same number of slices before and after it; beyond the ends of what was
-    predicted the last slice stands for them. What is 0, as where nothing was predicted, stays 0.
+    The others lie the same number of slices before and after it. Where one of them was not
+    predicted, the slice itself stands for it; beyond the ends of the region, the last slice does.
+    What is 0, as where nothing was predicted, stays 0.
 
     Attributes
     ----------
     step : how many slices the others are away.
-    first, stop : slices that were predicted.
+    first, stop : slices of the region that was predicted.
+    lost : slices in it that were not.
+    mask : outside of which nothing was.
     """
 
     probabilities: StoredArray
     step: int
     first: int
     stop: int
+    lost: tuple[int, ...] = ()
+    mask: MaskSource | None = None
 
     @property
     def shape(self) -> Zyx:
@@ -61,13 +67,30 @@ class MedianSlices:
         wanted = np.arange(roi[0].start, roi[0].stop)
         steps = (wanted - self.step, wanted, wanted + self.step)
         before, here, after = (np.clip(at, self.first, self.stop - 1) for at in steps)
-        low = int(before.min())
-        read = self.probabilities[slice(low, int(after.max()) + 1), roi[1], roi[2]]
-        a, own, b = (read[at - low] for at in (before, here, after))
+        own = self._read(here, roi)
+        a, b = (self._stand_in(own, at, roi) for at in (before, after))
         found: NDArray[np.uint8] = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), own))
         found[own == 0] = 0
         found[here != wanted] = 0
         return found
+
+    def _read(self, slices: NDArray[np.int64], roi: Roi) -> NDArray[np.uint8]:
+        low = int(slices[0])  # ascending, but for repeated ends
+        read = self.probabilities[slice(low, int(slices[-1]) + 1), roi[1], roi[2]]
+        found: NDArray[np.uint8] = read[slices - low]
+        return found
+
+    def _stand_in(
+        self, own: NDArray[np.uint8], slices: NDArray[np.int64], roi: Roi
+    ) -> NDArray[np.uint8]:
+        """Read other slices, and the own ones where these were not predicted."""
+        found, unseen = self._read(slices, roi), np.isin(slices, self.lost)
+        found[unseen] = own[unseen]
+        if self.mask is None:
+            return found
+        low = int(slices[0])
+        inside = self.mask[slice(low, int(slices[-1]) + 1), roi[1], roi[2]]
+        return np.where(inside[slices - low], found, own)
 
 
 @dataclass(frozen=True)

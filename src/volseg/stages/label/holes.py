@@ -173,12 +173,12 @@ def fill_holes(run: Run, offsets: Mapping[Zyx, int], numbers: Labels) -> None:
     items = (
         Around(i, {i: spans[i]} | {k: spans[k] for _, k in before(find.grid, i)}) for i in offsets
     )
-    task = JoinHoles(find, _open_mask(plan.source))
+    task = JoinHoles(find, mask_of(plan.source))
     run_blocks(task, items, plan.engine, on_result=on_result)
     find.holes.save_numbers(number_holes(touched, joins).astype(numbers.dtype))
 
 
-def _open_mask(source: Foundation) -> MaskSource | None:
+def mask_of(source: Foundation) -> MaskSource | None:
     """Open the mask that probabilities were made in, if there was one."""
     if source.mask is None:
         return None
@@ -188,6 +188,6 @@ def _open_mask(source: Foundation) -> MaskSource | None:
         again = command("segment", volume, "--mask", source.mask["labels"], "--overwrite")
         raise VolumeError(
             f"the mask {mask.name} has changed since {source.path} was made in it, and "
-            f"--fill-holes needs it; run `{again}` with the mask as it is now"
+            f"--fill-holes and --median need it; run `{again}` with the mask as it is now"
         )
     return mask

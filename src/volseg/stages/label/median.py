@@ -9,11 +9,16 @@ from volseg.errors import ParameterError
 from volseg.storage.ome import Space
 from volseg.types import VoxelSize
 
+FARTHEST_NM = 1e6
+"""Of slices whose median is taken, as in cards."""
+
 
 def plan_median(
     asked: float | None, space: Space, model: Mapping[str, Any], *, complement: bool
 ) -> dict[str, float]:
     """Take the user's distance, or else the model's, where slices lie near enough to each other."""
+    if space.planar and asked:
+        raise ParameterError("slices of unrelated images have no median; leave out --median")
     if space.planar:
         return {}
     if asked is None:  # the model's is that of what it was trained to find

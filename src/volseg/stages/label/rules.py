@@ -13,7 +13,7 @@ from volseg.errors import ParameterError
 from volseg.objects.components import DIFFERING, PLANAR
 from volseg.objects.joining import Limits
 from volseg.objects.splitting import METHODS, VOTES
-from volseg.stages.label.median import plan_median
+from volseg.stages.label.median import FARTHEST_NM, plan_median
 from volseg.stages.label.seeds import ROUNDING, find_reach, level_of, plan_contours
 from volseg.storage.ome import Space
 from volseg.types import FULL_PROBABILITY, VoxelSize
@@ -74,10 +74,10 @@ class ObjectRules:
                 f"the lowest mean probability must lie between 0 and 1, found "
                 f"{self.min_probability}"
             )
-        if self.median_nm is not None and not 0 <= self.median_nm < math.inf:
+        if self.median_nm is not None and not 0 <= self.median_nm <= FARTHEST_NM:
             raise ParameterError(
-                f"the distance of the slices of a median must be 0 nm or more, found "
-                f"{self.median_nm}"
+                f"the distance of the slices of a median must lie between 0 and {FARTHEST_NM:g} "
+                f"nm, found {self.median_nm}"
             )
 
     def _check_sizes(self) -> None:

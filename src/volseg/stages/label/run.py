@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from volseg.engine.progress import Job, Progress, returned
@@ -25,7 +26,7 @@ from volseg.stages.components.blocks import (
     number_components,
 )
 from volseg.stages.label.again import keep_dropped
-from volseg.stages.label.holes import fill_holes
+from volseg.stages.label.holes import fill_holes, mask_of
 from volseg.stages.label.median import median_step
 from volseg.stages.label.plan import Foundation, LabelPlan, contact_tables
 from volseg.stages.label.rules import limits_of
@@ -136,13 +137,17 @@ class Labelling(Run):
 
     probabilities: StoredArray
 
-    @property
+    @cached_property
     def _seen(self) -> StoredArray | MedianSlices | Complement:
         source, header = self.plan.source, self.plan.header
         found: StoredArray | MedianSlices = self.probabilities
         if "median_nm" in header:
             step = median_step(header["median_nm"], source.space.voxel_size)
-            found = MedianSlices(self.probabilities, step, *source.roi[0])
+            lost = open_image(source.path).attributes["run"].get("missing", ())
+            first, stop = source.roi[0]
+            found = MedianSlices(
+                self.probabilities, step, first, stop, tuple(lost), mask_of(source)
+            )
         return Complement(found, source.sizes) if "complement" in header else found
 
     def missing(self) -> Iterator[Block]:

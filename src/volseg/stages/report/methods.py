@@ -10,6 +10,7 @@ from volseg import __version__
 from volseg.errors import ModelError
 from volseg.models.registry import VARIED, find_architecture
 from volseg.sources.probabilities import RULES as TAKEN
+from volseg.stages.label.median import median_step
 from volseg.storage.results import dropped_from
 from volseg.storage.volumes import Image
 from volseg.types import FULL_PROBABILITY
@@ -214,8 +215,12 @@ def _describe_rules(labels: Image) -> str:
         value = run.get(key)
         if value:
             told.append(words.format(value / FULL_PROBABILITY if key.endswith("255") else value))
-    median = run.get("median_nm")
-    text = f"Probabilities are the median of slices {median:g} nm apart. " if median else ""
+    step = median_step(run.get("median_nm", 0), labels.voxel_size)
+    text = (
+        f"Probabilities are the median of a slice and those {step} before and after. "
+        if step
+        else ""
+    )
     text += (
         f"Voxels of at least probability {run['threshold_of_255'] / FULL_PROBABILITY:.2f} became "
         f"objects by {run.get('connectivity', 26)}-connectivity"

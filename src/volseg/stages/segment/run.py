@@ -131,9 +131,12 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
         if repair:
             mended = mend_probabilities(plan.prediction, progress)
         predicted = predict(plan.prediction, progress)
+        # a run that an earlier version began has its record of the model
+        volume = plan.labellings[0].volume
+        labellings = _add_labels(volume, plan.prediction, plan.options).labellings
         if repair:
-            mended += tuple(m for each in plan.labellings for m in mend_labels(each, progress))
-        labelled = {each.name: label(each, progress) for each in plan.labellings}
+            mended += tuple(m for each in labellings for m in mend_labels(each, progress))
+        labelled = {each.name: label(each, progress) for each in labellings}
     notes = plan.prediction.notes[told:] + (
         hint_inverted(plan.prediction) if predicted.tiles else ()
     )
