@@ -127,7 +127,7 @@ def gather_chunks(chunk: Zyx, shape: Zyx, voxels: int, axes: Sequence[int] = (2,
     Examples
     --------
     >>> gather_chunks((8, 64, 64), (100, 200, 1000), 1 << 20)
-    (16, 256, 1024)
+    (8, 128, 1024)
     """
     size = list(chunk)
     for axis in axes:
