@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from volseg.stages.label import tasks
 from volseg.stages.label.again import recorded_rules
 from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.rules import describe_rules
-from volseg.stages.label.run import label
+from volseg.stages.label.run import label, report_on
 from volseg.storage.arrays import ArraySpec
+from volseg.storage.attributes import update_attributes
 from volseg.storage.ome import space_of
 from volseg.storage.results import dropped_from
 from volseg.storage.tables import read_columns
@@ -73,8 +75,8 @@ def made(volume, block=None, **rules):
     return label(plan_labels(volume, NAME, options(block, overwrite=True, **rules)), NoProgress())
 
 
-def by_scipy(probabilities):
-    """Count, on the whole, what each rule drops of what those before it have left."""
+def by_scipy(probabilities, without=None):
+    """Count, on the whole, what each rule but one drops of what those before it have left."""
     whole, count = ndimage.label(probabilities >= 128, np.ones((3, 3, 3)))
     sizes = np.bincount(whole.ravel(), minlength=count + 1)[1:]
     each = np.arange(1, count + 1)
@@ -88,6 +90,8 @@ def by_scipy(probabilities):
     }
     left, found = np.ones(count, bool), {}
     for rule, gone in beyond.items():
+        if rule == without:
+            continue
         voxels = sizes[left & gone].tolist()
         found[rule] = {"objects": len(voxels), "voxels": sum(voxels), "largest": max(voxels)}
         left &= ~gone
@@ -107,11 +111,41 @@ def test_each_rule_counts_what_it_drops_for_any_blocks(tmp_path, probabilities, 
     for rule, found in report.dropped.items():
         assert found["volume_um3"] == pytest.approx(found["voxels"] * 5e-7)
         assert noted["dropped"][rule].items() <= found.items()
-    # without a rule its objects are kept, or counted by a later one
-    for note in [n for n in report.notes if n.startswith("objects dropped")]:
-        suggested = shlex.split(note.partition("`")[2].rstrip("`"))
-        assert suggested[:3] == ["volseg", "label", str(volume)]
-    assert len(report.notes) >= len(RULES)
+    assert len([n for n in report.notes if n.startswith("objects dropped")]) == len(RULES)
+
+
+def without(volseg, note):
+    """Run the command that a note suggests; return its words and the labels that it makes."""
+    words = shlex.split(note.partition("; without this rule: `")[2].rstrip("`"))
+    done = volseg(*words[1:])
+    assert done.exit_code == 0, done.output
+    image = open_image(labels_path(Path(words[2]), NAME))
+    return words, image.levels[0][:], image.attributes
+
+
+def test_the_command_without_a_rule_finds_what_the_others_leave(tmp_path, probabilities, volseg):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    for rule, note in zip(RULES, made(volume, **RULED).notes, strict=True):
+        _, labels, noted = without(volseg, note)
+        assert (noted["dropped"], noted["kept_objects"]) == by_scipy(probabilities, rule)
+        others = {k: v for k, v in RULED.items() if k != rule.removesuffix("_of_255")}
+        made(volume, **others)
+        again = open_image(labels_path(volume, NAME))
+        assert again.attributes["run"] == noted["run"]
+        np.testing.assert_array_equal(again.levels[0][:], labels)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_the_command_of_images_names_them_where_the_volume_does_not(
+    tmp_path, probabilities, volseg, planar
+):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, planar=planar)
+    (note,) = made(volume, images=True, min_size=20, max_section_um2=100 * 25e-6).notes[:1]
+    words, labels, noted = without(volseg, note)
+    assert ("--images" in words) is not planar
+    planes = [ndimage.label(z >= 128, np.ones((3, 3)))[0] for z in probabilities]
+    sizes = np.concatenate([np.bincount(z.ravel())[1:] for z in planes])
+    assert noted["objects"] == (sizes <= 100).sum() == labels.max()
 
 
 def test_killed_and_labelled_again_it_counts_the_same(tmp_path, probabilities, monkeypatch):
@@ -151,7 +185,7 @@ def test_the_cards_own_rules_are_counted_too(tmp_path, probabilities):
     assert list(report.dropped) == ["min_size", "min_probability"]
     small = report.dropped["min_size"]
     assert by_scipy(probabilities)[0]["min_size"].items() <= small.items()
-    assert report.notes[0].startswith(f"{small['told']}; to keep them: `volseg label ")
+    assert report.notes[0].startswith(f"{small['told']}; without this rule: `volseg label ")
     assert "--min-size 0 --min-probability 0.54 --overwrite`" in report.notes[0]
     assert "--min-size 20 --min-probability 0 --overwrite`" in report.notes[1]
 
@@ -233,3 +267,54 @@ def test_a_damaged_record_is_none(damaged):
     assert read({"min_size": partly}, damaged).by_rule == {}
     assert read(damaged, damaged, damaged).describe() == {}
     assert read({"min_size": sound}, damaged).tell("min_size").endswith(": 3 (1.5e-05 µm³)")
+
+
+@pytest.mark.parametrize(
+    ("changed", "usable"),
+    [
+        ({"dropped": {"min_size": {"objects": 3, "voxels": 10**400, "largest": 20}}}, True),
+        ({"dropped": {"min_size": {"objects": 3, "voxels": 0, "largest": 0}}}, True),
+        ({"dropped": {"min_size": {"objects": 1, "voxels": 1 << 63, "largest": 20}}}, True),
+        ({"kept_objects": {"voxels": 10**400, "median": 10**400}}, True),
+        *(({"run": {"min_size": limit}}, False) for limit in ("few", None, math.nan, [3])),
+        *(({"run": {"seed_threshold_of_255": n}}, False) for n in ("high", None, {}, 10**400)),
+        ({"run": {"faint_size": "many"}}, False),
+        ({"run": {"threshold_of_255": None}}, False),
+        ({"model": None}, False),
+        ({"model": {"median_nm": "far"}}, False),
+    ],
+)
+def test_commands_go_on_beside_damaged_records(tmp_path, probabilities, volseg, changed, usable):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities)
+    plan = plan_labels(volume, NAME, options(**{**RULED, "min_probability": 0.54}))
+    sound = label(plan, NoProgress()).notes
+    path = labels_path(volume, NAME)
+    noted = open_image(path).attributes
+    changed = {k: {**noted[k], **v} if isinstance(v, dict) else v for k, v in changed.items()}
+    update_attributes(path, changed)
+    notes = report_on(plan, 0).notes
+    beginnings = [note.partition(" because ")[0] for note in sound]
+    assert [n.partition(" because ")[0] for n in notes] == beginnings[len(sound) - len(notes) :]
+    done = volseg("info", volume), volseg("stats", volume, "--measure", "basic")
+    for each in done:
+        assert each.exit_code == 0, each.output
+    assert ["; without this rule: `volseg label" in n for n in notes] == [usable] * len(notes)
+
+
+def test_counts_of_earlier_versions_are_told_without_a_size():
+    run = {"min_size": 9, "min_probability": 0.85, "max_volume_um3": 2.0, "max_section_um2": 1.5}
+    counts = {"above_max_volume": 3, "above_max_section": 0, "below_min_probability": 12}
+    found = DroppedObjects.read({"run": run, **counts}, SIZE)
+    assert found.describe() == {
+        "max_volume_um3": {
+            "objects": 3,
+            "told": "objects dropped because they are larger than 2.0 µm³: 3 (of unknown size)",
+        },
+        "min_probability": {
+            "objects": 12,
+            "told": "objects dropped because their mean probability is below 0.85: 12 "
+            "(of unknown size)",
+        },
+    }
+    counts["below_min_probability"] = "12"
+    assert list(DroppedObjects.read({"run": run, **counts}, SIZE).by_rule) == ["max_volume_um3"]

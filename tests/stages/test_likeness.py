@@ -246,6 +246,19 @@ def test_counts_of_images_are_told_with_what_to_expect(volseg, tmp_path, model):
     assert len(set(apart)) == 3
 
 
+def test_where_rules_leave_no_object_no_precision_is_told(volseg, known, model):
+    for verb, size in (("segment", 0), ("label", 10**6)):
+        flags = ["--model", str(model)] if verb == "segment" else ["--overwrite"]
+        told = volseg(verb, known, *flags, "--min-size", size)
+        assert told.exit_code == 0, told.output
+        noted = open_image(labels_path(known, "mitochondria")).attributes
+        assert bool(noted["objects"]) == bool(noted["tissue"]["expected_precision"]) == (not size)
+        for output in (told.stdout, volseg("info", known).stdout):
+            assert ("expected precision of voxels 0." in output) == (not size)
+            assert "this tissue is like the training data" in output
+            assert "was not measured" not in output
+
+
 def test_a_preview_of_images_sees_each_by_its_own_brightness(tmp_path, model):
     tissue = textured(1)
     reports = [

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from volseg.cli import main
-from volseg.stages.label.again import keep_dropped, recorded_rules
+from volseg.stages.label.again import recorded_rules, repeat_without
 from volseg.stages.label.rules import ObjectRules, describe_rules
 from volseg.storage.ome import Space
 
@@ -34,7 +34,7 @@ def test_rules_are_read_from_what_is_on_record_of_them(asked, tmp_path):
     run = describe_rules(ObjectRules(**asked), space, model)
     assert describe_rules(recorded_rules(run), space, model) == run
     output, noted = tmp_path / "vol.zarr" / "labels" / "cells", {"run": run, "model": model}
-    words = shlex.split(keep_dropped(output, noted, "min_size"))
+    words = shlex.split(repeat_without(output, noted, "min_size"))
     _, label, rest = main.resolve_command(click.Context(main), words[1:])
     given = label.make_context("label", rest).params
     assert {k: given[k] for k in asked} == asked

@@ -23,13 +23,13 @@ class Dropped:
     Attributes
     ----------
     objects : how many.
-    voxels : of all of them.
+    voxels : of all of them; 0 where only their number is on record.
     largest : voxels of the largest one.
     """
 
     objects: int
-    voxels: int
-    largest: int
+    voxels: int = 0
+    largest: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,14 @@ RULES: Mapping[str, Rule] = {
     "min_probability": Rule("min_probability", "their mean probability is below {}"),
 }
 """Rules by the names that the record of a run has for their limits, in the order of counting."""
+COUNTED: Mapping[str, str] = {
+    "max_volume_um3": "above_max_volume",
+    "max_section_um2": "above_max_section",
+    "min_probability": "below_min_probability",
+}
+"""Attributes of earlier labels that have nothing but the number of objects that a rule dropped."""
+WHOLE = range(1 << 63)
+"""Numbers that are taken for a count."""
 
 
 @dataclass(frozen=True)
@@ -100,20 +108,30 @@ class DroppedObjects:
         """Read the attributes of labels; what is damaged counts as not on record."""
         noted, run = attributes.get("dropped"), attributes.get("run")
         noted, run = (x if isinstance(x, Mapping) else {} for x in (noted, run))
-        found = {rule: _whole_numbers(noted.get(rule), Dropped) for rule in RULES if rule in run}
-        some = {rule: Dropped(*n) for rule, n in found.items() if n and n[0]}
+        held = [rule for rule in RULES if _is_limit(run.get(rule))]
+        found = {rule: _whole_numbers(noted.get(rule), Dropped) for rule in held}
+        some = {rule: Dropped(*n) for rule, n in found.items() if n and 0 < n[0] <= n[1]}
         kept = _whole_numbers(attributes.get("kept_objects"), Kept)
+        if not noted and not kept:
+            counts = {rule: attributes.get(COUNTED.get(rule, "")) for rule in held}
+            some = {rule: Dropped(n) for rule, n in counts.items() if _is_count(n) and n}
         return cls(some, Kept(*kept) if kept else None, run, voxel_size, planar)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """List, for JSON, how many objects each rule dropped and their size, and tell it."""
         return {
-            rule: {**vars(found), **self._extent(found.voxels), "told": self.tell(rule)}
+            rule: {
+                **{name: n for name, n in vars(found).items() if n},
+                **self._extent(found.voxels),
+                "told": self.tell(rule),
+            }
             for rule, found in self.by_rule.items()
         }
 
     def size(self, voxels: int) -> str:
         """Write a number of voxels as a volume, of images as an area, if their size is known."""
+        if not voxels:
+            return "of unknown size"
         for unit, extent in self._extent(voxels).items():
             return f"{extent:.3g} {UNITS[unit]}"
         return f"{voxels} voxel{'s' * (voxels != 1)}"
@@ -123,7 +141,7 @@ class DroppedObjects:
         found, limit = self.by_rule[rule], self.limits[rule]
         limit = limit / FULL_PROBABILITY if rule.endswith("of_255") else limit
         why, size = RULES[rule].why.format(limit), self.size(found.voxels)
-        if rule == "min_probability" and (largest := self.limits.get("faint_size")):
+        if rule == "min_probability" and _is_limit(largest := self.limits.get("faint_size")):
             why += f" and they have at most {largest} voxels"
         told = f"objects dropped because {why}: {found.objects} ({size}"
         if self.kept is None:
@@ -141,7 +159,7 @@ class DroppedObjects:
         return f"{told}, which is much" if found.voxels > LARGE_PART * every else told
 
     def _extent(self, voxels: int) -> dict[str, float]:
-        if self.voxel_size is None:
+        if self.voxel_size is None or not voxels:
             return {}
         sides = [side / 1000 for side in self.voxel_size]
         if self.planar:
@@ -151,6 +169,16 @@ class DroppedObjects:
 
 def _whole_numbers(noted: Any, kind: type) -> list[int]:
     """Read the fields of a class of whole numbers; none where one is missing or is none."""
-    found = [noted.get(f.name) for f in fields(kind)] if isinstance(noted, Mapping) else []
-    whole = [n for n in found if type(n) is int and n >= 0]
-    return whole if len(whole) == len(found) else []
+    found: list[Any] = []
+    if isinstance(noted, Mapping):
+        found = [noted.get(f.name) for f in fields(kind)]
+    return found if all(map(_is_count, found)) else []
+
+
+def _is_count(noted: Any) -> bool:
+    return type(noted) is int and noted in WHOLE
+
+
+def _is_limit(noted: Any) -> bool:
+    """Tell whether what was read from JSON is the limit of a rule that holds."""
+    return type(noted) in (int, float) and 0 < noted < WHOLE.stop

@@ -171,6 +171,8 @@ def describe_tissue(noted: object) -> str:
     'this tissue is like the training data; the precision to expect there was not measured'
     >>> describe_tissue({"likeness": "unknown"})
     'expected precision unknown: the weights do not say what their training data look like'
+    >>> describe_tissue({"likeness": "like", "expected_precision": []})
+    'this tissue is like the training data'
     >>> describe_tissue({})
     ''
     """
@@ -183,6 +185,8 @@ def describe_tissue(noted: object) -> str:
         )
     between = noted.get("expected_precision")
     tissue = f"this tissue is {noted['likeness']} the training data"
+    if between == []:  # nothing was found
+        return tissue
     if not between and noted["likeness"] != VERY_UNLIKE:
         return f"{tissue}; the precision to expect there was not measured"
     words = " to ".join(f"{p:.2g}" for p in between) if between else UNKNOWN

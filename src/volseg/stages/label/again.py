@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from volseg.defaults import SPLIT_DEPTH
-from volseg.errors import command
+from volseg.errors import ParameterError, command
 from volseg.stages.label.rules import ObjectRules
 from volseg.stages.label.seeds import level_of
 from volseg.types import FULL_PROBABILITY
@@ -52,9 +53,23 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
     )
 
 
-def keep_dropped(output: Path, noted: Mapping[str, Any], rule: str) -> str:
-    """Write the command that finds objects by the same rules, but for one."""
-    rules, models = recorded_rules(noted["run"]), float(noted["model"].get("median_nm", 0))
+def repeat_without(
+    output: Path, noted: Mapping[str, Any], rule: str, *, images: bool = False
+) -> str:
+    """Write the command that finds objects by the same rules, but for one.
+
+    Parameters
+    ----------
+    images : labels are of unrelated images, and their volume does not say so
+
+    Returns
+    -------
+    command : empty where what is on record of the labels is none.
+    """
+    try:
+        rules, models = recorded_rules(noted["run"]), float(noted["model"].get("median_nm", 0))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ParameterError):
+        return ""
     without = {rule.removesuffix("_of_255"), *(["faint_size"] * (rule == "min_probability"))}
     # without these flags, those of the model would hold
     least = 0 if rule == "min_size" else rules.min_size
@@ -68,7 +83,7 @@ def keep_dropped(output: Path, noted: Mapping[str, Any], rule: str) -> str:
         faint_size=0,
         median_nm=models,
     )
-    for name, value in vars(rules).items():
+    for name, value in vars(replace(rules, images=images)).items():
         if name not in without and value != getattr(usual, name):
             flags.append(FLAGS.get(name, f"--{name.replace('_', '-')}"))
             flags += [] if value is True else [value]

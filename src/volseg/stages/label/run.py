@@ -25,7 +25,7 @@ from volseg.stages.components.blocks import (
     begin_at,
     number_components,
 )
-from volseg.stages.label.again import keep_dropped
+from volseg.stages.label.again import repeat_without
 from volseg.stages.label.holes import fill_holes, mask_of
 from volseg.stages.label.median import median_step
 from volseg.stages.label.plan import Foundation, LabelPlan, contact_tables
@@ -84,10 +84,10 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
             f"{run.get('split_limit')} voxels"
         )
     dropped = dropped_from(image)
-    notes += [
-        f"{dropped.tell(rule)}; to keep them: `{keep_dropped(output, found, rule)}`"
-        for rule in dropped.by_rule
-    ]
+    images = image.space.planar and not open_image(plan.volume).space.planar
+    for rule in dropped.by_rule:
+        again = repeat_without(output, found, rule, images=images)
+        notes.append(dropped.tell(rule) + (f"; without this rule: `{again}`" if again else ""))
     noted = found.get("tissue")
     notes += [advice] if (advice := advise_on(noted)) else []
     words = describe_tissue(noted)
@@ -268,20 +268,25 @@ class Labelling(Run):
             **counted,
             "roi": source.roi,
             "model": source.model,
-            **self._judge_tissue(),
+            **self._judge_tissue(counted["objects"]),
         }
         image = NewImage(self.plan.path, spec, source.space, attributes, label=True)
         contacts = contact_tables(self.plan.volume, self.plan.name)
         create_images([image], *self.plan.tables, *contacts)
 
-    def _judge_tissue(self) -> dict[str, Any]:
-        """Say what precision to expect, from what is noted of the tissue and what was found."""
+    def _judge_tissue(self, objects: int) -> dict[str, Any]:
+        """Say what precision to expect, from what is noted of the tissue and what was found.
+
+        Of no object there is none to expect.
+        """
         noted = open_image(self.plan.source.path).attributes.get("tissue")
         if not isinstance(noted, Mapping) or "complement" in self.plan.header:
             return {}
+        told = {name: value for name, value in noted.items() if name != "ratios"}
+        if not objects:
+            return {"tissue": told | {"expected_precision": []}}
         z, y, x = (slice(*ends) for ends in self.plan.source.roi)
         level = int(self.plan.header["threshold_of_255"])
         certainty = mean_found(self.probabilities, (z, y, x), level)
         between = None if certainty is None else expect_precision(noted, certainty)
-        told = {name: value for name, value in noted.items() if name != "ratios"}
         return {"tissue": told | ({} if between is None else {"expected_precision": between})}
