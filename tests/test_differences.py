@@ -58,6 +58,23 @@ def test_a_network_and_what_it_saw(changes, said):
         ({"output": None}, {"output": "offset-y"}, "as a class; you ask for offsets along y"),
         ({"output": "centerline"}, {}, "as centerlines; you ask for a class"),
         ({"min_probability": 0.9}, {}, "mean probability of 0.9; you ask for no lowest mean"),
+        (
+            {"min_probability": 0.9, "faint_size": 50},
+            {"min_probability": 0.9},
+            (
+                "was made with a lowest mean probability of 0.9 for objects up to 50 voxels; you ask "
+                "for a lowest mean probability of 0.9 for objects of any size"
+            ),
+        ),
+        (
+            {"min_size": 4},
+            {"min_probability": 0.9, "faint_size": 50, "min_size": 3},
+            (
+                "was made with no lowest mean probability, with a smallest size of 4 voxels; you ask "
+                "for a lowest mean probability of 0.9 for objects up to 50 voxels, a smallest size of "
+                "3 voxels"
+            ),
+        ),
     ],
 )
 def test_the_rules_of_objects(was, now, said):

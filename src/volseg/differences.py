@@ -46,6 +46,9 @@ def tell_apart(theirs: Any, ours: Mapping[str, Any], models: tuple[str, str]) ->
     if {"model", "averaged"} & set(keys):
         keys = [k for k in keys if k not in {"model", "averaged", *IMPLIED}]
         pairs.append(("with", *_networks(theirs, ours, models)))
+    if "faint_size" in keys:  # it says nothing without the mean that is asked for up to it
+        keys = [k for k in keys if k not in {"min_probability", "faint_size"}]
+        pairs.append(("with", _lowest_mean(theirs), _lowest_mean(ours)))
     pairs += [_pair(key, theirs.get(key), ours.get(key), models) for key in keys]
     before = ", ".join(f"{preposition} {was}" for preposition, was, _ in pairs)
     after = ", ".join(now for _, _, now in pairs)
@@ -154,6 +157,21 @@ def _pair(key: str, was: Any, now: Any, models: tuple[str, str]) -> tuple[str, s
     return PHRASES.get(key, ("with", str))[0], _say(key, was), _say(key, now)
 
 
+def _lowest_mean(run: Mapping[str, Any]) -> str:
+    """Name the lowest mean probability of objects, and of which objects it is asked.
+
+    Examples
+    --------
+    >>> _lowest_mean({"min_probability": 0.85, "faint_size": 50}), _lowest_mean({})
+    ('a lowest mean probability of 0.85 for objects up to 50 voxels', 'no lowest mean probability')
+    """
+    mean, largest = run.get("min_probability"), run.get("faint_size")
+    if mean is None and largest is None:
+        return _say("min_probability", None)
+    size = "of any size" if largest is None else f"up to {largest} voxels"
+    return f"{_say('min_probability', mean)} for objects {size}"
+
+
 def _plural(kind: str) -> str:
     """Name a kind of auxiliary maps.
 
@@ -229,7 +247,6 @@ PHRASES: dict[str, Phrase] = {
     "max_volume_um3": ("with", "a largest volume of {:g} µm³".format),
     "max_section_um2": ("with", "a largest section of {:g} µm²".format),
     "min_probability": ("with", "a lowest mean probability of {:g}".format),
-    "faint_size": ("with", "that mean asked for up to {} voxels".format),
     "median_nm": ("with", "a median of slices {:g} nm apart".format),
     "connectivity": ("with", "{} neighbours".format),
     "fill_holes": ("with", lambda _: "filled holes"),
@@ -251,7 +268,6 @@ NAMES = {
     "max_volume_um3": "largest volume",
     "max_section_um2": "largest section",
     "min_probability": "lowest mean probability",
-    "faint_size": "size up to which it is asked for",
     "median_nm": "median of slices",
     "fill_holes": "filled holes",
     "split": "split",
