@@ -35,6 +35,15 @@ def test_a_card_as_text_holds_what_a_person_reads(volseg):
     assert [word for word in text.split() if len(word) == 64] == [card["sha256"]]
 
 
+def test_a_card_as_text_holds_all_rules_of_objects(volseg):
+    for name, rules in (
+        ("unet2d", "of a mean probability of 0.85 at least or more than 24000 network voxels"),
+        ("unet2d-general", "of 1093 network voxels at least, of the median of slices 35 nm apart"),
+    ):
+        lines = volseg("models", "show", name).stdout.splitlines()
+        assert f"objects: from a probability of 0.5 on, {rules}" in lines
+
+
 def test_a_card_of_nonsense_in_free_tables_is_told(volseg, toy_model):
     odd = {"tissue": {"precision": {"like": ["a", None], "unlike": 3}}, "scores": {"1": [None]}}
     update_card(toy_model, {**odd, "training": {"recipe": {"steps": {}, "augmentation": 3}}})

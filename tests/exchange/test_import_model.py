@@ -89,16 +89,34 @@ def test_round_trip_is_exact(package, toy_model, tmp_path, kind):
     ]
 
 
-def test_packages_tell_from_which_mean_probability_on_objects_count(toy_model, tmp_path):
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"min_probability": 0.85}, ", and volseg drops objects whose mean is below 0.85."),
+        (
+            {"min_probability": 0.85, "faint_size": 24000, "min_size": 9},
+            (
+                ", and volseg drops objects of fewer than 9 voxels and those whose mean is below 0.85, "
+                "if they have at most 24000 voxels."
+            ),
+        ),
+        (
+            {"min_size": 1093, "median_nm": 35.0},
+            (
+                ", and volseg drops objects of fewer than 1093 voxels. Before, volseg takes the median "
+                "of slices 35 nm apart."
+            ),
+        ),
+    ],
+)
+def test_packages_tell_which_objects_count(toy_model, tmp_path, rules, told):
     pytest.importorskip("bioimageio.spec")
     sure = tmp_path / "sure.safetensors"
-    content = card_content(toy_model, name="sure", min_probability=0.85)
+    content = card_content(toy_model, name="sure", **rules)
     save_weights(sure, load_weights(toy_model, load_card(toy_model)), content)
     export_model(sure, "bioimageio", tmp_path / "sure.zip")
     with zipfile.ZipFile(tmp_path / "sure.zip") as archive:
-        assert (
-            "volseg drops objects whose mean is below 0.85." in archive.read("README.md").decode()
-        )
+        assert f"is at least\n0.5{told}\n" in archive.read("README.md").decode()
     assert import_model(tmp_path / "sure.zip", tmp_path / "out").card == load_card(sure)
 
 

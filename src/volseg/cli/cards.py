@@ -71,6 +71,8 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
         least = f"of a mean probability of {card.min_probability:g} at least"
         beyond = f" or more than {counted(card.faint_size, 'network voxel')}"
         rules.append(f"{least}{beyond if card.faint_size else ''}")
+    if card.median_nm:
+        rules.append(f"of the median of slices {card.median_nm:g} nm apart")
     yield "objects", ", ".join(rules)
     if card.maps:
         names = (m.name if m.name == m.kind else f"{m.name} ({m.kind})" for m in card.maps)

@@ -200,14 +200,11 @@ def write_readme(card: Card) -> str:
     training = "".join(
         f"- {k}: {card.training[k]}\n" for k in ("data", "terms") if k in card.training
     )
-    least = card.min_probability
-    objects = f", and volseg drops objects whose mean is below {least:g}" if least else ""
-    objects += f", up to {card.faint_size} voxels" if least and card.faint_size else ""
     return f"""# {card.name}
 
 {card.architecture}, base width {card.width}, {card.parameters} parameters, exported by volseg
 {__version__}. For images of {size} nm (z, y, x). Foreground is where the probability is at least
-{card.threshold:g}{objects}.
+{card.threshold:g}{_describe_objects(card)}.
 
 ## Tiles
 
@@ -226,6 +223,18 @@ tile, and so do results.
 {scores}
 Measure it on annotated data of your own before you rely on it.
 """
+
+
+def _describe_objects(card: Card) -> str:
+    """Say what volseg does besides comparing probabilities with the threshold."""
+    drops = [f"of fewer than {card.min_size} voxels"] if card.min_size else []
+    if card.min_probability:
+        largest = f", if they have at most {card.faint_size} voxels" if card.faint_size else ""
+        drops.append(f"whose mean is below {card.min_probability:g}{largest}")
+    objects = f", and volseg drops objects {' and those '.join(drops)}" if drops else ""
+    if card.median_nm:
+        objects += f". Before, volseg takes the median of slices {card.median_nm:g} nm apart"
+    return objects
 
 
 def draw_cover(raw: Floats, probabilities: Floats) -> bytes:
