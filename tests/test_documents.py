@@ -13,6 +13,7 @@ import tifffile
 
 import volseg
 from volseg.models.inference import Predictor
+from volseg.storage.weights import load_card
 
 ROOT = Path(__file__).parents[1]
 CORNER = (slice(None), slice(96, 176), slice(64, 144))
@@ -76,3 +77,18 @@ def test_the_walkthrough(tmp_path, monkeypatch, capsys):
     assert "1 object(s) at threshold" in shown
     assert "1 object(s) matched" in shown
     assert shown.count("Jaccard index 0.") == 4
+
+
+def test_the_card_of_the_generalist_has_the_scores_of_its_page():
+    page = (ROOT / "docs" / "models" / "README.md").read_text(encoding="utf-8")
+    table = page[page.index("| held out | network |") :].partition("\n\n")[0]
+    told, held_out = {}, ""
+    for row in table.splitlines()[2:]:
+        where, network, score, *_ = (cell.strip() for cell in row.strip("|").split("|"))
+        held_out = where.replace("`", "").replace(",", "") or held_out
+        if network.endswith("card's rules"):
+            told["the same, three views" if "views" in network else held_out] = float(score)
+    scores = load_card("unet2d-general").scores
+    assert "by this card's rules" in scores["measured on"]
+    assert len(told) == 5
+    assert {k: v for k, v in scores.items() if k != "measured on"} == told
