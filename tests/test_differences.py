@@ -62,17 +62,17 @@ def test_a_network_and_what_it_saw(changes, said):
             {"min_probability": 0.9, "faint_size": 50},
             {"min_probability": 0.9},
             (
-                "was made with a lowest mean probability of 0.9 for objects up to 50 voxels; you ask "
-                "for a lowest mean probability of 0.9 for objects of any size"
+                "was made with a lowest mean probability of 0.9 for objects up to 50 voxels; you "
+                "ask for a lowest mean probability of 0.9 for objects of any size"
             ),
         ),
         (
             {"min_size": 4},
             {"min_probability": 0.9, "faint_size": 50, "min_size": 3},
             (
-                "was made with no lowest mean probability, with a smallest size of 4 voxels; you ask "
-                "for a lowest mean probability of 0.9 for objects up to 50 voxels, a smallest size of "
-                "3 voxels"
+                "was made with no lowest mean probability, with a smallest size of 4 voxels; you "
+                "ask for a lowest mean probability of 0.9 for objects up to 50 voxels, a smallest "
+                "size of 3 voxels"
             ),
         ),
     ],

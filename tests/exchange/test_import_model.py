@@ -96,15 +96,15 @@ def test_round_trip_is_exact(package, toy_model, tmp_path, kind):
         (
             {"min_probability": 0.85, "faint_size": 24000, "min_size": 9},
             (
-                ", and volseg drops objects of fewer than 9 voxels and those whose mean is below 0.85, "
-                "if they have at most 24000 voxels."
+                ", and volseg drops objects of fewer than 9 voxels and those whose mean is below "
+                "0.85, if they have at most 24000 voxels."
             ),
         ),
         (
             {"min_size": 1093, "median_nm": 35.0},
             (
-                ", and volseg drops objects of fewer than 1093 voxels. Before, volseg takes the median "
-                "of slices 35 nm apart."
+                ", and volseg drops objects of fewer than 1093 voxels. Before, volseg takes the "
+                "median of slices 35 nm apart."
             ),
         ),
     ],
