@@ -22,6 +22,7 @@ from volseg.stages.label.again import recorded_rules
 from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.rules import describe_rules
 from volseg.stages.label.run import label, report_on
+from volseg.stages.report.methods import describe_methods
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import update_attributes
 from volseg.storage.ome import space_of
@@ -299,6 +300,11 @@ def test_commands_go_on_beside_damaged_records(tmp_path, probabilities, volseg, 
     for each in done:
         assert each.exit_code == 0, each.output
     assert ["; without this rule: `volseg label" in n for n in notes] == [usable] * len(notes)
+    made = [("it", open_image(volume), open_image(path), None)]
+    told = " ".join(describe_methods(made, [], []).paragraphs)
+    run = open_image(path).attributes["run"]
+    readable = run["min_size"] == 20 and run["threshold_of_255"] == 128
+    assert ("dropped below 20 voxels" in told) == readable
 
 
 def test_counts_of_earlier_versions_are_told_without_a_size():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 from volseg.types import FULL_PROBABILITY, VoxelSize
 
@@ -108,7 +108,7 @@ class DroppedObjects:
         """Read the attributes of labels; what is damaged counts as not on record."""
         noted, run = attributes.get("dropped"), attributes.get("run")
         noted, run = (x if isinstance(x, Mapping) else {} for x in (noted, run))
-        held = [rule for rule in RULES if _is_limit(run.get(rule))]
+        held = [rule for rule in RULES if is_limit(run.get(rule))]
         found = {rule: _whole_numbers(noted.get(rule), Dropped) for rule in held}
         some = {rule: Dropped(*n) for rule, n in found.items() if n and 0 < n[0] <= n[1]}
         kept = _whole_numbers(attributes.get("kept_objects"), Kept)
@@ -141,7 +141,7 @@ class DroppedObjects:
         found, limit = self.by_rule[rule], self.limits[rule]
         limit = limit / FULL_PROBABILITY if rule.endswith("of_255") else limit
         why, size = RULES[rule].why.format(limit), self.size(found.voxels)
-        if rule == "min_probability" and _is_limit(largest := self.limits.get("faint_size")):
+        if rule == "min_probability" and is_limit(largest := self.limits.get("faint_size")):
             why += f" and they have at most {largest} voxels"
         told = f"objects dropped because {why}: {found.objects} ({size}"
         if self.kept is None:
@@ -179,6 +179,6 @@ def _is_count(noted: Any) -> bool:
     return type(noted) is int and noted in WHOLE
 
 
-def _is_limit(noted: Any) -> bool:
+def is_limit(noted: Any) -> TypeGuard[float]:
     """Tell whether what was read from JSON is the limit of a rule that holds."""
     return type(noted) in (int, float) and 0 < noted < WHOLE.stop

@@ -9,6 +9,7 @@ from typing import Any
 from volseg import __version__
 from volseg.errors import ModelError
 from volseg.models.registry import VARIED, find_architecture
+from volseg.objects.dropped import is_limit
 from volseg.sources.probabilities import RULES as TAKEN
 from volseg.stages.label.median import median_step
 from volseg.storage.results import dropped_from
@@ -208,12 +209,12 @@ def _describe_rules(labels: Image) -> str:
             f"({', '.join(counts)})."
         )
     run = labels.attributes.get("run")
-    if not isinstance(run, Mapping) or "threshold_of_255" not in run:
+    if not isinstance(run, Mapping) or not is_limit(run.get("threshold_of_255")):
         return ""
     told = []
     for key, words in RULES.items():
         value = run.get(key)
-        if value:
+        if is_limit(value):
             told.append(words.format(value / FULL_PROBABILITY if key.endswith("255") else value))
     step = median_step(run.get("median_nm", 0), labels.voxel_size)
     text = (
