@@ -137,23 +137,29 @@ def test_of_scores_as_good_as_equal_the_stated_scale_is_chosen(volume, less, fir
     assert rank(trials, None)[0].zoom == 1.4, "none is stated"
 
 
-def test_a_model_that_does_not_know_the_tissue_comes_last(volume, monkeypatch):
+def test_models_that_know_the_tissue_come_first_and_strangers_last(volume, monkeypatch):
     seen = candidate(lambda r: (r < 0).astype(np.float32))
     trial = try_model(seen, open_image(volume), [(4, 130, 150)], 1.0)
-    trials = [replace(trial, model=m, zoom=z) for m, z in (("a", 1), ("a", 2), ("b", 2), ("b", 1))]
-    for told, expected in (
-        ({"a": "very unlike", "b": "unlike"}, ["b2", "a1", "a2", "b1"]),
-        ({"a": "unlike", "b": "like"}, ["a1", "a2", "b2", "b1"]),
-        ({"a": "very unlike", "b": "very unlike"}, ["a1", "a2", "b2", "b1"]),
+    ranked = [("a", 2, 0.9), ("b", 2, 0.8), ("b", 1, 0.8), ("a", 1, 0.7)]
+    trials = [replace(trial, model=m, zoom=z, certainty=c) for m, z, c in ranked]
+    for told, sized, expected in (
+        ({"a": "very unlike", "b": "unlike"}, True, ["b2", "a2", "b1", "a1"]),
+        ({"a": "unlike", "b": "unlike"}, True, ["a2", "b2", "b1", "a1"]),
+        ({"a": "unknown", "b": "very unlike"}, True, ["a2", "b2", "b1", "a1"]),
+        ({"a": "very unlike", "b": "very unlike"}, True, ["a2", "b2", "b1", "a1"]),
+        ({"a": "like", "b": "unlike"}, True, ["a1", "a2", "b2", "b1"]),
+        ({"a": "like", "b": "like"}, True, ["b1", "a2", "b2", "a1"]),  # the surer one
+        ({"a": "unlike", "b": "like"}, False, ["a2", "b2", "b1", "a1"]),
     ):
         monkeypatch.setattr(
             preview_run,
             "_look",
             lambda _image, best, _candidates, told=told: {"likeness": told[best.model]},
         )
-        ranked, tissue = preview_run._known_first(open_image(volume), trials, ())
-        assert [f"{t.model}{t.zoom}" for t in ranked] == expected
-        assert tissue == {"likeness": told[ranked[0].model]}
+        image = SimpleNamespace(voxel_size=NM if sized else None)
+        found, tissue = preview_run._known_first(image, trials, ())
+        assert [f"{t.model}{t.zoom}" for t in found] == expected
+        assert tissue == {"likeness": told[found[0].model]}
 
 
 def test_doubt_costs_certainty(volume):

@@ -32,7 +32,7 @@ class ComponentStore:
     folder: Path
 
     def _path(self, index: Zyx, kind: str) -> Path:
-        return self.folder / f"{_name(index)}.{kind}"
+        return self.folder / f"{_name(index)}.{kind}.zst"
 
     def save(self, index: Zyx, components: Components) -> None:
         """Keep the components of a block, completely or not at all."""

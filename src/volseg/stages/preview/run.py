@@ -165,16 +165,25 @@ def _tell_sizes(candidates: Sequence[Candidate]) -> str:
 def _known_first(
     image: Image, ranked: Sequence[Trial], candidates: Sequence[Candidate]
 ) -> tuple[list[Trial], dict[str, Any]]:
-    """Put first the best trial of a model to which the tissue is not foreign, if there is one.
+    """Put first the trial at the stated scale of a model that knows such tissue, the surest one.
+
+    Where none does, the best trial of a model to which it is not foreign comes first, if any.
 
     Returns
     -------
     The trials, and how like its training data the tissue is to the model of the first.
     """
-    best = list({trial.model: trial for trial in reversed(ranked)}.values())[::-1]
-    looks = [(trial, _look(image, trial, candidates)) for trial in best]
-    known = [look for look in looks if look[1].get("likeness") != VERY_UNLIKE]
-    first, tissue = (known or looks)[0]
+    stated = [trial for trial in ranked if trial.zoom == 1] if image.voxel_size else []
+    looks = [(trial, _look(image, trial, candidates)) for trial in stated]
+    if home := [look for look in looks if look[1].get("likeness") == "like"]:
+        first, tissue = max(home, key=lambda look: look[0].certainty)
+    else:
+        best: dict[str, Trial] = {}
+        for trial in ranked:
+            best.setdefault(trial.model, trial)
+        looks = [(trial, _look(image, trial, candidates)) for trial in best.values()]
+        known = [look for look in looks if look[1].get("likeness") != VERY_UNLIKE]
+        first, tissue = (known or looks)[0]
     return [first, *(trial for trial in ranked if trial is not first)], tissue
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from volseg.defaults import SUSPECTS
-from volseg.errors import ParameterError, VolumeError
+from volseg.errors import ParameterError
 from volseg.measures.summary import Summary, summarise
 from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
+from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.images import images_in
 from volseg.storage.locations import check_writable, place_beside
-from volseg.storage.predictions import find_probabilities
 from volseg.storage.tables import read_measured
-from volseg.storage.volumes import Image, labels_path, open_image
+from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.storage.weights import load_card
 from volseg.types import Roi
 
@@ -119,16 +118,14 @@ def _made_by(subject: Subject) -> object:
 def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> Subject:
     source = open_labels(path, name)
     columns, units, notes = read_measured(path, name, source.identity)
-    image, labels, probabilities = open_image(path), open_image(labels_path(path, name)), None
-    with suppress(VolumeError):  # incomplete ones are none
-        probabilities = find_probabilities(path, name, source.shape)
+    image, labels = open_image(path), open_image(labels_path(path, name))
     size = image.voxel_size or source.voxel_size
     return Subject(
         title,
         path,
         image,
         labels,
-        probabilities,
+        _open_probabilities(path, name, source),
         source.region,
         columns,
         units,
@@ -138,6 +135,16 @@ def _open(path: Path, title: str, name: str, evaluation: Evaluation | None) -> S
         source if notes.get("objects") == COMPONENTS else None,
         tell_tissue(labels.attributes.get("tissue")),
     )
+
+
+def _open_probabilities(path: Path, name: str, labels: LabelSource) -> Image | None:
+    """Open those that fit; incomplete or other ones are none, damaged ones an error."""
+    place = probabilities_path(path, uncorrected(path, name))
+    if not place.exists() or read_attributes(place).get("volseg", {}).get("complete") is False:
+        return None
+    found = open_image(place)
+    fits = found.levels[0].shape == labels.shape and found.levels[0].dtype == "uint8"
+    return found if fits else None
 
 
 def choose_titles(volumes: Sequence[Path]) -> list[str]:

@@ -131,9 +131,10 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
         if repair:
             mended = mend_probabilities(plan.prediction, progress)
         predicted = predict(plan.prediction, progress)
-        # a run that an earlier version began has its record of the model
-        volume = plan.labellings[0].volume
-        labellings = _add_labels(volume, plan.prediction, plan.options).labellings
+        labellings = plan.labellings
+        if predicted.resumed:  # an earlier version has another record of the model
+            volume = labellings[0].volume
+            labellings = _add_labels(volume, plan.prediction, plan.options).labellings
         if repair:
             mended += tuple(m for each in labellings for m in mend_labels(each, progress))
         labelled = {each.name: label(each, progress) for each in labellings}

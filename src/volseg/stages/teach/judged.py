@@ -93,6 +93,8 @@ class Judged:
         for name in RULES:
             if (value := getattr(rules, name)) != getattr(usual, name):
                 found[name] = value
+        if "min_probability" in found and rules.faint_size:  # the model's is for its own mean
+            found["faint_size"] = rules.faint_size
         if self.run.get("invert"):
             found["invert"] = True
         if self.zoom != 1:
