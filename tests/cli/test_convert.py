@@ -48,7 +48,11 @@ def test_existing_target_is_kept(volseg, small, tmp_path):
     assert volseg("convert", small, tmp_path / "vol.zarr").exit_code == 0
     refused = volseg("convert", small, tmp_path / "vol.zarr")
     assert refused.exit_code == 2
-    assert "exists already; give --overwrite to replace it" in refused.stderr
+    assert "exists already; give --overwrite to replace it\n" in refused.stderr
+    for made in ("labels", "marks"):
+        (tmp_path / "vol.zarr" / made).mkdir()
+    refused = volseg("convert", small, tmp_path / "vol.zarr")
+    assert "replace it together with its labels and marks, which are lost\n" in refused.stderr
 
 
 def test_dry_run_writes_nothing(volseg, small, tmp_path):

@@ -50,6 +50,16 @@ def test_lines_come_every_ten_seconds_and_at_the_end():
     assert lines[-1] == "converting: 60 of 60 slices, done after 30 s"
 
 
+def test_a_job_that_was_interrupted_is_not_done():
+    stream, clock = io.StringIO(), Clock()
+    progress = LineProgress(stream, clock)
+    progress.start(60, "slices", "converting")
+    clock.now += 12
+    progress.advance(7)
+    progress.finish()
+    assert stream.getvalue().splitlines()[-1] == "converting: 7 of 60 slices, ended after 12 s"
+
+
 def test_lines_come_while_a_block_takes_long(monkeypatch):
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.01)
     stream = io.StringIO()

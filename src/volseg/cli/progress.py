@@ -102,7 +102,8 @@ class LineProgress:
         self.ended.set()
         spent = self.clock() - self.begun
         if spent >= SECONDS_BETWEEN_LINES:
-            self._write(f"{self.meter.count()}, done after {duration(spent)}")
+            ended = "done" if self.meter.done >= self.meter.total else "ended"
+            self._write(f"{self.meter.count()}, {ended} after {duration(spent)}")
 
     def _remind(self, ended: threading.Event) -> None:
         """Write lines while a block takes long."""

@@ -38,6 +38,9 @@ BEGUN = "begun"
 MARK_OBJECT = ".unfinished"
 """Object that holds the mark of the run that writes what is not complete."""
 
+MADE = ("probabilities", "labels", "tables", "marks")
+"""Folders of a volume that hold what was made of it, or by hand."""
+
 
 def check_target(
     target: Path, *, overwrite: bool, known: Callable[[Path], object] = read_attributes
@@ -67,7 +70,10 @@ def check_target(
 
 def _check_known(target: Path, known: Callable[[Path], object], *, overwrite: bool) -> None:
     if not overwrite:
-        raise ConflictError(f"{target} exists already; give --overwrite to replace it")
+        place = as_remote(target) or target
+        made = [name for name in MADE if (place / name).exists()]
+        lost = f" together with its {' and '.join(made)}, which are lost" if made else ""
+        raise ConflictError(f"{target} exists already; give --overwrite to replace it{lost}")
     if not target.is_dir() or not known(target):
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
     with idle(scratch_path(target)):

@@ -83,9 +83,13 @@ class Evaluation:
 
     Attributes
     ----------
+    region : where, in voxels
+    min_size : voxels of the smallest object that counts
     specks : objects of the truth of one or two voxels, among those that count
     objects : one to one, at the IoU asked for
     mean : over the IoU thresholds 0.50, 0.55 ... 1.00
+    rand, variation : of the two labellings as wholes
+    by_size : recall
     errors : objects that are missed, false, split and merged
     curves : None without probabilities
     boundary : distances of surfaces, where a tolerance is given

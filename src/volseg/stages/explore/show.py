@@ -19,7 +19,15 @@ STYLES = ("--", "-.", ":")
 
 @dataclass(frozen=True)
 class Exploration:
-    """Contents of a figure."""
+    """Contents of a figure.
+
+    Attributes
+    ----------
+    planes, labels : across z, y and x; no labels without objects.
+    extent : of the volume along (z, y, x), in nm or voxels.
+    physical : whether that is nm.
+    found : what `volseg.stages.explore.run.explore` returns.
+    """
 
     planes: Sequence[NDArray[Any]]
     labels: Sequence[NDArray[Any]] | None

@@ -101,7 +101,8 @@ def choose_views(
     """Choose the slices that a network of slices sees of a volume.
 
     Along all three axes where voxels are cubes and every slice is wide enough; else along the axis
-    whose slices are the widest, or along z where the voxels' form is unknown or no cube.
+    whose slices are the widest, or along z where the voxels' form is unknown or no cube. ``size``
+    is in nm.
     """
     if size is None or max(size) / min(size) > CUBIC:
         return "xy", "along z"
