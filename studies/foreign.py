@@ -9,7 +9,8 @@ distances rank slices that known sets held out below its slices (area under the 
 part lies, and the precision of voxels there at a threshold of 0.5. ``--compare`` tries other
 distances and other layers, too. ``--write MODEL`` writes into the card of a model, by name or path,
 what its training data look like, and the precision that was measured; run it last, on weights that
-were trained on all of the sets, or on those of ``--known``:
+were trained on all of the sets, or on those of ``--known``. ``--left none=MODEL`` adds what a model
+that knows all does on what they held out:
 
     python studies/foreign.py --data annotated --left vnc=unet2d --left ncmir=unet2d \
         --left cardiac=unet2d --known lucchi_pp --write unet2d
@@ -144,9 +145,11 @@ def look(
     network.load_state_dict(load_weights(model, card))
     network.eval()
     names = [name for name in known if name != left]
-    opened = {name: open_sets(data, [name], card, scratch) for name in (*names, left)}
+    unknown_sets = [left] if left in SETS else []
+    opened = {n: open_sets(data, [n], card, scratch) for n in (*names, *unknown_sets)}
     parts = [Part(n, True, s) for n in names for s in opened[n].validation]
-    parts += [Part(left, False, s) for s in (*opened[left].training, *opened[left].validation)]
+    for name in unknown_sets:
+        parts += [Part(name, False, s) for s in (*opened[name].training, *opened[name].validation)]
     blocks: dict[str, nn.Module] = {"first": first_block(network)}
     if compare:
         for name, block in (
@@ -174,11 +177,12 @@ def look(
             areas = {
                 p.name: round(area_under_curve(ds, unknown), 3)
                 for p, ds in zip(parts, far, strict=True)
-                if p.known
+                if p.known and unknown
             }
-            mean = round(float(np.mean(list(areas.values()))), 3)
-            row = {"left out": left, "layer": layer, "distance": way, "area": mean, **areas}
-            print(json.dumps(row), flush=True)
+            if areas:
+                mean = round(float(np.mean(list(areas.values()))), 3)
+                row = {"left out": left, "layer": layer, "distance": way, "area": mean, **areas}
+                print(json.dumps(row), flush=True)
             if layer == "first" and way == "nearest source":
                 rows = [float(np.median(np.concatenate([measure(f) for f in s]))) for s in seen]
     found = []
