@@ -24,10 +24,9 @@ from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.survey.likeness import (
     Region,
     look_at_tissue,
-    mean_found,
     note_reference,
-    spread_windows,
 )
+from volseg.stages.survey.windows import mean_found, spread_windows
 from volseg.stages.teach import run as teach_run
 from volseg.stages.teach.judged import open_judged
 from volseg.stages.teach.learn import teaching_recipe

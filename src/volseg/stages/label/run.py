@@ -33,7 +33,7 @@ from volseg.stages.label.rules import limits_of
 from volseg.stages.label.split import Splitting
 from volseg.stages.label.tasks import HOLES, Layer, Numbered, Run, WriteBlock, coarse_levels
 from volseg.stages.levels import build_pyramid
-from volseg.stages.survey.likeness import mean_found
+from volseg.stages.survey.windows import mean_found
 from volseg.storage.arrays import StoredArray
 from volseg.storage.files import discard
 from volseg.storage.ledger import Ledger, block_key

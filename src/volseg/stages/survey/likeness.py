@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from volseg.geometry.grid import full_roi, roi_shape
+from volseg.geometry.grid import full_roi
 from volseg.models.emnet import EMNet
 from volseg.models.parts import UShape
 from volseg.models.registry import Architecture, find_architecture
@@ -24,28 +24,26 @@ from volseg.scores.likeness import (
     read_reference,
     write_reference,
 )
-from volseg.storage.arrays import StoredArray
+from volseg.stages.survey.windows import spread_windows
 from volseg.storage.images import images_in
 from volseg.storage.volumes import Image, volume_tone
 from volseg.storage.weights import Card, load_card, load_network, update_card
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, read_window
-from volseg.types import FULL_PROBABILITY, Doubles, Mask, Roi, Zyx, zyx
+from volseg.types import Doubles, Mask, Roi, Zyx, zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
 
 SIDES: dict[int, Zyx] = {2: (1, 192, 192), 3: (8, 96, 96)}
 """Of a place, in voxels of the network, by its dimensions."""
 FindNothing: TypeAlias = "Callable[[Roi], Mask | None]"
-TAUGHT, LOOKED_AT, COUNTED = 40, 16, 48
-"""Places of a source of training data, of a volume, and of probabilities whose mean is taken."""
+TAUGHT, LOOKED_AT = 40, 16
+"""Places of a source of training data, and of a volume."""
 MORE = 4
 """So many times as many places are tried where some hold no tissue."""
 MOST_SIDE = 2048
 """Voxels of a window's side, at most: coarser networks see smaller places."""
-STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
-"""Powers of the inverse of the root of x**4 = x + 1: a sequence that fills a cube evenly."""
 
 
 class Region(NamedTuple):
@@ -70,37 +68,6 @@ def first_block(network: nn.Module) -> nn.Module:
 def load_block(model: str | Path, card: Card) -> nn.Module:
     """Build the first block of a network, on the CPU in float32."""
     return first_block(load_network(model, card))
-
-
-def spread_windows(
-    grid: Sequence[int], side: Zyx, count: int, ends: Sequence[Sequence[int]] = ()
-) -> list[Roi]:
-    """Spread windows evenly over a grid; each of a small one once.
-
-    Where slices hold images of their own (y, x), ``ends``, windows of one slice lie within these;
-    of what holds none there is no window.
-
-    Examples
-    --------
-    >>> [w[2] for w in spread_windows((1, 9, 30), (1, 9, 10), 3)]
-    [slice(1, 11, None), slice(12, 22, None), slice(3, 13, None)]
-    """
-    found: dict[tuple[int, ...], Roi] = {}
-    for k in range(count):
-        parts = [(0.5 + (k + 1) * step) % 1 for step in STEPS]
-        first = _place(parts[0], grid[0], side[0])
-        lengths = (grid[0], *(ends[first.start] if len(ends) else grid[1:]))
-        if min(lengths) > 0:
-            y, x = map(_place, parts[1:], lengths[1:], side[1:])
-            found[first.start, y.start, x.start] = first, y, x
-    return list(found.values())
-
-
-def _place(part: float, length: int, side: int) -> slice:
-    """Place a side so that a part of the room that it has lies before it."""
-    room = max(length - side, 0)
-    start = min(int(part * (room + 1)), room)
-    return slice(start, start + min(side, length))
 
 
 @torch.inference_mode()
@@ -249,22 +216,3 @@ def look_at_tissue(
     noted = {"distance": distance, "likeness": likeness, "places": len(features)}
     ratios = card.tissue.get("precision", {}).get(likeness)
     return {**noted, "ratios": list(ratios)} if ratios else noted
-
-
-def mean_found(probabilities: StoredArray, roi: Roi, level: int) -> float | None:
-    """Estimate the mean probability of the voxels of at least a level, at places of a region.
-
-    Returns
-    -------
-    float
-        None where no place holds such a voxel.
-    """
-    total = count = 0
-    for window in spread_windows(roi_shape(roi), SIDES[2], COUNTED):
-        z, y, x = (
-            slice(s.start + w.start, s.start + w.stop) for s, w in zip(roi, window, strict=True)
-        )
-        values = np.asarray(probabilities[z, y, x])
-        kept = values[values >= level]
-        total, count = total + int(kept.sum(dtype=np.int64)), count + kept.size
-    return total / count / FULL_PROBABILITY if count else None
