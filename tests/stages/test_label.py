@@ -475,7 +475,7 @@ def test_damaged_scratch_is_made_again(tmp_path, probabilities, monkeypatch):
         patch.setattr(label_block, "paint", None)
         with pytest.raises(BlockError):
             label(plan_labels(volume, NAME, options()), NoProgress())
-    (scratch_path(volume) / f"label-{NAME}" / "1-1-1.runs").write_bytes(b"rubbish")
+    (scratch_path(volume) / f"label-{NAME}" / "1-1-1.runs.zst").write_bytes(b"rubbish")
     with pytest.raises(BlockError, match="damaged"):
         label(plan_labels(volume, NAME, options()), NoProgress())
     label(plan_labels(volume, NAME, options()), NoProgress())
@@ -738,7 +738,7 @@ def test_damaged_holes_and_pieces_are_made_again(tmp_path, hollow, monkeypatch, 
         with pytest.raises(BlockError):
             label(plan_labels(volume, NAME, rules), NoProgress())
     folder = scratch_path(volume) / f"label-{NAME}" / kind
-    min(folder.rglob("*.runs")).write_bytes(b"rubbish")
+    min(folder.rglob("*.runs.zst")).write_bytes(b"rubbish")
     with pytest.raises(BlockError, match="damaged"):
         label(plan_labels(volume, NAME, rules), NoProgress())
     label(plan_labels(volume, NAME, rules), NoProgress())
