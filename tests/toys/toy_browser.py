@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ class Page:
                 if said.get("id") == number:
                     return said
 
-        return self._loop.run_until_complete(asyncio.wait_for(ask(), PATIENCE))["result"]
+        said = self._loop.run_until_complete(asyncio.wait_for(ask(), PATIENCE))
+        if "error" in said:  # such as that the page was left meanwhile
+            raise LookupError(said["error"])
+        return said["result"]
 
     def _note(self, said: dict[str, Any]) -> None:
         of = said.get("params", {})
@@ -68,8 +71,9 @@ class Page:
     def wait(self, expression: str) -> Any:
         """Wait until JavaScript gives something that is true."""
         for _ in range(PATIENCE * 5):
-            if value := self.ask(f"(() => {{ try {{ return {expression} }} catch {{}} }})()"):
-                return value
+            with suppress(LookupError):
+                if value := self.ask(f"(() => {{ try {{ return {expression} }} catch {{}} }})()"):
+                    return value
             self._loop.run_until_complete(asyncio.sleep(0.2))
         raise AssertionError(f"not within {PATIENCE} s: {expression}; {self.complaints}")
 
