@@ -50,16 +50,6 @@ def test_lines_come_every_ten_seconds_and_at_the_end():
     assert lines[-1] == "converting: 60 of 60 slices, done after 30 s"
 
 
-def test_a_job_that_was_interrupted_is_not_done():
-    stream, clock = io.StringIO(), Clock()
-    progress = LineProgress(stream, clock)
-    progress.start(60, "slices", "converting")
-    clock.now += 12
-    progress.advance(7)
-    progress.finish()
-    assert stream.getvalue().splitlines()[-1] == "converting: 7 of 60 slices, ended after 12 s"
-
-
 def test_lines_come_while_a_block_takes_long(monkeypatch):
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.01)
     stream = io.StringIO()
@@ -88,14 +78,22 @@ def test_more_than_all_leaves_no_negative_time():
     assert meter.describe().endswith("0 s left")
 
 
-def test_a_short_job_writes_no_line():
+@pytest.mark.parametrize(
+    ("spent", "steps", "written"),
+    [
+        (1, 60, ""),
+        (12, 60, "converting: 60 of 60 slices, done after 12 s"),
+        (12, 7, "converting: 7 of 60 slices, ended after 12 s"),
+    ],
+)
+def test_a_long_job_says_at_its_end_whether_it_is_done(spent, steps, written):
     stream, clock = io.StringIO(), Clock()
     progress = LineProgress(stream, clock)
-    progress.start(2, "slices", "converting")
-    clock.now += 1
-    progress.advance(2)
+    progress.start(60, "slices", "converting")
+    clock.now += spent
+    progress.advance(steps)
     progress.finish()
-    assert stream.getvalue() == ""
+    assert stream.getvalue().splitlines()[-1:] == ([written] if written else [])
 
 
 class Terminal(io.StringIO):
