@@ -280,6 +280,7 @@ def test_a_damaged_record_is_none(damaged):
         *(({"run": {"min_size": limit}}, False) for limit in ("few", None, math.nan, [3])),
         *(({"run": {"seed_threshold_of_255": n}}, False) for n in ("high", None, {}, 10**400)),
         ({"run": {"faint_size": "many"}}, False),
+        *(({"run": {"median_nm": apart}}, False) for apart in ("far", None, [35])),
         ({"run": {"threshold_of_255": None}}, False),
         ({"model": None}, False),
         ({"model": {"median_nm": "far"}}, False),

@@ -216,7 +216,8 @@ def _describe_rules(labels: Image) -> str:
         value = run.get(key)
         if is_limit(value):
             told.append(words.format(value / FULL_PROBABILITY if key.endswith("255") else value))
-    step = median_step(run.get("median_nm", 0), labels.voxel_size)
+    apart = run.get("median_nm")
+    step = median_step(apart, labels.voxel_size) if is_limit(apart) else 0
     text = (
         f"Probabilities are the median of a slice and those {step} before and after. "
         if step
