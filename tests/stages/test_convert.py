@@ -21,6 +21,7 @@ from volseg.geometry.grid import full_roi
 from volseg.stages.convert import plan as plan_module
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
+from volseg.stages.info.run import info
 from volseg.storage.attributes import read_attributes, update_attributes
 from volseg.storage.targets import drafting_folder
 from volseg.storage.volumes import open_image
@@ -415,12 +416,21 @@ def test_an_image_stays_in_its_place_and_units(tmp_path, version):
     np.testing.assert_allclose(corrected.origin, np.multiply(ORIGIN, 1000))
 
 
-@pytest.mark.parametrize(
-    ("values", "told"), [((0, 255), True), ((0, 1, 2, 3), False), ((7,), False)]
-)
-def test_a_mask_in_place_of_an_image_is_told(tmp_path, values, told):
-    voxels = np.random.default_rng(0).choice(np.array(values, np.uint8), (3, 40, 40))
+@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("shape", ["noise", "box"])
+@pytest.mark.parametrize("values", [(0, 255), (0, 1, 2), (0, 1, 2, 3), (7,)])
+def test_a_mask_in_place_of_an_image_is_told_and_nothing_else(tmp_path, values, shape, images):
+    voxels = np.random.default_rng(0).choice(np.array(values, np.uint8), (3, 80, 80))
+    if shape == "box":  # as masks are: each slice is constant but for outlines
+        voxels[:, :40], voxels[:, 40:] = values[0], values[-1]
+        values = (values[0], values[-1]) if len(values) > 1 else values
     tifffile.imwrite(tmp_path / "raw.tif", voxels, photometric="minisblack")
-    with plan_conversion(tmp_path / "raw.tif", tmp_path / "v.zarr", ConvertOptions()) as plan:
+    options = ConvertOptions(images=images, voxel_size=(5.0, 5.0, 5.0))
+    with plan_conversion(tmp_path / "raw.tif", tmp_path / "v.zarr", options) as plan:
         notes = convert(plan, NoProgress()).warnings
-    assert any("0 or 255: is this a mask" in note for note in notes) == told
+    known = " or ".join(map(str, values))
+    if 1 < len(values) < 4:
+        assert [f"all voxels are {known}: is this a mask" in note for note in notes] == [True]
+        assert info(tmp_path / "v.zarr")["notes"] == list(notes)
+    else:
+        assert not any("a mask" in note for note in notes)

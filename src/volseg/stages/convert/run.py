@@ -25,7 +25,6 @@ from volseg.stages.survey.notes import (
     describe_background,
     describe_histogram,
     describe_slices,
-    read_survey,
 )
 from volseg.storage.attributes import update_attributes
 from volseg.storage.ome import IMAGES
@@ -33,9 +32,6 @@ from volseg.storage.targets import drafting_folder
 from volseg.storage.volumes import Image, create_image
 from volseg.voxels.downsample import reduce_mean
 from volseg.voxels.slices import SliceNotes, note_slices
-
-FEW = 3
-"""Intensities of a mask, at most; images have more."""
 
 
 def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
@@ -52,7 +48,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         )
         notes = _write_levels(plan, image, progress)
         noted = notes.describe(stack, plan.fill_value)
-        survey = read_survey(replace(image, attributes=noted))
+        told = advise(replace(image, attributes=noted))
         provenance = {"source": plan.source, "voxel_size_from": plan.voxel_size_from}
         update_attributes(
             partial, {"version": __version__, "complete": True, **provenance, **noted}
@@ -64,8 +60,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         warnings=(
             *plan.report.warnings,
             *notes.tell_filled(plan.fill_value),
-            *notes.tell_few(),
-            *advise(survey),
+            *told,
         ),
     )
 
@@ -98,18 +93,6 @@ class Notes:
         if not self.filled:
             return ()
         return (f"{self.filled} voxels were not finite (NaN), and are {value:g} now",)
-
-    def tell_few(self) -> tuple[str, ...]:
-        """Say that there are so few grey values that this is a mask, it seems, and no image."""
-        values = self.parts[0].values[np.any([p.counts > 0 for p in self.parts], axis=0)]
-        if not 1 < len(values) <= FEW:
-            return ()
-        known = " or ".join(f"{value:g}" for value in values)
-        note = (
-            f"all voxels are {known}: is this a mask, and not the image? Masks go to --labels of "
-            f"stats and train, and to --truth of evaluate"
-        )
-        return (note,)
 
     def add(self, working: list[Future[Any]]) -> None:
         """Wait for a slab, if there is one, and add what was found in it."""

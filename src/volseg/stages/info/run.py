@@ -44,7 +44,7 @@ def info(path: Path) -> dict[str, Any]:
     described = _describe(image)
     survey = read_survey(image)
     described["findings"] = None if survey is None else describe_findings(survey)
-    described["notes"] = list(advise(survey))
+    described["notes"] = list(advise(image))
     described["saturated"] = _saturated(image)
     for kind in ("probabilities", "labels"):
         folders = [p for p in results_in(path, kind) if is_zarr(p)]

@@ -19,7 +19,7 @@ from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Look, is_wanted, look_at
 from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, list_outputs
-from volseg.stages.survey.notes import advise, read_survey
+from volseg.stages.survey.notes import advise
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.images import as_images
 from volseg.storage.results import check_place
@@ -145,7 +145,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         outputs=list_outputs(volume, json.loads(json.dumps(header)), card.name, chosen),
         scratch=scratch_path(volume),
         options=options,
-        notes=settled + notes + advise(read_survey(image)),
+        notes=settled + notes + advise(image),
     )
 
 
@@ -192,5 +192,5 @@ def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
     look, described = _look(image, plan.level, plan.card, plan.options, plan.mask_labels)
     known = json.loads(json.dumps(described))
     outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)
-    notes = plan.notes + advise(read_survey(image))
+    notes = plan.notes + advise(image)
     return replace(plan, image=image, look=look, outputs=outputs, notes=notes)

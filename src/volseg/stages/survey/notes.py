@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import VolumeError, command, list_slices
+from volseg.storage.attributes import read_histogram
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Zyx
 from volseg.voxels.background import choose_background, code_of
@@ -27,6 +28,8 @@ from volseg.voxels.slices import QUANTILES, SliceNotes, compare_thumbnails
 GROUP = 16
 """Slices whose cells are noted together: what changes within a slice, changes slowly along z."""
 DIGITS = 6
+FEW = 3
+"""Intensities of a mask, at most; images have more."""
 
 FOUND = {
     "missing": "slices that hold one value, or next to it",
@@ -156,8 +159,13 @@ def describe_findings(survey: Survey) -> dict[str, Any]:
     return {"background": list(survey.background), "uneven": is_uneven(survey.slices), **defects}
 
 
-def advise(survey: Survey | None) -> tuple[str, ...]:
-    """Say what is wrong with a volume's slices, and what helps."""
+def advise(image: Image) -> tuple[str, ...]:
+    """Say what is wrong with a volume's slices, and what helps; of a mask, that it is no image."""
+    if not image.attributes.get("survey"):
+        return ()
+    if few := _tell_few(image):
+        return few
+    survey = read_survey(image)
     if survey is None:
         return ()
     if survey.empty:
@@ -178,6 +186,23 @@ def advise(survey: Survey | None) -> tuple[str, ...]:
             f"images, make a volume with `{command('convert', 'SOURCE', 'VOLUME', '--images')}`"
         )
     return tuple(said)
+
+
+def _tell_few(image: Image) -> tuple[str, ...]:
+    """Say that there are so few grey values that this is a mask, it seems, and no image."""
+    histogram = image.attributes.get("histogram")
+    if not histogram:
+        return ()
+    counts, values = read_histogram(image.path, histogram)
+    found = values[counts > 0]
+    if not 1 < len(found) <= FEW:
+        return ()
+    known = " or ".join(f"{value:g}" for value in found)
+    note = (
+        f"all voxels are {known}: is this a mask, and not the image? Masks go to --labels of "
+        f"stats and train, to --mask of segment, and to --truth of evaluate"
+    )
+    return (note,)
 
 
 def continues(image: Image) -> bool:
