@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -141,3 +143,49 @@ def test_what_is_no_label_is_named(tmp_path, form, odd, why):
         tifffile.imwrite(path, values, photometric="minisblack")
     with pytest.raises(SourceError, match=why):
         open_label_path(path)[full_roi(SHAPE)]
+
+
+@pytest.mark.parametrize("form", ["folder", "glob", "tif", "zarr", "image"])
+def test_labels_that_take_the_place_of_others_are_read_as_what_they_are(tmp_path, form):
+    """In one session, a folder, or a description of an array, stays while its files change."""
+    few = np.random.default_rng(1).integers(0, 9, SHAPE).astype(np.uint8)
+    for labels in (few, few.astype(np.uint16) * 300, few.astype(np.float32) * 70_000):
+        place = tmp_path / "labels" / "s*.tif" if form == "glob" else tmp_path / "labels"
+        if form in ("folder", "glob"):
+            (tmp_path / "labels").mkdir(exist_ok=True)
+            for z, plane in enumerate(labels):
+                tifffile.imwrite(tmp_path / "labels" / f"s{z}.tif", plane)
+        elif form == "tif":
+            tifffile.imwrite(place, labels, photometric="minisblack")
+        elif form == "zarr":
+            zarr.create_array(place, data=labels, chunks=(2, 8, 8), overwrite=True)
+        else:
+            zarr.create_array(place / "0", data=labels, chunks=(2, 8, 8), overwrite=True)
+            scale = {"type": "scale", "scale": [1.0] * 3}
+            dataset = {"path": "0", "coordinateTransformations": [scale]}
+            axes = [{"name": a, "type": "space"} for a in "zyx"]
+            ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
+            if not (place / "zarr.json").exists():
+                zarr.create_group(place, attributes={"ome": ome})
+        found = open_label_path(place).with_foreground(None)
+        np.testing.assert_array_equal(found[full_roi(SHAPE)], labels.astype(np.uint64))
+        apart = open_label_path(place).as_images()[full_roi(SHAPE)]
+        np.testing.assert_array_equal(apart & np.uint64((1 << 32) - 1), labels.astype(np.uint64))
+
+
+def test_a_slice_that_is_replaced_by_another_kind_meanwhile_is_refused(tmp_path):
+    for z in range(3):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", np.full((8, 9), z, np.uint8))
+    source = open_label_path(tmp_path)
+    tifffile.imwrite(tmp_path / "s1.tif", np.full((8, 9), 7, np.uint16))
+    with pytest.raises(SourceError, match=r"s1\.tif was replaced by another file meanwhile"):
+        source[full_roi((3, 8, 9))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="lists open files as Linux does")
+def test_files_of_labels_that_are_no_longer_kept_are_closed(tmp_path):
+    for k in range(12):
+        tifffile.imwrite(tmp_path / f"{k}.tif", np.zeros(SHAPE, np.uint8), photometric="minisblack")
+        open_label_path(tmp_path / f"{k}.tif")
+    held = [p.readlink() for p in Path("/proc/self/fd").iterdir() if p.is_symlink()]
+    assert 0 < sum(p.parent == tmp_path for p in held) <= 4

@@ -16,6 +16,7 @@ from volseg.geometry.grid import full_roi
 from volseg.sources.formats.hdf5 import split_dataset
 from volseg.sources.label_values import WHOLE_NUMBERS, as_labels
 from volseg.sources.stack import WHOLE, Stack, read_box
+from volseg.sources.stamps import find_stamp
 from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels, section
@@ -60,6 +61,7 @@ class LabelSource:
     fingerprint : of labels that volseg made.
     array : None where they are read by pages: files, and numbers of no whole type.
     min_size : voxels of the smallest object that was kept, in labels that volseg made; else 0.
+    stamp : tells the files from others that stood, or will stand, at the same place.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class LabelSource:
     sizes: tuple[tuple[int, int], ...] = ()
     images: bool = False
     axes: str | None = None
+    stamp: str = ""
 
     @property
     def identity(self) -> str:
@@ -114,9 +117,8 @@ class LabelSource:
         """Read a box."""
         if self.array is not None:
             return self.array[roi]
-        found = as_labels(
-            read_box(_opened(self.path, self.axes, images=self.images), roi), self.path
-        )
+        stack = _opened(self.path, self.axes, self.stamp, images=self.images)
+        found = as_labels(read_box(stack, roi), self.path)
         if self.foreground is not None:
             found = (found == self.foreground).astype(np.uint8)
             clear_padding(found, roi, self.sizes)
@@ -138,13 +140,13 @@ def _keep_apart(labels: NDArray[Any], first: int, path: Path) -> NDArray[np.uint
     return kept
 
 
-def _opened(path: Path, axes: str | None, *, images: bool) -> Stack:
+def _opened(path: Path, axes: str | None, stamp: str, *, images: bool) -> Stack:
     # a volume's own labels need no reader of other formats
     from volseg.sources.open import reopen
 
     several = images and path.is_dir() and not is_zarr(path)
     selection = replace(NUMBERS, fit="pad", images=True) if several else NUMBERS
-    return reopen(path, replace(selection, axes=axes), LABEL_TYPES)
+    return reopen(path, replace(selection, axes=axes), LABEL_TYPES, stamp)
 
 
 def find_labels(
@@ -231,6 +233,7 @@ def open_label_path(path: Path, *, images: bool = False, axes: str | None = None
         array,
         smallest if isinstance(smallest, int) and smallest > 0 else 0,
         found_apart=image.space.planar or run.get("connectivity") in FLAT,
+        stamp=find_stamp(path),
     )
 
 
@@ -250,7 +253,8 @@ def check_axes(axes: str | None, sources: Iterable[LabelSource]) -> None:
 
 
 def _by_pages(path: Path, axes: str | None, *, images: bool) -> LabelSource:
-    stack = _opened(path, axes, images=images)
+    stamp = find_stamp(path)
+    stack = _opened(path, axes, stamp, images=images)
     block, region = (TIFF_SLAB, stack.shape[1], stack.shape[2]), full_roi(stack.shape)
     known = LabelSource(path, stack.shape, block, region, None, None, None, images=images)
-    return replace(known, stated=stack.axis_sizes, axes=axes)
+    return replace(known, stated=stack.axis_sizes, axes=axes, stamp=stamp)

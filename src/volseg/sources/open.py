@@ -76,16 +76,9 @@ def _open(path: Path, selection: Selection) -> Stack:
     return open_sequence(list_sequence(path), selection, chosen=not path.is_dir())
 
 
-def reopen(path: Path, selection: Selection, types: tuple[str, ...]) -> Stack:
-    """Open a stack once per process, and again when the file is another."""
-    file, _ = split_dataset(path)
-    found = file.stat() if file.exists() else None
-    stamp = found and (found.st_ino, found.st_mtime_ns, found.st_size)
-    return _open_stamped(path, selection, types, stamp)
-
-
 @lru_cache(maxsize=4)
-def _open_stamped(path: Path, selection: Selection, types: tuple[str, ...], _: Any) -> Stack:
+def reopen(path: Path, selection: Selection, types: tuple[str, ...], _stamp: str) -> Stack:
+    """Open a stack once per process, and again when its stamp (`find_stamp`) is another."""
     return open_stack(path, selection, types)
 
 

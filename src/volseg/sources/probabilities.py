@@ -15,6 +15,7 @@ from volseg.errors import SourceError, command
 from volseg.geometry.grid import roi_shape
 from volseg.sources.open import reopen
 from volseg.sources.stack import Selection, Stack, read_box
+from volseg.sources.stamps import find_stamp
 from volseg.types import FULL_PROBABILITY, Probabilities, Roi, Zyx
 
 Rule = Literal["mask", "fractions", "bytes"]
@@ -47,6 +48,7 @@ class ForeignVoxels:
     ----------
     layer : planes that are cheap to read together.
     paged : whole planes are read at a time.
+    stamp : see `volseg.sources.stamps.find_stamp`.
     """
 
     path: Path
@@ -55,10 +57,11 @@ class ForeignVoxels:
     dtype: str
     layer: int
     paged: bool
+    stamp: str
 
     def open(self) -> Stack:
         """Open the source, once per process."""
-        return reopen(self.path, self.selection, TYPES)
+        return reopen(self.path, self.selection, TYPES, self.stamp)
 
     def layers(self, roi: Roi) -> Iterator[tuple[Roi, NDArray[Any]]]:
         """Read a box layer by layer."""
@@ -70,12 +73,13 @@ class ForeignVoxels:
 
 def open_foreign(path: Path, selection: Selection) -> ForeignVoxels:
     """Open a source of any form, of any type of numbers."""
-    stack = reopen(path, selection, TYPES)
+    stamp = find_stamp(path)
+    stack = reopen(path, selection, TYPES, stamp)
     _, y, x = stack.shape
     chunk = (1, y, x) if stack.array is None else stack.array.chunk
     paged = chunk[1:] == (y, x)
     layer = min(chunk[0], 64)
-    return ForeignVoxels(path, selection, stack.shape, stack.dtype.name, layer, paged)
+    return ForeignVoxels(path, selection, stack.shape, stack.dtype.name, layer, paged, stamp)
 
 
 @dataclass(frozen=True)

@@ -116,11 +116,15 @@ def open_sequence(
 
 
 def _as_part(file: Path, stack: Stack) -> _Part:
-    inverted = stack.metadata.get("photometric") == "MINISWHITE"
     several = stack.shape[0] > 1
     if not several:
         stack.close()
-    return _Part(file, stack.shape, (stack.dtype, inverted), stack if several else None)
+    return _Part(file, stack.shape, _form_of(stack), stack if several else None)
+
+
+def _form_of(stack: Stack) -> tuple[Any, ...]:
+    """Tell what all files of a sequence have in common."""
+    return stack.dtype, stack.metadata.get("photometric") == "MINISWHITE"
 
 
 def _check_equal(first: _Part, other: _Part, selection: Selection) -> None:
@@ -169,6 +173,10 @@ def _join(
         page = out if part.shape[1:] == out.shape else np.zeros(part.shape[1:], first.dtype)
         stack = part.stack or open_file(part.file, selection)
         try:
+            if (stack.shape, _form_of(stack)) != (part.shape, part.form):
+                raise SourceError(
+                    f"{part.file} was replaced by another file meanwhile; give the command again"
+                )
             stack.read_page(z - begins[k], page)
         finally:
             if part.stack is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import tifffile
@@ -36,7 +37,7 @@ from volseg.sources.formats.tiff_pages import (
     truncated,
 )
 from volseg.sources.formats.tiff_selection import choose_image, select_planes
-from volseg.sources.stack import WHOLE, Selection, Stack
+from volseg.sources.stack import WHOLE, Selection, Stack, close_nothing
 from volseg.sources.voxel_size import (
     AxisSizes,
     StatedSize,
@@ -131,13 +132,15 @@ def _open(
     # last, since it would stay open if something above failed
     descriptor = None if several else os.open(path, os.O_RDONLY)
     reader = TiffPlanes(path, descriptor, planes, greys, hint, mixed=_mixes(image, selection))
+    # a stack that is kept, and then forgotten, is closed by nobody
+    close = close_nothing if descriptor is None else finalize(reader, os.close, descriptor)
     return Stack(
         # those of the planes first
         tuple(dict.fromkeys([*(p.path or path for p in planes), *files.values()])),
         (len(planes), form.imagelength, form.imagewidth),
         np.dtype(form.dtype).newbyteorder("="),
         reader.read,
-        reader.close,
+        close,
         stated,
         _first_page(tif, tif.pages.first if several else image.page),
         warnings,

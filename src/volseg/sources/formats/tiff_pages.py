@@ -135,11 +135,6 @@ class TiffPlanes:
             box = out[y : y + height, x : x + width]
             box[...] = 0 if decoded is None else decoded[0, :height, :width]
 
-    def close(self) -> None:
-        """Close the file."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-
 
 _NATIVE = "<" if np.little_endian else ">"
 

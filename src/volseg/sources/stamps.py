@@ -1,0 +1,29 @@
+"""Stamps of sources: what tells their files from others that stood, or will stand, there."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from pathlib import Path
+
+from volseg.sources.formats.hdf5 import split_dataset
+from volseg.storage.remote import as_remote
+
+DESCRIBED = ("zarr.json", ".zarray")
+"""Files that describe an array."""
+
+
+def find_stamp(path: Path) -> str:
+    """Find what changes when one of the files that a stack is read from does; empty if unknown."""
+    if as_remote(path) is not None:
+        return ""
+    file, _ = split_dataset(path)
+    if file.is_dir():
+        # of an image in Zarr, arrays are described in folders of their own
+        inner = (found for name in DESCRIBED for found in file.glob(f"*/{name}"))
+        files = [file, *file.iterdir(), *inner]
+    else:
+        files = [file] if file.exists() else list(map(Path, glob.glob(str(file))))
+    states = [(str(f), f.stat()) for f in sorted(files) if f.exists()]
+    told = [(name, s.st_ino, s.st_mtime_ns, s.st_size) for name, s in states]
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
