@@ -41,8 +41,8 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.storage.arrays import fit_spec
+from volseg.storage.cards import find_weights, load_card
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
-from volseg.storage.weights import find_weights, load_card
 
 CROP = Path(__file__).parents[1] / "examples" / "crop"
 OPENVINO = "volseg --device openvino"

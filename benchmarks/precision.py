@@ -29,8 +29,8 @@ from volseg.geometry.grid import full_roi
 from volseg.models.devices import multiplies_bfloat16
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import open_image, probabilities_path
-from volseg.storage.weights import load_card
 from volseg.types import Probabilities
 
 CROP = Path(__file__).parents[1] / "examples" / "crop"

@@ -43,8 +43,9 @@ from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
+from volseg.storage.cards import find_weights, load_card
 from volseg.storage.volumes import scratch_path
-from volseg.storage.weights import find_weights, load_card, load_weights, save_weights
+from volseg.storage.weights import load_weights, save_weights
 
 CROP = Path(__file__).parents[1] / "examples" / "crop" / "raw.tif"
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 import volseg
 from volseg.geometry.grid import full_roi
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import open_image, probabilities_path
-from volseg.storage.weights import load_card
 
 CLASSES = (
     "mitochondria",

@@ -43,7 +43,8 @@ from volseg.stages.survey.likeness import (
 )
 from volseg.stages.train.data import TrainingData, open_training_data
 from volseg.stages.train.recipe import build_config
-from volseg.storage.weights import Card, find_weights, load_card, load_weights, update_card
+from volseg.storage.cards import Card, find_weights, load_card, update_card
+from volseg.storage.weights import load_weights
 from volseg.training.sampling import Source
 from volseg.training.validation import predict_window, whole_grid
 from volseg.types import Doubles

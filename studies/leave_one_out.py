@@ -40,7 +40,7 @@ from volseg.engine.progress import NoProgress
 from volseg.models.registry import find_architecture
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.run import TrainOptions, TrainReport, train
-from volseg.storage.weights import load_card, update_card
+from volseg.storage.cards import load_card, update_card
 from volseg.training.augmentation import Augmentation
 from volseg.types import VoxelSize
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from volseg.exchange.export_network import load_network
 from volseg.models.compiled import measure_ranges
-from volseg.storage.weights import update_card
+from volseg.storage.cards import update_card
 from volseg.voxels.intensity import Tone
 
 SLICES, SIDE = 6, 512

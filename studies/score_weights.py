@@ -26,7 +26,7 @@ from pathlib import Path
 from annotated import scores_of
 
 import volseg
-from volseg.storage.weights import find_weights, load_card
+from volseg.storage.cards import find_weights, load_card
 from volseg.types import VoxelSize
 
 

@@ -34,8 +34,9 @@ from volseg.geometry.grid import full_roi
 from volseg.sources.labels import open_label_path
 from volseg.stages.teach.learn import between
 from volseg.stages.teach.run import TeachOptions, teach
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import labels_path, open_image
-from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.storage.weights import load_weights, save_weights
 
 SLICES = {"ncmir": (2, 5, 8), "vnc": (3, 10, 16)}
 """In which the truth clicks."""

@@ -13,7 +13,7 @@ import tifffile
 
 import volseg
 from volseg.models.inference import Predictor
-from volseg.storage.weights import load_card
+from volseg.storage.cards import load_card
 
 ROOT = Path(__file__).parents[1]
 CORNER = (slice(None), slice(96, 176), slice(64, 144))

@@ -16,12 +16,12 @@ from volseg.stages.label.source import open_probabilities
 from volseg.stages.train.recipe import load_recipe
 from volseg.storage.arrays import ArraySpec, create_array, open_array
 from volseg.storage.attributes import write_group
+from volseg.storage.cards import load_card
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from volseg.storage.ledger import Ledger
 from volseg.storage.recipes import read_recipe
 from volseg.storage.stores import parse_json
 from volseg.storage.volumes import create_image, open_image, volume_tone
-from volseg.storage.weights import load_card
 from volseg.training.config import TrainConfig
 from volseg.voxels.intensity import Preprocessing
 

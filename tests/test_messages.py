@@ -13,7 +13,7 @@ KEPT = {
     # own words, which these raise as `ValueError` of Python's
     "storage/stores.py": "parse_json's",
     "sources/corrections.py": "parse_json's",
-    "storage/weights.py": "the card's",
+    "storage/cards.py": "the card's",
     "storage/ome.py": "read_levels'",
     "exchange/import_model.py": "the card's",
     "cli/options.py": "parse_sizes'",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet
@@ -51,6 +53,30 @@ def test_the_three_commands(volseg, segmented, tmp_path):
     assert head.split()[:4] == ["volume", "objects", "95%", "interval"]
     assert line.split()[:2] == [str(segmented), str(row["objects"])]
     assert "tables/mitochondria.parquet" in shown.stderr
+
+
+def test_results_are_read_without_what_only_networks_need(segmented):
+    """PyTorch takes longer to load than any of these takes for a small volume; pandas a third."""
+    given = str(segmented)
+    commands = [
+        ["label", given, "--threshold", "0.6", "--overwrite"],
+        ["stats", given],
+        ["evaluate", given, "--truth", "mitochondria"],
+        ["verify", given, "--quick"],
+        ["info", given],
+    ]
+    program = (
+        "import sys\n"
+        "from volseg.cli import main\n"
+        f"for command in {commands}: main(command, standalone_mode=False)\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'distributed'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("loaded: []\n")
 
 
 def test_several_volumes_give_a_row_each(volseg, segmented, tmp_path):

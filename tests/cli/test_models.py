@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from volseg.storage.weights import update_card
+from volseg.storage.cards import update_card
 
 
 def test_card_of_own_weights(volseg, toy_model):

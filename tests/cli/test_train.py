@@ -9,7 +9,7 @@ import pytest
 
 from toy_training import write_annotated
 from volseg.cli import main
-from volseg.storage.weights import update_card
+from volseg.storage.cards import update_card
 
 pytestmark = pytest.mark.usefixtures("one_thread", "quick_training")
 

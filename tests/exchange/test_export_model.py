@@ -22,7 +22,8 @@ from volseg.exchange.export_network import (
     trace_network,
 )
 from volseg.models.registry import count_parameters, find_architecture
-from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.storage.cards import load_card
+from volseg.storage.weights import load_weights, save_weights
 
 SMALL = {"unet2d": 4, "unet2d-valid": 4, "attention-unet": 4, "unet3d": 4}
 

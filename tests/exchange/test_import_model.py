@@ -15,7 +15,8 @@ from volseg.exchange.export_model import export_model
 from volseg.exchange.import_model import import_model
 from volseg.exchange.packages import open_package
 from volseg.exchange.states import read_state_dict
-from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.storage.cards import load_card
+from volseg.storage.weights import load_weights, save_weights
 
 yaml = pytest.importorskip("yaml")
 

@@ -258,7 +258,8 @@ def make_packages(folder: Path) -> None:
 
     from volseg.exchange import bioimageio
     from volseg.models.registry import find_architecture
-    from volseg.storage.weights import load_card, load_weights
+    from volseg.storage.cards import load_card
+    from volseg.storage.weights import load_weights
 
     make_model(folder / "toy.safetensors")
     card = load_card(folder / "toy.safetensors")

@@ -20,7 +20,7 @@ from volseg.models.inference import Predictor
 from volseg.models.logits import as_binary
 from volseg.models.maps import MapSpec, build_maps, check_maps, count_outputs, find_map
 from volseg.models.registry import ARCHITECTURES, find_architecture
-from volseg.storage.weights import load_card, shipped_models
+from volseg.storage.cards import load_card, shipped_models
 
 CPU = torch.device("cpu")
 MAPS = build_maps(["cells", "gaps"], ["contour", "distance", "offset"])

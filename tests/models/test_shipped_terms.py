@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from volseg.stages.predict.network import note_terms
-from volseg.storage.weights import find_weights, load_card, load_weights, shipped_models
+from volseg.storage.cards import find_weights, load_card, shipped_models
+from volseg.storage.weights import load_weights
 
 
 def test_they_are_small_and_are_what_their_cards_describe():

@@ -30,8 +30,8 @@ from volseg.stages.survey.intensities import with_survey
 from volseg.stages.survey.notes import advise, read_survey
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.attributes import update_attributes
+from volseg.storage.cards import update_card
 from volseg.storage.volumes import open_image
-from volseg.storage.weights import update_card
 from volseg.voxels.defects import correlate_neighbours
 
 SHAPE = (20, 70, 60)

@@ -27,10 +27,11 @@ from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import ArraySpec
+from volseg.storage.cards import load_card
 from volseg.storage.results import dropped_from, finish
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
-from volseg.storage.weights import load_card, load_weights
+from volseg.storage.weights import load_weights
 
 SHAPE = (6, 48, 40)
 NAMES = ["cells", "gaps", "walls"]

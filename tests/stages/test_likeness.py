@@ -30,8 +30,8 @@ from volseg.stages.survey.windows import mean_found, spread_windows
 from volseg.stages.teach import run as teach_run
 from volseg.stages.teach.judged import open_judged
 from volseg.stages.teach.learn import teaching_recipe
+from volseg.storage.cards import load_card, update_card
 from volseg.storage.volumes import labels_path, open_image, probabilities_path, volume_tone
-from volseg.storage.weights import load_card, update_card
 from volseg.training.sampling import Source
 
 SHAPE = (12, 128, 128)

@@ -23,8 +23,9 @@ from volseg.stages.predict import tasks as predict_block
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.storage.attributes import update_attributes
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import open_image, probabilities_path, volume_tone
-from volseg.storage.weights import load_card, load_weights
+from volseg.storage.weights import load_weights
 from volseg.voxels.blend import FULL, to_probabilities
 from volseg.voxels.downsample import reduce_mean
 

@@ -25,9 +25,10 @@ from volseg.stages.predict.network import note_untaught
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.cards import load_card
 from volseg.storage.results import fingerprint
 from volseg.storage.volumes import open_image, probabilities_path, volume_tone
-from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.storage.weights import load_weights, save_weights
 from volseg.voxels.blend import FULL
 from volseg.voxels.downsample import reduce_mean
 

@@ -11,8 +11,8 @@ from volseg.geometry.grid import Grid, full_roi
 from volseg.geometry.handover import Handover
 from volseg.models.registry import find_architecture
 from volseg.stages.predict.lattice import build_lattices, network_scales
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import Image
-from volseg.storage.weights import load_card
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from volseg.stages.predict.lattice import DEEP, STACK, build_lattices
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import open_image, volume_tone
-from volseg.storage.weights import load_card, load_weights
+from volseg.storage.weights import load_weights
 from volseg.voxels.blend import FULL
 
 SHAPE = (10, 70, 60)

@@ -22,8 +22,8 @@ from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import labels_path, open_image
-from volseg.storage.weights import load_card
 
 CUBES = (5.0, 5.0, 5.0)
 CARD = load_card("unet2d")

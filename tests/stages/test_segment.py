@@ -28,8 +28,9 @@ from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
 from volseg.storage.arrays import fit_spec
 from volseg.storage.attributes import update_attributes
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
-from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.storage.weights import load_weights, save_weights
 from volseg.voxels.downsample import reduce_mean
 
 SHAPE = (20, 70, 60)

@@ -41,10 +41,12 @@ from volseg.stages.teach.simulate import click
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.state import Start, start_run
 from volseg.storage.attributes import update_attributes
+from volseg.storage.cards import load_card
+from volseg.storage.files import hash_file
 from volseg.storage.ledger import locked
 from volseg.storage.marks import Mark, Round, load_rounds, notebook_path, save_rounds
 from volseg.storage.volumes import labels_path, open_image
-from volseg.storage.weights import hash_file, load_card, load_weights
+from volseg.storage.weights import load_weights
 from volseg.training.loader import draw_batch
 
 NAME = "mitochondria"

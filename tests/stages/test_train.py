@@ -39,9 +39,9 @@ from volseg.stages.train.regions import Pair, choose_regions
 from volseg.stages.train.run import TrainOptions, train
 from volseg.stages.train.state import build_optimizer
 from volseg.storage.arrays import ArraySpec
+from volseg.storage.cards import load_card
 from volseg.storage.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer
 from volseg.storage.volumes import create_image, labels_path, register_label
-from volseg.storage.weights import load_card
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch, load_batches

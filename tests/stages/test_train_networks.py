@@ -21,9 +21,10 @@ from volseg.stages.train.recipe import build_config, load_recipe
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.run import TrainOptions, train
 from volseg.stages.train.state import start_run
+from volseg.storage.cards import load_card
 from volseg.storage.checkpoints import load_checkpoint
 from volseg.storage.checkpoints import read_log as read_numbers
-from volseg.storage.weights import load_card, load_weights
+from volseg.storage.weights import load_weights
 from volseg.training.config import TrainConfig
 from volseg.training.losses import LOSS_NAMES
 from volseg.training.network import as_input, as_patches, check_network

@@ -17,7 +17,7 @@ from volseg.stages.train.data import open_training_data
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.state import start_run
-from volseg.storage.weights import load_card, update_card
+from volseg.storage.cards import load_card, update_card
 from volseg.training.augmentation import Frame, Placement, draw_placement
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch

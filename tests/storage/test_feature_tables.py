@@ -30,7 +30,7 @@ def test_tables_are_listed_with_their_labels_and_replaced(tmp_path, monkeypatch)
             "touches_border": np.array([True, False]),
         }
         write_table(table_path(volume, name), columns, {}, {})
-        publish_table(table_path(volume, name))
+        publish_table(table_path(volume, name), columns)
     assert read_attributes(volume / "tables") == {"tables": ["mitochondria", "theirs"]}
     described = read_attributes(volume / "tables" / "mitochondria")
     assert described["region"] == {"path": "../labels/mitochondria"}
@@ -45,9 +45,9 @@ def test_tables_are_listed_with_their_labels_and_replaced(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(tables, "write_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            publish_table(table_path(volume, "mitochondria"))
+            publish_table(table_path(volume, "mitochondria"), columns)
     assert read_attributes(volume / "tables") == {"tables": ["theirs"]}
-    publish_table(table_path(volume, "mitochondria"))
+    publish_table(table_path(volume, "mitochondria"), columns)
     assert read_attributes(volume / "tables") == {"tables": ["mitochondria", "theirs"]}
     withdraw_table(table_path(volume, "mitochondria"))
     withdraw_table(table_path(volume, "never published"))
@@ -70,7 +70,7 @@ def test_other_programs_read_them(tmp_path, count):
         "touches_border": np.arange(count) % 2 == 0,
     }
     write_table(table_path(volume, "mitochondria"), columns, {}, {})
-    publish_table(table_path(volume, "mitochondria"))
+    publish_table(table_path(volume, "mitochondria"), columns)
     container = ngio.open_ome_zarr_container(str(volume))
     assert container.list_tables() == ["mitochondria"]
     table = container.get_table("mitochondria")

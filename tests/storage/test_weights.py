@@ -10,7 +10,8 @@ import torch
 
 from toy_weights import toy_card
 from volseg.errors import ModelError, StorageError
-from volseg.storage.weights import find_weights, load_card, load_weights, save_weights
+from volseg.storage.cards import find_weights, load_card
+from volseg.storage.weights import load_weights, save_weights
 
 CARD = toy_card(3, tile=[16, 32, 32])
 

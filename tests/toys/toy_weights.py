@@ -11,7 +11,8 @@ import torch
 from volseg.models.emnet import EMNet
 from volseg.models.maps import MapSpec, count_outputs
 from volseg.models.registry import count_parameters, find_architecture
-from volseg.storage.weights import load_card, load_weights, save_weights
+from volseg.storage.cards import load_card
+from volseg.storage.weights import load_weights, save_weights
 
 PREPROCESSING = {"percentiles": [1.0, 99.0], "gain": 1, "gamma": 1, "equalise": False}
 

@@ -82,7 +82,7 @@ def predict_array(
     InputError
         If the array or an option cannot be used, or the network knows several classes.
     """
-    from volseg.storage.weights import load_card
+    from volseg.storage.cards import load_card
 
     model = options.get("model")
     card = None if model is None else load_card(model)
@@ -130,7 +130,7 @@ def label_array(
     InputError
         If the array or a rule cannot be used.
     """
-    from volseg.storage.weights import load_card, sizes_of_objects
+    from volseg.storage.cards import load_card, sizes_of_objects
 
     threshold = options.get("threshold")
     if options.get("split") in {"centerline", "contour", "offset"}:

@@ -10,7 +10,7 @@ from volseg.types import Zyx
 if TYPE_CHECKING:
     from volseg.exchange.export_model import ExportReport
     from volseg.exchange.import_model import ImportReport
-    from volseg.storage.weights import Card
+    from volseg.storage.cards import Card
 
 
 @described
@@ -45,7 +45,7 @@ class ImportKeywords(SourceSize, total=False):
 
 def list_models() -> "list[Card]":
     """List the cards of the shipped models."""
-    from volseg.storage.weights import load_card, shipped_models
+    from volseg.storage.cards import load_card, shipped_models
 
     return [load_card(name) for name in shipped_models()]
 
@@ -58,7 +58,7 @@ def show_model(model: str) -> "Card":
     ModelError
         If there is no such model, or its card cannot be used.
     """
-    from volseg.storage.weights import load_card
+    from volseg.storage.cards import load_card
 
     return load_card(model)
 

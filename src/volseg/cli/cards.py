@@ -10,7 +10,7 @@ from volseg.fields import plain
 from volseg.types import extent
 
 if TYPE_CHECKING:
-    from volseg.storage.weights import Card
+    from volseg.storage.cards import Card
 
 HASH = 64
 """Hexadecimal digits of the hashes that a card holds."""

@@ -25,7 +25,7 @@ from volseg.types import extent
 if TYPE_CHECKING:
     from volseg.exchange.export_model import ExportReport
     from volseg.exchange.import_model import ImportReport
-    from volseg.storage.weights import Card
+    from volseg.storage.cards import Card
 
 
 @click.group("models")

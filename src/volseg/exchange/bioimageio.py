@@ -19,7 +19,7 @@ from volseg import __version__
 from volseg.errors import ModelError, ParameterError
 from volseg.models.maps import count_exclusive
 from volseg.models.registry import Architecture
-from volseg.storage.weights import Card
+from volseg.storage.cards import Card
 from volseg.types import Floats, Zyx, zyx
 from volseg.voxels.intensity import Preprocessing
 

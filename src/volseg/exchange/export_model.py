@@ -41,8 +41,8 @@ from volseg.exchange.export_network import (
     write_onnx,
 )
 from volseg.exchange.packages import write_description, zip_folder
-from volseg.storage.files import put_in_place
-from volseg.storage.weights import Card, hash_file
+from volseg.storage.cards import Card
+from volseg.storage.files import hash_file, put_in_place
 from volseg.types import Floats, Zyx
 
 Format = Literal["torchscript", "onnx", "bioimageio"]

@@ -21,7 +21,8 @@ from volseg.models.folding import fold_norms
 from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
 from volseg.models.registry import Architecture, find_architecture
-from volseg.storage.weights import Card, load_card, load_weights
+from volseg.storage.cards import Card, load_card
+from volseg.storage.weights import load_weights
 from volseg.types import Zyx
 
 OPSET = 17

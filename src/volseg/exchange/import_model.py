@@ -17,9 +17,10 @@ from volseg.exchange.older_packages import restore_older
 from volseg.exchange.packages import Package, open_package, read_weights
 from volseg.exchange.states import file_limit, read_state_dict
 from volseg.fields import read_fields
-from volseg.models.maps import check_maps, count_outputs
-from volseg.models.registry import WIDEST, find_architecture
-from volseg.storage.weights import Card, save_weights
+from volseg.models.maps import WIDEST, check_maps, count_outputs
+from volseg.models.registry import find_architecture
+from volseg.storage.cards import Card
+from volseg.storage.weights import save_weights
 from volseg.types import VoxelSize, Zyx
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

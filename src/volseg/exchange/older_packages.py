@@ -24,10 +24,10 @@ from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.exchange.bioimageio import describe_preprocessing, entry, preprocess
 from volseg.exchange.packages import Package, read_weights
 from volseg.exchange.states import checked, read_tensors
+from volseg.models.maps import WIDEST
 from volseg.models.registry import (
     ARCHITECTURES,
     EVERY,
-    WIDEST,
     Architecture,
     count_parameters,
     find_architecture,

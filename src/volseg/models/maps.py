@@ -26,8 +26,8 @@ AUXILIARY = (CONTOUR, DISTANCE, *OFFSETS, CENTERLINE)
 ASKED = {CONTOUR: (CONTOUR,), DISTANCE: (DISTANCE,), OFFSET: OFFSETS, CENTERLINE: (CENTERLINE,)}
 """Kinds of maps by the word that asks for them."""
 _ORDER = (EXCLUSIVE, CLASS, *AUXILIARY)
-MOST = 64
-"""Maps of one network."""
+MOST, WIDEST = 64, 1024
+"""Maps of one network, and its base width; memory grows with the square."""
 NAME = re.compile(r"[\w][\w-]{0,63}", re.ASCII)
 """Names become folders."""
 

@@ -159,8 +159,6 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-WIDEST = 1024
-"""Base width; memory grows with the square."""
 VARIED = re.compile(r"(unet2d|unet2d-plain)(?:-depth([1-5]))?(?:-filter([57]))?")
 """Names of U-Nets of other depths and filters than the published 4 and 3."""
 EVERY = (

@@ -6,6 +6,7 @@ stood before, the old one stays until then.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -243,3 +244,9 @@ def _is_running(number: str) -> bool:
     except (ValueError, OSError, OverflowError):
         return True
     return True
+
+
+def hash_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

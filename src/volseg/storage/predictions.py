@@ -13,10 +13,10 @@ import numpy as np
 from volseg.errors import ModelError, ParameterError, VolumeError
 from volseg.models.maps import AUXILIARY
 from volseg.storage.attributes import section, uncorrected
+from volseg.storage.cards import load_card, shipped_models
 from volseg.storage.remote import as_remote
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import Image, check_complete, open_image, probabilities_path
-from volseg.storage.weights import load_card, shipped_models
 from volseg.types import Zyx
 
 KIND = "output"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
-from volseg.models.maps import CENTERLINE, MapSpec, build_maps
-from volseg.models.registry import WIDEST, find_architecture
+from volseg.models.maps import CENTERLINE, WIDEST, MapSpec, build_maps
+from volseg.models.registry import find_architecture
 from volseg.training.annotation import parse_class
 from volseg.training.augmentation import Augmentation
 from volseg.training.centerline import ALPHA, REACH_NM

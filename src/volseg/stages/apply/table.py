@@ -155,7 +155,7 @@ def write_tables(
     }
     write_table(plan.tables[1][1], slices, units, noted)
     write_table(plan.tables[1][0], columns, before.units, noted)
-    publish_table(plan.tables[1][0])
+    publish_table(plan.tables[1][0], columns)
     return ()
 
 

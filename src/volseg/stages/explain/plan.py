@@ -15,6 +15,7 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import PredictPlan, plan_prediction
 from volseg.stages.verify.sample import plan_on_record
 from volseg.storage.attributes import read_attributes, uncorrected
+from volseg.storage.cards import load_card
 from volseg.storage.images import explanations_path
 from volseg.storage.locations import place_beside
 from volseg.storage.plots import can_draw, check_picture
@@ -22,7 +23,6 @@ from volseg.storage.results import PARTING
 from volseg.storage.stores import is_zarr
 from volseg.storage.targets import check_file
 from volseg.storage.volumes import Image, open_image, probabilities_path
-from volseg.storage.weights import load_card
 from volseg.types import Roi
 
 LARGEST = 1 << 23

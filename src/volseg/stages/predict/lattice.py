@@ -15,8 +15,8 @@ from volseg.models.registry import (
     find_architecture,
     turned,
 )
+from volseg.storage.cards import Card
 from volseg.storage.volumes import Image
-from volseg.storage.weights import Card
 from volseg.types import VoxelSize, Zyx
 
 DEEP = 256

@@ -16,7 +16,8 @@ from volseg.models.compiled import OPENVINO, compile_predictor
 from volseg.models.devices import CPU_SLICES, TF32, choose_device, choose_precision, gpu_name
 from volseg.models.inference import Predictor, build_predictor
 from volseg.models.registry import Views, find_architecture
-from volseg.storage.weights import load_card, load_weights
+from volseg.storage.cards import load_card
+from volseg.storage.weights import load_weights
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
 from volseg.stages.predict.outputs import Chosen, check_kind, choose_maps
+from volseg.storage.cards import Card, find_weights, load_card
 from volseg.storage.volumes import Image
-from volseg.storage.weights import Card, find_weights, load_card
 from volseg.training.losses import LOSSES
 from volseg.types import Zyx
 

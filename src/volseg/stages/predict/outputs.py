@@ -11,11 +11,11 @@ from volseg.defaults import NAME
 from volseg.errors import ModelError, ParameterError
 from volseg.models.maps import ASKED, CENTERLINE, CLASS, MapSpec
 from volseg.models.registry import check_centerline, find_architecture
+from volseg.storage.cards import Card
 from volseg.storage.ledger import CREATED, Ledger, read_header
 from volseg.storage.predictions import KIND, Scratch
 from volseg.storage.results import is_complete, is_told_of
 from volseg.storage.volumes import probabilities_path
-from volseg.storage.weights import Card
 
 OF_CLASS = "class"
 """The parameter by which several classes differ."""

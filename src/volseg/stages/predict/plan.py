@@ -21,10 +21,10 @@ from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, list_outputs
 from volseg.stages.survey.notes import advise
 from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.cards import Card
 from volseg.storage.images import as_images
 from volseg.storage.results import check_place
 from volseg.storage.volumes import Image, open_image, scratch_path
-from volseg.storage.weights import Card
 
 FORMAT = 3
 """Raised whenever the same parameters come to mean another result."""

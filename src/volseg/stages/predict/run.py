@@ -35,13 +35,13 @@ from volseg.stages.predict.tiles import tiles_of
 from volseg.stages.survey.likeness import Region, look_at_tissue
 from volseg.stages.survey.notes import continues
 from volseg.storage.arrays import StoredArray
+from volseg.storage.cards import sizes_of_objects
 from volseg.storage.files import discard
 from volseg.storage.ledger import CREATED, MARK, Ledger, block_key
 from volseg.storage.predictions import Scratch, find_outdated
 from volseg.storage.results import NewImage, create_images, finish
 from volseg.storage.scratch import HandoverStore
 from volseg.storage.volumes import open_image, volume_tone
-from volseg.storage.weights import sizes_of_objects
 from volseg.types import FULL_PROBABILITY, Zyx
 from volseg.voxels.blend import reflected
 

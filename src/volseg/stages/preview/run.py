@@ -23,10 +23,11 @@ from volseg.stages.preview.sheet import compose_sheet
 from volseg.stages.preview.trial import Candidate, Trial, rank, try_model
 from volseg.stages.survey.intensities import check_counted
 from volseg.stages.survey.likeness import look_at_tissue
+from volseg.storage.cards import load_card
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import save_pixels
 from volseg.storage.volumes import Image, open_image, volume_tone
-from volseg.storage.weights import load_card, load_weights
+from volseg.storage.weights import load_weights
 from volseg.types import Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant, without_areas

@@ -17,8 +17,8 @@ from volseg.geometry.grid import intersect
 from volseg.models.inference import Predictor
 from volseg.stages.predict.lattice import nearest_level, network_scales
 from volseg.stages.preview.places import read_slice, window_about
+from volseg.storage.cards import Card
 from volseg.storage.volumes import Image
-from volseg.storage.weights import Card
 from volseg.types import Floats, Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart, tone_at
 from volseg.voxels.intensity import Tone

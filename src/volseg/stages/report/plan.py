@@ -16,11 +16,11 @@ from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, LabelSource, open_labels
 from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
+from volseg.storage.cards import load_card
 from volseg.storage.images import images_in
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.tables import read_measured
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
-from volseg.storage.weights import load_card
 from volseg.types import Roi
 
 REPORT = "report.html"

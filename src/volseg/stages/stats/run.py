@@ -95,7 +95,7 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
     with _tables_folder(plan.table.parent):
         write_table(plan.slices, slices, slice_units, provenance)
         write_table(plan.table, columns, units, provenance)
-        publish_table(plan.table)
+        publish_table(plan.table, columns)
         touched = None
         if plan.other is not None:
             pair, planar = (objects, plan.other), plan.images is not None

@@ -25,9 +25,10 @@ from volseg.scores.likeness import (
     write_reference,
 )
 from volseg.stages.survey.windows import spread_windows
+from volseg.storage.cards import Card, load_card, update_card
 from volseg.storage.images import images_in
 from volseg.storage.volumes import Image, volume_tone
-from volseg.storage.weights import Card, load_card, load_network, update_card
+from volseg.storage.weights import load_network
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
 from volseg.training.validation import grid_shape, read_window

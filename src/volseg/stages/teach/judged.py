@@ -15,10 +15,10 @@ from volseg.stages.label.rules import ObjectRules, describe_rules
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
 from volseg.storage.attributes import uncorrected
+from volseg.storage.cards import Card, load_card
 from volseg.storage.predictions import find_recorded
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
-from volseg.storage.weights import Card, load_card
 from volseg.types import FULL_PROBABILITY, VoxelSize, Zyx, zyx
 
 CORE_NM, FAR_NM = 60.0, 400.0

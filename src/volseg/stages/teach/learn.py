@@ -19,8 +19,8 @@ from volseg.stages.teach.lesson import Lesson
 from volseg.stages.train.loop import Events, train_steps
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.state import Start, start_run
+from volseg.storage.cards import Card
 from volseg.storage.marks import Mark
-from volseg.storage.weights import Card
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 

@@ -19,7 +19,8 @@ from volseg.models.maps import OFFSETS, MapSpec
 from volseg.models.registry import Architecture, count_parameters, find_architecture
 from volseg.stages.train.data import TrainingData
 from volseg.stages.train.state import Run
-from volseg.storage.weights import Card, load_card, load_network, save_weights, update_card
+from volseg.storage.cards import Card, load_card, update_card
+from volseg.storage.weights import load_network, save_weights
 from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source
 from volseg.training.selection import Predicted, Selection, match_components, select_objects

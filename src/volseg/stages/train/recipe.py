@@ -13,9 +13,9 @@ from volseg.fields import read_fields
 from volseg.models.maps import MapSpec, asked_of, count_exclusive
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
+from volseg.storage.cards import load_card
 from volseg.storage.locations import parse_path
 from volseg.storage.recipes import read_recipe, write_recipe
-from volseg.storage.weights import load_card
 from volseg.training.config import LENGTHS, TrainConfig
 from volseg.training.losses import EMNET
 from volseg.types import VoxelSize

@@ -16,7 +16,8 @@ from volseg.scores.contingency import Contingency, count_pairs, merge_tables, wi
 from volseg.scores.matching import find_matches, find_overlaps, mean_precision, score_objects
 from volseg.stages.train.sources import within_images
 from volseg.stages.train.state import Run
-from volseg.storage.weights import load_card, load_network, update_card
+from volseg.storage.cards import load_card, update_card
+from volseg.storage.weights import load_network
 from volseg.training.augmentation import Augmentation
 from volseg.training.loader import Batch, draw_batch
 from volseg.training.network import learns_centerlines

@@ -17,6 +17,7 @@ from volseg.models.devices import choose_precision
 from volseg.models.maps import MapSpec
 from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.train.data import SAME_SIZE
+from volseg.storage.cards import Card, load_card
 from volseg.storage.checkpoints import (
     Checkpoint,
     optimizer_tensors,
@@ -24,7 +25,7 @@ from volseg.storage.checkpoints import (
     restore_optimizer,
     unprefixed,
 )
-from volseg.storage.weights import Card, load_card, load_weights
+from volseg.storage.weights import load_weights
 from volseg.training.config import TrainConfig
 from volseg.training.network import build_network, memory_format, pair_maps
 from volseg.types import VoxelSize

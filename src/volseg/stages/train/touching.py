@@ -18,7 +18,8 @@ from volseg.models.maps import CONTOUR, DISTANCE, OFFSET, MapSpec, find_map, fin
 from volseg.models.registry import Architecture, find_architecture
 from volseg.objects.splitting import Splitter
 from volseg.stages.train.export import whole_region
-from volseg.storage.weights import Card, load_card, load_network, update_card
+from volseg.storage.cards import Card, load_card, update_card
+from volseg.storage.weights import load_network
 from volseg.training.sampling import Source
 from volseg.training.splitting import CUBE, Touching, choose_seeds, choose_votes
 from volseg.training.validation import (

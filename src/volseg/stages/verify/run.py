@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volseg.defaults import SAMPLE
 from volseg.engine.options import EngineOptions
@@ -23,7 +23,6 @@ from volseg.stages.verify.advice import advise
 from volseg.stages.verify.findings import Finding, Findings, Skipped, scratch_for
 from volseg.stages.verify.images import Subject, check_attributes, check_ledger, find_subjects
 from volseg.stages.verify.relabel import relabel
-from volseg.stages.verify.sample import Sampled, recompute
 from volseg.stages.verify.tasks import (
     CheckLevel,
     LevelChecked,
@@ -33,6 +32,9 @@ from volseg.stages.verify.tasks import (
 )
 from volseg.storage.copies import copy_lies_elsewhere, is_copied, is_unfinished
 from volseg.types import Zyx
+
+if TYPE_CHECKING:
+    from volseg.stages.verify.sample import Sampled
 
 BLOCK: Zyx = (64, 512, 512)
 COUNTED = {"uint8", "uint16", "int16", "float32"}
@@ -208,6 +210,8 @@ class VerifyRun:
     def _predict_again(self, subject: Subject) -> None:
         if not subject.run:
             raise Skipped("no record says which model made it")
+        from volseg.stages.verify.sample import recompute  # heavy, and only samples need it
+
         model, sample, engine = self.options.model, self.options.sample, self.options.engine
         elsewhere = self.options.elsewhere
         for found in recompute(self.volume, subject, model, sample, engine, elsewhere=elsewhere):
