@@ -130,7 +130,9 @@ def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):
     (tmp_path / "stacks").mkdir()
     write_stack(tmp_path / "stacks" / "a.tif")
     (tmp_path / "stacks" / "b.tif").write_bytes(b"no image")
-    write_stack(tmp_path / "truth.tif", 3)
+    truth = np.zeros((20, 70, 60), np.uint8)
+    truth[5:9, 10:30, 10:30], truth[:, 50:, 40:] = 1, 2
+    tifffile.imwrite(tmp_path / "truth.tif", truth)
     truths = ("--truth", tmp_path / "truth.tif") * 2
     refused = whole(tmp_path / "stacks", *truths, "--truth", "third")
     assert (refused.exit_code, "found 3" in refused.stderr) == (2, True)

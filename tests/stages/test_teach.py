@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from toy_stacks import make_stack
 from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.api.making import apply
@@ -20,7 +21,7 @@ from volseg.api.teaching import forget_marks
 from volseg.cli.teach import describe_report
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
-from volseg.errors import ConflictError, ParameterError, SourceError
+from volseg.errors import ConflictError, ParameterError, SourceError, VolumeError
 from volseg.geometry.grid import full_roi
 from volseg.objects.intervals import find_intervals, paint_intervals
 from volseg.sources.labels import find_labels
@@ -458,6 +459,13 @@ def test_the_truth_clicks_on_what_is_wrong(volume):
         assert set(np.nonzero(where)[0].tolist()) <= {3, 5}
         assert mark.yes or set(np.unique(labels[where]).tolist()) <= {no, missed}
         assert not mark.yes or truth[where].any()
+
+
+def test_an_image_does_not_click_in_place_of_the_truth(volume):
+    greys = write_raw(volume.parent / "greys.zarr", make_stack(SHAPE), shard=(4, 32, 32))
+    for given in ({"simulate": str(greys)}, {"painted": str(greys)}):
+        with pytest.raises(VolumeError, match="holds grey values"):
+            keep_marks(volume, **given)
 
 
 def test_the_truth_that_clicks_may_be_slices_within_pixels(volume):

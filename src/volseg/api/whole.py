@@ -111,7 +111,8 @@ def run(
     WorkError
         If blocks failed, or some of several stacks.
     """
-    from volseg.sources.labels import check_labels
+    from volseg.sources.greys import refuse_greys
+    from volseg.sources.labels import find_early
     from volseg.stages.report.plan import default_output
 
     jobs = plan_jobs(str(source), volume, options)
@@ -124,7 +125,7 @@ def run(
     truths = one_each(several(options.get("truth", ())), len(jobs), "--truth")
     for job, truth in zip(jobs, truths, strict=True):
         if truth is not None:
-            check_labels(job.volume, str(truth), images=bool(options.get("images")))
+            refuse_greys(find_early(job.volume, str(truth), images=bool(options.get("images"))))
     tell, failed, done = on_note or (lambda _: None), dict[str, VolsegError](), []
     names = list[str]()
     for job in jobs:

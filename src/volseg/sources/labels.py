@@ -91,14 +91,18 @@ class LabelSource:
         path = self.path if as_remote(self.path) is not None else self.path.absolute()
         return self.fingerprint or own or str(path).encode(errors="backslashreplace").decode()
 
+    @property
+    def is_own(self) -> bool:
+        """Tell whether volseg found these objects; a converted mask has a fingerprint, too."""
+        return self.fingerprint is not None and self.path.parent.name == "labels"
+
     def is_mask(self, labels: NDArray[Any]) -> bool:
         """Tell a mask, whose objects are its components, by the labels that were found in it.
 
-        It has one value only, and volseg did not find it; a converted mask has a fingerprint, too.
+        It has one value only, and volseg did not find it.
         """
-        own = self.fingerprint is not None and self.path.parent.name == "labels"
         held = labels[labels > 0]
-        return not own and len(np.unique(held & OWN if self.apart else held)) == 1
+        return not self.is_own and len(np.unique(held & OWN if self.apart else held)) == 1
 
     def with_foreground(self, value: int | None) -> LabelSource:
         """Take one value as foreground, such as 0 for membranes between cells of 255."""
@@ -108,8 +112,7 @@ class LabelSource:
 
     def as_images(self, sizes: tuple[tuple[int, int], ...] = ()) -> LabelSource:
         """Take labels of slices for those of unrelated images, unless volseg found them apart."""
-        own = self.fingerprint is not None and self.path.parent.name == "labels"
-        if own and self.found_apart:
+        if self.is_own and self.found_apart:
             return self
         return replace(self, apart=True, array=None, sizes=sizes)
 
@@ -170,15 +173,14 @@ def find_labels(
     return open_label_path(elsewhere, images=several, axes=axes)
 
 
-def check_labels(volume: Path, labels: str, *, images: bool = False) -> None:
-    """Check that there are labels, before a volume is made that they are compared with."""
+def find_early(volume: Path, labels: str, *, images: bool = False) -> LabelSource:
+    """Open labels before the volume is made that they are compared with, if need be."""
     if is_zarr(volume):
-        find_labels(volume, labels, images=images)
-        return
+        return find_labels(volume, labels, images=images)
     place = parse_location(labels)
     if not _stands(place):
         raise VolumeError(f"there is nothing at {place}")
-    open_label_path(place, images=images)
+    return open_label_path(place, images=images)
 
 
 def open_labels(volume: Path, name: str) -> LabelSource:

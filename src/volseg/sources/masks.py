@@ -13,6 +13,7 @@ import numpy as np
 
 from volseg.errors import VolumeError
 from volseg.geometry.grid import Grid
+from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import LabelSource, find_labels
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image
@@ -74,7 +75,7 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
     ----------
     labels : a name in the volume, or a path
     """
-    found = find_labels(volume, str(labels), images=image.space.planar)
+    found = refuse_greys(find_labels(volume, str(labels), images=image.space.planar))
     shape = image.levels[0].shape
     scale = [n / m for n, m in zip(shape, found.shape, strict=True)]
     ours, theirs = image.voxel_size, found.voxel_size

@@ -18,6 +18,7 @@ from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
 from volseg.sources.corrections import Corrections, Painting, read_corrections
+from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
 from volseg.stages.apply.rules import find_deletions
 from volseg.storage.arrays import ArraySpec, fit_spec
@@ -222,7 +223,7 @@ def _spec_like(image: Image) -> ArraySpec:
 
 def _look_at(painting: Painting, grid: Grid, region: Roi, *, planar: bool) -> Painted:
     """Find all values of a painting, and where in the volume they are."""
-    labels = open_label_path(painting.path, images=planar)
+    labels = refuse_greys(open_label_path(painting.path, images=planar))
     labels = labels.as_images() if planar else labels
     z, y, x = (slice(o, o + n) for o, n in zip(painting.origin, labels.shape, strict=True))
     box, whole = (z, y, x), full_roi(grid.shape)

@@ -12,6 +12,7 @@ from volseg.defaults import IOU, NAME
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError
 from volseg.geometry.grid import Grid, describe, full_roi, gather_chunks, intersect, parse_roi
+from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import LabelSource, check_axes, find_labels, open_label_path, open_labels
 from volseg.storage.arrays import StoredArray
 from volseg.storage.images import as_images, images_in, names_of, sizes_of
@@ -94,13 +95,15 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     predicted = (
         open_labels(volume, options.name)
         if options.labels is None
-        else open_label_path(options.labels, images=image.space.planar, axes=options.axes)
+        else refuse_greys(
+            open_label_path(options.labels, images=image.space.planar, axes=options.axes)
+        )
     )
     find = partial(find_labels, volume, images=image.space.planar, axes=options.axes)
-    truth = find(options.truth).with_foreground(options.foreground)
+    truth = refuse_greys(find(options.truth).with_foreground(options.foreground))
     if truth.path.resolve() == predicted.path.resolve():
         notes.append(f"{truth.path} is compared with itself, so scores say nothing of a result")
-    counted = None if options.mask is None else find(options.mask)
+    counted = None if options.mask is None else refuse_greys(find(options.mask))
     if image.space.planar:
         sizes = sizes_of(image)
         predicted, truth = predicted.as_images(sizes), truth.as_images(sizes)

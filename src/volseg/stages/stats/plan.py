@@ -12,6 +12,7 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError, command
 from volseg.measures.object_table import Scale
 from volseg.measures.single_object import reach
+from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import LabelSource, check_axes, open_label_path, open_labels
 from volseg.stages.stats.contacts import open_other
 from volseg.stages.stats.tasks import MeasureBlock, MeasureObject
@@ -153,7 +154,7 @@ def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSou
         chosen = NAME if name is None else name
         source = open_labels(volume, chosen)
     else:
-        source = open_label_path(labels, images=image.space.planar, axes=options.axes)
+        source = refuse_greys(open_label_path(labels, images=image.space.planar, axes=options.axes))
         check_axes(options.axes, [source])
         chosen = labels.stem if name is None else name
         own = labels_path(volume, chosen)

@@ -16,6 +16,7 @@ from volseg.engine.progress import Job, Progress
 from volseg.errors import ConflictError, ParameterError
 from volseg.models.devices import choose_device
 from volseg.sources.annotations import read_annotations
+from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import check_axes, find_labels
 from volseg.sources.points import read_points
 from volseg.stages.predict.look import look_apart
@@ -249,7 +250,7 @@ def _add_round(
     """Add what is marked now to what was marked before, unless they contradict each other."""
     size, known = judged.image.voxel_size, [mark for entry in kept for mark in entry.marks]
     painted, truth = (
-        None if given is None else find_labels(volume, given, axes=options.axes)
+        None if given is None else refuse_greys(find_labels(volume, given, axes=options.axes))
         for given in (options.painted, options.simulate)
     )
     check_axes(options.axes, filter(None, (painted, truth)))

@@ -19,6 +19,7 @@ from volseg.errors import ParameterError, ShapeError
 from volseg.geometry.grid import full_roi
 from volseg.models.maps import CENTERLINE
 from volseg.models.registry import find_architecture
+from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.sources.open import open_stack
 from volseg.sources.stack import WHOLE, Selection, check_finite
@@ -116,7 +117,7 @@ def open_pair(
         z, y, x = raw.shape
         shape = z, y, x
     classes = open_classes(pair, config) if config is not None and config.maps else []
-    opened = [source for source, _ in classes] or [_open_labels(pair, pair.labels)]
+    opened = [source for source, _ in classes] or [refuse_greys(_open_labels(pair, pair.labels))]
     found = opened[0]
     for each in opened:
         if each.shape != shape or each.region != found.region:
@@ -183,6 +184,7 @@ def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Ann
             )
         if where not in opened:
             source = _open_labels(pair, where)
+            source = source if value is not None else refuse_greys(source)
             held = source if source.array is not None else _whole(source)
             opened[where] = source, held
         found.append((opened[where][0], Annotation(opened[where][1], value, config.ignore)))

@@ -14,6 +14,7 @@ from volseg.defaults import NAME
 from volseg.errors import ParameterError, ShapeError, VolumeError, command
 from volseg.fields import split_names
 from volseg.measures.object_table import box_of_row
+from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import check_axes, find_labels, open_labels
 from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
@@ -116,7 +117,7 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
         scene = _with_result(scene, name, notes)
     layers, places = dict(scene.layers), dict(scene.places)
     if options.truth is not None:
-        truth = find_labels(volume, options.truth, axes=options.axes)
+        truth = refuse_greys(find_labels(volume, options.truth, axes=options.axes))
         check_axes(options.axes, [truth])
         layers["truth"] = pyramid_of_labels(truth)
         if truth.path == volume / "labels" / options.truth:
