@@ -22,6 +22,7 @@ from volseg.stages.apply.run import apply
 from volseg.stages.evaluate import boundary
 from volseg.stages.evaluate.plan import EvaluateOptions, plan_evaluation
 from volseg.stages.evaluate.run import evaluate
+from volseg.stages.info.run import info
 from volseg.stages.label.plan import LabelOptions, plan_labels
 from volseg.stages.label.run import label
 from volseg.stages.predict.plan import plan_prediction
@@ -163,10 +164,34 @@ def test_images_are_evaluated_one_by_one(volumes, asked):
     assert whole.objects.matched == sum(a.objects.matched for a in alone)
     assert whole.objects.matched > 0 or "foreground" in asked
     assert whole.objects.truth == sum(a.objects.truth for a in alone) > 0
+    # counts of levels add up, so recall and false positive rate of the whole are means by voxels
+    inside = np.array([a.foreground.both + a.foreground.truth_only for a in alone])
+    outside = [a.voxels for a in alone] - inside
+    for kind, weights in (("recall", inside), ("false_positive_rate", outside)):
+        rates = np.array([np.nan_to_num(getattr(a.curves, kind)) for a in alone])
+        mean = np.average(rates, axis=0, weights=weights)
+        np.testing.assert_allclose(getattr(whole.curves, kind), mean)
     if "tolerance" in asked:
         for side in ("truth", "predicted"):
             surfaces = [getattr(a.boundary, side) for a in alone]
             assert getattr(whole.boundary, side) == sum(surfaces) > 0
+
+
+def test_a_first_look_leaves_out_what_images_are_padded_with(volumes, pictures, tmp_path):
+    volume, order = volumes[0] / "all.zarr", volumes[1]
+    raw = np.concatenate([pictures[k][0].ravel() for k in order])
+    ends = [(raw == end).mean() for end in (0, 255)]
+    assert info(volume)["saturated"] == pytest.approx(ends)
+    found = volseg.explore(volume, output=tmp_path / "a.png")
+    assert found["intensities"]["saturated"] == pytest.approx(ends)
+    told = [found["intensities"][part] for part in ("inside", "outside")]
+    assert sum(part["voxels"] for part in told) == raw.size
+    mean = sum(part["voxels"] * part["mean"] for part in told) / raw.size
+    assert mean == pytest.approx(raw.mean())
+    # rows and columns of one image: through others, and padding, nothing goes on
+    height, width = SIZES[order[1]]
+    assert found["correlation"]["box"] == f"1:2,0:{height},0:{width}"
+    assert found["correlation"]["z"]["distance"] == [0]
 
 
 def test_what_was_found_as_a_volume_is_parted_into_images(tmp_path):

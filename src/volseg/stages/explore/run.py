@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from volseg.defaults import NAME
 from volseg.engine.progress import Job, Progress
 from volseg.errors import ParameterError, VolumeError
-from volseg.geometry.grid import describe, full_roi, roi_shape, roi_size
+from volseg.geometry.grid import describe, full_roi, intersect, roi_shape, roi_size
 from volseg.measures.correlation import (
     ELASTIC,
     NOISE,
@@ -30,6 +30,7 @@ from volseg.measures.summary import summarise
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.explore.show import Exploration, draw_exploration
 from volseg.stages.report.planes import frame_of, read_image
+from volseg.storage.images import clear_padding, images_in, sizes_of
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import can_draw, check_picture
 from volseg.storage.tables import read_measured
@@ -87,7 +88,7 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
         progress.advance(1)
         counted = count_intensities(image, labels, region)
         progress.advance(1)
-        box = _middle(region)
+        box = _middle(_of_one_image(image, region))
         correlated = correlate_axes(image.levels[0][box], size, progress)
     told = {
         "volume": str(volume),
@@ -140,6 +141,16 @@ def _middle(region: Roi) -> Roi:
     )
 
 
+def _of_one_image(image: Image, region: Roi) -> Roi:
+    """Take, of a region of unrelated images, what the middle one has of it."""
+    if (sizes := images_in(image)) is None:
+        return region
+    middle = (region[0].start + region[0].stop) // 2
+    height, width = sizes[middle]
+    held = slice(middle, middle + 1), slice(0, height), slice(0, width)
+    return intersect(region, held) or region
+
+
 def choose_samples(region: Roi) -> list[Roi]:
     """Choose boxes, evenly spread over a region; all of it, if that is small.
 
@@ -160,13 +171,17 @@ def choose_samples(region: Roi) -> list[Roi]:
 
 
 def count_intensities(image: Image, labels: LabelSource | None, region: Roi) -> dict[str, Any]:
-    """Count intensities inside and outside of objects, in boxes spread over a region."""
+    """Count intensities inside and outside of objects, in boxes spread over a region.
+
+    What images were padded with is none of either.
+    """
     boxes, raw = choose_samples(region), image.levels[0]
     inside: list[NDArray[Any]] = []
     outside: list[NDArray[Any]] = []
     for box in boxes:
         values = raw[box]
         known = np.isfinite(values)
+        clear_padding(known, box, sizes_of(image))
         objects = np.zeros(values.shape, bool) if labels is None else labels[box] > 0
         inside.append(values[known & objects])
         outside.append(values[known & ~objects])

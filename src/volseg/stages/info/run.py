@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from volseg.scores.likeness import tell_tissue
 from volseg.stages.survey.notes import advise, describe_findings, read_survey
 from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
 from volseg.storage.copies import is_copied
-from volseg.storage.images import read_explanation
+from volseg.storage.images import read_explanation, sizes_of
 from volseg.storage.remote import as_remote
 from volseg.storage.results import dropped_from
 from volseg.storage.stores import is_zarr
@@ -62,11 +63,17 @@ def info(path: Path) -> dict[str, Any]:
 
 
 def _saturated(image: Image) -> list[float] | None:
-    """Compute which parts of the voxels have the lowest and the highest value of their type."""
+    """Compute which parts of the voxels have the lowest and the highest value of their type.
+
+    What unrelated images were padded with does not count.
+    """
     histogram, dtype = image.attributes.get("histogram"), image.levels[0].dtype
     if not histogram or dtype.kind not in "ui":
         return None
     counts, values = read_histogram(image.path, histogram)
+    if sizes := sizes_of(image):
+        padded = math.prod(image.levels[0].shape) - sum(map(math.prod, sizes))
+        counts = np.maximum(counts - padded * (values == 0), 0)
     if not counts.sum():
         return None
     limits = np.iinfo(dtype)
