@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import imagecodecs
 import numpy as np
@@ -16,17 +17,19 @@ from skimage.measure import regionprops_table
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import NoProgress
 from volseg.errors import ParameterError, ShapeError, VolumeError
-from volseg.geometry.grid import Grid, full_roi
+from volseg.geometry.grid import Grid, full_roi, roi_size
 from volseg.measures.surface import surface_areas
 from volseg.measures.tally import Readers, tally
-from volseg.sources.labels import open_label_path
+from volseg.sources.labels import open_label_path, open_labels
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
+from volseg.stages.stats import contacts
 from volseg.stages.stats import tasks as stats_block
+from volseg.stages.stats.contacts import find_contacts
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats, write_objects
 from volseg.stages.stats.tasks import order_blocks
-from volseg.storage.arrays import ArraySpec, create_array
+from volseg.storage.arrays import ArraySpec, create_array, fit_spec
 from volseg.storage.volumes import (
     create_image,
     labels_path,
@@ -401,3 +404,21 @@ def test_the_heaviest_of_few_blocks_come_first(tmp_path):
     assert found == [(1, 0, 1), (1, 0, 0), (0, 0, 0), (0, 0, 1)]
     many = Grid(labels.shape, (1, 8, 8))
     assert list(order_blocks(source, many, 1)) == list(many.blocks())
+
+
+def test_contacts_read_small_blocks_of_large_volumes(tmp_path, monkeypatch):
+    """Of both results blocks are whole in memory, unlike where one is measured slab by slab."""
+    shape, sizes = (1024, 2048, 2048), list[int]()
+    for name in ("a", "b"):
+        noted = {"complete": True, "fingerprint": name}
+        create_image(labels_path(tmp_path, name), fit_spec(shape, "uint32"), None, attributes=noted)
+
+    def look(_, blocks, *__, **___):
+        sizes.extend(roi_size(b.core) for b in blocks)
+
+    monkeypatch.setattr(contacts, "run_blocks", look)
+    pair = open_labels(tmp_path, "a"), open_labels(tmp_path, "b")
+    table = tmp_path / "a.parquet"
+    find_contacts(table, pair, None, EngineOptions(), NoProgress(), planar=False)
+    assert sum(sizes) == math.prod(shape)
+    assert max(sizes) <= 1 << 24

@@ -14,13 +14,15 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import ShapeError
-from volseg.geometry.grid import Block, roi_shape
+from volseg.geometry.grid import Block, Grid, gather_chunks, roi_shape
 from volseg.measures.contacts import contact_table, count_contacts, merge_contacts
 from volseg.measures.sums import keep_part
 from volseg.sources.labels import OWN, LabelSource, open_labels
-from volseg.stages.stats.tasks import plan_blocks
 from volseg.storage.tables import write_table
 from volseg.types import VoxelSize, zyx
+
+BLOCK_VOXELS = 1 << 23
+"""Of both results a block is read whole, which takes some 12 bytes of each voxel."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def find_contacts(
     def on_result(_: Block, found: NDArray[np.int64]) -> None:
         keep_part(kept, found, merge_contacts)
 
-    grid = plan_blocks(ours, engine.processes * engine.threads)
+    grid = Grid(ours.shape, gather_chunks(ours.block, ours.shape, BLOCK_VOXELS))
     job = Job(progress, math.prod(grid.shape), "voxels", "finding contacts", size=core_voxels)
     task = partial(_count_block, ours, theirs, planar)
     run_blocks(task, grid.blocks(), engine, on_result=on_result, progress=job)
