@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import click
 import numpy as np
@@ -45,6 +46,20 @@ def test_connectivity_and_the_smallest_size(volseg, volume):
     assert objects(volseg, volume, "--connectivity", "6", "--min-size", "80001nm3") == 0
     run = open_image(labels_path(volume, "mitochondria")).attributes["run"]
     assert (run["connectivity"], run["min_size"]) == (6, 65)
+
+
+def test_other_labels_of_the_name_are_kept_as_the_message_says(volseg, volume, toy_model):
+    assert volseg("label", volume).exit_code == 0
+    rules = ("--threshold", "0.7")
+    refused = volseg("label", volume, *rules)
+    assert refused.exit_code == 2
+    assert "choose another --name" not in refused.output
+    advised = shlex.split(refused.output.partition("`volseg ")[2].partition("`")[0])
+    assert advised == ["segment", str(volume), "--name", "OTHER"]
+    assert volseg(*advised, *rules, "--model", toy_model).exit_code == 0
+    assert volseg("label", volume).exit_code == 0
+    assert "replace it" in refused.output
+    assert volseg("label", volume, *rules, "--overwrite").exit_code == 0
 
 
 def test_seeds_holes_and_splits(volseg, volume):

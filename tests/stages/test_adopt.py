@@ -250,6 +250,9 @@ def test_nothing_else_is_replaced_unless_asked_for(volseg, volume, fractions, tm
     assert "was made from probabilities of a.zarr" in done.output
     with pytest.raises(ConflictError, match="give another --name"):
         plan(volume, place)
+    done = volseg("label", volume, "--threshold", "0.3")
+    assert f"`volseg label {volume} --probabilities SOURCE --name OTHER`" in done.output
+    taken(volseg, volume, first, "--name", "OTHER", "--threshold", "0.3")
 
 
 def test_wrong_usage(volseg, volume, fractions, tmp_path):

@@ -198,6 +198,22 @@ def test_names_that_do_not_fit_are_refused(volume, model):
         run(volume, model, classes=("walls",), name="mine")
 
 
+def test_another_result_of_a_class_is_kept_as_the_message_says(volume, model):
+    run(volume, model)
+    options = PredictOptions(str(model), block=(4, 32, 32), device="cpu")
+    advised = "give --classes cells and another --name, or give --overwrite"
+    for asked in (
+        SegmentOptions(options, threshold=0.9),
+        SegmentOptions(replace(options, roi="0:4,:,:")),
+    ):
+        with pytest.raises(ConflictError, match=advised):
+            segment(plan_segmentation(volume, asked), NoProgress())
+    alone = replace(options, classes=("cells",), name="other")
+    segment(plan_segmentation(volume, SegmentOptions(alone, threshold=0.9)), NoProgress())
+    with pytest.raises(ConflictError, match=r"segment .*vol\.zarr --classes gaps --name OTHER`"):
+        plan_labels(volume, "gaps", LabelOptions(threshold=0.8)).stands()
+
+
 def test_contacts_between_classes_are_a_table(volume, model):
     run(volume, model)
     ours, theirs = (labels_path(volume, name) for name in ("cells", "gaps"))

@@ -30,6 +30,8 @@ GPU = "gpu"
 """Parameter of a run that no flag sets: the kind of GPU."""
 PARTING = ("block", "shard")
 """Parameters that divide a run into tasks and files; a complete result does not depend on them."""
+ELSEWHERE = "choose another --name"
+"""Advice where another result has the name of the one that is asked for."""
 
 
 def is_complete(
@@ -39,7 +41,7 @@ def is_complete(
     overwrite: bool,
     same_blocks: bool = False,
     model: str = "",
-    flag: str = "--name",
+    elsewhere: str = ELSEWHERE,
 ) -> bool:
     """Tell whether this very result is already there.
 
@@ -49,7 +51,7 @@ def is_complete(
     header : everything that decides the result of the run at hand
     overwrite : whether another result may be replaced
     same_blocks : whether a complete one must have been made in the same blocks
-    model, flag : name of the network, and flag that names the result, for messages
+    model, elsewhere : name of the network, and how both results are had, for messages
 
     Raises
     ------
@@ -59,7 +61,7 @@ def is_complete(
     found = _noted(output)
     if found is None:
         if not overwrite:
-            _check_remnant(output, header, flag)
+            _check_remnant(output, header, elsewhere)
         return False
     if found.get("run") == header:
         return bool(found.get("complete"))
@@ -77,8 +79,7 @@ def is_complete(
         theirs, ours = _result(theirs), _result(ours)
     raise ConflictError(
         f"{output} {tell_apart(theirs, ours, (_model_of(found), model))}; "
-        f"{_same_flags(found.get('run'), header)}choose another {flag}, or give --overwrite "
-        f"to replace it"
+        f"{_same_flags(found.get('run'), header)}{elsewhere}, or give --overwrite to replace it"
     )
 
 
@@ -145,7 +146,7 @@ def _noted(output: Path) -> Mapping[str, Any] | None:
         return None
 
 
-def _check_remnant(output: Path, header: Mapping[str, Any], flag: str) -> None:
+def _check_remnant(output: Path, header: Mapping[str, Any], elsewhere: str) -> None:
     """Refuse what cannot be opened, unless a killed run of this header has left it.
 
     Such a run leaves an image without all of its arrays, or a folder without any metadata.
@@ -158,8 +159,8 @@ def _check_remnant(output: Path, header: Mapping[str, Any], flag: str) -> None:
         open_image(output)
     except VolumeError as error:
         raise ConflictError(
-            f"{output} is in the way and not of this run ({error}); move it, choose another "
-            f"{flag}, or give --overwrite to replace it"
+            f"{output} is in the way and not of this run ({error}); move it, {elsewhere}, "
+            f"or give --overwrite to replace it"
         ) from error
 
 

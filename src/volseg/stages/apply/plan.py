@@ -132,7 +132,12 @@ class ApplyPlan:
 
     def stands(self) -> bool:
         """Tell whether this very outcome is already there."""
-        return is_complete(self.path, self.header, overwrite=self.overwrite, flag="--output-name")
+        return is_complete(
+            self.path,
+            self.header,
+            overwrite=self.overwrite,
+            elsewhere="choose another --output-name",
+        )
 
 
 def plan_apply(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, command
 from volseg.geometry.grid import Grid, whole_multiples
 from volseg.stages.label.rules import (
     OFFSET,
@@ -18,9 +18,10 @@ from volseg.stages.label.rules import (
 )
 from volseg.stages.label.source import open_guides, open_probabilities
 from volseg.storage.arrays import ArraySpec, fit_spec
+from volseg.storage.attributes import section
 from volseg.storage.images import sizes_of
 from volseg.storage.ome import Space
-from volseg.storage.results import is_complete
+from volseg.storage.results import ELSEWHERE, is_complete
 from volseg.storage.scratch import ComponentStore
 from volseg.storage.volumes import (
     Image,
@@ -84,6 +85,7 @@ class LabelPlan:
     spec : of level 0; the type may still change with the number of objects.
     store : components, between the passes.
     tables : which are no longer true when labels change.
+    elsewhere : how other labels of that name are kept, for messages.
     """
 
     volume: Path
@@ -99,6 +101,7 @@ class LabelPlan:
     tables: tuple[Path, Path]
     engine: EngineOptions
     overwrite: bool
+    elsewhere: str = ELSEWHERE
 
     @property
     def ledger_header(self) -> dict[str, Any]:
@@ -112,17 +115,32 @@ class LabelPlan:
             self.header,
             overwrite=self.overwrite,
             model=str(self.source.model.get("name", "")),
+            elsewhere=self.elsewhere,
         )
 
 
 def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
     """Plan the labels of probabilities that stand in a volume; read metadata only."""
-    source = found_on(open_probabilities(volume, name), sizes_of(open_image(volume)))
+    probabilities = open_probabilities(volume, name)
+    source = found_on(probabilities, sizes_of(open_image(volume)))
     guides = open_guides(volume, name, options.split)
     if guides:
         known = tuple((image.path, image.attributes["fingerprint"]) for image in guides)
         source = replace(source, guides=known)
-    return plan_labels_on(volume, source, options)
+    return replace(plan_labels_on(volume, source, options), elsewhere=_keep_both(probabilities))
+
+
+def _keep_both(probabilities: Image) -> str:
+    """Say how labels by other rules are had beside those that have the probabilities' name."""
+    volume, noted = probabilities.path.parent.parent, probabilities.attributes
+    one = section(noted, "run").get("class")
+    verb = ["segment", volume, *(() if one is None else ("--classes", one))]
+    if "imported" in section(noted, "model"):
+        verb = ["label", volume, "--probabilities", "SOURCE"]
+    return (
+        f"have both by `{command(*verb, name='OTHER')}` with these rules, as labels have the name "
+        f"of their probabilities"
+    )
 
 
 def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> LabelPlan:

@@ -14,7 +14,7 @@ from volseg.models.registry import check_centerline, find_architecture
 from volseg.storage.cards import Card
 from volseg.storage.ledger import CREATED, Ledger, read_header
 from volseg.storage.predictions import KIND, Scratch
-from volseg.storage.results import is_complete, is_told_of
+from volseg.storage.results import ELSEWHERE, is_complete, is_told_of
 from volseg.storage.volumes import probabilities_path
 
 OF_CLASS = "class"
@@ -45,6 +45,12 @@ class Output:
         """Tell a class from an auxiliary map."""
         return self.place == self.of
 
+    @property
+    def elsewhere(self) -> str:
+        """Say how another result is kept: of several classes, one at a time takes another name."""
+        name = self.header.get(OF_CLASS)
+        return ELSEWHERE if name is None else f"give --classes {name} and another --name"
+
     def stands(self, *, overwrite: bool = False, same_blocks: bool = False) -> bool:
         """Tell whether this very image is already there."""
         return is_complete(
@@ -53,6 +59,7 @@ class Output:
             overwrite=overwrite,
             same_blocks=same_blocks,
             model=self.model,
+            elsewhere=self.elsewhere,
         )
 
 

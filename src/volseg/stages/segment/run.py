@@ -180,7 +180,7 @@ def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) 
         if options.split in GUIDES and not guides:  # of classes, some may have no such map
             rules = replace(rules, **UNSPLIT)
         source = _find_foundation(prediction, output, guides)
-        labelling = plan_labels_on(volume, source, rules)
+        labelling = replace(plan_labels_on(volume, source, rules), elsewhere=output.elsewhere)
         # what probabilities that stand were made from is not known before intensities are
         if prediction.counted or not output.path.exists():
             labelling.stands()
