@@ -5,10 +5,12 @@ import os
 import sys
 
 from volseg.cli import main
+from volseg.cli.streams import open_missing
 
 
 def run() -> None:
     """Run a command as a process of its own."""
+    open_missing()
     try:
         main()
     except SystemExit as ended:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import runpy
+import shlex
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 from volseg.cli.session import COMPILING, with_session
 from volseg.errors import BlockError, ConflictError
 from volseg.fields import plain
+from volseg.storage.volumes import open_image
 
 
 def run(error, *flags):
@@ -126,3 +132,31 @@ def test_reports_become_json():
     expected = {"size": [1.0, None], "count": 7, "roi": [1, 2]}
     assert json.loads(json.dumps(plain(report))) == expected
     assert plain([np.arange(2), None, "a"]) == [[0, 1], None, "a"]
+
+
+def process(redirected, *arguments):
+    """Run a command by the shell; return its status, and what it wrote to standard output."""
+    words = shlex.join([sys.executable, "-m", "volseg", *map(str, arguments)])
+    done = subprocess.run(["sh", "-c", f"{words} {redirected}"], capture_output=True, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a disk that is full")
+def test_streams_that_are_closed_or_full_end_no_work(tmp_path):
+    raw = np.random.default_rng(0).integers(0, 256, (3, 40, 40), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", raw, photometric="minisblack")
+    # without standard error, a file that is opened later would take its number
+    for number, end in enumerate(("2>&-", "0<&- 1>&- 2>&-", "2>/dev/full")):
+        volume = tmp_path / f"{number}.zarr"
+        status, told, _ = process(end, "convert", tmp_path / "a.tif", volume)
+        assert status == 0
+        assert ("3 x 40 x 40 uint8" in told) == (number != 1)
+        np.testing.assert_array_equal(open_image(volume).levels[0][:], raw)
+    for flags in ((), ("--json",)):
+        status, _, words = process(">/dev/full", "info", tmp_path / "0.zarr", *flags)
+        assert status == 1
+        assert words == "error: cannot write to standard output: No space left on device\n"
+    status, _, words = process(">/dev/full", "info", tmp_path / "0.zarr", "--nothing", "--json")
+    assert status == 2
+    assert "No such option" in words
+    assert "Traceback" not in words

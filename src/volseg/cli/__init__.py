@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -26,10 +26,12 @@ from volseg.cli.report import report_command
 from volseg.cli.run import run_command
 from volseg.cli.segment import segment_command
 from volseg.cli.stats import stats_command
+from volseg.cli.streams import answer
 from volseg.cli.teach import teach_command
 from volseg.cli.train import train_command
 from volseg.cli.verify import verify_command
 from volseg.cli.view import view_command
+from volseg.errors import StorageError
 
 EXAMPLE = """\b
 The main job, in one command and in three:
@@ -69,7 +71,8 @@ def reported(ctx: click.Context) -> Iterator[None]:
     except click.ClickException as error:
         if ctx.obj:
             report = {"error": error.format_message(), "kind": type(error).__name__}
-            click.echo(json.dumps(report))
+            with suppress(StorageError):
+                answer(json.dumps(report))
         raise
 
 

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import click
 
+from volseg.cli.streams import say
 from volseg.cli.wording import duration, scaled
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -111,7 +112,7 @@ class LineProgress:
             self.tell()
 
     def _write(self, words: str) -> None:
-        print(f"{self.title}: {words}", file=self.stream, flush=True)
+        say(f"{self.title}: {words}", self.stream)
 
 
 @dataclass

@@ -9,15 +9,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from volseg.cli.streams import answer, say
 from volseg.engine.memory import keep_freed_memory
-from volseg.errors import BlockError, InputError, Notice, WorkError
+from volseg.errors import BlockError, InputError, Notice, StorageError, WorkError
 from volseg.fields import plain
 from volseg.voxels.compilation import telling
 
@@ -57,7 +58,7 @@ class Session:
     def note(self, text: str) -> None:
         """Tell the user something on standard error."""
         if not self.quiet:
-            click.echo(text, err=True)
+            say(text)
 
     def notes(self, texts: Iterable[str]) -> None:
         """Tell the user what should be known of a result."""
@@ -72,18 +73,19 @@ class Session:
 
     def result(self, report: Any, text: str) -> None:
         """Print what a command found: ``text``, or ``report`` as JSON."""
-        click.echo(json.dumps(plain(report), indent=1) if self.as_json else text)
+        answer(json.dumps(plain(report), indent=1) if self.as_json else text)
 
     def fail(self, error: BaseException, message: str, status: int) -> None:
         """End the command with a message on standard error, and in JSON if that was asked for."""
         if self.verbose:
-            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-        click.echo(f"error: {message}", err=True)
+            say("".join(traceback.format_exception(error)), ended=False)
+        say(f"error: {message}")
         if self.as_json:
             report: dict[str, Any] = {"error": message, "kind": type(error).__name__}
             if isinstance(error, BlockError):
                 report["missing"] = [{"index": b.index, "roi": list(b.core)} for b in error.missing]
-            click.echo(json.dumps(plain(report)))
+            with suppress(StorageError):  # the message says more
+                answer(json.dumps(plain(report)))
         raise SystemExit(status)
 
 
