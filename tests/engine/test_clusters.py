@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -218,3 +219,15 @@ def test_workers_of_this_machine_do_not_look_at_the_frames_of_their_threads():
     engine = EngineOptions(cluster=ClusterOptions(cores=1))
     run_blocks(frames_looked_at, range(4), engine, on_result=lambda _, n: found.add(n))
     assert found == {0}
+
+
+def test_a_script_whose_calls_the_workers_would_repeat_is_told_what_to_do(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from volseg.engine.options import ClusterOptions, EngineOptions\n"
+        "from volseg.engine.run import run_blocks\n"
+        "run_blocks(print, [1], EngineOptions(cluster=ClusterOptions()))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "put its calls into a file, below `if __name__ == '__main__':`" in done.stderr

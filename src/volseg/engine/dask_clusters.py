@@ -42,7 +42,10 @@ def start_cluster(options: ClusterOptions, *, dashboard: bool = False) -> SpecCl
         try:
             return _processes(options, dashboard)
         except RuntimeError as error:
-            raise WorkError("the workers do not start; give the command again") from error
+            raise WorkError(
+                "the workers do not start; give the command again, or in Python, if a script has "
+                "called this: put its calls into a file, below `if __name__ == '__main__':`"
+            ) from error
     cluster = queue_cluster(options, dashboard=dashboard)
     if options.minimum is None:
         cluster.scale(jobs=options.workers)
