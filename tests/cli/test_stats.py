@@ -39,7 +39,7 @@ def test_json_has_the_whole_summary(volseg, volume):
     (row,) = json.loads(done.stdout)
     assert (row["objects"], row["objects_unbiased"], row["touching_border"]) == (2, 1, 1)
     assert row["objects_low"] < 2 < row["objects_high"]
-    low, high = row["density_low_per_um3"], row["density_high_per_um3"]
+    low, high = (row[f"density_unbiased_{end}_per_um3"] for end in ("low", "high"))
     assert low < row["density_unbiased_per_um3"] < high
     assert row["mean_profile_nm2"] == 25 * (6 * 256 + 3 * 64) / 9
     assert row["slices"] == str(volume / "tables" / "mitochondria-slices.parquet")

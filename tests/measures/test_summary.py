@@ -39,6 +39,25 @@ def test_the_summary_follows_from_the_rows():
     assert found.mean_slice_voxels == pytest.approx(0.8)
 
 
+def test_sizes_of_unrelated_images_are_areas_whatever_their_thickness():
+    labels = np.zeros((3, 10, 10), np.uint32)
+    labels[0, 1, 1:5], labels[1, 4, 4:6] = 1, 2
+    for thickness in (1.0, 700.0):
+        size = (thickness, 100.0, 50.0)
+        images = [(10, 10), (10, 8), (5, 4)]
+        found = summarise(columns_of(labels), full_roi(labels.shape), size, images)
+        sizes = found.sizes(areas=True)
+        assert (found.images, found.analysed_um2) == (3, pytest.approx(200 * 0.005))
+        assert (found.mean_nm2, found.median_nm2, found.total_nm2) == (15e3, 15e3, 30e3)
+        assert (sizes.total, sizes.analysed) == (pytest.approx(0.03), found.analysed_um2)
+        assert (sizes.density, sizes.unbiased) == (pytest.approx(2), pytest.approx(2))
+        assert sizes.low < sizes.unbiased < sizes.high
+        volumes = found.sizes(areas=False)
+        assert volumes.total == pytest.approx(found.total_nm3 / 1e9)
+    assert summarise(columns_of(labels), full_roi(labels.shape), size).sizes(areas=True) is None
+    assert summarise(columns_of(labels), full_roi(labels.shape), None).sizes(areas=False) is None
+
+
 def test_nothing_found_is_a_count_of_zero():
     found = summarise(columns_of(np.zeros((4, 4, 4), np.uint32)), full_roi((4, 4, 4)), (5.0,) * 3)
     assert (found.objects, found.object_voxels, found.density_per_um3) == (0, 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import imagecodecs
@@ -13,6 +14,7 @@ from scipy import ndimage
 import volseg
 from toy_predictions import exact_options, read_map
 from toy_weights import PREPROCESSING, write_weights
+from volseg.cli.stats import describe_stats
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError
 from volseg.exchange.volumes import png
@@ -207,6 +209,33 @@ def test_what_was_found_as_a_volume_is_parted_into_images(tmp_path):
     assert found.columns["voxels"].tolist() == [20, 30] * 3
     options = EvaluateOptions(truth="mitochondria", images=True)
     assert evaluate(plan_evaluation(volume, options), QUIET).objects.matched == 6
+
+
+@pytest.mark.parametrize("size", [(700.0, 40.0, 50.0), None])
+def test_sizes_are_told_as_areas(tmp_path, size):
+    tifffile.imwrite(tmp_path / "v.tif", np.ones((3, 50, 50), np.uint8), photometric="minisblack")
+    volume = tmp_path / "v.zarr"
+    volseg.convert(tmp_path / "v.tif", volume, images=True, voxel_size=size)
+    level = np.zeros((50, 50), np.uint8)
+    level[2:6, 0:5] = level[10:15, 9:15] = 255
+    write_probabilities(volume, [level] * 3)
+    label(plan_labels(volume, "mitochondria", LabelOptions(min_size=0)), QUIET)
+    told = describe_stats([stats(plan_stats(volume, StatsOptions()), QUIET)])
+    head, row = (re.split("  +", line) for line in told.splitlines())
+    page = volseg.report(volume, output=tmp_path / "r.html").path.read_text()
+    table = page[page.index("<main>") : page.index("<script>")]
+    if size is None:
+        assert head[-3:] == ["mean pixels", "median pixels", "objects' total pixels"]
+        assert row[-3:] == ["25.0", "25.0", "150"]
+        assert "area (pixels)" in table
+        assert "20 pixels," in table
+    else:
+        assert head[-5:-2] == ["all per um^2", "unbiased per um^2", "mean um^2"]
+        assert row[-5:] == ["0.4", "0.4", "0.05", "0.05", "0.3"]
+        assert "area (µm²)" in table
+        assert "mean object<br>µm²" in table
+        assert "20 pixels (0.04 µm²)" in table
+    assert "µm³" not in table
 
 
 def test_what_cannot_be_evaluated_is_refused(volumes, monkeypatch):

@@ -16,10 +16,10 @@ from volseg.cli.options import reads, with_options
 from volseg.cli.session import Session
 
 if TYPE_CHECKING:
-    from volseg.measures.summary import Summary
+    from volseg.measures.summary import Sizes, Summary
     from volseg.stages.stats.run import VolumeStats
 
-NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6
+NM2_PER_UM2 = 1e6
 INTERVAL = (
     "95% interval: the expected number of objects in a volume of this size lies in it, if they lie "
     "independently of each other (Poisson); it says nothing of objects that the network missed"
@@ -63,17 +63,25 @@ def listed(result: VolumeStats) -> dict[str, Any]:
 
 
 def describe_stats(results: Sequence[VolumeStats]) -> str:
-    """Write one row per volume; columns in um^3 only where all voxel sizes are known."""
-    physical = all(r.summary.voxel_size is not None for r in results)
+    """Write one row per volume, of unrelated images with areas in place of volumes.
+
+    Columns are in um^3 or um^2 only where all voxel sizes are known.
+    """
+    areas = all(r.summary.images is not None for r in results)
+    sizes = [r.summary.sizes(areas=areas) for r in results]
     head = ["volume", "objects", "95% interval", "at border", "fraction"]
-    if physical:
-        head += ["per um^3", "mean um^3", "median um^3", "total um^3"]
-    else:
-        head += ["mean voxels", "median voxels", "total voxels"]
+    unit = "pixels" if areas else "voxels"
+    if physical := all(sizes):
+        unit = "um^2" if areas else "um^3"
+        head += [f"all per {unit}", f"unbiased per {unit}"]
+    head += [f"mean {unit}", f"median {unit}", f"objects' total {unit}"]
     shown = [str(r.volume) for r in results]
     if len(set(shown)) < len(shown):
         shown = [f"{r.volume} {r.table.stem}" for r in results]
-    cells = (_cells(r.summary, physical) for r in results)
+    cells = (
+        _cells(r.summary, found if physical else None)
+        for r, found in zip(results, sizes, strict=True)
+    )
     rows = [head, *([name, *found] for name, found in zip(shown, cells, strict=True))]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = [
@@ -114,16 +122,15 @@ def describe_interval(low: float, high: float) -> str:
     return "-".join(f"{end:.1f}" if end < 100 else f"{end:.0f}" for end in (low, high))
 
 
-def _cells(summary: Summary, physical: bool) -> list[str]:
+def _cells(summary: Summary, sizes: Sizes | None) -> list[str]:
     cells = [
         str(summary.objects),
         describe_interval(summary.objects_low, summary.objects_high),
         str(summary.touching_border),
         f"{summary.volume_fraction:.4f}",
     ]
-    if not physical:
+    if sizes is None:
         mean, median = f"{summary.mean_voxels:.1f}", f"{summary.median_voxels:.1f}"
         return [*cells, mean, median, str(summary.object_voxels)]
-    each = (summary.mean_nm3, summary.median_nm3, summary.total_nm3)
-    volumes = [f"{(v or 0) / NM3_PER_UM3:.4g}" for v in each]
-    return [*cells, f"{summary.density_per_um3 or 0:.4g}", *volumes]
+    found = (sizes.density, sizes.unbiased, sizes.mean, sizes.median, sizes.total)
+    return [*cells, *(f"{value:.4g}" for value in found)]

@@ -14,8 +14,31 @@ from volseg.geometry.grid import roi_shape, roi_size
 from volseg.types import Roi, VoxelSize
 
 NM_PER_UM = 1000.0
+NM2_PER_UM2, NM3_PER_UM3 = NM_PER_UM**2, NM_PER_UM**3
 CONFIDENCE = 0.95
 Column = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of objects in µm³, or of unrelated images in µm², and how many there are in each.
+
+    Attributes
+    ----------
+    mean, median, total : of objects
+    analysed : of what was segmented
+    density, unbiased : objects per unit of it, all and those of `Summary.objects_unbiased`
+    low, high : 95% confidence interval of the latter
+    """
+
+    mean: float
+    median: float
+    total: float
+    analysed: float
+    density: float
+    unbiased: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -33,11 +56,16 @@ class Summary:
     mean_voxels, median_voxels : per object; NaN without objects
     mean_profile_voxels : mean area of one object in one slice; NaN without objects
     mean_slice_voxels : mean area of all objects in one slice
+    images : how many unrelated ones; None of a volume
     voxel_size : nm (z, y, x), None if unknown; then so is all that follows
+    analysed_um2, density_per_um2 : of unrelated images, area, and objects in each of its µm²
+    density_unbiased_per_um2 : by `objects_unbiased`
+    density_unbiased_low_per_um2, density_unbiased_high_per_um2 : its 95% confidence interval
+    mean_nm2, median_nm2, total_nm2 : object areas, of unrelated images
     analysed_um3, density_per_um3 : volume, and objects in each of its cubic micrometres
-    density_low_per_um3, density_high_per_um3 : 95% confidence interval of the unbiased density
     density_unbiased_per_um3 : by `objects_unbiased`
-    mean_nm3, median_nm3, total_nm3 : object volumes
+    density_unbiased_low_per_um3, density_unbiased_high_per_um3 : its 95% confidence interval
+    mean_nm3, median_nm3, total_nm3 : object volumes; of unrelated images a slice's thickness counts
     mean_profile_nm2, mean_slice_nm2 : the areas above
     """
 
@@ -53,17 +81,41 @@ class Summary:
     median_voxels: float
     mean_profile_voxels: float
     mean_slice_voxels: float
+    images: int | None = None
     voxel_size: VoxelSize | None = None
+    analysed_um2: float | None = None
+    density_per_um2: float | None = None
+    density_unbiased_per_um2: float | None = None
+    density_unbiased_low_per_um2: float | None = None
+    density_unbiased_high_per_um2: float | None = None
+    mean_nm2: float | None = None
+    median_nm2: float | None = None
+    total_nm2: float | None = None
     analysed_um3: float | None = None
     density_per_um3: float | None = None
     density_unbiased_per_um3: float | None = None
-    density_low_per_um3: float | None = None
-    density_high_per_um3: float | None = None
+    density_unbiased_low_per_um3: float | None = None
+    density_unbiased_high_per_um3: float | None = None
     mean_nm3: float | None = None
     median_nm3: float | None = None
     total_nm3: float | None = None
     mean_profile_nm2: float | None = None
     mean_slice_nm2: float | None = None
+
+    def sizes(self, *, areas: bool) -> Sizes | None:
+        """Give sizes as volumes, or as areas of unrelated images; None where they are unknown."""
+        power = 2 if areas else 3
+        per = f"per_um{power}"
+        names = (
+            *(f"{name}_nm{power}" for name in ("mean", "median", "total")),
+            *(f"analysed_um{power}", f"density_{per}", f"density_unbiased_{per}"),
+            *(f"density_unbiased_low_{per}", f"density_unbiased_high_{per}"),
+        )
+        mean, median, total, *others = (getattr(self, name) for name in names)
+        if total is None:
+            return None
+        um = NM_PER_UM**power
+        return Sizes(mean / um, median / um, total / um, *others)
 
 
 def summarise(
@@ -97,6 +149,7 @@ def summarise(
         median_voxels=float(np.median(voxels)) if count else math.nan,
         mean_profile_voxels=total / profiles if profiles else math.nan,
         mean_slice_voxels=total / roi_shape(region)[0],
+        images=None if images is None else roi_shape(region)[0],
     )
     return basic if voxel_size is None else _with_units(basic, voxel_size)
 
@@ -113,23 +166,28 @@ def _count_voxels(region: Roi, images: Sequence[tuple[int, int]] | None) -> int:
 
 
 def _with_units(basic: Summary, voxel_size: VoxelSize) -> Summary:
-    each = math.prod(voxel_size)
-    pixel = voxel_size[1] * voxel_size[2]
-    cubic = basic.analysed_voxels * each / NM_PER_UM**3
     low, high = poisson_interval(basic.objects_unbiased)
+    found: dict[str, Any] = {}
+    for power in (3,) if basic.images is None else (2, 3):
+        each, per = math.prod(voxel_size[3 - power :]), f"per_um{power}"
+        analysed = basic.analysed_voxels * each / NM_PER_UM**power
+        found |= {
+            f"analysed_um{power}": analysed,
+            f"density_{per}": basic.objects / analysed,
+            f"density_unbiased_{per}": basic.objects_unbiased / analysed,
+            f"density_unbiased_low_{per}": low / analysed,
+            f"density_unbiased_high_{per}": high / analysed,
+            f"mean_nm{power}": basic.mean_voxels * each,
+            f"median_nm{power}": basic.median_voxels * each,
+            f"total_nm{power}": basic.object_voxels * each,
+        }
+    pixel = voxel_size[1] * voxel_size[2]
     return replace(
         basic,
         voxel_size=voxel_size,
-        analysed_um3=cubic,
-        density_per_um3=basic.objects / cubic,
-        density_unbiased_per_um3=basic.objects_unbiased / cubic,
-        density_low_per_um3=low / cubic,
-        density_high_per_um3=high / cubic,
-        mean_nm3=basic.mean_voxels * each,
-        median_nm3=basic.median_voxels * each,
-        total_nm3=basic.object_voxels * each,
         mean_profile_nm2=basic.mean_profile_voxels * pixel,
         mean_slice_nm2=basic.mean_slice_voxels * pixel,
+        **found,
     )
 
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from volseg import __version__
 from volseg.errors import command
 from volseg.measures.comparison import Comparison
+from volseg.measures.summary import NM2_PER_UM2, NM3_PER_UM3
 from volseg.measures.suspects import Suspect
 from volseg.stages.report.explained import Sheet
 from volseg.stages.report.methods import Methods
@@ -38,6 +39,22 @@ class ShownSuspect:
         """Its volume, from wherever it is looked at."""
         path = self.subject.path
         return str(path.resolve() if as_remote(path) is None else path)
+
+    @property
+    def size(self) -> str:
+        """Its size, of unrelated images as an area."""
+        subject, row = self.subject, self.suspect.row
+        flat, sides = subject.summary.images is not None, subject.summary.voxel_size
+        told = (
+            f"{write_number(int(subject.columns['voxels'][row]))} {'pixels' if flat else 'voxels'}"
+        )
+        if flat and sides is not None:
+            area = float(subject.columns["voxels"][row]) * sides[1] * sides[2] / NM2_PER_UM2
+            return f"{told} ({write_number(area)} µm²)"
+        if not flat and "volume_nm3" in subject.columns:
+            volume = float(subject.columns["volume_nm3"][row]) / NM3_PER_UM3
+            return f"{told} ({write_number(volume)} µm³)"
+        return told
 
     @property
     def command(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress
 from volseg.measures.comparison import compare_volumes
+from volseg.measures.summary import NM2_PER_UM2, NM3_PER_UM3
 from volseg.measures.suspects import Suspect, rank_suspects
 from volseg.stages.components.masks import lend_scratch, store_objects
 from volseg.stages.report.again import find_necks, measure_disagreement
@@ -27,7 +28,6 @@ from volseg.stages.report.surfaces import can_mesh, make_surfaces, viewer_script
 from volseg.storage.images import read_explanation
 from volseg.storage.volumes import scratch_path
 
-NM3_PER_UM3, NM2_PER_UM2 = 1e9, 1e6
 MEASURES = (
     ("volume_nm3", "voxels", "volume", NM3_PER_UM3, "µm³"),
     ("surface_area_nm2", "surface_area", "surface", NM2_PER_UM2, "µm²"),
@@ -148,9 +148,13 @@ def gather_measures(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
 
     Of several results of a volume each is compared with those of its name alone.
     """
-    found, names = {}, dict.fromkeys(s.name for s in subjects)
+    found: dict[str, dict[str, Any]] = {}
+    names = dict.fromkeys(s.name for s in subjects)
     for result, (physical, plain, name, divisor, unit) in product(names, MEASURES):
         own = [s for s in subjects if s.name == result]
+        if physical == "volume_nm3" and all(s.summary.images is not None for s in own):
+            found |= _areas(own, f" of {result}" if len(names) > 1 else "")
+            continue
         shown = f"{name} of {result}" if len(names) > 1 else name
         if all(physical in s.columns for s in own):
             title = f"{shown} ({unit})" if unit else shown
@@ -158,3 +162,14 @@ def gather_measures(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
         elif all(plain in s.columns for s in own):
             found[f"{shown} (voxels)"] = {s.title: s.columns[plain] for s in own}
     return found
+
+
+def _areas(subjects: Sequence[Subject], of: str) -> dict[str, dict[str, Any]]:
+    """Give the areas of objects in unrelated images, of which thickness means nothing."""
+    sides = [s.summary.voxel_size for s in subjects]
+    pixels = [s[1] * s[2] / NM2_PER_UM2 for s in sides if s is not None]
+    title, unit = f"area{of}", "µm²"
+    if len(pixels) < len(sides):
+        pixels, unit = [1.0] * len(sides), "pixels"
+    pairs = zip(subjects, pixels, strict=True)
+    return {f"{title} ({unit})": {s.title: s.columns["voxels"] * pixel for s, pixel in pairs}}
