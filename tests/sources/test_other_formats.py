@@ -18,7 +18,7 @@ from volseg.errors import SourceError, StorageError
 from volseg.sources.labels import open_label_path
 from volseg.sources.open import list_stacks, open_stack
 from volseg.sources.stack import Selection
-from volseg.sources.voxel_size import settle_voxel_size
+from volseg.sources.voxel_size import settle_voxel_size, tell_unitless
 from volseg.storage.volumes import open_image
 
 SHAPE = (9, 20, 17)
@@ -136,6 +136,10 @@ def test_nifti_of_millimetres_that_nobody_set(tmp_path):
     assert open_stack(path).stated == ()
     path = write_nifti(tmp_path / "b.nii", make_stack(SHAPE), units=0)
     assert open_stack(path).stated == ()
+    told = tell_unitless(path, (0.03, 0.004, 0.005), "spacings")
+    assert open_stack(path).warnings == (told,)
+    path = write_nifti(tmp_path / "c.nii", make_stack(SHAPE), (1000.0,) * 3, units=0)
+    assert open_stack(path).warnings == ()
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.hdr"])

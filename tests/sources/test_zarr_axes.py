@@ -125,3 +125,42 @@ def test_a_zip_file_of_channels(tmp_path, name):
         for file in sorted((tmp_path / "a.zarr").rglob("*")):
             archive.write(file, file.relative_to(tmp_path / "a.zarr"))
     np.testing.assert_array_equal(read_pages(tmp_path / name, 1), raw[1])
+
+
+@pytest.mark.parametrize(
+    ("axes", "units", "told"),
+    [
+        ("zyx", {}, "a.zarr has a scale of 0.03,0.004,0.005 (z,y,x) without a unit; if that is µm"),
+        ("tczyx", {}, "if that is µm, give --voxel-size 30,4,5"),
+        ("zyx", {"z": "micrometer", "y": "micrometer"}, "says only 30,4,unknown nm (z,y,x)"),
+        ("zyx", dict.fromkeys("zyx", "pixel"), "if that is µm, give --voxel-size 30,4,5"),
+    ],
+)
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_scale_without_a_unit_is_told_and_not_taken(tmp_path, axes, units, told, version):
+    write(tmp_path / "a.zarr", axes, version)
+    root = zarr.open_group(tmp_path / "a.zarr")
+    ome = dict(root.attrs) if version == 2 else root.attrs["ome"]
+    for axis in ome["multiscales"][0]["axes"]:
+        axis.pop("unit", None)
+        axis.update({"unit": units[axis["name"]]} if axis["name"] in units else {})
+    root.attrs.update(ome if version == 2 else {"ome": ome})
+    chosen = {"time": 0, "channel": 0} if axes == "tczyx" else {}
+    done = volseg.convert(tmp_path / "a.zarr", tmp_path / "v.zarr", **chosen)
+    assert done.voxel_size is None
+    assert any(told in warning for warning in done.warnings)
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "CZYX"])
+def test_axes_in_capitals_are_the_same(tmp_path, axes):
+    raw = write(tmp_path / "a.zarr", axes.lower())
+    ome = zarr.open_group(tmp_path / "a.zarr").attrs["ome"]
+    for axis in ome["multiscales"][0]["axes"]:
+        axis["name"] = axis["name"].upper()
+    zarr.open_group(tmp_path / "a.zarr").attrs["ome"] = ome
+    chosen = {"channel": 1} if "C" in axes else {}
+    done = volseg.convert(tmp_path / "a.zarr", tmp_path / "v.zarr", **chosen)
+    assert done.voxel_size == pytest.approx((30, 4, 5))
+    image = open_image(tmp_path / "v.zarr")
+    assert image.space.origin == pytest.approx((3, 0.4, 0.5))
+    np.testing.assert_array_equal(image.levels[0][:], raw[1] if "C" in axes else raw)

@@ -139,9 +139,9 @@ READERS = (
         NIFTI_BEGINNINGS,
         None,
         """
-        NIfTI-1 and 2, also `.hdr` with `.img` | `pixdim` with `xyzt_units` | voxels as they lie in
-        the file, wherever its axes point; values that are scaled become float32, with a warning;
-        `.nii.gz` is unpacked to a temporary file first
+        NIfTI-1 and 2, also `.hdr` with `.img` | `pixdim` with `xyzt_units`; without a unit it is
+        told and not taken | voxels as they lie in the file, wherever its axes point; values that
+        are scaled become float32, with a warning; `.nii.gz` is unpacked to a temporary file first
         """,
     ),
     Reader(

@@ -184,11 +184,15 @@ def tell_unitless(where: object, sizes: AxisSizes, what: str = "a resolution") -
     ' if that is nm, give --voxel-size 30,5,5'
     >>> tell_unitless("a.n5", (None, 5, 5), "spacings").partition(";")[2]
     ' if that is nm, give --voxel-size Z,5,5 with Z in nm'
+    >>> tell_unitless("a.zarr", (0.03, 0.005, 0.005), "a scale").partition(";")[2]
+    ' if that is µm, give --voxel-size 30,5,5'
     """
-    given = ",".join(a if v is None else f"{v:g}" for a, v in zip("ZYX", sizes, strict=True))
+    tiny = min((v for v in sizes if v is not None), default=1.0) < SMALLEST
+    unit, nm = ("µm", NANOMETERS["um"]) if tiny else ("nm", 1.0)
+    given = ",".join(a if v is None else f"{v * nm:g}" for a, v in zip("ZYX", sizes, strict=True))
     lacking = "".join(f" with {a} in nm" for a, v in zip("ZYX", sizes, strict=True) if v is None)
     said = f"{where} has {what} of {write_sizes(sizes)} (z,y,x) without a unit"
-    return f"{said}; if that is nm, give --voxel-size {given}{lacking}"
+    return f"{said}; if that is {unit}, give --voxel-size {given}{lacking}"
 
 
 def unit_nanometers(name: str | None) -> float | None:
@@ -273,6 +277,15 @@ def positive(value: Any, unit: float | None) -> float | None:
         return None
     smallest, largest = PLAUSIBLE
     return float(f"{size:.9g}") if smallest <= size <= largest else None
+
+
+def read_length(value: Any) -> float | None:
+    """Read a length in any unit; None where it is none."""
+    try:
+        size = float(value)
+    except (TypeError, ValueError):
+        return None
+    return size if math.isfinite(size) and size > 0 else None
 
 
 def unprinted(value: Any, unit: float | None) -> float | None:

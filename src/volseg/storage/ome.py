@@ -200,6 +200,7 @@ def read_levels(multiscale: Mapping[str, Any]) -> tuple[list[Level], list[dict[s
         output = (datasets[0].get("coordinateTransformations") or [{}])[-1].get("output")
         axes = systems.get(output) or next(iter(systems.values()), [])
     named = [a if isinstance(a, dict) else {"name": a} for a in axes]
+    named = [{**a, "name": str(a["name"]).lower()} for a in named]  # some write Z, Y and X
     names = [a["name"] for a in named]
     known = {"y", "x"} <= set(names)
     at = [names.index(a) if a in names else None for a in AXES] if known else [-3, -2, -1]

@@ -18,6 +18,7 @@ from volseg.sources.voxel_size import (
     AxisSizes,
     StatedSize,
     positive,
+    read_length,
     tell_unitless,
     unit_nanometers,
 )
@@ -189,6 +190,6 @@ def _state_n5(
     nm = [unit_nanometers(str(unit)) if unit else None for unit in units]
     z, y, x = (None if k < 0 else positive(sizes[k], nm[k]) for k in at)
     if sizes and not any((z, y, x)) and not any(units):
-        found = [None if k < 0 else positive(sizes[k], 1.0) for k in at]
+        found = [None if k < 0 else read_length(sizes[k]) for k in at]
         return axes, (z, y, x), (tell_unitless(path, zyx(found)),)
     return axes, (z, y, x), ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from volseg.errors import SourceError
 from volseg.sources.conversion import change_values
 from volseg.sources.formats.mapped import map_voxels, stack_of_voxels
 from volseg.sources.stack import Selection, Stack, check_series
-from volseg.sources.voxel_size import StatedSize, positive
+from volseg.sources.voxel_size import StatedSize, positive, read_length, tell_unitless
+from volseg.types import zyx
 
 BEGINNINGS = ((344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0\r\n\x1a\n"), (4, b"ni2\0\r\n\x1a\n"))
 LONGEST = 540
@@ -75,6 +77,9 @@ def open_nifti(path: Path, selection: Selection) -> Stack:
     axes = AXES[: len(shape)][::-1] if len(shape) <= len(AXES) else None
     stated = StatedSize((z, y, x), "its NIfTI header")
     stack = stack_of_voxels(path, voxels, axes, selection, stated, "NIfTI")
+    spacings = zyx(read_length(written[k]) for k in (3, 2, 1))
+    if units & 7 not in UNITS and any(v not in (None, 1) for v in spacings):
+        stack = replace(stack, warnings=(tell_unitless(path, spacings, "spacings"),))
     if slope == 0 or not np.isfinite(slope) or (slope, shift) == (1, 0):
         return stack  # no scaling, as the standard and nibabel have it
     if not np.isfinite(shift):

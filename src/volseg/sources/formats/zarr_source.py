@@ -18,10 +18,13 @@ from volseg.sources.stack import (
     choose_time,
     close_nothing,
 )
-from volseg.sources.voxel_size import StatedSize, said
+from volseg.sources.voxel_size import AxisSizes, StatedSize, said, tell_unitless
 from volseg.storage.images import NamedImage, names_of, open_named, sizes_of
 from volseg.storage.ome import Space
 from volseg.storage.volumes import inner_images, open_image
+
+METADATA = "OME-Zarr metadata"
+UNKNOWN: AxisSizes = (None, None, None)
 
 
 def open_zarr(path: Path, selection: Selection) -> Stack:
@@ -46,8 +49,9 @@ def open_zarr(path: Path, selection: Selection) -> Stack:
         dtype=array.dtype,
         read_page=read_page,
         close=close_nothing,
-        stated=said(StatedSize(image.voxel_size or (None, None, None), "OME-Zarr metadata")),
+        stated=said(StatedSize(UNKNOWN if named is None else named.sizes, METADATA)),
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
+        warnings=() if named is None else _tell_scale(path, named),
         array=array,
         space=image.space,
         sizes=sizes_of(image),
@@ -69,13 +73,21 @@ def _open_named(
     return array.stack(
         given,
         np.dtype(stored.dtype),
-        StatedSize(image.sizes, "OME-Zarr metadata"),
+        StatedSize(image.sizes, METADATA),
         image.axes,
         metadata={"format": "Zarr", "chunk": list(array.chunk), **noted},
+        warnings=_tell_scale(path, image) if selection.axes is None else (),
         space=image.space if selection.axes is None else Space(),
         sizes=sizes_of(image) if apart else (),
         names=names_of(image) if apart else (),
     )
+
+
+def _tell_scale(path: Path, image: NamedImage) -> tuple[str, ...]:
+    """Say so where voxels have a scale that is in no unit of length."""
+    if any(image.sizes) or image.space.scale == (1, 1, 1):
+        return ()
+    return (tell_unitless(path, image.space.scale, "a scale"),)
 
 
 def _choose_inner(path: Path, series: int | None) -> tuple[Path, dict[str, str]]:
