@@ -20,7 +20,7 @@ from volseg.errors import ModelError, ParameterError
 from volseg.models.folding import fold_norms
 from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
-from volseg.models.registry import Architecture, find_architecture
+from volseg.models.registry import Architecture, fill_network, find_architecture
 from volseg.storage.cards import Card, load_card
 from volseg.storage.weights import load_weights
 from volseg.types import Zyx
@@ -89,10 +89,7 @@ def load_network(model: str | Path) -> Network:
     weights = load_weights(model, card)
     exclusive = count_exclusive(card.maps)
     network = build_network(card.architecture, card.width, card.outputs, exclusive)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError("the weights do not fit the network their card names") from error
+    network = fill_network(network, weights)
     logits = fold_norms(network.float()).requires_grad_(requires_grad=False)
     return Network(card, find_architecture(card.architecture), weights, logits)
 

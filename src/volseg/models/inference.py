@@ -18,7 +18,7 @@ from volseg.models.folding import fold_norms
 from volseg.models.logits import as_binary
 from volseg.models.maps import MapSpec, count_exclusive, count_outputs, moved
 from volseg.models.parts import Dimensions
-from volseg.models.registry import TURNED, Architecture, find_architecture, turned
+from volseg.models.registry import TURNED, Architecture, fill_network, find_architecture, turned
 from volseg.models.views import Look
 from volseg.types import Floats, Roi, Zyx
 
@@ -252,11 +252,7 @@ def build_predictor(
         If the network cannot be averaged so.
     """
     seen = architecture or find_architecture("emnet")
-    try:
-        network.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise ModelError("the weights do not fit the network their card names") from error
-    network.eval().requires_grad_(requires_grad=False)
+    network = fill_network(network, weights).requires_grad_(requires_grad=False)
     network = fold_norms(network).to(device, precision)
     network = network.to(memory_format=MEMORY_FORMATS[seen.dimensions])  # type: ignore[call-overload]
     # on a GPU libraries choose by the shape how they compute

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from volseg.errors import ModelError, ParameterError, ShapeError
 from volseg.models import attention_unet, emnet, unet2d, unet3d
@@ -229,3 +229,18 @@ def check_centerline(name: str) -> None:
 def count_parameters(network: nn.Module) -> int:
     """Count the trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def fill_network(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Load weights into a network, in place, for evaluation.
+
+    Raises
+    ------
+    ModelError
+        If names or shapes of the weights are not the network's.
+    """
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise ModelError("the weights do not fit the network their card names") from error
+    return network.eval()

@@ -94,6 +94,14 @@ def place_beside(volume: Path, ending: str) -> Path:
     return place.with_name(f"{place.stem}{ending}")
 
 
+def folder_of(path: Path) -> Path:
+    """Find the folder in which something is to be written, and refuse one that is not there."""
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise ParameterError(f"there is no folder {folder} to write {path.name} in")
+    return folder
+
+
 def check_writable(path: Path) -> None:
     """Refuse a place that can only be read, before any work is done.
 

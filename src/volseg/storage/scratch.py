@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from volseg.errors import StorageError, own_words
 from volseg.objects.components import Components, Planes
 from volseg.objects.runs import Runs
 from volseg.storage.chunks import Data, pack, unpack
-from volseg.storage.files import write_file
+from volseg.storage.files import discard, write_file
 from volseg.types import Labels, Zyx
 from volseg.voxels.blend import Shares
 
@@ -138,3 +140,16 @@ class HandoverStore:
 
 def _name(index: Zyx) -> str:
     return "-".join(map(str, index))
+
+
+@contextmanager
+def lend_scratch(place: Path, verb: str) -> Iterator[Path]:
+    """Lend a folder for scratch in the volume, where all workers reach it, and remove it."""
+    folder = place / f"{verb}-{socket.gethostname()}-{os.getpid()}"
+    discard(folder)  # what a killed process of the same number has left
+    try:
+        yield folder
+    finally:
+        discard(folder)
+        with suppress(OSError):  # others use it too
+            folder.parent.rmdir()

@@ -18,7 +18,7 @@ from volseg.errors import ParameterError, StorageError, VolumeError, command
 from volseg.storage.attributes import change_group, read_attributes
 from volseg.storage.files import discard, replacing, write_file
 from volseg.storage.ledger import locked
-from volseg.storage.locations import check_writable
+from volseg.storage.locations import check_writable, folder_of
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import PATIENCE, labels_path, scratch_path, table_path
@@ -37,8 +37,8 @@ def check_table_path(path: Path) -> None:
             f"a table ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, found {path.name!r}"
         )
     check_writable(path)
-    if as_remote(path) is None and not path.resolve().parent.is_dir():
-        raise ParameterError(f"there is no folder {path.resolve().parent} to write {path.name} in")
+    if as_remote(path) is None:
+        folder_of(path)
 
 
 def write_table(

@@ -13,7 +13,6 @@ from typing import Any
 from volseg.errors import (
     ConflictError,
     InputError,
-    ParameterError,
     StorageError,
     VolsegError,
     own_words,
@@ -29,7 +28,7 @@ from volseg.storage.files import (
     replace_folder,
 )
 from volseg.storage.ledger import Ledger, idle, read_header, read_mark
-from volseg.storage.locations import parse_location, remote_scratch
+from volseg.storage.locations import folder_of, parse_location, remote_scratch
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.volumes import scratch_path
 
@@ -58,9 +57,7 @@ def check_target(
     if remote is not None:
         _check_remote(remote, target, known, overwrite=overwrite)
         return
-    parent = target.resolve().parent
-    if not parent.is_dir():
-        raise InputError(f"there is no folder {parent} to write {target.name} in")
+    parent = folder_of(target)
     if not os.access(parent, os.W_OK):
         raise InputError(f"no permission to write in {parent}")
     _clear(target.resolve())
@@ -99,11 +96,10 @@ def _check_remote(
 
 def check_file(output: Path, *, overwrite: bool) -> None:
     """Refuse the place of a file."""
-    folder = output.resolve().parent
     if (remote := as_remote(output)) is not None:
         remote.mkdir()
-    elif not folder.is_dir():
-        raise ParameterError(f"there is no folder {folder} to write {output.name} in")
+    else:
+        folder_of(output)
     if output.is_dir():
         raise ConflictError(f"{output} is a folder; give the name of a file")
     if output.exists() and not overwrite:

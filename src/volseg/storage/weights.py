@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from volseg.errors import ModelError, StorageError
-from volseg.models.registry import find_architecture
+from volseg.models.registry import fill_network, find_architecture
 from volseg.storage.cards import Card, find_weights, read_card
 from volseg.storage.files import drafting, hash_file
 
@@ -42,11 +42,7 @@ def load_network(model: str | Path, card: Card) -> nn.Module:
         As `load_weights` does.
     """
     network = find_architecture(card.architecture).build(card.width, outputs=card.outputs)
-    try:
-        network.load_state_dict(load_weights(model, card))
-    except RuntimeError as error:
-        raise ModelError("the weights do not fit the network their card names") from error
-    return network.eval()
+    return fill_network(network, load_weights(model, card))
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Card:

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, list_some
 from volseg.sources.axes import FAULTS, choose_axes
+from volseg.sources.formats.markup import parse_xml
 from volseg.sources.stack import Selection, Stack, check_series
 from volseg.sources.voxel_size import (
     AxisSizes,
@@ -230,16 +230,15 @@ def _size_in_xml(file: Path, setup: int) -> AxisSizes:
     """Read the size of voxels in the XML file beside one of BigDataViewer, if there is one."""
     if not file.is_file() or file.stat().st_size > LARGEST_XML:
         return None, None, None
-    text = file.read_text(errors="replace")
-    # a document type could define entities that expand without bound
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+    root = parse_xml(file.read_text(errors="replace"))
+    if root is None:
         return None, None, None
     try:
-        for described in ET.fromstring(text).iter("ViewSetup"):
+        for described in root.iter("ViewSetup"):
             if described.findtext("id", "").strip() == str(setup):
                 unit = unit_nanometers(described.findtext("voxelSize/unit", ""))
                 x, y, z = described.findtext("voxelSize/size", "").split()
                 return positive(z, unit), positive(y, unit), positive(x, unit)
-    except (ET.ParseError, ValueError):
+    except ValueError:
         pass
     return None, None, None

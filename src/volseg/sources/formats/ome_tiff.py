@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import tifffile
 
 from volseg.errors import SourceError
+from volseg.sources.formats.markup import parse_xml
 from volseg.sources.formats.tiff_images import TiffImage, content, miscounted, unequal
 from volseg.sources.formats.tiff_pages import Plane, scan_pages
 from volseg.sources.voxel_size import StatedSize, ome_nanometers, positive
@@ -56,7 +57,8 @@ def find_files(path: Path, xml: str, described: Sequence[OmeImage]) -> dict[Plac
     xml, described : what is said of all
     """
     places = [place for image in described for place in image.places]
-    own = ET.fromstring(xml).get("UUID") if described else None
+    root = parse_xml(xml)
+    own = None if root is None else root.get("UUID")
     names = {place.file for place in places}
     # a file that was renamed still says what it was called
     renamed = len(names) == 1 and not any(name and (path.parent / name).is_file() for name in names)
@@ -176,19 +178,16 @@ def read_ome(xml: str) -> list[OmeImage]:
     >>> read_ome("<OME><Image><Pixels SizeX=1></Image></OME>")
     []
     """
-    # a document type could define entities that expand without bound: OME-XML has none
-    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        return []
+    root = parse_xml(xml)
     try:
-        root = ET.fromstring(xml)
         return [
             _read_image(image.get("Name", ""), pixels)
-            for image in root
+            for image in (() if root is None else root)
             if _tag(image) == "Image"
             for pixels in image
             if _tag(pixels) == "Pixels"
         ]
-    except (ET.ParseError, ValueError, KeyError):
+    except (ValueError, KeyError):
         return []
 
 
@@ -200,12 +199,8 @@ def name_master(xml: str) -> str | None:
     >>> name_master('<OME><BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:1"/></OME>')
     'a.companion.ome'
     """
-    if "BinaryOnly" not in xml or "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        return None
-    try:
-        parts = [part for part in ET.fromstring(xml) if _tag(part) == "BinaryOnly"]
-    except ET.ParseError:
-        return None
+    root = parse_xml(xml) if "BinaryOnly" in xml else None
+    parts = [] if root is None else [part for part in root if _tag(part) == "BinaryOnly"]
     return parts[0].get("MetadataFile") if parts else None
 
 

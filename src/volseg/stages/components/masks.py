@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +26,6 @@ from volseg.stages.components.blocks import (
 )
 from volseg.storage.arrays import StoredArray, create_array, fit_spec
 from volseg.storage.chunks import LZ4
-from volseg.storage.files import discard
 from volseg.storage.scratch import ComponentStore
 from volseg.types import Roi, Zyx
 
@@ -121,15 +116,3 @@ def taken_as_mask(mask: LabelSource, objects: int) -> str:
         f"{mask.path} has one value only, so it is taken as a mask and its {objects} connected "
         f"components ({joined} neighbours) as objects; --instances takes them as one object"
     )
-
-
-@contextmanager
-def lend_scratch(place: Path, verb: str) -> Iterator[Path]:
-    """Lend a folder for scratch in the volume, where all workers reach it, and remove it."""
-    folder = place / f"{verb}-{socket.gethostname()}-{os.getpid()}"
-    try:
-        yield folder
-    finally:
-        discard(folder)
-        with suppress(OSError):  # others use it too
-            folder.parent.rmdir()

@@ -18,6 +18,7 @@ from volseg.scores.curves import LEVELS, Curves
 from volseg.scores.mistakes import ErrorCounts, ObjectErrors, WrongObjects
 from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.files import write_file
+from volseg.storage.locations import folder_of
 from volseg.storage.plots import Panel, can_draw, draw_panels
 from volseg.storage.tables import write_table
 
@@ -28,8 +29,7 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder before any work is done."""
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"{folder} is a file; give a folder to write {FILE} in")
-    if not folder.resolve().parent.is_dir():
-        raise ParameterError(f"there is no folder {folder.resolve().parent} to make {folder} in")
+    folder_of(folder)
 
 
 def write_results(result: Evaluation, folder: Path) -> list[Path]:

@@ -42,12 +42,12 @@ from volseg.scores.overlap import (
     variation_of_information,
 )
 from volseg.sources.labels import OWN
-from volseg.stages.components.masks import lend_scratch, number_mask, taken_as_mask
+from volseg.stages.components.masks import number_mask, taken_as_mask
 from volseg.stages.evaluate.boundary import measure_boundary, plan_boundary
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.stages.evaluate.tasks import ReadBlock, compare_block, read_stored
 from volseg.storage.arrays import StoredArray
-from volseg.storage.scratch import ComponentStore
+from volseg.storage.scratch import ComponentStore, lend_scratch
 from volseg.types import Roi, VoxelSize
 
 Histograms: TypeAlias = NDArray[np.int64] | None

@@ -12,11 +12,10 @@ from typing import Any
 from volseg.defaults import DEVICE, PLACES, PRECISION, PREVIEW, SECONDS
 from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, StorageError, VolumeError
-from volseg.models.devices import choose_device, choose_precision
-from volseg.models.inference import build_predictor
 from volseg.models.registry import Views, find_architecture
 from volseg.scores.likeness import VERY_UNLIKE, expect_precision
 from volseg.stages.predict.lattice import choose_views, network_scales
+from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.look import look_apart
 from volseg.stages.preview.places import Window, choose_places, look_around
 from volseg.stages.preview.sheet import compose_sheet
@@ -27,7 +26,6 @@ from volseg.storage.cards import load_card
 from volseg.storage.locations import check_writable, place_beside
 from volseg.storage.plots import save_pixels
 from volseg.storage.volumes import Image, open_image, volume_tone
-from volseg.storage.weights import load_weights
 from volseg.types import Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.background import count_constant, without_areas
@@ -244,21 +242,14 @@ def open_candidate(
         If it is a network of volumes.
     """
     card = load_card(model)
-    form, device = find_architecture(card.architecture), choose_device(options.device)
-    if form.dimensions != 2:
+    if find_architecture(card.architecture).dimensions != 2:
         raise ParameterError(
             f"preview tries networks of slices, and {model} looks at volumes; try it on a part, "
             f"with volseg segment --roi"
         )
-    predictor = build_predictor(
-        form.build(card.width, outputs=card.outputs),
-        load_weights(model, card),
-        device,
-        choose_precision(options.precision, device),
-        architecture=form,
-        maps=card.maps,
-    )
-    return Candidate(model, card, predictor, _look_at(image, card.preprocessing, windows))
+    choice = NetworkChoice(model, options.device, options.precision, sha256=card.sha256)
+    tone = _look_at(image, card.preprocessing, windows)
+    return Candidate(model, card, predictor_for(choice), tone)
 
 
 def _look_at(image: Image, preprocessing: Preprocessing, windows: Sequence[Window]) -> Tone | Apart:

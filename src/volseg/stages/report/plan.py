@@ -18,7 +18,7 @@ from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.cards import load_card
 from volseg.storage.images import images_in
-from volseg.storage.locations import check_writable, place_beside
+from volseg.storage.locations import check_writable, folder_of, place_beside
 from volseg.storage.tables import read_measured
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.types import Roi
@@ -39,10 +39,7 @@ class ReportOptions:
             raise ParameterError(f"a report ends in .html, found {self.output.name!r}")
         if self.suspects < 0:
             raise ParameterError(f"suspects must not be negative, found {self.suspects}")
-        parent = self.output.resolve().parent
-        if not parent.is_dir():
-            raise ParameterError(f"there is no folder {parent} to write {self.output.name} in")
-        check_writable(parent)
+        check_writable(folder_of(self.output))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from volseg.engine.progress import Job, Progress
 from volseg.measures.comparison import compare_volumes
 from volseg.measures.summary import NM2_PER_UM2, NM3_PER_UM3
 from volseg.measures.suspects import Suspect, rank_suspects
-from volseg.stages.components.masks import lend_scratch, store_objects
+from volseg.stages.components.masks import store_objects
 from volseg.stages.report.again import find_necks, measure_disagreement
 from volseg.stages.report.charts import draw_curve, draw_distributions
 from volseg.stages.report.drawing import encode_picture
@@ -26,6 +26,7 @@ from volseg.stages.report.pictures import draw_planes, draw_suspect
 from volseg.stages.report.plan import ReportOptions, Subject
 from volseg.stages.report.surfaces import can_mesh, make_surfaces, viewer_script
 from volseg.storage.images import read_explanation
+from volseg.storage.scratch import lend_scratch
 from volseg.storage.volumes import scratch_path
 
 MEASURES = (

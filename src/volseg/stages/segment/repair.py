@@ -33,6 +33,7 @@ from volseg.storage.attributes import update_attributes
 from volseg.storage.files import discard
 from volseg.storage.ledger import CREATED, MARK, Ledger, block_key, new_mark
 from volseg.storage.predictions import KIND, Scratch
+from volseg.storage.shards import shard_path
 from volseg.storage.volumes import Image, open_image
 from volseg.types import Zyx
 
@@ -179,5 +180,4 @@ def _forget(outputs: Sequence[Output], damaged: Mapping[Path, Sequence[Shard]], 
         update_attributes(output.path, {"complete": False, MARK: mark})
     for path, shards in damaged.items():
         for level, index in shards:
-            array = open_image(path).levels[level]
-            array.path.joinpath("c", *map(str, index)).unlink(missing_ok=True)
+            shard_path(open_image(path).levels[level], index).unlink(missing_ok=True)

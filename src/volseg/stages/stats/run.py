@@ -27,7 +27,7 @@ from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments, keep_part
 from volseg.scores.likeness import tell_tissue
 from volseg.sources.labels import COMPONENTS, OWN, LabelSource
-from volseg.stages.components.masks import lend_scratch, store_objects, taken_as_mask
+from volseg.stages.components.masks import store_objects, taken_as_mask
 from volseg.stages.stats.contacts import Contacts, find_contacts
 from volseg.stages.stats.plan import StatsPlan, check_one_table
 from volseg.stages.stats.tasks import (
@@ -41,6 +41,7 @@ from volseg.stages.stats.tasks import (
 from volseg.storage.attributes import read_attributes
 from volseg.storage.remote import as_remote
 from volseg.storage.results import dropped_from
+from volseg.storage.scratch import lend_scratch
 from volseg.storage.tables import check_table_path, publish_table, write_table
 from volseg.storage.volumes import open_image, scratch_path
 

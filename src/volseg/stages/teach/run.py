@@ -39,10 +39,9 @@ from volseg.stages.teach.simulate import click
 from volseg.stages.train.run import LOADERS
 from volseg.stages.train.state import Start, training_precision
 from volseg.storage.ledger import locked
-from volseg.storage.locations import check_writable
+from volseg.storage.locations import check_writable, folder_of, place_beside
 from volseg.storage.marks import Mark, Round, load_rounds, save_rounds
 from volseg.storage.plots import save_pixels
-from volseg.storage.remote import as_remote
 from volseg.storage.volumes import scratch_path, volume_tone
 from volseg.storage.weights import load_weights, save_weights
 from volseg.training.config import TrainConfig
@@ -213,16 +212,9 @@ def choose_weights(volume: Path, output: Path | None) -> Path:
         for path in (output, output.with_suffix(".json")):
             if path.exists():
                 raise ConflictError(f"{path} exists; choose another --output")
-        folder = output.resolve().parent
-        if not folder.is_dir():
-            raise ParameterError(f"there is no folder {folder} to write {output.name} in")
-        check_writable(folder)
+        check_writable(folder_of(output))
         return output
-    beside = volume.resolve() if as_remote(volume) is None else Path(volume.name)
-    numbered = (
-        beside.with_name(f"{beside.stem}-taught-{number}.safetensors")
-        for number in itertools.count(1)
-    )
+    numbered = (place_beside(volume, f"-taught-{n}.safetensors") for n in itertools.count(1))
     ends = ".safetensors", ".json", ".png"
     return next(p for p in numbered if not any(p.with_suffix(end).exists() for end in ends))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,17 +41,8 @@ SMALLEST = 8
 """Voxels of the smallest object that counts; what a window cuts is no whole one."""
 MATCHED = 0.5
 APART = 1 << 32
-STILL = Augmentation(
-    flip_probability=0.0,
-    turn_probability=0.0,
-    zoom_probability=0.0,
-    shift_probability=0.0,
-    elastic_probability=0.0,
-    rotate_probability=0.0,
-    section_probability=0.0,
-    fault_probability=0.0,
-    intensity_probability=0.0,
-)
+CHANCES = [f.name for f in fields(Augmentation) if f.name.endswith("_probability")]
+STILL = Augmentation(**dict[str, Any]((name, 0.0) for name in CHANCES))
 """Patches as they are."""
 
 

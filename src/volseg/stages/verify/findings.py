@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import Grid, describe
 from volseg.storage.arrays import StoredArray
-from volseg.storage.files import discard
 from volseg.storage.remote import as_remote
+from volseg.storage.scratch import lend_scratch
 from volseg.storage.volumes import scratch_path
 from volseg.types import Roi, Zyx
 
@@ -123,11 +123,9 @@ def find_first(
 @contextmanager
 def scratch_for(volume: Path, name: str) -> Iterator[Path]:
     """Lend a folder for what is made again: a temporary one if the volume cannot be written to."""
-    writable = as_remote(volume) is not None or os.access(volume, os.W_OK)
-    parent = scratch_path(volume) if writable else Path(tempfile.gettempdir())
-    folder = parent / f"verify-{name}-{os.getpid()}"
-    try:
-        discard(folder)
-        yield folder
-    finally:
-        discard(folder)
+    if as_remote(volume) is not None or os.access(volume, os.W_OK):
+        with lend_scratch(scratch_path(volume), f"verify-{name}") as folder:
+            yield folder
+    else:
+        with TemporaryDirectory(prefix="volseg-verify-") as place:
+            yield Path(place)

@@ -17,6 +17,7 @@ from volseg.stages.verify.findings import Finding, find_first
 from volseg.storage.arrays import StoredArray
 from volseg.storage.copies import read_copy
 from volseg.storage.shard_reading import stores_chunks
+from volseg.storage.shards import shard_path
 from volseg.types import Roi, Zyx
 from volseg.voxels.downsample import reduce_labels, reduce_mean
 from volseg.voxels.histogram import count_intensities
@@ -174,7 +175,7 @@ def compare_copy(array: str, level: int, stored: StoredArray, block: Block) -> t
 def absent_shards(array: StoredArray, roi: Roi) -> list[Zyx]:
     """List the written blocks of volseg's own arrays that are not there, so that they read as 0."""
     blocks = Grid(array.shape, array.shard).blocks(roi)
-    return [b.index for b in blocks if not array.path.joinpath("c", *map(str, b.index)).exists()]
+    return [b.index for b in blocks if not shard_path(array, b.index).exists()]
 
 
 def describe_indices(indices: list[Zyx]) -> str:
