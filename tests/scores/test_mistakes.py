@@ -88,6 +88,8 @@ def test_splits_and_merges_equal_a_search_through_all_masks(shape, seed):
     found = find_errors(*compare(truth, predicted))
     assert {o.label: o.others for o in found.split} == holders(truth, predicted)
     assert {o.label: o.others for o in found.merged} == holders(predicted, truth)
+    for kind in (found.split, found.merged):
+        assert labels(kind.inside) == sorted({part for o in kind for part in o.others})
 
 
 def test_recall_by_size_counts_each_object_once():

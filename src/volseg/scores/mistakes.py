@@ -49,10 +49,20 @@ class WrongObjects(Sequence[WrongObject]):
     """Objects with a mistake, ascending by label, kept as columns.
 
     No dataclass: for a report it gives itself, as arrays do, by `tolist`.
+
+    Attributes
+    ----------
+    inside : of all splits or merges, the objects of the other side that lie in them; else None
     """
 
-    def __init__(self, objects: Extents, best_iou: NDArray[np.float64], held: Held) -> None:
-        self.objects, self.best_iou, self.held = objects, best_iou, held
+    def __init__(
+        self,
+        objects: Extents,
+        best_iou: NDArray[np.float64],
+        held: Held,
+        inside: WrongObjects | None = None,
+    ) -> None:
+        self.objects, self.best_iou, self.held, self.inside = objects, best_iou, held, inside
 
     def __len__(self) -> int:
         return len(self.objects.labels)
@@ -175,14 +185,16 @@ def find_errors(overlaps: Overlaps, matches: Matches) -> ObjectErrors:
     inside_predicted = 2 * shared > truth.voxels[first]
     best_truth = _best(first, overlaps.iou, len(truth.labels))
     best_predicted = _best(second, overlaps.iou, len(predicted.labels))
-    pieces = first[inside_truth], predicted.labels[second[inside_truth]]
-    parts = second[inside_predicted], truth.labels[first[inside_predicted]]
+    pieces = first[inside_truth], second[inside_truth]
+    parts = second[inside_predicted], first[inside_predicted]
     missed, false = np.flatnonzero(matches.missed), np.flatnonzero(matches.false)
+    ours = WrongObjects(truth, best_truth, _nothing(len(truth.labels)))
+    theirs = WrongObjects(predicted, best_predicted, _nothing(len(predicted.labels)))
     found = (
-        WrongObjects(truth, best_truth, _nothing(len(truth.labels))).take(missed),
-        WrongObjects(predicted, best_predicted, _nothing(len(predicted.labels))).take(false),
-        _holders(truth, best_truth, *pieces),
-        _holders(predicted, best_predicted, *parts),
+        ours.take(missed),
+        theirs.take(false),
+        _holders(ours, *pieces, theirs),
+        _holders(theirs, *parts, ours),
     )
     return ObjectErrors(*found, ErrorCounts(*(len(f) for f in found)))
 
@@ -198,13 +210,16 @@ def _nothing(count: int) -> Held:
 
 
 def _holders(
-    objects: Extents, best: NDArray[np.float64], holders: Indices, held: NDArray[np.uint64]
+    objects: WrongObjects, holders: Indices, held: Indices, others: WrongObjects
 ) -> WrongObjects:
     """Choose the objects that hold at least two others."""
-    order = np.lexsort((held, holders))
-    counts = np.bincount(holders, minlength=len(objects.labels))
-    every = WrongObjects(objects, best, Held(held[order], np.cumsum(counts)))
-    return every.take(np.flatnonzero(counts > 1))
+    order = np.lexsort((others.objects.labels[held], holders))
+    counts = np.bincount(holders, minlength=len(objects))
+    labels = others.objects.labels[held[order]]
+    every = WrongObjects(objects.objects, objects.best_iou, Held(labels, np.cumsum(counts)))
+    found = every.take(np.flatnonzero(counts > 1))
+    inside = others.take(np.unique(held[counts[holders] > 1]))
+    return WrongObjects(found.objects, found.best_iou, found.held, inside)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from volseg.types import FULL_PROBABILITY, Mask
 
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
-VERMILLION = (213, 94, 0)
+VERMILLION, PURPLE = (213, 94, 0), (204, 121, 167)
+ALONE, MERGED, SPLIT = 1, 2, 3
+"""Kinds of what is wrong: without a partner on the other side, and joined or divided there."""
 FILL, STRIPES, OUTLINE = 46, 150, 255
 """Opacity of the inside of objects, of hatching, and of outlines."""
 PERIOD = 8
@@ -26,6 +28,8 @@ STEPS = 8
 QUALITIES = (85, 70, 55, 40, 25)
 """Of JPEG, best first."""
 Picture = NDArray[np.uint8]
+Kinds = NDArray[np.uint8]
+"""Kind of what is wrong with the object of each pixel; 0 of none."""
 
 
 def window_of(planes: Sequence[NDArray[Any]]) -> tuple[float, float]:
@@ -63,21 +67,29 @@ def draw_probabilities(values: Picture) -> str:
     return _webp(_paint(alpha, GREEN))
 
 
-def draw_objects(labels: NDArray[Any], wrong: Mask | None) -> str:
+def draw_objects(labels: NDArray[Any], wrong: Kinds | None) -> str:
     """Draw objects, those that are wrong hatched; without truth none is known to be."""
-    colour = ORANGE if wrong is None else SKY
-    picture = _paint(_opacity(labels), colour)
-    if wrong is not None and wrong.any():
-        alpha = np.where(wrong, _opacity(labels, slope=1), 0).astype(np.uint8)
-        picture[wrong] = _paint(alpha, VERMILLION)[wrong]
-    return _webp(picture)
+    if wrong is None:
+        return _webp(_paint(_opacity(labels), ORANGE))
+    return _webp(_hatch(_paint(_opacity(labels), SKY), labels, wrong, (1, VERMILLION)))
 
 
-def draw_truth(labels: NDArray[Any], missed: Mask) -> str:
-    """Draw the outlines of the truth, and hatch the objects that are missed."""
-    alpha = np.where(outlines(labels), OUTLINE, 0)
-    alpha = np.where(missed, _opacity(labels, slope=-1), alpha).astype(np.uint8)
-    return _webp(_paint(alpha, YELLOW))
+def draw_truth(labels: NDArray[Any], wrong: Kinds) -> str:
+    """Draw the outlines of the truth, and hatch the objects that are missed, merged or split."""
+    alpha = np.where(outlines(labels), OUTLINE, 0).astype(np.uint8)
+    return _webp(_hatch(_paint(alpha, YELLOW), labels, wrong, (-1, YELLOW)))
+
+
+def _hatch(
+    picture: Picture, labels: NDArray[Any], wrong: Kinds, alone: tuple[int, tuple[int, int, int]]
+) -> Picture:
+    """Hatch what is wrong by its kind, with the slope and the colour of objects without partner."""
+    slope, colour = alone
+    alpha = _opacity(labels, slope=slope) if wrong.any() else np.zeros(0, np.uint8)
+    for kind, shade in ((ALONE, colour), (MERGED, PURPLE), (SPLIT, ORANGE)):
+        if (these := wrong == kind).any():
+            picture[these] = _paint(alpha, shade)[these]
+    return picture
 
 
 def _opacity(labels: NDArray[Any], slope: int = 0) -> Picture:

@@ -28,8 +28,8 @@ from volseg.stages.report.planes import (
     Frame,
     Source,
     choose_level,
-    find_false,
-    find_missed,
+    find_lost,
+    find_wrong,
     frame_of,
     read_image,
     read_planes,
@@ -111,13 +111,13 @@ def _add_objects(
     scored = subject.evaluation
     source = open_label_path(scored.truth, images=bool(scored.images), axes=scored.axes)
     truth = read_planes(Source(source, source.shape, source.block, (1.0, 1.0, 1.0)), frame)
-    missed = find_missed(subject.evaluation, source, truth, frame)
-    false = find_false(subject.evaluation, labels)
+    lost = find_lost(scored.errors, source, truth, frame)
+    wrong = find_wrong(scored.errors, labels)
     for axis, layer in enumerate(layers):
-        found = zip(labels[axis], false[axis], strict=True)
-        layer["objects"] = [draw_objects(p, wrong) for p, wrong in found]
-        expected = zip(truth[axis], missed[axis], strict=True)
-        layer["truth"] = [draw_truth(p, wrong) for p, wrong in expected]
+        found = zip(labels[axis], wrong[axis], strict=True)
+        layer["objects"] = [draw_objects(p, kinds) for p, kinds in found]
+        expected = zip(truth[axis], lost[axis], strict=True)
+        layer["truth"] = [draw_truth(p, kinds) for p, kinds in expected]
 
 
 def lengths_of(region: Roi, voxel_size: VoxelSize | None) -> list[float]:

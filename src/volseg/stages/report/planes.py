@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.geometry.grid import Grid, gather_chunks, roi_shape, roi_size
-from volseg.scores.mistakes import WrongObject
+from volseg.scores.mistakes import ObjectErrors, WrongObject
 from volseg.sources.labels import LabelSource
-from volseg.stages.evaluate.run import Evaluation
+from volseg.stages.report.drawing import ALONE, MERGED, SPLIT, Kinds
 from volseg.storage.volumes import Image
 from volseg.types import Mask, Readable, Roi, Zyx, zyx
 
@@ -152,27 +152,37 @@ def _empty(frame: Frame, axis: int, dtype: Any) -> NDArray[Any]:
     return np.zeros((len(frame.picks[axis]), *rows), dtype)
 
 
-def find_false(evaluation: Evaluation, planes: Sequence[NDArray[Any]]) -> list[Mask]:
-    """Mark the predicted objects without a partner, in planes across each axis."""
-    false = evaluation.errors.false.objects.labels
-    return [np.isin(p, false) for p in planes]
+def find_wrong(errors: ObjectErrors, planes: Sequence[NDArray[Any]]) -> list[Kinds]:
+    """Mark predicted objects that are wrong by how, in planes across each axis.
+
+    One that holds several of the truth is merged, and one that lies with others in one of the
+    truth is a part of a split, whether or not it has a partner; else without one it is false.
+    """
+    found = [np.zeros(p.shape, np.uint8) for p in planes]
+    kinds = ((ALONE, errors.false), (SPLIT, errors.split.inside), (MERGED, errors.merged))
+    for kind, objects in kinds:
+        for plane, marked in zip(planes, found, strict=True):
+            marked[np.isin(plane, objects.objects.labels if objects else ())] = kind
+    return found
 
 
-def find_missed(
-    evaluation: Evaluation, truth: LabelSource, planes: Sequence[NDArray[Any]], frame: Frame
-) -> list[Mask]:
-    """Mark the largest objects of the truth without a partner, in planes across each axis.
+def find_lost(
+    errors: ObjectErrors, truth: LabelSource, planes: Sequence[NDArray[Any]], frame: Frame
+) -> list[Kinds]:
+    """Mark the largest objects of the truth that are missed, split or merged, as `find_wrong` does.
 
     Each is read in its box, since objects of a mask are numbered by nobody.
     """
-    marked = [np.zeros(p.shape, bool) for p in planes]
-    for wrong in evaluation.errors.missed.tolist():
-        box = zyx(slice(*ends) for ends in wrong.box)
-        if roi_size(box) > LARGEST_BOX or not any(map(_within, frame.picks, box)):
-            continue
-        inside = cut_out(truth[box], wrong)
-        for axis in range(3):
-            _mark(marked[axis], inside, box, frame, axis)
+    marked = [np.zeros(p.shape, np.uint8) for p in planes]
+    kinds = ((ALONE, errors.missed), (SPLIT, errors.split), (MERGED, errors.merged.inside))
+    for kind, objects in kinds:
+        for wrong in objects.tolist() if objects else ():
+            box = zyx(slice(*ends) for ends in wrong.box)
+            if roi_size(box) > LARGEST_BOX or not any(map(_within, frame.picks, box)):
+                continue
+            inside = cut_out(truth[box], wrong)
+            for axis in range(3):
+                _mark(marked[axis], inside, box, frame, (axis, kind))
     return marked
 
 
@@ -199,11 +209,12 @@ def cut_out(values: NDArray[Any], wrong: WrongObject) -> Mask:
     return found
 
 
-def _mark(marked: Mask, inside: Mask, box: Roi, frame: Frame, axis: int) -> None:
-    """Paint an object into the planes across an axis that cross it."""
+def _mark(marked: Kinds, inside: Mask, box: Roi, frame: Frame, how: tuple[int, int]) -> None:
+    """Paint an object into the planes across an axis that cross it, as one of a kind."""
+    axis, kind = how
     others = [a for a in range(3) if a != axis]
     ranges, local = _inside([frame.pixels[a] for a in others], [box[a] for a in others])
     for k, at in enumerate(frame.picks[axis].tolist()):
         if box[axis].start <= at < box[axis].stop:
             plane = np.take(inside, at - box[axis].start, axis=axis)
-            marked[k, ranges[0], ranges[1]] |= plane[np.ix_(*local)]
+            marked[k, ranges[0], ranges[1]][plane[np.ix_(*local)]] = kind
