@@ -199,10 +199,7 @@ def _join(
         read_page=read_page,
         close=lambda: _close(parts),
         stated=stated,
-        metadata={
-            "format": f"{parts[0].file.suffix[1:].upper()} sequence",
-            "files": len(parts),
-        },
+        metadata={"format": f"{parts[0].file.suffix[1:].upper()} sequence", "files": len(parts)},
         warnings=warnings,
         array=None,
         sizes=sizes,

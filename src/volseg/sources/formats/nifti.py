@@ -35,28 +35,27 @@ TYPES = dict(
 UNITS = {1: 1e9, 2: 1e6, 3: 1e3}
 """nm per unit of length."""
 AXES = "XYZTC"
+FIELDS = (
+    (("8h", 40), ("h", 70), ("8f", 76), ("3f", 108), ("B", 123)),
+    (("8q", 16), ("h", 12), ("8d", 104), ("q2d", 168), ("i", 500)),
+)
+"""Sizes, type, spacings, place and scaling, and units: forms and places, of versions 1 and 2."""
+DAMAGED = "{} is damaged, or no NIfTI file; fetch it again"
 
 
 def open_nifti(path: Path, selection: Selection) -> Stack:
     """Open a NIfTI file."""
     check_series(selection, str(path))
     packed = path.name.lower().endswith(".gz")
+    header, order, length = _read_header(path, packed=packed)
+    second = length == LONGEST
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
-            header = file.read(LONGEST)
-        order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
-        (length,) = struct.unpack_from(f"{order}i", header)
-        second = length == LONGEST
-        kinds = ("8q", 16, "h", 12, "8d", 104, "q2d", 168, "i", 500)
-        if not second:
-            kinds = ("8h", 40, "h", 70, "8f", 76, "3f", 108, "B", 123)
         dim, (code,), pixdim, (offset, slope, shift), (units,) = (
-            struct.unpack_from(order + form, header, at)
-            for form, at in zip(kinds[::2], kinds[1::2], strict=True)
+            struct.unpack_from(order + form, header, at) for form, at in FIELDS[second]
         )
         start = int(offset)
-    except (OSError, EOFError, struct.error, zlib.error, ValueError, OverflowError) as error:
-        raise SourceError(f"{path} is damaged, or no NIfTI file; fetch it again") from error
+    except (struct.error, ValueError, OverflowError) as error:
+        raise SourceError(DAMAGED.format(path)) from error
     if length not in (348, LONGEST) or not 1 <= dim[0] <= 7:
         raise SourceError(f"{path} is damaged, or no NIfTI file: its header has {length} bytes")
     if code not in TYPES:
@@ -90,6 +89,18 @@ def open_nifti(path: Path, selection: Selection) -> Stack:
 
     told = f"{path} says that values are to be multiplied by {slope:g}, and {shift:g} to be added"
     return change_values(stack, np.dtype(np.float32), scale, told)
+
+
+def _read_header(path: Path, *, packed: bool) -> tuple[bytes, str, int]:
+    """Read a header, the order of its bytes, and the length that it says."""
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            header = file.read(LONGEST)
+        order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
+        (length,) = struct.unpack_from(f"{order}i", header)
+    except (OSError, EOFError, struct.error, zlib.error) as error:
+        raise SourceError(DAMAGED.format(path)) from error
+    return header, order, length
 
 
 def _map(

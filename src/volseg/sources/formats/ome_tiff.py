@@ -13,7 +13,7 @@ import tifffile
 from volseg.errors import SourceError
 from volseg.sources.formats.markup import parse_xml
 from volseg.sources.formats.tiff_images import TiffImage, content, miscounted, unequal
-from volseg.sources.formats.tiff_pages import Plane, scan_pages
+from volseg.sources.formats.tiff_pages import Plane, keep_decoders, scan_pages
 from volseg.sources.voxel_size import StatedSize, ome_nanometers, positive
 
 LARGEST_XML = 1 << 28
@@ -89,9 +89,7 @@ def list_set(
             with tifffile.TiffFile(file) as tif:
                 found = scan_pages(file, tif, complaints, file.stat().st_size)
                 held[file] = [replace(page, path=file) for page in found]
-                for used in {id(p.form): p.form for p in found}.values():
-                    # what decoding needs is read while tifffile has the file open
-                    _ = used.decode, used.jpegtables, used.jpegheader
+                keep_decoders(found)
     return [_place(path, image, files, held) for image in described]
 
 

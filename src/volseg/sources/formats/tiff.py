@@ -33,6 +33,7 @@ from volseg.sources.formats.tiff_images import (
 from volseg.sources.formats.tiff_pages import (
     TiffPlanes,
     complaints_of_tifffile,
+    keep_decoders,
     scan_pages,
     truncated,
 )
@@ -118,9 +119,7 @@ def _open(
     shown = form.photometric == PALETTE and not selection.numbers
     greys = _greys_of_palette(path, image.page) if shown else None
     planes, hint = select_planes(path, image, selection)
-    for used in {id(p.form): p.form for p in planes}.values():
-        # what decoding needs is read while tifffile has the file open
-        _ = used.decode, used.jpegtables, used.jpegheader
+    keep_decoders(planes)
     stated = said(
         *_stated_in_ome(image, images, described),
         *(() if several else (size_from_sem(image.page), _stated_size(tif, image.page))),

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,6 +164,12 @@ def complaints_of_tifffile() -> Iterator[list[str]]:
         finally:
             logger.removeHandler(handler)
             logger.propagate = propagate
+
+
+def keep_decoders(planes: Sequence[Plane]) -> None:
+    """Read what decoding needs, while tifffile has the file of these planes open."""
+    for used in {id(p.form): p.form for p in planes}.values():
+        _ = used.decode, used.jpegtables, used.jpegheader
 
 
 def select_sample(plane: Plane, sample: int) -> Plane:
