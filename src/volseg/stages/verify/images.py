@@ -108,7 +108,8 @@ def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
 
 def check_attributes(subjects: list[Subject]) -> Iterator[Finding]:
     """Check that results are complete, and were made from what stands beside them."""
-    origins = {s.array: s.image.attributes.get("fingerprint") for s in subjects}
+    # of labels that others wrote, the place stands for the fingerprint, as in `LabelSource`
+    origins = {s.array: s.image.attributes.get("fingerprint") or s.array for s in subjects}
     for subject in subjects:
         if not subject.complete:
             message = "it is incomplete; run the command that made it again"
