@@ -746,3 +746,31 @@ def test_slabs_are_those_of_chunks_wherever_the_region_begins(volume, monkeypatc
 
 def test_chunks_of_version_2_have_one_writer():
     assert all(b % c == 0 for b, c in zip(zarr_v2.BLOCK, zarr_v2.CHUNK, strict=True))
+
+
+@pytest.mark.parametrize("form", ["a.tif", "a.h5", "a.zarr", "a.precomputed"])
+@pytest.mark.parametrize("dtype", ["int8", "int64"])
+def test_labels_with_signs_are_written_without(tmp_path, dtype, form):
+    """Most arrays of labels are of int64, and of some programs -1 is what nobody looked at."""
+    highest = min(np.iinfo(dtype).max, 1 << 40 if form != "a.tif" else 1 << 20)
+    labels = np.random.default_rng(1).choice([-1, 0, 3, highest], (4, 33, 40)).astype(dtype)
+    path = write_raw(tmp_path / "v.zarr", np.zeros(labels.shape, np.uint8), (4, 32, 32), SPACE)
+    zarr.create_array(path / "labels" / "theirs", data=labels, chunks=(3, 20, 40))
+    out = tmp_path / form
+    front.export(path, name="theirs", output=out)
+    if form.endswith("tif"):
+        found = tifffile.imread(out)
+        with tifffile.TiffFile(out) as file:  # the array itself states no size
+            assert (file.imagej_metadata["unit"], file.imagej_metadata["spacing"]) == ("nm", 30)
+    elif form.endswith("h5"):
+        with pytest.importorskip("h5py").File(out) as file:
+            found = file["labels"][:]
+    elif form.endswith("zarr"):
+        found = zarr.open_group(out, mode="r")["0"][:]
+    else:
+        store = {"driver": "file", "path": str(out)}
+        driver = {"driver": "neuroglancer_precomputed", "kvstore": store}
+        opened = pytest.importorskip("tensorstore").open(driver, read=True).result()
+        found = np.asarray(opened.read().result())[..., 0].T
+    assert found.dtype.kind in "uf"
+    np.testing.assert_array_equal(found.astype(np.int64), np.maximum(labels, 0))

@@ -64,7 +64,7 @@ class Cut:
             slice(s.start + o.start, s.stop + o.start) for s, o in zip(box, self.roi, strict=True)
         )
         found = self.array[z, y, x]
-        if found.dtype.kind == "i" and self.dtype.kind == "u":  # below 0 is background, too
+        if self.label and found.dtype.kind == "i" != self.dtype.kind:  # below 0 is background, too
             found = np.maximum(found, 0)
         return found.astype(self.dtype, copy=False)
 

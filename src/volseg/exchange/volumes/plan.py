@@ -232,12 +232,19 @@ def _open_exported(volume: Path, options: ExportOptions) -> Image:
     if not is_zarr(path):
         there = ", ".join(p.name for p in results_in(volume, what) if is_zarr(p)) or "nothing"
         raise VolumeError(f"{volume} has no {what}/{options.name}; there is {there} in {what}")
-    return check_complete(open_image(path))
+    found = check_complete(open_image(path))
+    beside = found.levels[0].shape == image.levels[0].shape
+    if found.voxel_size is None and beside and not options.in_place:
+        # what others put beside an image may not state again where its voxels lie
+        return replace(found, space=image.space, voxel_size=image.voxel_size)
+    return found
 
 
 def _choose_type(image: Image, options: ExportOptions) -> tuple[np.dtype[Any], list[str]]:
     """Choose a type that tells all labels apart, and say so if ImageJ shows it differently."""
     own = image.levels[0].dtype
+    if own.kind == "i" and not options.in_place:  # below 0 is background
+        own = np.dtype(f"u{own.itemsize}")
     if options.dtype is None and options.form not in ORDER:
         return own, []
     highest = _highest_label(image, options)
