@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from volseg.types import Floats, Zyx
 
@@ -260,6 +259,8 @@ def draw_knots(rng: np.random.Generator, options: Augmentation, shape: Zyx) -> F
     standard deviation that is wanted. Between knots it is interpolated. An axis of one voxel has
     one knot.
     """
+    from scipy import ndimage  # heavy, and only training needs it
+
     alpha, sigma = options.elastic_alpha, options.elastic_sigma
     if alpha == 0 or not _happens(rng, options.elastic_probability):
         return np.zeros((3, 1, 1, 1), np.float32)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from volseg.types import Floats, Mask, VoxelSize
 
@@ -46,6 +45,7 @@ def centerline_proximity(
     >>> float(centerline_proximity(rod)[1, 1].max()), float(centerline_proximity(rod)[0].max())
     (1.0, 0.0)
     """
+    from scipy import ndimage  # heavy, and only training needs it
     from skimage.morphology import skeletonize  # heavy, and only training needs it
 
     if not mask.any():
@@ -78,6 +78,8 @@ def object_proximity(
     >>> int((found[:, 1:4] == 1).sum()), int((found[:, 8:11] == 1).sum())
     (3, 3)
     """
+    from scipy import ndimage  # heavy, and only training needs it
+
     named = labels
     if labels.max() <= 1 or len(np.unique(labels[labels > 0])) == 1:
         named = ndimage.label(labels > 0, np.ones((3, 3, 3)))[0]

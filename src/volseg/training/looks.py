@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -55,6 +54,8 @@ def section_weights(depth: int, thickness: float, phase: float) -> Floats:
     [0.9, 1.3, 2.0, 3.0, 4.0, 4.9, 5.6, 6.3]
     """
     # all of it is linear along z: what happens to single slices says what happens to all
+    from scipy import ndimage  # heavy, and only training needs it
+
     odd = 2 * round((thickness - 1) / 2) + 1
     averaged = ndimage.uniform_filter1d(np.eye(depth), odd, 0, mode="nearest")
     centres = np.arange(-phase * thickness, depth + thickness, thickness)

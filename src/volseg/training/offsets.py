@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from volseg.types import Doubles, Floats, Mask, Roi
@@ -82,6 +81,8 @@ def find_centres(slices: Iterable[tuple[NDArray[Any], Mask]], *, flat: bool) -> 
     >>> find_centres(planes, flat=False).tables[WHOLE][1].tolist()
     [[0.0, 0.0, 2.0], [0.0, 0.0, 4.0]]
     """
+    from scipy import ndimage  # heavy, and only training needs it
+
     tables, every = dict[int, Sums](), list[Sums]()
     before: tuple[NDArray[Any], Mask] | None = None
     for z, (objects, lacking) in enumerate(slices):
@@ -115,6 +116,8 @@ def _centres(found: Sequence[Sums]) -> Sums:
 
 def number_components(mask: Mask, *, flat: bool) -> NDArray[np.int32]:
     """Give each connected part of a mask, or of each of its slices, a number of its own."""
+    from scipy import ndimage  # heavy, and only training needs it
+
     joined = np.ones((3, 3, 3), bool)
     if flat:
         joined[[0, 2]] = False

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from volseg.geometry.grid import grow, shift
@@ -158,6 +157,8 @@ def distances(objects: NDArray[Any], sides: Sequence[float], *, flat: bool = Fal
     >>> distances(np.array([[[0, 5, 5, 5, 7, 7, 0]]]), (1, 1, 2))[0, 0].tolist()
     [0.0, 2.0, 4.0, 2.0, 2.0, 2.0, 0.0]
     """
+    from scipy import ndimage  # heavy, and only training needs it
+
     found = np.zeros(objects.shape, np.float32)
     if flat and len(objects) > 1:
         for k in range(len(objects)):
