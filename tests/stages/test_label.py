@@ -25,6 +25,7 @@ from volseg.sources.masks import open_mask
 from volseg.stages.components import blocks as components
 from volseg.stages.label import holes as label_holes
 from volseg.stages.label import rules as label_plan
+from volseg.stages.label import run as label_run
 from volseg.stages.label import split_tasks as label_split_block
 from volseg.stages.label import tasks as label_block
 from volseg.stages.label.plan import LabelOptions, plan_labels
@@ -142,6 +143,36 @@ def test_the_median_of_slices_is_that_of_the_whole_in_any_blocks(
     assert (want != expected(faint, 128, 4)).any()
     with pytest.raises(ConflictError, match=f"with a median of slices {nm} nm apart; you ask for"):
         plan_labels(volume, NAME, options(block, **rules | {"median_nm": None})).stands()
+
+
+@pytest.mark.parametrize(
+    ("first", "same", "other"), [(35.0, (50.0, 26.0, 74.0), 76.0), (100.0, (76.0, 124.0), 50.0)]
+)
+@pytest.mark.parametrize("done", [True, False])
+def test_distances_of_a_median_that_mean_the_same_slices_are_one(
+    tmp_path, probabilities, monkeypatch, first, same, other, done
+):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, voxel_size=(50.0, 5.0, 5.0))
+
+    def plan(nm, **more):
+        return plan_labels(volume, NAME, options((8, 64, 64), median_nm=nm, **more))
+
+    if not done:
+        with monkeypatch.context() as patched:
+            patched.setattr(label_run, "finish", lambda *_: None)
+            label(plan(first), NoProgress())
+    else:
+        label(plan(first), NoProgress())
+    run = open_image(labels_path(volume, NAME)).attributes["run"]
+    for nm in (first, *same):
+        assert plan(nm).stands() is done
+        assert plan(nm, overwrite=True).stands() is done
+    label(plan(same[0]), NoProgress())
+    assert open_image(labels_path(volume, NAME)).attributes["run"] == run
+    assert plan(first).stands()
+    for nm in (other, 0.0):
+        with pytest.raises(ConflictError, match="a median of slices"):
+            plan(nm).stands()
 
 
 @pytest.mark.parametrize("block", [(8, 32, 32), None])

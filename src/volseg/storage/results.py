@@ -146,6 +146,11 @@ def _noted(output: Path) -> Mapping[str, Any] | None:
         return None
 
 
+def recorded_run(output: Path) -> Mapping[str, Any]:
+    """Read the header of the run that made, or makes, an image; empty where none can be read."""
+    return section(_noted(output) or {}, "run")
+
+
 def _check_remnant(output: Path, header: Mapping[str, Any], elsewhere: str) -> None:
     """Refuse what cannot be opened, unless a killed run of this header has left it.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from volseg.errors import ParameterError
+from volseg.objects.dropped import is_limit
 from volseg.storage.ome import Space
 from volseg.types import VoxelSize
 
@@ -30,6 +31,25 @@ def plan_median(
             f"--median {apart:g}, or leave it out"
         )
     return {"median_nm": float(asked)} if median_step(asked, space.voxel_size) else {}
+
+
+def keep_recorded(
+    planned: Mapping[str, Any], run: Mapping[str, Any], voxel_size: VoxelSize | None
+) -> dict[str, float]:
+    """Take the distance on record of labels that stand, where it means the same slices.
+
+    Examples
+    --------
+    >>> keep_recorded({"median_nm": 50.0}, {"median_nm": 35.0}, (50, 5, 5))
+    {'median_nm': 35.0}
+    >>> keep_recorded({"median_nm": 50.0}, {"median_nm": 35.0}, (5, 5, 5))
+    {}
+    """
+    asked, noted = planned.get("median_nm"), run.get("median_nm")
+    if asked is None or not is_limit(noted) or noted > FARTHEST_NM:
+        return {}
+    same = median_step(noted, voxel_size) == median_step(asked, voxel_size)
+    return {"median_nm": noted} if same else {}
 
 
 def median_step(nm: float, voxel_size: VoxelSize | None) -> int:

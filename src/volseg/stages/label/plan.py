@@ -10,6 +10,7 @@ from typing import Any
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, command
 from volseg.geometry.grid import Grid, whole_multiples
+from volseg.stages.label.median import keep_recorded
 from volseg.stages.label.rules import (
     OFFSET,
     ObjectRules,
@@ -21,7 +22,7 @@ from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import section
 from volseg.storage.images import sizes_of
 from volseg.storage.ome import Space
-from volseg.storage.results import ELSEWHERE, is_complete
+from volseg.storage.results import ELSEWHERE, is_complete, recorded_run
 from volseg.storage.scratch import ComponentStore
 from volseg.storage.volumes import (
     Image,
@@ -165,6 +166,8 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
         # labels that were filled before masks were heeded are others
         **({"mask": source.mask["fingerprint"]} if source.mask and options.fill_holes else {}),
     }
+    standing = recorded_run(labels_path(volume, name))
+    header |= keep_recorded(header, standing, source.space.voxel_size)
     spec = fit_spec(source.shape, "uint32")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
