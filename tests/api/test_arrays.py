@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -14,8 +15,10 @@ import volseg
 from toy_volumes import write_raw
 from toy_weights import write_weights
 from volseg.api.scratch import write_array
+from volseg.errors import ShapeError
 from volseg.fields import plain
 from volseg.models.maps import build_maps
+from volseg.storage.cards import update_card
 
 SHAPE = (14, 40, 36)
 SIZE = (5.0, 5.0, 5.0)
@@ -69,6 +72,29 @@ def test_label_array_takes_the_rules_of_a_model(segmented, toy_model):
     opened = volseg.open(segmented)
     found = volseg.label_array(opened.probabilities["mitochondria"], model=str(toy_model))
     np.testing.assert_array_equal(found, opened.labels["mitochondria"][...])
+
+
+def test_label_array_takes_a_median_where_segment_does(toy_model, tmp_path):
+    update_card(toy_model, {"median_nm": 20.0})
+    try:
+        for order, taken in ((smooth(9), True), (smooth(9, (90, *SHAPE[1:]))[::10], False)):
+            volume = tmp_path / f"{taken}.zarr"
+            tifffile.imwrite(tmp_path / "a.tif", order, photometric="minisblack")
+            volseg.convert(tmp_path / "a.tif", volume, voxel_size=SIZE)
+            volseg.segment(volume, model=str(toy_model), device="cpu")
+            opened = volseg.open(volume)
+            found, want = opened.probabilities["mitochondria"], opened.labels["mitochondria"][...]
+            asked = {"model": str(toy_model), "voxel_size": SIZE}
+            np.testing.assert_array_equal(volseg.label_array(found, raw=order, **asked), want)
+            unseen = volseg.label_array(found, **asked)
+            assert (unseen == want).all() == taken
+            images = volseg.label_array(found, images=True, **asked)
+            plain = volseg.label_array(found, images=True, median_nm=0, **asked)
+            np.testing.assert_array_equal(images, plain)
+        with pytest.raises(ShapeError, match="raw has the shape"):
+            volseg.label_array(found, raw=order[1:], **asked)
+    finally:
+        update_card(toy_model, {"median_nm": 0.0})
 
 
 def test_measure_array_gives_the_numbers_of_stats(segmented, tmp_path):

@@ -28,7 +28,7 @@ from volseg.api.scratch import (
     write_probabilities,
 )
 from volseg.defaults import NAME
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from volseg.engine.progress import Progress
     from volseg.measures.summary import Summary
     from volseg.stages.evaluate.run import Evaluation
-    from volseg.types import Labels, Probabilities, VoxelSize
+    from volseg.storage.cards import Card
+    from volseg.types import Labels, Probabilities, VoxelSize, Zyx
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def label_array(
     *,
     voxel_size: VoxelSize | None = None,
     model: str | None = None,
+    raw: ArrayLike | None = None,
     progress: Progress | None = None,
     **options: Unpack[LabelArrayKeywords],
 ) -> Labels:
@@ -117,8 +119,11 @@ def label_array(
     voxel_size : nm (z, y, x), optional
     model : str, optional
         Shipped model or path that states ``threshold``, ``min_size``, ``min_probability``,
-        ``faint_size`` and ``median_nm``, whatever the slices show, where they are not given;
-        without one the threshold must be given, and the others are 0.
+        ``faint_size`` and ``median_nm`` where they are not given; without one the threshold must
+        be given, and the others are 0.
+    raw : array of the same shape, optional
+        Image that the probabilities are of. Where its neighbouring slices have little in common,
+        as `segment` sees it, the model's median is not taken, nor is it with ``images=True``.
 
     Returns
     -------
@@ -142,15 +147,35 @@ def label_array(
     stated = {
         "threshold": threshold if card is None else card.threshold,
         "min_probability": 0 if card is None else card.min_probability,
-        "median_nm": 0 if card is None else card.median_nm,
         **({} if card is None else sizes_of_objects(card)),
     }
     with scratch_folder() as folder:
         volume = folder / "array.zarr"
-        write_probabilities(volume, as_levels(probabilities), voxel_size, stated)
+        levels = as_levels(probabilities)
+        if card is not None:
+            stated |= _median_of(card, levels.shape, raw, folder / "raw")
+        write_probabilities(volume, levels, voxel_size, stated)
         label(volume, progress=progress, **options)
         found: Labels = open_volume(volume).labels[NAME][...]
     return found
+
+
+def _median_of(card: Card, shape: Zyx, raw: ArrayLike | None, folder: Path) -> dict[str, float]:
+    """Take a card's median as `segment` would of this image; without one, as of any."""
+    from volseg.stages.survey.notes import usual_median
+    from volseg.storage.volumes import open_image
+
+    volume = folder / "raw.zarr"
+    if raw is None:
+        create_empty(volume, shape, None)
+    else:
+        convert(write_array(folder / "array", raw), volume)
+    image = open_image(volume)
+    if image.levels[0].shape != shape:
+        raise ShapeError(
+            f"raw has the shape {image.levels[0].shape}, and the probabilities have {shape}"
+        )
+    return usual_median(card.median_nm, image)
 
 
 @takes(MeasureArrayKeywords)

@@ -33,7 +33,7 @@ from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.predict.tasks import Evaluate, PredictTask
 from volseg.stages.predict.tiles import tiles_of
 from volseg.stages.survey.likeness import Region, look_at_tissue
-from volseg.stages.survey.notes import continues
+from volseg.stages.survey.notes import usual_median
 from volseg.storage.arrays import StoredArray
 from volseg.storage.cards import sizes_of_objects
 from volseg.storage.files import discard
@@ -158,7 +158,6 @@ def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:
     """
     card, zoom = plan.card, plan.options.zoom
     rules, splitting = card.rules_of(place), card.splitting_of(place)
-    median = card.median_nm if card.median_nm and continues(plan.image) else 0.0
     # of voxels of a known size, these are volumes, whatever scale the network sees them at
     times = 1.0 if plan.image.voxel_size else zoom**-3
     faint = 0 if place else card.faint_size
@@ -171,7 +170,7 @@ def model_record(plan: PredictPlan, place: int = 0) -> dict[str, Any]:
         "sha256": card.sha256,
         "threshold": rules.threshold,
         "min_probability": rules.min_probability,
-        **({"median_nm": median} if median else {}),
+        **usual_median(card.median_nm, plan.image),
         **sizes_of_objects(replace(card, min_size=sizes[0], faint_size=sizes[1])),
         **({"splitting": splitting} if splitting else {}),
         **({"offsets": {"reach_nm": reach, "voxel_size": list(card.voxel_size)}} if reach else {}),

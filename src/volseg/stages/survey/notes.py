@@ -205,9 +205,11 @@ def _tell_few(image: Image) -> tuple[str, ...]:
     return (note,)
 
 
-def continues(image: Image) -> bool:
-    """Tell whether each slice shows much of what its neighbours do, as far as that is noted."""
-    if image.space.planar:
-        return False
+def usual_median(nm: float, image: Image) -> dict[str, float]:
+    """Take the median of slices that a card asks for, where each shows much of what the next does.
+
+    It is taken, too, where nobody has looked at the slices; of unrelated images there is none.
+    """
     survey = read_survey(image)
-    return survey is None or correlate_neighbours(survey.slices)[0] >= SAME
+    apart = survey is not None and correlate_neighbours(survey.slices)[0] < SAME
+    return {} if not nm or image.space.planar or apart else {"median_nm": nm}
