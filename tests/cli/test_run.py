@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -54,7 +55,22 @@ def test_again_it_does_nothing_anew(whole, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in files} == before
 
 
-@pytest.mark.parametrize("change", ["another source", "a newer source", "another voxel size"])
+def test_a_source_that_seems_to_come_from_the_future_is_gone_on_with(whole, tmp_path):
+    """Clocks of microscopes are ahead, or of another time zone, and copies keep dates."""
+    write_stack(tmp_path / "a.tif")
+    ahead = time.time() + 3 * 3600
+    os.utime(tmp_path / "a.tif", (ahead, ahead))
+    assert whole(tmp_path / "a.tif", tmp_path / "vol.zarr").exit_code == 0
+    written = (tmp_path / "vol.zarr" / "zarr.json").stat().st_ino
+    os.utime(tmp_path / "a.tif", (int(ahead), int(ahead)))  # as a copy to another disk may have it
+    assert whole(tmp_path / "a.tif", tmp_path / "vol.zarr").exit_code == 0
+    assert (tmp_path / "vol.zarr" / "zarr.json").stat().st_ino == written
+
+
+CHANGES = ["another source", "a newer source", "an older source", "another voxel size"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_volume_of_something_else_is_not_taken_for_this_one(whole, volseg, tmp_path, change):
     source, volume = tmp_path / "a.tif", tmp_path / "a.zarr"
     write_stack(source)
@@ -62,8 +78,8 @@ def test_a_volume_of_something_else_is_not_taken_for_this_one(whole, volseg, tmp
     assert volseg("convert", source, volume, "--voxel-size", size).exit_code == 0
     if change == "another source":
         source = source.rename(tmp_path / "b.tif")
-    elif change == "a newer source":
-        later = (volume / "zarr.json").stat().st_mtime + 10
+    elif change in ("a newer source", "an older source"):
+        later = (volume / "zarr.json").stat().st_mtime + (10 if "newer" in change else -1000)
         os.utime(source, (later, later))
     refused = whole(source, volume)
     assert refused.exit_code == 2

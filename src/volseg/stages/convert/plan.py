@@ -27,6 +27,9 @@ from volseg.storage.targets import check_apart, check_target
 from volseg.storage.volumes import open_image
 from volseg.types import VoxelSize, Zyx
 
+MODIFIED = "modified"
+"""Entry of a source's description: the date of its newest file, in whole seconds, as copies have
+it."""
 SLAB_BYTES, SHALLOWEST = 2 << 30, 8
 """Size of a slab of planes from which shards are made shallower, and the depth where that ends."""
 
@@ -194,13 +197,15 @@ def _check_value(value: float | None, dtype: np.dtype[Any]) -> float | None:
 
 def _describe(stack: Stack, options: ConvertOptions) -> dict[str, Any]:
     first, last = stack.files[0], stack.files[-1]
+    dates = [f.stat().st_mtime for f in stack.files if as_remote(f) is None]
+    dated = {MODIFIED: int(max(dates))} if dates else {}
     given = asdict(options.selection) | {"fill_value": options.fill_value}
     chosen = {name: value for name, value in given.items() if value is not None}
     if stack.array is not None:
-        return {"first": first.name, **stack.metadata, **chosen}
+        return {"first": first.name, **dated, **stack.metadata, **chosen}
     size = sum(f.stat().st_size for f in stack.files)
     files = {"files": len(stack.files), "first": first.name, "last": last.name, "bytes": size}
-    return {**files, **stack.metadata, **chosen}
+    return {**files, **dated, **stack.metadata, **chosen}
 
 
 def is_converted(source: str | Path, target: Path, options: ConvertOptions) -> bool:
@@ -212,13 +217,13 @@ def is_converted(source: str | Path, target: Path, options: ConvertOptions) -> b
         return False
     with _open(source, target, options) as plan:
         image, stack = open_image(target), plan.stack
-        written = (target / "zarr.json").stat().st_mtime if as_remote(target) is None else math.inf
-        dates = [f.stat().st_mtime for f in stack.files if as_remote(f) is None]
+        ours, theirs = json.loads(json.dumps(plan.source)), dict(noted.get("source") or {})
+        dates = ours.pop(MODIFIED, 0), theirs.pop(MODIFIED, None)
         differing = {
-            "its source": json.loads(json.dumps(plan.source)) != noted.get("source"),
+            "its source": ours != theirs,
             "its shape": stack.shape != image.levels[0].shape,
             "its voxel size": plan.voxel_size != image.voxel_size,
-            "the date of its source": max(dates, default=0) > written,
+            "the date of its source": _was_changed(*dates, target),
         }
     found = [what for what, differs in differing.items() if differs]
     if found and not options.overwrite:
@@ -227,3 +232,12 @@ def is_converted(source: str | Path, target: Path, options: ConvertOptions) -> b
             f"VOLUME, or give --overwrite to replace it"
         )
     return not found
+
+
+def _was_changed(date: int, noted: Any, target: Path) -> bool:
+    """Tell whether a source has another date than is noted of it, whatever the time is here."""
+    if isinstance(noted, int):
+        return date != noted
+    # of volumes of earlier versions; a clock that is ahead makes sources look newer
+    written = (target / "zarr.json").stat().st_mtime if as_remote(target) is None else math.inf
+    return date > written
