@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -317,10 +318,19 @@ def test_a_rule_by_any_column_keeps_the_same_objects_for_all_blocks(volseg, tmp_
     keep = ("--keep", rule, "--keep", "voxels<=1e9", "--keep", rule)
     done = volseg("apply", volume, *keep)
     assert done.exit_code == 0, done.output
-    assert f"objects dropped that have no {rule}: {len(broken)}" in done.output
+    gone = labels[np.isin(labels, broken)].size
+    size, part = gone * 250 / 1e9, gone / np.count_nonzero(labels)
+    told = f"objects dropped that have no {rule}: {len(broken)} ({size:.3g} µm³, {part:.2%} of the"
+    assert told in done.output
+    assert "objects dropped that have no voxels<=1e+09: 0\n" in done.output
     np.testing.assert_array_equal(read(volume)[0], np.where(np.isin(labels, broken), 0, labels))
     noted = open_image(volume / "labels" / OUT).attributes["corrections"]
-    assert noted["rules"] == {rule: len(broken), "voxels<=1e+09": 0}
+    none = {"objects": 0, "voxels": 0}
+    assert noted["rules"] == {rule: {"objects": len(broken), "voxels": gone}, "voxels<=1e+09": none}
+    written = volseg("report", volume, "--name", OUT, "--output", tmp_path / "r.html")
+    assert written.exit_code == 0, written.output
+    page = html.unescape((tmp_path / "r.html").read_text())
+    assert f"without {rule}: {len(broken)}, {size:.3g} µm³" in page
     assert noted["operations"] == {"delete": broken.tolist()}
     assert volseg("verify", volume, "--sample", "0").exit_code == 0
     for keep, message in (

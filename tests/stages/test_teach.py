@@ -350,13 +350,17 @@ def test_marked_objects_are_dropped_from_any_result_of_the_volume(volseg, volume
     done = volseg("apply", volume, "--marks", "--workers", "1")
     assert done.exit_code == 0, done.output
     # what is marked both ways stays
-    assert "objects dropped that are marked as none: 1" in done.output
+    of = 100 * (labels == first).sum() / np.count_nonzero(labels)
+    assert "objects dropped that are marked as none: 1 (" in done.output
+    assert f", {of:.2f}% of the foreground)" in done.output
     assert "no object is left" not in done.output
     found = open_image(labels_path(volume, f"{NAME}-marked"))
     np.testing.assert_array_equal(
         found.levels[0][full_roi(SHAPE)], np.where(labels == first, 0, labels)
     )
-    assert found.attributes["corrections"]["rules"] == {"marks": 1}
+    assert found.attributes["corrections"]["rules"] == {
+        "marks": {"objects": 1, "voxels": (labels == first).sum()}
+    }
     # parts that another threshold leaves of the object have other numbers, and go, too
     volseg("label", volume, "--threshold", "0.6", "--min-size", "1", "--overwrite")
     refused = volseg("apply", volume, "--marks", "--workers", "1")

@@ -147,8 +147,7 @@ class DroppedObjects:
         if self.kept is None:
             return f"{told})"
         every = self.kept.voxels + sum(each.voxels for each in self.by_rule.values())
-        part = found.voxels / every
-        told += f", {f'{part:.2%}' if part > LEAST else f'under {LEAST:.2%}'} of the foreground)"
+        told += f", {tell_part(found.voxels, every)})"
         if RULES[rule].bounds_size:
             return told
         if not self.kept.voxels:
@@ -167,6 +166,31 @@ class DroppedObjects:
         return {"volume_um3": voxels * math.prod(sides)}
 
 
+def tell_part(voxels: int, every: int) -> str:
+    """Say which part of the foreground some objects are.
+
+    Examples
+    --------
+    >>> tell_part(25, 1000), tell_part(1, 10**6)
+    ('2.50% of the foreground', 'under 0.01% of the foreground')
+    """
+    part = voxels / every
+    return f"{f'{part:.2%}' if part > LEAST else f'under {LEAST:.2%}'} of the foreground"
+
+
+def read_dropped(noted: Any) -> Dropped | None:
+    """Read what one rule dropped, of earlier labels without its voxels; None where it is none.
+
+    Examples
+    --------
+    >>> read_dropped({"objects": 2, "voxels": 9}), read_dropped(2), read_dropped("2")
+    (Dropped(objects=2, voxels=9, largest=0), Dropped(objects=2, voxels=0, largest=0), None)
+    """
+    found = noted if isinstance(noted, Mapping) else {"objects": noted, "voxels": 0}
+    objects, voxels = found.get("objects"), found.get("voxels")
+    return Dropped(objects, voxels) if _is_count(objects) and _is_count(voxels) else None
+
+
 def _whole_numbers(noted: Any, kind: type) -> list[int]:
     """Read the fields of a class of whole numbers; none where one is missing or is none."""
     found: list[Any] = []
@@ -175,7 +199,7 @@ def _whole_numbers(noted: Any, kind: type) -> list[int]:
     return found if all(map(_is_count, found)) else []
 
 
-def _is_count(noted: Any) -> bool:
+def _is_count(noted: Any) -> TypeGuard[int]:
     return type(noted) is int and noted in WHOLE
 
 

@@ -20,7 +20,7 @@ from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
 from volseg.sources.corrections import Corrections, Painting, read_corrections
 from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
-from volseg.stages.apply.rules import find_deletions
+from volseg.stages.apply.rules import Broken, find_deletions
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import uncorrected
 from volseg.storage.locations import check_writable
@@ -91,7 +91,7 @@ class ApplyPlan:
 
     Attributes
     ----------
-    broken : how many objects are deleted because they break a rule, by rule, or are marked.
+    broken : objects that are deleted because they break a rule or are marked; None where by hand.
     spacing : lengths of a voxel's sides, the finest 1.
     spec : of level 0; the type may still change with the number of objects.
     tables : of objects and slices, of the labels and of the outcome.
@@ -104,7 +104,7 @@ class ApplyPlan:
     image: Image
     corrections: Corrections
     painted: tuple[Painted, ...]
-    broken: Mapping[str, int]
+    broken: Broken | None
     spacing: VoxelSize
     header: dict[str, Any]
     spec: ArraySpec
@@ -127,7 +127,7 @@ class ApplyPlan:
             "parent": self.source.path.name,
             "uncorrected": uncorrected(self.source.path.parents[1], self.source.path.name),
             "operations": self.corrections.describe(),
-            **({"rules": dict(self.broken)} if self.broken else {}),
+            **({"rules": self.broken.describe()} if self.broken else {}),
         }
 
     def stands(self) -> bool:
@@ -155,7 +155,7 @@ def plan_apply(
     if name == options.name:
         raise ParameterError(f"labels/{name} stay as they are; give another --output-name")
     check_writable(place)
-    source, broken = open_labels(volume, options.name), dict[str, int]()
+    source, broken = open_labels(volume, options.name), None
     if (given := options.corrections) is None:
         given, broken = find_deletions(volume, source, options.keep, options.engine, progress)
     corrections = read_corrections(given)

@@ -18,7 +18,6 @@ from volseg.geometry.grid import Block, Grid, coarsen, roi_size
 from volseg.objects.joining import label_type
 from volseg.stages.apply.plan import ApplyPlan, Painted
 from volseg.stages.apply.resolve import Resolved, SplitObject, box_of, resolve
-from volseg.stages.apply.rules import MARKED
 from volseg.stages.apply.table import Changes, find_known, find_table, write_tables
 from volseg.stages.apply.tasks import (
     CorrectBlock,
@@ -91,10 +90,7 @@ def apply(plan: ApplyPlan, progress: Progress) -> ApplyReport:
 
 def _report(plan: ApplyPlan, blocks: int, begun: float, notes: tuple[str, ...] = ()) -> ApplyReport:
     objects, table = open_image(plan.path).attributes["objects"], plan.tables[1][0]
-    notes += tuple(
-        f"objects dropped that {'are marked as none' if r == MARKED else f'have no {r}'}: {n}"
-        for r, n in plan.broken.items()
-    )
+    notes += () if plan.broken is None else plan.broken.tell(plan.image)
     if not objects:
         notes += (f"no object is left in {plan.path}",)
     return ApplyReport(

@@ -9,7 +9,7 @@ from typing import Any
 from volseg import __version__
 from volseg.errors import ModelError
 from volseg.models.registry import VARIED, find_architecture
-from volseg.objects.dropped import is_limit
+from volseg.objects.dropped import is_limit, read_dropped
 from volseg.sources.probabilities import RULES as TAKEN
 from volseg.stages.label.median import median_step
 from volseg.storage.results import dropped_from
@@ -195,9 +195,12 @@ def _describe_rules(labels: Image) -> str:
         done = corrections.get("operations", {})
         broken = corrections.get("rules")
         if isinstance(broken, Mapping):
+            size = dropped_from(labels).size
             gone = [
-                f"{'marked as none' if rule == 'marks' else f'without {rule}'}: {count}"
-                for rule, count in broken.items()
+                f"{'marked as none' if rule == 'marks' else f'without {rule}'}: {found.objects}"
+                f"{f', {size(found.voxels)}' * (found.voxels > 0)}"
+                for rule, noted in broken.items()
+                if (found := read_dropped(noted))
             ]
             return (
                 f"Of the objects “{corrections.get('parent')}” some were then dropped by rules "
