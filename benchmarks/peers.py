@@ -35,7 +35,6 @@ import volseg
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
-from volseg.models.registry import find_architecture
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.network import PredictOptions
 from volseg.stages.predict.plan import plan_prediction
@@ -117,7 +116,7 @@ def segment_job(who: str, folder: Path) -> Work:
         chosen = how(model, "cpu" if who == "volseg" else "openvino")
         return lambda: predict(plan_prediction(fresh, chosen), NoProgress())
     network, tile, overlap = network_of(folder)
-    slices = find_architecture(load_card(model).architecture).dimensions == 2
+    slices = load_card(model).form.dimensions == 2
     raw = open_image(volume).levels[0]
     low, high = json.loads((folder / "plan.json").read_text())["window"]
 

@@ -33,7 +33,6 @@ from leave_one_out import RECIPE
 from torch import Tensor, nn
 
 from volseg.engine.progress import NoProgress
-from volseg.models.registry import find_architecture
 from volseg.scores.likeness import LIKE, fit_reference, name_likeness
 from volseg.stages.survey.likeness import (
     describe_training,
@@ -85,7 +84,7 @@ def open_sets(data: Path, names: Sequence[str], card: Card, scratch: Path) -> Tr
         "resample_to": card.voxel_size,
         "steps": 1,
     }
-    if find_architecture(card.architecture).dimensions == 3:
+    if card.form.dimensions == 3:
         given["patch"] = (32, 96, 96)
     recipe = build_config({**given, "width": card.width, "preprocessing": card.preprocessing})
     return open_training_data(pairs_of(data, list(names), scratch), recipe, None, NoProgress())
@@ -126,7 +125,7 @@ def compare_ways(training: list[Doubles]) -> dict[str, Callable[[Doubles], Doubl
 
 def measure_precision(network: nn.Module, source: Source, card: Card) -> tuple[float, float, float]:
     """Measure precision, recall and mean probability of voxels that are found, at 0.5."""
-    form, counts = find_architecture(card.architecture), np.zeros(4)
+    form, counts = card.form, np.zeros(4)
     slices = replace(source, scale=(1.0, *source.scale[1:]), isotropic=False)
     for window in spread_windows([s.stop for s in whole_grid(slices)], (1, 256, 256), PREDICTED):
         found, truth = predict_window(network, slices, window, form, torch.float32)
@@ -141,7 +140,7 @@ def look(
 ) -> list[dict[str, Any]]:
     """Measure distances and precision with weights that never saw one set; print them."""
     card = load_card(model)
-    form = find_architecture(card.architecture)
+    form = card.form
     network = form.build(card.width)
     network.load_state_dict(load_weights(model, card))
     network.eval()

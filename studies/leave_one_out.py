@@ -37,7 +37,6 @@ from annotated import SETS, pairs_of, scores_of, sets_in, stacked
 import volseg
 from volseg.engine.memory import keep_freed_memory
 from volseg.engine.progress import NoProgress
-from volseg.models.registry import find_architecture
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.run import TrainOptions, TrainReport, train
 from volseg.storage.cards import load_card, update_card
@@ -150,7 +149,7 @@ def print_scores(
     rules: list[dict[str, Any]] = [{"min_size": 0, "median_nm": 0}, {"min_size": None}]
     if contours:
         rules = [{"split": split, "min_size": None} for split in ("none", "contour")]
-    flat = find_architecture(load_card(model).architecture).dimensions == 2
+    flat = load_card(model).form.dimensions == 2
     for name, chosen in sets_in(data).items():
         unseen = name == left
         stacks = [(chosen.raw, chosen.labels, None if unseen else chosen.validation)]

@@ -14,7 +14,6 @@ from torch import nn
 
 from volseg.errors import ModelError
 from volseg.exchange.import_model import import_model
-from volseg.models.registry import find_architecture
 from volseg.storage.weights import load_weights
 
 yaml = pytest.importorskip("yaml")
@@ -181,7 +180,7 @@ def test_a_network_of_other_names_is_found_and_its_code_is_not_run(
     assert (card.preprocessing.percentiles, card.preprocessing.gain) == ((1, 99), 1)
     assert card.training["terms"] == "MIT"
     assert not (tmp_path / "harmed").exists()
-    network = find_architecture(card.architecture).build(card.width).eval()
+    network = card.form.build(card.width).eval()
     network.load_state_dict(load_weights(output, card))
     torch.manual_seed(3)
     x = torch.rand(1, 1, 48, 32)

@@ -257,7 +257,6 @@ def make_packages(folder: Path) -> None:
     import yaml
 
     from volseg.exchange import bioimageio
-    from volseg.models.registry import find_architecture
     from volseg.storage.cards import load_card
     from volseg.storage.weights import load_weights
 
@@ -268,7 +267,7 @@ def make_packages(folder: Path) -> None:
     # an import never opens a program, so any bytes do
     files = {bioimageio.STATE_DICT: saved.getvalue(), bioimageio.TORCHSCRIPT: b"program"}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    form = find_architecture(card.architecture)
+    form = card.form
     description = bioimageio.describe_model(card, form, form.multiple, hashes, ("volseg", "build"))
     (folder / "own").mkdir()
     text = yaml.safe_dump(json.loads(json.dumps(description)), sort_keys=False)

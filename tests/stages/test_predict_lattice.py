@@ -9,7 +9,6 @@ import pytest
 
 from volseg.geometry.grid import Grid, full_roi
 from volseg.geometry.handover import Handover
-from volseg.models.registry import find_architecture
 from volseg.stages.predict.lattice import build_lattices, network_scales
 from volseg.storage.cards import load_card
 from volseg.storage.volumes import Image
@@ -38,7 +37,7 @@ def test_thick_sections_are_said_to_be_for_networks_of_slices(model, size, thick
 @pytest.mark.parametrize("scale", [1.0, 0.7, 2.3])
 def test_tiles_cover_a_volume_and_are_no_larger_than_they_have_to_be(model, scale):
     card = load_card(model)
-    form = find_architecture(card.architecture)
+    form = card.form
     for length in range(1, 1500, 37):
         (lattice,) = build_lattices((length, length, 2 * length), card, (1.0, scale, scale))
         assert form.fit(lattice.tile) == lattice.tile

@@ -16,7 +16,6 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import ModelError, ParameterError
 from volseg.geometry.grid import parse_roi
 from volseg.models.inference import Predictor, build_predictor
-from volseg.models.registry import find_architecture
 from volseg.stages.predict import loading
 from volseg.stages.predict.lattice import DEEP, STACK, build_lattices
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
@@ -60,7 +59,7 @@ def test_weights_that_were_replaced_are_read_anew_and_not_within_a_run(tmp_path)
 def sliding_window(raw, model, volume, lattices, **averaged):
     """Slide windows over the whole volume in memory, each tile with its margin; average them."""
     card = load_card(model)
-    form = find_architecture(card.architecture)
+    form = card.form
     predictor = build_predictor(
         form.build(card.width),
         load_weights(model, card),

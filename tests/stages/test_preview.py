@@ -39,6 +39,7 @@ from volseg.stages.preview.sheet import (
     outline,
 )
 from volseg.stages.preview.trial import Candidate, View, map_onto, measure_overlap, rank, try_model
+from volseg.storage.cards import load_card
 from volseg.storage.volumes import open_image
 from volseg.voxels.intensity import Tone
 from volseg.voxels.letters import choose_bar, count_bar, shape_text, shorten
@@ -82,7 +83,7 @@ def test_places_lie_in_tissue_and_apart(tmp_path):
 
 
 def candidate(predict):
-    card = SimpleNamespace(architecture="unet2d", voxel_size=(5.0, 5.0, 5.0), threshold=0.5)
+    card = replace(load_card("unet2d"), voxel_size=(5.0, 5.0, 5.0), threshold=0.5)
     return Candidate("own", card, predict, Tone((0.0, 255.0)))
 
 

@@ -91,7 +91,7 @@ def load_network(model: str | Path) -> Network:
     network = build_network(card.architecture, card.width, card.outputs, exclusive)
     network = fill_network(network, weights)
     logits = fold_norms(network.float()).requires_grad_(requires_grad=False)
-    return Network(card, find_architecture(card.architecture), weights, logits)
+    return Network(card, card.form, weights, logits)
 
 
 def smallest_tile(form: Architecture, least: Zyx = (1, 1, 1)) -> Zyx:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volseg.errors import ModelError, ParameterError
 from volseg.fields import read_fields
@@ -19,6 +19,9 @@ from volseg.storage.locations import parse_path
 from volseg.storage.stores import parse_json
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
+
+if TYPE_CHECKING:
+    from volseg.models.registry import Architecture
 
 CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
@@ -123,6 +126,13 @@ class Card:
     def outputs(self) -> int:
         """Number of maps that the network's head gives."""
         return count_outputs(self.maps)
+
+    @property
+    def form(self) -> Architecture:
+        """How a network of its architecture is built, and which tiles it takes."""
+        from volseg.models.registry import find_architecture  # heavy: it loads PyTorch
+
+        return find_architecture(self.architecture)
 
     def rules_of(self, place: int) -> MapSpec | Card:
         """Return what holds the rules for objects of a class: the card, for the first."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from volseg.errors import ModelError, StorageError
-from volseg.models.registry import fill_network, find_architecture
+from volseg.models.registry import fill_network
 from volseg.storage.cards import Card, find_weights, read_card
 from volseg.storage.files import drafting, hash_file
 
@@ -41,7 +41,7 @@ def load_network(model: str | Path, card: Card) -> nn.Module:
     ModelError
         As `load_weights` does.
     """
-    network = find_architecture(card.architecture).build(card.width, outputs=card.outputs)
+    network = card.form.build(card.width, outputs=card.outputs)
     return fill_network(network, load_weights(model, card))
 
 

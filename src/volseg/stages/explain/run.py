@@ -24,7 +24,6 @@ from volseg.models.explaining import (
     deviation,
     has_gates,
 )
-from volseg.models.registry import find_architecture
 from volseg.stages.explain.plan import ExplainPlan
 from volseg.stages.levels import build_pyramid
 from volseg.stages.predict.loading import predictor_for
@@ -123,7 +122,7 @@ def _evaluate(plan: ExplainPlan, progress: Progress) -> Found:
     """Explain all tiles of the region."""
     predictor, card = predictor_for(plan.prediction.choice), plan.prediction.card
     rules = card.rules_of(predictor.wanted[0])
-    stride = find_architecture(card.architecture).stride
+    stride = card.form.stride
     explainer = Explainer(predictor, rules.threshold, stride)
     tiles = sum(plan.prediction.handover.count_tiles())
     with Job(progress, 2 * tiles, "tiles", "explaining").shown():

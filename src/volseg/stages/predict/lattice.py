@@ -12,7 +12,6 @@ from volseg.models.registry import (
     Architecture,
     Views,
     axes_of,
-    find_architecture,
     turned,
 )
 from volseg.storage.cards import Card
@@ -62,7 +61,7 @@ def network_scales(
         )
     known = image.voxel_size or card.voxel_size
     ratios = [m / (v * zoom) for m, v in zip(card.voxel_size, known, strict=True)]
-    dimensions = find_architecture(card.architecture).dimensions
+    dimensions = card.form.dimensions
     if dimensions == 2 and views == "xy":
         ratios[0] = 1.0
     scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)
@@ -133,7 +132,7 @@ def build_lattices(
     """
     lattices = []
     for axis in axes_of(views):
-        form = find_architecture(card.architecture).viewed(axis)
+        form = card.form.viewed(axis)
         tile, overlap, spaced = turned(card.tile, axis), turned(card.overlap, axis), scales
         if views == "ortho" and axis > 0:
             tile, overlap, spaced = _sparse_slices(card, form, axis, scales)

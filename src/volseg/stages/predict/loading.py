@@ -15,7 +15,7 @@ from volseg.errors import ModelError, ParameterError
 from volseg.models.compiled import OPENVINO, compile_predictor
 from volseg.models.devices import CPU_SLICES, TF32, choose_device, choose_precision, gpu_name
 from volseg.models.inference import Predictor, build_predictor
-from volseg.models.registry import Views, find_architecture
+from volseg.models.registry import Views
 from volseg.storage.cards import load_card
 from volseg.storage.weights import load_weights
 
@@ -67,7 +67,7 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
             f"command again"
         )
     name, precision = ("cpu", "float32") if compiled else (choice.device, choice.precision)
-    device, form = choose_device(name), find_architecture(card.architecture)
+    device, form = choose_device(name), card.form
     if choice.gpu is not None and choice.gpu != gpu_name(device):
         raise ParameterError(
             f"the GPU of {socket.gethostname()} is a {gpu_name(device)}, and this run is for a "

@@ -23,7 +23,7 @@ from volseg.models.devices import (
     multiplies_bfloat16,
 )
 from volseg.models.maps import CENTERLINE, CONTOUR, DISTANCE, OFFSET, OFFSETS
-from volseg.models.registry import Views, axes_of, find_architecture
+from volseg.models.registry import Views, axes_of
 from volseg.stages.predict.lattice import CUBIC, choose_views
 from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
@@ -98,7 +98,7 @@ class PredictOptions:
         lines = (CENTERLINE,) if self.store_centerline else ()
         contours = (CONTOUR, DISTANCE) if self.store_contour else ()
         axes = axes_of(self.views or "xy")
-        flat = find_architecture(card.architecture).dimensions == PLANE and len(axes) == 1
+        flat = card.form.dimensions == PLANE and len(axes) == 1
         seen = [kind for axis, kind in enumerate(OFFSETS) if not flat or axis != axes[0]]
         return (*lines, *contours, *(seen if self.store_offset else ()))
 
@@ -132,7 +132,7 @@ def settle_network(
     model = find_weights(options.model or OF_MASKS)
     card, views = load_card(model), options.views or "xy"
     _check_averaging(image, options)
-    if image.space.planar and find_architecture(card.architecture).dimensions != PLANE:
+    if image.space.planar and card.form.dimensions != PLANE:
         raise ParameterError(
             f"{card.name} looks along z, and unrelated images have none; give a network of slices, "
             f"such as --model {OF_MASKS}"

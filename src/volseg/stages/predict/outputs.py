@@ -10,7 +10,7 @@ from typing import Any
 from volseg.defaults import NAME
 from volseg.errors import ModelError, ParameterError
 from volseg.models.maps import ASKED, CENTERLINE, CLASS, MapSpec
-from volseg.models.registry import check_centerline, find_architecture
+from volseg.models.registry import check_centerline
 from volseg.storage.cards import Card
 from volseg.storage.ledger import CREATED, Ledger, read_header
 from volseg.storage.predictions import KIND, Scratch
@@ -85,7 +85,7 @@ def maps_of(card: Card) -> tuple[MapSpec, ...]:
     if card.maps:
         return card.maps
     lines = (MapSpec(f"{NAME}-{CENTERLINE}", CENTERLINE, NAME),)
-    gives = find_architecture(card.architecture).centerline
+    gives = card.form.centerline
     return (MapSpec(NAME, CLASS, NAME), *(lines if gives else ()))
 
 

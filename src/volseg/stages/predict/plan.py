@@ -12,7 +12,6 @@ from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_mult
 from volseg.geometry.handover import Handover
 from volseg.models.compiled import OPENVINO
 from volseg.models.devices import CPU_SLICES
-from volseg.models.registry import find_architecture
 from volseg.sources.masks import MaskSource, open_mask
 from volseg.stages.predict.lattice import build_lattices, nearest_level, network_scales
 from volseg.stages.predict.loading import NetworkChoice
@@ -83,7 +82,7 @@ class PredictPlan:
         The distance of the slices that it sees is no matter: all versions sum those alike.
         """
         level = self.image.factors[self.level]
-        sliced = find_architecture(self.card.architecture).dimensions == 2
+        sliced = self.card.form.dimensions == 2
         return any(
             axis.scale != level[k]
             for each in self.handover.lattices

@@ -11,7 +11,7 @@ import torch
 from volseg.engine.progress import Progress
 from volseg.geometry.grid import intersect, roi_shape, shift
 from volseg.geometry.lattice import AxisLattice, Lattice
-from volseg.models.registry import Architecture, find_architecture
+from volseg.models.registry import Architecture
 from volseg.stages.predict.look import is_wanted
 from volseg.stages.predict.pipeline import along_axes
 from volseg.stages.predict.plan import PredictPlan
@@ -32,7 +32,7 @@ def blend_region(plan: PredictPlan, evaluate: Evaluate, progress: Progress) -> M
     """
     total: Maps = {}
     handover, roi = plan.handover, plan.handover.roi
-    tiles, form = tiles_of(plan), find_architecture(plan.card.architecture)
+    tiles, form = tiles_of(plan), plan.card.form
     corner, views = [s.start for s in roi], len(handover.lattices)
     for tile in handover.reaching():
         lattice = handover.lattices[tile.lattice]

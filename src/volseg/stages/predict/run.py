@@ -17,7 +17,6 @@ from volseg.engine.run import naming, run_blocks
 from volseg.engine.steps import Step
 from volseg.geometry.grid import Block, full_roi, roi_size
 from volseg.models.maps import find_vector
-from volseg.models.registry import find_architecture
 from volseg.stages.levels import build_pyramid
 from volseg.stages.predict.lattice import network_scales
 from volseg.stages.predict.loading import predictor_for
@@ -256,7 +255,7 @@ def hint_inverted(plan: PredictPlan) -> tuple[str, ...]:
 
 def _cut_middle(plan: PredictPlan) -> Tensor | None:
     """Cut out what a tile in the middle sees; None where there is no tissue."""
-    form = find_architecture(plan.card.architecture)
+    form = plan.card.form
     indices = []
     for size, margin, n in zip(
         form.fit(LOOKED_AT), form.margin, plan.image.levels[plan.level].shape, strict=True

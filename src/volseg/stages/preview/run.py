@@ -12,7 +12,7 @@ from typing import Any
 from volseg.defaults import DEVICE, PLACES, PRECISION, PREVIEW, SECONDS
 from volseg.engine.progress import Progress
 from volseg.errors import ParameterError, StorageError, VolumeError
-from volseg.models.registry import Views, find_architecture
+from volseg.models.registry import Views
 from volseg.scores.likeness import VERY_UNLIKE, expect_precision
 from volseg.stages.predict.lattice import choose_views, network_scales
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
@@ -242,7 +242,7 @@ def open_candidate(
         If it is a network of volumes.
     """
     card = load_card(model)
-    if find_architecture(card.architecture).dimensions != 2:
+    if card.form.dimensions != 2:
         raise ParameterError(
             f"preview tries networks of slices, and {model} looks at volumes; try it on a part, "
             f"with volseg segment --roi"

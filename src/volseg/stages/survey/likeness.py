@@ -16,7 +16,7 @@ from torch import nn
 from volseg.geometry.grid import full_roi
 from volseg.models.emnet import EMNet
 from volseg.models.parts import UShape
-from volseg.models.registry import Architecture, find_architecture
+from volseg.models.registry import Architecture
 from volseg.scores.likeness import (
     UNKNOWN,
     fit_reference,
@@ -151,7 +151,7 @@ def describe_training(weights: Path, card: Card, sources: Sequence[Source]) -> d
     -------
     what `volseg.scores.likeness.write_reference` writes
     """
-    block, form = load_block(weights, card), find_architecture(card.architecture)
+    block, form = load_block(weights, card), card.form
     parts: dict[int, list[Source]] = {}
     for source in sources:
         parts.setdefault(id(source.raw), []).append(source)
@@ -190,7 +190,7 @@ def look_at_tissue(
     reference = read_reference(card.tissue)
     if reference is None:
         return {"likeness": UNKNOWN}
-    form, shape = find_architecture(card.architecture), image.levels[0].shape
+    form, shape = card.form, image.levels[0].shape
     z, y, x = scales
     whole = tone.whole if isinstance(tone, Apart) else tone
     source = Source(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import ModelError, ParameterError, VolumeError, command
-from volseg.models.registry import Architecture, find_architecture
 from volseg.sources.labels import LabelSource, open_labels
 from volseg.stages.label.again import FLAGS, recorded_rules
 from volseg.stages.label.rules import ObjectRules, describe_rules
@@ -52,11 +51,6 @@ class Judged:
     def shape(self) -> Zyx:
         """Shape of the volume."""
         return self.labels.shape
-
-    @property
-    def form(self) -> Architecture:
-        """Form of the network."""
-        return find_architecture(self.card.architecture)
 
     @property
     def zoom(self) -> float:

@@ -223,11 +223,11 @@ def _open_eye(judged: Judged, config: TrainConfig, device: str) -> Eye:
     chosen, invert = choose_device(device), bool(judged.run.get("invert", False))
     image, look = judged.image, config.preprocessing
     whole, apart = volume_tone(image, look, invert=invert), None
-    if judged.form.dimensions == 2:
+    if judged.card.form.dimensions == 2:
         apart = look_apart(image, image.levels[0], look, whole, invert=invert)
     return Eye(
         image,
-        judged.form,
+        judged.card.form,
         config.patch,
         judged.scales,
         apart or whole,

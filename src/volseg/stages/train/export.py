@@ -16,7 +16,7 @@ from torch import nn
 from volseg import __version__
 from volseg.geometry.grid import describe, roi_shape, roi_size, shift
 from volseg.models.maps import OFFSETS, MapSpec
-from volseg.models.registry import Architecture, count_parameters, find_architecture
+from volseg.models.registry import Architecture, count_parameters
 from volseg.stages.train.data import TrainingData
 from volseg.stages.train.state import Run
 from volseg.storage.cards import Card, load_card, update_card
@@ -177,7 +177,7 @@ def choose_objects(
     if not regions:
         why = "slices are unrelated images" if images else "no two held-out slices are neighbours"
         return _note(weights, card, None, {"not chosen": why})
-    form, network = find_architecture(card.architecture), load_network(weights, card).to(device)
+    form, network = card.form, load_network(weights, card).to(device)
     level = math.ceil(card.threshold * FULL_PROBABILITY)
     found = [predict_objects(network, s, r, form, precision, level) for s, r in regions]
     chosen = select_objects(found, card.threshold)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from volseg.geometry.grid import full_roi
-from volseg.models.registry import find_architecture
 from volseg.scores.contingency import Contingency, count_pairs, merge_tables, without_small
 from volseg.scores.matching import find_matches, find_overlaps, mean_precision, score_objects
 from volseg.stages.train.sources import within_images
@@ -109,7 +108,7 @@ def note_training_scores(
     card = load_card(weights)
     names = ("jaccard", "precision", "recall")
     if not {_title(name) for name in names} <= set(card.scores):
-        form, network = find_architecture(card.architecture), load_network(weights, card)
+        form, network = card.form, load_network(weights, card)
         own = [within_images(source) for source in sources]
         found = validate(network.to(device), own, form, precision)[0]
         noted = {_title(name): round(getattr(found, name), 6) for name in names}

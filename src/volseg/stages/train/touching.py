@@ -15,7 +15,7 @@ from torch import nn
 
 from volseg.geometry.grid import roi_shape, roi_size, shift
 from volseg.models.maps import CONTOUR, DISTANCE, OFFSET, MapSpec, find_map, find_vector
-from volseg.models.registry import Architecture, find_architecture
+from volseg.models.registry import Architecture
 from volseg.objects.splitting import Splitter
 from volseg.stages.train.export import whole_region
 from volseg.storage.cards import Card, load_card, update_card
@@ -54,7 +54,7 @@ def choose_splitting(
     ]
     if card.splitting or not wanted:
         return
-    form, network = find_architecture(card.architecture), load_network(weights, card).to(device)
+    form, network = card.form, load_network(weights, card).to(device)
     regions = _all_regions(sources, form, images=images)
     maps = [_predict(network, source, roi, form, precision) for source, roi in regions]
     chosen: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def _choose(
         settings |= asdict(seeds)
     if vector := find_vector(card.maps, spec.name):
         a, b, c = (card.maps[vector[0]].reach_nm / side for side in sides)
-        flat = find_architecture(card.architecture).dimensions == 2
+        flat = card.form.dimensions == 2
         splitter = Splitter(OFFSET, (z, y, x), smallest=smallest, reach=(0.0 if flat else a, b, c))
         settings |= choose_votes(guided(vector[flat:]), rules.threshold, splitter)
     return {name: round(value, 4) for name, value in settings.items()}
