@@ -129,7 +129,7 @@ class Card:
 
     @property
     def form(self) -> Architecture:
-        """How a network of its architecture is built, and which tiles it takes."""
+        """Form of the network: how it is built, and which tiles it takes."""
         from volseg.models.registry import find_architecture  # heavy: it loads PyTorch
 
         return find_architecture(self.architecture)
