@@ -169,3 +169,43 @@ def test_results_are_written_or_collected(segmented, tmp_path):
         volseg.map_blocks(total, raw, (8, 8, 8), output=tmp_path / "none")
     with pytest.raises(volseg.InputError, match="returned"):
         volseg.map_blocks(np.sum, raw, (8, 8, 8), dtype="float32")
+
+
+def brighter(block):
+    return block.astype(np.int64) + 200
+
+
+def halved(block):
+    return block / 2
+
+
+@pytest.mark.parametrize("output", [None, "made"])
+def test_what_a_type_cannot_hold_is_refused_and_not_wrapped(segmented, tmp_path, output):
+    whole, place = smooth(4), None if output is None else tmp_path / output
+    for function in (brighter, halved):
+        with pytest.raises(volseg.VolsegError, match="uint8 cannot hold; give another dtype"):
+            volseg.map_blocks(
+                function,
+                segmented,
+                (8, 32, 32),
+                dtype="uint8",
+                output=place and f"{place}-{function.__name__}",
+            )
+    found = volseg.map_blocks(brighter, segmented, (8, 32, 32), dtype="uint16", output=place)
+    np.testing.assert_array_equal(found[...], whole.astype(np.int64) + 200)
+    found = volseg.map_blocks(halved, segmented, (8, 32, 32), dtype="float32")
+    np.testing.assert_array_equal(found, whole / np.float32(2))
+
+
+def test_arrays_are_not_taken_for_the_names_of_files(segmented, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    volume = volseg.open(segmented)
+    for call, found in (
+        (lambda: volseg.map_blocks(total, np.zeros((4, 4, 4)), (4, 4, 4)), "ndarray"),
+        (lambda: volseg.stats(volume, name="mitochondria"), "Volume"),
+        (lambda: volseg.verify(np.zeros((4, 4, 4))), "ndarray"),
+        (lambda: volseg.open(volume.raw), "ImageArray"),
+    ):
+        with pytest.raises(volseg.InputError, match=f"expected a path or a URL, found {found}"):
+            call()
+    assert not list(tmp_path.iterdir())

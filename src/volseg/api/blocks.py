@@ -64,11 +64,31 @@ class CallFunction:
                 f"the function got a block of shape {roi_shape(region)} and returned "
                 f"{array.shape}; return the same shape, or leave dtype out to collect anything"
             )
-        core = array[shift(block.core, [side.start for side in region])].astype(self.dtype)
+        core = cast(array[shift(block.core, [side.start for side in region])], self.dtype)
         if self.target is None:
             return core
         self.target.write(block.core, np.ascontiguousarray(core))
         return None
+
+
+def cast(values: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Make values those of a type, which has to hold them: NumPy wraps 300 to 44 and cuts 0.5 to 0.
+
+    Floats may be rounded to shorter ones, and anything has a truth.
+    """
+    import numpy as np
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = values.astype(kind)
+    rounds = kind.kind in "fc"
+    if kind.kind == "b" or np.can_cast(values.dtype, kind, "same_kind" if rounds else "safe"):
+        return found
+    if (lost := values[found != values]).size:
+        raise ParameterError(
+            f"the function returned {lost.flat[0]}, which {kind} cannot hold; give another dtype, "
+            f"or round and clip in the function"
+        )
+    return found
 
 
 @takes(Running)
@@ -98,7 +118,8 @@ def map_blocks(
         Voxels (z, y, x); the block is rounded up to whole shards where ``output`` is given.
     dtype : optional
         The function returns an array of the shape that it got, and the result is an array of this
-        type without halos. Without ``dtype`` the results are collected in a list, in raster order.
+        type without halos, which has to hold what the function returns. Without ``dtype`` the
+        results are collected in a list, in raster order.
     output : path, optional
         New Zarr array for the result; without it the result is a NumPy array.
 

@@ -26,14 +26,21 @@ EACH = "{name}"
 
 def place_of(place: Place) -> Path:
     """Read a path, or a URL of object storage."""
-    return parse_location(str(place))
+    return parse_location(_text_of(place))
 
 
 def file_of(place: Place) -> Path:
     """Read the path of a local file or folder."""
-    if "://" in str(place):
+    if "://" in _text_of(place):
         raise ParameterError(f"{place} is a URL; expected a file or folder of this machine")
-    return parse_path(str(place))
+    return parse_path(_text_of(place))
+
+
+def _text_of(place: Place) -> str:
+    """Return the text of a path; anything else has text too, which would be taken for a name."""
+    if not isinstance(place, str | PathLike):
+        raise ParameterError(f"expected a path or a URL, found {type(place).__name__}")
+    return str(place)
 
 
 def optional_place(place: Place | None) -> Path | None:
