@@ -34,6 +34,7 @@ from volseg.geometry.grid import full_roi
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.train import loop as train_loop
+from volseg.stages.train import run as train_run
 from volseg.stages.train.data import open_training_data
 from volseg.stages.train.regions import Pair, choose_regions
 from volseg.stages.train.run import TrainOptions, train
@@ -137,6 +138,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from volseg.stages.train import loop as train_loop
+from volseg.stages.train import run as train_run
 from volseg.stages.train import record as train_record
 from volseg.engine.progress import NoProgress
 from volseg.stages.train.run import TrainOptions, train
@@ -238,6 +240,35 @@ def test_files_of_others_are_not_overwritten_and_overwrite_starts_anew(volume, t
         NoProgress(),
     )
     assert [r["step"] for r in read_log(folder)] == ["1"]
+    assert json.loads((folder / "run.json").read_text())["training"]["seeds"] == [4]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_run_killed_while_it_replaces_another_keeps_nothing_of_that(
+    volume, tmp_path, monkeypatch
+):
+    folder, short = tmp_path / "run", dataclasses.replace(TINY, steps=1, seed=4)
+    recipe, patches = folder / "recipe.toml", folder / "samples" / "step-0000000-patches.png"
+
+    def leave_another_run():
+        patches.parent.mkdir(parents=True, exist_ok=True)
+        for path in (recipe, patches, folder / "run.safetensors", folder / "run.json"):
+            path.write_text("of another run")
+
+    def killed(*_given):
+        raise Killed
+
+    leave_another_run()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train_run, "open_record", killed)
+        train(pair(volume), options(folder, short, overwrite=True), NoProgress())
+    assert patches.read_bytes().startswith(b"\x89PNG")  # the new run's stay
+    assert not recipe.exists()
+    # as though it had been killed between its first checkpoint and the removal
+    leave_another_run()
+    train(pair(volume), options(folder, short), NoProgress())
+    assert "seed = 4" in recipe.read_text()
+    assert patches.read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "run.json").read_text())["training"]["seeds"] == [4]
 
 

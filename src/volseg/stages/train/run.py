@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,11 @@ def train(
         run = start_run(config, saved, device, precision, epoch_steps=length, start=start)
         first, export = run.step, Export(weights, data, options.terms, start.origin)
         if not run.finished:
-            with replacing_run(weights) if options.overwrite else nullcontext():
-                if run.step == 0:
+            if run.step == 0:  # also of a run that was killed before it had discarded another one
+                with replacing_run(weights):
                     save_checkpoint(options.output / CHECKPOINT, run.checkpoint(configuration))
-                    show_patches(options.output, data.training, config)
-                trim_log(options.output / LOG, run.step)
+                show_patches(options.output, data.training, config)
+            trim_log(options.output / LOG, run.step)
             record = open_record(options.output, data.validation, run.step)
             with closing(record), _shown(run, progress) as on_step:
                 if not (options.output / RECIPE).exists():
