@@ -17,8 +17,10 @@ from toy_volumes import write_labels, write_raw
 from volseg.errors import ConflictError, ParameterError, StorageError
 from volseg.exchange.volumes import plan as plans
 from volseg.exchange.volumes import precomputed, tiff, zarr_v2
+from volseg.exchange.volumes.sheets import write_sheet
 from volseg.geometry.grid import full_roi
 from volseg.storage.ome import Space
+from volseg.storage.tables import write_table
 from volseg.storage.volumes import labels_path, open_image
 
 SHAPE = (44, 150, 170)
@@ -329,6 +331,20 @@ def test_a_workbook(what, volume, tmp_path):
         assert list(values) == pytest.approx(expected)
     units = dict(row[:2] for row in book["units"].iter_rows(values_only=True))
     assert units["volume_nm3" if what == "table" else "z"] in ("nm^3", "voxel")
+
+
+@pytest.mark.parametrize("largest", [10**15 - 1, 10**15 + 1, 720_575_940_621_039_145, 2**64 - 1])
+def test_a_workbook_keeps_every_digit_of_a_label(largest, tmp_path):
+    pytest.importorskip("xlsxwriter")
+    openpyxl = pytest.importorskip("openpyxl")
+    labels = np.array([7, largest], np.uint64)
+    table = tmp_path / "a.parquet"
+    write_table(table, {"label": labels, "voxels": np.array([3, 4])}, {}, {})
+    write_sheet(table, tmp_path / "a.xlsx", "objects")
+    _, *rows = openpyxl.load_workbook(tmp_path / "a.xlsx")["objects"].values
+    assert [int(label) for label, _ in rows] == [7, largest]
+    assert [type(label) for label, _ in rows] == [int if largest < 10**15 else str] * 2
+    assert [voxels for _, voxels in rows] == [3, 4]
 
 
 def test_a_table_is_too_long_for_a_sheet(volume, tmp_path, monkeypatch):

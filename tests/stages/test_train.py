@@ -259,9 +259,10 @@ def test_a_run_killed_while_it_replaces_another_keeps_nothing_of_that(
         raise Killed
 
     leave_another_run()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(train_run, "open_record", killed)
-        train(pair(volume), options(folder, short, overwrite=True), NoProgress())
+        with pytest.raises(Killed):
+            train(pair(volume), options(folder, short, overwrite=True), NoProgress())
     assert patches.read_bytes().startswith(b"\x89PNG")  # the new run's stay
     assert not recipe.exists()
     # as though it had been killed between its first checkpoint and the removal

@@ -14,6 +14,8 @@ from volseg.storage.tables import read_columns, write_table
 
 MOST_ROWS = (1 << 20) - 1
 """Of a sheet of Excel, below its head."""
+LARGEST = 10**15 - 1
+"""Whole number that Excel keeps to the last digit: it has floats, of which it takes 15 digits."""
 
 
 def write_sheet(table: Path, path: Path, title: str) -> int:
@@ -52,10 +54,13 @@ def _write_excel(
         bold, sheet = book.add_format({"bold": True}), book.add_worksheet(title)
         sheet.freeze_panes(1, 1)
         sheet.write_row(0, 0, columns, bold)
+        columns = {name: _exact(column) for name, column in columns.items()}
         for k, row in enumerate(zip(*columns.values(), strict=True), 1):
             for column, value in enumerate(row):
                 found = value.item() if isinstance(value, np.generic) else value
-                if found == found:  # what is not a number stays empty
+                if isinstance(found, str):
+                    sheet.write_string(k, column, found)  # not to become a number again
+                elif found == found:  # what is not a number stays empty
                     sheet.write(k, column, found)
         told = book.add_worksheet("units")
         told.write_row(0, 0, ("column", "unit"), bold)
@@ -63,3 +68,12 @@ def _write_excel(
             told.write_row(k, 0, (name, units.get(name, "")))
         for k, (key, value) in enumerate(notes.items(), len(columns) + 2):
             told.write_row(k, 0, (key, str(value)))
+
+
+def _exact(column: Any) -> Any:
+    """Return a column of which Excel would lose digits as text: labels of others may have 18."""
+    values = np.asarray(column)
+    if values.dtype.kind not in "iu" or not values.size:
+        return column
+    fits = int(values.min()) >= -LARGEST and int(values.max()) <= LARGEST
+    return column if fits else [str(value) for value in values.tolist()]
