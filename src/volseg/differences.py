@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from volseg.errors import list_slices
-from volseg.types import FULL_PROBABILITY
+from volseg.types import FULL_PROBABILITY, extent
 
 HASH = re.compile("[0-9a-f]{64}")
 Phrase = tuple[str, Callable[[Any], str]]
@@ -201,11 +201,7 @@ def _region(roi: Any) -> str:
 
 def _tiles(lattice: Any) -> str:
     each = [lattice[n : n + 3] for n in range(0, len(lattice), 3)]
-    return f"tiles of {' and '.join(_product([a['tile'] for a in axes]) for axes in each)}"
-
-
-def _product(sides: Sequence[int]) -> str:
-    return " x ".join(map(str, sides))
+    return f"tiles of {' and '.join(extent([a['tile'] for a in axes]) for axes in each)}"
 
 
 def _probability(what: str) -> Callable[[Any], str]:
@@ -223,8 +219,8 @@ CHANGED = {
 }
 """Parameters whose values mean nothing to people: what they were, and what they are now."""
 PHRASES: dict[str, Phrase] = {
-    "block": ("in", lambda block: f"blocks of {_product(block)}"),
-    "shard": ("in", lambda shard: f"files of {_product(shard)} voxels"),
+    "block": ("in", lambda block: f"blocks of {extent(block)}"),
+    "shard": ("in", lambda shard: f"files of {extent(shard)} voxels"),
     "roi": ("for", _region),
     "lattice": ("in", _tiles),
     "zoom": ("with", "a zoom of {:g}".format),
@@ -257,7 +253,7 @@ PHRASES: dict[str, Phrase] = {
     "split_contour_of_255": ("with", _probability("contours from a probability")),
     "split_fewest": ("with", "seeds of at least {} voxels".format),
     "split_votes": ("with", "seeds of at least {:g} votes".format),
-    "split_reach": ("with", lambda reach: f"offsets of up to {_product(reach)} voxels"),
+    "split_reach": ("with", lambda reach: f"offsets of up to {extent(reach)} voxels"),
     "split_axes": ("with", "offsets along {}".format),
 }
 SETTINGS = {"from": "weights"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import types
 from collections.abc import Mapping
@@ -104,6 +105,17 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     return str(value)
+
+
+def as_json(value: Any) -> Any:
+    """Turn what JSON can hold into what it reads back: lists for tuples, texts for keys.
+
+    Examples
+    --------
+    >>> as_json({"block": (64, 512, 512), 1: None})
+    {'block': [64, 512, 512], '1': None}
+    """
+    return json.loads(json.dumps(value))
 
 
 def split_names(text: str) -> Names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from volseg.api.options import Place, Running
@@ -38,7 +38,8 @@ def file_of(place: Place) -> Path:
 
 def _text_of(place: Place) -> str:
     """Return the text of a path; anything else has text too, which would be taken for a name."""
-    if not isinstance(place, str | PathLike):
+    # a place on object storage is a path that is no file, so it is not PathLike
+    if not isinstance(place, str | PathLike | PurePath):
         raise ParameterError(f"expected a path or a URL, found {type(place).__name__}")
     return str(place)
 

@@ -43,7 +43,7 @@ from volseg.exchange.export_network import (
 from volseg.exchange.packages import write_description, zip_folder
 from volseg.storage.cards import Card
 from volseg.storage.files import hash_file, put_in_place
-from volseg.types import Floats, Zyx
+from volseg.types import Floats, Zyx, extent
 
 Format = Literal["torchscript", "onnx", "bioimageio"]
 SUFFIXES: dict[str, str] = {"torchscript": ".pt", "onnx": ".onnx", "bioimageio": ".zip"}
@@ -192,10 +192,8 @@ WRITERS = {
 
 def write_readme(card: Card) -> str:
     """Write a package's documentation from its card."""
-    size = " x ".join(f"{v:g}" for v in card.voxel_size)
-    tile = " x ".join(map(str, card.tile))
-    overlap = " x ".join(map(str, card.overlap))
-    halo = " x ".join(map(str, halo_of(card)))
+    sizes = card.voxel_size, card.tile, card.overlap, halo_of(card)
+    size, tile, overlap, halo = map(extent, sizes)
     scores = "".join(f"- {k}: {v}\n" for k, v in card.scores.items()) or "Nothing was measured.\n"
     training = "".join(
         f"- {k}: {card.training[k]}\n" for k in ("data", "terms") if k in card.training

@@ -20,7 +20,7 @@ from volseg.models.maps import MapSpec, count_exclusive, count_outputs, moved
 from volseg.models.parts import Dimensions
 from volseg.models.registry import TURNED, Architecture, fill_network, find_architecture, turned
 from volseg.models.views import Look
-from volseg.types import Floats, Roi, Zyx
+from volseg.types import Floats, Roi, Zyx, extent
 
 Taken = Sequence[tuple[int, bool]]
 """For each map that is wanted, an output of the network, and whether its logit changes sign."""
@@ -177,7 +177,7 @@ class Predictor:
         raise BlockError(self._advise(tuple(batch.shape)))
 
     def _advise(self, shape: tuple[int, ...]) -> str:
-        size, count = " x ".join(map(str, shape[2:])), shape[0]
+        size, count = extent(shape[2:]), shape[0]
         cpu = "give --device cpu, " if self.device.type != "cpu" else ""
         what, smaller = f"a tile of {size} voxels does", "--tile"
         if self.dimensions == 2:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import ModelError, ParameterError
-from volseg.fields import read_fields
+from volseg.fields import as_json, read_fields
 from volseg.models.maps import OFFSETS, WIDEST, MapSpec, check_maps, count_outputs
 from volseg.storage.files import replacing
 from volseg.storage.locations import parse_path
@@ -225,7 +225,7 @@ def sizes_of_objects(card: Card) -> dict[str, Any]:
 def update_card(path: Path, changed: Mapping[str, Any]) -> Card:
     """Replace some fields of the card beside weights."""
     place = path.with_suffix(".json")
-    complete = read_card(json.loads(json.dumps({**asdict(load_card(path)), **changed})))
+    complete = read_card(as_json({**asdict(load_card(path)), **changed}))
     with replacing(place) as file:
         file.write((json.dumps(asdict(complete), indent=1) + "\n").encode())
     return complete

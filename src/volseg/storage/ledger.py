@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from volseg.differences import tell_apart
 from volseg.errors import ConflictError, StorageError
+from volseg.fields import as_json
 from volseg.geometry.grid import Block
 from volseg.storage.files import replacing, write_file
 from volseg.storage.stores import parse_json
@@ -135,7 +136,7 @@ class Ledger:
             If the run at ``path`` was begun with another header; the message shows what differs.
             If somebody works on it now.
         """
-        ours = json.loads(json.dumps(header))
+        ours = as_json(header)
         with locked(path.with_suffix(".lock")):
             lines = [] if anew else _complete_lines(path)
             if lines and lines[0] != ours:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from volseg.errors import (
     VolsegError,
     own_words,
 )
+from volseg.fields import as_json
 from volseg.storage.attributes import read_attributes, read_notes
 from volseg.storage.files import (
     AWAY,
@@ -173,7 +173,7 @@ def going_on(path: Path, header: Mapping[str, Any], *, overwrite: bool) -> Itera
     header : all that decides what is written
     overwrite : whether another that was begun may be discarded
     """
-    ours = json.loads(json.dumps(header))
+    ours = as_json(header)
     with Ledger.open(path, header, anew=overwrite and read_header(path) != ours) as ledger:
         yield ledger
         path.unlink()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from volseg.errors import ModelError, StorageError
+from volseg.fields import as_json
 from volseg.models.registry import fill_network
 from volseg.storage.cards import Card, find_weights, read_card
 from volseg.storage.files import drafting, hash_file
@@ -57,7 +58,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, A
         beside = path.with_suffix(".json")
         with drafting(path, parents=False) as draft, drafting(beside, parents=False) as text:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, draft)
-            complete = read_card(json.loads(json.dumps({**card, "sha256": hash_file(draft)})))
+            complete = read_card(as_json({**card, "sha256": hash_file(draft)}))
             text.write_text(json.dumps(asdict(complete), indent=1) + "\n", encoding="utf-8")
     except SafetensorError as error:
         raise StorageError(f"cannot write {path} as safetensors") from error

@@ -10,6 +10,7 @@ import tifffile
 
 from volseg.errors import SourceError
 from volseg.sources.formats.tiff_pages import Plane, select_sample, truncated
+from volseg.types import extent
 
 DESCRIPTION = 1 << 17
 """Bytes that metadata of any kind may take beside the pages."""
@@ -46,7 +47,7 @@ class TiffImage:
 
     def __str__(self) -> str:
         form = self.form
-        sizes = " x ".join(map(str, (*self.shape, form.imagelength, form.imagewidth)))
+        sizes = extent((*self.shape, form.imagelength, form.imagewidth))
         named = f" {self.name!r}" if self.name else ""
         return f"{sizes} {form.dtype}{named}"
 

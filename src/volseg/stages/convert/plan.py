@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import numpy as np
 
 from volseg.engine.options import available_cores, check_workers
 from volseg.errors import ConflictError, ParameterError
+from volseg.fields import as_json
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Selection, Stack
 from volseg.sources.voxel_size import settle_voxel_size
@@ -217,7 +217,7 @@ def is_converted(source: str | Path, target: Path, options: ConvertOptions) -> b
         return False
     with _open(source, target, options) as plan:
         image, stack = open_image(target), plan.stack
-        ours, theirs = json.loads(json.dumps(plan.source)), dict(noted.get("source") or {})
+        ours, theirs = as_json(plan.source), dict(noted.get("source") or {})
         dates = ours.pop(MODIFIED, 0), theirs.pop(MODIFIED, None)
         differing = {
             "its source": ours != theirs,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from volseg.defaults import DEVICE, NAME
 from volseg.errors import ConflictError, ParameterError
+from volseg.fields import as_json
 from volseg.geometry.grid import describe, parse_roi, roi_size
 from volseg.models.devices import choose_device
 from volseg.stages.predict.network import PredictOptions
@@ -98,7 +98,7 @@ def plan_explanation(volume: Path, options: ExplainOptions) -> ExplainPlan:
     made = {k: v for k, v in prediction.mask.header.items() if k not in PARTING}
     made |= {"roi": [[s.start, s.stop] for s in roi], "precision": choice.precision}
     made["device"] = choice.device
-    header = json.loads(json.dumps(made))
+    header = as_json(made)
     target = explanations_path(volume, options.name)
     noted = read_attributes(target).get("volseg") or {}
     stands = noted.get("run") == header

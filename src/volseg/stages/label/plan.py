@@ -166,8 +166,9 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
         # labels that were filled before masks were heeded are others
         **({"mask": source.mask["fingerprint"]} if source.mask and options.fill_holes else {}),
     }
-    standing = recorded_run(labels_path(volume, name))
-    header |= keep_recorded(header, standing, source.space.voxel_size)
+    if "median_nm" in header:  # else what stands is not asked for
+        standing = recorded_run(labels_path(volume, name))
+        header |= keep_recorded(header, standing, source.space.voxel_size)
     spec = fit_spec(source.shape, "uint32")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)

@@ -16,7 +16,7 @@ from volseg.models.registry import (
 )
 from volseg.storage.cards import Card
 from volseg.storage.volumes import Image
-from volseg.types import VoxelSize, Zyx
+from volseg.types import VoxelSize, Zyx, extent
 
 DEEP = 256
 """Most network voxels along z of the tiles of a 2D network that looks along all three axes."""
@@ -56,8 +56,8 @@ def network_scales(
     notes = []
     if image.voxel_size is None:
         notes.append(
-            f"the voxel size is unknown and taken as the model's, {_nm(card.voxel_size)}; convert "
-            f"with --voxel-size if it is another"
+            f"the voxel size is unknown and taken as the model's, "
+            f"{extent(card.voxel_size)} nm; convert with --voxel-size if it is another"
         )
     known = image.voxel_size or card.voxel_size
     ratios = [m / (v * zoom) for m, v in zip(card.voxel_size, known, strict=True)]
@@ -68,8 +68,8 @@ def network_scales(
     if max(max(r, 1 / r) for r in ratios) > 2:
         taken = "" if zoom == 1 else f", taken as {zoom:g} times as large"
         notes.append(
-            f"the voxels measure {_nm(known)}{taken}, the model was trained at "
-            f"{_nm(card.voxel_size)}: beyond a factor of 2, check the result closely; volseg "
+            f"the voxels measure {extent(known)} nm{taken}, the model was trained at "
+            f"{extent(card.voxel_size)} nm: beyond a factor of 2, check the result closely; volseg "
             f"preview tries models and scales"
         )
     if dimensions == 3 and ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:]):
@@ -78,10 +78,6 @@ def network_scales(
             f"slices, such as --model unet2d, found more in such data (docs/models/README.md)"
         )
     return scales, tuple(notes)
-
-
-def _nm(size: VoxelSize) -> str:
-    return " x ".join(f"{v:g}" for v in size) + " nm"
 
 
 def nearest_level(image: Image, scales: tuple[float, ...]) -> int:

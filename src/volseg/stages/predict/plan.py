@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import VolumeError, command
+from volseg.fields import as_json
 from volseg.geometry.grid import Grid, full_roi, parse_roi, roi_size, whole_multiples
 from volseg.geometry.handover import Handover
 from volseg.models.compiled import OPENVINO
@@ -141,7 +141,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         mask_labels=mask,
         handover=handover,
         spec=spec,
-        outputs=list_outputs(volume, json.loads(json.dumps(header)), card.name, chosen),
+        outputs=list_outputs(volume, as_json(header), card.name, chosen),
         scratch=scratch_path(volume),
         options=options,
         notes=settled + notes + advise(image),
@@ -189,7 +189,7 @@ def _look(
 def with_survey_of(plan: PredictPlan, image: Image) -> PredictPlan:
     """Complete the plan of a volume that has been looked at since."""
     look, described = _look(image, plan.level, plan.card, plan.options, plan.mask_labels)
-    known = json.loads(json.dumps(described))
+    known = as_json(described)
     outputs = tuple(replace(o, header={**o.header, **known}) for o in plan.outputs)
     notes = plan.notes + advise(image)
     return replace(plan, image=image, look=look, outputs=outputs, notes=notes)

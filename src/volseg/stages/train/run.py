@@ -13,6 +13,7 @@ from typing import Any
 
 from volseg.engine.options import available_cores, check_workers
 from volseg.engine.progress import Job, Progress
+from volseg.fields import as_json
 from volseg.models.devices import choose_device
 from volseg.stages.survey.likeness import note_reference
 from volseg.stages.train.data import TrainingData, open_training_data
@@ -163,7 +164,7 @@ def describe_run(
         for key, value in entry.items()
     }
     listed |= {"name": name, "voxel_size": data.voxel_size, "from": start.origin, **asdict(config)}
-    described: dict[str, Any] = json.loads(json.dumps(listed))
+    described: dict[str, Any] = as_json(listed)
     return described
 
 

@@ -28,7 +28,7 @@ from volseg.storage.checkpoints import (
 from volseg.storage.weights import load_weights
 from volseg.training.config import TrainConfig
 from volseg.training.network import build_network, memory_format, pair_maps
-from volseg.types import VoxelSize
+from volseg.types import VoxelSize, extent
 
 SAFE_DEPTH = 3
 """Slices at the network's deepest level from which gradients in bfloat16 can be trusted."""
@@ -223,7 +223,7 @@ class Start:
         theirs = self.card.voxel_size
         if all(abs(a / b - 1) <= SAME_SIZE for a, b in zip(size, theirs, strict=True)):
             return notes if new else ()
-        ours, told = (" x ".join(f"{v:g}" for v in each) for each in (size, theirs))
+        ours, told = extent(size), extent(theirs)
         note = (
             f"{self.card.name} was trained on voxels of {told} nm, the data have {ours} nm: the "
             f"weights have to learn the difference, and will be for {ours} nm"
