@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from volseg.defaults import NAME
@@ -134,6 +135,21 @@ def own_words(error: BaseException, otherwise: str = "the system gives no reason
     if isinstance(error, VolsegError):
         return str(error)
     return getattr(error, "strerror", None) or otherwise
+
+
+def require(library: str, extra: str, words: str) -> None:
+    """Refuse what needs a library that is not installed, and name the extra that brings it.
+
+    Examples
+    --------
+    >>> require("no_such_library", "measure", "outlines need one")
+    Traceback (most recent call last):
+        ...
+    volseg.errors.ParameterError: outlines need one: pip install 'volseg[measure]'
+    """
+    package, _, inner = library.partition(".")  # to look for what is in it, it is imported
+    if find_spec(package) is None or (inner and find_spec(library) is None):
+        raise ParameterError(f"{words}: pip install 'volseg[{extra}]'")
 
 
 def list_some(items: Sequence[object], most: int, separator: str = ", ") -> str:

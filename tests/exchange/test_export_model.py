@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import sys
 import warnings
 import zipfile
 
@@ -162,12 +163,10 @@ def test_outputs_are_checked_before_any_work(toy_model, tmp_path):
 
 
 def test_a_missing_extra_is_named(toy_model, tmp_path, monkeypatch):
-    from volseg.exchange import bioimageio, export_network
-
-    monkeypatch.setattr(export_network, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match=r"pip install 'volseg\[export\]'"):
         export_model(toy_model, "onnx", tmp_path / "a.onnx")
-    monkeypatch.setattr(bioimageio, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "bioimageio", None)
     with pytest.raises(InputError, match=r"pip install 'volseg\[export\]'"):
         export_model(toy_model, "bioimageio", tmp_path / "a.zip")
     assert not list(tmp_path.iterdir())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
 from volseg.errors import ParameterError
-from volseg.training import network
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig, learning_rate, steps_per_epoch
 from volseg.training.network import RARE, build_network, check_network
@@ -76,7 +77,7 @@ def test_contours_are_not_learned_without_what_splits_objects(monkeypatch):
         steps=1, architecture="unet2d", patch=(1, 32, 32), loss="bce-dice", auxiliary=("contour",)
     )
     check_network(config)
-    monkeypatch.setattr(network, "find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ParameterError, match="needs scikit-image"):
         check_network(config)
 

@@ -11,7 +11,7 @@ from typing import Any
 from distributed import Nanny, Scheduler, SpecCluster, Status
 
 from volseg.engine.options import QUEUES, ClusterOptions
-from volseg.errors import ParameterError, WorkError
+from volseg.errors import ParameterError, WorkError, require
 
 GPU = "GPU"
 """The resource that workers with a GPU announce to Dask."""
@@ -104,12 +104,8 @@ def visible_gpus() -> list[str]:
 
 def queue_cluster(options: ClusterOptions, *, dashboard: bool = False) -> Any:
     """Make a cluster of a queue's jobs, without any job yet; one worker each."""
-    try:
-        jobqueue = importlib.import_module("dask_jobqueue")
-    except ImportError as error:
-        raise ParameterError(
-            f"--cluster {options.kind} needs dask-jobqueue: pip install 'volseg[cluster]'"
-        ) from error
+    require("dask_jobqueue", "cluster", f"--cluster {options.kind} needs dask-jobqueue")
+    jobqueue = importlib.import_module("dask_jobqueue")
     own = {"account": options.account} if options.kind != "lsf" else {"project": options.account}
     extra = ["--resources", f"{GPU}={options.gpus}"] if options.gpus else []
     return getattr(jobqueue, QUEUES[options.kind])(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from volseg.defaults import BLOCK_TIMEOUT
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, require
 from volseg.fields import read_fields
 
 QUEUES = {"slurm": "SLURMCluster", "lsf": "LSFCluster", "pbs": "PBSCluster"}
@@ -113,8 +112,8 @@ class EngineOptions:
                 "--dashboard shows Dask's workers, and threads of this process are none; give a "
                 "--cluster or a --scheduler"
             )
-        if self.cluster is not None and importlib.util.find_spec("bokeh") is None:
-            raise ParameterError("--dashboard needs bokeh: pip install 'volseg[cluster]'")
+        if self.cluster is not None:
+            require("bokeh", "cluster", "--dashboard needs bokeh")
 
     @property
     def elsewhere(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from volseg import __version__
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, ParameterError, require
 from volseg.models.maps import count_exclusive
 from volseg.models.registry import Architecture
 from volseg.storage.cards import Card
@@ -214,10 +213,7 @@ def entry(mapping: Mapping[str, Any], *names: str) -> Any:
 
 def validate_package(path: Path) -> None:
     """Check a package's folder against the BioImage.IO specification; nothing is fetched."""
-    if find_spec("bioimageio") is None or find_spec("bioimageio.spec") is None:
-        raise ParameterError(
-            "bioimageio.spec is not installed; get it with: pip install 'volseg[export]'"
-        )
+    require("bioimageio.spec", "export", "packages need bioimageio.spec")
     from bioimageio.spec import InvalidDescr, ValidationContext, load_description
 
     # every file that the package names lies in it, so checking them needs no network

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
 from torch.jit._trace import TracerWarning
 
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, ParameterError, require
 from volseg.models.folding import fold_norms
 from volseg.models.logits import as_binary
 from volseg.models.maps import count_exclusive
@@ -29,7 +29,6 @@ OPSET = 17
 """Of ONNX: the newest that the tracing exporter of PyTorch writes without converting."""
 TOLERANCE = 1e-4
 """Probabilities that differ by more than this are not those of the same network."""
-MISSING = "{} is not installed; get it with: pip install 'volseg[export]'"
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,7 @@ def trace_network(network: nn.Module, example: Tensor) -> torch.jit.ScriptModule
 
 def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
     """Write a network as ONNX; batch and sizes stay free."""
-    if find_spec("onnx") is None:
-        raise ParameterError(MISSING.format("onnx"))
+    require("onnx", "export", "ONNX files need onnx")
     if any(isinstance(m, nn.InstanceNorm2d | nn.InstanceNorm3d) for m in network.modules()):
         raise ParameterError(
             "instance norms have no ONNX form while sizes stay free; export this model as "

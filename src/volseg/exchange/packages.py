@@ -13,11 +13,10 @@ import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, require
 from volseg.fields import plain
 
 DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
@@ -222,8 +221,7 @@ def zip_folder(folder: Path, path: Path) -> None:
 
 
 def _yaml() -> Any:
-    if find_spec("yaml") is None:
-        raise ParameterError("PyYAML is not installed; get it with: pip install 'volseg[export]'")
+    require("yaml", "export", "packages need PyYAML")
     import yaml  # type: ignore[import-untyped]
 
     return yaml

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, require
 
 if TYPE_CHECKING:
     from obstore.store import GCSStore, HTTPStore, S3Store
@@ -64,13 +64,10 @@ def connect(scheme: str, root: str) -> S3Store | GCSStore | HTTPStore:
 def _connected(
     scheme: str, root: str, settings: str, retries: int
 ) -> S3Store | GCSStore | HTTPStore:
-    try:
-        from obstore import store
-    except ImportError as error:
-        raise ParameterError(
-            f"{scheme}://{root} lies on object storage, which takes the extra `remote`: "
-            f"pip install 'volseg[remote]'"
-        ) from error
+    words = f"{scheme}://{root} lies on object storage, which needs obstore"
+    require("obstore", "remote", words)
+    from obstore import store
+
     backoff: Any = {"init_backoff": FIRST_DELAY, "max_backoff": LONGEST_DELAY, "base": 2}
     options: dict[str, Any] = {
         "client_options": {

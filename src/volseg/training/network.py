@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
 from volseg.defaults import NAME
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, ParameterError, require
 from volseg.models.maps import (
     CENTERLINE,
     CLASS,
@@ -36,11 +35,9 @@ def check_network(config: TrainConfig) -> Architecture:
     form, name, patch = find_architecture(config.architecture), config.architecture, config.patch
     with torch.device("meta"):
         network: nn.Module = form.build(config.width, outputs=count_outputs(config.maps))
-    if any(m.kind in {CONTOUR, *OFFSETS} for m in config.maps) and find_spec("skimage") is None:
-        raise ParameterError(
-            "learning contours or offsets ends in choosing how objects are split, which needs "
-            "scikit-image: pip install 'volseg[train]'"
-        )
+    if any(m.kind in {CONTOUR, *OFFSETS} for m in config.maps):
+        words = "learning contours or offsets ends in choosing how objects are split, which needs"
+        require("skimage", "train", f"{words} scikit-image")
     if form.dimensions == 2 and patch[0] != 1:
         raise ParameterError(
             f"{name} sees one slice at a time: the patch's z must be 1, found {patch}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from volseg.engine.progress import Job, Progress, core_voxels
-from volseg.errors import ParameterError
+from volseg.errors import require
 from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.exchange.volumes.resumed import Pieces, keeping
@@ -79,12 +79,9 @@ class HeldFile(io.RawIOBase):
 def write_hdf5(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
     """Write one compressed dataset; a file that is there stands until this one is complete."""
     path = plan.options.output
-    try:
-        import h5py
-    except ImportError as error:
-        raise ParameterError(
-            f"{path.name} is an HDF5 file, which needs h5py: pip install 'volseg[formats]'"
-        ) from error
+    require("h5py", "formats", f"{path.name} is an HDF5 file, which needs h5py")
+    import h5py
+
     z, y, x = (min(c, n) for c, n in zip(cut.array.chunk, cut.shape, strict=True))
     grid = Grid(cut.shape, (z, y, x))
     with keeping(plan) as pieces:

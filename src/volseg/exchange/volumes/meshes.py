@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from volseg.engine.progress import Progress
-from volseg.errors import ConflictError, ParameterError, VolumeError, command
+from volseg.errors import ConflictError, ParameterError, VolumeError, command, require
 from volseg.exchange.volumes.cut import Cut, space_at
 from volseg.exchange.volumes.mesh_files import LARGEST, WRITERS, Mesh
 from volseg.exchange.volumes.plan import EACH, ExportPlan
@@ -51,8 +50,7 @@ def write_meshes(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[int, t
     -------
     the number of meshes, and what the user should know
     """
-    if importlib.util.find_spec("skimage") is None:
-        raise ParameterError("meshes need scikit-image: pip install 'volseg[measure]'")
+    require("skimage", "measure", "meshes need scikit-image")
     image, options = plan.image, plan.options
     if image is None:
         raise ParameterError("meshes are of labels")

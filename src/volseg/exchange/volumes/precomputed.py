@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from volseg.engine.progress import Progress
-from volseg.errors import ParameterError, StorageError
+from volseg.errors import StorageError, require
 from volseg.exchange.volumes.cut import Cut
 from volseg.exchange.volumes.plan import ExportPlan
 from volseg.exchange.volumes.resumed import Levels, write_levels
@@ -84,12 +84,7 @@ def _open_scale(folder: Path, scale: int, in_memory: bool) -> tuple[Any, Any]:
 
 def write_precomputed(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[str, ...]:
     """Write all levels; a folder that is there stands until this one is complete."""
-    try:
-        import tensorstore  # noqa: F401 - only to see that it is there
-    except ImportError as error:
-        raise ParameterError(
-            "precomputed volumes need tensorstore: pip install 'volseg[formats]'"
-        ) from error
+    require("tensorstore", "formats", "precomputed volumes need tensorstore")
     finest = (plan.image and plan.image.voxel_size) or cut.space.scale
 
     def create(place: Path, _: int, copied: Cut) -> None:

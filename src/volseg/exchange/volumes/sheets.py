@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, require
 from volseg.storage.files import drafting
 from volseg.storage.tables import read_columns, write_table
 
@@ -40,12 +40,9 @@ def _write_excel(
     units: Mapping[str, str],
     notes: Mapping[str, str],
 ) -> None:
-    try:
-        import xlsxwriter
-    except ImportError as error:
-        raise ParameterError(
-            f"{path.name} needs XlsxWriter: pip install 'volseg[formats]'; .csv and .tsv do not"
-        ) from error
+    require("xlsxwriter", "formats", f"{path.name} needs XlsxWriter, .csv and .tsv do not")
+    import xlsxwriter
+
     with (
         drafting(path, parents=False) as draft,
         draft.open("wb") as file,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import numpy as np
 from volseg.defaults import NAME
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
-from volseg.errors import ConflictError, ParameterError
+from volseg.errors import ConflictError, ParameterError, require
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
 from volseg.sources.corrections import Corrections, Painting, read_corrections
 from volseg.sources.greys import refuse_greys
@@ -206,10 +205,8 @@ def _check(corrections: Corrections, known: str, name: str, outcome: Path) -> No
             f"labels/{name} has {known}: its labels are others; correct it anew, or give "
             f"the --name of the result that was corrected"
         )
-    if corrections.split and importlib.util.find_spec("skimage") is None:
-        raise ParameterError(
-            "splitting needs scikit-image, which is not there; run `pip install 'volseg[measure]'`"
-        )
+    if corrections.split:
+        require("skimage", "measure", "splitting needs scikit-image")
     for painting in corrections.add:
         if painting.path.resolve().is_relative_to(outcome.resolve()):
             raise ConflictError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from volseg.defaults import CONNECTIVITY, SPLIT, SPLIT_DEPTH
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, require
 from volseg.objects.components import DIFFERING, PLANAR
 from volseg.objects.joining import Limits
 from volseg.objects.splitting import METHODS, VOTES
@@ -113,11 +112,8 @@ class ObjectRules:
                 f"split_votes must be above 0, and is for --split offset alone; found "
                 f"{self.split_votes} for --split {self.split}"
             )
-        if self.split != "none" and importlib.util.find_spec("skimage") is None:
-            raise ParameterError(
-                "splitting needs scikit-image, which is not there; "
-                "run `pip install 'volseg[measure]'`, or do without --split"
-            )
+        if self.split != "none":
+            require("skimage", "measure", "splitting needs scikit-image")
 
 
 def describe_rules(rules: ObjectRules, space: Space, model: Mapping[str, Any]) -> dict[str, Any]:

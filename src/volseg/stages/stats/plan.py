@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from volseg.defaults import MEASURE, NAME, SURFACE
 from volseg.engine.options import EngineOptions
-from volseg.errors import ParameterError, ShapeError, VolumeError, command
+from volseg.errors import ParameterError, ShapeError, VolumeError, command, require
 from volseg.measures.object_table import Scale
 from volseg.measures.single_object import reach
 from volseg.sources.greys import refuse_greys
@@ -66,10 +65,8 @@ class StatsOptions:
             raise ParameterError(
                 "measure 'basic' has neither surfaces nor centerlines nor outlines; ask for 'full'"
             )
-        if self.meshed and importlib.util.find_spec("skimage") is None:
-            raise ParameterError(
-                "marching cubes and centerlines need scikit-image: pip install 'volseg[measure]'"
-            )
+        if self.meshed:
+            require("skimage", "measure", "marching cubes and centerlines need scikit-image")
 
     @property
     def meshed(self) -> bool:
