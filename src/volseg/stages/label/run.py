@@ -105,7 +105,7 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
     if plan.stands():
         discard(plan.store.folder)
         return report_on(plan, time.monotonic() - begun)
-    probabilities = _open_planned(plan.source)
+    predicted = _open_planned(plan.source)
     begin = Ledger.open(plan.ledger, plan.ledger_header, anew=plan.overwrite)
     with same_workers(plan.engine), begin as ledger:
         if plan.overwrite:
@@ -113,14 +113,14 @@ def label(plan: LabelPlan, progress: Progress) -> LabelReport:
             discard(plan.store.folder)
         elif not is_told_of(plan.path, ledger) and "objects" in ledger.records:
             ledger.restart()
-        run = Labelling(plan, ledger, progress, probabilities)
+        run = Labelling(plan, ledger, progress, predicted)
         with naming(run.missing):
             run.write(run.find())
         discard(plan.store.folder)
     return report_on(plan, time.monotonic() - begun)
 
 
-def _open_planned(source: Foundation) -> StoredArray:
+def _open_planned(source: Foundation) -> Image:
     """Open the probabilities that labels were planned on."""
     image = open_image(source.path)
     complete = image.attributes.get("complete")
@@ -128,14 +128,19 @@ def _open_planned(source: Foundation) -> StoredArray:
         raise ConflictError(
             f"{source.path} was changed by another process meanwhile; give the command again"
         )
-    return image.levels[0]
+    return image
 
 
 @dataclass(frozen=True)
 class Labelling(Run):
     """Both passes, and what lies between them."""
 
-    probabilities: StoredArray
+    predicted: Image
+
+    @property
+    def probabilities(self) -> StoredArray:
+        """The finest level, in which objects are found."""
+        return self.predicted.levels[0]
 
     @cached_property
     def _seen(self) -> StoredArray | MedianSlices | Complement:
@@ -143,7 +148,7 @@ class Labelling(Run):
         found: StoredArray | MedianSlices = self.probabilities
         if "median_nm" in header:
             step = median_step(header["median_nm"], source.space.voxel_size)
-            lost = open_image(source.path).attributes["run"].get("missing", ())
+            lost = self.predicted.attributes["run"].get("missing", ())
             first, stop = source.roi[0]
             found = MedianSlices(
                 self.probabilities, step, first, stop, tuple(lost), mask_of(source)
@@ -279,7 +284,7 @@ class Labelling(Run):
 
         Of no object there is none to expect.
         """
-        noted = open_image(self.plan.source.path).attributes.get("tissue")
+        noted = self.predicted.attributes.get("tissue")
         if not isinstance(noted, Mapping) or "complement" in self.plan.header:
             return {}
         told = {name: value for name, value in noted.items() if name != "ratios"}

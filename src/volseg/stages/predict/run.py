@@ -81,11 +81,12 @@ def predict(plan: PredictPlan, progress: Progress) -> PredictReport:
             discard(scratch.store.folder)
             create_outputs(plan, written, ledger.mark)
             ledger.record(CREATED)
-        arrays = {o.path: open_image(o.path).levels[0] for o in written}
-        task = build_task(plan, {o.place: arrays[o.path] for o in written}, scratch.store)
+        images = {o.place: open_image(o.path) for o in written}
+        arrays = {place: image.levels[0] for place, image in images.items()}
+        task = build_task(plan, arrays, scratch.store)
         tiles = run_task(task, ledger, engine, progress)
-        for output in written:
-            build_pyramid(open_image(output.path), engine, progress, label=False)
+        for image in images.values():
+            build_pyramid(image, engine, progress, label=False)
         for output in reversed(written):
             # the mask last: while it is incomplete, the same command makes sure of both
             finish(output.path, ledger, output.header)
