@@ -90,11 +90,22 @@ def read_table(path: Path) -> pa.Table:
     """Read a table that `write_table` wrote as Parquet."""
     try:
         # `parquet.read_table` takes a third of a second, in which it imports pandas
-        return parquet.ParquetFile(pa.BufferReader(path.read_bytes())).read()
+        return parquet.ParquetFile(pa.BufferReader(_hand_over(path.read_bytes()))).read()
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is damaged'}"
         ) from error
+
+
+def _hand_over(content: bytes) -> pa.Buffer:
+    """Copy content into Arrow's own memory.
+
+    Arrow's threads let go of what they read when they like: of memory that is Python's, they need
+    Python for it, and where that has ended, the whole process ends by a signal.
+    """
+    held = pa.allocate_buffer(len(content))
+    memoryview(held).cast("B")[:] = content
+    return held
 
 
 def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str], dict[str, str]]:
