@@ -22,7 +22,7 @@ from volseg.models.registry import find_architecture
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.train.data import NO_SIZE, open_training_data
-from volseg.stages.train.export import predict_objects, whole_region
+from volseg.stages.train.objects import predict_objects, whole_region
 from volseg.stages.train.regions import Pair, Share, choose_parts, take_fraction, take_slices
 from volseg.stages.train.sources import open_pair
 from volseg.training.augmentation import Augmentation

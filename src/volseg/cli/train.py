@@ -79,9 +79,10 @@ def describe_report(report: TrainReport) -> str:
     best = report.best
     end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
     trained = f"training data: Jaccard {report.training['jaccard']:.3f}"
+    rules = [describe_objects(report.objects), describe_median(report.median)]
     return (
         f"{describe_overlap(best)} at step {best['step']} of {report.step}{end}, after "
-        f"{duration(60 * report.minutes)}; {trained}; {describe_objects(report.objects)}; next: "
+        f"{duration(60 * report.minutes)}; {trained}; {'; '.join(filter(None, rules))}; next: "
         + command("segment", "VOLUME", "--model", report.weights)
     )
 
@@ -93,12 +94,39 @@ def describe_objects(noted: Mapping[str, Any]) -> str:
     --------
     >>> describe_objects({"F1": 0.8, "F1 of all objects": 0.1, "kept": 5})
     'keeping 5 objects of the held-out region by size and mean probability: F1 0.80, of all 0.10'
+    >>> chosen = {"threshold": 0.6, "min_probability": 0.9, "Jaccard": 0.8}
+    >>> describe_objects({**chosen, "Jaccard of all objects": 0.75})
+    'keeping objects from a probability of 0.6 on, of a mean of 0.9: Jaccard 0.800, of all 0.750'
     >>> describe_objects({"not chosen": "slices are unrelated images"})
     'no rules for objects, because slices are unrelated images'
     """
     if "not chosen" in noted:
         return f"no rules for objects, because {noted['not chosen']}"
+    if "Jaccard" in noted:
+        return (
+            f"keeping objects from a probability of {noted['threshold']:.3g} on, of a mean of "
+            f"{noted['min_probability']:g}: Jaccard {noted['Jaccard']:.3f}, "
+            f"of all {noted['Jaccard of all objects']:.3f}"
+        )
     return (
         f"keeping {noted['kept']} objects of the held-out region by size and mean probability: "
         f"F1 {noted['F1']:.2f}, of all {noted['F1 of all objects']:.2f}"
+    )
+
+
+def describe_median(noted: Mapping[str, Any]) -> str:
+    """Put in words what the median of slices does to held-out ones, if the card asks for it.
+
+    Examples
+    --------
+    >>> describe_median({"nm": 35.0, "Jaccard": 0.72, "with the median": 0.75})
+    'median of slices 35 nm apart: Jaccard 0.720 without, 0.750 with it'
+    >>> describe_median({"nm": 0.0, "Jaccard": 0.72, "with the median": 0.70}), describe_median({})
+    ('', '')
+    """
+    if not noted.get("nm"):
+        return ""
+    return (
+        f"median of slices {noted['nm']:g} nm apart: Jaccard {noted['Jaccard']:.3f} without, "
+        f"{noted['with the median']:.3f} with it"
     )

@@ -23,6 +23,9 @@ MATCHED = 0.5
 SPECK = 2
 """Voxels of the largest object of the truth that is taken for a slip of the pen."""
 PROBABILITY_STEP = 0.05
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+CHANCE = 0.005
+"""Of the Jaccard index of held-out voxels: what differs by less does as well."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,22 @@ class Selection:
     truth: int
     kept: int
     right: int
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Rules for sections of objects, and the Jaccard index of voxels with them and without.
+
+    Attributes
+    ----------
+    threshold, min_probability : from which voxels are foreground, and sections are kept.
+    jaccard, jaccard_of_all : with these rules, and of all at the threshold that was given.
+    """
+
+    threshold: float
+    min_probability: float
+    jaccard: float
+    jaccard_of_all: float
 
 
 def match_components(levels: NDArray[np.uint8], truth: NDArray[np.bool_], level: int) -> Predicted:
@@ -139,6 +158,59 @@ def select_objects(regions: Sequence[Predicted], threshold: float) -> Selection 
     smallest = equal[(len(equal) - 1) // 2] if 0 not in equal else 0
     _, count, matched = score(smallest, least)
     return Selection(smallest, least, best, of_all, truth, count, matched)
+
+
+def select_sections(
+    regions: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    threshold: float,
+    others: Sequence[float] = THRESHOLDS,
+) -> Sections:
+    """Choose the threshold and the lowest mean probability with the best Jaccard index of voxels.
+
+    Of pairs within `CHANCE` of the best, the one with the lowest mean is chosen, and the threshold
+    nearest to 0.5.
+
+    Parameters
+    ----------
+    regions : of probabilities, uint8, 255 standing for 1, and truth, both of shape (z, y, x)
+    threshold : that keeps all objects
+    others : thresholds that are tried with each lowest mean, beside it
+
+    Examples
+    --------
+    >>> levels, truth = np.zeros((1, 1, 6), np.uint8), np.zeros((1, 1, 6), bool)
+    >>> levels[0, 0] = 255, 255, 100, 0, 140, 140
+    >>> truth[0, 0, :3] = True
+    >>> select_sections([(levels, truth)], 0.5, [0.3])
+    Sections(threshold=0.3, min_probability=0.55, jaccard=1.0, jaccard_of_all=0.4)
+    """
+    truth = sum(int(np.count_nonzero(true)) for _, true in regions)
+    scores: dict[tuple[float, float], float] = {}
+    for least in sorted({threshold, *others}):
+        found = [
+            _count_sections(*region, math.ceil(least * FULL_PROBABILITY)) for region in regions
+        ]
+        voxels, inside, means = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        steps = np.arange(PROBABILITY_STEP, 1, PROBABILITY_STEP).round(2)
+        for mean in (0.0, *(float(p) for p in steps if p > least)):
+            kept = means >= mean
+            right = int(inside[kept].sum())
+            scores[least, mean] = right / max(int(voxels[kept].sum()) + truth - right, 1)
+    of_all, best = scores[threshold, 0.0], max(scores.values())
+    near = [pair for pair, jaccard in scores.items() if jaccard > best - CHANCE]
+    least, mean = min(near, key=lambda pair: (pair[1], abs(pair[0] - 0.5)))
+    return Sections(least, mean, scores[least, mean], of_all)
+
+
+def _count_sections(
+    levels: NDArray[np.uint8], truth: NDArray[np.bool_], level: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Count voxels of each component, and those of the truth in it; and take its mean."""
+    ours, count = ndimage.label(levels >= level, np.ones((3, 3, 3), bool))
+    voxels = np.bincount(ours.ravel(), minlength=count + 1)[1:]
+    inside = np.bincount(ours[truth], minlength=count + 1)[1:]
+    sums = np.bincount(ours.ravel(), levels.ravel(), minlength=count + 1)[1:]
+    return voxels, inside, sums / voxels / FULL_PROBABILITY
 
 
 def _round_sizes(most: int) -> list[int]:

@@ -17,9 +17,11 @@ from volseg.fields import as_json
 from volseg.models.devices import choose_device
 from volseg.stages.survey.likeness import note_reference
 from volseg.stages.train.data import TrainingData, open_training_data
-from volseg.stages.train.export import Export, choose_objects
+from volseg.stages.train.export import Export
 from volseg.stages.train.folder import LOCK, RECIPE, choose_name, open_folder, replacing_run
 from volseg.stages.train.loop import CHECKPOINT, LOG, Events, train_steps
+from volseg.stages.train.median import choose_median
+from volseg.stages.train.objects import choose_objects
 from volseg.stages.train.recipe import RunSettings, save_recipe
 from volseg.stages.train.record import Record, open_record, show_patches
 from volseg.stages.train.regions import Pair
@@ -64,6 +66,7 @@ class TrainReport:
     best : row of the log that the exported weights stand for.
     stopped_early : whether validation stopped improving before the run's end.
     objects : how the rules for objects in the card were chosen.
+    median : what the median of slices does to held-out ones, if that is known.
     training : Jaccard, precision and recall on the training data, at their own best threshold.
     steps_now, seconds : of this call; no steps where the run was finished before.
     """
@@ -74,6 +77,7 @@ class TrainReport:
     best: Mapping[str, float]
     stopped_early: bool
     objects: Mapping[str, Any]
+    median: Mapping[str, Any]
     training: Mapping[str, float]
     steps_now: int
     seconds: float
@@ -124,6 +128,7 @@ def train(
                 workers = options.workers or min(available_cores(), LOADERS)
                 sources = data.training, data.validation
                 train_steps(run, sources, options.output, configuration, workers, events)
+        median = choose_median(weights, data.validation, device, precision, images=data.images)
         objects = choose_objects(weights, data.validation, device, precision, images=data.images)
         choose_splitting(weights, data.validation, device, precision, images=data.images)
         training = note_training_scores(weights, data.training, device, precision)
@@ -135,6 +140,7 @@ def train(
         best=run.best or {},
         stopped_early=run.stopped_early,
         objects=objects,
+        median=median,
         training=training,
         steps_now=run.step - first,
         seconds=time.monotonic() - begun,

@@ -17,7 +17,7 @@ from volseg.geometry.grid import roi_shape, roi_size, shift
 from volseg.models.maps import CONTOUR, DISTANCE, OFFSET, MapSpec, find_map, find_vector
 from volseg.models.registry import Architecture
 from volseg.objects.splitting import Splitter
-from volseg.stages.train.export import whole_region
+from volseg.stages.train.objects import whole_region
 from volseg.storage.cards import Card, load_card, update_card
 from volseg.storage.weights import load_network
 from volseg.training.sampling import Source
