@@ -75,6 +75,26 @@ def stacked(path: Path, scratch: Path) -> Path:
     return copy
 
 
+@dataclass(frozen=True)
+class Place:
+    """A raw stack, its labels, and the region of them that is meant, if not all."""
+
+    raw: str
+    labels: str
+    roi: str | None
+
+
+def places_of(chosen: DataSet) -> tuple[Place, list[Place]]:
+    """Name what is trained on, and what is held out of it, of a data set."""
+    held, training = [], None
+    if chosen.validation:
+        held.append(Place(chosen.raw, chosen.labels, chosen.validation))
+        training = f"0:{chosen.validation.split(':')[0]},:,:"
+    if chosen.more:
+        held.append(Place(*chosen.more, None))
+    return Place(chosen.raw, chosen.labels, training), held
+
+
 def pairs_of(data: Path, names: list[str], scratch: Path) -> list[Pair]:
     """List what is trained on, and what is held out of it, of these data sets."""
     pairs = []

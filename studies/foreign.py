@@ -6,7 +6,7 @@ r"""Tell known tissue from unknown, and what precision to expect: leave one data
 
 ``annotated`` is that of leave_one_out.py. For each set that weights never saw, prints how well
 distances rank slices that known sets held out below its slices (area under the curve), how far each
-part lies, and the precision of voxels there at a threshold of 0.5. ``--compare`` tries other
+part lies, and the precision of voxels there by the card's rules. ``--compare`` tries other
 distances and other layers, too. ``--write MODEL`` writes into the card of a model, by name or path,
 what its training data look like, and the precision that was measured; run it last, on weights that
 were trained on all of the sets, or on those of ``--known``. ``--left none=MODEL`` adds what a model
@@ -20,36 +20,36 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from annotated import SETS, pairs_of
+from annotated import SETS, DataSet, Place, pairs_of, places_of, sets_in, stacked
 from leave_one_out import RECIPE
 from torch import Tensor, nn
 
+import volseg
+from volseg.defaults import NAME
 from volseg.engine.progress import NoProgress
 from volseg.scores.likeness import LIKE, fit_reference, name_likeness
 from volseg.stages.survey.likeness import (
     describe_training,
     first_block,
     sample_features,
-    spread_windows,
 )
 from volseg.stages.train.data import TrainingData, open_training_data
 from volseg.stages.train.recipe import build_config
 from volseg.storage.cards import Card, find_weights, load_card, update_card
 from volseg.storage.weights import load_weights
 from volseg.training.sampling import Source
-from volseg.training.validation import predict_window, whole_grid
-from volseg.types import Doubles
+from volseg.types import FULL_PROBABILITY, Doubles
 
-SLICES, PLACES, PREDICTED = 10, 4, 8
-"""Slices of a part, places of a slice, and windows of a part whose precision is measured."""
+SLICES, PLACES = 10, 4
+"""Slices of a part, and places of a slice."""
 
 
 class Until(nn.Module):
@@ -74,6 +74,7 @@ class Part:
     name: str
     known: bool
     source: Source
+    place: Place
 
 
 def open_sets(data: Path, names: Sequence[str], card: Card, scratch: Path) -> TrainingData:
@@ -123,16 +124,40 @@ def compare_ways(training: list[Doubles]) -> dict[str, Callable[[Doubles], Doubl
     }
 
 
-def measure_precision(network: nn.Module, source: Source, card: Card) -> tuple[float, float, float]:
-    """Measure precision, recall and mean probability of voxels that are found, at 0.5."""
-    form, counts = card.form, np.zeros(4)
-    slices = replace(source, scale=(1.0, *source.scale[1:]), isotropic=False)
-    for window in spread_windows([s.stop for s in whole_grid(slices)], (1, 256, 256), PREDICTED):
-        found, truth = predict_window(network, slices, window, form, torch.float32)
-        mask = found >= 0.5
-        counts += [(mask & truth).sum(), mask.sum(), truth.sum(), found[mask].sum()]
-    right, kept, true, sure = counts.tolist()
-    return right / max(kept, 1), right / max(true, 1), sure / max(kept, 1)
+def measure_precision(
+    place: Place, chosen: DataSet, model: str, scratch: Path, data: Path
+) -> tuple[float, float, float]:
+    """Measure precision and recall of voxels, by the card's rules, and how sure the model was.
+
+    That is the mean probability of all voxels above the threshold, as `label` takes it.
+    """
+    raw, labels = stacked(data / place.raw, scratch), stacked(data / place.labels, scratch)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        volume = Path(folder) / "vol.zarr"
+        # without depth, the fields of one microscope are a stack: one scale of intensities
+        volseg.convert(raw, volume, voxel_size=chosen.voxel_size)
+        volseg.segment(volume, model=model, roi=place.roi, views="xy")
+        found = volseg.evaluate(volume, truth=labels, roi=place.roi, min_size=None).foreground
+        z = place.roi.split(",")[0].split(":") if place.roi else (None, None)
+        levels = volseg.open(volume).probabilities[NAME][slice(*(int(k) if k else None for k in z))]
+    level = math.ceil(load_card(model).threshold * FULL_PROBABILITY)
+    sure = float(levels[levels >= level].mean()) / FULL_PROBABILITY
+    return found.precision, found.recall, sure
+
+
+def parts_of(data: Path, opened: Mapping[str, TrainingData], unknown: Sequence[str]) -> list[Part]:
+    """List what known sets hold out, and all parts of the unknown ones."""
+    parts = []
+    for name, found in opened.items():
+        training, held = places_of(sets_in(data)[name])
+        sources, places = found.validation, held
+        if name in unknown:
+            sources, places = [*found.training, *sources], [training, *held]
+        parts += [
+            Part(name, name not in unknown, source, place)
+            for source, place in zip(sources, places, strict=True)
+        ]
+    return parts
 
 
 def look(
@@ -147,9 +172,7 @@ def look(
     names = [name for name in known if name != left]
     unknown_sets = [left] if left in SETS else []
     opened = {n: open_sets(data, [n], card, scratch) for n in (*names, *unknown_sets)}
-    parts = [Part(n, True, s) for n in names for s in opened[n].validation]
-    for name in unknown_sets:
-        parts += [Part(name, False, s) for s in (*opened[name].training, *opened[name].validation)]
+    parts = parts_of(data, opened, unknown_sets)
     blocks: dict[str, nn.Module] = {"first": first_block(network)}
     if compare:
         for name, block in (
@@ -187,7 +210,8 @@ def look(
                 rows = [float(np.median(np.concatenate([measure(f) for f in s]))) for s in seen]
     found = []
     for part, distance in zip(parts, rows, strict=True):
-        precision, recall, sure = measure_precision(network, part.source, card)
+        chosen = sets_in(data)[part.name]
+        precision, recall, sure = measure_precision(part.place, chosen, model, scratch, data)
         found.append(
             {
                 "left out": left,

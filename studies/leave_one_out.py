@@ -7,9 +7,8 @@ not part of the project (docs/models/README.md says whose they are). ``--leave n
 four: that is how the generalist is made. Training stops and resumes as ``volseg train`` does: the
 same command goes on. Scores are printed as one JSON object per data set, for the whole of the set
 that was left out, and for what the others held out: with all objects, and by the rules of the card,
-which owe nothing to any of them: a threshold of 0.5, and no object that is smaller than a
-mitochondrion can be. Cubic voxels are also looked at along three axes. Data that `pack_data.py`
-packed do as well.
+which are the same for all of them (`RULES`). Cubic voxels are also looked at along three axes. Data
+that `pack_data.py` packed do as well.
 
 ``--look-alikes`` trains by the second recipe: coarser pixels, patches drawn where the network is
 wrong, painted things that look like mitochondria, and painted mitochondria, wide and side by side
@@ -28,6 +27,7 @@ import itertools
 import json
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,10 @@ TERMS = (
 
 SMALLEST_UM3 = 0.003
 """Of an object that counts: a ball of 180 nm. Few whole mitochondria are smaller (docs/models)."""
-MEDIAN_NM = 35.0
-"""How far apart slices are whose median is taken (decision 0084)."""
+LARGEST_UM3 = 4.0
+"""Of an object that can be one mitochondrion; of larger ones no lowest mean is asked."""
+RULES = {"threshold": 0.5, "min_probability": 0.65, "median_nm": 35.0}
+"""Of a card: decisions 0084 and 0088."""
 PIXEL = 12.0
 RECIPE: dict[str, Any] = {
     "architecture": "unet2d",
@@ -127,12 +129,12 @@ def train_on(
         lambda row: print(json.dumps(dict(row)), flush=True),
     )
     card = load_card(report.weights)
-    smallest = round(SMALLEST_UM3 * 1e9 / math.prod(card.voxel_size))
+    voxel = math.prod(card.voxel_size) / 1e9
+    sizes = {"min_size": round(SMALLEST_UM3 / voxel), "faint_size": round(LARGEST_UM3 / voxel)}
     # images among the sets were seen one by one; slices of a volume have one window, as it is read
     # once, and not once for each slice
     seen = asdict(replace(card.preprocessing, each=False))
-    rules = {"threshold": 0.5, "min_size": smallest, "min_probability": 0.0, "median_nm": MEDIAN_NM}
-    update_card(report.weights, {**rules, "preprocessing": seen})
+    update_card(report.weights, {**RULES, **sizes, "preprocessing": seen})
     return report
 
 
@@ -146,9 +148,10 @@ def print_scores(
     contours: bool = False,
 ) -> None:
     """Score a model on all of the set that was left out, and on what the others held out."""
-    rules: list[dict[str, Any]] = [{"min_size": 0, "median_nm": 0}, {"min_size": None}]
+    card = {"min_size": None, "min_probability": None}
+    rules: list[dict[str, Any]] = [{"median_nm": 0}, card]
     if contours:
-        rules = [{"split": split, "min_size": None} for split in ("none", "contour")]
+        rules = [{**card, "split": split} for split in ("none", "contour")]
     flat = load_card(model).form.dimensions == 2
     for name, chosen in sets_in(data).items():
         unseen = name == left
@@ -163,7 +166,7 @@ def print_scores(
                 network = {"model": str(model), "roi": roi, "views": views, "device": device}
                 # without contours, fields of one microscope are a stack: one scale of intensities
                 apart = chosen.images and contours
-                found = score(places, chosen.voxel_size, images=apart, **network, **rule)
+                found = score(places, chosen.voxel_size, rule, images=apart, **network)
                 told = {"set": raw, "left out": unseen, "views": views, **rule, **found}
                 print(json.dumps(told), flush=True)
 
@@ -171,22 +174,20 @@ def print_scores(
 def score(
     places: tuple[Path, Path],
     size: VoxelSize,
+    rules: Mapping[str, Any] | None = None,
     *,
     images: bool = False,
-    min_size: int | None = 0,
-    split: Any = "none",
-    median_nm: float | None = None,
     **network: Any,
 ) -> dict[str, float]:
-    """Segment at a threshold of 0.5, and compare with labels; None takes what the card says."""
-    rules = {"min_size": min_size, "median_nm": median_nm, "split": split}
+    """Segment at a threshold of 0.5, and compare all objects, or those that the rules keep."""
+    kept = {"min_size": 0, "min_probability": 0, **(rules or {})}
     raw, labels = places
     with tempfile.TemporaryDirectory() as scratch:
         volume = Path(scratch) / "vol.zarr"
         volseg.convert(raw, volume, voxel_size=size, images=images)
-        volseg.segment(volume, **network, **rules, threshold=0.5, min_probability=0)
+        volseg.segment(volume, **network, **kept, threshold=0.5)
         roi = network.get("roi")
-        found = volseg.evaluate(volume, truth=labels, roi=roi, min_size=min_size)
+        found = volseg.evaluate(volume, truth=labels, roi=roi, min_size=kept["min_size"])
     objects = found.objects
     return {
         **scores_of(found, 3),

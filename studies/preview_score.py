@@ -5,7 +5,9 @@ r"""Compare what a preview says of models and scales with what they are worth on
 
 ``annotated`` is that of leave_one_out.py. The models are tried at each scale of a preview on its
 places, and on twelve with the annotation. Prints one JSON object for each model and scale, as a
-preview ranks them: its terms, and the Jaccard index of voxels at a threshold of 0.5.
+preview ranks them: its terms, and the Jaccard index of voxels at a threshold of 0.5. With
+``--whole`` also that of the whole stack, by `segment` with this model and scale along z, and the
+rules of the model's card: what a user gets who follows the advice.
 """
 
 from __future__ import annotations
@@ -41,6 +43,12 @@ def jaccard(trial: Trial, labels: np.ndarray) -> float:
     return both / max(either, 1)
 
 
+def segment_whole(volume: Path, labels: Path, trial: Trial) -> float:
+    """Segment the stack as a preview advises, and compare with labels."""
+    volseg.segment(volume, model=trial.model, zoom=trial.zoom, views="xy", overwrite=True)
+    return volseg.evaluate(volume, truth=labels, min_size=None).foreground.jaccard
+
+
 def main() -> None:
     """Print what each model at each scale says, and is worth."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -49,6 +57,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--more", action="store_true", help="take the set's second stack")
     parser.add_argument("--slices", help="first and last slice that are looked at, as 132:165")
+    parser.add_argument("--whole", action="store_true", help="segment the whole stack each time")
     arguments = parser.parse_args()
     chosen = sets_in(arguments.data)[arguments.set]
     options = PreviewOptions(models=tuple(arguments.models))
@@ -59,8 +68,9 @@ def main() -> None:
         raw, labels = (
             tifffile.imread(stacked(arguments.data / path, scratch))[part] for path in paths
         )
-        source, volume = scratch / "raw.tif", scratch / "vol.zarr"
+        source, truth, volume = (scratch / n for n in ("raw.tif", "labels.tif", "vol.zarr"))
         tifffile.imwrite(source, raw, photometric="minisblack")
+        tifffile.imwrite(truth, labels, photometric="minisblack")
         volseg.convert(source, volume, voxel_size=chosen.voxel_size)
         image = open_image(volume)
         windows = look_around(image)
@@ -80,6 +90,8 @@ def main() -> None:
                 "certainty": round(trial.certainty, 3),
                 "Jaccard": round(worth[trial.model, trial.zoom], 3),
             }
+            if arguments.whole:
+                row["Jaccard of the whole"] = round(segment_whole(volume, truth, trial), 3)
             print(json.dumps({"model": trial.model, "zoom": trial.zoom, **row}), flush=True)
 
 

@@ -36,9 +36,14 @@ def test_a_card_as_text_holds_what_a_person_reads(volseg):
 
 
 def test_a_card_as_text_holds_all_rules_of_objects(volseg):
+    least = "of a mean probability of {} at least or more than {} network voxels"
+    median = "of the median of slices 35 nm apart"
     for name, rules in (
-        ("unet2d", "of a mean probability of 0.85 at least or more than 24000 network voxels"),
-        ("unet2d-general", "of 1093 network voxels at least, of the median of slices 35 nm apart"),
+        ("unet2d", least.format(0.85, 24000)),
+        (
+            "unet2d-general",
+            f"of 1093 network voxels at least, {least.format(0.65, 1457726)}, {median}",
+        ),
     ):
         lines = volseg("models", "show", name).stdout.splitlines()
         assert f"objects: from a probability of 0.5 on, {rules}" in lines
