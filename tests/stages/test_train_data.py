@@ -25,6 +25,7 @@ from volseg.stages.train.data import NO_SIZE, open_training_data
 from volseg.stages.train.objects import predict_objects, whole_region
 from volseg.stages.train.regions import Pair, Share, choose_parts, take_fraction, take_slices
 from volseg.stages.train.sources import open_pair
+from volseg.storage.cards import load_card
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.loader import draw_batch
@@ -44,6 +45,7 @@ SIZE = (5.0, 5.0, 5.0)
 FLAT = TrainConfig(
     architecture="unet2d", width=2, patch=(1, 16, 16), batch=4, steps=9, augmentation=STILL
 )
+RULES = dataclasses.replace(load_card("unet2d"), threshold=175 / 255)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +231,6 @@ def test_the_smallest_object_is_in_voxels_of_the_network_for_slices_of_any_thick
     data = opened(
         [pair(stack), thick, cubes], architecture="unet2d", resample_to=(10.0, 10.0, 10.0)
     )
-    form = find_architecture("unet2d")
     found = []
     for source in data.validation:
         held, region = whole_region(source)
@@ -237,7 +238,7 @@ def test_the_smallest_object_is_in_voxels_of_the_network_for_slices_of_any_thick
         network.register_parameter("where", nn.Parameter(torch.zeros(1)))
         # 255 has a probability of 0.74, and 190, the next, one of 0.63
         held = dataclasses.replace(held, tone=Tone((0.0, 250.0)))
-        found.append(predict_objects(network, held, region, form, torch.float32, 175))
+        found.append(predict_objects(network, held, region, RULES, torch.float32))
     ours, theirs = found
     assert ours.voxels.tolist() == [4 * 20 * 12 * 14]
     assert theirs.voxels.tolist() == [20 * 12 * 14]
@@ -252,9 +253,8 @@ def test_objects_that_nobody_annotated_are_not_wrong(stack):
     network.register_parameter("where", nn.Parameter(torch.zeros(1)))
     labels = np.asarray(held.labels[full_roi(SHAPE)]).astype(np.int16)
     unknown = dataclasses.replace(held, labels=np.where(labels > 0, -1, labels), partial=True)
-    form = find_architecture("unet2d")
     whole, none = (
-        predict_objects(network, s, region, form, torch.float32, 175) for s in (held, unknown)
+        predict_objects(network, s, region, RULES, torch.float32) for s in (held, unknown)
     )
     assert (whole.truth, len(whole.voxels)) == (1, 1)
     assert (none.truth, len(none.voxels)) == (0, 0)

@@ -145,3 +145,14 @@ def test_single_slices_choose_a_threshold_and_a_mean(tmp_path, monkeypatch, colu
     )
     assert (card.threshold, card.min_size, card.min_probability) == (0.5, 7, 0.85)
     assert card.training["objects"] == noted
+
+
+def test_objects_of_a_region_are_those_of_its_median(tmp_path, monkeypatch, columns):
+    """Specks are in one slice each; at the ends a slice stands for those beyond it."""
+    monkeypatch.setattr(objects, "predict_window", see_raw)
+    [source] = held_out(tmp_path, *columns)
+    for nm, found in ((0.0, [480, 576, 70, 70, 70, 70]), (35.0, [480, 576, 70, 70])):
+        weights = toy(tmp_path, median_nm=nm)
+        region = objects.whole_region(source)
+        seen = objects.predict_objects(None, *region, load_card(weights), torch.float32)
+        assert sorted(seen.voxels.tolist(), reverse=True) == sorted(found, reverse=True)

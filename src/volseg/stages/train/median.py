@@ -91,9 +91,14 @@ def neighbours(source: Source, window: Roi, nm: float) -> list[Roi]:
 
     None where no other slice is as near as that.
     """
-    if not (step := round(nm / (source.size[0] * source.depth))):
+    if not (step := slices_apart(source, nm)):
         return []
     first = math.ceil(-source.roi[0].start / source.scale[0])
     last = math.floor((source.raw.shape[0] - source.roi[0].start) / source.scale[0]) - 1
     moved = [min(max(window[0].start + k, first), last) for k in (-step, step)]
     return [(slice(z, z + 1), *window[1:]) for z in moved]
+
+
+def slices_apart(source: Source, nm: float) -> int:
+    """Count the slices of the network that lie in a distance."""
+    return round(nm / (source.size[0] * source.depth))

@@ -15,7 +15,7 @@ from torch import nn
 
 from volseg.geometry.grid import describe, roi_shape, roi_size, shift
 from volseg.models.registry import Architecture
-from volseg.stages.train.median import neighbours
+from volseg.stages.train.median import neighbours, slices_apart
 from volseg.storage.cards import Card, load_card, update_card
 from volseg.storage.weights import load_network
 from volseg.training.sampling import Source
@@ -66,17 +66,16 @@ def choose_objects(
         return noted
     if images:
         return _note(weights, card, None, {"not chosen": "slices are unrelated images"})
-    form, network = card.form, load_network(weights, card).to(device)
+    network = load_network(weights, card).to(device)
     regions = [region for source in sources if (region := whole_region(source))]
     if not regions:
         seen = [
-            _predict_slice(network, source, region, form, precision, card.median_nm)
+            _predict_slice(network, source, region, card, precision)
             for source in sources
             for region in _single_slices(source)
         ]
         return _choose_sections(weights, card, seen)
-    level = math.ceil(card.threshold * FULL_PROBABILITY)
-    found = [predict_objects(network, s, r, form, precision, level) for s, r in regions]
+    found = [predict_objects(network, *region, card, precision) for region in regions]
     chosen = select_objects(found, card.threshold)
     where = [describe(_in_volume(*region)) for region in regions]
     return _note(weights, card, chosen, {"regions": where})
@@ -150,18 +149,13 @@ def whole_region(source: Source, most: int | None = None) -> tuple[Source, Roi] 
 
 
 def _predict_slice(
-    network: nn.Module,
-    source: Source,
-    roi: Roi,
-    form: Architecture,
-    precision: torch.dtype,
-    median_nm: float,
+    network: nn.Module, source: Source, roi: Roi, card: Card, precision: torch.dtype
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Predict a slice, and take the median with those before and after it, if the card does."""
-    levels, truth = predict_region(network, source, roi, form, precision)
-    others = neighbours(source, roi, median_nm) if median_nm else []
+    levels, truth = predict_region(network, source, roi, card.form, precision)
+    others = neighbours(source, roi, card.median_nm) if card.median_nm else []
     single = replace(source, slices=None)
-    around = [predict_region(network, single, other, form, precision)[0] for other in others]
+    around = [predict_region(network, single, other, card.form, precision)[0] for other in others]
     middle = np.median([levels, *around], axis=0) if around else levels
     return middle.astype(np.uint8), truth
 
@@ -192,18 +186,19 @@ def _centre(side: slice, scale: float) -> slice:
 
 
 def predict_objects(
-    network: nn.Module,
-    source: Source,
-    roi: Roi,
-    form: Architecture,
-    precision: torch.dtype,
-    level: int,
+    network: nn.Module, source: Source, roi: Roi, card: Card, precision: torch.dtype
 ) -> Predicted:
     """Predict a region, and match its objects with those of the labels.
 
-    Sizes are in voxels of the network's size, whatever the thickness of the slices that it saw.
+    Sizes are in voxels of the network's size, whatever the thickness of the slices that it saw. The
+    card tells threshold and median; at the ends of the region a slice stands for those beyond it.
     """
-    found = match_components(*predict_region(network, source, roi, form, precision), level)
+    levels, truth = predict_region(network, source, roi, card.form, precision)
+    step = slices_apart(source, card.median_nm)
+    z, last = np.arange(len(levels)), len(levels) - 1
+    around = [levels[(z + k).clip(0, last)] for k in (-step, 0, step)]
+    middle = np.median(around, axis=0).astype(np.uint8) if step else levels
+    found = match_components(middle, truth, math.ceil(card.threshold * FULL_PROBABILITY))
     return replace(found, voxels=np.rint(found.voxels * source.depth).astype(np.int64))
 
 
