@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volseg.stages.report.surfaces import _mesh_all, at_surface, mesh
+from volseg.stages.report.drawing import outlines
+from volseg.stages.report.surfaces import _mesh_all, mesh
 
 pytest.importorskip("skimage")
 
@@ -37,7 +38,7 @@ def test_the_largest_objects_come_first_and_triangles_are_limited():
     assert every[1][1].mean(0) == pytest.approx([3, 3, 3], abs=0.1)
     few = _mesh_all(labels, len(every[0][2]))
     assert [label for label, _, _ in few] == [3]
-    assert np.count_nonzero(at_surface(labels)) == 27 - 1 + 8 * 16 * 18 - 6 * 14 * 16
+    assert np.count_nonzero(outlines(labels)) == 27 - 1 + 8 * 16 * 18 - 6 * 14 * 16
 
 
 def test_a_volume_full_of_one_object_has_no_background():

@@ -102,18 +102,19 @@ def _opacity(labels: NDArray[Any], slope: int = 0) -> Picture:
 
 
 def outlines(labels: NDArray[Any]) -> Mask:
-    """Mark the pixels of objects, shape (y, x), next to another object or the background.
+    """Mark the pixels, or voxels, of objects next to another object or the background.
 
     Examples
     --------
     >>> outlines(np.array([[0, 1, 1, 1, 2]])).astype(int)
     array([[0, 1, 0, 1, 1]])
+    >>> outlines(np.array([[[0, 3, 3, 3, 3, 0]]])).astype(int)
+    array([[[0, 1, 0, 0, 1, 0]]])
     """
     edge = np.zeros(labels.shape, bool)
-    for axis in (0, 1):
-        low = labels.swapaxes(0, axis)
-        marked = edge.swapaxes(0, axis)
-        differs = low[:-1] != low[1:]
+    for axis in range(labels.ndim):
+        along, marked = labels.swapaxes(0, axis), edge.swapaxes(0, axis)
+        differs = along[:-1] != along[1:]
         marked[:-1] |= differs
         marked[1:] |= differs
     return edge & (labels > 0)

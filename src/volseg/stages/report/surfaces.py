@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from volseg.geometry.grid import roi_shape
 from volseg.measures.single_object import mesh
+from volseg.stages.report.drawing import outlines
 from volseg.stages.report.plan import Subject
 from volseg.storage.volumes import Image
-from volseg.types import Doubles, Labels, Mask, zyx
+from volseg.types import Doubles, Labels, zyx
 
 TRIANGLES = 240_000
 """Of all objects of all volumes."""
@@ -106,27 +107,10 @@ def _read_coarse(image: Image, subject: Subject) -> tuple[Labels, Doubles, Doubl
         if voxels > (MOST_VOXELS if last else VOXELS):
             continue
         labels = array[zyx(box)]
-        if last or np.count_nonzero(at_surface(labels)) * PER_VOXEL <= TRIANGLES:
+        if last or np.count_nonzero(outlines(labels)) * PER_VOXEL <= TRIANGLES:
             start = np.array([float(s.start) for s in box])
             return labels, np.array(factors, float), start
     return None
-
-
-def at_surface(labels: Labels) -> Mask:
-    """Mark the voxels of objects with a neighbour, over a face, that is not of the object.
-
-    Examples
-    --------
-    >>> at_surface(np.array([[[0, 3, 3, 3, 3, 0]]])).astype(int).tolist()
-    [[[0, 1, 0, 0, 1, 0]]]
-    """
-    edge = np.zeros(labels.shape, bool)
-    for axis in range(3):
-        along, marked = labels.swapaxes(0, axis), edge.swapaxes(0, axis)
-        differs = along[:-1] != along[1:]
-        marked[:-1] |= differs
-        marked[1:] |= differs
-    return edge & (labels > 0)
 
 
 def _mesh_all(labels: Labels, triangles: int) -> list[tuple[int, Doubles, NDArray[np.int64]]]:
