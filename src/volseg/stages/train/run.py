@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from volseg.engine.options import available_cores, check_workers
 from volseg.engine.progress import Job, Progress
 from volseg.fields import as_json
@@ -128,23 +130,32 @@ def train(
                 workers = options.workers or min(available_cores(), LOADERS)
                 sources = data.training, data.validation
                 train_steps(run, sources, options.output, configuration, workers, events)
-        median = choose_median(weights, data.validation, device, precision, images=data.images)
-        objects = choose_objects(weights, data.validation, device, precision, images=data.images)
-        choose_splitting(weights, data.validation, device, precision, images=data.images)
-        training = note_training_scores(weights, data.training, device, precision)
-        note_reference(weights, data.training)
+        noted = _complete_card(weights, data, device, precision)
     return TrainReport(
         weights=weights,
         step=run.step,
         minutes=run.seconds / 60,
         best=run.best or {},
         stopped_early=run.stopped_early,
-        objects=objects,
-        median=median,
-        training=training,
         steps_now=run.step - first,
         seconds=time.monotonic() - begun,
+        **noted,
     )
+
+
+def _complete_card(
+    weights: Path, data: TrainingData, device: torch.device, precision: torch.dtype
+) -> dict[str, Any]:
+    """Choose rules for objects on what is held out, and note them and scores in the card."""
+    held, images = (weights, data.validation, device, precision), data.images
+    noted = {
+        "median": choose_median(*held, images=images),
+        "objects": choose_objects(*held, images=images),
+    }
+    choose_splitting(*held, images=images)
+    training = note_training_scores(weights, data.training, device, precision)
+    note_reference(weights, data.training)
+    return {**noted, "training": training}
 
 
 def _tell_both(
