@@ -519,6 +519,10 @@ def test_probabilities_must_be_there_complete_and_volsegs(tmp_path, probabilitie
     volume = write_volume(tmp_path / "vol.zarr", probabilities, complete=False)
     with pytest.raises(VolumeError, match="incomplete"):
         label(plan_labels(volume, NAME, options()), NoProgress())
+    # while segment writes them, it has not noted yet what they are
+    update_attributes(probabilities_path(volume, NAME), {"complete": False}, "fingerprint")
+    with pytest.raises(VolumeError, match="incomplete; run the command that began it"):
+        label(plan_labels(volume, NAME, options()), NoProgress())
     with pytest.raises(ParameterError, match="above 0 and up to 1"):
         options(threshold=0.0)
 

@@ -19,6 +19,7 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError, SourceError, VolumeError, VoxelSizeError
 from volseg.geometry.grid import full_roi
 from volseg.models.registry import find_architecture
+from volseg.sources.labels import open_label_path
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.train.data import NO_SIZE, open_training_data
@@ -496,3 +497,19 @@ def test_fewer_patches_are_centred_on_a_class_that_weighs_less(stack, tmp_path):
         slices = source.roi[0].stop - source.roi[0].start
         of_b = int((source.foreground[:, 1] >= 22).sum())
         assert (len(source.foreground) - of_b, of_b) == (slices * each[0], slices * each[1])
+
+
+@pytest.mark.parametrize("option", ["time", "channel", "fill-value"])
+def test_what_only_convert_can_choose_is_asked_for_there(tmp_path, option):
+    pages = np.zeros((4, 2, 16, 16), np.float32)
+    pages[1] = np.nan if option == "fill-value" else 1.0
+    if option == "fill-value":
+        tifffile.imwrite(tmp_path / "raw.tif", pages[:, 0], photometric="minisblack")
+    else:
+        axes = {"axes": "ZCYX" if option == "channel" else "TZYX"}
+        tifffile.imwrite(tmp_path / "raw.tif", pages, imagej=True, metadata=axes)
+    with pytest.raises(SourceError, match=rf"--{option}.*option of convert"):
+        open_pair(Pair(tmp_path / "raw.tif", str(tmp_path / "raw.tif")), SIZE)
+    if option == "time":
+        with pytest.raises(SourceError, match=rf"--{option}.*option of convert"):
+            open_label_path(tmp_path / "raw.tif")

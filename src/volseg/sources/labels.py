@@ -15,7 +15,7 @@ from volseg.errors import ParameterError, SourceError, VolumeError, command
 from volseg.geometry.grid import full_roi
 from volseg.sources.formats.hdf5 import split_dataset
 from volseg.sources.label_values import WHOLE_NUMBERS, as_labels
-from volseg.sources.stack import WHOLE, Stack, read_box
+from volseg.sources.stack import WHOLE, Stack, choosing_elsewhere, read_box
 from volseg.sources.stamps import find_stamp
 from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray
@@ -256,7 +256,8 @@ def check_axes(axes: str | None, sources: Iterable[LabelSource]) -> None:
 
 def _by_pages(path: Path, axes: str | None, *, images: bool) -> LabelSource:
     stamp = find_stamp(path)
-    stack = _opened(path, axes, stamp, images=images)
+    with choosing_elsewhere():
+        stack = _opened(path, axes, stamp, images=images)
     block, region = (TIFF_SLAB, stack.shape[1], stack.shape[2]), full_roi(stack.shape)
     known = LabelSource(path, stack.shape, block, region, None, None, None, images=images)
     return replace(known, stated=stack.axis_sizes, axes=axes, stamp=stamp)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,6 +25,8 @@ NO_COLOURS = "save them as whole numbers without colours, such as a TIFF of uint
 """Remedy where labels have colours."""
 NO_AXES = f"labels are an array of (z, y, x): name theirs with --axes, or {NO_COLOURS}"
 """Remedy where labels have axes that nobody names, as of colours."""
+CHOICES = re.compile(r"--(channel|time|series|grey|fill-value)\b")
+"""Remedies that not every command has which reads a source."""
 COLOURS = {1: 1, 2: 1, 3: 3, 4: 3}
 """Colours by the number of samples; the last of two or four is how opaque a pixel is."""
 
@@ -141,6 +145,19 @@ def check_finite(stack: Stack, z: int, page: NDArray[Any]) -> None:
             f"{stack.name_page(z)} holds values that are not finite (NaN); replace them by some "
             f"value with --fill-value, such as 0"
         )
+
+
+@contextmanager
+def choosing_elsewhere() -> Iterator[None]:
+    """Tell of choices, of which the command that reads a source has none, where they are had."""
+    try:
+        yield
+    except SourceError as error:
+        if CHOICES.search(str(error)) is None:
+            raise
+        raise SourceError(
+            f"{error}. That is an option of convert: give the volume that it makes"
+        ) from error
 
 
 def check_single(selection: Selection, where: str) -> None:

@@ -34,10 +34,12 @@ def _open_complete(volume: Path, name: str) -> Image:
         first = command("segment", volume, name=name)
         raise VolumeError(f"{volume} has no probabilities/{name}; run `{first}` first")
     image = open_image(path)
-    if image.levels[0].dtype != np.uint8 or not {"run", "fingerprint"} <= set(image.attributes):
-        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
-    if not image.attributes.get("complete"):
+    noted = image.attributes
+    if noted.get("complete") is False:  # what it is of is noted at the end
         raise VolumeError(f"{path} is incomplete; run the command that began it again")
+    known = {"complete", "run", "fingerprint"} <= set(noted)
+    if image.levels[0].dtype != np.uint8 or not known:
+        raise VolumeError(f"{path} was not written by volseg segment; its meaning is not known")
     return image
 
 

@@ -22,7 +22,7 @@ from volseg.models.registry import find_architecture
 from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import TIFF_SLAB, LabelSource, find_labels, open_label_path
 from volseg.sources.open import open_stack
-from volseg.sources.stack import WHOLE, Selection, check_finite
+from volseg.sources.stack import WHOLE, Selection, check_finite, choosing_elsewhere
 from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.survey.intensities import with_survey
 from volseg.stages.survey.notes import describe_background, describe_histogram
@@ -246,7 +246,14 @@ def _read_stack(
 ) -> tuple[NDArray[Any], Image, tuple[str, ...], Sizes]:
     """Read a stack into memory, and note what is noted of a volume: histogram and background."""
     selection = Selection(fit="pad", grey=True, images=True) if pair.images else WHOLE
-    stack = open_stack(pair.raw, replace(selection, axes=pair.axes))
+    with choosing_elsewhere():
+        return _read_selected(pair, voxel_size, replace(selection, axes=pair.axes))
+
+
+def _read_selected(
+    pair: Pair, voxel_size: VoxelSize | None, selection: Selection
+) -> tuple[NDArray[Any], Image, tuple[str, ...], Sizes]:
+    stack = open_stack(pair.raw, selection)
     try:
         size, _, told = settle_voxel_size(stack.stated, voxel_size)
         raw, areas = np.empty(stack.shape, stack.dtype), Counter[float]()
