@@ -142,6 +142,42 @@ def test_gaps_in_the_numbering_are_named(tmp_path):
     assert find_gaps(["a1", "b2", "c3"]) == []
 
 
+def test_links_to_slices_that_were_not_fetched_are_refused(tmp_path):
+    for n in (1, 2):
+        tifffile.imwrite(tmp_path / f"s{n}.tif", make_stack()[0])
+    (tmp_path / "overview.jpg").symlink_to(tmp_path / "elsewhere.jpg")  # no slice
+    assert open_stack(tmp_path).shape[0] == 2
+    (tmp_path / "s3.tif").symlink_to("annex/objects/s3")
+    for source in (tmp_path, tmp_path / "s*.tif"):
+        with pytest.raises(SourceError, match=r"s3\.tif is a link to annex/objects/s3, where"):
+            open_stack(source)
+    for n in (1, 2):
+        (tmp_path / f"s{n}.tif").unlink()
+    with pytest.raises(SourceError, match=r"s3\.tif is a link to annex"):
+        open_stack(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("s1.tif", "s01.tif", "s2.tif"), "s01.tif and s1.tif"),
+        (("s_0010_a.tif", "s_10_a.tif", "s_9_a.tif"), "s_0010_a.tif and s_10_a.tif"),
+        (("s1.5.tif", "s1.05.tif", "s2.5.tif"), None),
+        (("s-1.tif", "s0.tif", "s1.tif"), None),
+    ],
+)
+def test_slices_of_the_same_number_are_told(tmp_path, names, told):
+    for name in names:
+        tifffile.imwrite(tmp_path / name, make_stack()[0])
+    stack = open_stack(tmp_path)
+    found = [w for w in stack.warnings if "have the same number" in w]
+    assert stack.shape[0] == 3
+    assert len(found) == (told is not None)
+    if told is not None:
+        one, other = told.split(" and ")
+        assert f"{one} and {other}" in found[0] or f"{other} and {one}" in found[0]
+
+
 def write_slices(folder, sizes):
     """Write slices of pixels so many nm wide; None states nothing."""
     for n, size in enumerate(sizes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import glob
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from volseg.sources.voxel_size import StatedSize, find_contradiction
 from volseg.storage.locations import check_text
 
 SHOWN = 5
+ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
+"""Zeros before a number, which is the same without them."""
 
 
 def list_images(found: Sequence[Path]) -> list[Path]:
@@ -28,14 +31,30 @@ def list_images(found: Sequence[Path]) -> list[Path]:
 
     TIFF, PNG and dm files if there are any, else those of JPEG, which may be overviews of others;
     or else what other readers know by its name.
+
+    Raises
+    ------
+    SourceError
+        If one is a link to a file that is not there, as where a data set was fetched in part.
     """
     ranks: dict[int, list[Path]] = {}
     for path in found:
         reader = find_reader(path.name)
-        if reader is not None and path.is_file():
+        if reader is not None and (path.is_file() or _leads_nowhere(path)):
             rank = PICTURES.get(reader.kind, len(PICTURES))
             ranks.setdefault(rank, []).append(path)
-    return sort_names(ranks[min(ranks)]) if ranks else []
+    images = sort_names(ranks[min(ranks)]) if ranks else []
+    if lost := [path for path in images if _leads_nowhere(path)]:
+        more = f", and {len(lost) - 1} more are such links" if len(lost) > 1 else ""
+        raise SourceError(
+            f"{lost[0]} is a link to {lost[0].readlink()}, where nothing is{more}: fetch what is "
+            f"missing, or remove the link"
+        )
+    return images
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def list_within(place: Path) -> list[Path]:
@@ -221,11 +240,16 @@ def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
         if not chosen:
             raise SourceError(f"{found}; choose with a glob, such as '{folder / sequences[0]}'")
         return [f"{found}; all are taken, one after the other in the order of their names"]
-    gaps = find_gaps([f.stem for f in files])
-    if not gaps:
-        return []
-    told = f"the numbering of {folder} has gaps: {list_some(gaps, SHOWN)} missing"
-    return [f"{told}; the slices around them are taken as neighbours"]
+    told = []
+    if gaps := find_gaps([f.stem for f in files]):
+        missing = f"the numbering of {folder} has gaps: {list_some(gaps, SHOWN)} missing"
+        told.append(f"{missing}; the slices around them are taken as neighbours")
+    bare = [ZEROS.sub("", f.stem) for f in files]
+    pairs = zip(itertools.pairwise(files), itertools.pairwise(bare), strict=True)
+    if twice := [f"{a.name} and {b.name}" for (a, b), (i, k) in pairs if i == k]:
+        same = f"slices of {folder} have the same number: {list_some(twice, SHOWN)}"
+        told.append(f"{same}; both are taken, so remove one if it is a copy")
+    return told
 
 
 def _found_in(file: Path, stated: Sequence[StatedSize]) -> list[StatedSize]:
