@@ -333,6 +333,21 @@ def test_a_workbook(what, volume, tmp_path):
     assert units["volume_nm3" if what == "table" else "z"] in ("nm^3", "voxel")
 
 
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        (np.array([2**24 + 1, 2**32 - 1]), "uint32", [2**24 + 1, 2**32 - 1]),
+        (np.array([3, 2**33]), "float32", [3.0, 2.0**33]),
+        (np.array([-1, 3]), "float32", [-1.0, 3.0]),
+        (np.array([True, False]), "float32", [1.0, 0.0]),
+        (np.array([0.5, np.nan]), "float32", [0.5, -1.0]),
+    ],
+)
+def test_counts_of_segments_are_exact(column, kind, values):
+    described = precomputed._property("voxels", column, {})
+    assert (described["data_type"], described["values"]) == (kind, values)
+
+
 @pytest.mark.parametrize("largest", [10**15 - 1, 10**15 + 1, 720_575_940_621_039_145, 2**64 - 1])
 def test_a_workbook_keeps_every_digit_of_a_label(largest, tmp_path):
     pytest.importorskip("xlsxwriter")

@@ -163,8 +163,16 @@ def _describe_segments(plan: ExportPlan) -> dict[str, Any] | None:
 
 
 def _property(name: str, column: Any, units: Mapping[str, str]) -> dict[str, Any]:
-    """Describe a column as a number of each segment; JSON knows no NaN, which becomes -1."""
-    values = np.nan_to_num(np.asarray(column, np.float32), nan=-1.0)
+    """Describe a column as a number of each segment; JSON knows no NaN, which becomes -1.
+
+    Counts stay whole numbers where 32 bits hold them: of floats, 24 bits are exact.
+    """
+    given = np.asarray(column)
+    kind = "float32"
+    if given.dtype.kind in "iu" and given.size:
+        limits = np.iinfo(np.uint32)
+        kind = "uint32" if limits.min <= given.min() and given.max() <= limits.max else kind
+    values = given.astype(kind) if kind == "uint32" else np.nan_to_num(given.astype(kind), nan=-1.0)
     unit = units.get(name, "1")
-    described = {"id": name, "type": "number", "data_type": "float32", "values": values.tolist()}
+    described = {"id": name, "type": "number", "data_type": kind, "values": values.tolist()}
     return described | ({} if unit == "1" else {"description": unit})
