@@ -138,6 +138,21 @@ def read_measured(
     return found
 
 
+def shown_type(values: NDArray[Any]) -> str:
+    """Choose the type in which neuroglancer, which has 32 bits, is given a column of numbers.
+
+    Counts stay exact where 32 bits hold them: of floats, 24 bits are.
+
+    Examples
+    --------
+    >>> shown_type(np.array([7, 2**32 - 1])), shown_type(np.array([7, 2**32]))
+    ('uint32', 'float32')
+    """
+    whole = values.dtype.kind in "iu" and values.size > 0
+    held = whole and values.min() >= 0 and values.max() < 1 << 32
+    return "uint32" if held else "float32"
+
+
 def publish_table(table: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     """List a table of objects, ``tables/<name>.parquet``, in the group of a volume's tables.
 

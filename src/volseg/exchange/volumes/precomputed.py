@@ -20,7 +20,7 @@ from volseg.sources.labels import COMPONENTS
 from volseg.storage.files import discard, write_file
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import read_json
-from volseg.storage.tables import read_columns
+from volseg.storage.tables import read_columns, shown_type
 from volseg.storage.targets import unfinished
 from volseg.types import VoxelSize, Zyx
 
@@ -163,15 +163,8 @@ def _describe_segments(plan: ExportPlan) -> dict[str, Any] | None:
 
 
 def _property(name: str, column: Any, units: Mapping[str, str]) -> dict[str, Any]:
-    """Describe a column as a number of each segment; JSON knows no NaN, which becomes -1.
-
-    Counts stay whole numbers where 32 bits hold them: of floats, 24 bits are exact.
-    """
-    given = np.asarray(column)
-    kind = "float32"
-    if given.dtype.kind in "iu" and given.size:
-        limits = np.iinfo(np.uint32)
-        kind = "uint32" if limits.min <= given.min() and given.max() <= limits.max else kind
+    """Describe a column as a number of each segment; JSON knows no NaN, which becomes -1."""
+    kind = shown_type(given := np.asarray(column))
     values = given.astype(kind) if kind == "uint32" else np.nan_to_num(given.astype(kind), nan=-1.0)
     unit = units.get(name, "1")
     described = {"id": name, "type": "number", "data_type": kind, "values": values.tolist()}

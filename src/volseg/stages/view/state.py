@@ -15,6 +15,7 @@ from volseg.stages.view.plan import EXPLAINED, Objects, Scene, ViewOptions
 from volseg.stages.view.pyramids import Pyramid
 from volseg.storage.arrays import StoredArray
 from volseg.storage.remote import as_remote
+from volseg.storage.tables import shown_type
 
 CLIENT = "https://neuroglancer-demo.appspot.com/"
 """Neuroglancer as its authors serve it."""
@@ -110,13 +111,13 @@ def compose_properties(objects: Objects) -> dict[str, Any]:
     --------
     >>> table = Objects({"label": np.array([3]), "voxels": np.array([8])}, {"voxels": "voxel"})
     >>> compose_properties(table)["inline"]["properties"][0]["values"]
-    [8.0]
+    [8]
     """
     properties = [
         {
             "id": name,
             "type": "number",
-            "data_type": "float32",
+            "data_type": shown_type(objects.columns[name]),
             "description": objects.units.get(name, ""),
             "values": _numbers(objects.columns[name]),
         }
@@ -132,7 +133,9 @@ def compose_properties(objects: Objects) -> dict[str, Any]:
 
 def _numbers(values: NDArray[Any]) -> Sequence[float | str]:
     """List numbers; JSON has none for NaN, and a text becomes one in the viewer."""
-    return [float(v) if np.isfinite(v) else "NaN" for v in values.astype(np.float32)]
+    if (kind := shown_type(values)) != "float32":
+        return list(values.astype(kind).tolist())
+    return [float(v) if np.isfinite(v) else "NaN" for v in values.astype(kind)]
 
 
 def compose_link(scene: Scene, options: ViewOptions) -> str:
