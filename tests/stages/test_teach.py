@@ -322,6 +322,26 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     assert told.endswith(f"volseg apply {volume} --marks --overwrite")
 
 
+def test_no_size_is_told_of_a_mean_that_is_not_asked_for(volume):
+    """A model asks objects of up to 99 voxels for a mean of 0.8; its user asks none."""
+    import volseg
+
+    probabilities = open_judged(volume, NAME, None).probabilities
+    size = list(probabilities.space.voxel_size or (5, 5, 5))
+    model = {"min_probability": 0.8, "faint_size": 99, "voxel_size": size}
+    update_attributes(probabilities.path, {"model": probabilities.attributes["model"] | model})
+    for given, told in (
+        ({"min_probability": 0}, {"min_probability": 0.0}),
+        ({"min_probability": 0.7}, {"min_probability": 0.7}),
+        ({"min_probability": 0.7, "faint_size": 9}, {"min_probability": 0.7, "faint_size": 9}),
+        ({"faint_size": 9}, {"faint_size": 9}),
+        ({}, {}),
+    ):
+        volseg.label(volume, **given, threshold=0.5, min_size=9, overwrite=True, workers=1)
+        found = open_judged(volume, NAME, None).options()
+        assert found == {"threshold": 0.5, "min_size": 9, **told}
+
+
 def test_forgetting_restores_what_was_there(volume):
     first, second = largest(read(volume), 2)
     assert keep_marks(volume, marked_no=[first]).weights is None

@@ -87,8 +87,9 @@ class Judged:
         for name in RULES:
             if (value := getattr(rules, name)) != getattr(usual, name):
                 found[name] = value
-        if "min_probability" in found and rules.faint_size:  # the model's is for its own mean
-            found["faint_size"] = rules.faint_size
+        if "min_probability" in found:  # the model's size is for its own mean
+            found.pop("faint_size", None)
+            found |= {"faint_size": rules.faint_size} if rules.faint_size else {}
         if self.run.get("invert"):
             found["invert"] = True
         if self.zoom != 1:
