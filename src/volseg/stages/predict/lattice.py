@@ -33,7 +33,8 @@ THICK = 6.5
 """A section's thickness in network voxels from which networks of volumes find less: EM-Net, which
 knows 5 nm, is as good as ever at 30 nm and not at 35 (studies/section_thickness.py)."""
 CUBIC = 1.2
-"""Voxels whose sides differ by more than this factor look different along different axes."""
+"""Voxels whose sides differ by more than this factor look too different along other axes to be
+averaged, even where that is asked for."""
 DEPTH = 33
 """Least network voxels along each axis of a volume for slices along all three to be averaged: in
 narrower slices a network knows little, and spoils what it knows of wide ones (decision 0060)."""
@@ -95,11 +96,11 @@ def choose_views(
 ) -> tuple[Views, str]:
     """Choose the slices that a network of slices sees of a volume.
 
-    Along all three axes where voxels are cubes and every slice is wide enough; else along the axis
-    whose slices are the widest, or along z where the voxels' form is unknown or no cube. ``size``
-    is in nm.
+    Along all three axes where voxels are cubes (to a tenth) and every slice is wide enough; else
+    along the axis whose slices are the widest, or along z where the voxels' form is unknown or no
+    cube. ``size`` is in nm.
     """
-    if size is None or max(size) / min(size) > CUBIC:
+    if size is None or max(size) / min(size) > 1 + SAME_SCALE:
         return "xy", "along z"
     sides = [n * v * zoom / m for n, v, m in zip(shape, size, card.voxel_size, strict=True)]
     if min(sides) >= DEPTH:
