@@ -70,6 +70,7 @@ def cut_tile(needed: Roi, lattice: Lattice, form: Architecture) -> Roi:
     Examples
     --------
     >>> from volseg.geometry.lattice import AxisLattice
+    >>> from volseg.models.registry import find_architecture
     >>> axis = AxisLattice(1000, 512, 64)
     >>> lattice, form = Lattice((AxisLattice(9, 8, 0), axis, axis)), find_architecture("unet2d")
     >>> cut_tile((slice(2, 3), slice(100, 140), slice(480, 512)), lattice, form)
