@@ -119,6 +119,17 @@ def test_neighbours_lie_within_the_volume(tmp_path, monkeypatch, columns):
     assert (noted["Jaccard"], noted["with the median"]) == (1.0, 1.0)
 
 
+def test_a_card_whose_rules_were_chosen_before_there_was_a_median_stays(tmp_path, columns):
+    """A run that an earlier version finished is left as it is."""
+    weights, noted = toy(tmp_path, median_nm=0.0), {"not chosen": "no two held-out slices"}
+    update_card(weights, {"training": {**load_card(weights).training, "objects": noted}})
+    before = weights.with_suffix(".json").read_bytes()
+    sources = held_out(tmp_path, *columns, slices=(0, 2, 5, 7))
+    assert choose_median(weights, sources, *CPU, images=False) == {}
+    assert choose_objects(weights, sources, *CPU, images=False) == noted
+    assert weights.with_suffix(".json").read_bytes() == before
+
+
 @pytest.mark.parametrize(("images", "architecture"), [(True, "unet2d"), (False, "unet3d")])
 def test_images_and_networks_of_volumes_have_no_median(tmp_path, columns, images, architecture):
     weights = toy(tmp_path, architecture)

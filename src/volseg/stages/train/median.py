@@ -25,8 +25,9 @@ from volseg.training.validation import (
 )
 from volseg.types import Roi
 
-CHOSEN = "median of slices"
-"""The key under which a card's training says what the median did to held-out slices."""
+CHOSEN, OBJECTS = "median of slices", "objects"
+"""Keys under which a card's training says what the median did to held-out slices, and how the rules
+for objects were chosen, which are those of its median."""
 DISTANCE_NM = 35.0
 """From a slice to those before and after it (decision 0084)."""
 
@@ -42,7 +43,7 @@ def choose_median(
     """Choose whether the card asks for the median of slices: where held-out slices gain by it.
 
     Only networks of slices with one class may gain. Neighbours are predicted, too, and need no
-    annotation.
+    annotation. A card whose rules for objects were chosen, as by an earlier version, stays as it is.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def choose_median(
     """
     card = load_card(weights)
     form = card.form
-    if CHOSEN in card.training or images or form.dimensions == 3 or card.maps:
+    if {CHOSEN, OBJECTS} & set(card.training) or images or form.dimensions == 3 or card.maps:
         noted: Mapping[str, Any] = card.training.get(CHOSEN, {})
         return noted
     network = load_network(weights, card).to(device)

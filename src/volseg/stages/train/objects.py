@@ -15,7 +15,7 @@ from torch import nn
 
 from volseg.geometry.grid import describe, roi_shape, roi_size, shift
 from volseg.models.registry import Architecture
-from volseg.stages.train.median import neighbours, slices_apart
+from volseg.stages.train.median import OBJECTS, neighbours, slices_apart
 from volseg.storage.cards import Card, load_card, update_card
 from volseg.storage.weights import load_network
 from volseg.training.sampling import Source
@@ -38,9 +38,6 @@ from volseg.training.validation import (
 )
 from volseg.types import FULL_PROBABILITY, Roi, zyx
 
-CHOSEN = "objects"
-"""The key under which a card's training says how the rules for objects were chosen."""
-
 
 def choose_objects(
     weights: Path,
@@ -61,8 +58,8 @@ def choose_objects(
     images : whether slices are unrelated images, so that objects have no depth.
     """
     card = load_card(weights)
-    if CHOSEN in card.training:
-        noted: Mapping[str, Any] = card.training[CHOSEN]
+    if OBJECTS in card.training:
+        noted: Mapping[str, Any] = card.training[OBJECTS]
         return noted
     if images:
         return _note(weights, card, None, {"not chosen": "slices are unrelated images"})
@@ -88,14 +85,14 @@ def _choose_sections(
     others = () if card.maps else THRESHOLDS
     chosen = select_sections(seen, card.threshold, others)
     noted = {
-        "by": f"Jaccard index of voxels in {len(seen)} single slices",
+        "by": f"Jaccard index of voxels in {len(seen)} single slice{'s' * (len(seen) > 1)}",
         "threshold": round(chosen.threshold, 6),
         "min_probability": chosen.min_probability,
         "Jaccard": round(chosen.jaccard, 4),
         "Jaccard of all objects": round(chosen.jaccard_of_all, 4),
     }
     changed = {name: noted[name] for name in ("threshold", "min_probability")}
-    update_card(weights, {**changed, "training": {**card.training, CHOSEN: noted}})
+    update_card(weights, {**changed, "training": {**card.training, OBJECTS: noted}})
     return noted
 
 
@@ -116,7 +113,7 @@ def _note(
             "right": chosen.right,
             **noted,
         }
-    update_card(weights, {**changed, "training": {**card.training, CHOSEN: noted}})
+    update_card(weights, {**changed, "training": {**card.training, OBJECTS: noted}})
     return noted
 
 
