@@ -175,6 +175,28 @@ def test_distances_of_a_median_that_mean_the_same_slices_are_one(
             plan(nm).stands()
 
 
+def test_a_run_killed_before_its_labels_goes_on_with_a_distance_of_the_same_slices(
+    tmp_path, probabilities, monkeypatch
+):
+    volume = write_volume(tmp_path / "vol.zarr", probabilities, voxel_size=(50.0, 5.0, 5.0))
+
+    def run(nm):
+        label(plan_labels(volume, NAME, options((8, 64, 64), median_nm=nm)), NoProgress())
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(label_run.Labelling, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(35.0)
+    assert not labels_path(volume, NAME).exists()
+    with pytest.raises(ConflictError, match="unfinished run"):
+        run(100.0)
+    run(50.0)
+    assert open_image(labels_path(volume, NAME)).attributes["run"]["median_nm"] == 35.0
+
+
 @pytest.mark.parametrize("block", [(8, 32, 32), None])
 def test_a_median_takes_nothing_beside_a_mask_or_lost_slices(tmp_path, probabilities, block):
     lost, step = [17, 18, 19], 2

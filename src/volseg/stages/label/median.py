@@ -36,7 +36,7 @@ def plan_median(
 def keep_recorded(
     planned: Mapping[str, Any], run: Mapping[str, Any], voxel_size: VoxelSize | None
 ) -> dict[str, float]:
-    """Take the distance on record of labels that stand, where it means the same slices.
+    """Take the distance on record of labels that stand or were begun, if it means the same slices.
 
     Examples
     --------

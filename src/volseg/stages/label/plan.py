@@ -21,6 +21,7 @@ from volseg.stages.label.source import open_guides, open_probabilities
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import section
 from volseg.storage.images import sizes_of
+from volseg.storage.ledger import read_header
 from volseg.storage.ome import Space
 from volseg.storage.results import ELSEWHERE, is_complete, recorded_run
 from volseg.storage.scratch import ComponentStore
@@ -166,13 +167,14 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
         # labels that were filled before masks were heeded are others
         **({"mask": source.mask["fingerprint"]} if source.mask and options.fill_holes else {}),
     }
-    if "median_nm" in header:  # else what stands is not asked for
-        standing = recorded_run(labels_path(volume, name))
-        header |= keep_recorded(header, standing, source.space.voxel_size)
+    scratch = scratch_path(volume)
+    ledger = scratch / f"label-{name}.jsonl"
+    if "median_nm" in header:  # else what stands, or was begun, is not asked for
+        noted = recorded_run(labels_path(volume, name)) or read_header(ledger) or {}
+        header |= keep_recorded(header, noted, source.space.voxel_size)
     spec = fit_spec(source.shape, "uint32")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
-    scratch = scratch_path(volume)
     return LabelPlan(
         volume=volume,
         name=name,
@@ -182,7 +184,7 @@ def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> L
         header=header,
         spec=spec,
         grid=Grid(spec.shape, whole_multiples(options.block or BLOCK, spec.shard)),
-        ledger=scratch / f"label-{name}.jsonl",
+        ledger=ledger,
         store=ComponentStore(scratch / f"label-{name}"),
         tables=(table_path(volume, name), slices_path(volume, name)),
         engine=options.engine,
