@@ -13,6 +13,7 @@ from PIL import Image
 from volseg.errors import ParameterError, SourceError
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import check_axes, open_label_path
+from volseg.sources.stamps import find_stamp
 
 SHAPE = (5, 13, 19)
 
@@ -171,6 +172,20 @@ def test_labels_that_take_the_place_of_others_are_read_as_what_they_are(tmp_path
         np.testing.assert_array_equal(found[full_roi(SHAPE)], labels.astype(np.uint64))
         apart = open_label_path(place).as_images()[full_roi(SHAPE)]
         np.testing.assert_array_equal(apart & np.uint64((1 << 32) - 1), labels.astype(np.uint64))
+
+
+def test_a_stamp_does_not_look_at_each_chunk_of_an_array(tmp_path, monkeypatch):
+    """In version 2, chunks lie beside the description: a large array has millions."""
+    few = np.random.default_rng(1).integers(0, 9, SHAPE).astype(np.uint8)
+    zarr.create_array(tmp_path / "a", data=few, chunks=(2, 8, 8), zarr_format=2)
+    first = find_stamp(tmp_path / "a")
+    with monkeypatch.context() as patched:
+        for name in ("iterdir", "glob"):
+            patched.setattr(Path, name, lambda *_: pytest.fail("a listing of all chunks"))
+        assert find_stamp(tmp_path / "a") == first
+    data = few.astype(np.uint16)
+    zarr.create_array(tmp_path / "a", data=data, chunks=(2, 8, 8), zarr_format=2, overwrite=True)
+    assert find_stamp(tmp_path / "a") != first
 
 
 def test_a_slice_that_is_replaced_by_another_kind_meanwhile_is_refused(tmp_path):

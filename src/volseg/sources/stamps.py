@@ -8,9 +8,10 @@ from pathlib import Path
 
 from volseg.sources.formats.hdf5 import split_dataset
 from volseg.storage.remote import as_remote
+from volseg.storage.stores import is_zarr
 
-DESCRIBED = ("zarr.json", ".zarray")
-"""Files that describe an array."""
+DESCRIBED = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+"""Files that describe an array in Zarr, or an image."""
 
 
 def find_stamp(path: Path) -> str:
@@ -18,10 +19,13 @@ def find_stamp(path: Path) -> str:
     if as_remote(path) is not None:
         return ""
     file, _ = split_dataset(path)
-    if file.is_dir():
-        # of an image in Zarr, arrays are described in folders of their own
-        inner = (found for name in DESCRIBED for found in file.glob(f"*/{name}"))
-        files = [file, *file.iterdir(), *inner]
+    if file.is_dir() and is_zarr(file):
+        # each chunk may be a file beside them, and is read anew in any case
+        files = [file / name for name in DESCRIBED]
+        if not (file / ".zarray").exists():  # an image's arrays are described in their own folders
+            files += (found for name in DESCRIBED for found in file.glob(f"*/{name}"))
+    elif file.is_dir():
+        files = [file, *file.iterdir()]
     else:
         files = [file] if file.exists() else list(map(Path, glob.glob(str(file))))
     states = [(str(f), f.stat()) for f in sorted(files) if f.exists()]
