@@ -12,6 +12,7 @@ import pytest
 from volseg.cli.options import parse_min_size
 from volseg.geometry.grid import full_roi
 from volseg.storage.arrays import ArraySpec
+from volseg.storage.attributes import update_attributes
 from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 
 SHAPE = (12, 32, 32)
@@ -49,13 +50,16 @@ def test_connectivity_and_the_smallest_size(volseg, volume):
 
 
 def test_other_labels_of_the_name_are_kept_as_the_message_says(volseg, volume, toy_model):
+    probabilities = open_image(probabilities_path(volume, "mitochondria"))
+    made = {"model": {**probabilities.attributes["model"], "name": "toy"}}
+    update_attributes(probabilities.path, made)
     assert volseg("label", volume).exit_code == 0
     rules = ("--threshold", "0.7")
     refused = volseg("label", volume, *rules)
     assert refused.exit_code == 2
     assert "choose another --name" not in refused.output
     advised = shlex.split(refused.output.partition("`volseg ")[2].partition("`")[0])
-    assert advised == ["segment", str(volume), "--name", "OTHER"]
+    assert advised == ["segment", str(volume), "--model", "toy", "--name", "OTHER"]
     assert volseg(*advised, *rules, "--model", toy_model).exit_code == 0
     assert volseg("label", volume).exit_code == 0
     assert "replace it" in refused.output

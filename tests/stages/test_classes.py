@@ -210,7 +210,7 @@ def test_another_result_of_a_class_is_kept_as_the_message_says(volume, model):
             segment(plan_segmentation(volume, asked), NoProgress())
     alone = replace(options, classes=("cells",), name="other")
     segment(plan_segmentation(volume, SegmentOptions(alone, threshold=0.9)), NoProgress())
-    with pytest.raises(ConflictError, match=r"segment .*vol\.zarr --classes gaps --name OTHER`"):
+    with pytest.raises(ConflictError, match=r"vol\.zarr --model \S+ --classes gaps --name OTHER`"):
         plan_labels(volume, "gaps", LabelOptions(threshold=0.8)).stands()
 
 

@@ -135,14 +135,16 @@ def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
 def _keep_both(probabilities: Image) -> str:
     """Say how labels by other rules are had beside those that have the probabilities' name."""
     volume, noted = probabilities.path.parent.parent, probabilities.attributes
-    one = section(noted, "run").get("class")
-    verb = ["segment", volume, *(() if one is None else ("--classes", one))]
-    if "imported" in section(noted, "model"):
-        verb = ["label", volume, "--probabilities", "SOURCE"]
-    return (
-        f"have both by `{command(*verb, name='OTHER')}` with these rules, as labels have the name "
-        f"of their probabilities"
-    )
+    model = section(noted, "model")
+    if "imported" in model:
+        again = command("label", volume, "--probabilities", "SOURCE", name="OTHER")
+        how = "with these rules"
+    else:
+        made = {"--model": model.get("name"), "--classes": section(noted, "run").get("class")}
+        flags = [word for flag, value in made.items() if value for word in (flag, value)]
+        again = command("segment", volume, *flags, name="OTHER")
+        how = "with these rules and all else that these probabilities were made with"
+    return f"have both by `{again}` {how}, as labels have the name of their probabilities"
 
 
 def plan_labels_on(volume: Path, source: Foundation, options: LabelOptions) -> LabelPlan:
