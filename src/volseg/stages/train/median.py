@@ -43,7 +43,7 @@ def choose_median(
     """Choose whether the card asks for the median of slices: where held-out slices gain by it.
 
     Only networks of slices with one class may gain. Neighbours are predicted, too, and need no
-    annotation. A card whose rules for objects were chosen, as by an earlier version, stays as it is.
+    annotation. A card whose rules for objects were chosen before stays as it is.
 
     Parameters
     ----------
