@@ -164,8 +164,10 @@ def test_an_existing_target_is_replaced_only_on_request(tmp_path):
     assert nothing_but(tmp_path, "s.tif", "t.tif", "v.zarr")
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("mine")
-    with pytest.raises(ConflictError, match="is no volume, so it is not replaced"):
-        run(tmp_path / "t.tif", tmp_path / "precious", overwrite=True)
+    for overwrite in (False, True):  # a flag that will not do is not advised
+        for target in ("precious", "s.tif"):
+            with pytest.raises(ConflictError, match="is no volume, so it is not replaced"):
+                run(tmp_path / "t.tif", tmp_path / target, overwrite=overwrite)
     assert (tmp_path / "precious" / "thesis.txt").exists()
 
 
