@@ -274,7 +274,11 @@ def test_without_time_the_first_scale_is_tried_at_least(model, tmp_path):
     assert report.skipped == report.late == 1
     assert "lack of time: 1 trial; a better scale" in describe_report(volume, report)
     unsure = replace(report, sure=False, notes=("the voxel size is unknown",))
-    assert describe_report(volume, unsure).endswith("--voxel-size Z,Y,X")
+    told = describe_report(volume, unsure)
+    assert told.endswith("--voxel-size Z,Y,X")
+    # slices that nobody annotated are no background
+    listed = ",".join(str(z) for z in sorted({z for z, _, _ in report.places}))
+    assert f" --slices {listed} " in told
 
 
 def test_an_empty_volume_and_a_network_of_volumes_are_refused(model, toy_model, volume, tmp_path):

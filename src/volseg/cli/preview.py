@@ -66,7 +66,8 @@ def advise(volume: Path, report: PreviewReport) -> str:
         views = () if report.views == "xy" else ("--views", report.views)
         return "next: " + command("segment", volume, "--model", best.model, *zoom, *views)
     where = "; ".join(f"z {z}, about y {y}, x {x}" for z, y, x in report.places)
-    words: tuple[str, ...] = ("--labels", "labels.tif", "--from", best.model)
+    slices = ",".join(str(z) for z in sorted({z for z, _, _ in report.places}))
+    words: tuple[str, ...] = ("--labels", "labels.tif", "--slices", slices, "--from", best.model)
     if report.notes:  # of an unknown voxel size, without which training is refused
         words = (*words, "--voxel-size", "Z,Y,X")
     return (
