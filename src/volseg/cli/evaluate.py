@@ -152,8 +152,12 @@ def _probabilities(result: Evaluation) -> list[str]:
         return []
     c = result.curves
     areas = f"precision and recall {score(c.pr_area)}, ROC {score(c.roc_area)}"
-    best = f"best Jaccard {score(c.best_jaccard)} at threshold {score(c.best_threshold)}"
-    return [f"areas under the curves: {areas}", best]
+    best = f"best Jaccard {score(c.best_jaccard)}, at threshold {score(c.best_threshold)}"
+    return [
+        "by the probabilities alone, without rules for objects:",
+        f"  areas under the curves: {areas}",
+        f"  {best}",
+    ]
 
 
 def _sizes(result: Evaluation) -> list[str]:
