@@ -171,7 +171,7 @@ def test_few_voxels_have_no_sphericity_and_it_says_why(tmp_path):
     for name in ("sphericity", "complexity_index"):
         assert np.isnan(found.columns[name]).tolist() == [True, False]
     assert found.columns["sphericity"][1] < 1
-    assert "1 object(s) have too few voxels for sphericity" in found.notes[0]
+    assert "1 object(s) have too few voxels, or too few along an axis, for spher" in found.notes[0]
 
 
 def test_labels_from_elsewhere_never_take_the_table_of_others(tmp_path, labels):

@@ -239,8 +239,8 @@ def _notes_on(
         (surfaces,) = (c for n, c in columns.items() if n.startswith("surface_area"))
         if count := int((np.isnan(columns["sphericity"]) & np.isfinite(surfaces)).sum()):
             notes.append(
-                f"{count} object(s) have too few voxels for sphericity and complexity index, which "
-                f"are empty there"
+                f"{count} object(s) have too few voxels, or too few along an axis, for sphericity "
+                f"and complexity index, which are empty there"
             )
     if plan.task.shapes and (count := int(too_large(sums.moments).sum())):
         notes.append(f"{count} object(s) are too large for principal axes, which are empty there")
