@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from toy_predictions import exact_options, read_map
 from toy_volumes import write_raw
 from toy_weights import write_weights
+from volseg.defaults import NAME
 from volseg.engine.progress import NoProgress
 from volseg.models.inference import Predictor
 from volseg.stages.label.plan import LabelOptions, plan_labels
@@ -22,8 +23,10 @@ from volseg.stages.predict.plan import plan_prediction
 from volseg.stages.predict.run import predict
 from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.verify.run import VerifyOptions, verify
+from volseg.storage.arrays import fit_spec
+from volseg.storage.attributes import update_attributes
 from volseg.storage.cards import load_card
-from volseg.storage.volumes import labels_path, open_image
+from volseg.storage.volumes import create_image, labels_path, open_image, probabilities_path
 
 CUBES = (5.0, 5.0, 5.0)
 CARD = load_card("unet2d")
@@ -80,6 +83,25 @@ def test_what_is_asked_for_is_taken(tmp_path):
     assert "slices along z alone" in note
     chosen, notes = settle_model(volume, PredictOptions(model="unet2d"))
     assert (chosen.views, notes) == ("xy", ())
+
+
+def test_what_an_earlier_version_began_along_other_axes_is_gone_on_with(tmp_path):
+    """Until 2026-11-30, voxels counted as cubes whose sides differ by a fifth."""
+    volume = write_raw(
+        tmp_path / "vol.zarr", np.zeros((40, 40, 40), np.uint8), voxel_size=(5.8, 5.0, 5.0)
+    )
+    image = open_image(volume)
+    assert settle_model(image, PredictOptions())[0].views == "xy"
+    for known, views in (([False, False, "ortho"], "ortho"), ([True, True, "xy"], "xy"), (7, "xy")):
+        path = probabilities_path(volume, NAME)
+        if not path.exists():
+            create_image(path, fit_spec((40, 40, 40), "uint8"), None, attributes={})
+        update_attributes(path, {"complete": False, "run": {"averaged": known}})
+        chosen, (note,) = settle_model(image, PredictOptions())
+        assert (chosen.views, "as the result that stands" in note) == (views, views == "ortho")
+        assert settle_model(image, PredictOptions(overwrite=True))[0].views == "xy"
+        assert settle_model(image, PredictOptions(name="other"))[0].views == "xy"
+        assert settle_model(image, PredictOptions(views="xz"))[0].views == "xz"
 
 
 @pytest.mark.parametrize(("views", "axes"), [("xz", (1, 0, 2)), ("yz", (2, 0, 1))])

@@ -92,15 +92,20 @@ def nearest_level(image: Image, scales: tuple[float, ...]) -> int:
 
 
 def choose_views(
-    shape: Zyx, size: VoxelSize | None, card: Card, zoom: float = 1.0
+    shape: Zyx,
+    size: VoxelSize | None,
+    card: Card,
+    zoom: float = 1.0,
+    *,
+    cubic: float = 1 + SAME_SCALE,
 ) -> tuple[Views, str]:
     """Choose the slices that a network of slices sees of a volume.
 
     Along all three axes where voxels are cubes (to a tenth) and every slice is wide enough; else
     along the axis whose slices are the widest, or along z where the voxels' form is unknown or no
-    cube. ``size`` is in nm.
+    cube. ``size`` is in nm; no side of a cube is more than ``cubic`` times another.
     """
-    if size is None or max(size) / min(size) > 1 + SAME_SCALE:
+    if size is None or max(size) / min(size) > cubic:
         return "xy", "along z"
     sides = [n * v * zoom / m for n, v, m in zip(shape, size, card.voxel_size, strict=True)]
     if min(sides) >= DEPTH:

@@ -8,7 +8,7 @@ from typing import get_args
 
 import torch
 
-from volseg.defaults import DEVICE, PRECISION, ZOOM
+from volseg.defaults import DEVICE, NAME, PRECISION, ZOOM
 from volseg.engine.options import EngineOptions
 from volseg.errors import ModelError, ParameterError, command
 from volseg.models.compiled import OPENVINO, check_compiled
@@ -29,7 +29,8 @@ from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Normalise
 from volseg.stages.predict.outputs import Chosen, check_kind, choose_maps
 from volseg.storage.cards import Card, find_weights, load_card
-from volseg.storage.volumes import Image
+from volseg.storage.results import recorded_run
+from volseg.storage.volumes import Image, probabilities_path
 from volseg.training.losses import LOSSES
 from volseg.types import Zyx
 
@@ -106,20 +107,30 @@ class PredictOptions:
 def settle_model(image: Image, options: PredictOptions) -> tuple[PredictOptions, tuple[str, ...]]:
     """Choose among the shipped networks for a volume, where nobody has.
 
-    Slices are looked at along the axes that `choose_views` finds.
+    Slices are looked at along the axes that `choose_views` finds. What an earlier version made, or
+    began, where it took other voxels for cubes, is gone on with as it is.
     """
     if options.model is not None:
         return replace(options, views=options.views or "xy"), ()
     if options.store_centerline:
         chosen = replace(options, model=OF_CENTERLINES, views=options.views or "xy")
         return chosen, (f"the model is {OF_CENTERLINES}; --model is another",)
-    shape, card = image.levels[0].shape, load_card(OF_MASKS)
     size = None if image.space.planar else image.voxel_size
-    views, along = choose_views(shape, size, card, options.zoom)
+    seen = image.levels[0].shape, size, load_card(OF_MASKS), options.zoom
+    views, along = choose_views(*seen)
+    earlier, words = choose_views(*seen, cubic=CUBIC)
     if options.views is not None:
         views, along = options.views, f"as --views {options.views} says"
+    elif earlier != views and not options.overwrite and _sees(image, options.name, earlier):
+        views, along = earlier, f"{words}, as the result that stands"
     note = f"the model is {OF_MASKS}, which looks at slices {along}; see --model and --views"
     return replace(options, model=OF_MASKS, views=views), (note,)
+
+
+def _sees(image: Image, name: str | None, views: Views) -> bool:
+    """Tell whether the result that stands, or was begun, is of slices along these axes."""
+    averaged = recorded_run(probabilities_path(image.path, name or NAME)).get("averaged")
+    return isinstance(averaged, list) and averaged[-1:] == [views]
 
 
 def settle_network(
