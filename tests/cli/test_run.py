@@ -12,6 +12,7 @@ import tifffile
 from scipy import ndimage
 
 import volseg.api.whole as api_whole
+from volseg.errors import ConflictError
 
 # loops are compiled first, which takes long on a busy machine
 pytestmark = pytest.mark.timeout(300)
@@ -160,6 +161,31 @@ def test_a_damaged_stack_does_not_stop_the_others(whole, tmp_path):
     page = tmp_path / "stacks-volseg" / "report.html"  # as if none had failed
     assert "Against the truth" in page.read_text()
     assert list(page.parent.glob("*.html")) == [page]
+
+
+def test_where_all_stacks_fail_each_is_told(whole, tmp_path, monkeypatch):
+    def fail(volume, **_):
+        raise ConflictError(f"{volume} stands")
+
+    monkeypatch.setattr(api_whole, "segment", fail)
+    (tmp_path / "stacks").mkdir()
+    for name in ("a.tif", "b.tif"):
+        write_stack(tmp_path / "stacks" / name)
+    done = whole(tmp_path / "stacks")
+    assert done.exit_code == 1
+    assert "2 of 2 stacks failed:\n" in done.stderr
+    assert "others are done" not in done.stderr
+    for name in "ab":
+        assert f"{name}.tif: {tmp_path}/stacks-volseg/{name}.zarr stands" in done.stderr
+
+
+def test_what_is_told_of_a_stack_is_told_once(whole, tmp_path):
+    write_stack(tmp_path / "a.tif")
+    raw = np.where(tifffile.imread(tmp_path / "a.tif") > 120, 255, 0).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", raw, photometric="minisblack")
+    done = whole(tmp_path / "a.tif")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("is this a mask") == 1  # which conversion and segmentation both see
 
 
 @pytest.mark.parametrize("place", ["missing.tif", "a.tif/labels", "nothing"])

@@ -126,19 +126,8 @@ def run(
     for job, truth in zip(jobs, truths, strict=True):
         if truth is not None:
             refuse_greys(find_early(job.volume, str(truth), images=bool(options.get("images"))))
-    tell, failed, done = on_note or (lambda _: None), dict[str, VolsegError](), []
-    names = list[str]()
-    for job in jobs:
-        if len(jobs) > 1:
-            tell(f"{job.source}:")
-        try:
-            names = _segment(job, options, tell, progress)
-            done.append(job.volume)
-        except VolsegError as error:
-            if len(jobs) == 1:
-                raise
-            failed[job.source] = error
-            tell(f"failed: {error}")
+    names, failed = _segment_all(jobs, options, on_note or (lambda _: None), progress)
+    done = [job.volume for job in jobs if job.source not in failed]
     named = {"name": ",".join(names)}
     # the output is the page, and axes are those of the sources
     chosen = _only(options, StatsKeywords) | named | {"output": None, "axes": None}
@@ -147,11 +136,16 @@ def run(
     if options.get("truth"):  # those of the stacks that did not fail
         pairs = zip(jobs, truths, strict=True)
         shown["truth"] = [truth for job, truth in pairs if job.source not in failed]
-    page = report(done, progress=progress, **shown) if done else None
-    if failed or page is None:
-        whys = "".join(f"\n  {place}: {error}" for place, error in failed.items())
-        raise WorkError(f"{len(failed)} of {len(jobs)} stacks failed; the others are done:{whys}")
+    page = report(done, progress=progress, **shown)
+    if failed:
+        raise WorkError(_failures(failed, len(jobs)))
     return RunReport(jobs, tuple(measured), page)
+
+
+def _failures(failed: Mapping[str, VolsegError], jobs: int) -> str:
+    rest = "; the others are done" if len(failed) < jobs else ""
+    whys = "".join(f"\n  {place}: {error}" for place, error in failed.items())
+    return f"{len(failed)} of {jobs} stacks failed{rest}:{whys}"
 
 
 def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[StackJob, ...]:
@@ -194,6 +188,29 @@ def _check_used(jobs: Sequence[StackJob], options: RunKeywords) -> None:
         )
 
 
+def _segment_all(
+    jobs: Sequence[StackJob],
+    options: RunKeywords,
+    tell: Callable[[str], None],
+    progress: "Progress | None",
+) -> tuple[list[str], dict[str, VolsegError]]:
+    """Bring all stacks as far as their objects; return names of results, and what failed."""
+    names, failed = list[str](), dict[str, VolsegError]()
+    for job in jobs:
+        if len(jobs) > 1:
+            tell(f"{job.source}:")
+        try:
+            names = _segment(job, options, _once(tell), progress)
+        except VolsegError as error:
+            if len(jobs) == 1:
+                raise
+            failed[job.source] = error
+            tell(f"failed: {error}")
+    if len(failed) == len(jobs):
+        raise WorkError(_failures(failed, len(jobs)))
+    return names, failed
+
+
 def _segment(
     job: StackJob, options: RunKeywords, tell: Callable[[str], None], progress: "Progress | None"
 ) -> list[str]:
@@ -204,6 +221,18 @@ def _segment(
     for note in dict.fromkeys(n for each in report.classes.values() for n in each.notes):
         tell(note)
     return list(report.classes)
+
+
+def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Tell each text once: conversion and segmentation both look at the slices."""
+    told = set[str]()
+
+    def tell_once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(text)
+
+    return tell_once
 
 
 def _convert(
