@@ -34,7 +34,7 @@ THICK = 6.5
 knows 5 nm, is as good as ever at 30 nm and not at 35 (studies/section_thickness.py)."""
 CUBIC = 1.2
 """Voxels whose sides differ by more than this factor look too different along other axes to be
-averaged, even where that is asked for."""
+averaged, even where that is asked for; up to it, earlier versions averaged them unasked."""
 DEPTH = 33
 """Least network voxels along each axis of a volume for slices along all three to be averaged: in
 narrower slices a network knows little, and spoils what it knows of wide ones (decision 0060)."""
