@@ -30,6 +30,7 @@ from volseg.stages.predict.network import PredictOptions
 from volseg.stages.segment.run import SegmentOptions, plan_segmentation, segment
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
+from volseg.stages.teach import judged as judged_module
 from volseg.stages.teach import run as teach_run
 from volseg.stages.teach.judged import open_judged
 from volseg.stages.teach.learn import learn, teaching_recipe
@@ -322,10 +323,25 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     assert told.endswith(f"volseg apply {volume} --marks --overwrite")
 
 
-def test_no_size_is_told_of_a_mean_that_is_not_asked_for(volume):
+def asks_for(mean, faint):
+    """Load cards that ask objects of up to so many voxels for a mean probability."""
+    return lambda model: replace(load_card(model), min_probability=mean, faint_size=faint)
+
+
+def test_the_next_command_takes_nothing_that_an_earlier_card_did_not_ask_for(volume, monkeypatch):
+    """The card asks for a mean since the result was made, and that of what is taught will too."""
+    probabilities = open_judged(volume, NAME, None).probabilities
+    assert probabilities.attributes["model"]["min_probability"] == 0
+    before = open_judged(volume, NAME, None).options()
+    monkeypatch.setattr(judged_module, "load_card", asks_for(0.65, 99))
+    assert open_judged(volume, NAME, None).options() == {**before, "min_probability": 0.0}
+
+
+def test_no_size_is_told_of_a_mean_that_is_not_asked_for(volume, monkeypatch):
     """A model asks objects of up to 99 voxels for a mean of 0.8; its user asks none."""
     import volseg
 
+    monkeypatch.setattr(judged_module, "load_card", asks_for(0.8, 99))
     probabilities = open_judged(volume, NAME, None).probabilities
     size = list(probabilities.space.voxel_size or (5, 5, 5))
     model = {"min_probability": 0.8, "faint_size": 99, "voxel_size": size}

@@ -81,6 +81,9 @@ class Judged:
             found["seed_threshold"] = rules.seed_threshold
         # what holds without being asked for is not repeated
         model = self.probabilities.attributes["model"]
+        if model.get("min_probability", 0) != self.card.min_probability:
+            # an earlier card asked for another mean, and weights that are taught ask for this one's
+            model = {**model, "min_probability": self.card.min_probability}
         usual = recorded_rules(
             describe_rules(ObjectRules(**found), self.probabilities.space, model)
         )
