@@ -11,6 +11,7 @@ import torch
 
 from toy_training import STILL
 from toy_weights import write_weights
+from volseg.geometry.grid import roi_shape, roi_size
 from volseg.stages.train import median, objects
 from volseg.stages.train.data import open_training_data
 from volseg.stages.train.median import CHOSEN, choose_median
@@ -156,6 +157,21 @@ def test_single_slices_choose_a_threshold_and_a_mean(tmp_path, monkeypatch, colu
     )
     assert (card.threshold, card.min_size, card.min_probability) == (0.5, 7, 0.85)
     assert card.training["objects"] == noted
+
+
+@pytest.mark.parametrize(
+    ("windows", "slices", "side"), [(48, 2, 48), (8, 2, 48), (5, 1, 48), (1, 1, 24)]
+)
+def test_of_single_slices_no_more_is_looked_at_than_by_a_validation(
+    tmp_path, monkeypatch, columns, windows, slices, side
+):
+    monkeypatch.setattr(objects, "WINDOWS", windows)
+    monkeypatch.setattr(objects, "CORES", {2: (1, 24, 24)})
+    [source] = held_out(tmp_path, *columns, (0, 2, 5, 7))
+    regions = objects._single_slices(source)
+    assert [roi_shape(region) for region in regions] == [(1, side, side)] * slices
+    assert sum(map(roi_size, regions)) <= windows * 24 * 24
+    assert all(region[1].start == (48 - side) // 2 for region in regions)
 
 
 def test_objects_of_a_region_are_those_of_its_median(tmp_path, monkeypatch, columns):

@@ -158,11 +158,13 @@ def _predict_slice(
 
 
 def _single_slices(source: Source) -> list[Roi]:
-    """List the held-out slices, each by itself, as many as a validation looks at."""
-    _, y, x = whole_grid(source)
-    every = annotated_slices(source)
-    listed = np.arange(whole_grid(source)[0].stop) if every is None else every
-    count = max(WINDOWS * math.prod(CORES[2]) // (y.stop * x.stop), 1)
+    """List the held-out slices, each by itself, as much of them as a validation looks at."""
+    z, *sides = whole_grid(source)
+    every, limit = annotated_slices(source), WINDOWS * math.prod(CORES[2])
+    area = math.prod(side.stop for side in sides)
+    y, x = (_centre(side, min((limit / area) ** 0.5, 1.0)) for side in sides)
+    listed = np.arange(z.stop) if every is None else every
+    count = max(limit // area, 1)
     chosen = listed[np.linspace(0, len(listed) - 1, min(count, len(listed))).round().astype(int)]
     return [(slice(z, z + 1), y, x) for z in chosen.tolist()]
 
