@@ -181,9 +181,10 @@ def advise(image: Image) -> tuple[str, ...]:
             f"{command('segment', 'VOLUME', '--normalise', 'slices')}`"
         )
     if (best := correlate_neighbours(survey.slices)[1]) < OTHER:
-        said.append(
+        said.insert(  # what else there is may follow from it
+            0,
             f"neighbouring slices have little in common (correlation {best:.2f}); of unrelated "
-            f"images, make a volume with `{command('convert', 'SOURCE', 'VOLUME', '--images')}`"
+            f"images, make a volume with `{command('convert', 'SOURCE', 'VOLUME', '--images')}`",
         )
     return tuple(said)
 
