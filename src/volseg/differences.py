@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from volseg.errors import list_slices
-from volseg.types import FULL_PROBABILITY, extent
+from volseg.types import extent, probability_of
 
 HASH = re.compile("[0-9a-f]{64}")
 Phrase = tuple[str, Callable[[Any], str]]
@@ -32,7 +32,7 @@ def tell_apart(theirs: Any, ours: Mapping[str, Any], models: tuple[str, str]) ->
     >>> tell_apart(before, after, ("unet2d", "emnet"))
     'was made with unet2d along three axes; you ask for emnet'
     >>> tell_apart({"threshold_of_255": 128}, {"threshold_of_255": 153}, ("", ""))
-    'was made with a threshold of 0.502; you ask for a threshold of 0.6'
+    'was made with a threshold of 0.5; you ask for a threshold of 0.6'
     """
     if not isinstance(theirs, Mapping):
         return "is there, and no record says how it was made"
@@ -205,7 +205,7 @@ def _tiles(lattice: Any) -> str:
 
 
 def _probability(what: str) -> Callable[[Any], str]:
-    return lambda level: f"{what} of {level / FULL_PROBABILITY:.3g}"
+    return lambda level: f"{what} of {probability_of(level):g}"
 
 
 CHANGED = {

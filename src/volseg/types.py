@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
@@ -28,6 +29,9 @@ Probabilities: TypeAlias = "NDArray[np.uint8]"
 
 FULL_PROBABILITY = 255
 """Value that stands for 1 there."""
+
+ROUNDING = 1e-6
+"""By how much a quotient may pass a whole number and still mean it."""
 
 Mask: TypeAlias = "NDArray[np.bool_]"
 """bool, shape (z, y, x)."""
@@ -62,6 +66,25 @@ def extent(numbers: Iterable[float]) -> str:
     ('32 x 384 x 384', '50 x 4.6 x 4.6')
     """
     return " x ".join(f"{n:.10g}" for n in numbers)
+
+
+def level_of(threshold: float) -> int:
+    """Find the stored value, of 255, from which a voxel has at least this probability."""
+    # from 0, all would be foreground
+    return max(math.ceil(threshold * FULL_PROBABILITY - ROUNDING), 1)
+
+
+def probability_of(level: int) -> float:
+    """Find the shortest probability that stands for a stored value.
+
+    Examples
+    --------
+    >>> probability_of(128), probability_of(100)
+    (0.5, 0.39)
+    """
+    exact = level / FULL_PROBABILITY
+    rounded = (round(exact, digits) for digits in range(1, 10))
+    return next((p for p in rounded if p > 0 and level_of(p) == level), exact)
 
 
 def zyx(values: Iterable[Value]) -> tuple[Value, Value, Value]:

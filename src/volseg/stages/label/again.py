@@ -10,8 +10,7 @@ from typing import Any
 from volseg.defaults import SPLIT_DEPTH
 from volseg.errors import ParameterError, command
 from volseg.stages.label.rules import ObjectRules
-from volseg.stages.label.seeds import level_of
-from volseg.types import FULL_PROBABILITY
+from volseg.types import probability_of
 
 FLAGS = {
     "max_volume_um3": "--max-volume",
@@ -32,10 +31,12 @@ def recorded_rules(run: Mapping[str, Any]) -> ObjectRules:
     """
     names = ("seed_threshold", "split_sure", "split_contour")
     kept: dict[str, Any] = {
-        name: _probability(int(run[f"{name}_of_255"])) for name in names if f"{name}_of_255" in run
+        name: probability_of(int(run[f"{name}_of_255"]))
+        for name in names
+        if f"{name}_of_255" in run
     }
     return ObjectRules(
-        threshold=_probability(int(run["threshold_of_255"])),
+        threshold=probability_of(int(run["threshold_of_255"])),
         connectivity=run["connectivity"],
         min_size=int(run["min_size"]),
         max_volume_um3=run.get("max_volume_um3"),
@@ -89,16 +90,3 @@ def repeat_without(
             flags += [] if value is True else [value]
     flags.append("--overwrite")
     return command("label", output.parents[1], *flags, name=output.name)
-
-
-def _probability(level: int) -> float:
-    """Write the shortest probability that stands for a stored level.
-
-    Examples
-    --------
-    >>> _probability(128), _probability(100)
-    (0.5, 0.39)
-    """
-    exact = level / FULL_PROBABILITY
-    rounded = (round(exact, digits) for digits in range(1, 10))
-    return next((p for p in rounded if p > 0 and level_of(p) == level), exact)

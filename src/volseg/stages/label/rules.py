@@ -13,9 +13,9 @@ from volseg.objects.components import DIFFERING, PLANAR
 from volseg.objects.joining import Limits
 from volseg.objects.splitting import METHODS, VOTES
 from volseg.stages.label.median import FARTHEST_NM, plan_median
-from volseg.stages.label.seeds import ROUNDING, find_reach, level_of, plan_contours
+from volseg.stages.label.seeds import find_reach, plan_contours
 from volseg.storage.ome import Space
-from volseg.types import FULL_PROBABILITY, VoxelSize
+from volseg.types import FULL_PROBABILITY, ROUNDING, VoxelSize, level_of
 
 SPLIT_LIMIT = 1 << 23
 """Voxels of the largest bounding box that is split; each takes up to 90 bytes in a worker."""

@@ -8,15 +8,7 @@ from typing import Any
 
 from volseg.errors import ParameterError
 from volseg.objects.splitting import CONTOUR, SURE
-from volseg.types import VoxelSize
-
-ROUNDING = 1e-6
-"""By how much a quotient may pass a whole number and still mean it."""
-
-
-def level_of(threshold: float) -> int:
-    """Find the stored value, of 255, from which a voxel has at least this probability."""
-    return max(math.ceil(threshold * 255 - ROUNDING), 1)  # from 0, all would be foreground
+from volseg.types import ROUNDING, VoxelSize, level_of
 
 
 def plan_contours(
