@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 
 import numpy as np
@@ -10,9 +11,11 @@ import zarr
 
 import volseg
 from toy_stacks import make_stack, read_pages
-from volseg.errors import SourceError
+from volseg.errors import ConflictError, SourceError
 from volseg.sources.open import open_stack
 from volseg.sources.stack import Selection
+from volseg.sources.stamps import find_stamp
+from volseg.stages.convert.plan import ConvertOptions, is_converted
 from volseg.storage.volumes import open_image
 
 SIZES = {"t": 3, "c": 2, "z": 9, "y": 20, "x": 17, "f": 1}
@@ -125,6 +128,24 @@ def test_a_zip_file_of_channels(tmp_path, name):
         for file in sorted((tmp_path / "a.zarr").rglob("*")):
             archive.write(file, file.relative_to(tmp_path / "a.zarr"))
     np.testing.assert_array_equal(read_pages(tmp_path / name, 1), raw[1])
+
+
+def test_an_array_in_a_zip_file_is_converted_and_known_again(tmp_path):
+    raw = np.random.default_rng(0).integers(0, 255, (4, 20, 20)).astype(np.uint8)
+    source, volume = tmp_path / "a.zarr.zip", tmp_path / "v.zarr"
+    zarr.create_array(tmp_path / "a" / "em", data=raw, chunks=(2, 10, 10))
+
+    with zipfile.ZipFile(source, "w") as archive:
+        for path in (tmp_path / "a").rglob("*"):
+            archive.write(path, path.relative_to(tmp_path / "a"))
+    volseg.convert(source / "em", volume)
+    np.testing.assert_array_equal(open_image(volume).levels[0][:], raw)
+    assert is_converted(source / "em", volume, ConvertOptions())
+    before = find_stamp(source / "em")
+    os.utime(source, (0, 0))
+    assert find_stamp(source / "em") != before
+    with pytest.raises(ConflictError, match="the date of its source"):
+        is_converted(source / "em", volume, ConvertOptions())
 
 
 @pytest.mark.parametrize(

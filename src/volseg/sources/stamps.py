@@ -8,7 +8,7 @@ from pathlib import Path
 
 from volseg.sources.formats.hdf5 import split_dataset
 from volseg.storage.remote import as_remote
-from volseg.storage.stores import is_zarr
+from volseg.storage.stores import file_of, is_zarr
 
 DESCRIBED = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 """Files that describe an array in Zarr, or an image."""
@@ -18,7 +18,7 @@ def find_stamp(path: Path) -> str:
     """Find what changes when one of the files that a stack is read from does; empty if unknown."""
     if as_remote(path) is not None:
         return ""
-    file, _ = split_dataset(path)
+    file = file_of(split_dataset(path)[0])
     if file.is_dir() and is_zarr(file):
         # each chunk may be a file beside them, and is read anew in any case
         files = [file / name for name in DESCRIBED]

@@ -57,6 +57,12 @@ def find_zip(path: Path) -> tuple[Path, str] | None:
     return None
 
 
+def file_of(path: Path) -> Path:
+    """Find the zip file in which a path lies, or the path itself if it lies in none."""
+    zipped = find_zip(path)
+    return path if zipped is None else zipped[0]
+
+
 def open_store(path: Path, *, read_only: bool = True) -> StorePath:
     """Open the place of an array for zarr-python; in a zip file, to read alone.
 

@@ -22,7 +22,7 @@ from volseg.storage.attributes import read_attributes
 from volseg.storage.locations import parse_location
 from volseg.storage.ome import Space
 from volseg.storage.remote import as_remote
-from volseg.storage.stores import is_zarr
+from volseg.storage.stores import file_of, is_zarr
 from volseg.storage.targets import check_apart, check_target
 from volseg.storage.volumes import open_image
 from volseg.types import VoxelSize, Zyx
@@ -197,7 +197,8 @@ def _check_value(value: float | None, dtype: np.dtype[Any]) -> float | None:
 
 def _describe(stack: Stack, options: ConvertOptions) -> dict[str, Any]:
     first, last = stack.files[0], stack.files[-1]
-    dates = [f.stat().st_mtime for f in stack.files if as_remote(f) is None]
+    local = [f for f in stack.files if as_remote(f) is None]
+    dates = [file_of(f).stat().st_mtime for f in local]
     dated = {MODIFIED: int(max(dates))} if dates else {}
     given = asdict(options.selection) | {"fill_value": options.fill_value}
     chosen = {name: value for name, value in given.items() if value is not None}
