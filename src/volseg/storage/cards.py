@@ -23,6 +23,8 @@ from volseg.voxels.intensity import Preprocessing
 if TYPE_CHECKING:
     from volseg.models.registry import Architecture
 
+UNSTATED = "not stated"
+"""Stands in a card for terms that nobody told."""
 CARD_BYTES = 1 << 20
 """A card is read into memory whole, so one that is larger than this is refused."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from os import PathLike
+from pathlib import Path
 from typing import get_args
 
 import torch
@@ -158,7 +159,7 @@ def settle_network(
     device, precision = find_device(options.device, options.precision, options.engine)
     if device == OPENVINO:
         _check_compiled_model(card, precision, centerline=options.store_centerline)
-    notes += note_terms(card) + _note_emulation(device, precision, options.engine)
+    notes += note_terms(card, options.model) + _note_emulation(device, precision, options.engine)
     known = None if device == OPENVINO or options.engine.elsewhere else torch.device(device)
     choice = NetworkChoice(
         str(model),
@@ -248,11 +249,11 @@ def _check_averaging(image: Image, options: PredictOptions) -> None:
         )
 
 
-def note_terms(card: Card) -> tuple[str, ...]:
-    """Tell of weights that are for non-commercial use only."""
+def note_terms(card: Card, model: str | Path | None = None) -> tuple[str, ...]:
+    """Tell of weights that are for non-commercial use only, and which are named as ``model``."""
     if not str(card.training.get("terms", "")).startswith(RESTRICTED):
         return ()
-    shown = command("models", "show", card.name)
+    shown = command("models", "show", model or card.name)
     return (f"the weights of {card.name} are for non-commercial use only, see `{shown}`",)
 
 

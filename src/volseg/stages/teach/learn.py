@@ -19,7 +19,7 @@ from volseg.stages.teach.lesson import Lesson
 from volseg.stages.train.loop import Events, train_steps
 from volseg.stages.train.recipe import build_config
 from volseg.stages.train.state import Start, start_run
-from volseg.storage.cards import Card
+from volseg.storage.cards import UNSTATED, Card
 from volseg.storage.marks import Mark
 from volseg.training.augmentation import Augmentation
 from volseg.training.config import TrainConfig
@@ -127,7 +127,7 @@ def make_card(
     """
     card = judged.card
     origin = {"name": card.name, "sha256": card.sha256}
-    terms = card.training.get("terms", "not stated")
+    terms = card.training.get("terms", UNSTATED)
     taught = {
         "data": {"marks on": judged.image.path.name, "marks": [describe_mark(m) for m in marks]},
         "terms": terms,

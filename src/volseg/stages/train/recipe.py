@@ -13,7 +13,7 @@ from volseg.fields import read_fields
 from volseg.models.maps import MapSpec, asked_of, count_exclusive
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
-from volseg.storage.cards import load_card
+from volseg.storage.cards import UNSTATED, load_card
 from volseg.storage.locations import parse_path
 from volseg.storage.recipes import read_recipe, write_recipe
 from volseg.training.config import LENGTHS, TrainConfig
@@ -50,7 +50,7 @@ class RunSettings:
     start: str | None = None
     voxel_size: VoxelSize | None = None
     name: str | None = None
-    terms: str = "not stated"
+    terms: str = UNSTATED
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,10 @@ def train(
         saved = open_folder(weights, described, overwrite=options.overwrite)
         precision, length = training_precision(config, device), steps_per_epoch(config, data.voxels)
         run = start_run(config, saved, device, precision, epoch_steps=length, start=start)
-        first, export = run.step, Export(weights, data, options.terms, start.origin)
+        first, export = (
+            run.step,
+            Export(weights, data, start.join_terms(options.terms), start.origin),
+        )
         if not run.finished:
             if run.step == 0:  # also of a run that was killed before it had discarded another one
                 with replacing_run(weights):

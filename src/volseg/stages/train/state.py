@@ -17,7 +17,7 @@ from volseg.models.devices import choose_precision
 from volseg.models.maps import MapSpec
 from volseg.models.registry import Architecture, find_architecture
 from volseg.stages.train.data import SAME_SIZE
-from volseg.storage.cards import Card, load_card
+from volseg.storage.cards import UNSTATED, Card, load_card
 from volseg.storage.checkpoints import (
     Checkpoint,
     optimizer_tensors,
@@ -211,6 +211,14 @@ class Start:
     def maps(self) -> tuple[MapSpec, ...]:
         """Return the maps of the weights; none where the card names none."""
         return self.card.maps if self.card else ()
+
+    def join_terms(self, own: str) -> str:
+        """Put the terms of the weights before those of the data: new weights are made of both."""
+        theirs = str(self.card.training.get("terms", "")) if self.card else ""
+        if theirs in ("", UNSTATED, own):
+            return own
+        later = f"; those of the data of later training: {own}"
+        return theirs if theirs.endswith(later) else theirs + later
 
     def compare(self, size: VoxelSize, maps: Sequence[MapSpec] = ()) -> tuple[str, ...]:
         """List notes for the user on starting the weights on voxels of a size in nm, and maps."""
