@@ -41,6 +41,7 @@ def test_an_image_and_what_is_in_it(tmp_path):
     assert found["tables"] == ["m"]
     assert found["saturated"] == [0.25, 0.0]
     assert "  saturated: 25.00% of the voxels are black, 0.00% white" in _lines(volume, found)
+    assert not any("saturated" in n for n in _lines(volume, found | {"saturated": [0.0, 0.00004]}))
     assert json.loads(json.dumps(found)) == found
 
 

@@ -14,6 +14,9 @@ from volseg.cli.session import Session
 from volseg.cli.wording import counted, voxels_of
 from volseg.types import extent
 
+NOTEWORTHY = 0.00005
+"""Least part of saturated voxels that is told: what is printed as 0.01%."""
+
 
 @with_options("volseg info vol.zarr", ExploreKeywords)
 @volume_argument
@@ -68,7 +71,7 @@ def _explored(found: dict[str, Any]) -> list[str]:
 
 def _lines(volume: Path, found: dict[str, Any]) -> list[str]:
     lines = [f"{volume}: {_image(found)}", *(f"  note: {note}" for note in found["notes"])]
-    if any(found["saturated"] or ()):
+    if any(part >= NOTEWORTHY for part in found["saturated"] or ()):
         low, high = found["saturated"]
         lines.append(f"  saturated: {low:.2%} of the voxels are black, {high:.2%} white")
     for kind in ("probabilities", "labels"):
