@@ -276,6 +276,10 @@ def test_without_time_the_first_scale_is_tried_at_least(model, tmp_path):
     unsure = replace(report, sure=False, notes=("the voxel size is unknown",))
     told = describe_report(volume, unsure)
     assert told.endswith("--voxel-size Z,Y,X")
+    assert "without the highest score" not in told
+    better = replace(unsure.trials[0], agreement=1.0, found=1.0)
+    second = describe_report(volume, replace(unsure, trials=(*unsure.trials, better)))
+    assert "advised without the highest score" in second
     # slices that nobody annotated are no background
     listed = ",".join(str(z) for z in sorted({z for z, _, _ in report.places}))
     assert f" --slices {listed} " in told

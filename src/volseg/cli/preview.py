@@ -36,6 +36,11 @@ def describe_report(volume: Path, report: PreviewReport) -> str:
 
     lines = ["model            zoom  score  certainty  agreement  foreground  voxels"]
     lines += [describe_trial(trial) for trial in report.trials]
+    if any(trial.score > report.trials[0].score for trial in report.trials):
+        lines.append(
+            "the first is advised without the highest score: its model's training data are more "
+            "like this tissue, or its zoom is nearer to 1"
+        )
     if report.late:
         lines.append(
             f"left out for lack of time: {counted(report.late, 'trial')}; a better scale may be "

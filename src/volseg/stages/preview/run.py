@@ -72,7 +72,7 @@ class PreviewReport:
 
     Attributes
     ----------
-    trials : models at scales, the one with the highest score first.
+    trials : models at scales, the one that is advised first.
     places : centres, (z, y, x), in voxels.
     sheet : the PNG file.
     sure : whether the best trial is worth a try on the whole volume.
