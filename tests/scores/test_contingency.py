@@ -141,6 +141,14 @@ def test_labels_beyond_32_bits_and_below_0():
     }
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 0), (2, 0, 3), (1, 0, 0)])
+def test_a_block_of_nothing_has_no_pairs(shape):
+    nothing = np.zeros(shape, np.uint8)
+    for counted in (None, nothing):
+        found = contingency.count_pairs(nothing, nothing, full_roi(shape), counted)
+        assert (len(found.voxels), found.background) == (0, 0)
+
+
 def test_shapes_must_match():
     with pytest.raises(ShapeError, match=r"\(2, 2, 2\), \(2, 2, 3\)"):
         whole(np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8))

@@ -114,7 +114,7 @@ def _run_starts(arrays: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
                 np.not_equal(flat[1:], flat[:-1], out=changes[1:])
             else:
                 changes[1:] |= flat[1:] != flat[:-1]
-        changes[::width] = True
+        changes[:: max(width, 1)] = True  # of a narrow image, a block may hold nothing
         found.append(np.flatnonzero(changes) + z * changes.size)
     return np.concatenate(found)
 
