@@ -18,6 +18,7 @@ from volseg.cli.stats import describe_stats
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError
 from volseg.exchange.volumes import png
+from volseg.geometry.grid import full_roi
 from volseg.measures.contacts import COUNTED
 from volseg.stages.apply.plan import ApplyOptions, plan_apply
 from volseg.stages.apply.run import apply
@@ -209,6 +210,22 @@ def test_what_was_found_as_a_volume_is_parted_into_images(tmp_path):
     assert found.columns["voxels"].tolist() == [20, 30] * 3
     options = EvaluateOptions(truth="mitochondria", images=True)
     assert evaluate(plan_evaluation(volume, options), QUIET).objects.matched == 6
+
+
+def test_labels_of_images_are_verified(tmp_path):
+    tifffile.imwrite(tmp_path / "v.tif", np.ones((3, 50, 50), np.uint8), photometric="minisblack")
+    volume = tmp_path / "v.zarr"
+    volseg.convert(tmp_path / "v.tif", volume, images=True)
+    level = np.zeros((50, 50), np.uint8)
+    level[2:6, 0:5] = 255
+    write_probabilities(volume, [level] * 3)
+    label(plan_labels(volume, "mitochondria", LabelOptions(min_size=0)), QUIET)
+    done = volseg.verify(volume, sample=0)
+    assert not [f for f in done.findings if f.array.startswith("labels")]
+    open_image(labels_path(volume, "mitochondria")).levels[0].write(
+        full_roi((3, 50, 50)), np.zeros((3, 50, 50), np.uint32)
+    )
+    assert [f for f in volseg.verify(volume, sample=0).findings if f.array.startswith("labels")]
 
 
 @pytest.mark.parametrize("size", [(700.0, 40.0, 50.0), None])

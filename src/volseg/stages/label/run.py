@@ -84,7 +84,8 @@ def report_on(plan: LabelPlan, seconds: float) -> LabelReport:
             f"{run.get('split_limit')} voxels"
         )
     dropped = dropped_from(image)
-    images = image.space.planar and not open_image(plan.volume).space.planar
+    # labels that are made again to verify others lie elsewhere, and their probabilities do not
+    images = image.space.planar and not open_image(plan.source.path.parents[1]).space.planar
     for rule in dropped.by_rule:
         again = repeat_without(output, found, rule, images=images)
         notes.append(dropped.tell(rule) + (f"; without this rule: `{again}`" if again else ""))
