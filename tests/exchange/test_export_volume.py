@@ -479,6 +479,7 @@ def test_volumes_of_unknown_voxel_size_state_none(tmp_path):
     [
         (["raw", "--output", "a.png"], "go to a path that ends in .ome.tif"),
         (["raw", "--output", "a.glb"], "raw go to a path"),
+        (["--output", "a.xlsx"], "goes there by `volseg export VOLUME table --output a.xlsx`"),
         (["table", "--output", "a.tif"], "ends in .csv, .tsv, .xlsx"),
         (["labels", "--output", "a.tif", "--name", "no"], "has no labels/no"),
         (["probabilities", "--output", "a.tif"], "there is nothing in probabilities"),

@@ -116,8 +116,13 @@ class ExportOptions:
         for suffix, form in known.items():
             if name.endswith(suffix) and name != suffix:
                 return form
+        other = ""
+        if any(name.endswith(suffix) for suffix, form in FORMS.items() if form == "sheet"):
+            table = command("export", "VOLUME", "table", "--output", self.output)
+            other = f"; the table of the objects goes there by `{table}`"
         raise ParameterError(
-            f"{self.what} go to a path that ends in {', '.join(known)}, found {self.output.name!r}"
+            f"{self.what} go to a path that ends in {', '.join(known)}, found "
+            f"{self.output.name!r}{other}"
         )
 
 
