@@ -364,7 +364,9 @@ def test_only_annotated_slices_are_learned_from(stack):
 
 
 def test_annotated_slices_beyond_the_volume_and_too_few_are_refused(stack):
-    with pytest.raises(ParameterError, match="--slices names 20, 31"):
+    with pytest.raises(
+        ParameterError, match=r"--slices names 20, 31, but the slices of .* are \d+ to \d+$"
+    ):
         opened([pair(stack, slices=(2, 20, 31))], architecture="unet2d")
     with pytest.raises(ParameterError, match=r"1 annotated slices .* leave 0 to train on"):
         opened([pair(stack, slices=(2,))], architecture="unet2d")

@@ -183,8 +183,8 @@ def _choose_slices(pair: Pair, region: Roi, shape: Zyx, share: Share, *, hold_ou
     outside = [z for z in pair.slices or () if not region[0].start <= z < region[0].stop]
     if outside:
         raise ParameterError(
-            f"--slices names {', '.join(map(str, outside))}, but {pair.labels} holds the slices "
-            f"{region[0].start}:{region[0].stop}"
+            f"--slices names {', '.join(map(str, outside))}, but the slices of {pair.labels} are "
+            f"{region[0].start} to {region[0].stop - 1}"
         )
     every, held_box = _listed(pair, box), box
     if (pair.validation or "").startswith(RANDOM):
