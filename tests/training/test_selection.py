@@ -84,11 +84,14 @@ def test_of_section_rules_that_do_as_well_the_mildest_is_chosen():
     levels, truth = np.zeros((1, 40, 40), np.uint8), np.zeros((1, 40, 40), bool)
     levels[0, :30, :30], truth[0, :30, :30] = 250, True
     levels[0, 35, 35:38] = 140
-    chosen = select_sections([(levels, truth)], 0.9)  # three pixels are chance
+    chosen = select_sections([(levels, truth)] * 2, 0.9)  # three pixels are chance
     assert (chosen.threshold, chosen.min_probability) == (0.5, 0.0)
     assert (chosen.jaccard, chosen.jaccard_of_all) == (900 / 903, 1.0)
     levels[0, 33:40, 33:40] = 140  # no mean before a mean, then the threshold nearest to 0.5
-    chosen = select_sections([(levels, truth)], 0.9)
+    chosen = select_sections([(levels, truth)] * 2, 0.9)
     assert (chosen.threshold, chosen.min_probability) == (0.6, 0.0)
-    chosen = select_sections([(levels, truth)], 0.45, [0.3, 0.5])
+    chosen = select_sections([(levels, truth)] * 2, 0.45, [0.3, 0.5])
     assert (chosen.threshold, chosen.min_probability, chosen.jaccard) == (0.5, 0.55, 1.0)
+    # of one slice, no mean is chosen
+    chosen = select_sections([(levels, truth)], 0.45, [0.3, 0.5])
+    assert (chosen.threshold, chosen.min_probability, chosen.jaccard) == (0.5, 0.0, 900 / 949)

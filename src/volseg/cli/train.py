@@ -103,9 +103,10 @@ def describe_objects(noted: Mapping[str, Any]) -> str:
     if "not chosen" in noted:
         return f"no rules for objects, because {noted['not chosen']}"
     if "Jaccard" in noted:
+        least = noted["min_probability"]
         return (
-            f"keeping objects from a probability of {noted['threshold']:.3g} on, of a mean of "
-            f"{noted['min_probability']:g}: Jaccard {noted['Jaccard']:.3f}, "
+            f"keeping objects from a probability of {noted['threshold']:.3g} on"
+            f"{f', of a mean of {least:g}' if least else ''}: Jaccard {noted['Jaccard']:.3f}, "
             f"of all {noted['Jaccard of all objects']:.3f}"
         )
     return (

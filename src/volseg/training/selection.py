@@ -168,7 +168,8 @@ def select_sections(
     """Choose the threshold and the lowest mean probability with the best Jaccard index of voxels.
 
     Of pairs within `CHANCE` of the best, the one with the lowest mean is chosen, and the threshold
-    nearest to 0.5.
+    nearest to 0.5. A single region chooses no mean: what is true of its few objects may hold for
+    them alone.
 
     Parameters
     ----------
@@ -181,7 +182,7 @@ def select_sections(
     >>> levels, truth = np.zeros((1, 1, 6), np.uint8), np.zeros((1, 1, 6), bool)
     >>> levels[0, 0] = 255, 255, 100, 0, 140, 140
     >>> truth[0, 0, :3] = True
-    >>> select_sections([(levels, truth)], 0.5, [0.3])
+    >>> select_sections([(levels, truth)] * 2, 0.5, [0.3])
     Sections(threshold=0.3, min_probability=0.55, jaccard=1.0, jaccard_of_all=0.4)
     """
     truth = sum(int(np.count_nonzero(true)) for _, true in regions)
@@ -191,7 +192,9 @@ def select_sections(
             _count_sections(*region, math.ceil(least * FULL_PROBABILITY)) for region in regions
         ]
         voxels, inside, means = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        steps = np.arange(PROBABILITY_STEP, 1, PROBABILITY_STEP).round(2)
+        steps = (
+            np.arange(PROBABILITY_STEP, 1, PROBABILITY_STEP).round(2) if len(regions) > 1 else ()
+        )
         for mean in (0.0, *(float(p) for p in steps if p > least)):
             kept = means >= mean
             right = int(inside[kept].sum())
