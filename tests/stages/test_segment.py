@@ -146,7 +146,7 @@ def test_another_threshold_labels_again_and_predicts_nothing(volume, toy_model):
     segment(plan_segmentation(volume, options(toy_model)), NoProgress())
     with pytest.raises(
         ConflictError,
-        match=r"a threshold of 0\.502; you ask for a threshold of 0\.6",
+        match=r"a threshold of 0\.5; you ask for a threshold of 0\.6",
     ):
         segment(plan_segmentation(volume, options(toy_model, threshold=0.6)), NoProgress())
     report = segment(
