@@ -51,7 +51,7 @@ def choose_objects(
 
     They become the card's `min_size` and `min_probability`, unless it has them; all is noted there.
     Where no two held-out slices are neighbours, objects are sections, and have no size: they choose
-    the threshold with the lowest mean.
+    the threshold and, if there are several slices, the lowest mean with it.
 
     Parameters
     ----------
@@ -193,11 +193,11 @@ def predict_objects(
     card tells threshold and median; at the ends of the region a slice stands for those beyond it.
     """
     levels, truth = predict_region(network, source, roi, card.form, precision)
-    step = slices_apart(source, card.median_nm)
-    z, last = np.arange(len(levels)), len(levels) - 1
-    around = [levels[(z + k).clip(0, last)] for k in (-step, 0, step)]
-    middle = np.median(around, axis=0).astype(np.uint8) if step else levels
-    found = match_components(middle, truth, math.ceil(card.threshold * FULL_PROBABILITY))
+    if step := slices_apart(source, card.median_nm):
+        z, last = np.arange(len(levels)), len(levels) - 1
+        around = [levels[(z + k).clip(0, last)] for k in (-step, 0, step)]
+        levels = np.median(around, axis=0).astype(np.uint8)
+    found = match_components(levels, truth, math.ceil(card.threshold * FULL_PROBABILITY))
     return replace(found, voxels=np.rint(found.voxels * source.depth).astype(np.int64))
 
 
