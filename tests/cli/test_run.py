@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,23 @@ def test_a_folder_of_stacks_gives_a_row_each(whole, tmp_path):
     ]
     assert last == f"report: {tmp_path}/stacks-volseg/report.html"
     assert "2 volumes</h1>" in (tmp_path / "stacks-volseg" / "report.html").read_text()
+
+
+def test_labels_beside_stacks_are_left_out_and_told(whole, tmp_path):
+    (tmp_path / "stacks").mkdir()
+    write_stack(tmp_path / "stacks" / "b.tif")
+    raw = tifffile.imread(tmp_path / "stacks" / "b.tif")
+    mask = tmp_path / "stacks" / "b_labels.tif"
+    tifffile.imwrite(mask, np.where(raw > 120, 255, 0).astype(np.uint8), photometric="minisblack")
+    told = whole(tmp_path / "stacks", "--dry-run")
+    done = whole(tmp_path / "stacks", "--json")
+    for line in (told.stderr, done.stderr):
+        assert f"left out, because they hold labels or masks, and no image: {mask}; to" in line
+        assert f"`volseg run {mask}`" in line
+    found = json.loads(done.stdout)
+    assert [Path(row["volume"]).name for row in found["volumes"]] == ["b.zarr"]
+    assert found["left_out"] == [str(mask)]
+    assert whole(mask, "--dry-run").stdout.startswith(f"{mask} -> ")
 
 
 def test_a_run_that_was_interrupted_again_and_again_ends_as_one_that_was_not(

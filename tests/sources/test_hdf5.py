@@ -243,7 +243,7 @@ def test_labels_of_any_type(tmp_path, dtype):
 
 def test_run_writes_beside_the_file(tmp_path):
     path = write(tmp_path / "a.h5")
-    (job,) = plan_jobs(f"{path}:/volumes/raw", None, {})
+    (job,), _ = plan_jobs(f"{path}:/volumes/raw", None, {}, print)
     assert (job.source, job.volume) == (f"{path}:/volumes/raw", tmp_path / "a.zarr")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -94,3 +96,45 @@ def test_a_volume_beside_the_stack_that_became_it_is_no_other_stack(tmp_path, vo
     if not slices:
         with pytest.raises(SourceError, match=r"would both become b\.zarr; rename one"):
             name_volumes(list_stacks(str(folder)).places)
+
+
+CROP = Path(__file__).parents[2] / "examples/crop"
+RAW = tifffile.imread(CROP / "raw.tif")[:6]
+OBJECTS = tifffile.imread(CROP / "labels.tif")[:6]
+MARKED = {
+    "objects": OBJECTS.astype(np.uint16),
+    "wide": OBJECTS.astype(np.uint32),
+    "mask": np.where(OBJECTS > 0, 255, 0).astype(np.uint8),
+    "touching": 1 + np.arange(400 * 400).reshape(400, 400) // 20 % 20 + np.zeros((3, 1, 1), int),
+}
+
+
+def saturated(part):
+    """Stretch contrast so that this part of the voxels is white."""
+    return np.minimum(RAW / np.quantile(RAW, 1 - part) * 255, 255).astype(np.uint8)
+
+
+IMAGES = {
+    "raw": RAW,
+    "dark": np.where(np.quantile(RAW, 0.9) > RAW, 0, RAW),
+    "white": saturated(0.9),
+    "enlarged": RAW[:, :96, :96].repeat(4, 1).repeat(4, 2),
+    "coarse": RAW // 32 * 32,
+    "padded": np.pad(RAW, ((0, 0), (300, 300), (300, 300)), constant_values=255),
+    "nothing": np.zeros_like(RAW),
+}
+
+
+def test_labels_beside_images_are_no_stacks_and_images_of_any_kind_are(tmp_path):
+    for name, voxels in (MARKED | IMAGES).items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", voxels, photometric="minisblack")
+    (tmp_path / "damaged.tif").write_bytes(b"no image")
+    found = list_stacks(str(tmp_path / "*.tif"))
+    assert {Path(p).stem for p in found.left_out} == set(MARKED)
+    assert {Path(p).stem for p in found.places} == {*IMAGES, "damaged"}
+    for name in (*IMAGES, "damaged"):
+        (tmp_path / f"{name}.tif").unlink()
+    with pytest.raises(SourceError, match="holds no image, it seems, but labels or masks"):
+        list_stacks(str(tmp_path))
+    alone = str(tmp_path / "mask.tif")
+    assert list_stacks(alone).places == (alone,)

@@ -23,7 +23,7 @@ from volseg.api.options import (
 from volseg.api.reporting import PageKeywords, ReportKeywords, check_report, report
 from volseg.api.running import build, place_of, several
 from volseg.api.training import one_each
-from volseg.errors import ParameterError, VolsegError, WorkError
+from volseg.errors import ParameterError, VolsegError, WorkError, command
 
 if TYPE_CHECKING:
     from volseg.engine.progress import Progress
@@ -71,11 +71,13 @@ class RunReport:
     jobs : stacks and their volumes
     measured : one entry per volume
     report : page about them
+    left_out : what lies beside the stacks, and holds labels or a mask
     """
 
     jobs: tuple[StackJob, ...]
     measured: "tuple[VolumeStats, ...]"
     report: "ReportResult"
+    left_out: tuple[str, ...] = ()
 
 
 @takes(RunKeywords)
@@ -115,7 +117,8 @@ def run(
     from volseg.sources.labels import find_early
     from volseg.stages.report.plan import default_output
 
-    jobs = plan_jobs(str(source), volume, options)
+    tell = on_note or (lambda _: None)
+    jobs, left_out = plan_jobs(str(source), volume, options, tell)
     _check_used(jobs, options)
     output = options.get("output")
     if output is None:
@@ -126,7 +129,7 @@ def run(
     for job, truth in zip(jobs, truths, strict=True):
         if truth is not None:
             refuse_greys(find_early(job.volume, str(truth), images=bool(options.get("images"))))
-    names, failed = _segment_all(jobs, options, on_note or (lambda _: None), progress)
+    names, failed = _segment_all(jobs, options, tell, progress)
     done = [job.volume for job in jobs if job.source not in failed]
     named = {"name": ",".join(names)}
     # the output is the page, and axes are those of the sources
@@ -139,7 +142,7 @@ def run(
     page = report(done, progress=progress, **shown)
     if failed:
         raise WorkError(_failures(failed, len(jobs)))
-    return RunReport(jobs, tuple(measured), page)
+    return RunReport(jobs, tuple(measured), page, left_out)
 
 
 def _failures(failed: Mapping[str, VolsegError], jobs: int) -> str:
@@ -148,8 +151,10 @@ def _failures(failed: Mapping[str, VolsegError], jobs: int) -> str:
     return f"{len(failed)} of {jobs} stacks failed{rest}:{whys}"
 
 
-def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[StackJob, ...]:
-    """Say which stacks there are, and which volume each becomes; nothing is written."""
+def plan_jobs(
+    source: str, volume: Place | None, options: Reading, tell: Callable[[str], None]
+) -> tuple[tuple[StackJob, ...], tuple[str, ...]]:
+    """Say which stacks there are, which volume each becomes, and what is none; write nothing."""
     from volseg.sources.open import anchor_of, list_stacks, name_volumes
     from volseg.stages.convert.plan import ConvertOptions
     from volseg.storage.stores import is_zarr, read_array_metadata
@@ -157,6 +162,12 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Stac
     selection = build(ConvertOptions, _only(options, Reading)).selection
     stacks, anchor = list_stacks(source, selection), anchor_of(source)
     target = None if volume is None else place_of(volume)
+    if stacks.left_out:
+        tell(
+            f"left out, because they hold labels or masks, and no image: "
+            f"{', '.join(stacks.left_out)}; to segment one all the same, name it alone: "
+            f"`{command('run', stacks.left_out[0])}`"
+        )
     if stacks.folder:
         home = target or anchor.with_name(f"{anchor.name}-volseg")
         names = [home / name for name in name_volumes(stacks.places)]
@@ -172,7 +183,7 @@ def plan_jobs(source: str, volume: Place | None, options: Reading) -> tuple[Stac
                 f"convert it to"
             )
         jobs.append(StackJob(place, here if own else name))
-    return tuple(jobs)
+    return tuple(jobs), stacks.left_out
 
 
 def _check_used(jobs: Sequence[StackJob], options: RunKeywords) -> None:

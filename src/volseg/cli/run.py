@@ -27,8 +27,8 @@ def run_command(
 
     SOURCE is what `volseg convert` takes. A folder or quoted glob is one stack if its first image
     has one page; if that has several pages, each file is a stack. A folder without images is a
-    folder of stacks: of Zarr images and of folders of slices. Prints one row per stack, and writes
-    one report (see `volseg report`).
+    folder of stacks: of Zarr images and of folders of slices. Stacks of labels or masks among them
+    are left out, and told. Prints one row per stack, and writes one report (see `volseg report`).
 
     VOLUME is the OME-Zarr folder to create, for a folder of stacks the folder of their volumes.
     [default: stack.zarr beside stack.tif; stacks-volseg beside stacks; a Zarr image is segmented
@@ -36,19 +36,21 @@ def run_command(
 
     The same command resumes an interrupted run.
     """
+
+    def tell(text: str) -> None:
+        session.notes([text])
+
     if dry_run:
-        jobs = plan_jobs(source, volume, cast("RunKeywords", options))
+        jobs, _ = plan_jobs(source, volume, cast("RunKeywords", options), tell)
         lines = [f"{job.source} -> {job.volume}" for job in jobs]
         session.result(jobs, "\n".join([*lines, "nothing was computed or written (--dry-run)"]))
         return
-    report = run(
-        source,
-        volume,
-        on_note=lambda text: session.notes([text]),
-        progress=session.progress(),
-        **options,
-    )
+    report = run(source, volume, on_note=tell, progress=session.progress(), **options)
     for result in report.measured:
         session.notes(result.notes)
-    found = {"volumes": [listed(r) for r in report.measured], "report": report.report}
+    found = {
+        "volumes": [listed(r) for r in report.measured],
+        "report": report.report,
+        "left_out": report.left_out,
+    }
     session.result(found, f"{describe_stats(report.measured)}\nreport: {report.report.path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.defaults import PREVIEW
-from volseg.errors import SourceError
+from volseg.errors import SourceError, VolsegError, command, list_some
 from volseg.sources.conversion import as_volume_type
 from volseg.sources.formats.hdf5 import split_dataset
 from volseg.sources.formats.zarr_source import open_zarr
 from volseg.sources.names import sort_names
 from volseg.sources.readers import find_folder, open_file
 from volseg.sources.slices import list_images, list_sequence, list_within, open_sequence
-from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack
+from volseg.sources.stack import ACCEPTED_TYPES, WHOLE, Selection, Stack, read_box
 from volseg.storage.attributes import read_notes, section
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
+from volseg.voxels.greys import count_meetings
+
+LOOKED_AT, SIDE = 5, 1024
+"""Slices, and pixels along each of their axes, by which labels are told from images."""
 
 
 def open_stack(
@@ -90,10 +94,12 @@ class Stacks:
     ----------
     places : what `open_stack` takes, in natural order.
     folder : whether the source is a folder or glob of stacks, even if there is only one.
+    left_out : what lies beside them, and holds labels or a mask.
     """
 
     places: tuple[str, ...]
     folder: bool
+    left_out: tuple[str, ...] = ()
 
 
 def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
@@ -101,7 +107,7 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
 
     A folder or glob of images is one stack if its first image has one page, else each image is a
     stack. A folder without images is a folder of stacks: of Zarr images, and of folders of slices.
-    A volume that one of them was converted to is none.
+    A volume that one of them was converted to is none, nor is what holds labels or a mask.
 
     Parameters
     ----------
@@ -127,7 +133,34 @@ def list_stacks(source: str, selection: Selection = WHOLE) -> Stacks:
     if not stacks:
         list_sequence(place)  # raises, and names what was found
         raise SourceError(f"{source} holds no stack")
-    return Stacks(tuple(map(str, sort_names(stacks))), folder=True)
+    places = list(map(str, sort_names(stacks)))
+    labelled = [place for place in places if _holds_labels(place, selection)]
+    if len(labelled) == len(places):
+        raise SourceError(
+            f"{source} holds no image, it seems, but labels or masks: {list_some(labelled, 5)}; to "
+            f"segment one all the same, name it alone: `{command('run', labelled[0])}`"
+        )
+    kept = tuple(place for place in places if place not in labelled)
+    return Stacks(kept, folder=True, left_out=tuple(labelled))
+
+
+def _holds_labels(place: str, selection: Selection) -> bool:
+    """Tell whether a stack holds labels or a mask for sure, by the middle of a few slices."""
+    try:
+        stack = open_stack(place, replace(selection, numbers=True))
+    except VolsegError:  # whoever converts it says what is wrong
+        return False
+    depth, *sides = stack.shape
+    count = min(LOOKED_AT, depth)
+    y, x = (slice(max(n - SIDE, 0) // 2, min((n + SIDE) // 2, n)) for n in sides)
+    try:
+        firsts = [int((k + 0.5) * depth / count) for k in range(count)]
+        planes = [read_box(stack, (slice(z, z + 1), y, x)) for z in firsts]
+    except VolsegError:
+        return False
+    finally:
+        stack.close()
+    return count_meetings(np.concatenate(planes)).labelled
 
 
 def name_volumes(places: Sequence[str]) -> list[str]:

@@ -16,20 +16,26 @@ annotations; of dense maps of objects 2 pixels wide 0.49, 4 wide 0.22, 10 wide 0
 """
 FEWEST_VALUES, FEWEST_PLACES = 16, 500
 """Of an image that is judged: classes are fewer, and small images say little."""
+FEW = 3
+"""Values of a mask, at most; images have more."""
+INSIDE = 0.8
+"""Part of the squares above 0 that lie in one object, at least, where these are labels for sure."""
 
 
 @dataclass(frozen=True)
 class Meetings:
-    """Squares of 2 x 2 pixels above 0 that are not all alike.
+    """Squares of 2 x 2 pixels above 0.
 
     Attributes
     ----------
     values : different ones in the image.
-    places : such squares.
-    many : of which hold three or four values.
+    alike : squares of one value.
+    places : squares of several.
+    many : of which hold three or four.
     """
 
     values: int
+    alike: int
     places: int
     many: int
 
@@ -39,18 +45,26 @@ class Meetings:
         enough = self.values >= FEWEST_VALUES and self.places >= FEWEST_PLACES
         return enough and self.many > LABELS_MEET * self.places
 
+    @property
+    def labelled(self) -> bool:
+        """Tell whether these are labels or a mask for sure: there is more than one value, too."""
+        squares = self.alike + self.places
+        wide = squares >= FEWEST_PLACES and self.alike > INSIDE * squares
+        objects = wide and self.many <= LABELS_MEET * self.places
+        return self.values > 1 and (self.values <= FEW or objects)
 
-def count_meetings(plane: NDArray[Any]) -> Meetings:
-    """Count how many values meet wherever pixels above 0 differ.
+
+def count_meetings(planes: NDArray[Any]) -> Meetings:
+    """Count how many values meet wherever pixels above 0 of a plane, or of several, differ.
 
     Examples
     --------
     >>> count_meetings(np.array([[1, 1, 2], [1, 1, 2], [3, 3, 3]]))
-    Meetings(values=3, places=3, many=1)
+    Meetings(values=3, alike=1, places=3, many=1)
     """
-    corners = np.stack([plane[:-1, :-1], plane[:-1, 1:], plane[1:, :-1], plane[1:, 1:]])
-    corners.sort(axis=0)
-    held = 1 + np.count_nonzero(corners[1:] != corners[:-1], axis=0)[corners[0] > 0]
-    return Meetings(
-        len(np.unique(plane)), int(np.count_nonzero(held > 1)), int(np.count_nonzero(held > 2))
-    )
+    rows = planes[..., :-1, :], planes[..., 1:, :]
+    a, b, c, d = (corner for row in rows for corner in (row[..., :-1], row[..., 1:]))
+    others = np.stack([b != a, (c != a) & (c != b), (d != a) & (d != b) & (d != c)])
+    held = (1 + np.count_nonzero(others, axis=0))[(a > 0) & (b > 0) & (c > 0) & (d > 0)]
+    alike, places, many = (int(np.count_nonzero(c)) for c in (held == 1, held > 1, held > 2))
+    return Meetings(len(np.unique(planes)), alike, places, many)

@@ -23,13 +23,12 @@ from volseg.voxels.defects import (
     find_missing,
     is_uneven,
 )
+from volseg.voxels.greys import FEW
 from volseg.voxels.slices import QUANTILES, SliceNotes, compare_thumbnails
 
 GROUP = 16
 """Slices whose cells are noted together: what changes within a slice, changes slowly along z."""
 DIGITS = 6
-FEW = 3
-"""Intensities of a mask, at most; images have more."""
 
 FOUND = {
     "missing": "slices that hold one value, or next to it",
