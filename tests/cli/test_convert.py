@@ -39,6 +39,7 @@ def test_unknown_voxel_size_names_the_flag(volseg, small, tmp_path):
     assert result.exit_code == 0
     assert "give --voxel-size Z,Y,X" in result.stderr
     assert "voxels of unknown size" in result.stdout
+    assert result.stdout.endswith(f"; next: volseg preview {tmp_path / 'vol.zarr'}\n")
     again = volseg("convert", small, tmp_path / "vol.zarr", "--overwrite", "--voxel-size", "50,4,4")
     assert "voxels of 50 x 4 x 4 nm" in again.stdout
     assert "give --voxel-size" not in again.stderr

@@ -46,7 +46,7 @@ def convert_command(session: Session, source: str, volume: Path, **options: Any)
 def _summary(report: ConvertReport, volume: Path) -> str:
     return (
         f"{volume}: {extent(report.shape)} {report.dtype}, {_origin(report)}, {report.levels} "
-        f"levels, after {duration(report.seconds)}; next: {command('segment', volume)}"
+        f"levels, after {duration(report.seconds)}; next: {command('preview', volume)}"
     )
 
 
