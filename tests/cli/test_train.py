@@ -40,7 +40,11 @@ def test_convert_train_segment(volseg, annotated, tmp_path, pictures):
     again = volseg(*command)
     assert again.exit_code == 0, again.output
     assert "finished before" in again.stderr
-    assert f"--model {weights}" in again.stdout
+    first, trained, *_, kept, last = again.stdout.splitlines()
+    assert first.startswith(f"validation Jaccard {report['best']['jaccard']:.3f} (precision ")
+    assert trained == f"training data: Jaccard {report['training']['jaccard']:.3f}"
+    assert kept.startswith(f"weights: {weights}, after ")
+    assert last == f"next: volseg segment VOLUME --model {weights}"
 
     refused = volseg(*command, "--seed", "3")
     assert refused.exit_code == 2

@@ -75,16 +75,18 @@ def describe_overlap(row: Mapping[str, float]) -> str:
 
 
 def describe_report(report: TrainReport) -> str:
-    """Describe the outcome of a run."""
+    """Describe the outcome of a run, a line for each thing."""
     best = report.best
     end = ", where it was stopped because it no longer improved" if report.stopped_early else ""
-    trained = f"training data: Jaccard {report.training['jaccard']:.3f}"
-    rules = [describe_objects(report.objects), describe_median(report.median)]
-    return (
-        f"{describe_overlap(best)} at step {best['step']} of {report.step}{end}, after "
-        f"{duration(60 * report.minutes)}; {trained}; {'; '.join(filter(None, rules))}; next: "
-        + command("segment", "VOLUME", "--model", report.weights)
-    )
+    lines = [
+        f"{describe_overlap(best)} at step {best['step']} of {report.step}{end}",
+        f"training data: Jaccard {report.training['jaccard']:.3f}",
+        describe_objects(report.objects),
+        describe_median(report.median),
+        f"weights: {report.weights}, after {duration(60 * report.minutes)}",
+        "next: " + command("segment", "VOLUME", "--model", report.weights),
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def describe_objects(noted: Mapping[str, Any]) -> str:
