@@ -33,6 +33,18 @@ def test_thick_sections_are_said_to_be_for_networks_of_slices(model, size, thick
     assert any("--model unet2d" in note for note in notes) == thick
 
 
+@pytest.mark.parametrize("zoom", [0.5, 1.0, 2.0])
+def test_a_preview_is_advised_only_where_nobody_chose_the_model(zoom):
+    image, card = Image(Path("vol.zarr"), (), (), (50.0, 4.6, 4.6)), load_card("unet2d-general")
+    _, said = network_scales(image, card, zoom=zoom, named=False)
+    _, told = network_scales(image, card, zoom=zoom)  # as after a preview, which names it
+    advice = "; `volseg preview vol.zarr` tries models and scales"
+    assert [f"{note}{advice}" for note in told] == [*said]
+    taken = "" if zoom == 1 else f", taken as {zoom:g} times as large,"
+    assert told == () or told[0].startswith(f"voxels of 50 x 4.6 x 4.6 nm{taken} are resampled to")
+    assert len(told) == (zoom < 2)
+
+
 @pytest.mark.parametrize("model", ["emnet", "unet2d", "unet2d-general", "unet3d"])
 @pytest.mark.parametrize("scale", [1.0, 0.7, 2.3])
 def test_tiles_cover_a_volume_and_are_no_larger_than_they_have_to_be(model, scale):

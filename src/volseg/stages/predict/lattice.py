@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, ParameterError, command
 from volseg.geometry.lattice import AxisLattice, Lattice
 from volseg.models.registry import (
     AXES,
@@ -43,7 +43,7 @@ FINEST = 0.2
 
 
 def network_scales(
-    image: Image, card: Card, views: Views = "xy", zoom: float = 1.0
+    image: Image, card: Card, views: Views = "xy", zoom: float = 1.0, *, named: bool = True
 ) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Find how many voxels of the volume make one of the network's, along each axis.
 
@@ -53,6 +53,7 @@ def network_scales(
     ----------
     views : which slices a 2D network sees
     zoom : voxels are taken as so many times as large as they are said to be
+    named : whether somebody chose the model, as who takes the advice of a preview does
     """
     notes = []
     if image.voxel_size is None:
@@ -67,11 +68,11 @@ def network_scales(
         ratios[0] = 1.0
     scales = tuple(1.0 if abs(r - 1) <= SAME_SCALE else max(r, FINEST) for r in ratios)
     if max(max(r, 1 / r) for r in ratios) > 2:
-        taken = "" if zoom == 1 else f", taken as {zoom:g} times as large"
+        taken = "" if zoom == 1 else f", taken as {zoom:g} times as large,"
+        advice = "" if named else f"; `{command('preview', image.path)}` tries models and scales"
         notes.append(
-            f"the voxels measure {extent(known)} nm{taken}, the model was trained at "
-            f"{extent(card.voxel_size)} nm: beyond a factor of 2, check the result closely; volseg "
-            f"preview tries models and scales"
+            f"voxels of {extent(known)} nm{taken} are resampled to those that the model was "
+            f"trained at, {extent(card.voxel_size)} nm, by more than a factor of 2{advice}"
         )
     if dimensions == 3 and ratios[0] * THICK < 1 and 2 * ratios[0] < min(ratios[1:]):
         notes.append(

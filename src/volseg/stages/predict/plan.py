@@ -108,9 +108,10 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     """Decide everything that a prediction depends on; read metadata only."""
     image = as_images(open_image(volume), asked=options.images)
     check_place(image)
+    named = options.model is not None
     options, choice, card, chosen, settled = settle_network(image, options)
     shape = image.levels[0].shape
-    scales, notes = network_scales(image, card, choice.views, options.zoom)
+    scales, notes = network_scales(image, card, choice.views, options.zoom, named=named)
     spec = fit_spec(shape, "uint8")
     if options.shard is not None:
         spec = replace(spec, shard=options.shard, chunk=options.shard)
