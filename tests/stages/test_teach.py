@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ from volseg.storage.cards import load_card
 from volseg.storage.files import hash_file
 from volseg.storage.ledger import locked
 from volseg.storage.marks import Mark, Round, load_rounds, notebook_path, save_rounds
-from volseg.storage.volumes import labels_path, open_image
+from volseg.storage.volumes import Image, labels_path, open_image
 from volseg.storage.weights import load_weights
 from volseg.training.loader import draw_batch
 
@@ -475,6 +476,11 @@ def test_the_next_suspects_are_the_largest_that_are_like_what_is_marked_no():
     assert [entry.object for entry in found][:2] == [6, 7]
     assert {entry.object for entry in found} == {2, 3, 4, 6, 7}
     assert found[0].reasons[0].endswith("% like what is none")
+    assert found[0].size == "60 voxels"
+    image = Image(Path("vol.zarr"), (), (), (50.0, 10.0, 10.0))
+    assert propose_next(table, *find_marked(table, [mark]), image)[0].size == "0.0003 µm³"
+    flat = replace(image, space=replace(image.space, planar=True))
+    assert propose_next(table, *find_marked(table, [mark]), flat)[0].size == "0.006 µm²"
     assert propose_next(table, np.ones(7, bool), np.zeros(7, bool)) == ()
     both = [*mark, replace(mark[0], yes=True)]
     assert not find_marked(table, [both])[0].any()

@@ -83,7 +83,7 @@ def _describe_suspects(volume: Path, name: str, report: TeachReport) -> list[str
     if not report.suspects:
         return [f"to see suspects here: {command('stats', volume, name=name)}"]
     shown = [
-        f"  object {s.object} at z {s.place[0]}, y {s.place[1]}, x {s.place[2]}: "
+        f"  object {s.object} at z {s.place[0]}, y {s.place[1]}, x {s.place[2]}, {s.size}: "
         f"{', '.join(s.reasons)}"
         for s in report.suspects
     ]

@@ -122,7 +122,7 @@ class DroppedObjects:
         return {
             rule: {
                 **{name: n for name, n in vars(found).items() if n},
-                **self._extent(found.voxels),
+                **_extent(found.voxels, self.voxel_size, planar=self.planar),
                 "told": self.tell(rule),
             }
             for rule, found in self.by_rule.items()
@@ -130,11 +130,7 @@ class DroppedObjects:
 
     def size(self, voxels: int) -> str:
         """Write a number of voxels as a volume, of images as an area, if their size is known."""
-        if not voxels:
-            return "of unknown size"
-        for unit, extent in self._extent(voxels).items():
-            return f"{extent:.3g} {UNITS[unit]}"
-        return f"{voxels} voxel{'s' * (voxels != 1)}"
+        return tell_size(voxels, self.voxel_size, planar=self.planar)
 
     def tell(self, rule: str) -> str:
         """Say how many objects a rule dropped, how large they are, and if that is much."""
@@ -157,13 +153,31 @@ class DroppedObjects:
             return f"{told}; the largest, of {largest}, is larger than half of those kept"
         return f"{told}, which is much" if found.voxels > LARGE_PART * every else told
 
-    def _extent(self, voxels: int) -> dict[str, float]:
-        if self.voxel_size is None or not voxels:
-            return {}
-        sides = [side / 1000 for side in self.voxel_size]
-        if self.planar:
-            return {"area_um2": voxels * math.prod(sides[1:])}
-        return {"volume_um3": voxels * math.prod(sides)}
+
+def tell_size(voxels: int, voxel_size: VoxelSize | None, *, planar: bool = False) -> str:
+    """Write a number of voxels as a volume, of images as an area, if their size is known.
+
+    Examples
+    --------
+    >>> tell_size(8000, (50.0, 5.0, 5.0)), tell_size(8000, (1.0, 5.0, 5.0), planar=True)
+    ('0.01 µm³', '0.2 µm²')
+    >>> tell_size(1, None), tell_size(0, None)
+    ('1 voxel', 'of unknown size')
+    """
+    if not voxels:
+        return "of unknown size"
+    for unit, extent in _extent(voxels, voxel_size, planar=planar).items():
+        return f"{extent:.3g} {UNITS[unit]}"
+    return f"{voxels} voxel{'s' * (voxels != 1)}"
+
+
+def _extent(voxels: int, voxel_size: VoxelSize | None, *, planar: bool) -> dict[str, float]:
+    if voxel_size is None or not voxels:
+        return {}
+    sides = [side / 1000 for side in voxel_size]
+    if planar:
+        return {"area_um2": voxels * math.prod(sides[1:])}
+    return {"volume_um3": voxels * math.prod(sides)}
 
 
 def tell_part(voxels: int, every: int) -> str:

@@ -159,7 +159,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
         parent=judged.model,
         marked_no=sum(not mark.yes for mark in marks),
         marked_yes=sum(mark.yes for mark in marks),
-        suspects=propose_next(objects, no, yes),
+        suspects=propose_next(objects, no, yes, judged.image),
         max_section_um2=propose_section(marks, judged.shape, judged.image.voxel_size),
         rule=propose_rule(objects, no, yes),
         segment=judged.options(),

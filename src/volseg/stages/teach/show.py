@@ -15,6 +15,7 @@ from volseg.errors import VolumeError
 from volseg.geometry.grid import roi_shape
 from volseg.measures.rules import FEW, tell_apart
 from volseg.measures.suspects import Suspect, liken, rank_suspects
+from volseg.objects.dropped import tell_size
 from volseg.sources.labels import LabelSource
 from volseg.stages.preview.run import PreviewOptions, open_candidate
 from volseg.stages.preview.sheet import PANEL, Marking, compose_sheet
@@ -22,6 +23,7 @@ from volseg.stages.preview.trial import try_model
 from volseg.stages.teach.lesson import Lesson, choose_centres, draw_marks
 from volseg.storage.marks import Mark
 from volseg.storage.tables import read_measured
+from volseg.storage.volumes import Image
 from volseg.types import Mask, Roi, VoxelSize, Zyx
 
 ROWS = 8
@@ -32,10 +34,11 @@ YES_COLOUR, NO_COLOUR = (60, 200, 90), (230, 60, 60)
 
 @dataclass(frozen=True)
 class Next:
-    """An object to look at next: its number, a voxel near its middle, and why."""
+    """An object to look at next: its number, a voxel near its middle, how large it is, and why."""
 
     object: int
     place: Zyx
+    size: str
     reasons: tuple[str, ...]
 
 
@@ -105,11 +108,13 @@ def propose_rule(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> st
     return None if rule is None else str(rule)
 
 
-def propose_next(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> tuple[Next, ...]:
+def propose_next(
+    columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask, image: Image | None = None
+) -> tuple[Next, ...]:
     """List the objects that are not marked and worth a look; none without a table.
 
     Where some are marked no, these are the largest that are like them; without, those that are
-    least like the others.
+    least like the others. Sizes are physical where the image says how large its voxels are.
     """
     marked = no | yes
     if marked.all():  # or nothing is known
@@ -123,11 +128,13 @@ def propose_next(columns: Mapping[str, NDArray[Any]], no: Mask, yes: Mask) -> tu
         ]
     else:
         suspects = rank_suspects(columns, SUSPECTS + int(marked.sum()))
+    voxel_size, planar = (None, False) if image is None else (image.voxel_size, image.space.planar)
     found = []
-    for suspect in suspects:
-        z, y, x = (round(float(columns[f"centroid_{axis}"][suspect.row])) for axis in "zyx")
-        if not marked[suspect.row]:
-            found.append(Next(int(columns["label"][suspect.row]), (z, y, x), suspect.reasons))
+    for row, why in ((suspect.row, suspect.reasons) for suspect in suspects):
+        z, y, x = (round(float(columns[f"centroid_{axis}"][row])) for axis in "zyx")
+        if not marked[row]:
+            size = tell_size(int(columns["voxels"][row]), voxel_size, planar=planar)
+            found.append(Next(int(columns["label"][row]), (z, y, x), size, why))
     return tuple(found[:SUSPECTS])
 
 
