@@ -12,6 +12,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError, VoxelSizeError
@@ -216,6 +218,34 @@ def test_natural_order_does_not_mix_words_and_numbers():
     names = [Path(n) for n in ("x", "10", "9a", "9", "b2/s1", "b10/s1")]
     ordered = [str(p) for p in sort_names(names)]
     assert ordered == ["9", "9a", "10", "b2/s1", "b10/s1", "x"]
+
+
+@pytest.mark.parametrize(
+    ("ordered", "taken"),
+    [
+        (["z_0.tif", "z_1.tif", "z_1.05.tif", "z_1.1.tif", "z_1.5.tif", "z_2.tif"], "decimals"),
+        (["z_-1.5.tif", "z_-1.05.tif", "z_-1.tif", "z_0.tif", "z_0.05.tif", "z_0.5.tif"], ""),
+        (["s1.tif", "s1.9.tif", "s1.10.tif", "s1.11.tif", "s2.1.tif"], "two numbers each"),
+        (["z0.5.tif", "z1.0.tif", "z1.5.tif", "z10.0.tif"], ""),
+        (["2026.11.5_1.tif", "2026.11.5_2.tif", "2026.11.30_1.tif"], ""),
+    ],
+)
+def test_numbers_with_dots_are_decimals_unless_they_are_two(tmp_path, ordered, taken):
+    assert [str(p) for p in sort_names(map(Path, reversed(ordered)))] == ordered
+    for name in ordered:
+        tifffile.imwrite(tmp_path / name, make_stack()[0])
+    told = [w for w in open_stack(tmp_path / "*.tif").warnings if "numbers with dots" in w]
+    assert len(told) == bool(taken)
+    assert all(f"are taken as {taken}, so that {ordered[1]}"[:-4] in w for w in told)
+    assert not find_gaps([name[:-4] for name in ordered])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(-400, 400).filter(bool), min_size=1, max_size=9, unique=True))
+def test_decimals_without_their_last_zeros_are_in_the_order_of_their_values(hundredths):
+    values = [0, *(n / 100 for n in hundredths)]  # beside 0, hyphens are signs
+    names = [Path(f"z_{value:g}.tif") for value in values]
+    assert [p.name for p in sort_names(names)] == [f"z_{value:g}.tif" for value in sorted(values)]
 
 
 def test_a_damaged_slice_is_not_blamed_on_others_that_are_opened_meanwhile(tmp_path):

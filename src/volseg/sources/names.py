@@ -13,17 +13,88 @@ NUMBER = re.compile(r"((?<![^_=\s(,;/])-\d+(?:\.\d+)?|\d+)")
 SIGNED = re.compile(r"([+-]?\d+(?:\.\d+)?)")
 
 
+DOTTED = re.compile(r"((?<![^_=\s(,;/])-\d+(?:\.\d+)*|\d+(?:\.\d+)*)")
+"""Numbers in a name that dots join."""
+
+
 def sort_names(paths: Iterable[Path]) -> list[Path]:
-    """Sort names as people number them, with the signs that `mark_signs` finds.
+    """Sort names as people number them, with signs and decimals that their marks find.
 
     Examples
     --------
     >>> [p.name for p in sort_names(map(Path, ["z+1", "z+10", "z-2", "z-10", "z+0"]))]
     ['z-10', 'z-2', 'z+0', 'z+1', 'z+10']
+    >>> [p.name for p in sort_names(map(Path, ["z1.5", "z2", "z1.05", "z1"]))]
+    ['z1', 'z1.05', 'z1.5', 'z2']
     """
     found = list(paths)
-    marked = mark_signs([str(path) for path in found])
+    marked = mark_decimals(mark_signs([str(path) for path in found]))
     return [p for _, p in sorted(zip(marked, found, strict=True), key=lambda m: natural_key(m[0]))]
+
+
+def mark_decimals(names: Sequence[str], *, decimals: bool | None = None) -> list[str]:
+    """Fill up decimals of one place, so that they have as many digits, and whole numbers with them.
+
+    Where a dot joins numbers of unlike length of which one ends in 0, as in 1.9 and 1.10, they are
+    two numbers: whoever writes decimals of unlike length leaves the last zeros out.
+
+    Parameters
+    ----------
+    decimals : what they are all the same; None decides as above
+
+    Examples
+    --------
+    >>> mark_decimals(["z1.5", "z1.05", "z2"]), mark_decimals(["s1.9", "s1.10", "s2"])
+    (['z1.50', 'z1.05', 'z2.00'], ['s1.9', 's1.10', 's2.0'])
+    """
+    split = [DOTTED.split(name) for name in names]
+    places: dict[tuple[Any, ...], set[str]] = {}
+    for parts in split:
+        for k in range(1, len(parts), 2):
+            places.setdefault((k, *parts[::2]), set()).add(parts[k])
+    digits = {place: _count_digits(found, decimals) for place, found in places.items()}
+    for parts in split:
+        words = tuple(parts[::2])
+        for k in range(1, len(parts), 2):
+            whole, _, fraction = parts[k].partition(".")
+            if (count := digits[k, *words]) and not (fraction and count == 1):
+                parts[k] = f"{whole}.{fraction.ljust(count, '0')}"
+    return ["".join(parts) for parts in split]
+
+
+def _count_digits(numbers: set[str], decimals: bool | None) -> int:
+    """Count the digits behind the dot of numbers of one place; 1 where these are whole numbers."""
+    fractions = {n.partition(".")[2] for n in numbers} - {""}
+    if any("." in fraction for fraction in fractions):
+        return 0  # as in dates
+    widths = {len(fraction) for fraction in fractions}
+    if decimals is None:
+        decimals = not any(f.endswith("0") and len(f) > 1 for f in fractions)
+    return max(widths, default=0) if decimals or len(widths) == 1 else min(1, len(widths))
+
+
+def tell_decimals(names: Sequence[str]) -> str:
+    """Say of names in their order as what numbers with dots are taken, where that decides it.
+
+    Examples
+    --------
+    >>> tell_decimals(["z1.05", "z1.1"]), tell_decimals(["s1.9", "s1.10"])
+    ('decimals, so that z1.05 comes before z1.1', 'two numbers each, so that s1.9 comes before s1.10')
+    >>> tell_decimals(["z0.5", "z1.0", "z1.5"]), tell_decimals(["s1.05", "s1.5", "s2"])
+    ('', '')
+    """  # noqa: E501
+    signed = mark_signs(names)
+    for decimals, words in ((False, "decimals"), (True, "two numbers each")):
+        marked = mark_decimals(signed, decimals=decimals)
+        others = [name for _, name in sorted(zip(marked, names, strict=True), key=_by_mark)]
+        for name, other in zip(names, others, strict=True):
+            if name != other:
+                return f"{words}, so that {name} comes before {other}"
+    return ""
+
+
+def _by_mark(marked: tuple[str, str]) -> list[Any]:
+    return natural_key(marked[0])
 
 
 def mark_signs(names: Sequence[str]) -> list[str]:
@@ -97,8 +168,9 @@ def find_gaps(names: Sequence[str]) -> list[str]:
     >>> find_gaps(["s1", "s2", "s5", "s7"]), find_gaps(["a00", "a10", "a20"])
     (['3-4', '6'], [])
     """
-    split = [NUMBER.split(n) for n in mark_signs(names)]
-    if len(names) < 3 or len({tuple(s[::2]) for s in split}) > 1:
+    signed = mark_signs(names)
+    split = [NUMBER.split(n) for n in signed]
+    if len(names) < 3 or len({tuple(s[::2]) for s in split}) > 1 or mark_decimals(signed) != signed:
         return []
     columns = list(zip(*(s[1::2] for s in split), strict=True))
     varying = [c for c in columns if len(set(c)) > 1]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import SourceError, list_some
-from volseg.sources.names import find_gaps, find_sequences, sort_names
+from volseg.sources.names import find_gaps, find_sequences, sort_names, tell_decimals
 from volseg.sources.readers import PICTURES, find_reader, open_file
 from volseg.sources.stack import WHOLE, Selection, Stack
 from volseg.sources.voxel_size import StatedSize, find_contradiction
@@ -241,6 +241,8 @@ def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
             raise SourceError(f"{found}; choose with a glob, such as '{folder / sequences[0]}'")
         return [f"{found}; all are taken, one after the other in the order of their names"]
     told = []
+    if taken := tell_decimals([f.stem for f in files]):
+        told.append(f"numbers with dots in the names of {folder} are taken as {taken}")
     if gaps := find_gaps([f.stem for f in files]):
         missing = f"the numbering of {folder} has gaps: {list_some(gaps, SHOWN)} missing"
         told.append(f"{missing}; the slices around them are taken as neighbours")
