@@ -207,7 +207,7 @@ def test_a_median_takes_nothing_beside_a_mask_or_lost_slices(tmp_path, probabili
     volume = write_volume(tmp_path / "vol.zarr", found)
     mask = tmp_path / "mask.tif"
     tifffile.imwrite(mask, inside.astype(np.uint8), photometric="minisblack")
-    told = open_mask(volume, open_image(volume), str(mask)).fingerprint
+    told = open_mask(open_image(volume), str(mask)).fingerprint
     run = {"roi": [[0, n] for n in SHAPE], "mask": {"labels": str(mask), "fingerprint": told}}
     update_attributes(probabilities_path(volume, NAME), {"run": {**run, "missing": lost}})
     label(plan_labels(volume, NAME, options(block, median_nm=10)), NoProgress())
@@ -594,7 +594,7 @@ def test_no_hole_is_filled_that_reaches_out_of_a_mask(tmp_path):
     mask = tmp_path / "mask.tif"
     tifffile.imwrite(mask, inside, photometric="minisblack")
     volume = write_volume(tmp_path / "vol.zarr", shells)
-    given = open_mask(volume, open_image(volume), os.path.relpath(mask))
+    given = open_mask(open_image(volume), os.path.relpath(mask))
     assert given.name == str(mask)  # from wherever it is opened again
     told = given.fingerprint
     noted = {"roi": [[0, n] for n in SHAPE], "mask": {"labels": str(mask), "fingerprint": told}}

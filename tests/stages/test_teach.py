@@ -160,7 +160,7 @@ def test_a_mark_that_is_made_again_means_what_is_there_now(segmented, tmp_path):
     clicks = tmp_path / "no.csv"
     clicks.write_text(f"z,y,x\n{z},{y},{x}\n", encoding="utf-8")
     options = TeachOptions(points=[(clicks, False)], marked_yes=[second])
-    (made,) = teach_run._add_round(segmented, judged, options, [])
+    (made,) = teach_run._add_round(judged, options, [])
     click, other = sorted(made.marks, key=lambda mark: mark.yes)
     np.testing.assert_array_equal(
         click.meant, find_intervals(labels == first, full_roi(SHAPE), SHAPE)
@@ -168,11 +168,11 @@ def test_a_mark_that_is_made_again_means_what_is_there_now(segmented, tmp_path):
     # a click of before objects were kept, and a painted region of the same voxels
     for before in (replace(click, whole=click.spans[:0]), Mark(False, "painted", click.spans)):
         kept = [Round((before,), {"labels": "before"}), Round((other,), {})]
-        found = teach_run._add_round(segmented, judged, options, kept)
+        found = teach_run._add_round(judged, options, kept)
         assert [len(entry.marks) for entry in found] == [1, 1]
         np.testing.assert_array_equal(found[0].marks[0].meant, click.meant)
         assert (found[0].made_on, found[1]) == (kept[0].made_on, kept[1])
-    assert teach_run._add_round(segmented, judged, options, [made]) == [made]
+    assert teach_run._add_round(judged, options, [made]) == [made]
 
 
 def test_a_seed_stays_near_the_click_and_out_of_objects():
@@ -530,7 +530,7 @@ def test_the_truth_clicks_within_the_region_that_was_segmented(volume):
     labels = open_judged(volume, NAME, None).labels
     true = write_raw(volume.parent / "truth.zarr", np.zeros(SHAPE, np.uint8) + 1, shard=(4, 32, 32))
     region = slice(4, 8), slice(10, 64), slice(20, 70)
-    clicks = click(replace(labels, region=region), find_labels(volume, str(true)), None)
+    clicks = click(replace(labels, region=region), find_labels(open_image(volume), str(true)), None)
     assert {point.place[0] for point in clicks if point.yes} <= {4, 6, 7}
     for point in clicks:
         assert all(s.start <= c < s.stop for s, c in zip(region, point.place, strict=True))

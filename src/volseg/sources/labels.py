@@ -20,11 +20,11 @@ from volseg.sources.stamps import find_stamp
 from volseg.sources.voxel_size import AxisSizes, tell_other_size
 from volseg.storage.arrays import StoredArray
 from volseg.storage.attributes import listed_labels, section
-from volseg.storage.images import clear_padding
+from volseg.storage.images import as_images, clear_padding
 from volseg.storage.locations import parse_location
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
-from volseg.storage.volumes import check_complete, labels_path, open_image
+from volseg.storage.volumes import Image, check_complete, labels_path, open_image
 from volseg.types import Roi, VoxelSize, Zyx
 
 LABEL_TYPES = (
@@ -152,31 +152,27 @@ def _opened(path: Path, axes: str | None, stamp: str, *, images: bool) -> Stack:
     return reopen(path, replace(selection, axes=axes), LABEL_TYPES, stamp)
 
 
-def find_labels(
-    volume: Path, labels: str, *, images: bool = False, axes: str | None = None
-) -> LabelSource:
+def find_labels(image: Image, labels: str, *, axes: str | None = None) -> LabelSource:
     """Open labels by their name in a volume or, where there are none of that name, by path.
 
-    See `open_label_path` for ``images`` and ``axes``.
+    See `open_label_path` for ``axes``.
     """
-    elsewhere = parse_location(labels)
+    volume, elsewhere = image.path, parse_location(labels)
     if elsewhere.name == labels and (volume / "labels" / labels).exists():
         return open_labels(volume, labels)
     if not _stands(elsewhere):
         if elsewhere.name != labels:
             raise VolumeError(f"there is nothing at {elsewhere}")
-        open_image(volume)
         raise VolumeError(
             f"there is nothing at {elsewhere}, and {volume} has no labels/{labels}{_listed(volume)}"
         )
-    several = images or open_image(volume).space.planar
-    return open_label_path(elsewhere, images=several, axes=axes)
+    return open_label_path(elsewhere, images=image.space.planar, axes=axes)
 
 
 def find_early(volume: Path, labels: str, *, images: bool = False) -> LabelSource:
     """Open labels before the volume is made that they are compared with, if need be."""
     if is_zarr(volume):
-        return find_labels(volume, labels, images=images)
+        return find_labels(as_images(open_image(volume), asked=images), labels)
     place = parse_location(labels)
     if not _stands(place):
         raise VolumeError(f"there is nothing at {place}")

@@ -7,7 +7,6 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
@@ -68,14 +67,14 @@ class MaskSource:
         return told.hexdigest()
 
 
-def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSource:
+def open_mask(image: Image, labels: str | PathLike[str]) -> MaskSource:
     """Open labels as a mask of a volume; coarser ones are scaled.
 
     Parameters
     ----------
     labels : a name in the volume, or a path
     """
-    found = refuse_greys(find_labels(volume, str(labels), images=image.space.planar))
+    found = refuse_greys(find_labels(image, str(labels)))
     shape = image.levels[0].shape
     scale = [n / m for n, m in zip(shape, found.shape, strict=True)]
     ours, theirs = image.voxel_size, found.voxel_size
@@ -96,6 +95,6 @@ def open_mask(volume: Path, image: Image, labels: str | PathLike[str]) -> MaskSo
             f"whole volume"
         )
     # commands that are given elsewhere find it again by its whole path
-    inside = found.path.parent == volume / "labels" or as_remote(found.path) is not None
+    inside = found.path.parent == image.path / "labels" or as_remote(found.path) is not None
     name = str(labels) if inside else str(found.path.absolute())
     return MaskSource(name, found, shape, zyx(scale))

@@ -99,7 +99,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
             open_label_path(options.labels, images=image.space.planar, axes=options.axes)
         )
     )
-    find = partial(find_labels, volume, images=image.space.planar, axes=options.axes)
+    find = partial(find_labels, image, axes=options.axes)
     truth = refuse_greys(find(options.truth).with_foreground(options.foreground))
     if truth.path.resolve() == predicted.path.resolve():
         notes.append(f"{truth.path} is compared with itself, so scores say nothing of a result")

@@ -183,7 +183,7 @@ def mask_of(source: Foundation) -> MaskSource | None:
     if source.mask is None:
         return None
     volume = source.path.parents[1]
-    mask = open_mask(volume, open_image(volume), source.mask["labels"])
+    mask = open_mask(open_image(volume), source.mask["labels"])
     if mask.fingerprint != source.mask["fingerprint"]:
         again = command("segment", volume, "--mask", source.mask["labels"], "--overwrite")
         raise VolumeError(

@@ -123,7 +123,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
     own = build_lattices(shape, card, scales, choice.views)
     asked = {} if handover.lattices == own else {"tile": options.tile}
     level = nearest_level(image, scales)
-    mask = None if options.mask is None else open_mask(volume, image, options.mask)
+    mask = None if options.mask is None else open_mask(image, options.mask)
     look, described = _look(image, level, card, options, mask)
     header = {
         "format": FORMAT,

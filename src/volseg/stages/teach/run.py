@@ -144,7 +144,7 @@ def teach(volume: Path, options: TeachOptions, progress: Progress) -> TeachRepor
     learning = _plan_lesson(volume, judged, options) if options.minutes or options.steps else None
     with locked(scratch_path(volume) / f"teach-{options.name}.lock"):
         kept = load_rounds(volume, options.name, judged.shape)
-        rounds = _add_round(volume, judged, options, kept)
+        rounds = _add_round(judged, options, kept)
         marks = [mark for entry in rounds for mark in entry.marks]
         if not marks:
             raise ParameterError(
@@ -236,13 +236,11 @@ def _open_eye(judged: Judged, config: TrainConfig, device: str) -> Eye:
     )
 
 
-def _add_round(
-    volume: Path, judged: Judged, options: TeachOptions, kept: Sequence[Round]
-) -> list[Round]:
+def _add_round(judged: Judged, options: TeachOptions, kept: Sequence[Round]) -> list[Round]:
     """Add what is marked now to what was marked before, unless they contradict each other."""
     size, known = judged.image.voxel_size, [mark for entry in kept for mark in entry.marks]
     painted, truth = (
-        None if given is None else refuse_greys(find_labels(volume, given, axes=options.axes))
+        None if given is None else refuse_greys(find_labels(judged.image, given, axes=options.axes))
         for given in (options.painted, options.simulate)
     )
     check_axes(options.axes, filter(None, (painted, truth)))

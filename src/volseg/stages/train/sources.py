@@ -27,7 +27,7 @@ from volseg.sources.voxel_size import settle_voxel_size
 from volseg.stages.survey.intensities import with_survey
 from volseg.stages.survey.notes import describe_background, describe_histogram
 from volseg.stages.train.regions import Pair
-from volseg.storage.images import sizes_of
+from volseg.storage.images import as_images, sizes_of
 from volseg.storage.locations import parse_path
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import Image, open_image, volume_tone
@@ -116,8 +116,9 @@ def open_pair(
         raw, image, told, sizes = _read_stack(pair, voxel_size)
         z, y, x = raw.shape
         shape = z, y, x
-    classes = open_classes(pair, config) if config is not None and config.maps else []
-    opened = [source for source, _ in classes] or [refuse_greys(_open_labels(pair, pair.labels))]
+    classes = open_classes(pair, image, config) if config is not None and config.maps else []
+    opened = [source for source, _ in classes]
+    opened = opened or [refuse_greys(_open_labels(pair, image, pair.labels))]
     found = opened[0]
     for each in opened:
         if each.shape != shape or each.region != found.region:
@@ -159,7 +160,9 @@ def check_named(opened: Sequence[Annotated]) -> None:
         )
 
 
-def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Annotation]]:
+def open_classes(
+    pair: Pair, image: Image, config: TrainConfig
+) -> list[tuple[LabelSource, Annotation]]:
     """Open the labels of each class: a value of the pair's labels, or labels of its own.
 
     Labels of a class lie in the folder that the pair's labels are, if they are one.
@@ -183,7 +186,7 @@ def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Ann
                 f"as in --classes {name}={name}.tif"
             )
         if where not in opened:
-            source = _open_labels(pair, where)
+            source = _open_labels(pair, image, where)
             source = source if value is not None else refuse_greys(source)
             held = source if source.array is not None else _whole(source)
             opened[where] = source, held
@@ -191,11 +194,10 @@ def open_classes(pair: Pair, config: TrainConfig) -> list[tuple[LabelSource, Ann
     return found
 
 
-def _open_labels(pair: Pair, where: str) -> LabelSource:
-    volume = _is_volume(pair.raw)
+def _open_labels(pair: Pair, image: Image, where: str) -> LabelSource:
     found = (
-        find_labels(pair.raw, where, images=pair.images, axes=pair.axes)
-        if volume
+        find_labels(as_images(image, asked=pair.images), where, axes=pair.axes)
+        if _is_volume(pair.raw)
         else open_label_path(parse_path(where), images=pair.images, axes=pair.axes)
     )
     return found.with_foreground(pair.foreground)

@@ -117,7 +117,7 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
         scene = _with_result(scene, name, notes)
     layers, places = dict(scene.layers), dict(scene.places)
     if options.truth is not None:
-        truth = refuse_greys(find_labels(volume, options.truth, axes=options.axes))
+        truth = refuse_greys(find_labels(image, options.truth, axes=options.axes))
         check_axes(options.axes, [truth])
         layers["truth"] = pyramid_of_labels(truth)
         if truth.path == volume / "labels" / options.truth:
