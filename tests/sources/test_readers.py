@@ -1,8 +1,7 @@
-"""The table of readers: kinds are known by their bytes, and the documents say what is read."""
+"""The table of readers: kinds are known by their bytes, and the documents list them all."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import imagecodecs
@@ -15,27 +14,30 @@ from toy_stacks import make_stack, read_pages
 from volseg.errors import SourceError
 from volseg.sources.formats.foreign import FOREIGN
 from volseg.sources.open import open_stack
-from volseg.sources.readers import READERS, table_of_formats
+from volseg.sources.readers import READERS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 BEGIN, END = "<!-- begin of the table of readers -->\n", "<!-- end of the table of readers -->\n"
 
 
-def test_the_documents_show_the_table():
-    """With VOLSEG_WRITE_DOCS=1 it is written."""
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    shown, _, after = rest.partition(END)
-    expected = table_of_formats() + "\n"
-    if os.environ.get("VOLSEG_WRITE_DOCS"):
-        DOCUMENT.write_text(f"{before}{BEGIN}{expected}{END}{after}")
-    assert os.environ.get("VOLSEG_WRITE_DOCS") or shown == expected
+def test_the_documents_list_all_readers_with_their_names_and_packages():
+    shown = DOCUMENT.read_text().partition(BEGIN)[2].partition(END)[0]
+    rows = [row.strip("|").split("|") for row in shown.strip().split("\n")[2:]]
+    assert {len(row) for row in rows} == {4}
+    named = [(source, names.strip()) for source, names, _, _ in rows if names.strip()]
+    expected = [
+        f"a folder with `{r.marker}`" if r.marker else ", ".join(f"`{s}`" for s in r.suffixes)
+        for r in READERS
+    ]
+    assert [names for _, names in named] == expected
+    for reader, (source, _) in zip(READERS, named, strict=True):
+        assert reader.kind in source
+        assert (reader.package is not None) == source.endswith("; `pip install 'volseg[formats]'` ")
 
 
-def test_each_reader_says_what_it_reads():
+def test_no_two_readers_have_a_name_in_common():
     suffixes = [suffix for reader in READERS for suffix in reader.suffixes]
     assert len(set(suffixes)) == len(suffixes)
-    for reader in READERS:
-        assert all(form.count("|") == 2 for form in reader.forms.strip().split("\n\n"))
 
 
 @pytest.mark.parametrize("kind", ["tif", "png", "mrc"])

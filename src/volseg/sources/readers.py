@@ -1,7 +1,4 @@
-"""The readers of files: by which bytes and names each knows its own, and what it takes from them.
-
-`docs/formats.md` shows this table.
-"""
+"""The readers of files: by which bytes and names each knows its own."""
 
 from __future__ import annotations
 
@@ -38,15 +35,13 @@ class Reader:
     beginnings : bytes, and where they stand in every file of this kind.
     package : that reads it, if volseg itself does not bring it; of the extra ``formats``.
     marker : a file in each folder of this kind.
-    forms : rows of the table, between empty lines: what is read | voxel size | limits.
     """
 
     kind: str
     open: Callable[[Path, Selection], Stack]
-    suffixes: tuple[str, ...]
-    beginnings: tuple[tuple[int, bytes], ...]
-    package: str | None
-    forms: str
+    suffixes: tuple[str, ...] = ()
+    beginnings: tuple[tuple[int, bytes], ...] = ()
+    package: str | None = None
     marker: str | None = None
 
 
@@ -56,55 +51,15 @@ READERS = (
         open_tiff,
         (".tif", ".tiff", ".stk", ".lsm", ".btf", ".tf8"),
         tuple((0, start) for start in TIFF_BEGINNINGS),
-        None,
-        """
-        TIFF, BigTIFF | resolution tags: y and x only | any compression that tifffile decodes; pages
-        may differ in how they are stored, not in size, type or meaning of 0; palettes of greys, and
-        colours that are greys (R = G = B, as opaque everywhere), are read as grey
-
-        TIFF of FEI or Thermo Fisher, Zeiss (SmartSEM) and TESCAN microscopes | `PixelWidth` and
-        `PixelHeight`, `Image Pixel Size`, `PixelSizeX` and `PixelSizeY`: y and x only |
-
-        TIFF of Gatan's DigitalMicrograph | tags 65009 to 65011, in the units of 65003 to 65005 |
-
-        ImageJ TIFF | `unit`, `spacing`, resolution tags | large stacks, too, which have one page
-
-        OME-TIFF | physical sizes, in any unit of length | planes in the order that `TiffData`
-        gives; of a set of files (also with a `.companion.ome`) all are read, whichever is named
-
-        TIFF of tifffile, MetaMorph (STK), Zeiss LSM and others that tifffile describes | resolution
-        tags | one page that stands for many planes is read whole
-        """,
     ),
-    Reader(
-        "PNG",
-        open_png,
-        (".png",),
-        ((0, PNG_BEGINNING),),
-        None,
-        """
-        PNG slices | `pHYs`: y and x only | 1 to 16 bits, grey, or colours and palettes that are
-        greys
-        """,
-    ),
-    Reader(
-        "JPEG",
-        open_jpeg,
-        (".jpg", ".jpeg"),
-        ((0, b"\xff\xd8\xff"),),
-        None,
-        "JPEG slices | none | 8 bits; told, as they are only about what the microscope saw",
-    ),
+    Reader("PNG", open_png, (".png",), ((0, PNG_BEGINNING),)),
+    Reader("JPEG", open_jpeg, (".jpg", ".jpeg"), ((0, b"\xff\xd8\xff"),)),
     Reader(
         "MRC",
         open_mrc,
         (".mrc", ".rec", ".st", ".map", ".mrcs"),
         ((208, b"MAP "), (208, b"MAP\0")),
         "mrcfile",
-        """
-        MRC | cell and intervals; 1 Å along all axes counts as unknown | IMOD's unsigned bytes are
-        read as they are; axes in the order x, y, z only
-        """,
     ),
     Reader(
         "HDF5",
@@ -112,76 +67,14 @@ READERS = (
         (".h5", ".hdf5", ".hdf", ".he5", ".ilp", ".ims"),
         ((0, b"\x89HDF\r\n\x1a\n"),),
         "h5py",
-        """
-        HDF5 (`file.h5:/path/to/dataset`, or `file.h5` if it holds one volume) |
-        `element_size_um` (ImageJ, ilastik), `DataSetInfo` of Imaris, the XML file beside one of
-        BigDataViewer | axes as `axistags` or dimension labels name them, else z, y, x; Imaris
-        without its padding; int16 of BigDataViewer is read as uint16, with a warning; a
-        `resolution` without unit (CREMI) is told and not taken; chunks that were never written are
-        told
-        """,
     ),
-    Reader(
-        "DigitalMicrograph",
-        open_dm,
-        (".dm3", ".dm4"),
-        (),
-        None,
-        """
-        DigitalMicrograph of Gatan, such as 3View's | its calibrations | the small picture in it is
-        left out; a folder of files of one slice is a stack
-        """,
-    ),
-    Reader(
-        "NIfTI",
-        open_nifti,
-        (".nii", ".nii.gz"),
-        NIFTI_BEGINNINGS,
-        None,
-        """
-        NIfTI-1 and 2, also `.hdr` with `.img` | `pixdim` with `xyzt_units`; without a unit it is
-        told and not taken | voxels as they lie in the file, wherever its axes point; values that
-        are scaled become float32, with a warning; `.nii.gz` is unpacked to a temporary file first
-        """,
-    ),
-    Reader(
-        "NRRD",
-        open_nrrd,
-        (".nrrd", ".nhdr"),
-        ((0, b"NRRD000"),),
-        None,
-        """
-        NRRD, also with one file of voxels beside it; raw or gzip | `space directions` with `space
-        units`, or `spacings` with `units`; without a unit it is told and not taken | voxels as they
-        lie in the file, wherever its axes point
-        """,
-    ),
-    Reader(
-        "N5",
-        open_n5,
-        (),
-        (),
-        "tensorstore",
-        """
-        N5 dataset, or a group of `s0`, `s1` ... | `pixelResolution`, `transform`, `resolution` with
-        `units`; a `resolution` without a unit is told and not taken | axes x, y, z, or as `axes`
-        names them; blocks that are not there are 0, and counted in a warning
-        """,
-        "attributes.json",
-    ),
-    Reader(
-        "precomputed",
-        open_precomputed,
-        (),
-        (),
-        "tensorstore",
-        """
-        precomputed volume of neuroglancer, in a folder | `resolution` of its finest scale | with
-        its place; chunks that are not there are 0, and counted in a warning
-        """,
-        "info",
-    ),
+    Reader("DigitalMicrograph", open_dm, (".dm3", ".dm4")),
+    Reader("NIfTI", open_nifti, (".nii", ".nii.gz"), NIFTI_BEGINNINGS),
+    Reader("NRRD", open_nrrd, (".nrrd", ".nhdr"), ((0, b"NRRD000"),)),
+    Reader("N5", open_n5, package="tensorstore", marker="attributes.json"),
+    Reader("precomputed", open_precomputed, package="tensorstore", marker="info"),
 )
+"""As they stand in the table of `docs/formats.md`."""
 PICTURES = {"TIFF": 0, "PNG": 0, "DigitalMicrograph": 0, "JPEG": 1}
 """Kinds of slices, by what comes first in a folder that holds several."""
 
@@ -243,18 +136,3 @@ def open_file(path: Path, selection: Selection, dataset: str | None = None) -> S
     if reader.kind != "HDF5":
         raise SourceError(f"{path} is no HDF5 file; only there a name follows a colon: {dataset}")
     return open_hdf5(path, selection, dataset)
-
-
-def table_of_formats() -> str:
-    """Write the table of what is read, for the documents."""
-    rows = ["| source | names | voxel size from | notes |", "|---|---|---|---|"]
-    for reader in READERS:
-        names = ", ".join(f"`{suffix}`" for suffix in reader.suffixes)
-        if reader.marker is not None:
-            names = f"a folder with `{reader.marker}`"
-        for form in reader.forms.strip().split("\n\n"):
-            source, size, notes = (" ".join(part.split()) for part in form.split("|"))
-            needed = f"{source}; `pip install 'volseg[formats]'`" if reader.package else source
-            rows.append(f"| {needed} | {names} | {size} | {notes} |".replace("|  |", "| |"))
-            names = ""
-    return "\n".join(rows)
