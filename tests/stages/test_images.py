@@ -14,6 +14,7 @@ from scipy import ndimage
 import volseg
 from toy_predictions import exact_options, read_map
 from toy_weights import PREPROCESSING, write_weights
+from volseg.cli.info import describe_exploration
 from volseg.cli.stats import describe_stats
 from volseg.engine.progress import NoProgress
 from volseg.errors import InputError, ParameterError
@@ -185,6 +186,7 @@ def test_a_first_look_leaves_out_what_images_are_padded_with(volumes, pictures, 
     raw = np.concatenate([pictures[k][0].ravel() for k in order])
     ends = [(raw == end).mean() for end in (0, 255)]
     assert info(volume)["saturated"] == pytest.approx(ends)
+    stats(plan_stats(volume, StatsOptions()), QUIET)
     found = volseg.explore(volume, output=tmp_path / "a.png")
     assert found["intensities"]["saturated"] == pytest.approx(ends)
     told = [found["intensities"][part] for part in ("inside", "outside")]
@@ -194,7 +196,12 @@ def test_a_first_look_leaves_out_what_images_are_padded_with(volumes, pictures, 
     # rows and columns of one image: through others, and padding, nothing goes on
     height, width = SIZES[order[1]]
     assert found["correlation"]["box"] == f"1:2,0:{height},0:{width}"
-    assert found["correlation"]["z"]["distance"] == [0]
+    assert sorted(found["correlation"]) == ["box", "level", "x", "y"]
+    assert {"mean_area_voxels", "mean_voxels"} & set(found["objects"]) == {"mean_area_voxels"}
+    shown = "\n".join(describe_exploration(found))
+    assert "along y falls to 1/e" in shown
+    assert "along z" not in shown
+    assert "mean volume" not in shown
 
 
 def test_what_was_found_as_a_volume_is_parted_into_images(tmp_path):

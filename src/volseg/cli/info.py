@@ -30,7 +30,7 @@ def info_command(session: Session, volume: Path, exploring: bool, **options: Any
     if exploring:
         found = explore(volume, progress=session.progress(), **options)
         session.notes(found["notes"])
-        session.result(found, "\n".join(_explored(found)))
+        session.result(found, "\n".join(describe_exploration(found)))
         return
     if any(value not in (None, False) for name, value in options.items() if name != "name"):
         raise click.UsageError(
@@ -40,7 +40,7 @@ def info_command(session: Session, volume: Path, exploring: bool, **options: Any
     session.result(found, "\n".join(_lines(volume, found)))
 
 
-def _explored(found: dict[str, Any]) -> list[str]:
+def describe_exploration(found: dict[str, Any]) -> list[str]:
     """Describe an exploration in a few lines."""
     counted, unit = found["intensities"], "voxels" if found["voxel_size"] is None else "nm"
     lines = []
@@ -53,19 +53,20 @@ def _explored(found: dict[str, Any]) -> list[str]:
     if counted["saturated"] is not None:
         low, high = counted["saturated"]
         lines.append(f"saturated: {low:.2%} black, {high:.2%} white")
-    for axis in "zyx":
+    for axis in (a for a in "zyx" if a in found["correlation"]):
         this = found["correlation"][axis]
         length = this["decay"] if unit == "voxels" else this["decay_nm"]
         reach = f"at {length:.4g} {unit}" if length is not None else "beyond what was looked at"
         lines.append(f"correlation of slices along {axis} falls to 1/e {reach}")
     if (objects := found["objects"]) and objects["objects"]:
-        side, edge = objects["square_side_voxels"], objects["cube_side_voxels"]
+        side, edge = objects["square_side_voxels"], objects.get("cube_side_voxels")
         area, volume = f"{objects['mean_area_voxels']:.0f} pixels", ""
-        if objects["mean_um3"] is not None:
+        if objects["mean_area_nm2"] is not None:
             area = f"{objects['mean_area_nm2']:,.0f} nm²"
+        if objects.get("mean_um3") is not None:
             volume = f"{objects['mean_nm3']:,.0f} nm³ ({objects['mean_um3']:.4g} µm³), "
         lines.append(f"mean area of an object in a slice: {area}, a square of {side:.0f} pixels")
-        lines.append(f"mean volume: {volume}a cube of {edge:.0f} voxels a side")
+        lines += [f"mean volume: {volume}a cube of {edge:.0f} voxels a side"] if edge else []
     return [*lines, *([f"figure: {found['figure']}"] if found["figure"] else [])]
 
 

@@ -21,6 +21,7 @@ from volseg.geometry.grid import describe, full_roi, intersect, roi_shape, roi_s
 from volseg.measures.correlation import (
     ELASTIC,
     NOISE,
+    Correlations,
     correlate_slices,
     decay_length,
     fisher_interval,
@@ -78,7 +79,7 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
         notes.append(f"{volume} has no labels/{options.name}, so nothing is said of objects")
     region = full_roi(image.levels[0].shape) if labels is None else labels.region
     size = image.voxel_size
-    with Job(progress, 5, "steps", "exploring").shown():
+    with Job(progress, 4 if image.space.planar else 5, "steps", "exploring").shown():
         frame = frame_of(image, region, SIDE, (1, 1, 1))
         raw = read_image(image, frame)
         shown = None
@@ -89,7 +90,8 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
         counted = count_intensities(image, labels, region)
         progress.advance(1)
         box = _middle(_of_one_image(image, region))
-        correlated = correlate_axes(image.levels[0][box], size, progress)
+        axes = AXES[1:] if image.space.planar else AXES  # images have no neighbours along z
+        correlated = correlate_axes(image.levels[0][box], size, axes, progress)
     told = {
         "volume": str(volume),
         "name": options.name,
@@ -97,7 +99,7 @@ def explore(volume: Path, options: ExploreOptions, progress: Progress) -> dict[s
         "views": {a: int(p[0]) for a, p in zip(AXES, frame.picks, strict=True)},
         "intensities": counted,
         "correlation": {"box": describe(box), "level": 0, **correlated},
-        "objects": _describe_objects(volume, options.name, labels, size, notes),
+        "objects": _describe_objects(image, options.name, labels, notes),
         "figure": None if figure is None else str(figure),
         "notes": notes,
     }
@@ -218,21 +220,23 @@ def _describe_part(values: NDArray[Any], shares: NDArray[np.float64]) -> dict[st
 
 
 def correlate_axes(
-    box: NDArray[Any], voxel_size: VoxelSize | None, progress: Progress
+    box: NDArray[Any], voxel_size: VoxelSize | None, axes: str, progress: Progress
 ) -> dict[str, Any]:
-    """Correlate slices along each axis, with intervals from the independent parts of a slice."""
-    found = []
-    for axis in range(3):
-        found.append(correlate_slices(box, axis))
+    """Correlate slices along some axes, with intervals from the independent parts of a slice."""
+    found: dict[int, Correlations] = {}
+    for axis in map(AXES.index, axes):
+        found[axis] = correlate_slices(box, axis)
         progress.advance(1)
-    lengths = [decay_length(c.distances, c.plain) for c in found]
+    lengths = {axis: decay_length(c.distances, c.plain) for axis, c in found.items()}
     described = {}
-    for axis, (name, this) in enumerate(zip(AXES, found, strict=True)):
+    for axis, this in found.items():
         others = [k for k in range(3) if k != axis]
-        samples = independent_samples([box.shape[k] for k in others], [lengths[k] for k in others])
+        samples = independent_samples(
+            [box.shape[k] for k in others], [lengths.get(k) for k in others]
+        )
         low, high = fisher_interval(this.plain, samples)
         length = lengths[axis]
-        described[name] = {
+        described[AXES[axis]] = {
             "distance": this.distances.tolist(),
             "correlation": _numbers(this.plain),
             "low": _numbers(low),
@@ -253,29 +257,30 @@ def _numbers(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _describe_objects(
-    volume: Path,
-    name: str,
-    labels: LabelSource | None,
-    voxel_size: VoxelSize | None,
-    notes: list[str],
+    image: Image, name: str, labels: LabelSource | None, notes: list[str]
 ) -> dict[str, Any] | None:
     """Read mean areas and volumes from the table of objects."""
     if labels is None:
         return None
     try:
-        columns, _, _ = read_measured(volume, name, labels.identity)
+        columns, _, _ = read_measured(image.path, name, labels.identity)
     except VolumeError as error:
         notes.append(str(error))
         return None
-    row = summarise(columns, labels.region, voxel_size or labels.voxel_size)
+    size = image.voxel_size or labels.voxel_size
+    row = summarise(columns, labels.region, size, images_in(image))
     if not row.objects:
         return {"objects": 0}
     area, volume_ = row.mean_profile_voxels, row.mean_voxels
-    return {
+    areas = {
         "objects": row.objects,
         "mean_area_voxels": area,
         "mean_area_nm2": row.mean_profile_nm2,
         "square_side_voxels": math.sqrt(area),
+    }
+    if row.images is not None:  # which are as thick as somebody says
+        return areas
+    return areas | {
         "mean_voxels": volume_,
         "mean_nm3": row.mean_nm3,
         "mean_um3": None if row.mean_nm3 is None else row.mean_nm3 / 1e9,

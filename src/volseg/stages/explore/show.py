@@ -47,10 +47,14 @@ def draw_exploration(path: Path, shown: Exploration) -> None:
         axes = figure.add_subplot(grid[0, 4 * axis : 4 * axis + 4])
         _draw_plane(axes, shown, axis, scale, unit)
     _draw_intensities(figure.add_subplot(grid[1, :3]), shown.found["intensities"])
+    size, first = shown.found["voxel_size"], True
     for axis, name in enumerate("zyx"):
-        axes = figure.add_subplot(grid[1, 3 + 3 * axis : 6 + 3 * axis])
-        size = shown.found["voxel_size"]
-        _draw_correlation(axes, name, shown.found["correlation"][name], size and size[axis])
+        if name in shown.found["correlation"]:  # as of unrelated images not along z
+            axes = figure.add_subplot(grid[1, 3 + 3 * axis : 6 + 3 * axis])
+            _draw_correlation(axes, name, shown.found["correlation"][name], size and size[axis])
+            if first:
+                axes.legend(fontsize="small")
+            first = False
     name = Path(shown.found["volume"]).name
     figure.suptitle(f"{name}{_describe_objects(shown.found['objects'])}")
     save_figure(figure, path, parents=False)
@@ -117,17 +121,16 @@ def _draw_correlation(axes: Any, name: str, found: Mapping[str, Any], side: floa
         words = f"1/e at {length * step:.3g} {unit}"
     axes.set(title=f"slices along {name}: {words}", xlabel=f"distance ({unit})")
     axes.set(ylabel="correlation", ylim=(min(-0.1, float(np.nanmin(low, initial=0))), 1.02))
-    if name == "z":
-        axes.legend(fontsize="small")
 
 
 def _describe_objects(objects: Mapping[str, Any] | None) -> str:
     if not objects or not objects["objects"]:
         return ""
-    area, volume = (
-        f"{objects['mean_area_voxels']:.0f} pixels",
-        f"{objects['mean_voxels']:.0f} voxels",
-    )
-    if objects["mean_um3"] is not None:
-        area, volume = f"{objects['mean_area_nm2']:,.0f} nm²", f"{objects['mean_um3']:.4g} µm³"
-    return f": {objects['objects']} objects, mean {area} in a slice, mean volume {volume}"
+    area, volume = f"{objects['mean_area_voxels']:.0f} pixels", ""
+    if objects["mean_area_nm2"] is not None:
+        area = f"{objects['mean_area_nm2']:,.0f} nm²"
+    if "mean_voxels" in objects:
+        volume = f", mean volume {objects['mean_voxels']:.0f} voxels"
+    if objects.get("mean_um3") is not None:
+        volume = f", mean volume {objects['mean_um3']:.4g} µm³"
+    return f": {objects['objects']} objects, mean {area} in a slice{volume}"
