@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from volseg.api.keywords import takes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from volseg.engine.progress import Progress
     from volseg.geometry.grid import Block
-    from volseg.storage.arrays import StoredArray
+    from volseg.storage.arrays import ArraySpec, StoredArray
     from volseg.types import Zyx
 
 Function: TypeAlias = Callable[..., Any]
@@ -74,16 +74,20 @@ class CallFunction:
 def cast(values: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
     """Make values those of a type, which has to hold them: NumPy wraps 300 to 44 and cuts 0.5 to 0.
 
-    Floats may be rounded to shorter ones, and anything has a truth.
+    Floats may be rounded to shorter ones, but not to infinity, and anything has a truth.
     """
     import numpy as np
 
     with np.errstate(invalid="ignore", over="ignore"):
         found = values.astype(kind)
     rounds = kind.kind in "fc"
-    if kind.kind == "b" or np.can_cast(values.dtype, kind, "same_kind" if rounds else "safe"):
+    if kind.kind == "b" or np.can_cast(values.dtype, kind, "safe"):
         return found
-    if (lost := values[found != values]).size:
+    if rounds and np.can_cast(values.dtype, kind, "same_kind"):
+        lost = values[np.isinf(found) & ~np.isinf(values)]
+    else:
+        lost = values[found != values]
+    if lost.size:
         raise ParameterError(
             f"the function returned {lost.flat[0]}, which {kind} cannot hold; give another dtype, "
             f"or round and clip in the function"
@@ -121,7 +125,8 @@ def map_blocks(
         type without halos, which has to hold what the function returns. Without ``dtype`` the
         results are collected in a list, in raster order.
     output : path, optional
-        New Zarr array for the result; without it the result is a NumPy array.
+        New Zarr array for the result, which is removed if the function fails; without it the result
+        is a NumPy array.
 
     Raises
     ------
@@ -136,36 +141,56 @@ def map_blocks(
     from volseg.engine.run import run_blocks
     from volseg.geometry.grid import Grid, whole_multiples
 
-    array = _array_of(source)
+    array, engine = _array_of(source), engine_of(**running)
     if min(halo) < 0:
         raise ParameterError(f"a halo is 0 voxels or more, found {halo}")
     kind = None if dtype is None else np.dtype(dtype)
-    target = None if output is None else _create(place_of(output), array.shape, kind)
-    grid = Grid(array.shape, block if target is None else whole_multiples(block, target.shard))
-    task = CallFunction(function, array.stored, halo, target, kind is not None, kind)
-    whole = np.empty(array.shape, kind) if kind is not None and target is None else None
+    spec = None if output is None else _specify(array.shape, kind)
+    grid = Grid(array.shape, block if spec is None else whole_multiples(block, spec.shard))
+    whole = np.empty(array.shape, kind) if kind is not None and output is None else None
     found: dict[Zyx, Any] = {}
 
     def on_result(item: Block, result: Any) -> None:
         if whole is not None:
             whole[item.core] = result
-        elif target is None:
+        else:
             found[item.index] = result
 
-    job = Job(shown(progress), int(np.prod(grid.counts)), "blocks", "mapping")
-    run_blocks(task, grid.blocks(), engine_of(**running), on_result=on_result, progress=job)
+    with _created(output, spec) as target:
+        task = CallFunction(function, array.stored, halo, target, kind is not None, kind)
+        job = Job(shown(progress), int(np.prod(grid.counts)), "blocks", "mapping")
+        on_each = on_result if target is None else None
+        run_blocks(task, grid.blocks(), engine, on_result=on_each, progress=job)
     if target is not None:
         return open_volume(target.path).raw
     return [found[index] for index in sorted(found)] if whole is None else whole
 
 
-def _create(path: Path, shape: Zyx, kind: np.dtype[Any] | None) -> StoredArray:
-    """Create the array that results are written to."""
-    from volseg.storage.arrays import create_array, fit_spec
+def _specify(shape: Zyx, kind: np.dtype[Any] | None) -> ArraySpec:
+    """Describe the array that results are written to."""
+    from volseg.storage.arrays import fit_spec
 
     if kind is None:
         raise ParameterError("an output array needs a dtype")
-    return create_array(path, fit_spec(shape, kind.name))
+    return fit_spec(shape, kind.name)
+
+
+@contextmanager
+def _created(output: Place | None, spec: ArraySpec | None) -> Iterator[StoredArray | None]:
+    """Create an array, and remove it if what fills it fails: nothing tells its gaps from zeros."""
+    from volseg.storage.arrays import create_array
+    from volseg.storage.files import discard
+
+    if output is None or spec is None:
+        yield None
+        return
+    target = create_array(place_of(output), spec)
+    try:
+        yield target
+    except BaseException:
+        with suppress(OSError):  # the reason why it failed says more
+            discard(target.path)
+        raise
 
 
 def _array_of(source: ImageArray | Volume | Place) -> ImageArray:
