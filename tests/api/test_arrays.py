@@ -195,14 +195,51 @@ def test_what_a_type_cannot_hold_is_refused_and_not_wrapped(segmented, tmp_path,
     np.testing.assert_array_equal(found, whole / np.float32(2))
 
 
+def enormous(block):
+    return block * 1e39
+
+
+def fails(block):
+    raise ValueError(f"a block of {block.shape}")
+
+
+@pytest.mark.parametrize(
+    ("function", "keywords", "words"),
+    [
+        (fails, {}, "a block of"),
+        (halved, {"dtype": "uint8"}, "cannot hold"),
+        (enormous, {"dtype": "float32"}, "float32 cannot hold"),
+        (blurred, {"block": (0, 32, 32)}, "must be positive"),
+        (blurred, {"cluster_config": "nodes.toml"}, "give both"),
+    ],
+)
+def test_an_array_that_is_not_complete_is_not_left(segmented, tmp_path, function, keywords, words):
+    where = {"block": (8, 32, 32), "dtype": "float32", "output": tmp_path / "made", **keywords}
+    with pytest.raises(volseg.VolsegError, match=words):
+        volseg.map_blocks(function, segmented, **where)
+    assert not list(tmp_path.iterdir())
+
+
 def test_arrays_are_not_taken_for_the_names_of_files(segmented, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    volume = volseg.open(segmented)
+    volume, array = volseg.open(segmented), np.zeros((4, 4, 4), np.uint8)
     for call, found in (
-        (lambda: volseg.map_blocks(total, np.zeros((4, 4, 4)), (4, 4, 4)), "ndarray"),
+        (lambda: volseg.map_blocks(total, array, (4, 4, 4)), "ndarray"),
         (lambda: volseg.stats(volume, name="mitochondria"), "Volume"),
-        (lambda: volseg.verify(np.zeros((4, 4, 4))), "ndarray"),
+        (lambda: volseg.verify(array), "ndarray"),
         (lambda: volseg.open(volume.raw), "ImageArray"),
+        (lambda: volseg.convert(array, "new.zarr"), "ndarray"),
+        (lambda: volseg.run(array), "ndarray"),
+        (lambda: volseg.run(segmented, truth=array), "ndarray"),
+        (lambda: volseg.report(segmented, truth=array), "ndarray"),
+        (lambda: volseg.evaluate(segmented, truth=array), "ndarray"),
+        (lambda: volseg.evaluate(segmented, truth="labels.tif", mask=array), "ndarray"),
+        (lambda: volseg.segment(segmented, mask=array), "ndarray"),
+        (lambda: volseg.view(segmented, truth=array), "ndarray"),
+        (lambda: volseg.export(segmented, output=array), "ndarray"),
+        (lambda: volseg.teach(segmented, painted=array), "ndarray"),
+        (lambda: volseg.train(segmented, labels=array, output="made", steps=1), "ndarray"),
+        (lambda: volseg.train(data=[(segmented, array)], output="made", steps=1), "ndarray"),
     ):
         with pytest.raises(volseg.InputError, match=f"expected a path or a URL, found {found}"):
             call()

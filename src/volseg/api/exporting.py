@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Region, Results, Threads
-from volseg.api.running import EACH, check_one_name, place_of, shown
+from volseg.api.running import EACH, check_one_name, place_of, shown, text_of
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
 from volseg.fields import split_names
@@ -119,7 +119,7 @@ def export_all(
         raise ParameterError(f"raw has no --name, found {', '.join(names)}; leave it out")
     if in_place and not (given.get("overwrite") or given.get("remove")):
         names = _lacking(source, what, names, on_note or str)
-    plans, text = [], str(output)
+    plans, text = [], "" if output is None else text_of(output)
     for name in names:
         place = _own_place(source, what, name) if in_place else place_of(text.replace(EACH, name))
         chosen = ExportOptions(place, what, name, objects=objects, engine=engine, **given)

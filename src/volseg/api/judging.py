@@ -14,6 +14,7 @@ from volseg.api.running import (
     optional_place,
     place_of,
     shown,
+    text_of,
 )
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
@@ -195,7 +196,7 @@ def evaluate_all(
         raise ParameterError(
             f"several --name have truths of their own; write {EACH} in --truth for each"
         )
-    named = {key: str(options[key]) for key in NAMED if options.get(key) is not None}
+    named = {key: text_of(place) for key in NAMED if (place := options.get(key)) is not None}
     plans = []
     for name in names:
         places = {key: place.replace(EACH, name) for key, place in named.items()}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, Required, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Device, Place, Result, Results
-from volseg.api.running import build, optional_file, place_of, several, shown
+from volseg.api.running import build, optional_file, place_of, several, shown, text_of
 from volseg.errors import ParameterError, command
 
 if TYPE_CHECKING:
@@ -231,5 +231,5 @@ def _plan(volume: Place, options: ViewKeywords) -> "tuple[Scene, ViewOptions]":
 
     truth = options.get("truth")
     shown = {name: value for name, value in options.items() if name != "report"}
-    settings = build(ViewOptions, shown, truth=None if truth is None else str(truth))
+    settings = build(ViewOptions, shown, truth=None if truth is None else text_of(truth))
     return plan_view(place_of(volume), settings), settings

@@ -15,7 +15,7 @@ from volseg.api.options import (
     Threads,
     Writing,
 )
-from volseg.api.running import build, divide, file_of, place_of, shown
+from volseg.api.running import build, divide, file_of, place_of, shown, text_of
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
 
@@ -97,7 +97,7 @@ def convert(
 
     dry_run = options.pop("dry_run", False)
     chosen = build(plan.ConvertOptions, options)
-    with plan.plan_conversion(str(source), place_of(volume), chosen) as planned:
+    with plan.plan_conversion(text_of(source), place_of(volume), chosen) as planned:
         return planned.report if dry_run else run.convert(planned, shown(progress))
 
 
@@ -150,6 +150,8 @@ def _plan(volume: Place, options: SegmentKeywords) -> "SegmentPlan":
     from volseg.stages.segment.run import SegmentOptions, plan_segmentation
 
     rules, others = divide(options, Objects)
+    if others.get("mask") is not None:
+        others["mask"] = text_of(others["mask"])
     repair = others.pop("repair", False)
     chosen = SegmentOptions(build(PredictOptions, others), repair=repair, **rules)
     return plan_segmentation(place_of(volume), chosen)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from volseg.api.judging import evaluate_all
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Results
-from volseg.api.running import file_of, optional_file, place_of, several, shown
+from volseg.api.running import file_of, optional_file, place_of, several, several_texts, shown
 from volseg.api.training import one_each
 from volseg.defaults import NAME, SUSPECTS
 from volseg.errors import ParameterError
@@ -77,7 +77,7 @@ def report(
     chosen = plan.ReportOptions(target, suspects=options.get("suspects", SUSPECTS))
     name = options.get("name", NAME)
     names = split_names(name)
-    truths = one_each(several(options.get("truth", ())), len(places), "--truth")
+    truths = one_each(several_texts(options.get("truth", ())), len(places), "--truth")
     axes = options.get("axes")
     if axes is not None and not any(truths):
         raise ParameterError("--axes names those of --truth; give both")

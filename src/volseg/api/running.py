@@ -26,18 +26,18 @@ EACH = "{name}"
 
 def place_of(place: Place) -> Path:
     """Read a path, or a URL of object storage."""
-    return parse_location(_text_of(place))
+    return parse_location(text_of(place))
 
 
 def file_of(place: Place) -> Path:
     """Read the path of a local file or folder."""
-    if "://" in _text_of(place):
+    if "://" in text_of(place):
         raise ParameterError(f"{place} is a URL; expected a file or folder of this machine")
-    return parse_path(_text_of(place))
+    return parse_path(text_of(place))
 
 
-def _text_of(place: Place) -> str:
-    """Return the text of a path; anything else has text too, which would be taken for a name."""
+def text_of(place: Place) -> str:
+    """Return the text of a path, or of a name; that of anything else would be taken for one."""
     # a place on object storage is a path that is no file, so it is not PathLike
     if not isinstance(place, str | PathLike | PurePath):
         raise ParameterError(f"expected a path or a URL, found {type(place).__name__}")
@@ -62,7 +62,12 @@ def several(given: Any) -> list[Any]:
     >>> several("vol.zarr"), several(["a.zarr", "b.zarr"])
     (['vol.zarr'], ['a.zarr', 'b.zarr'])
     """
-    return [given] if isinstance(given, str | PathLike) else list(given)
+    return [given] if isinstance(given, str | PathLike | PurePath) else list(given)
+
+
+def several_texts(given: Any) -> list[str]:
+    """List the texts of paths or names that are given once or several times."""
+    return [text_of(place) for place in several(given)]
 
 
 def shown(progress: Progress | None) -> Progress:

@@ -1,11 +1,12 @@
 """Teach the weights of a result by marks, and forget marks."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Unpack
 
 from volseg.api.keywords import described, takes
 from volseg.api.options import Device, Place, Result, Threads
-from volseg.api.running import build, file_of, place_of, shown
+from volseg.api.running import build, file_of, place_of, shown, text_of
 from volseg.defaults import NAME
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def teach(
         run.TeachOptions,
         options,
         points=[read_sign(text) for text in named],
-        painted=None if painted is None else str(painted),
-        simulate=None if truth is None else str(truth),
+        painted=None if painted is None else text_of(painted),
+        simulate=None if truth is None else text_of(truth),
         marked_no=_flat(options.get("marked_no", ())),
         marked_yes=_flat(options.get("marked_yes", ())),
         slices=_flat(options.get("slices", ())) or None,
@@ -93,9 +94,17 @@ def teach(
 
 
 def _flat(numbers: Iterable[Sequence[int] | int]) -> tuple[int, ...]:
-    """Join numbers and lists of numbers, as the command line gives them, to one list."""
-    lists = ((n,) if isinstance(n, int) else tuple(n) for n in numbers)
-    return tuple(number for some in lists for number in some)
+    """Join numbers and lists of numbers, as the command line gives them, to one list.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> _flat(np.array([3, 1])), _flat([(3, 1), (2,)])
+    ((3, 1), (3, 1, 2))
+    """
+    # Integral: numbers that NumPy and tables give are no int
+    lists = ((n,) if isinstance(n, int | Integral) else tuple(n) for n in numbers)
+    return tuple(int(number) for some in lists for number in some)
 
 
 def read_sign(text: str) -> tuple[Place, bool | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from volseg.api.keywords import takes
 from volseg.api.options import Place
-from volseg.api.running import divide, file_of, place_of, several, shown
+from volseg.api.running import divide, file_of, place_of, several, several_texts, shown, text_of
 from volseg.api.train_options import Card, Data, Intensities, Learning, Length, TrainKeywords
 from volseg.errors import ParameterError
 
@@ -94,7 +94,7 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
     """Pair images and labels, and give each pair its regions."""
     from volseg.stages.train.regions import Pair
 
-    named, labels = several(volumes), several(options.get("labels", ()))
+    named, labels = several(volumes), several_texts(options.get("labels", ()))
     if bool(named) != bool(labels):
         missing = "--labels" if named else "a VOLUME"
         raise ParameterError(f"images and labels come in pairs; {missing} is missing")
@@ -110,11 +110,11 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
         axes=options.get("axes"),
     )
     pairs = [
-        read(place_of(raw), str(label), roi, validation, None if z is None else tuple(z))
+        read(place_of(raw), text_of(label or ""), roi, validation, None if z is None else tuple(z))
         for (raw, label), roi, validation, z in zip(both, rois, validations, slices, strict=True)
     ]
     held = options.get("validation_data", ())
-    return [*pairs, *(read(place_of(raw), str(label), held_out=True) for raw, label in held)]
+    return [*pairs, *(read(place_of(raw), text_of(label), held_out=True) for raw, label in held)]
 
 
 def one_each(values: Sequence[Value], count: int, flag: str) -> list[Value | None]:

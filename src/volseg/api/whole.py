@@ -21,7 +21,7 @@ from volseg.api.options import (
     Writing,
 )
 from volseg.api.reporting import PageKeywords, ReportKeywords, check_report, report
-from volseg.api.running import build, place_of, several
+from volseg.api.running import build, place_of, several_texts, text_of
 from volseg.api.training import one_each
 from volseg.errors import ParameterError, VolsegError, WorkError, command
 
@@ -118,17 +118,17 @@ def run(
     from volseg.stages.report.plan import default_output
 
     tell = on_note or (lambda _: None)
-    jobs, left_out = plan_jobs(str(source), volume, options, tell)
+    jobs, left_out = plan_jobs(text_of(source), volume, options, tell)
     _check_used(jobs, options)
     output = options.get("output")
     if output is None:
         output = default_output([job.volume for job in jobs])  # whichever of them fail
     else:
         check_report(output)
-    truths = one_each(several(options.get("truth", ())), len(jobs), "--truth")
+    truths = one_each(several_texts(options.get("truth", ())), len(jobs), "--truth")
     for job, truth in zip(jobs, truths, strict=True):
         if truth is not None:
-            refuse_greys(find_early(job.volume, str(truth), images=bool(options.get("images"))))
+            refuse_greys(find_early(job.volume, truth, images=bool(options.get("images"))))
     names, failed = _segment_all(jobs, options, tell, progress)
     done = [job.volume for job in jobs if job.source not in failed]
     named = {"name": ",".join(names)}
@@ -136,7 +136,7 @@ def run(
     chosen = _only(options, StatsKeywords) | named | {"output": None, "axes": None}
     measured = stats_all(done, progress=progress, **chosen)
     shown = _only(options, ReportKeywords) | named | {"output": output, "axes": None}
-    if options.get("truth"):  # those of the stacks that did not fail
+    if any(truths):  # those of the stacks that did not fail
         pairs = zip(jobs, truths, strict=True)
         shown["truth"] = [truth for job, truth in pairs if job.source not in failed]
     page = report(done, progress=progress, **shown)
