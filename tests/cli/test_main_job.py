@@ -64,6 +64,7 @@ def test_results_are_read_without_what_only_networks_need(segmented):
         ["evaluate", given, "--truth", "mitochondria"],
         ["verify", given, "--quick"],
         ["info", given],
+        ["models", "show", "unet2d"],
     ]
     program = (
         "import sys\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from volseg.cli.wording import counted, scaled, voxels_of
@@ -102,9 +103,10 @@ def _likeness(tissue: Mapping[str, Any]) -> str:
 
 def _chosen(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a recipe what is the default."""
-    from volseg.training.config import TrainConfig  # heavy, and only this needs it
+    from volseg.training.config import TrainConfig
 
-    return _without(recipe, plain(TrainConfig(steps=1)))
+    made = {f.name: f.default_factory() for f in fields(TrainConfig) if callable(f.default_factory)}
+    return _without(recipe, plain(vars(TrainConfig) | made))
 
 
 def _without(given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,9 @@ OFFSETS = ("offset-z", "offset-y", "offset-x")
 """Kinds of the components of the vector from a voxel to the centre of its object: 0.5 is none, 0
 and 1 are `MapSpec.reach_nm` along the axis. Of what sees slices, axes are those of a stack of them,
 the section counts for the object, and the first component is none."""
+CONTOUR_WIDTH, DISTANCE_REACH, OFFSET_REACH = 1.5, 10.0, 32.0
+"""Voxels of the network: how far a contour reaches into an object, where distances end, and for
+what 0 and 1 stand of offsets."""
 CLASSES = (CLASS, EXCLUSIVE)
 AUXILIARY = (CONTOUR, DISTANCE, *OFFSETS, CENTERLINE)
 ASKED = {CONTOUR: (CONTOUR,), DISTANCE: (DISTANCE,), OFFSET: OFFSETS, CENTERLINE: (CENTERLINE,)}

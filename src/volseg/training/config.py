@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 
 from volseg.defaults import NAME
 from volseg.errors import ParameterError
-from volseg.models.maps import CENTERLINE, WIDEST, MapSpec, build_maps
-from volseg.models.registry import find_architecture
+from volseg.models.maps import (
+    CENTERLINE,
+    CONTOUR_WIDTH,
+    DISTANCE_REACH,
+    OFFSET_REACH,
+    WIDEST,
+    MapSpec,
+    build_maps,
+)
 from volseg.training.annotation import parse_class
 from volseg.training.augmentation import Augmentation
 from volseg.training.centerline import ALPHA, REACH_NM
-from volseg.training.losses import EMNET, LOSS_NAMES
-from volseg.training.offsets import OFFSET_REACH
-from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH
 from volseg.types import VoxelSize, Zyx
 from volseg.voxels.intensity import Preprocessing
 
@@ -149,6 +153,8 @@ class TrainConfig:
         """List the maps of a network of several; none where there is one class alone."""
         if not self.classes and not self.auxiliary:
             return ()
+        from volseg.models.registry import find_architecture
+
         able, asked = find_architecture(self.architecture).centerline, list(self.auxiliary)
         if any(kind.endswith(CENTERLINE) for kind in asked) != able:
             if not able:
@@ -197,6 +203,10 @@ class TrainConfig:
             raise ParameterError(f"fraction is a part of 1, above 0, found {self.fraction}")
 
     def _check_names(self) -> None:
+        # these know torch, which nobody needs who only asks for the defaults
+        from volseg.models.registry import find_architecture
+        from volseg.training.losses import EMNET, LOSS_NAMES
+
         for name, known in (
             ("loss", LOSS_NAMES),
             ("optimizer", OPTIMIZERS),

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from volseg.types import Doubles, Floats, Mask, Roi
 from volseg.voxels.blend import directions, reflected
 
-OFFSET_REACH = 32.0
-"""Voxels of the network that 0 and 1 stand for."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
 WHOLE = -1
 """The key of the centres of objects, where they are not those of sections."""
 Sizes = Sequence[tuple[int, int]]
@@ -138,6 +138,7 @@ def encode(vector: Tensor, inside: Tensor, reach: float) -> Tensor:
 
     Examples
     --------
+    >>> from torch import Tensor
     >>> encode(Tensor([0.0, 2.0, -3.0]), Tensor([0.0, 1.0, 0.75]), 8.0).tolist()
     [nan, 0.625, 0.25]
     """

@@ -11,14 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from volseg.geometry.grid import grow, shift
-from volseg.models.maps import CONTOUR, DISTANCE, OFFSETS, MapSpec, find_vector
+from volseg.models.maps import (
+    CONTOUR,
+    CONTOUR_WIDTH,
+    DISTANCE,
+    DISTANCE_REACH,
+    OFFSET_REACH,
+    OFFSETS,
+    MapSpec,
+    find_vector,
+)
 from volseg.training.annotation import Annotation
-from volseg.training.offsets import OFFSET_REACH, encode
+from volseg.training.offsets import encode
 from volseg.training.tissue import places_of
 from volseg.types import Floats, Mask, Readable, Roi, VoxelSize
 
-CONTOUR_WIDTH, DISTANCE_REACH = 1.5, 10.0
-"""Voxels of the network: how far a contour reaches into an object, and where distances end."""
 ROUNDING = 1e-6
 
 

@@ -10,13 +10,11 @@ from typing import Any
 
 from volseg.differences import tell_settings_apart
 from volseg.errors import ConflictError, ParameterError, StorageError
-from volseg.models.maps import CENTERLINE
+from volseg.models.maps import CENTERLINE, CONTOUR_WIDTH, DISTANCE_REACH, OFFSET_REACH
 from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
 from volseg.storage.files import discard
 from volseg.training.losses import EMNET
-from volseg.training.offsets import OFFSET_REACH
-from volseg.training.targets import CONTOUR_WIDTH, DISTANCE_REACH
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
 SHOWN = {SAMPLES: "step-*.png", EVENTS: "events.out.tfevents.*"}
