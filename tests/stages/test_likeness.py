@@ -71,7 +71,9 @@ def model(tmp_path, known):
 
 
 def look(path, model):
-    return look_at_tissue(open_image(path), model, load_card(model), (1.0, 1.0, 1.0))
+    image, card = open_image(path), load_card(model)
+    tone = volume_tone(image, card.preprocessing)
+    return look_at_tissue(image, model, card, (1.0, 1.0, 1.0), tone=tone)
 
 
 def test_places_without_tissue_are_left_out(tmp_path, model):

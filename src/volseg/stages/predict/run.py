@@ -18,7 +18,6 @@ from volseg.engine.steps import Step
 from volseg.geometry.grid import Block, full_roi, roi_size
 from volseg.models.maps import find_vector
 from volseg.stages.levels import build_pyramid
-from volseg.stages.predict.lattice import network_scales
 from volseg.stages.predict.loading import predictor_for
 from volseg.stages.predict.meter import TileMeter
 from volseg.stages.predict.outputs import (
@@ -127,18 +126,14 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
 
 def _compare_tissue(plan: PredictPlan) -> dict[str, Any]:
     """Compare the tissue with what the network was trained on."""
-    scales = network_scales(plan.image, plan.card, zoom=plan.options.zoom)[0]
-    look = plan.card.preprocessing
-    tone = plan.known_look.apart or (
-        volume_tone(plan.image, look, invert=plan.options.invert) if plan.card.tissue else None
-    )
+    look, invert = plan.known_look, plan.options.invert
     return look_at_tissue(
         plan.image,
         plan.choice.model,
         plan.card,
-        scales,
-        tone=tone,
-        region=Region(plan.handover.roi, plan.known_look.find_nothing if not plan.level else None),
+        [along.scale for along in plan.handover.lattices[0].axes],
+        tone=look.apart or volume_tone(plan.image, plan.card.preprocessing, invert=invert),
+        region=Region(plan.handover.roi, None if plan.level else look.find_nothing),
     )
 
 

@@ -112,7 +112,7 @@ class SegmentPlan:
 
 def plan_segmentation(volume: Path, options: SegmentOptions) -> SegmentPlan:
     """Plan both stages, and refuse now what either would refuse later; read metadata only."""
-    return _add_labels(volume, plan_prediction(volume, options.prediction), options)
+    return _add_labels(plan_prediction(volume, options.prediction), options)
 
 
 def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
@@ -133,8 +133,7 @@ def segment(plan: SegmentPlan, progress: Progress) -> SegmentReport:
         predicted = predict(plan.prediction, progress)
         labellings = plan.labellings
         if predicted.resumed:  # an earlier version has another record of the model
-            volume = labellings[0].volume
-            labellings = _add_labels(volume, plan.prediction, plan.options).labellings
+            labellings = _add_labels(plan.prediction, plan.options).labellings
         if repair:
             mended += tuple(m for each in labellings for m in mend_labels(each, progress))
         labelled = {each.name: label(each, progress) for each in labellings}
@@ -165,12 +164,11 @@ def _look_at(plan: SegmentPlan, engine: EngineOptions, progress: Progress) -> Se
     seen = with_survey(image, engine, progress)
     noted = {name: seen.attributes[name] for name in ("histogram", "fingerprint", "survey")}
     update_attributes(image.path, noted)
-    prediction = with_survey_of(plan.prediction, seen)
-    return _add_labels(plan.labellings[0].volume, prediction, plan.options)
+    return _add_labels(with_survey_of(plan.prediction, seen), plan.options)
 
 
-def _add_labels(volume: Path, prediction: PredictPlan, options: SegmentOptions) -> SegmentPlan:
-    labellings = []
+def _add_labels(prediction: PredictPlan, options: SegmentOptions) -> SegmentPlan:
+    volume, labellings = prediction.image.path, []
     for output in prediction.outputs:
         if not output.is_class:
             continue

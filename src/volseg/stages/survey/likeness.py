@@ -27,7 +27,7 @@ from volseg.scores.likeness import (
 from volseg.stages.survey.windows import spread_windows
 from volseg.storage.cards import Card, load_card, update_card
 from volseg.storage.images import images_in
-from volseg.storage.volumes import Image, volume_tone
+from volseg.storage.volumes import Image
 from volseg.storage.weights import load_network
 from volseg.training.sampling import Source
 from volseg.training.tissue import RAW
@@ -171,15 +171,14 @@ def look_at_tissue(
     card: Card,
     scales: Sequence[float],
     *,
-    tone: Tone | Apart | None = None,
+    tone: Tone | Apart,
     region: Region | None = None,
 ) -> dict[str, Any]:
     """Compare places of a volume with the training data of a network.
 
     Parameters
     ----------
-    image : with a histogram, unless the tone is given
-    tone : of intensities, or of those of each slice; that of the histogram by default
+    tone : of intensities, or of those of each slice
 
     Returns
     -------
@@ -192,12 +191,11 @@ def look_at_tissue(
         return {"likeness": UNKNOWN}
     form, shape = card.form, image.levels[0].shape
     z, y, x = scales
-    whole = tone.whole if isinstance(tone, Apart) else tone
     source = Source(
         image.levels[0],
         np.broadcast_to(np.uint8(0), shape),
         region.roi if region else full_roi(shape),
-        whole or volume_tone(image, card.preprocessing),
+        tone.whole if isinstance(tone, Apart) else tone,
         np.zeros((0, 3), np.int64),
         isotropic=False,
         planar=form.dimensions == 2,
