@@ -74,7 +74,7 @@ class Corrections:
         """Write the operations as they are read, for the record; places are absolute."""
         add = [
             {
-                "path": str(p.path if as_remote(p.path) is not None else p.path.absolute()),
+                "path": str(p.path.absolute()),
                 "origin": list(p.origin),
                 **({} if p.object is None else {"object": _plain(p.object)}),
                 **({"instances": True} if p.instances else {}),

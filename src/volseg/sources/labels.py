@@ -88,8 +88,8 @@ class LabelSource:
         Labels of a volume have the same place wherever it is looked at from, or moved to.
         """
         own = f"labels/{self.path.name}" if self.path.parent.name == "labels" else None
-        path = self.path if as_remote(self.path) is not None else self.path.absolute()
-        return self.fingerprint or own or str(path).encode(errors="backslashreplace").decode()
+        path = str(self.path.absolute())
+        return self.fingerprint or own or path.encode(errors="backslashreplace").decode()
 
     @property
     def is_own(self) -> bool:

@@ -118,7 +118,7 @@ def _names_in(folder: Path) -> set[str]:
     remote = as_remote(folder)
     if (remote is None and not folder.is_dir()) or (remote is not None and remote.read_only):
         return set()
-    return {path.name for path in (remote or folder).iterdir()}
+    return {path.name for path in folder.iterdir()}
 
 
 def _holds_map(path: Path, kind: str) -> bool:

@@ -69,6 +69,10 @@ class RemotePath(PurePosixPath):
         """Follow ``..``, which no object storage does."""
         return RemotePath(posixpath.normpath("/".join(["", *self.parts[1:]])))
 
+    def absolute(self) -> RemotePath:
+        """Return the place itself, which depends on no current folder."""
+        return self
+
     def is_file(self) -> bool:
         """Tell whether there is an object of this key."""
         # a web server answers for folders too, with a page or with another place
@@ -156,6 +160,9 @@ class RemotePath(PurePosixPath):
                 f"{self} can only be read, as all over http; copy the volume to a folder or to "
                 f"s3:// or gs://, and work on that"
             )
+
+    def rmdir(self) -> None:
+        """Do nothing: a folder of which the last object is removed is no more."""
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove an object; there need not be one."""

@@ -221,7 +221,7 @@ def _encoded(kind: str, version: str) -> dict[str, Any]:
 def withdraw_table(table: Path) -> None:
     """Remove what `publish_table` made of a table, if there is any: its labels will be others."""
     place = table.parent / table.stem
-    if ((as_remote(place) or place) / "zarr.json").exists():  # one request, where others ask many
+    if (place / "zarr.json").exists():  # one request, where others ask many
         _list_table(table.parent, table.stem, listed=False)
         discard(place)
 

@@ -69,8 +69,7 @@ def _check_known(target: Path, known: Callable[[Path], object], *, overwrite: bo
     if not target.is_dir() or not known(target):  # --overwrite would not replace it either
         raise ConflictError(f"{target} is no volume, so it is not replaced; choose another name")
     if not overwrite:
-        place = as_remote(target) or target
-        made = [name for name in MADE if (place / name).exists()]
+        made = [name for name in MADE if (target / name).exists()]
         lost = f" together with its {' and '.join(made)}, which are lost" if made else ""
         raise ConflictError(f"{target} exists already; give --overwrite to replace it{lost}")
     with idle(scratch_path(target)):

@@ -21,7 +21,6 @@ from volseg.stages.report.pictures import Planes
 from volseg.stages.report.plan import Subject
 from volseg.stages.report.surfaces import Surfaces
 from volseg.storage.files import replacing
-from volseg.storage.remote import as_remote
 
 FORMS = Path(__file__).with_name("forms")
 
@@ -37,8 +36,7 @@ class ShownSuspect:
     @property
     def place(self) -> str:
         """Its volume, from wherever it is looked at."""
-        path = self.subject.path
-        return str(path.resolve() if as_remote(path) is None else path)
+        return str(self.subject.path.resolve())
 
     @property
     def size(self) -> str:

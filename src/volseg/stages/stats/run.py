@@ -39,7 +39,6 @@ from volseg.stages.stats.tasks import (
     plan_blocks,
 )
 from volseg.storage.attributes import read_attributes
-from volseg.storage.remote import as_remote
 from volseg.storage.results import dropped_from
 from volseg.storage.scratch import lend_scratch
 from volseg.storage.tables import check_table_path, publish_table, write_table
@@ -154,7 +153,7 @@ def _tables_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if made and as_remote(folder) is None:
+        if made:
             with suppress(OSError):  # one of the tables is in it
                 folder.rmdir()
         raise

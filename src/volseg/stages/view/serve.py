@@ -22,7 +22,6 @@ from volseg.measures.object_table import box_of_row
 from volseg.stages.view.plan import Objects, Scene, centre_on
 from volseg.stages.view.pyramids import Pyramid
 from volseg.stages.view.state import MOST_LISTED, compose_properties, compose_state
-from volseg.storage.remote import as_remote
 from volseg.types import Roi, VoxelSize, Zyx
 
 LARGEST_MESH = 1 << 22
@@ -194,7 +193,7 @@ class Served:
     def look_at(self, volume: str, label: int, name: str = "") -> None:
         """Move the viewer to an object of a result, by default the first."""
         own = self.scene.path
-        if volume != str(own if as_remote(own) is not None else own.resolve()):
+        if volume != str(own.resolve()):
             raise ParameterError(f"{own} is shown here; show {volume} to see its objects")
         if name and name not in self.scene.names:
             raise ParameterError(f"{own} is shown without {name}; give --name {name} as well")
