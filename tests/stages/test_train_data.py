@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -23,6 +24,7 @@ from volseg.sources.labels import open_label_path
 from volseg.stages.convert.plan import ConvertOptions, plan_conversion
 from volseg.stages.convert.run import convert
 from volseg.stages.train.data import NO_SIZE, open_training_data
+from volseg.stages.train.held_out import HeldOut
 from volseg.stages.train.objects import predict_objects, whole_region
 from volseg.stages.train.regions import Pair, Share, choose_parts, take_fraction, take_slices
 from volseg.stages.train.sources import open_pair
@@ -47,6 +49,19 @@ FLAT = TrainConfig(
     architecture="unet2d", width=2, patch=(1, 16, 16), batch=4, steps=9, augmentation=STILL
 )
 RULES = dataclasses.replace(load_card("unet2d"), threshold=175 / 255)
+CPU = torch.device("cpu"), torch.float32
+
+
+class AsItIs(HeldOut):
+    """A network that gives what it is shown."""
+
+    card = RULES
+
+    @property
+    def network(self):
+        network = nn.Sequential(nn.Identity())
+        network.register_parameter("where", nn.Parameter(torch.zeros(1)))
+        return network
 
 
 @pytest.fixture(scope="module")
@@ -235,11 +250,9 @@ def test_the_smallest_object_is_in_voxels_of_the_network_for_slices_of_any_thick
     found = []
     for source in data.validation:
         held, region = whole_region(source)
-        network = nn.Sequential(nn.Identity())
-        network.register_parameter("where", nn.Parameter(torch.zeros(1)))
         # 255 has a probability of 0.74, and 190, the next, one of 0.63
         held = dataclasses.replace(held, tone=Tone((0.0, 250.0)))
-        found.append(predict_objects(network, held, region, RULES, torch.float32))
+        found.append(predict_objects(AsItIs(Path(), [], *CPU), held, region))
     ours, theirs = found
     assert ours.voxels.tolist() == [4 * 20 * 12 * 14]
     assert theirs.voxels.tolist() == [20 * 12 * 14]
@@ -250,13 +263,10 @@ def test_objects_that_nobody_annotated_are_not_wrong(stack):
     data = opened([pair(stack), pair(stack, held_out=True)], architecture="unet2d")
     held, region = whole_region(data.validation[0])
     held = dataclasses.replace(held, tone=Tone((0.0, 250.0)))
-    network = nn.Sequential(nn.Identity())
-    network.register_parameter("where", nn.Parameter(torch.zeros(1)))
     labels = np.asarray(held.labels[full_roi(SHAPE)]).astype(np.int16)
     unknown = dataclasses.replace(held, labels=np.where(labels > 0, -1, labels), partial=True)
-    whole, none = (
-        predict_objects(network, s, region, RULES, torch.float32) for s in (held, unknown)
-    )
+    judge = AsItIs(Path(), [], *CPU)
+    whole, none = (predict_objects(judge, s, region) for s in (held, unknown))
     assert (whole.truth, len(whole.voxels)) == (1, 1)
     assert (none.truth, len(none.voxels)) == (0, 0)
 

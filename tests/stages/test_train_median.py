@@ -12,8 +12,10 @@ import torch
 from toy_training import STILL
 from toy_weights import write_weights
 from volseg.geometry.grid import roi_shape, roi_size
+from volseg.stages.train import held_out as held_module
 from volseg.stages.train import median, objects
 from volseg.stages.train.data import open_training_data
+from volseg.stages.train.held_out import HeldOut
 from volseg.stages.train.median import CHOSEN, choose_median
 from volseg.stages.train.objects import choose_objects
 from volseg.stages.train.regions import Pair
@@ -70,10 +72,10 @@ def columns():
 
 @pytest.mark.parametrize("slices", [None, (0, 2, 5, 7)])
 def test_the_median_is_taken_where_held_out_slices_gain(tmp_path, monkeypatch, columns, slices):
-    monkeypatch.setattr(median, "predict_window", see_raw)
+    monkeypatch.setattr(held_module, "predict_window", see_raw)
     weights = toy(tmp_path, median_nm=0.0)
     sources = held_out(tmp_path, *columns, slices=slices)
-    noted = choose_median(weights, sources, *CPU, images=False)
+    noted = choose_median(HeldOut(weights, sources, *CPU))
     card = load_card(weights)
     assert (card.median_nm, card.training[CHOSEN]) == (35.0, noted)
     assert noted["with the median"] == 1.0
@@ -81,7 +83,7 @@ def test_the_median_is_taken_where_held_out_slices_gain(tmp_path, monkeypatch, c
     assert noted["Jaccard"] == pytest.approx(area / (area + 70), abs=1e-4)
     # made once: what a card has on record stays
     update_card(weights, {"median_nm": 0.0})
-    assert choose_median(weights, [], *CPU, images=False) == noted
+    assert choose_median(HeldOut(weights, [], *CPU)) == noted
     assert load_card(weights).median_nm == 0.0
 
 
@@ -100,11 +102,11 @@ def test_slices_stay_as_far_apart_as_they_are_at_another_pixel(tmp_path, columns
 
 
 def test_the_median_is_not_taken_where_objects_are_thin(tmp_path, monkeypatch, columns):
-    monkeypatch.setattr(median, "predict_window", see_raw)
+    monkeypatch.setattr(held_module, "predict_window", see_raw)
     weights = toy(tmp_path, median_nm=35.0)
     raw, _ = columns
     sources = held_out(tmp_path, raw, (raw > 0).astype(np.uint8))
-    noted = choose_median(weights, sources, *CPU, images=False)
+    noted = choose_median(HeldOut(weights, sources, *CPU))
     assert (load_card(weights).median_nm, noted["nm"], noted["Jaccard"]) == (0.0, 0.0, 1.0)
 
 
@@ -114,9 +116,9 @@ def test_neighbours_lie_within_the_volume(tmp_path, monkeypatch, columns):
     raw[8], labels[8] = 0, 0  # itself, and what stands for the next, are two of three
     raw[8, :20] = 255
     labels[8, :20] = 1
-    monkeypatch.setattr(median, "predict_window", see_raw)
+    monkeypatch.setattr(held_module, "predict_window", see_raw)
     sources = held_out(tmp_path, raw, labels, validation="8:9,:,:")
-    noted = choose_median(toy(tmp_path), sources, *CPU, images=False)
+    noted = choose_median(HeldOut(toy(tmp_path), sources, *CPU))
     assert (noted["Jaccard"], noted["with the median"]) == (1.0, 1.0)
 
 
@@ -126,8 +128,8 @@ def test_a_card_whose_rules_were_chosen_before_there_was_a_median_stays(tmp_path
     update_card(weights, {"training": {**load_card(weights).training, "objects": noted}})
     before = weights.with_suffix(".json").read_bytes()
     sources = held_out(tmp_path, *columns, slices=(0, 2, 5, 7))
-    assert choose_median(weights, sources, *CPU, images=False) == {}
-    assert choose_objects(weights, sources, *CPU, images=False) == noted
+    assert choose_median(HeldOut(weights, sources, *CPU)) == {}
+    assert choose_objects(HeldOut(weights, sources, *CPU)) == noted
     assert weights.with_suffix(".json").read_bytes() == before
 
 
@@ -135,7 +137,7 @@ def test_a_card_whose_rules_were_chosen_before_there_was_a_median_stays(tmp_path
 def test_images_and_networks_of_volumes_have_no_median(tmp_path, columns, images, architecture):
     weights = toy(tmp_path, architecture)
     sources = held_out(tmp_path, *columns)
-    assert choose_median(weights, sources, *CPU, images=images) == {}
+    assert choose_median(HeldOut(weights, sources, *CPU, images)) == {}
     assert load_card(weights).median_nm == 0
 
 
@@ -144,10 +146,10 @@ def test_single_slices_choose_a_threshold_and_a_mean(tmp_path, monkeypatch, colu
     raw, labels = columns
     raw[(raw > 0) & (labels == 0)] = 204
     raw[:, 4:16, 16:18], labels[:, 4:16, 16:18] = 165, 1
-    monkeypatch.setattr(objects, "predict_window", see_raw)
+    monkeypatch.setattr(held_module, "predict_window", see_raw)
     weights = toy(tmp_path, min_size=7, threshold=0.7)
     sources = held_out(tmp_path, raw, labels, (0, 2, 5, 7))
-    noted = choose_objects(weights, sources, *CPU, images=False)
+    noted = choose_objects(HeldOut(weights, sources, *CPU))
     card = load_card(weights)
     area = 12 * 12 + 10 * 12
     assert noted["by"] == "Jaccard index of voxels in 2 single slices"
@@ -176,10 +178,10 @@ def test_of_single_slices_no_more_is_looked_at_than_by_a_validation(
 
 def test_objects_of_a_region_are_those_of_its_median(tmp_path, monkeypatch, columns):
     """Specks are in one slice each; at the ends a slice stands for those beyond it."""
-    monkeypatch.setattr(objects, "predict_window", see_raw)
+    monkeypatch.setattr(held_module, "predict_window", see_raw)
     [source] = held_out(tmp_path, *columns)
     for nm, found in ((0.0, [480, 576, 70, 70, 70, 70]), (35.0, [480, 576, 70, 70])):
         weights = toy(tmp_path, median_nm=nm)
         region = objects.whole_region(source)
-        seen = objects.predict_objects(None, *region, load_card(weights), torch.float32)
+        seen = objects.predict_objects(HeldOut(weights, [], *CPU), *region)
         assert sorted(seen.voxels.tolist(), reverse=True) == sorted(found, reverse=True)

@@ -14,6 +14,7 @@ from volseg.geometry.grid import full_roi, roi_shape
 from volseg.models.maps import build_maps
 from volseg.stages.train import scored, touching
 from volseg.stages.train.data import open_training_data
+from volseg.stages.train.held_out import HeldOut
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.regions import Pair
 from volseg.stages.train.state import start_run
@@ -103,13 +104,13 @@ def test_seeds_of_each_class_are_chosen_in_bounded_time(tmp_path, monkeypatch, i
     monkeypatch.setattr(touching, "MOST", 1 << 17)
     monkeypatch.setattr(touching, "choose_seeds", choose)
     monkeypatch.setattr(
-        touching, "_predict", lambda _n, _s, roi, *_: np.zeros((4, *roi_shape(roi)), np.uint8)
+        touching, "_predict", lambda _h, _s, roi: np.zeros((4, *roi_shape(roi)), np.uint8)
     )
     monkeypatch.setattr(touching, "_truth", lambda _s, roi, *_: np.ones(roi_shape(roi), np.int64))
     box = slice(0, 16), slice(0, 128), slice(0, 128)
     source = Source(np.zeros((16, 128, 128)), None, box, None, np.zeros((0, 3)), False, planar=True)
     rules = torch.device("cpu"), torch.float32
-    touching.choose_splitting(weights, [source], *rules, images=images)
+    touching.choose_splitting(HeldOut(weights, [source], *rules, images))
     assert asked == [(0.4, 0 if images else 5), (0.7, 0 if images else 9)]
 
 
@@ -134,10 +135,10 @@ def test_objects_that_nobody_annotated_are_neither_right_nor_wrong(run_and_data,
 def test_scores_on_the_training_data_that_are_lost_are_made_again(run_and_data, tmp_path):
     _, data = run_and_data
     weights = write_weights(tmp_path, "unet2d", (1, 32, 32), (0, 8, 8), 4, seed=2)
-    made_of = weights, data.training, torch.device("cpu"), torch.float32
-    found = scored.note_training_scores(*made_of)
+    held = HeldOut(weights, [], torch.device("cpu"), torch.float32)
+    found = scored.note_training_scores(held, data.training)
     whole = load_card(weights).scores
     for lost in ("training Jaccard", "training precision", "training recall"):
         update_card(weights, {"scores": {k: v for k, v in whole.items() if k != lost}})
-        assert scored.note_training_scores(*made_of) == found
+        assert scored.note_training_scores(held, data.training) == found
         assert load_card(weights).scores == whole

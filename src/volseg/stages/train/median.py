@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from volseg.storage.cards import load_card, update_card
-from volseg.storage.weights import load_network
+from volseg.stages.train.held_out import HeldOut
 from volseg.training.sampling import Source
 from volseg.training.selection import CHANCE
 from volseg.training.validation import (
     CORES,
     annotated_slices,
     find_known,
-    predict_window,
     validation_windows,
     whole_grid,
 )
@@ -32,36 +28,23 @@ DISTANCE_NM = 35.0
 """From a slice to those before and after it (decision 0084)."""
 
 
-def choose_median(
-    weights: Path,
-    sources: Sequence[Source],
-    device: torch.device,
-    precision: torch.dtype,
-    *,
-    images: bool,
-) -> Mapping[str, Any]:
+def choose_median(held: HeldOut) -> Mapping[str, Any]:
     """Choose whether the card asks for the median of slices: where held-out slices gain by it.
 
     Only networks of slices with one class may gain. Neighbours are predicted, too, and need no
     annotation. A card whose rules for objects were chosen before stays as it is.
-
-    Parameters
-    ----------
-    images : whether slices are unrelated images.
 
     Returns
     -------
     What the card notes: the Jaccard index without the median and with it; empty where neither is
     known.
     """
-    card = load_card(weights)
-    form = card.form
-    if {CHOSEN, OBJECTS} & set(card.training) or images or form.dimensions == 3 or card.maps:
+    card, chosen = held.card, {CHOSEN, OBJECTS} & set(held.card.training)
+    if chosen or held.images or held.form.dimensions == 3 or card.maps:
         noted: Mapping[str, Any] = card.training.get(CHOSEN, {})
         return noted
-    network = load_network(weights, card).to(device)
     counts = np.zeros((2, 3), np.int64)
-    for source in sources:
+    for source in held.sources:
         single = replace(source, slices=None)  # neighbours need no annotation
         windows = validation_windows(
             whole_grid(source), (1, *CORES[2][1:]), annotated_slices(source)
@@ -69,8 +52,8 @@ def choose_median(
         for window in windows:
             if not (others := neighbours(source, window, DISTANCE_NM)):
                 continue
-            seen, truth = predict_window(network, source, window, form, precision)
-            around = [predict_window(network, single, w, form, precision)[0] for w in others]
+            seen, truth = held.predict(source, window)
+            around = [held.predict(single, other)[0] for other in others]
             known = find_known(source, window)
             inside = np.ones(truth.shape, bool) if known is None else known
             for k, found in enumerate((seen, np.median([seen, *around], axis=0))):
@@ -82,8 +65,7 @@ def choose_median(
     without, having = (right / max(right + wrong + lost, 1) for right, wrong, lost in counts)
     distance = DISTANCE_NM if having >= without + CHANCE else 0.0
     noted = {"nm": distance, "Jaccard": round(without, 4), "with the median": round(having, 4)}
-    training = {**card.training, CHOSEN: noted}
-    update_card(weights, {"median_nm": distance, "training": training})
+    held.note(CHOSEN, noted, {"median_nm": distance})
     return noted
 
 

@@ -21,6 +21,7 @@ from volseg.stages.survey.likeness import note_reference
 from volseg.stages.train.data import TrainingData, open_training_data
 from volseg.stages.train.export import Export
 from volseg.stages.train.folder import LOCK, RECIPE, choose_name, open_folder, replacing_run
+from volseg.stages.train.held_out import HeldOut
 from volseg.stages.train.loop import CHECKPOINT, LOG, Events, train_steps
 from volseg.stages.train.median import choose_median
 from volseg.stages.train.objects import choose_objects
@@ -150,13 +151,10 @@ def _complete_card(
     weights: Path, data: TrainingData, device: torch.device, precision: torch.dtype
 ) -> dict[str, Any]:
     """Choose rules for objects on what is held out, and note them and scores in the card."""
-    held, images = (weights, data.validation, device, precision), data.images
-    noted = {
-        "median": choose_median(*held, images=images),
-        "objects": choose_objects(*held, images=images),
-    }
-    choose_splitting(*held, images=images)
-    training = note_training_scores(weights, data.training, device, precision)
+    held = HeldOut(weights, data.validation, device, precision, data.images)
+    noted = {"median": choose_median(held), "objects": choose_objects(held)}
+    choose_splitting(held)
+    training = note_training_scores(held, data.training)
     note_reference(weights, data.training)
     return {**noted, "training": training}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ from torch import Tensor
 from volseg.geometry.grid import full_roi
 from volseg.scores.contingency import Contingency, count_pairs, merge_tables, without_small
 from volseg.scores.matching import find_matches, find_overlaps, mean_precision, score_objects
+from volseg.stages.train.held_out import HeldOut
 from volseg.stages.train.sources import within_images
 from volseg.stages.train.state import Run
-from volseg.storage.cards import load_card, update_card
-from volseg.storage.weights import load_network
+from volseg.storage.cards import update_card
 from volseg.training.augmentation import Augmentation
 from volseg.training.loader import Batch, draw_batch
 from volseg.training.network import learns_centerlines
@@ -101,19 +100,15 @@ def score_held_out(run: Run, sources: Sequence[Source], threshold: float) -> dic
     return {name: round(float(np.nan_to_num(value)), 6) for name, value in scores.items()}
 
 
-def note_training_scores(
-    weights: Path, sources: Sequence[Source], device: torch.device, precision: torch.dtype
-) -> Mapping[str, float]:
+def note_training_scores(held: HeldOut, training: Sequence[Source]) -> Mapping[str, float]:
     """Score the weights on what they were trained on, and note it in their card."""
-    card = load_card(weights)
+    card = held.card
     names = ("jaccard", "precision", "recall")
     if not {_title(name) for name in names} <= set(card.scores):
-        form, network = card.form, load_network(weights, card)
-        own = [within_images(source) for source in sources]
-        found = validate(network.to(device), own, form, precision)[0]
+        own = [within_images(source) for source in training]
+        found = validate(held.network, own, held.form, held.precision)[0]
         noted = {_title(name): round(getattr(found, name), 6) for name in names}
-        update_card(weights, {"scores": {**card.scores, **noted}})
-        card = load_card(weights)
+        card = update_card(held.weights, {"scores": {**card.scores, **noted}})
     return {name: float(card.scores[_title(name)]) for name in names}
 
 

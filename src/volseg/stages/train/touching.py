@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import nn
 
 from volseg.geometry.grid import roi_shape, roi_size, shift
 from volseg.models.maps import CONTOUR, DISTANCE, OFFSET, MapSpec, find_map, find_vector
-from volseg.models.registry import Architecture
 from volseg.objects.splitting import Splitter
+from volseg.stages.train.held_out import HeldOut
 from volseg.stages.train.objects import whole_region
-from volseg.storage.cards import Card, load_card, update_card
-from volseg.storage.weights import load_network
+from volseg.storage.cards import Card, update_card
 from volseg.training.sampling import Source
 from volseg.training.splitting import CUBE, Touching, choose_seeds, choose_votes
 from volseg.training.validation import (
@@ -36,16 +32,9 @@ MOST = 1 << 21
 """Voxels of all regions together: sixty settings are tried, at two seconds a megavoxel."""
 
 
-def choose_splitting(
-    weights: Path,
-    sources: Sequence[Source],
-    device: torch.device,
-    precision: torch.dtype,
-    *,
-    images: bool,
-) -> None:
+def choose_splitting(held: HeldOut) -> None:
     """Choose the seeds of every class that has contours or offsets, unless the card has them."""
-    card = load_card(weights)
+    card = held.card
     wanted = [
         m
         for m in card.maps
@@ -54,16 +43,15 @@ def choose_splitting(
     ]
     if card.splitting or not wanted:
         return
-    form, network = card.form, load_network(weights, card).to(device)
-    regions = _all_regions(sources, form, images=images)
-    maps = [_predict(network, source, roi, form, precision) for source, roi in regions]
+    regions = _all_regions(held)
+    maps = [_predict(held, source, roi) for source, roi in regions]
     chosen: dict[str, Any] = {}
     for spec in wanted:
         truth = [_truth(source, roi, spec, card.maps) for source, roi in regions]
         if any(each.any() for each in truth):
-            found = _choose(card, spec, list(zip(maps, truth, strict=True)), images=images)
+            found = _choose(card, spec, list(zip(maps, truth, strict=True)), images=held.images)
             chosen[spec.name] = {**found, "voxel_size": list(card.voxel_size)}
-    update_card(weights, {"splitting": chosen})
+    update_card(held.weights, {"splitting": chosen})
 
 
 def _choose(
@@ -95,29 +83,26 @@ def _choose(
     return {name: round(value, 4) for name, value in settings.items()}
 
 
-def _all_regions(
-    sources: Sequence[Source], form: Architecture, *, images: bool
-) -> list[tuple[Source, Roi]]:
+def _all_regions(held: HeldOut) -> list[tuple[Source, Roi]]:
     """List regions in which objects are whole: images, or the middle of volumes; `MOST` at most."""
-    if not images:
-        wholes = [whole_region(source, max(MOST // len(sources), 1)) for source in sources]
+    if not held.images:
+        most = max(MOST // len(held.sources), 1)
+        wholes = [whole_region(source, most) for source in held.sources]
         return [whole for whole in wholes if whole is not None]
-    core = CORES[form.dimensions]
+    core = CORES[held.form.dimensions]
     found = [
         (source, window)
-        for source in sources
+        for source in held.sources
         for window in validation_windows(whole_grid(source), core, annotated_slices(source))
     ]
     return found[:: max(-(-sum(roi_size(window) for _, window in found) // MOST), 1)]
 
 
-def _predict(
-    network: nn.Module, source: Source, roi: Roi, form: Architecture, precision: torch.dtype
-) -> Probabilities:
+def _predict(held: HeldOut, source: Source, roi: Roi) -> Probabilities:
     """Predict all maps of a region; uint8, shape (maps, z, y, x)."""
     found: Probabilities | None = None
-    for window in cut_windows(roi, CORES[form.dimensions]):
-        maps = predict_maps(network, source, window, form, precision)[0]
+    for window in cut_windows(roi, CORES[held.form.dimensions]):
+        maps = predict_maps(held.network, source, window, held.form, held.precision)[0]
         if found is None:
             found = np.empty((len(maps), *roi_shape(roi)), np.uint8)
         found[:, *shift(window, [s.start for s in roi])] = (maps * FULL_PROBABILITY).round()
