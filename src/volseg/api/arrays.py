@@ -14,11 +14,7 @@ from volseg.api.judging import CompareArraysKeywords, evaluate, stats
 from volseg.api.keywords import takes
 from volseg.api.making import convert, label, segment
 from volseg.api.opening import open as open_volume
-from volseg.api.options import (
-    LabelArrayKeywords,
-    MeasureArrayKeywords,
-    PredictArrayKeywords,
-)
+from volseg.api.options import LabelArrayKeywords, MeasureArrayKeywords, PredictArrayKeywords
 from volseg.api.scratch import (
     as_levels,
     create_empty,
@@ -257,9 +253,5 @@ def compare_arrays(
         )
         notes = without(folder, found.notes)
     return replace(
-        found,
-        volume=Path("array"),
-        truth=Path("truth"),
-        prediction=Path("prediction"),
-        notes=notes,
+        found, volume=Path("array"), truth=Path("truth"), prediction=Path("prediction"), notes=notes
     )

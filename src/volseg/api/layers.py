@@ -106,9 +106,7 @@ def _features(table: Any, array: ImageArray) -> dict[str, Any]:
     return {"features": {"index": labels, **columns}}
 
 
-def napari_reader(
-    path: str | Sequence[str],
-) -> Callable[[str | Sequence[str]], list[Layer]] | None:
+def napari_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[Layer]] | None:
     """Offer napari a reader, as its manifest says; None for what is no volume."""
     paths = [path] if isinstance(path, str) else list(path)
     try:

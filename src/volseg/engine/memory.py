@@ -33,11 +33,7 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    settings = {
-        M_MMAP_THRESHOLD: LARGEST_KEPT,
-        M_TRIM_THRESHOLD: NEVER,
-        M_ARENA_MAX: 1,
-    }
+    settings = {M_MMAP_THRESHOLD: LARGEST_KEPT, M_TRIM_THRESHOLD: NEVER, M_ARENA_MAX: 1}
     return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
 
 

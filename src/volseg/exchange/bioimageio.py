@@ -96,11 +96,7 @@ def describe_input(card: Card, form: Architecture, least: Zyx) -> dict[str, Any]
     return {
         "id": "raw",
         "description": "Electron micrograph, any intensities",
-        "axes": [
-            {"type": "batch"},
-            {"type": "channel", "channel_names": ["raw"]},
-            *space,
-        ],
+        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": ["raw"]}, *space],
         "data": {"type": "float32"},
         "preprocessing": describe_preprocessing(card.preprocessing, axes),
         "test_tensor": {"source": TEST_INPUT},
@@ -120,11 +116,7 @@ def describe_output(card: Card, form: Architecture) -> dict[str, Any]:
     return {
         "id": "probabilities",
         "description": f"Probability of foreground; from {card.threshold:g} on it counts as such",
-        "axes": [
-            {"type": "batch"},
-            {"type": "channel", "channel_names": names},
-            *space,
-        ],
+        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": names}, *space],
         "data": {"type": "float32", "range": [0.0, 1.0]},
         "postprocessing": [{"id": "sigmoid"}],
         "test_tensor": {"source": TEST_OUTPUT},
@@ -174,11 +166,7 @@ def describe_model(
         "outputs": [describe_output(card, form)],
         "weights": weights,
         "config": {
-            "volseg": {
-                "version": CONFIG_VERSION,
-                "written by": __version__,
-                "card": asdict(card),
-            }
+            "volseg": {"version": CONFIG_VERSION, "written by": __version__, "card": asdict(card)}
         },
     }
 

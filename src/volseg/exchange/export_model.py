@@ -183,11 +183,7 @@ def _test_tensors(network: Network, least: Zyx) -> tuple[Floats, Floats]:
     return raw, network.probabilities(seen).numpy()
 
 
-WRITERS = {
-    "torchscript": _write_torchscript,
-    "onnx": _write_onnx,
-    "bioimageio": _write_bioimageio,
-}
+WRITERS = {"torchscript": _write_torchscript, "onnx": _write_onnx, "bioimageio": _write_bioimageio}
 
 
 def write_readme(card: Card) -> str:

@@ -39,12 +39,7 @@ class UNet2d(UShape):
     title = "U-Net"
 
     def __init__(
-        self,
-        width: int = 64,
-        *,
-        variant: Variant = SLICES,
-        stages: int = STAGES,
-        outputs: int = 1,
+        self, width: int = 64, *, variant: Variant = SLICES, stages: int = STAGES, outputs: int = 1
     ) -> None:
         check_width(self.title, width, 2)
         super().__init__(doubled(width, stages), variant, outputs=outputs)

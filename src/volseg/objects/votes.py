@@ -15,11 +15,7 @@ dip between two peaks, at least."""
 
 
 def vote_seeds(
-    mask: Mask,
-    offsets: Sequence[Probabilities],
-    reach: VoxelSize,
-    spacing: VoxelSize,
-    votes: float,
+    mask: Mask, offsets: Sequence[Probabilities], reach: VoxelSize, spacing: VoxelSize, votes: float
 ) -> NDArray[np.int32]:
     """Mark the voxels of an object by the place that they point at, where many do.
 

@@ -55,10 +55,7 @@ class Contingency:
 
 
 def count_pairs(
-    truth: NDArray[Any],
-    predicted: NDArray[Any],
-    core: Roi,
-    counted: NDArray[Any] | None = None,
+    truth: NDArray[Any], predicted: NDArray[Any], core: Roi, counted: NDArray[Any] | None = None
 ) -> Contingency:
     """Count the pairs of labels in one block.
 

@@ -9,13 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import (
-    ConflictError,
-    InputError,
-    StorageError,
-    VolsegError,
-    own_words,
-)
+from volseg.errors import ConflictError, InputError, StorageError, VolsegError, own_words
 from volseg.fields import as_json
 from volseg.storage.attributes import read_attributes, read_notes
 from volseg.storage.files import (

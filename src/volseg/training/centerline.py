@@ -16,10 +16,7 @@ REACH_NM = 75.0
 
 
 def centerline_proximity(
-    mask: Mask,
-    alpha: float = ALPHA,
-    reach: float = REACH_NM,
-    spacing: VoxelSize = (5.0, 5.0, 5.0),
+    mask: Mask, alpha: float = ALPHA, reach: float = REACH_NM, spacing: VoxelSize = (5.0, 5.0, 5.0)
 ) -> Floats:
     """Score every foreground voxel by its distance to the centerline of its object.
 

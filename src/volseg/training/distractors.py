@@ -139,10 +139,7 @@ def shape_distractor(chosen: Distractor, canvas: Canvas) -> tuple[Tensor, Tensor
 
 
 def _chromatin(
-    chosen: Distractor,
-    inside: Tensor,
-    noises: tuple[Tensor, Tensor],
-    ends: tuple[float, float],
+    chosen: Distractor, inside: Tensor, noises: tuple[Tensor, Tensor], ends: tuple[float, float]
 ) -> Tensor:
     """Return the intensities of a nucleus: a grey ground, darker clumps, and a dark rim.
 

@@ -61,9 +61,7 @@ def check_network(config: TrainConfig) -> Architecture:
 
 
 def build_network(
-    config: TrainConfig,
-    start: Mapping[str, Tensor] | None = None,
-    learned: Sequence[MapSpec] = (),
+    config: TrainConfig, start: Mapping[str, Tensor] | None = None, learned: Sequence[MapSpec] = ()
 ) -> nn.Module:
     """Build a network with random weights drawn from the seed, or with those of another network.
 

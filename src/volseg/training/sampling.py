@@ -17,14 +17,7 @@ from volseg.training.augmentation import Augmentation, Frame, draw_placement
 from volseg.training.looks import Look, draw_look
 from volseg.training.painting import draw_painted, paint
 from volseg.training.targets import Targets, read_targets
-from volseg.training.tissue import (
-    MAPS,
-    Pooled,
-    Tissue,
-    cut_beside,
-    locate,
-    needed,
-)
+from volseg.training.tissue import MAPS, Pooled, Tissue, cut_beside, locate, needed
 from volseg.types import Readable, Roi, VoxelSize, Zyx
 from volseg.voxels.apart import Apart
 from volseg.voxels.intensity import Tone
@@ -108,10 +101,7 @@ class Source:
 
 
 def find_foreground(
-    labels: Readable,
-    roi: Roi,
-    slices: NDArray[np.int64] | None = None,
-    keep: int = SAMPLE,
+    labels: Readable, roi: Roi, slices: NDArray[np.int64] | None = None, keep: int = SAMPLE
 ) -> tuple[NDArray[np.int64], int]:
     """Collect an even random sample of foreground voxels, slice by slice.
 

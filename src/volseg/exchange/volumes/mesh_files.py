@@ -62,11 +62,7 @@ class Mesh:
 @contextmanager
 def _parts(path: Path, count: int) -> Iterator[tuple[BinaryIO, Sequence[BinaryIO]]]:
     """Open a file to write, and others for what stands further down in it."""
-    with (
-        drafting(path, parents=False) as draft,
-        draft.open("wb") as file,
-        ExitStack() as opened,
-    ):
+    with drafting(path, parents=False) as draft, draft.open("wb") as file, ExitStack() as opened:
         spools = [
             opened.enter_context(tempfile.TemporaryFile(dir=draft.parent)) for _ in range(count)
         ]

@@ -148,11 +148,7 @@ def write_tables(
     columns = replace_rows(before.columns, sorted(changes.gone), after, size, apart=apart)
     areas = before.areas + changes.areas
     slices, units = slice_table(columns, areas, source.region, size)
-    noted = {
-        "volseg": __version__,
-        "labels": fingerprint(plan.header),
-        "surface": before.surface,
-    }
+    noted = {"volseg": __version__, "labels": fingerprint(plan.header), "surface": before.surface}
     write_table(plan.tables[1][1], slices, units, noted)
     write_table(plan.tables[1][0], columns, before.units, noted)
     publish_table(plan.tables[1][0], columns)
@@ -184,11 +180,7 @@ def _on(measured: StatsPlan, source: LabelSource) -> StatsPlan:
 
 
 def _measure(
-    plan: ApplyPlan,
-    resolved: Resolved,
-    changes: Changes,
-    measured: StatsPlan,
-    progress: Progress,
+    plan: ApplyPlan, resolved: Resolved, changes: Changes, measured: StatsPlan, progress: Progress
 ) -> dict[str, NDArray[Any]]:
     """Measure the objects that are touched, in the blocks that they may reach."""
     grid, wanted, kept = plan.grid, sorted(changes.touched), list[ObjectSums]()

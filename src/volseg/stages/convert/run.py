@@ -40,11 +40,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
     with drafting_folder(target, overwrite=plan.overwrite) as partial:
         unfinished = {"version": __version__, "complete": False, **_describe_images(plan)}
         image = create_image(
-            partial,
-            plan.spec,
-            plan.space,
-            name=target.name,
-            attributes=unfinished,
+            partial, plan.spec, plan.space, name=target.name, attributes=unfinished
         )
         notes = _write_levels(plan, image, progress)
         noted = notes.describe(stack, plan.fill_value)
@@ -57,11 +53,7 @@ def convert(plan: ConvertPlan, progress: Progress) -> ConvertReport:
         plan.report,
         levels=len(image.levels),
         seconds=time.monotonic() - begun,
-        warnings=(
-            *plan.report.warnings,
-            *notes.tell_filled(plan.fill_value),
-            *told,
-        ),
+        warnings=(*plan.report.warnings, *notes.tell_filled(plan.fill_value), *told),
     )
 
 

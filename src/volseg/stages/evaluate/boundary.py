@@ -12,12 +12,7 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError
 from volseg.geometry.grid import Block, Grid, cut_blocks, roi_shape, roi_size, shift
-from volseg.scores.boundary import (
-    BoundaryScores,
-    count_distances,
-    find_surface,
-    score_boundary,
-)
+from volseg.scores.boundary import BoundaryScores, count_distances, find_surface, score_boundary
 from volseg.sources.labels import LabelSource
 from volseg.stages.evaluate.plan import EvaluatePlan
 from volseg.storage.images import clear_padding

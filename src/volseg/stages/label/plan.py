@@ -11,12 +11,7 @@ from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, command
 from volseg.geometry.grid import Grid, whole_multiples
 from volseg.stages.label.median import keep_recorded
-from volseg.stages.label.rules import (
-    OFFSET,
-    ObjectRules,
-    describe_rules,
-    find_threshold,
-)
+from volseg.stages.label.rules import OFFSET, ObjectRules, describe_rules, find_threshold
 from volseg.stages.label.source import open_guides, open_probabilities
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.attributes import section

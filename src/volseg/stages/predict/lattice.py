@@ -6,14 +6,7 @@ import math
 
 from volseg.errors import ModelError, ParameterError, command
 from volseg.geometry.lattice import AxisLattice, Lattice
-from volseg.models.registry import (
-    AXES,
-    TURNED,
-    Architecture,
-    Views,
-    axes_of,
-    turned,
-)
+from volseg.models.registry import AXES, TURNED, Architecture, Views, axes_of, turned
 from volseg.storage.cards import Card
 from volseg.storage.volumes import Image
 from volseg.types import VoxelSize, Zyx, extent
@@ -120,11 +113,7 @@ def choose_views(
 
 
 def build_lattices(
-    shape: Zyx,
-    card: Card,
-    scales: tuple[float, ...],
-    views: Views = "xy",
-    asked: Zyx | None = None,
+    shape: Zyx, card: Card, scales: tuple[float, ...], views: Views = "xy", asked: Zyx | None = None
 ) -> tuple[Lattice, ...]:
     """Lay tiles over a volume, no larger than the volume asks for.
 

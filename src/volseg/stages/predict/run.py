@@ -109,11 +109,7 @@ def create_outputs(plan: PredictPlan, written: tuple[Output, ...], mark: str) ->
             output.path,
             plan.spec,
             plan.image.space,
-            {
-                **common,
-                "run": output.header,
-                "model": model_record(plan, output.of),
-            },
+            {**common, "run": output.header, "model": model_record(plan, output.of)},
         )
         for output in written
     ]

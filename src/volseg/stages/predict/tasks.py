@@ -20,22 +20,12 @@ from volseg.models.maps import share_views
 from volseg.stages.predict.loading import NetworkChoice, predictor_for
 from volseg.stages.predict.look import is_wanted
 from volseg.stages.predict.meter import tell_tile
-from volseg.stages.predict.pipeline import (
-    Reading,
-    Sums,
-    fetch,
-    run_on,
-    torch_device,
-    weigh,
-)
+from volseg.stages.predict.pipeline import Reading, Sums, fetch, run_on, torch_device, weigh
 from volseg.stages.predict.tiles import Tiles, blending
 from volseg.storage.arrays import StoredArray
 from volseg.storage.scratch import HandoverStore
 from volseg.types import Roi, Zyx
-from volseg.voxels.blend import (
-    Shares,
-    to_probabilities,
-)
+from volseg.voxels.blend import Shares, to_probabilities
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,7 @@ from volseg.storage.volumes import Image
 from volseg.types import Floats, Roi
 from volseg.voxels.apart import Apart, tone_at
 from volseg.voxels.intensity import Tone
-from volseg.voxels.letters import (
-    LINE,
-    STEP,
-    choose_bar,
-    count_bar,
-    draw_bar,
-    draw_text,
-    shorten,
-)
+from volseg.voxels.letters import LINE, STEP, choose_bar, count_bar, draw_bar, draw_text, shorten
 
 PANEL, GAP = 320, 6
 """Pixels of a panel's side, and between panels."""

@@ -21,12 +21,7 @@ from volseg.models.maps import CENTERLINE
 from volseg.stages.label.plan import LabelPlan
 from volseg.stages.label.tasks import coarse_levels
 from volseg.stages.levels import step_factor
-from volseg.stages.predict.outputs import (
-    OF_CLASS,
-    Output,
-    ledger_header,
-    with_maps,
-)
+from volseg.stages.predict.outputs import OF_CLASS, Output, ledger_header, with_maps
 from volseg.stages.predict.plan import PredictPlan
 from volseg.stages.verify.tasks import CheckLevel, LevelChecked, absent_shards
 from volseg.storage.attributes import update_attributes

@@ -13,13 +13,7 @@ from volseg.engine.options import ClusterOptions, EngineOptions
 from volseg.engine.progress import Progress
 from volseg.engine.run import same_workers
 from volseg.models.maps import CENTERLINE, CONTOUR, OFFSET
-from volseg.stages.label.plan import (
-    Foundation,
-    LabelOptions,
-    LabelPlan,
-    found_on,
-    plan_labels_on,
-)
+from volseg.stages.label.plan import Foundation, LabelOptions, LabelPlan, found_on, plan_labels_on
 from volseg.stages.label.rules import UNSPLIT, ObjectRules
 from volseg.stages.label.run import LabelReport, label
 from volseg.stages.label.source import GUIDES, choose_guides, open_probabilities

@@ -20,13 +20,7 @@ from volseg.storage.attributes import read_histogram
 from volseg.storage.images import as_images, images_in
 from volseg.storage.locations import check_writable
 from volseg.storage.predictions import find_probabilities
-from volseg.storage.volumes import (
-    Image,
-    labels_path,
-    open_image,
-    slices_path,
-    table_path,
-)
+from volseg.storage.volumes import Image, labels_path, open_image, slices_path, table_path
 from volseg.types import VoxelSize
 
 MEASURES = ("full", "shapes", "basic")

@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 
 from volseg.geometry.grid import Block, Grid, grow, roi_shape, roi_size
 from volseg.measures.object_table import ObjectSums, Scale
-from volseg.measures.outline import (
-    count_hull_voxels,
-    feret_diameter,
-    hull_points,
-    section_measures,
-)
+from volseg.measures.outline import count_hull_voxels, feret_diameter, hull_points, section_measures
 from volseg.measures.single_object import (
     AROUND,
     OUTLINE,

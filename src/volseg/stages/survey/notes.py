@@ -81,11 +81,7 @@ def describe_background(
     Doubles are counted with others that are close, so what they are counted as stands there, too.
     """
     return [
-        {
-            "value": value,
-            "counted_as": values[code_of(value, dtype)].item(),
-            "voxels": areas[value],
-        }
+        {"value": value, "counted_as": values[code_of(value, dtype)].item(), "voxels": areas[value]}
         for value in choose_background(areas, counts, dtype, declared)
     ]
 

@@ -20,13 +20,7 @@ from volseg.stages.view.pyramids import Pyramid, pyramid_of, pyramid_of_labels
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.images import read_explanation
 from volseg.storage.tables import read_measured
-from volseg.storage.volumes import (
-    Image,
-    labels_path,
-    open_image,
-    probabilities_path,
-    table_path,
-)
+from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path, table_path
 from volseg.types import Names, VoxelSize
 
 Point: TypeAlias = tuple[float, float, float]
