@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# a demo and the tutorials need a third of the packages; what has all of them has these, too
+USED := $(VENV)/.installed-for-use
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs test soak lint bench weights gpu clean
@@ -19,16 +21,18 @@ help:
 	@echo "make gpu DATA=packed OUT=folder   test, measure and train on a GPU, within ten minutes"
 	@echo "make clean  remove the environment and everything generated"
 
-$(STAMP): pyproject.toml constraints.txt
+$(USED): EXTRAS := report,train,view
+$(STAMP): EXTRAS := dev
+$(USED) $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "volseg needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	    "Give another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing volseg and its tools into $(VENV), which takes some minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	@echo "installing volseg[$(EXTRAS)] into $(VENV), which takes some minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@ $(USED)
 
-demo: $(STAMP)
+demo: $(USED)
 	@$(BIN)/python examples/demo.py
 
 docs: $(STAMP)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from shutil import which
 
 import pytest
 import yaml
@@ -171,3 +172,29 @@ def test_no_docstring_opens_with_a_question():
     opening = re.compile(r'"""(?:What|Where|Whether|How|Which|Who|When|Why)\b.*')
     for path in SOURCES:
         assert opening.findall(path.read_text(encoding="utf-8")) == [], path
+
+
+def test_a_demo_installs_less_and_all_else_what_is_missing(tmp_path):
+    if which("make") is None:
+        pytest.skip("there is no make")
+
+    def installed_for(target, *made):
+        """Ask make what it would do, where this has been done before."""
+        environment = tmp_path / "-".join([target, *made])
+        environment.mkdir()
+        for name in made:
+            (environment / name).touch()
+        words = ["make", "--dry-run", f"VENV={environment}", target]
+        told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return re.findall(r"-e '\.\[(.*)\]'", told)
+
+    use, every = ".installed-for-use", ".installed"
+    assert installed_for("demo") == ["report,train,view"]
+    assert installed_for("demo", use) == []
+    assert installed_for("demo", use, every) == []
+    for target in ("test", "lint", "docs", "soak", "bench", "weights", "gpu"):
+        assert installed_for(target) == ["dev"]
+        assert installed_for(target, use) == ["dev"]
+        assert installed_for(target, use, every) == []
+    rule = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\n$(USED) $(STAMP):")[2]
+    assert "touch $@ $(USED)" in rule.partition("\n\n")[0]  # all have what the demo needs
