@@ -11,7 +11,8 @@ from contextlib import suppress
 
 import pytest
 
-from volseg.errors import ConflictError
+from volseg.errors import ConflictError, StorageError
+from volseg.storage import ledger
 from volseg.storage.ledger import Ledger, idle, locked
 
 HOLD = """
@@ -54,12 +55,12 @@ def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
         assert path.read_bytes() == held
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-    with Ledger.open(path, {"a": 1}) as ledger:
-        ledger.record("x")
-    with Ledger.open(path, {"a": 1}) as ledger:
-        assert set(ledger.records) == {"x"}
-    with Ledger.open(path, {"b": 2}, anew=True) as ledger:
-        assert not ledger.records
+    with Ledger.open(path, {"a": 1}) as run:
+        run.record("x")
+    with Ledger.open(path, {"a": 1}) as run:
+        assert set(run.records) == {"x"}
+    with Ledger.open(path, {"b": 2}, anew=True) as run:
+        assert not run.records
 
 
 def refusal(path):
@@ -92,12 +93,33 @@ def test_a_lock_is_released_when_a_run_fails_and_its_error_is_kept(tmp_path):
     refused = pytest.raises(ConflictError, match="of an unfinished run")
     with refused as other, Ledger.open(path, {"b": 1}):
         pass
-    with Ledger.open(path, {"a": 1}) as ledger:
-        ledger.restart()
+    with Ledger.open(path, {"a": 1}) as run:
+        run.restart()
         assert "is working" in take_elsewhere(path.with_suffix(".lock"))
     assert kept.tb is not None
     assert other.tb is not None
     assert not path.with_suffix(".holder").exists()
+
+
+@pytest.mark.parametrize("fails", ["write_file", "replacing"])
+def test_a_disk_that_is_full_at_once_leaves_nothing_behind(tmp_path, monkeypatch, fails):
+    def refuse(path, *_, **__):
+        raise StorageError(f"cannot write {path}: No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(ledger, fails, refuse)
+        with pytest.raises(StorageError, match="No space left"), Ledger.open(tmp_path / "a", {}):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / "folder" / "run.lock"):
+        pass
+    monkeypatch.setattr(ledger, "write_file", refuse)
+    for where, stays in (("folder", ["folder", "folder/run.lock"]), ("new", ["folder"])):
+        if where == "new":
+            (tmp_path / "folder" / "run.lock").unlink()
+        with pytest.raises(StorageError), locked(tmp_path / where / "run.lock"):
+            pass
+        assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == stays
 
 
 def test_a_forked_child_neither_takes_nor_releases_what_its_parent_holds(tmp_path):

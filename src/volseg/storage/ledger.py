@@ -64,21 +64,37 @@ def locked(path: Path, *, patience: float = 0) -> Iterator[None]:
     StorageError
         If there can be no such file.
     """
+    new = [p for p in (path, *path.parents) if not p.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         release = _take(path, patience)
     except OSError as error:
+        _remove(new)
         raise StorageError(f"cannot write in {path.parent}: {error.strerror}") from error
     holder, owner = path.with_suffix(HOLDER), os.getpid()
     try:
         told = f"process {owner} on {socket.gethostname()}"
-        write_file(holder, told.encode(), durable=False)
+        try:
+            write_file(holder, told.encode(), durable=False)
+        except StorageError:
+            _remove(new)
+            raise
         yield
     finally:
         if os.getpid() == owner:  # a forked child holds nothing
             with suppress(OSError):
                 holder.unlink()
             release()
+
+
+def _remove(new: Iterable[Path]) -> None:
+    """Remove a lock, and the folders that were made for it, where nothing could be begun.
+
+    Who waits for a lock that is held sees that it is gone, and takes one of its own.
+    """
+    for path in new:
+        with suppress(OSError):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 @contextmanager
@@ -145,7 +161,12 @@ class Ledger:
                     f"repeat that command to finish it, or give --overwrite to discard it"
                 )
             ledger = cls(path, ours, {line["key"]: line["value"] for line in lines[1:]})
-            _write_records(path, ours, ledger.records)
+            new = [] if path.exists() else [path.with_suffix(".lock")]
+            try:
+                _write_records(path, ours, ledger.records)
+            except StorageError:
+                _remove(new)
+                raise
             yield ledger
 
     @classmethod
