@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from toy_training import STILL
 from volseg.errors import ShapeError
 from volseg.geometry.grid import full_roi
 from volseg.storage.arrays import ArraySpec, create_array
-from volseg.training.augmentation import Augmentation
+from volseg.training.augmentation import Augmentation, draw_placement
 from volseg.training.sampling import (
     CPU,
     Source,
@@ -21,8 +23,9 @@ from volseg.training.sampling import (
     draw_patch,
     find_foreground,
     hold,
+    read_tissue,
 )
-from volseg.training.tissue import RAW, Tissue, target_of
+from volseg.training.tissue import RAW, Tissue, locate, needed, target_of
 from volseg.voxels.intensity import Tone, normalise
 
 SHAPE = (24, 40, 36)
@@ -167,3 +170,34 @@ def test_crops_are_random_or_from_the_middle():
     assert set(middle[:, 0]) <= set(range(20))
     assert len(set(middle[:, 0])) > 5
     assert (middle[:, 1:] == [19.5, 29.5]).all()
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    sizes=st.tuples(*[st.integers(1, 9)] * 3),
+    scale=st.tuples(*[st.sampled_from([0.5, 1.0, 2.0, 4.0])] * 3),
+    planar=st.booleans(),
+    isotropic=st.booleans(),
+)
+def test_a_patch_is_the_same_of_what_it_needs_as_of_all(seed, sizes, scale, planar, isotropic):
+    rng = np.random.default_rng(seed)
+    raw, labels = (rng.integers(-1, 9, sizes).astype(np.int16) for _ in range(2))
+    roi = tuple(slice(int(rng.integers(n)), n) for n in sizes)
+    source = Source(
+        raw,
+        labels,
+        roi,
+        Tone((0.0, 8.0)),
+        np.zeros((0, 3), np.int64),
+        isotropic=isotropic,
+        planar=planar,
+        scale=scale,
+        partial=True,
+    )
+    changes = Augmentation(zoom=(0.3, 2.0), stretch=0.3, shear=0.2, mirror_probability=0.3)
+    shape = (1, 6, 6) if planar else (4, 6, 6)
+    placed = draw_placement(rng, changes, shape, draw_centre(source, rng, 0.0), source.frame)
+    cut = locate(placed, shape, roi, source.pooled)
+    some, whole = (read_tissue(source, b, roi) for b in (needed(cut, roi, source.pooled), roi))
+    assert torch.equal(some.cut(cut), whole.cut(cut))

@@ -81,10 +81,11 @@ class Tissue:
 
     def level(self, number: int) -> Tensor:
         """Compute a level by averaging, once."""
-        kernel = [2 if pooled else 1 for pooled in self.pooled]
         with self._lock:  # loaders share what is held, and want the same level at once
             while len(self._levels) <= number:
                 finer = self._levels[-1]
+                axes = zip(self.pooled, finer.shape[1:], strict=True)
+                kernel = [2 if pooled and n > 1 else 1 for pooled, n in axes]
                 parts = [
                     functional.avg_pool3d(c[None].float(), kernel, ceil_mode=True)[0] for c in finer
                 ]
