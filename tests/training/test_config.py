@@ -56,6 +56,27 @@ def test_recipes_that_cannot_be_are_refused(changes, message):
         TrainConfig(**changes)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("zoom", (0.0, 1.0), "two numbers above 0 that rise"),
+        ("zoom", (2.0, 1.0), "two numbers above 0 that rise"),
+        ("rotate", (180.0, 0.0), "two numbers that rise"),
+        ("section_thickness", (-1.0, 2.0), "two numbers above 0 that rise"),
+        ("elastic_sigma", 0.0, "a number above 0"),
+        ("contrast", float("nan"), "a number of at least 0"),
+        ("gamma", float("inf"), "a number of at least 0"),
+        ("shift", -0.2, "a number of at least 0"),
+        ("curve", 2.0, "a part of 1"),
+        ("centre_crop", 2.0, "a part of 1"),
+    ],
+)
+def test_changes_to_patches_that_cannot_be_drawn_are_refused(name, value, rule):
+    TrainConfig(steps=1, augmentation=Augmentation(rotate=(-30.0, 30.0), elastic_alpha=0.0))
+    with pytest.raises(ParameterError, match=f"{name} is {rule}, found"):
+        TrainConfig(steps=1, augmentation=Augmentation(**{name: value}))
+
+
 def test_the_published_schedule_falls_by_a_tenth_every_fifteen_epochs():
     config = TrainConfig(epochs=60, schedule="step", learning_rate=1e-4, warmup=0.0)
     rates = [learning_rate(config, epoch / 60, epoch) for epoch in (0, 14.99, 15, 59)]

@@ -27,6 +27,8 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 LENGTHS = ("steps", "minutes", "epochs")
 LARGEST_BATCH = 1 << 31
+PARTS, ABOVE_0 = ("centre_crop", "curve"), ("zoom", "section_thickness", "elastic_sigma")
+"""Strengths of changes to patches that are parts of 1, and those that cannot be 0."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class TrainConfig:
             raise ParameterError(f"resample_to must be positive, found {self.resample_to}")
         self._check_sizes()
         self._check_parts()
+        self._check_patches()
         self._check_names()
 
     @property
@@ -191,9 +194,6 @@ class TrainConfig:
         for name in (*parts, "decay", "balance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ParameterError(f"{name} is a part of 1, found {getattr(self, name)}")
-        for name, value in vars(self.augmentation).items():
-            if name.endswith("_probability") and not 0 <= value <= 1:
-                raise ParameterError(f"{name} is a part of 1, found {value}")
         if not all(0 <= part < 1 for part in (*self.betas, self.momentum)):
             raise ParameterError(
                 f"betas and momentum are at least 0 and below 1, found {self.betas} and "
@@ -201,6 +201,18 @@ class TrainConfig:
             )
         if not 0 < self.fraction <= 1:
             raise ParameterError(f"fraction is a part of 1, above 0, found {self.fraction}")
+
+    def _check_patches(self) -> None:
+        for name, value in vars(self.augmentation).items():
+            low, high = value if isinstance(value, tuple) else (value, value)
+            if (name.endswith("_probability") or name in PARTS) and not 0 <= low <= 1:
+                raise ParameterError(f"{name} is a part of 1, found {value}")
+            least = -math.inf if name == "rotate" else 0
+            if not least <= low <= high < math.inf or (low == 0 and name in ABOVE_0):
+                limit = " above 0" if name in ABOVE_0 else "" if least else " of at least 0"
+                pair = isinstance(value, tuple)
+                rule = f"two numbers{limit} that rise" if pair else f"a number{limit}"
+                raise ParameterError(f"{name} is {rule}, found {value}")
 
     def _check_names(self) -> None:
         # these know torch, which nobody needs who only asks for the defaults
