@@ -79,12 +79,13 @@ def probability_of(level: int) -> float:
 
     Examples
     --------
-    >>> probability_of(128), probability_of(100)
-    (0.5, 0.39)
+    >>> probability_of(128), probability_of(100), probability_of(17)
+    (0.5, 0.39, 0.066)
     """
     exact = level / FULL_PROBABILITY
-    rounded = (round(exact, digits) for digits in range(1, 10))
-    return next((p for p in rounded if p > 0 and level_of(p) == level), exact)
+    both = ((round(exact, n), math.floor(exact * 10**n) / 10**n) for n in range(1, 4))
+    short = (p for pair in both for p in pair)
+    return next((p for p in short if p > 0 and level_of(p) == level), exact)
 
 
 def zyx(values: Iterable[Value]) -> tuple[Value, Value, Value]:

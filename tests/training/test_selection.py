@@ -9,6 +9,7 @@ from scipy import ndimage
 from volseg.scores.curves import LEVELS
 from volseg.training.selection import Predicted, match_components, select_objects, select_sections
 from volseg.training.validation import best_threshold
+from volseg.types import level_of
 
 
 def predicted(*objects, truth):
@@ -77,7 +78,17 @@ def test_a_validation_takes_no_threshold_of_1():
     histogram = np.zeros((2, LEVELS), np.int64)
     histogram[0, 254], histogram[1, 255] = 9, 3
     best = best_threshold(histogram)
-    assert (best.jaccard, best.threshold) == (0.25, 128 / 255)
+    assert (best.jaccard, best.threshold) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("digits", [6, 17])
+def test_a_threshold_means_the_level_that_was_best_however_it_is_written(digits):
+    for level in range(1, LEVELS - 1):
+        histogram = np.zeros((2, LEVELS), np.int64)
+        histogram[0, level - 1], histogram[1, level] = 9, 3
+        best = best_threshold(histogram)
+        assert best.jaccard == 1
+        assert level_of(float(f"{best.threshold:.{digits}g}")) == level
 
 
 def test_of_section_rules_that_do_as_well_the_mildest_is_chosen():

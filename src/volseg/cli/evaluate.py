@@ -13,7 +13,7 @@ from volseg.cli.session import Session
 from volseg.cli.wording import duration, scaled
 from volseg.errors import StorageError, list_some
 from volseg.fields import plain
-from volseg.types import extent
+from volseg.types import FULL_PROBABILITY, extent, probability_of
 
 if TYPE_CHECKING:
     from volseg.scores.mistakes import WrongObjects
@@ -152,12 +152,25 @@ def _probabilities(result: Evaluation) -> list[str]:
         return []
     c = result.curves
     areas = f"precision and recall {score(c.pr_area)}, ROC {score(c.roc_area)}"
-    best = f"best Jaccard {score(c.best_jaccard)}, at threshold {score(c.best_threshold)}"
+    best = f"best Jaccard {score(c.best_jaccard)}, at threshold {_threshold(c.best_threshold)}"
     return [
         "by the probabilities alone, without rules for objects:",
         f"  areas under the curves: {areas}",
         f"  {best}",
     ]
+
+
+def _threshold(value: float) -> str:
+    """Write a threshold so that ``--threshold`` takes the same.
+
+    Examples
+    --------
+    >>> _threshold(128 / 255), _threshold(float("nan"))
+    ('0.5', 'n/a')
+    """
+    if math.isnan(value):
+        return score(value)
+    return f"{probability_of(round(value * FULL_PROBABILITY)):g}"
 
 
 def _sizes(result: Evaluation) -> list[str]:

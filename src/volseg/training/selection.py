@@ -16,7 +16,7 @@ from scipy import ndimage
 from volseg.geometry.grid import full_roi
 from volseg.scores.contingency import count_pairs
 from volseg.scores.matching import find_overlaps
-from volseg.types import FULL_PROBABILITY
+from volseg.types import FULL_PROBABILITY, level_of
 
 MATCHED = 0.5
 """IoU above which a predicted object is right; no object of the truth has two such partners."""
@@ -188,9 +188,7 @@ def select_sections(
     truth = sum(int(np.count_nonzero(true)) for _, true in regions)
     scores: dict[tuple[float, float], float] = {}
     for least in sorted({threshold, *others}):
-        found = [
-            _count_sections(*region, math.ceil(least * FULL_PROBABILITY)) for region in regions
-        ]
+        found = [_count_sections(*region, level_of(least)) for region in regions]
         voxels, inside, means = (np.concatenate(parts) for parts in zip(*found, strict=True))
         steps = (
             np.arange(PROBABILITY_STEP, 1, PROBABILITY_STEP).round(2) if len(regions) > 1 else ()

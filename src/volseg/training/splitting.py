@@ -15,7 +15,7 @@ from volseg.objects.splitting import Splitter
 from volseg.scores.contingency import count_pairs
 from volseg.scores.matching import find_overlaps
 from volseg.training.selection import MATCHED
-from volseg.types import FULL_PROBABILITY, Probabilities, VoxelSize
+from volseg.types import Probabilities, VoxelSize, level_of
 
 SURE = (0.5, 0.65, 0.8, 0.9)
 CONTOURS = (0.2, 0.3, 0.4, 0.5, 0.6)
@@ -116,7 +116,7 @@ def choose_seeds(
     threshold : probability from which a voxel is foreground
     spacing, smallest : of `volseg.objects.splitting.Splitter`
     """
-    level = int(np.ceil(threshold * FULL_PROBABILITY))
+    level = level_of(threshold)
     unsplit, best = score(regions, level, None, smallest), None
     for sure, contour, fewest in itertools.product(SURE, CONTOURS, FEWEST):
         if sure < threshold and sure != SURE[-1]:
@@ -125,8 +125,8 @@ def choose_seeds(
             "contour",
             spacing,
             smallest=smallest,
-            sure=int(np.ceil(sure * FULL_PROBABILITY)),
-            contour=int(np.ceil(contour * FULL_PROBABILITY)),
+            sure=level_of(sure),
+            contour=level_of(contour),
             fewest=fewest,
         )
         f1 = score(regions, level, splitter, smallest)
@@ -152,7 +152,7 @@ def choose_votes(
     -------
     the votes, F1 of objects with them, and without splitting.
     """
-    level = int(np.ceil(threshold * FULL_PROBABILITY))
+    level = level_of(threshold)
     tried = [replace(splitter, votes=votes) for votes in VOTES]
     f1, least = max((score(regions, level, s, s.smallest), -s.votes) for s in tried)
     unsplit = score(regions, level, None, splitter.smallest)

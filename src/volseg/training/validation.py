@@ -20,7 +20,7 @@ from volseg.training.augmentation import Placement
 from volseg.training.network import feed
 from volseg.training.sampling import Source, read_tissue
 from volseg.training.tissue import MAPS, MASK, RAW, UNKNOWN, locate, needed
-from volseg.types import Floats, Mask, Roi, Zyx, zyx
+from volseg.types import Floats, Mask, Roi, Zyx, probability_of, zyx
 
 CORES: dict[int, Zyx] = {2: (4, 256, 256), 3: (24, 96, 96)}
 """Largest part of a window that is scored, by the network's dimensions."""
@@ -36,7 +36,8 @@ class Validation:
 
     Attributes
     ----------
-    jaccard, threshold : the best Jaccard index over all thresholds, and that one, in 0..1.
+    jaccard, threshold : the best Jaccard index over all thresholds, and that one, in 0..1, as short
+        as tells it from others.
     cross_entropy : mean over the voxels, in nats; probabilities are known to 1 in 255.
     precision, recall : of voxels at that threshold; recall is 0 without foreground.
     error : of offsets alone, the mean distance from the truth, as a part of 1.
@@ -279,7 +280,7 @@ def best_threshold(histogram: NDArray[np.int64]) -> Validation:
     middle = middle_of_best(curves.jaccard[: LEVELS - 1])
     return Validation(
         jaccard=float(curves.jaccard[middle]),
-        threshold=middle / 255,
+        threshold=probability_of(middle),
         cross_entropy=cross_entropy(histogram),
         precision=float(curves.precision[middle]),
         recall=float(np.nan_to_num(curves.recall[middle])),

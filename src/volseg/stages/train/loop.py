@@ -163,7 +163,7 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
         "dice": round(2 * jaccard / (1 + jaccard), 6),
         "precision": round(precision, 6),
         "recall": round(recall, 6),
-        "threshold": round(result.threshold, 6),
+        "threshold": result.threshold,
     }
     row |= score_held_out(run, sources, result.threshold)
     for k, (validation, spec) in enumerate(zip(found, maps, strict=False)):
@@ -174,7 +174,7 @@ def validate_run(run: Run, sources: Sequence[Source]) -> dict[str, float]:
             row[f"error_nm {spec.name}"] = round(validation.error * 2 * targets.reach_nm, 3)
             continue
         row[f"jaccard {spec.name}"] = round(validation.jaccard, 6)
-        row[f"threshold {spec.name}"] = round(validation.threshold, 6)
+        row[f"threshold {spec.name}"] = validation.threshold
     run.losses.clear()
     return row
 

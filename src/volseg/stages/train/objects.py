@@ -28,7 +28,7 @@ from volseg.training.validation import (
     annotated_slices,
     whole_grid,
 )
-from volseg.types import FULL_PROBABILITY, Mask, Roi, zyx
+from volseg.types import Mask, Roi, level_of, zyx
 
 
 def choose_objects(held: HeldOut) -> Mapping[str, Any]:
@@ -165,5 +165,5 @@ def predict_objects(held: HeldOut, source: Source, roi: Roi) -> Predicted:
         z, last = np.arange(len(levels)), len(levels) - 1
         around = [levels[(z + k).clip(0, last)] for k in (-step, 0, step)]
         levels = np.median(around, axis=0).astype(np.uint8)
-    found = match_components(levels, truth, math.ceil(card.threshold * FULL_PROBABILITY))
+    found = match_components(levels, truth, level_of(card.threshold))
     return replace(found, voxels=np.rint(found.voxels * source.depth).astype(np.int64))
