@@ -9,7 +9,7 @@ import click
 import pytest
 
 from volseg.cli import main
-from volseg.cli.options import parse_sizes, parse_voxel_size
+from volseg.cli.options import parse_sizes, parse_slices, parse_voxel_size
 
 
 @pytest.mark.parametrize("text", ["", "1,2", "1,2,3,4", "a,b,c", "1.5,2,3", "0,1,1", "-1,2,3"])
@@ -24,6 +24,12 @@ def test_bad_voxel_sizes_are_named(text):
     with pytest.raises(click.BadParameter) as caught:
         parse_voxel_size(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "9-5", "3,9-5", "-3", "3-", "1-9999999999", "3,,4"])
+def test_bad_numbers_of_slices_are_named(text):
+    with pytest.raises(click.BadParameter, match=r"found"):
+        parse_slices(text)
 
 
 def test_spaces_do_not_matter():

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from volseg.cli.session import Session
 
 Value = TypeVar("Value")
+MOST_NUMBERS = 1_000_000
+"""Of a range of slices or objects."""
 
 
 def parse_sizes(text: str, least: int = 1) -> Zyx:
@@ -103,12 +105,17 @@ def parse_slices(text: str) -> tuple[int, ...]:
     """
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         try:
-            found += range(int(first), int(last or first) + 1)
+            numbers = range(int(first), int(last if dash else first) + 1)
         except ValueError:
             message = f"expected numbers, such as 3,17,20-22, found {text!r}"
             raise click.BadParameter(message) from None
+        if not 0 < len(numbers) <= MOST_NUMBERS:
+            raise click.BadParameter(
+                f"a range runs up, such as 20-22, to {MOST_NUMBERS} numbers at most, found {part!r}"
+            )
+        found += numbers
     return tuple(found)
 
 
