@@ -256,7 +256,7 @@ PHRASES: dict[str, Phrase] = {
     "split_reach": ("with", lambda reach: f"offsets of up to {extent(reach)} voxels"),
     "split_axes": ("with", "offsets along {}".format),
 }
-SETTINGS = {"from": "weights"}
+SETTINGS = {"from": "weights", "images": "slices that are unrelated images:"}
 """Settings of a run that trains whose names do not read well."""
 NAMES = {
     "centerline": "centerlines",

@@ -105,6 +105,37 @@ def test_slices_from_recipe_with_flags_that_override(volseg, annotated, tmp_path
     assert "no settings called widht" in refused.stderr
 
 
+def test_a_recipe_names_labels_that_are_found_from_anywhere(
+    volseg, annotated, tmp_path, monkeypatch
+):
+    """A folder of a run may have the name of labels in the volume; classes may have their own."""
+    small = ["--architecture", "unet2d", "--width", "2", "--patch", "1,32,32", "--steps", "1"]
+    volume, other = tmp_path / "vol.zarr", tmp_path / "other"
+    assert volseg("convert", annotated / "raw.tif", volume, "--voxel-size", "5").exit_code == 0
+    (volume / "labels").mkdir()
+    assert volseg("convert", annotated / "labels.tif", volume / "labels" / "made").exit_code == 0
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = volseg("train", "vol.zarr", "--labels", "made", "--output", "made", *small, "-q")
+    assert done.exit_code == 0, done.output
+    monkeypatch.chdir(other)
+    recipe = ["--config", "../made/recipe.toml", "--output", "third"]
+    for words in (
+        ["--foreground", "0"],
+        ["--images"],
+        ["--axes", "ZYX"],
+        ["--slices", "3"],
+        ["--validation-data", "../vol.zarr=made"],
+    ):
+        refused = volseg("train", *recipe, *words)
+        assert (refused.exit_code, f"{words[0]} without a VOLUME" in refused.stderr) == (2, True)
+    again = volseg("train", *recipe, "-q")
+    assert again.exit_code == 0, again.output
+    own = f"cells={annotated / 'labels.tif'}"
+    done = volseg("train", volume, "--classes", own, "--output", "own", *small, "-q")
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.filterwarnings("always:the images' pixel size is unknown:UserWarning")
 def test_images_of_which_nobody_knows_the_size_and_weights_to_start_from(
     volseg, annotated, tmp_path
@@ -136,7 +167,7 @@ def test_pairs_that_do_not_pair_are_refused(volseg, tmp_path):
         (["a.zarr"], "--labels is missing"),
         (["--data", "a.zarr"], "expected VOLUME=LABELS"),
         (["a.zarr", "--labels", "x", "--slices", "one"], "expected numbers"),
-        (["--roi", "0:3,:,:"], "--roi is given"),
+        (["--roi", "0:3,:,:"], "--roi without a VOLUME: name VOLUME"),
         ([], "nothing to train on"),
     ):
         result = volseg("train", *arguments, "--steps", "1", "--output", tmp_path / "run")

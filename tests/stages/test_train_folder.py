@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from volseg.errors import ConflictError
 from volseg.stages.train import folder
 from volseg.stages.train.folder import RECIPE, open_folder, replacing_run
-from volseg.stages.train.recipe import build_config
+from volseg.stages.train.recipe import RunSettings, build_config, load_recipe, save_recipe
+from volseg.stages.train.regions import Pair
+from volseg.storage.locations import parse_location
 
 USERS = ("samples/mine.png", "samples/step-7.tif", "tensorboard/notes.txt")
 RUNS = ("curves.png", "samples/step-0000250.png", "tensorboard/events.out.tfevents.17.host.1.0")
@@ -61,9 +64,26 @@ def test_a_run_that_an_earlier_version_began_is_gone_on_with(tmp_path, monkeypat
             open_folder(weights, ours, overwrite=False)
     else:
         assert open_folder(weights, ours, overwrite=False) is saved
+        assert open_folder(weights, {**ours, "images": True}, overwrite=False) is saved
+        saved.config = json.dumps({**theirs, "images": False})
+        with pytest.raises(ConflictError, match="are unrelated images: False; you ask for"):
+            open_folder(weights, {**ours, "images": True}, overwrite=False)
+        saved.config = json.dumps(theirs)
         with pytest.raises(ConflictError, match="classes"):
             open_folder(weights, {**ours, "classes": ["a=1"]}, overwrite=False)
         painted["edge_probability"] = ours["augmentation"]["edge_probability"] = 0.1
         saved.config = json.dumps(theirs)
         with pytest.raises(ConflictError, match="with augmentation nucleus probability none; you"):
             open_folder(weights, ours, overwrite=False)
+
+
+def test_a_recipe_names_data_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raws = ("s3://bucket/vol.zarr", "stack/*.tif", "raw.h5:/volume")
+    names = ("s3://bucket/labels.zarr", "labels/*.tif", "labels.h5:/labels")
+    pairs = [Pair(parse_location(r), n) for r, n in zip(raws, names, strict=True)]
+    told = {"raw": None, "labels hash": None}
+    save_recipe(Path("r.toml"), build_config({"steps": 1}), RunSettings(), pairs, [told] * 3)
+    found = load_recipe(Path("r.toml")).pairs
+    assert [p.raw for p in found] == [p.raw.resolve() for p in pairs]
+    assert [p.labels for p in found] == [names[0], *(f"{tmp_path}/{n}" for n in names[1:])]

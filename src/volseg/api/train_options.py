@@ -37,7 +37,7 @@ class Data(TypedDict, total=False):
     validation_data: Sequence[Pair]
     roi: str | Sequence[str]
     validation: str | Sequence[str]
-    slices: Sequence[Sequence[int]]
+    slices: Sequence[Sequence[int]] | Sequence[int]
     images: bool
     foreground: int | None
     axes: str | None

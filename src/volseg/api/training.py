@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from volseg.api.keywords import takes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from volseg.stages.train.regions import Pair
     from volseg.stages.train.run import TrainOptions, TrainReport
 
-REGIONS: tuple[Literal["roi", "validation", "slices"], ...] = ("roi", "validation", "slices")
+REGIONS: tuple[Literal["roi", "validation"], ...] = ("roi", "validation")
 Value = TypeVar("Value")
 
 
@@ -67,15 +68,33 @@ def _plan(
     card, given = divide(given, Card)
     for name in ("classes", "auxiliary"):
         config |= {name: tuple(several(config[name]))} if name in config else {}
-    if "labels" not in data and volumes and config.get("classes"):
-        data["labels"] = ""  # each class names its own
     path = given.pop("config", None)
     recipe = Recipe({}, {}, ()) if path is None else load_recipe(file_of(path))
     settings = {**recipe.run, **card}
     chosen = _with_tones(override(recipe.config, config), **tones)
     given["output"] = file_of(given["output"])
+    if not several(data.get("labels", ())) and several(volumes) and chosen.get("classes"):
+        data["labels"] = ""  # each class names its own
+    _check_used(volumes, data)
     planned = TrainOptions(config=build_config(chosen, settings.get("start")), **settings, **given)
     return pair_up(volumes, **data) or recipe.pairs, planned
+
+
+def _check_used(volumes: Place | Sequence[Place], data: Mapping[str, Any]) -> None:
+    """Refuse options of data that are named elsewhere: those of a recipe keep what it says."""
+    if several(volumes) or data.get("data"):
+        return
+    lists = (list, tuple, str)
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, value in data.items()
+        if name != "labels" and value is not False and not (isinstance(value, lists) and not value)
+    ]
+    if given:
+        raise ParameterError(
+            f"{' and '.join(given)} without a VOLUME: name VOLUME and --labels, or --data; data "
+            f"that a recipe names keep what it says of them"
+        )
 
 
 def _with_tones(
@@ -100,9 +119,12 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
         raise ParameterError(f"images and labels come in pairs; {missing} is missing")
     found = one_each(labels, len(named), "--labels")
     both = [*zip(named, found, strict=True), *options.get("data", ())]
-    rois, validations, slices = (
+    rois, validations = (
         one_each(several(options.get(name, ())), len(both), f"--{name}") for name in REGIONS
     )
+    listed = [*options.get("slices", ())]
+    flat = any(isinstance(z, int | Integral) for z in listed)
+    slices = one_each([listed] if flat else listed, len(both), "--slices")
     read = partial(
         Pair,
         images=options.get("images", False),
@@ -110,7 +132,13 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
         axes=options.get("axes"),
     )
     pairs = [
-        read(place_of(raw), text_of(label or ""), roi, validation, None if z is None else tuple(z))
+        read(
+            place_of(raw),
+            text_of(label or ""),
+            roi,
+            validation,
+            None if z is None else tuple(map(int, z)),
+        )
         for (raw, label), roi, validation, z in zip(both, rois, validations, slices, strict=True)
     ]
     held = options.get("validation_data", ())

@@ -79,7 +79,8 @@ def open_folder(
 
 def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
     """Say of a run of a former version what it could not say, where that changes nothing."""
-    found = {**{k: v for k, v in SINCE.items() if k in ours}, **theirs}
+    since = {**SINCE, "images": ours.get("images")}  # which earlier runs did not tell
+    found = {**{k: v for k, v in since.items() if k in ours}, **theirs}
     if "preprocessing" in found:
         found["preprocessing"] = {"each": False, **found["preprocessing"]}
     if patches := found.get("augmentation", {}):

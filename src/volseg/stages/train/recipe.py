@@ -14,7 +14,7 @@ from volseg.models.maps import MapSpec, asked_of, count_exclusive
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
 from volseg.storage.cards import UNSTATED, load_card
-from volseg.storage.locations import parse_path
+from volseg.storage.locations import parse_location
 from volseg.storage.recipes import read_recipe, write_recipe
 from volseg.training.config import LENGTHS, TrainConfig
 from volseg.training.losses import EMNET
@@ -88,7 +88,7 @@ def load_recipe(path: Path) -> Recipe:
 
 def _pair(entry: Any) -> Pair:
     named = read_fields(Pair, entry, "data")
-    return Pair(**{**named, "raw": parse_path(named["raw"])})
+    return Pair(**{**named, "raw": parse_location(str(entry["raw"]))})
 
 
 def save_recipe(
@@ -101,10 +101,9 @@ def save_recipe(
     """Write a recipe from which a run can be repeated, with the fingerprints of its data."""
     data = []
     for pair, entry in zip(pairs, description, strict=True):
-        labels = parse_path(pair.labels)
         noted = {
-            "raw": pair.raw.resolve(),
-            "labels": str(labels.resolve()) if pair.labels and labels.exists() else pair.labels,
+            "raw": str(pair.raw.resolve()),
+            "labels": _find_from_anywhere(pair),
             "raw_fingerprint": entry["raw"],
             "labels_fingerprint": entry["labels hash"],
         }
@@ -116,6 +115,15 @@ def save_recipe(
     )
     content = {"recipe": asdict(config), "run": run, "data": data}
     write_recipe(path, content, comment)
+
+
+def _find_from_anywhere(pair: Pair) -> str:
+    """Name labels so that they are found from any folder; those in the volume keep their name."""
+    if not pair.labels:
+        return ""
+    place = parse_location(pair.labels)
+    named = place.name == pair.labels and (pair.raw / "labels" / place).exists()
+    return pair.labels if named else str(place.resolve())
 
 
 def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainConfig:

@@ -182,6 +182,7 @@ def describe_run(
         for key, value in entry.items()
     }
     listed |= {"name": name, "voxel_size": data.voxel_size, "from": start.origin, **asdict(config)}
+    listed["images"] = data.images
     described: dict[str, Any] = as_json(listed)
     return described
 
