@@ -46,10 +46,7 @@ def segment_command(session: Session, volume: Path, dry_run: bool, **options: An
         return
     note_scratch(session, volume)
     report = segment(
-        volume,
-        on_note=lambda text: session.notes([text]),
-        progress=session.progress(),
-        **options,
+        volume, on_note=lambda text: session.notes([text]), progress=session.progress(), **options
     )
     for mended in report.mended:
         session.note(f"repaired {mended}")

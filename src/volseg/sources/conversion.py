@@ -44,10 +44,7 @@ def as_volume_type(stack: Stack, types: tuple[str, ...]) -> Stack:
 
 
 def change_values(
-    stack: Stack,
-    dtype: np.dtype[Any],
-    change: Callable[[NDArray[Any]], NDArray[Any]],
-    warning: str,
+    stack: Stack, dtype: np.dtype[Any], change: Callable[[NDArray[Any]], NDArray[Any]], warning: str
 ) -> Stack:
     """Change all values of a stack as they are read, and tell so."""
     array = stack.array

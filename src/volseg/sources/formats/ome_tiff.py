@@ -94,10 +94,7 @@ def list_set(
 
 
 def _place(
-    path: Path,
-    image: OmeImage,
-    files: Mapping[Place, Path],
-    held: Mapping[Path, Sequence[Plane]],
+    path: Path, image: OmeImage, files: Mapping[Place, Path], held: Mapping[Path, Sequence[Plane]]
 ) -> TiffImage:
     """Put the planes of an image into its order."""
     count = math.prod(image.sizes[axis] for axis in image.order)

@@ -95,12 +95,7 @@ def _mixes(image: TiffImage, selection: Selection) -> bool:
     return bool(selection.grey) and not images
 
 
-def _open(
-    path: Path,
-    tif: tifffile.TiffFile,
-    selection: Selection,
-    complaints: list[str],
-) -> Stack:
+def _open(path: Path, tif: tifffile.TiffFile, selection: Selection, complaints: list[str]) -> Stack:
     pages = scan_pages(path, tif, complaints, path.stat().st_size)
     xml = find_description(path, tif.ome_metadata or "") if tif.is_ome else ""
     described = read_ome(xml)

@@ -22,12 +22,7 @@ from volseg.training.selection import (
     select_objects,
     select_sections,
 )
-from volseg.training.validation import (
-    CORES,
-    WINDOWS,
-    annotated_slices,
-    whole_grid,
-)
+from volseg.training.validation import CORES, WINDOWS, annotated_slices, whole_grid
 from volseg.types import Mask, Roi, level_of, zyx
 
 
