@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import resource
 import sys
 import warnings
 import zipfile
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from volseg.errors import ConflictError, InputError, ModelError, ParameterError
+from volseg.errors import ConflictError, InputError, ModelError, ParameterError, StorageError
 from volseg.exchange import export_model as stage
 from volseg.exchange.export_model import export_model
 from volseg.exchange.export_network import (
@@ -144,6 +145,19 @@ def test_what_a_package_cannot_say_is_refused(model, tmp_path, preprocessing):
     assert not list(output.parent.iterdir())
     notes = export_model(path, "torchscript", tmp_path / "a.pt").notes
     assert any("gamma" in note for note in notes)
+
+
+@pytest.mark.parametrize("form", ["torchscript", "bioimageio"])
+def test_a_disk_that_is_full_ends_in_a_message_and_leaves_nothing(toy_model, tmp_path, form):
+    """PyTorch ends the process where it writes to a path itself."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*model"):
+            export_model(toy_model, form, tmp_path / f"model{stage.SUFFIXES[form]}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_instance_norms_have_no_onnx(model, tmp_path):

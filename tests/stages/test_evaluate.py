@@ -316,3 +316,20 @@ def test_nothing_is_written_but_what_is_asked_for(tmp_path, truth, predicted):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         write_results(result, tmp_path / "file")
+
+
+def test_a_full_disk_leaves_no_folder_behind(tmp_path, truth, predicted, monkeypatch):
+    volume = write_volume(tmp_path / "vol.zarr", predicted)
+    add_labels(volume, "truth", truth)
+    result = run(volume, "truth")
+
+    def refuse(path, *_):
+        path.parent.mkdir(exist_ok=True)
+        raise StorageError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("volseg.stages.evaluate.output.write_file", refuse)
+    (tmp_path / "stood").mkdir()
+    for name in ("new", "stood"):
+        with pytest.raises(StorageError, match="No space left"):
+            write_results(result, tmp_path / name)
+    assert {p.name for p in tmp_path.iterdir()} == {"vol.zarr", "stood"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from volseg import __version__
 from volseg.errors import ConflictError, ParameterError, StorageError, own_words
@@ -113,6 +114,11 @@ def _notes(network: Network) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _write_traced(network: nn.Module, example: Tensor, path: Path) -> None:
+    """Write a network as TorchScript; PyTorch itself ends the process where the disk is full."""
+    path.write_bytes(trace_network(network, example).save_to_buffer())
+
+
 def _tiles(network: Network) -> tuple[Zyx, Zyx]:
     """Choose the tile that is traced, and another one to check with."""
     form = network.form
@@ -131,7 +137,7 @@ def _checked(
 
 def _write_torchscript(network: Network, path: Path) -> tuple[float, tuple[int, ...]]:
     whole, example = network.probabilities, network.inputs(_tiles(network)[0], 0)
-    trace_network(whole, example).save(str(path))
+    _write_traced(whole, example, path)
     return _checked(network, _load_own(path))
 
 
@@ -155,9 +161,11 @@ def _write_bioimageio(network: Network, path: Path) -> tuple[float, tuple[int, .
     describe_preprocessing(card.preprocessing, "zyx")
     folder = path.parent / "package"
     folder.mkdir()
-    torch.save(network.weights, folder / STATE_DICT)
+    held = io.BytesIO()
+    torch.save(network.weights, held)
+    (folder / STATE_DICT).write_bytes(held.getbuffer())
     example = network.inputs(_tiles(network)[0], seed=0)
-    trace_network(network.logits, example).save(str(folder / TORCHSCRIPT))
+    _write_traced(network.logits, example, folder / TORCHSCRIPT)
     # the smallest input of which the halo leaves something
     z, y, x = halo_of(card)
     least = form.input_shape(smallest_tile(form, (2 * z + 1, 2 * y + 1, 2 * x + 1)))

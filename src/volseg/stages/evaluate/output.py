@@ -6,13 +6,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import ParameterError
+from volseg.errors import ParameterError, StorageError
 from volseg.fields import plain
 from volseg.scores.curves import LEVELS, Curves
 from volseg.scores.mistakes import ErrorCounts, ObjectErrors, WrongObjects
@@ -39,7 +40,14 @@ def write_results(result: Evaluation, folder: Path) -> list[Path]:
     it is missing. Returns what was written.
     """
     content = json.dumps(plain(result), indent=1, allow_nan=False).encode() + b"\n"
-    write_file(folder / FILE, content)
+    stood = folder.exists()
+    try:
+        write_file(folder / FILE, content)
+    except StorageError:
+        with suppress(OSError):  # nothing is in it
+            if not stood:
+                folder.rmdir()
+        raise
     written = [folder / FILE, _write_errors(folder / "errors.parquet", result.errors)]
     if can_draw():
         written.append(folder / "curves.png")
