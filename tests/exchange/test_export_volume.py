@@ -474,6 +474,23 @@ def test_volumes_of_unknown_voxel_size_state_none(tmp_path):
         front.export(path, "raw", output=tmp_path / "a.precomputed")
 
 
+@pytest.mark.parametrize("ending", ["ply", "stl", "glb"])
+@pytest.mark.parametrize("size", [None, SIZE])
+def test_meshes_say_their_unit(tmp_path, ending, size):
+    path = write_raw(tmp_path / "v.zarr", np.zeros((8, 40, 40), np.uint8), voxel_size=size)
+    mask = np.zeros((8, 40, 40), np.float32)
+    mask[2:6, 9:20, 9:20] = 1
+    tifffile.imwrite(tmp_path / "p.tif", mask)
+    front.label(path, probabilities=tmp_path / "p.tif", threshold=0.5)
+    front.stats(path)
+    front.export(path, output=tmp_path / f"a.{ending}")
+    told = (tmp_path / f"a.{ending}").read_bytes()
+    units = (b", in nm", b'"unit": "nm"'), (b", in voxels", b'"unit": "voxels"')
+    own, other = units if size else units[::-1]
+    assert any(words in told for words in own)
+    assert not any(words in told for words in other)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -489,6 +506,8 @@ def test_volumes_of_unknown_voxel_size_state_none(tmp_path):
         (["raw", "--output", "a.tif", "--dtype", "uint16"], "--dtype is for labels"),
         (["labels", "--output", "a.tif", "--object", "1"], "objects of meshes"),
         (["labels", "--output", "{label}.tif"], "is for meshes"),
+        (["labels", "--output", "a.glb", "--dtype", "uint8"], "a mesh has none"),
+        (["raw", "--output", "a.tif", "--name", "other"], "raw has no --name, found other"),
         (["labels", "--output", "a.stl", "--object", "7"], "there is no object 7"),
         (["table", "--output", "a.csv", "--level", "1"], "a table is written whole"),
     ],

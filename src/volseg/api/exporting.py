@@ -115,7 +115,7 @@ def export_all(
             f"several --name need outputs of their own: write {EACH} in {output} for each, as in "
             f"{EACH}.tif"
         )
-    if in_place and what == "raw" and names != (NAME,):
+    if what == "raw" and names != (NAME,):
         raise ParameterError(f"raw has no --name, found {', '.join(names)}; leave it out")
     if in_place and not (given.get("overwrite") or given.get("remove")):
         names = _lacking(source, what, names, on_note or str)

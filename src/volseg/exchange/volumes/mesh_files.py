@@ -34,9 +34,9 @@ class Mesh:
     Attributes
     ----------
     label : of the object.
-    vertices : float64, shape (n, 3), (x, y, z) from ``corner`` on, in nm.
+    vertices : float64, shape (n, 3), (x, y, z) from ``corner`` on, in nm or voxels.
     faces : int64, shape (m, 3), counter-clockwise from outside.
-    corner : (x, y, z) in nm.
+    corner : (x, y, z) in nm or voxels.
     """
 
     label: int
@@ -72,7 +72,7 @@ def _parts(path: Path, count: int) -> Iterator[tuple[BinaryIO, Sequence[BinaryIO
             shutil.copyfileobj(spool, file)
 
 
-def write_ply(path: Path, meshes: Iterator[Mesh]) -> None:
+def write_ply(path: Path, meshes: Iterator[Mesh], unit: str) -> None:
     """Write binary PLY; each vertex bears its object's label."""
     vertex = np.dtype([("place", "<f4", 3), ("label", "<u4")])
     face = np.dtype([("corners", "u1"), ("index", "<i4", 3)])
@@ -88,13 +88,13 @@ def write_ply(path: Path, meshes: Iterator[Mesh]) -> None:
             vertices, faces = vertices + len(points), faces + len(triangles)
         places = "".join(f"property float {axis}\n" for axis in "xyz")
         file.write(
-            f"ply\nformat binary_little_endian 1.0\ncomment volseg {__version__}, in nm\n"
+            f"ply\nformat binary_little_endian 1.0\ncomment volseg {__version__}, in {unit}\n"
             f"element vertex {vertices}\n{places}property uint label\n"
             f"element face {faces}\nproperty list uchar int vertex_indices\nend_header\n".encode()
         )
 
 
-def write_stl(path: Path, meshes: Iterator[Mesh]) -> None:
+def write_stl(path: Path, meshes: Iterator[Mesh], unit: str) -> None:
     """Write binary STL, which knows triangles alone."""
     triangle = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("none", "<u2")])
     count = 0
@@ -108,10 +108,10 @@ def write_stl(path: Path, meshes: Iterator[Mesh]) -> None:
             triangles["corners"] = corners
             body.write(triangles.tobytes())
             count += len(triangles)
-        file.write(f"volseg {__version__}, in nm".encode().ljust(80) + struct.pack("<I", count))
+        file.write(f"volseg {__version__}, in {unit}".encode().ljust(80) + struct.pack("<I", count))
 
 
-def write_glb(path: Path, meshes: Iterator[Mesh]) -> None:
+def write_glb(path: Path, meshes: Iterator[Mesh], unit: str) -> None:
     """Write GLB: a node for each object, named by its label, at its own place.
 
     Raises
@@ -128,7 +128,7 @@ def write_glb(path: Path, meshes: Iterator[Mesh]) -> None:
             body.write(points.tobytes())
             body.write(indices.tobytes())
         size = body.tell()
-        content = json.dumps(scene.describe(size)).encode()
+        content = json.dumps(scene.describe(size, unit)).encode()
         content += b" " * (-len(content) % 4)
         binary = struct.pack("<I4s", size, b"BIN\0") if size else b""
         total = 12 + 8 + len(content) + len(binary) + size
@@ -174,9 +174,9 @@ class _Scene:
                 {"buffer": 0, "byteOffset": begin, "byteLength": length, "target": use}
             )
 
-    def describe(self, size: int) -> dict[str, Any]:
+    def describe(self, size: int, unit: str) -> dict[str, Any]:
         """Describe the whole file; glTF knows no empty lists."""
-        asset = {"version": "2.0", "generator": f"volseg {__version__}", "extras": {"unit": "nm"}}
+        asset = {"version": "2.0", "generator": f"volseg {__version__}", "extras": {"unit": unit}}
         colors = [[int(c[k : k + 2], 16) / 255 for k in (0, 2, 4)] + [1.0] for c in COLORS]
         found: Mapping[str, Any] = {
             "nodes": self.nodes,
@@ -198,7 +198,7 @@ class _Scene:
         }
 
 
-WRITERS: Mapping[str, Callable[[Path, Iterator[Mesh]], None]] = {
+WRITERS: Mapping[str, Callable[[Path, Iterator[Mesh], str], None]] = {
     ".glb": write_glb,
     ".ply": write_ply,
     ".stl": write_stl,

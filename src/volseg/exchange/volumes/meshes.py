@@ -1,4 +1,4 @@
-"""Surfaces of objects in nm, one at a time, of large ones from a coarser level."""
+"""Surfaces of objects, one at a time, of large ones from a coarser level."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _write_each(plan: ExportPlan, tasks: Tasks, progress: Progress) -> int:
         for mesh in _in_order(iter(left.values()), plan.options.engine.threads):
             progress.advance(1)
             if mesh is not None:
-                WRITERS[output.suffix.lower()](places[mesh.label], iter([mesh]))
+                WRITERS[output.suffix.lower()](places[mesh.label], iter([mesh]), _unit(plan))
                 ledger.record(str(mesh.label))
                 written += 1
     return written
@@ -107,8 +107,13 @@ def _write_one(plan: ExportPlan, tasks: Tasks, progress: Progress) -> int:
         for mesh in _in_order(left, plan.options.engine.threads):
             pieces.add([] if mesh is None else [mesh.to_bytes()])
             progress.advance(1)
-        WRITERS[plan.options.output.suffix.lower()](plan.options.output, meshes(pieces))
+        output = plan.options.output
+        WRITERS[output.suffix.lower()](output, meshes(pieces), _unit(plan))
     return written
+
+
+def _unit(plan: ExportPlan) -> str:
+    return "voxels" if plan.image is None or plan.image.voxel_size is None else "nm"
 
 
 def _in_order(tasks: Iterator[Callable[[], Mesh | None]], workers: int) -> Iterator[Mesh | None]:

@@ -89,6 +89,8 @@ class ExportOptions:
             )
         if self.dtype is not None and self.what != "labels":
             raise ParameterError("--dtype is for labels; other voxels keep their type")
+        if self.dtype is not None and self.form == "mesh":
+            raise ParameterError("--dtype is of voxels, and a mesh has none")
         if self.objects and self.form != "mesh":
             raise ParameterError("--object chooses the objects of meshes (.glb, .ply, .stl)")
         if EACH in self.output.name and self.form != "mesh":
