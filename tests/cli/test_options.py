@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
+from toy_volumes import write_raw
 from volseg.cli import main
 from volseg.cli.options import parse_sizes, parse_slices, parse_voxel_size
 
@@ -133,3 +136,31 @@ def test_shells_are_told_what_may_follow(monkeypatch, capsys):
     names = "", "-depth", "-centres", "-sure", "-contour", "-votes"
     found = [f"plain,--split{name}" for name in names]
     assert capsys.readouterr().out.split() == found
+
+
+@pytest.mark.parametrize(
+    ("words", "standing"),
+    [
+        ("preview v.zarr --output {}.png", "a folder"),
+        ("report v.zarr --output {}.html", "a folder"),
+        ("stats v.zarr --output {}.csv", "a folder"),
+        ("export v.zarr --output {}.tif", "a folder"),
+        ("train v.zarr --labels a --steps 1 --output {}", "a file"),
+        ("train v.zarr --labels a --steps 1 --output {}/x", "a file"),
+        ("models export unet2d --format onnx --output {}/x.onnx", "a file"),
+        ("evaluate v.zarr --truth a --output {}", "a file"),
+    ],
+)
+def test_an_output_that_something_else_is_called_is_refused_at_once(
+    volseg, tmp_path, monkeypatch, words, standing
+):
+    monkeypatch.chdir(tmp_path)
+    write_raw(Path("v.zarr"), np.zeros((4, 16, 16), np.uint8))
+    given = words.format("made").split()
+    place = next(Path(w) for w in given if w.startswith("made"))
+    if standing == "a folder":
+        place.mkdir()
+    else:
+        Path("made").write_text("mine")
+    refused = volseg(*given)
+    assert (refused.exit_code, f" is {standing}; give" in refused.stderr) == (2, True)

@@ -44,6 +44,7 @@ from volseg.exchange.export_network import (
 from volseg.exchange.packages import write_description, zip_folder
 from volseg.storage.cards import Card
 from volseg.storage.files import hash_file, put_in_place
+from volseg.storage.locations import refuse_file
 from volseg.types import Floats, Zyx, extent
 
 Format = Literal["torchscript", "onnx", "bioimageio"]
@@ -101,6 +102,7 @@ def _check_output(output: Path, form: Format, *, overwrite: bool) -> None:
         raise ParameterError(f"a format is {', '.join(SUFFIXES)}, found {form!r}")
     if output.suffix != SUFFIXES[form]:
         raise ParameterError(f"{form} is written to a {SUFFIXES[form]} file, found {output}")
+    refuse_file(output.parent)
     if output.is_dir() or (output.exists() and not overwrite):
         raise ConflictError(f"{output} exists; choose another --output, or give --overwrite")
 

@@ -20,6 +20,7 @@ from volseg.fields import read_fields
 from volseg.models.maps import WIDEST, check_maps, count_outputs
 from volseg.models.registry import find_architecture
 from volseg.storage.cards import Card
+from volseg.storage.locations import refuse_file
 from volseg.storage.weights import save_weights
 from volseg.types import VoxelSize, Zyx
 
@@ -56,8 +57,7 @@ def import_model(
     folder : where the model is written, under its name; made if it is not there
     voxel_size, tile, overlap : nm and network voxels, (z, y, x); None takes the package's
     """
-    if folder.exists() and not folder.is_dir():
-        raise ParameterError(f"{folder} is a file; give a folder to write the model in")
+    refuse_file(folder)
     package = open_package(path)
     description = package.describe()
     older = _check_kind(path, description)

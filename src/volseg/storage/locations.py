@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import cast
 
-from volseg.errors import ParameterError, StorageError, VolsegError, own_words
+from volseg.errors import ConflictError, ParameterError, StorageError, VolsegError, own_words
 from volseg.storage.connections import SCHEMES, explain_failure
 from volseg.storage.remote import RemotePath, as_remote
 
@@ -100,6 +100,19 @@ def folder_of(path: Path) -> Path:
     if not folder.is_dir():
         raise ParameterError(f"there is no folder {folder} to write {path.name} in")
     return folder
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is to be written, before any work is done."""
+    if path.is_dir():
+        raise ConflictError(f"{path} is a folder; give the name of a file")
+
+
+def refuse_file(folder: Path) -> None:
+    """Refuse a folder to write in, which is made if need be, if a file is there, or above it."""
+    standing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not standing.is_dir():
+        raise ConflictError(f"{standing} is a file; give a folder to write in")
 
 
 def check_writable(path: Path) -> None:

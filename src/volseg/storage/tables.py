@@ -18,7 +18,7 @@ from volseg.errors import ParameterError, StorageError, VolumeError, command
 from volseg.storage.attributes import change_group, read_attributes
 from volseg.storage.files import discard, replacing, write_file
 from volseg.storage.ledger import locked
-from volseg.storage.locations import check_writable, folder_of
+from volseg.storage.locations import check_writable, folder_of, refuse_folder
 from volseg.storage.remote import as_remote
 from volseg.storage.stores import is_zarr
 from volseg.storage.volumes import PATIENCE, labels_path, scratch_path, table_path
@@ -39,6 +39,7 @@ def check_table_path(path: Path) -> None:
     check_writable(path)
     if as_remote(path) is None:
         folder_of(path)
+        refuse_folder(path)
 
 
 def write_table(

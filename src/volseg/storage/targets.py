@@ -22,7 +22,7 @@ from volseg.storage.files import (
     replace_folder,
 )
 from volseg.storage.ledger import Ledger, idle, read_header, read_mark
-from volseg.storage.locations import folder_of, parse_location, remote_scratch
+from volseg.storage.locations import folder_of, parse_location, refuse_folder, remote_scratch
 from volseg.storage.remote import RemotePath, as_remote
 from volseg.storage.volumes import scratch_path
 
@@ -93,8 +93,7 @@ def check_file(output: Path, *, overwrite: bool) -> None:
         remote.mkdir()
     else:
         folder_of(output)
-    if output.is_dir():
-        raise ConflictError(f"{output} is a folder; give the name of a file")
+    refuse_folder(output)
     if output.exists() and not overwrite:
         raise ConflictError(f"{output} exists already; give --overwrite to replace it")
 

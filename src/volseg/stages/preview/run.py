@@ -11,7 +11,7 @@ from typing import Any
 
 from volseg.defaults import DEVICE, PLACES, PRECISION, PREVIEW, SECONDS
 from volseg.engine.progress import Progress
-from volseg.errors import ParameterError, StorageError, VolumeError
+from volseg.errors import ParameterError, VolumeError
 from volseg.models.registry import Views
 from volseg.scores.likeness import VERY_UNLIKE, expect_precision
 from volseg.stages.predict.lattice import choose_views, network_scales
@@ -23,7 +23,7 @@ from volseg.stages.preview.trial import Candidate, Trial, rank, try_model
 from volseg.stages.survey.intensities import check_counted
 from volseg.stages.survey.likeness import look_at_tissue
 from volseg.storage.cards import load_card
-from volseg.storage.locations import check_writable, place_beside
+from volseg.storage.locations import check_writable, folder_of, place_beside, refuse_folder
 from volseg.storage.plots import save_pixels
 from volseg.storage.volumes import Image, open_image, volume_tone
 from volseg.types import Zyx
@@ -218,14 +218,14 @@ def place_sheet(volume: Path, output: Path | None) -> Path:
 
     Raises
     ------
+    InputError
+        If it is a folder, or would lie in none.
     StorageError
         If nothing can be written there.
     """
     sheet = output or place_beside(volume, PREVIEW)
-    if sheet.is_dir() or not sheet.resolve().parent.is_dir():
-        why = "it is a folder" if sheet.is_dir() else f"{sheet.parent} is no folder"
-        raise StorageError(f"cannot write the contact sheet {sheet}: {why}; give another --output")
-    check_writable(sheet.resolve().parent)
+    check_writable(folder_of(sheet))
+    refuse_folder(sheet)
     return sheet
 
 

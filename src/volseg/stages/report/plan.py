@@ -18,7 +18,7 @@ from volseg.stages.evaluate.run import Evaluation
 from volseg.storage.attributes import read_attributes, uncorrected
 from volseg.storage.cards import load_card
 from volseg.storage.images import images_in
-from volseg.storage.locations import check_writable, folder_of, place_beside
+from volseg.storage.locations import check_writable, folder_of, place_beside, refuse_folder
 from volseg.storage.tables import read_measured
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
 from volseg.types import Roi
@@ -40,6 +40,7 @@ class ReportOptions:
         if self.suspects < 0:
             raise ParameterError(f"suspects must not be negative, found {self.suspects}")
         check_writable(folder_of(self.output))
+        refuse_folder(self.output)
 
 
 @dataclass(frozen=True)

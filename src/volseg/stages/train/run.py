@@ -33,6 +33,7 @@ from volseg.stages.train.state import Run, Start, find_start, start_run, trainin
 from volseg.stages.train.touching import choose_splitting
 from volseg.storage.checkpoints import save_checkpoint, trim_log
 from volseg.storage.ledger import locked
+from volseg.storage.locations import refuse_file
 from volseg.training.config import TrainConfig, steps_per_epoch
 from volseg.training.network import check_network
 
@@ -57,6 +58,7 @@ class TrainOptions(RunSettings):
 
     def __post_init__(self) -> None:
         check_workers(self.workers)
+        refuse_file(self.output)
 
 
 @dataclass(frozen=True)
