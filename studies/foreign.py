@@ -237,8 +237,13 @@ def read_rows(path: Path | None) -> list[dict[str, Any]]:
 
 
 def calibrate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Find the lowest and highest ratio of precision to mean probability, by likeness."""
+    """Find the lowest and highest ratio of precision to mean probability, by likeness.
+
+    The interval of what is unlike the training data covers that of what is like them: it cannot be
+    the surer one.
+    """
     found: dict[str, Any] = {}
+    measured: list[float] = []
     # one model that never saw several sets tells of its own in each call
     rows = list({(r["part of"], r["distance"], r["precision"]): r for r in rows}.values())
     for likeness in ("like", "unlike"):
@@ -248,7 +253,8 @@ def calibrate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             if name_likeness(r["distance"]) == likeness
         ]
         if len(ratios) > 1:
-            found[likeness] = [round(min(ratios), 3), round(max(ratios), 3)]
+            measured += ratios
+            found[likeness] = [round(min(measured), 3), round(max(measured), 3)]
             found[f"{likeness}, measured on"] = f"{len(ratios)} parts of sets"
     return found
 

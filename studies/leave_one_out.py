@@ -98,11 +98,11 @@ LOOK_ALIKES: dict[str, Any] = {
         zoom=(0.5, 1.5),
         stretch=0.35,
         mirror_probability=0.2,
-        sheath_probability=0.25,
+        sheath_probability=0.3,
         granule_probability=0.2,
         region_probability=0.05,
         edge_probability=0.05,
-        nucleus_probability=0.15,
+        nucleus_probability=0.25,
         crowd_probability=0.12,
     ),
 }

@@ -10,9 +10,11 @@ import torch
 from scipy import ndimage
 
 from volseg.training.augmentation import Augmentation
-from volseg.training.canvas import Canvas
+from volseg.training.canvas import Canvas, measure_inside
 from volseg.training.crowds import draw_crowd, shape_crowd
+from volseg.training.nuclei import draw_nucleus, shape_nucleus
 from volseg.training.painting import draw_painted, paint
+from volseg.training.sheaths import draw_sheath, shape_sheath
 from volseg.training.tissue import MASK, RAW, UNKNOWN
 
 KINDS = ("sheath", "granule", "region", "edge", "nucleus")
@@ -70,6 +72,36 @@ def test_sheaths_regions_and_granules_are_dark():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_nuclei_are_bright_with_grey_clumps_and_a_dark_envelope(shape):
+    canvas = Canvas(_tissue(shape)[RAW], -1.0, 1.0)
+    greys: dict[float, list[float]] = {3.0: [], 0.0: [], -3.0: []}
+    for seed in range(8):
+        drawn = draw_nucleus(np.random.default_rng(seed), shape)
+        known = replace(drawn, rim=2.0, grey=0.4, ground=0.1, attached=0.0, specks=0.0, own=False)
+        for bare, found in greys.items():
+            cover, look = shape_nucleus(replace(known, bare=bare), canvas)
+            assert (look[(cover > 0.5) & (cover < 1)] == canvas.dark).all()
+            within = measure_inside(known.knots, known.level, canvas.raw) > 2
+            found.extend(look[within].tolist())
+    assert np.median(greys[3.0]) == pytest.approx(0.8, abs=0.02), "ground alone"
+    assert np.median(greys[-3.0]) == pytest.approx(0.0, abs=0.02), "clumps alone"
+    assert 0.1 < np.median(greys[0.0]) < 0.7
+    assert np.quantile(greys[0.0], 0.02) > -0.4, "not as dark as myelin"
+
+
+def test_a_sheath_is_about_as_wide_as_it_says_and_its_width_wavers():
+    canvas = Canvas(torch.zeros(1, 200, 200), -1.0, 1.0)
+    knots = np.linspace(-1, 1, 5, dtype=np.float32)[None, None].repeat(5, 1)  # a plane along x
+    drawn = draw_sheath(np.random.default_rng(0), (1, 200, 200))
+    even = replace(drawn, knots=knots, level=0.5, width=10.0, waver=0.0, soft=1.0)
+    wide = (shape_sheath(even, canvas)[0][0] > 0.5).sum(1)
+    assert ((wide >= 15) & (wide <= 23)).all()
+    wavering = replace(even, waver=0.4, reach=30.0)
+    wavers = (shape_sheath(wavering, canvas)[0][0] > 0.5).sum(1)
+    assert wavers.max() - wavers.min() > 6
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_painted_mitochondria_are_known_foreground_apart_and_all_else_stays(shape):
     parts = []
     for seed in range(12):
@@ -117,7 +149,11 @@ def test_each_comes_as_often_as_its_probability():
     rng = np.random.default_rng(0)
     options = Augmentation(sheath_probability=0.2, edge_probability=0.6, crowd_probability=0.4)
     drawn = [draw_painted(rng, options, (1, 32, 32)) for _ in range(1000)]
-    kinds = [getattr(chosen, "kind", "crowd") for patch in drawn for chosen in patch]
+    kinds = [
+        getattr(chosen, "kind", type(chosen).__name__.lower())
+        for patch in drawn
+        for chosen in patch
+    ]
     assert kinds.count("sheath") == pytest.approx(200, abs=50)
     assert kinds.count("edge") == pytest.approx(600, abs=60)
     assert kinds.count("crowd") == pytest.approx(400, abs=60)

@@ -58,9 +58,11 @@ class Augmentation:
     strip_probability : chance that a strip of rows or columns is missing.
     intensity_probability : chance of each of the intensity changes.
     sheath_probability, granule_probability, region_probability, edge_probability : float
-        Chance that something is painted which is no mitochondrion, each: a band as of myelin, dark
-        discs, a wide dark region, the edge of the resin; see `volseg.training.distractors`.
-    nucleus_probability : the same of a wide grey region with clumps of chromatin and a dark rim.
+        Chance that something is painted which is no mitochondrion, each: a band as of myelin
+        (`volseg.training.sheaths`), dark discs, a wide dark region, the edge of the resin
+        (`volseg.training.distractors`).
+    nucleus_probability : the same of a nucleus with clumps of chromatin; see
+        `volseg.training.nuclei`.
     crowd_probability : chance that mitochondria are painted, wide, side by side, or apart; see
         `volseg.training.crowds`.
     """
