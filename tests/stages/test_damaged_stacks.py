@@ -102,6 +102,12 @@ def test_inverted_data_are_inverted_back(tissue, score, intact):
     assert not any("--invert" in note for note in told)
 
 
+def test_nothing_is_said_of_the_polarity_of_tiny_stacks(crop, score):
+    raw, labels = (tifffile.imread(crop / f"{name}.tif")[:8] for name in ("raw", "labels"))
+    told = score(255 - raw[:, :64, :64], labels[:, 100:164, 100:164])[3]
+    assert not any("--invert" in note for note in told)
+
+
 def test_a_constant_volume_has_no_objects(tissue, score):
     raw, labels = tissue(slice(8, 11))
     _, _, objects, told = score(np.full_like(raw, 90), labels)

@@ -224,6 +224,8 @@ MUCH, MORE = 0.05, 5
 """Part of the middle found in the inverted data, and how many times what is found as they are."""
 LOOKED_AT = (16, 128, 128)
 """Network voxels of the middle that are looked at."""
+LEAST = 96
+"""Side of a slice from which more than half of that is its own, and not reflected."""
 
 
 def hint_inverted(plan: PredictPlan) -> tuple[str, ...]:
@@ -232,6 +234,8 @@ def hint_inverted(plan: PredictPlan) -> tuple[str, ...]:
         return ()
     coarse = open_image(plan.mask.path).levels[-1]
     if coarse[full_roi(coarse.shape)].mean() >= LITTLE * FULL_PROBABILITY:
+        return ()
+    if min(plan.image.levels[plan.level].shape[1:]) < LEAST:
         return ()
     tile = _cut_middle(plan)
     if tile is None:
