@@ -147,7 +147,7 @@ def test_centerlines_are_an_image_of_their_own_that_splitting_accepts(reference)
     assert [a.shape for a in image.levels] == [a.shape for a in mask.levels]
     coarse = image.levels[1][full_roi(image.levels[1].shape)]
     np.testing.assert_array_equal(coarse, reduce_mean(read_map(reference, LINES), (2, 2, 2)))
-    assert open_guide(reference, NAME, "centerline", "centerline").path == image.path
+    assert open_guide(open_image(reference), NAME, "centerline", "centerline").path == image.path
 
 
 def test_each_tile_is_evaluated_once_for_both(model, volume, monkeypatch):
@@ -178,7 +178,7 @@ def test_centerlines_of_a_complete_mask_are_added_and_the_mask_is_left_alone(
             plan_prediction(volume, options(model, store_centerline=again)), NoProgress()
         )
         assert (report.tiles, report.resumed) == (0, True)
-    assert open_guide(volume, NAME, "centerline", "centerline").attributes["complete"]
+    assert open_guide(open_image(volume), NAME, "centerline", "centerline").attributes["complete"]
 
 
 @pytest.mark.parametrize("first", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -290,4 +290,4 @@ def test_killed_at_random_moments_both_end_with_the_same_bytes(model, volume, re
     kill_until_done(program, live_longer_each_time(random.Random(5)))
     for name in (NAME, LINES):
         np.testing.assert_array_equal(read_map(volume, name), read_map(reference, name))
-    assert open_guide(volume, NAME, "centerline", "centerline").attributes["complete"]
+    assert open_guide(open_image(volume), NAME, "centerline", "centerline").attributes["complete"]

@@ -118,11 +118,11 @@ class LabelPlan:
 
 def plan_labels(volume: Path, name: str, options: LabelOptions) -> LabelPlan:
     """Plan the labels of probabilities that stand in a volume; read metadata only."""
-    probabilities = open_probabilities(volume, name)
-    source = found_on(probabilities, sizes_of(open_image(volume)))
-    guides = open_guides(volume, name, options.split)
+    probabilities, image = open_probabilities(volume, name), open_image(volume)
+    source = found_on(probabilities, sizes_of(image))
+    guides = open_guides(image, name, options.split)
     if guides:
-        known = tuple((image.path, image.attributes["fingerprint"]) for image in guides)
+        known = tuple((each.path, each.attributes["fingerprint"]) for each in guides)
         source = replace(source, guides=known)
     return replace(plan_labels_on(volume, source, options), elsewhere=_keep_both(probabilities))
 

@@ -72,28 +72,28 @@ def choose_guides(split: str, there: Collection[str]) -> tuple[str, ...]:
     return found if enough else ()
 
 
-def open_guides(volume: Path, name: str, split: str) -> list[Image]:
+def open_guides(image: Image, name: str, split: str) -> list[Image]:
     """Open the maps by which objects of a class are split; none where they are not."""
     if split not in GUIDES:
         return []
-    stored = {kind: probabilities_path(volume, f"{name}-{kind}") for kind in GUIDES[split]}
+    stored = {kind: probabilities_path(image.path, f"{name}-{kind}") for kind in GUIDES[split]}
     found = choose_guides(split, [kind for kind, path in stored.items() if path.exists()])
-    return [open_guide(volume, name, kind, split) for kind in found or sorted(NEEDED[split])]
+    return [open_guide(image, name, kind, split) for kind in found or sorted(NEEDED[split])]
 
 
-def open_guide(volume: Path, name: str, kind: str, split: str) -> Image:
+def open_guide(image: Image, name: str, kind: str, split: str) -> Image:
     """Open a complete map of a class, to split its objects by: ``probabilities/<name>-<kind>``."""
-    stored = f"{name}-{kind}"
+    volume, stored = image.path, f"{name}-{kind}"
     if not probabilities_path(volume, stored).exists():
         write = command("segment", volume, *STORED[split], name=name)
         raise VolumeError(
             f"{volume} has no probabilities/{stored}, which --split {split} needs; write it with "
             f"`{write}`, or use --split distance"
         )
-    image, shape = _open_complete(volume, stored), open_image(volume).levels[0].shape
-    if image.levels[0].shape != shape:
+    found, shape = _open_complete(volume, stored), image.levels[0].shape
+    if found.levels[0].shape != shape:
         raise VolumeError(
-            f"probabilities/{stored} has the shape {image.levels[0].shape}, the volume {shape}; "
+            f"probabilities/{stored} has the shape {found.levels[0].shape}, the volume {shape}; "
             f"{split}s must be those of the whole volume, voxel by voxel"
         )
-    return image
+    return found
