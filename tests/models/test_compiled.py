@@ -30,7 +30,7 @@ def _predictor(name):
     torch.manual_seed(0)
     form = find_architecture(name)
     network = form.build(8)
-    return build_predictor(network, network.state_dict(), CPU, torch.float32, architecture=form)
+    return build_predictor(network, network.state_dict(), CPU, torch.float32, form)
 
 
 def _tile(predictor):

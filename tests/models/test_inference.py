@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,7 +221,9 @@ def test_centerlines_are_asked_only_of_networks_that_give_them(network):
         predictor(Sum3(3), 3, wanted=(0, 1))
     weights = EMNet(8, centerline=False).state_dict()
     with pytest.raises(ModelError, match="a mask, and no centerlines"):
-        build_predictor(EMNet(8, centerline=False), weights, CPU, torch.float32, wanted=(1,))
+        replace(
+            build_predictor(EMNet(8, centerline=False), weights, CPU, torch.float32), wanted=(1,)
+        )
 
 
 def test_a_2d_network_sees_at_most_four_slices_at_once():
@@ -234,9 +237,7 @@ def test_a_slice_does_not_depend_on_its_neighbours(name, rng):
     architecture = find_architecture(name)
     tile = architecture.fit((11, 20, 20))
     network = architecture.build(4)
-    evaluate = build_predictor(
-        network, network.state_dict(), CPU, torch.float32, architecture=architecture
-    )
+    evaluate = build_predictor(network, network.state_dict(), CPU, torch.float32, architecture)
     raw = rng.standard_normal(architecture.input_shape(tile)).astype(np.float32)
     together = evaluate(raw)
     alone = np.concatenate([evaluate(raw[k : k + 1]) for k in range(len(raw))])
@@ -257,7 +258,7 @@ def test_every_architecture_predicts_its_tile(name, precision, rng):
     batch = batch[:, None] if architecture.dimensions == 2 else batch[None, None]
     with torch.no_grad():
         expected = network.eval()(batch).sigmoid().squeeze().reshape(tile).numpy()
-    built = build_predictor(network, weights, CPU, precision, architecture=architecture)
+    built = build_predictor(network, weights, CPU, precision, architecture)
     found = built(raw)
     assert found.shape == tile
     assert found.dtype == np.float32
@@ -268,9 +269,7 @@ def test_every_architecture_predicts_its_tile(name, precision, rng):
 def test_the_margin_of_a_valid_network_turns_with_its_slices(rng):
     architecture = find_architecture("unet2d-valid")
     network = architecture.build(2)
-    evaluate = build_predictor(
-        network, network.state_dict(), CPU, torch.float32, architecture=architecture
-    )
+    evaluate = build_predictor(network, network.state_dict(), CPU, torch.float32, architecture)
     raw = rng.standard_normal(architecture.viewed(1).input_shape((4, 3, 20)))
     assert evaluate(raw.astype(np.float32), axis=1).shape == (4, 3, 20)
 
@@ -284,7 +283,7 @@ def test_an_input_within_its_margins_is_refused():
 def test_averages_that_make_no_sense_are_refused(network):
     weights = network.state_dict()
     with pytest.raises(ParameterError, match="ask for tta"):
-        build_predictor(EMNet(8), weights, CPU, torch.float32, rotations=True)
+        replace(build_predictor(EMNet(8), weights, CPU, torch.float32), rotations=True)
 
 
 def test_averaging_holds_one_tile_more_and_not_one_per_flip(rng):

@@ -65,9 +65,9 @@ def sliding_window(raw, model, volume, lattices, **averaged):
         load_weights(model, card),
         torch.device("cpu"),
         torch.float32,
-        architecture=form,
-        **averaged,
+        form,
     )
+    predictor = replace(predictor, **averaged)
     tone = volume_tone(open_image(volume), card.preprocessing)
     return np.mean([along_one_axis(predictor, tone(raw), lattice) for lattice in lattices], axis=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypedDict, Unpack, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -211,25 +211,12 @@ class Predictor:
         return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 
-class Asked(TypedDict, total=False):
-    """Options of a `Predictor`: averaging, maps, batches and TF32."""
-
-    tta: bool
-    rotations: bool
-    maps: tuple[MapSpec, ...]
-    wanted: tuple[int, ...]
-    batch: int
-    tf32: bool
-
-
 def build_predictor(
     network: nn.Module,
     weights: Mapping[str, Tensor],
     device: torch.device,
     precision: torch.dtype,
-    *,
     architecture: Architecture | None = None,
-    **asked: Unpack[Asked],
 ) -> Predictor:
     """Load weights into a network and make it as fast as its device allows.
 
@@ -240,16 +227,15 @@ def build_predictor(
     device, precision
         See `volseg.models.devices`.
     architecture : what the network is; without it, an EM-Net
-    **asked
-        ``tta``, ``rotations``, ``maps``, ``wanted``, ``batch`` and ``tf32`` of `Predictor`.
+
+    Returns
+    -------
+    of the first map, without averaging
 
     Raises
     ------
     ModelError
-        If names or shapes of the weights are not the network's, or centerlines are asked of one
-        that gives none.
-    ParameterError
-        If the network cannot be averaged so.
+        If names or shapes of the weights are not the network's.
     """
     seen = architecture or find_architecture("emnet")
     network = fill_network(network, weights).requires_grad_(requires_grad=False)
@@ -257,6 +243,4 @@ def build_predictor(
     network = network.to(memory_format=MEMORY_FORMATS[seen.dimensions])  # type: ignore[call-overload]
     # on a GPU libraries choose by the shape how they compute
     padded = device.type != "cpu"
-    return Predictor(
-        network, device, precision, seen.dimensions, seen.margin, padded=padded, **asked
-    )
+    return Predictor(network, device, precision, seen.dimensions, seen.margin, padded=padded)

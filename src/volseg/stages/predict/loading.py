@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -66,25 +66,23 @@ def _load_predictor(choice: NetworkChoice) -> Predictor:
             f"{choice.model} was replaced by other weights since this run was planned; run the "
             f"command again"
         )
-    name, precision = ("cpu", "float32") if compiled else (choice.device, choice.precision)
+    name, given = ("cpu", "float32") if compiled else (choice.device, choice.precision)
     device, form = choose_device(name), card.form
     if choice.gpu is not None and choice.gpu != gpu_name(device):
         raise ParameterError(
             f"the GPU of {socket.gethostname()} is a {gpu_name(device)}, and this run is for a "
             f"{choice.gpu}, which rounds otherwise; run it on one kind"
         )
-    predictor = build_predictor(
-        form.build(card.width, outputs=card.outputs),
-        load_weights(Path(choice.model), card),
-        device,
-        choose_precision(precision, device),
-        architecture=form,
+    network = form.build(card.width, outputs=card.outputs)
+    weights, precision = load_weights(Path(choice.model), card), choose_precision(given, device)
+    predictor = replace(
+        build_predictor(network, weights, device, precision, form),
         tta=choice.tta,
         rotations=choice.rotations,
         maps=card.maps,
         wanted=choice.maps,
         batch=choice.batch,
-        tf32=precision == TF32,
+        tf32=given == TF32,
     )
     ranges = card.ranges if choice.precision == "int8" else None
     return compile_predictor(predictor, form, ranges) if compiled else predictor
