@@ -107,3 +107,28 @@ def test_axes_of_coordinate_systems(tmp_path):
     scale = {**step("scale", (30, 5, 5)), "input": "0", "output": "there"}
     path = write_image(tmp_path / "v", [scale], axes=None, coordinateSystems=systems)
     assert open_image(path).voxel_size == (30, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("origin", "taken"),
+    [
+        (None, True),
+        ((0.1, 0.2, 0.3), True),  # of the first voxel's middle, as of those that are picked out
+        ((0.115, 0.2025, 0.3025), True),  # of the middle of what is averaged
+        ((0.1, 0.2, 0.32), False),
+        ((0.0, 0.2, 0.3), False),
+    ],
+)
+def test_a_level_that_lies_elsewhere_is_not_taken_for_the_same_place(tmp_path, origin, taken):
+    path = write_image(tmp_path / "v", BOTH if origin else BOTH[:1])
+    group = zarr.open_group(path)
+    group.create_array("1", shape=(32, 64, 64), chunks=(32, 64, 64), dtype="uint8")
+    described = group.attrs["ome"]
+    steps = [step("scale", [2 * s for s in SCALE])]
+    steps += [step("translation", origin)] if origin else []
+    reduced = {"path": "1", "coordinateTransformations": steps}
+    described["multiscales"][0]["datasets"].append(reduced)
+    group.attrs["ome"] = described
+    image = open_image(path)
+    assert len(image.levels) == 1 + taken
+    assert image.factors[1:] == ((2, 2, 2),) * taken

@@ -174,6 +174,14 @@ class Level:
     origin: tuple[float, float, float]
     stated: bool
 
+    def lies_on(self, first: Level) -> bool:
+        """Tell whether it lies where the first level does, to a voxel, as far as both are stated.
+
+        Some programs place the middle of a reduced voxel in the first of those it stands for.
+        """
+        axes = zip(self.origin, self.scale, first.origin, first.scale, strict=True)
+        return all(abs(o - first_o - (s - first_s) / 2) <= s for o, s, first_o, first_s in axes)
+
     def within(self, path: Path) -> Path:
         """Say where the array lies of an image, which is nowhere outside of it."""
         place = (path / self.path).resolve()

@@ -234,6 +234,8 @@ def _why_no_image(path: Path) -> str:
 
 def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:
     described, axes = read_levels(multiscale)
+    # what is elsewhere would be taken for what level 0 holds
+    described = [level for level in described if level.lies_on(described[0])]
     levels = [open_array(level.within(path)) for level in described]
     axes = axes[-3:]
     if [a["name"] for a in axes] not in ([], list(AXES)):
