@@ -20,7 +20,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 BEGIN, END = "<!-- begin of the table of readers -->\n", "<!-- end of the table of readers -->\n"
 
 
-def test_the_documents_list_all_readers_with_their_names_and_packages():
+def test_the_documents_show_the_table():
+    """All readers, with their names and packages."""
     shown = DOCUMENT.read_text().partition(BEGIN)[2].partition(END)[0]
     rows = [row.strip("|").split("|") for row in shown.strip().split("\n")[2:]]
     assert {len(row) for row in rows} == {4}

@@ -38,7 +38,6 @@ from volseg.stages.stats.tasks import (
     order_blocks,
     plan_blocks,
 )
-from volseg.storage.attributes import read_attributes
 from volseg.storage.results import dropped_from
 from volseg.storage.scratch import lend_scratch
 from volseg.storage.tables import check_table_path, publish_table, write_table
@@ -83,7 +82,8 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
     objects, sums, areas, singles, told = _measure_all(plan, scratch, progress)
     columns, units = object_table(sums, source.region, size, singles, plan.task.scale, plan.images)
     columns["label"] = columns["label"] & OWN if source.apart else columns["label"]
-    dropped = _dropped(source)
+    made = open_image(source.path) if source.fingerprint else None
+    dropped = dropped_from(made).describe() if made else {}
     slices, slice_units = slice_table(columns, areas, source.region, size)
     provenance = {
         "volseg": __version__,
@@ -109,21 +109,10 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
         plan.slices,
         time.monotonic() - begun,
         (*plan.notes, *told, *_notes_on(sums, singles, plan, columns), *_images(plan, slices)),
-        _expect(source),
+        tell_tissue(made.attributes.get("tissue") if made else None),
         touched,
         dropped,
     )
-
-
-def _expect(source: LabelSource) -> str:
-    """Say what precision to expect of labels that volseg made, and what to do."""
-    noted = read_attributes(source.path).get("volseg", {}) if source.fingerprint else {}
-    return tell_tissue(noted.get("tissue"))
-
-
-def _dropped(source: LabelSource) -> dict[str, dict[str, Any]]:
-    """Tell what rules dropped from labels that volseg made."""
-    return dropped_from(open_image(source.path)).describe() if source.fingerprint else {}
 
 
 def _measure_all(
