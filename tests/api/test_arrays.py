@@ -139,6 +139,19 @@ def test_arrays_that_cannot_be_used_are_refused():
             call()
 
 
+def test_arrays_of_others_stand_for_what_files_of_them_do(segmented, tmp_path):
+    rng = np.random.default_rng(2)
+    for values in (rng.random(SHAPE) * 1.0001, rng.random(SHAPE) > 0.6):
+        tifffile.imwrite(tmp_path / "p.tif", values.astype("f4" if values.dtype != bool else "u1"))
+        given = {"probabilities": tmp_path / "p.tif", "name": "of-others", "overwrite": True}
+        volseg.label(segmented, threshold=0.5, **given)
+        found = volseg.label_array(values, threshold=0.5, voxel_size=SIZE)
+        np.testing.assert_array_equal(found, volseg.open(segmented).labels["of-others"][...])
+        assert found.any()
+    with pytest.warns(UserWarning, match="given as mask > 0"):
+        assert not volseg.label_array(np.ones((4, 16, 16), np.uint8), threshold=0.5).any()
+
+
 def blurred(block):
     return ndimage.uniform_filter(block.astype(np.float32), 3, mode="nearest")
 

@@ -111,7 +111,7 @@ def label_array(
 
     Parameters
     ----------
-    probabilities : uint8, 0 to 255, or floats from 0 to 1, shape (z, y, x)
+    probabilities : uint8, 0 to 255, or floats from 0 to 1, shape (z, y, x); or bool, a mask
     voxel_size : nm (z, y, x), optional
     model : str, optional
         Shipped model or path that states ``threshold``, ``min_size``, ``min_probability``,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,21 +83,28 @@ def write_probabilities(
 
 
 def as_levels(probabilities: ArrayLike) -> Probabilities:
-    """Take stored probabilities as they are, and floats as they would be stored."""
+    """Take stored probabilities as they are, floats as `label` does, and a mask of truth values."""
     import numpy as np
+
+    from volseg.sources.probabilities import SLACK, as_probabilities
 
     array = np.asarray(probabilities)
     if array.ndim != 3 or not array.size:
         raise ShapeError(f"probabilities have three axes (z, y, x), found {array.shape}")
     if array.dtype == np.uint8:
+        if np.max(array) == 1:
+            told = "no probability is above 1 of 255; a mask of 0 and 1 is given as mask > 0"
+            warnings.warn(told, stacklevel=4)
         return array
-    if array.dtype.kind != "f" or not (np.min(array) >= 0 and np.max(array) <= 1):
+    if array.dtype == bool:
+        return as_probabilities(array, "mask")
+    low, high = np.min(array), np.max(array)
+    if array.dtype.kind != "f" or not (low >= -SLACK and high <= 1 + SLACK):
         raise ParameterError(
             f"probabilities are uint8, 0 to 255, or floats from 0 to 1, found {array.dtype} from "
-            f"{np.min(array)} to {np.max(array)}"
+            f"{low} to {high}"
         )
-    levels: Probabilities = np.rint(array * 255).astype(np.uint8)
-    return levels
+    return as_probabilities(array, "fractions")
 
 
 def without(folder: Path, notes: tuple[str, ...]) -> tuple[str, ...]:
