@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import click
+import numpy as np
 import pytest
 
 import volseg
@@ -122,3 +123,21 @@ def test_stages_have_the_same_defaults(verb):
     for field in dataclasses.fields(STAGES[verb]):
         if field.name in options and field.default is not dataclasses.MISSING:
             assert options[field.name] == field.default, field.name
+
+
+def test_three_numbers_are_taken_from_any_sequence_and_nothing_else(tmp_path):
+    array = np.ones((4, 16, 16), np.uint8)
+    for size in (5, [5, 5, 5], np.array([5.0, 5.0, 5.0])):
+        found = volseg.measure_array(array, voxel_size=size, measure="basic")
+        assert found.columns["volume_nm3"].tolist() == [4 * 16 * 16 * 125]
+    for size in ((5, 5), "555", (5, "a", 5)):
+        with pytest.raises(volseg.InputError, match="voxel_size is three numbers along"):
+            volseg.convert("s.tif", tmp_path / "v.zarr", voxel_size=size)
+    for size in ((5, 5, -5), (5, 5, 0), float("nan")):
+        with pytest.raises(volseg.InputError, match="three positive numbers in nm"):
+            volseg.label_array(array, threshold=0.5, voxel_size=size)
+    with pytest.raises(volseg.InputError, match=r"^prediction has the shape .*, array\.zarr"):
+        volseg.compare_arrays(array, array[:2])
+    for words in ({"block": (4, 64)}, {"tile": 64}, {"block": (4.5, 64, 64)}):
+        with pytest.raises(volseg.InputError, match="is three numbers along"):
+            volseg.segment(tmp_path / "v.zarr", **words)

@@ -424,6 +424,9 @@ def test_voxel_sizes_that_differ_need_a_word(stack, tmp_path):
     with pytest.raises(VoxelSizeError, match=r"other\.zarr has voxels of \(30.*--resample-to"):
         opened([pair(stack, "vol.zarr"), second], voxel_size=None)
     assert opened([pair(stack, "vol.zarr"), second]).voxel_size == SIZE
+    for size in ((5.0, 5.0, -5.0), (1e12, 1e12, 1e12)):  # of which no card could be written
+        with pytest.raises(VoxelSizeError, match=r"must lie between 1e-06 and 1e\+09.* nm"):
+            opened([pair(stack, "vol.zarr")], voxel_size=size)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from volseg.api.keywords import takes
+from volseg.api.keywords import read_three, takes
 from volseg.api.opening import Volume
 from volseg.api.opening import open as open_volume
 from volseg.api.options import Place, Running
@@ -142,6 +142,7 @@ def map_blocks(
     from volseg.geometry.grid import Grid, whole_multiples
 
     array, engine = _array_of(source), engine_of(**running)
+    block, halo = read_three("block", block), read_three("halo", halo)
     if min(halo) < 0:
         raise ParameterError(f"a halo is 0 voxels or more, found {halo}")
     kind = None if dtype is None else np.dtype(dtype)

@@ -2,14 +2,19 @@
 
 import functools
 import inspect
+import math
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Required, TypeVar, Union, cast, get_args, get_origin
 
 from volseg import defaults
 from volseg.engine.memory import keep_freed_memory
+from volseg.errors import ParameterError, VoxelSizeError
+from volseg.types import VoxelSize, Zyx, zyx
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Group = TypeVar("Group", bound=type)
@@ -19,6 +24,8 @@ FLAG = re.compile(r"--([a-z][a-z-]+)")
 TITLE = "\n\n    Other Parameters\n    ----------------\n"
 LAST = ("progress", "on_note", "on_row")
 REQUIRED = inspect.Parameter.empty
+NUMBERS: dict[Any, Callable[[Any], Any]] = {Zyx: operator.index, VoxelSize: float}
+"""Readers of the numbers of options that are three along (z, y, x)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ def takes(group: type) -> Callable[[Function], Function]:
             )
             for o in found
         ]
+        reads = {o.name: NUMBERS[k] for o in found for k in o.kinds if k in NUMBERS}
         parameters = sorted([*kept, *added], key=lambda p: (p.kind, p.name in LAST))
         shown = own.replace(parameters=parameters)
 
@@ -101,6 +109,8 @@ def takes(group: type) -> Callable[[Function], Function]:
         def call(*args: Any, **options: Any) -> Any:
             shown.bind(*args, **options)  # or TypeError
             keep_freed_memory()  # before zarr starts threads
+            for name in options.keys() & {"voxel_size", *reads}:
+                options[name] = read_three(name, options[name], reads.get(name, float))
             return function(*args, **options)
 
         entries = [f"    {o.name}\n        {FLAG.sub(_keyword, o.words)}\n" for o in found]
@@ -109,6 +119,28 @@ def takes(group: type) -> Callable[[Function], Function]:
         return cast("Function", call)
 
     return show
+
+
+def read_three(name: str, value: Any, number: Callable[[Any], Any] = operator.index) -> Any:
+    """Take three numbers from any sequence, or one length for all axes; None stays None.
+
+    Examples
+    --------
+    >>> read_three("block", [8, 64, 64]), read_three("voxel_size", 5, float)
+    ((8, 64, 64), (5.0, 5.0, 5.0))
+    """
+    if value is None:
+        return None
+    several = [value] * 3 if number is float and isinstance(value, Real) else value
+    try:
+        found = zyx(number(n) for n in several)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or isinstance(value, str):
+        raise ParameterError(f"{name} is three numbers along (z, y, x), found {value!r}")
+    if number is float and not all(0 < n < math.inf for n in found):
+        raise VoxelSizeError(f"a voxel size is three positive numbers in nm, found {value}")
+    return found
 
 
 def _keyword(flag: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from volseg.defaults import NAME
-from volseg.errors import ParameterError, ShapeError
+from volseg.errors import ParameterError, ShapeError, VolsegError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Lend a folder, and remove it with all in it."""
+    """Lend a folder, and remove it with all in it; errors name what is in it by its own name."""
     with TemporaryDirectory(prefix="volseg-") as name:
-        yield Path(name).resolve()
+        folder = Path(name).resolve()
+        try:
+            yield folder
+        except VolsegError as error:
+            words = (a.replace(f"{folder}/", "") if isinstance(a, str) else a for a in error.args)
+            error.args = tuple(words)
+            raise
 
 
 def write_array(path: Path, values: ArrayLike) -> Path:

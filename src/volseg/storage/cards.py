@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volseg.errors import ModelError, ParameterError
+from volseg.errors import ModelError, ParameterError, VoxelSizeError
 from volseg.fields import as_json, read_fields
 from volseg.models.maps import OFFSETS, WIDEST, MapSpec, check_maps, count_outputs
 from volseg.storage.files import replacing
@@ -215,6 +215,14 @@ def _check_bounds(found: Mapping[str, Any]) -> None:
         value = found.get(name, low)
         if not all(low <= v <= high for v in (value if isinstance(value, tuple) else (value,))):
             raise ValueError(f"{name} must lie between {low:g} and {high:g}, found {value}")
+
+
+def check_voxel_size(size: VoxelSize) -> None:
+    """Refuse a size of voxels that a card cannot state, before a network is trained for it."""
+    try:
+        _check_bounds({"voxel_size": size})
+    except ValueError as error:
+        raise VoxelSizeError(f"{error} nm") from error
 
 
 def sizes_of_objects(card: Card) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from volseg.models.registry import find_architecture
 from volseg.stages.train.foreground import check_foreground, refuse_image
 from volseg.stages.train.regions import Pair, Part, Regions, Share, choose_parts
 from volseg.stages.train.sources import Annotated, check_named, open_pair, within_images
+from volseg.storage.cards import check_voxel_size
 from volseg.training.annotation import check_classes, iterate_slices
 from volseg.training.centerline import object_proximity
 from volseg.training.config import TrainConfig
@@ -87,6 +88,8 @@ def open_training_data(
             "--architecture, such as unet2d"
         )
     size, notes = _agree_on_size(opened, voxel_size, config.resample_to)
+    for given in (size, *(a.voxel_size for a in opened if a.voxel_size is not None)):
+        check_voxel_size(given)
     notes += tuple(note for annotated in opened for note in annotated.notes)
     hold_out = not any(pair.held_out for pair in pairs)
     training: list[Source] = []
