@@ -164,3 +164,13 @@ def test_an_output_that_something_else_is_called_is_refused_at_once(
         Path("made").write_text("mine")
     refused = volseg(*given)
     assert (refused.exit_code, f" is {standing}; give" in refused.stderr) == (2, True)
+
+
+def test_what_would_be_ignored_or_counted_twice_is_refused(volseg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_raw(Path("v.zarr"), np.zeros((4, 16, 16), np.uint8))
+    for words in ("stats v.zarr ./v.zarr --output a.csv", "report v.zarr ../{}/v.zarr"):
+        refused = volseg(*words.format(tmp_path.name).split())
+        assert (refused.exit_code, "is named twice" in refused.stderr) == (2, True)
+    refused = volseg("info", "v.zarr", "--gamma", "0")
+    assert (refused.exit_code, "are for --explore" in refused.stderr) == (2, True)

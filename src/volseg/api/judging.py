@@ -10,6 +10,7 @@ from volseg.api.running import (
     EACH,
     build,
     check_one_name,
+    distinct_places,
     file_of,
     optional_place,
     place_of,
@@ -94,7 +95,8 @@ def stats_all(
         raise ParameterError("--labels belongs to one volume; give one VOLUME")
     if target is not None:
         check_table_path(target)
-    plans = [plan.plan_stats(place_of(volume), each) for volume in volumes for each in chosen]
+    places = distinct_places(volumes)
+    plans = [plan.plan_stats(volume, each) for volume in places for each in chosen]
     if target is not None:
         plan.check_one_table({planned.volume: planned.voxel_size for planned in plans})
     results = [run.stats(planned, shown(progress)) for planned in plans]

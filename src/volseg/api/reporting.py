@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from volseg.api.judging import evaluate_all
 from volseg.api.keywords import described, takes
 from volseg.api.options import Place, Results
-from volseg.api.running import file_of, optional_file, place_of, several, several_texts, shown
+from volseg.api.running import (
+    distinct_places,
+    file_of,
+    optional_file,
+    several,
+    several_texts,
+    shown,
+)
 from volseg.api.training import one_each
 from volseg.defaults import NAME, SUSPECTS
 from volseg.errors import ParameterError
@@ -70,7 +77,7 @@ def report(
     """
     from volseg.stages.report import plan, run
 
-    places = [place_of(volume) for volume in several(volumes)]
+    places = distinct_places(several(volumes))
     if not places:
         raise ParameterError("a report is about at least one VOLUME")
     target = optional_file(options.get("output")) or plan.default_output(places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
@@ -68,6 +68,16 @@ def several(given: Any) -> list[Any]:
 def several_texts(given: Any) -> list[str]:
     """List the texts of paths or names that are given once or several times."""
     return [text_of(place) for place in several(given)]
+
+
+def distinct_places(volumes: Iterable[Place]) -> list[Path]:
+    """Read the places of volumes, each of which counts once."""
+    places = [place_of(volume) for volume in volumes]
+    known = [place.resolve() for place in places]
+    for k, place in enumerate(places):
+        if known[k] in known[:k]:
+            raise ParameterError(f"{place} is named twice; name each VOLUME once")
+    return places
 
 
 def shown(progress: Progress | None) -> Progress:

@@ -32,7 +32,7 @@ def info_command(session: Session, volume: Path, exploring: bool, **options: Any
         session.notes(found["notes"])
         session.result(found, "\n".join(describe_exploration(found)))
         return
-    if any(value not in (None, False) for name, value in options.items() if name != "name"):
+    if any(v is not None and v is not False for name, v in options.items() if name != "name"):
         raise click.UsageError(
             "--output, --overwrite, --gamma and --equalise are for --explore; give it too"
         )

@@ -14,6 +14,7 @@ from volseg.api.options import StatsKeywords
 from volseg.api.running import place_of
 from volseg.cli.options import reads, with_options
 from volseg.cli.session import Session
+from volseg.errors import list_some
 
 if TYPE_CHECKING:
     from volseg.measures.summary import Sizes, Summary
@@ -41,9 +42,8 @@ def stats_command(session: Session, volumes: tuple[Path, ...], **options: Any) -
         session.notes(describe_contacts(result))
     session.result([listed(r) for r in results], describe_stats(results))
     session.note(INTERVAL)
-    session.note(
-        f"one row per object: {', '.join(str(options['output'] or r.table) for r in results[:3])}"
-    )
+    tables = [r.table for r in results] if options["output"] is None else [options["output"]]
+    session.note(f"one row per object: {list_some(tables, 3)}")
 
 
 def listed(result: VolumeStats) -> dict[str, Any]:
