@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -81,11 +82,10 @@ def test_results_are_read_without_what_only_networks_need(segmented):
 
 
 def test_several_volumes_give_a_row_each(volseg, segmented, tmp_path):
-    other = tmp_path / "other.zarr"
-    segmented.rename(other)
-    shown = volseg("stats", other, other)
+    other = shutil.copytree(segmented, tmp_path / "other.zarr")
+    shown = volseg("stats", segmented, other)
     assert len(shown.stdout.splitlines()) == 5
-    refused = volseg("stats", other, other, "--labels", other)
+    refused = volseg("stats", segmented, other, "--labels", other)
     assert refused.exit_code == 2
 
 
