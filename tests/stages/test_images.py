@@ -273,6 +273,18 @@ def test_what_cannot_be_evaluated_is_refused(volumes, monkeypatch):
         evaluate(plan_evaluation(volume, options), QUIET)
 
 
+def test_images_exported_from_a_coarser_level_are_without_padding(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name, shape in (("a", (71, 140)), ("b", (90, 101))):
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", np.full(shape, 200, np.uint8))
+    volume = tmp_path / "v.zarr"
+    volseg.convert(tmp_path / "images", volume, images=True)
+    volseg.export(volume, "raw", output=tmp_path / "v.pngs", level=1)
+    for name, shape in (("a", (35, 70)), ("b", (45, 50))):
+        found = imagecodecs.png_decode((tmp_path / "v.pngs" / f"{name}.png").read_bytes())
+        assert (found.shape, found.min()) == (shape, 200)
+
+
 def test_exported_images_have_their_names_and_sizes_again(volumes, pictures, tmp_path):
     folder, order = volumes
     volume = folder / "all.zarr"

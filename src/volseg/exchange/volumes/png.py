@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import imagecodecs
@@ -27,7 +28,7 @@ def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
         )
     volume = open_image(plan.volume)
     names, first = _names(volume), cut.roi[0].start
-    sizes = sizes_of(volume) if plan.options.level == 0 else ()
+    sizes = _sizes(volume, (plan.image or volume).factors[plan.options.level])
     corner = tuple(s.start for s in cut.roi[1:])
     if sizes and not any(_reaches(size, corner) for size in sizes[cut.roi[0]]):
         raise ParameterError("no image reaches into the region; give another --roi")
@@ -43,7 +44,16 @@ def write_png(plan: ExportPlan, cut: Cut, progress: Progress) -> tuple[()]:
     return ()
 
 
-def _reaches(size: tuple[int, ...], corner: tuple[int, ...]) -> bool:
+def _sizes(volume: Image, factor: Sequence[float]) -> list[list[int]]:
+    """List what images have of their slices, so many times as coarse; none if slices are whole.
+
+    A pixel that reaches beyond an image is dark of what the image is padded with.
+    """
+    sizes = sizes_of(volume) if factor[0] == 1 else ()
+    return [[max(int(n // f), 1) for n, f in zip(s, factor[1:], strict=True)] for s in sizes]
+
+
+def _reaches(size: Sequence[int], corner: tuple[int, ...]) -> bool:
     return all(n > first for n, first in zip(size, corner, strict=True))
 
 
