@@ -201,3 +201,14 @@ def test_a_patch_is_the_same_of_what_it_needs_as_of_all(seed, sizes, scale, plan
     cut = locate(placed, shape, roi, source.pooled)
     some, whole = (read_tissue(source, b, roi) for b in (needed(cut, roi, source.pooled), roi))
     assert torch.equal(some.cut(cut), whole.cut(cut))
+
+
+def test_a_bright_speck_stays_a_number_in_half_precision():
+    """Of float data, what lies far beyond the window is more than half precision holds."""
+    raw, labels = np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.uint8)
+    raw[0, 5, 5] = 1e7
+    tone, none = Tone((0.0, 1.0)), np.zeros((0, 3), np.int64)
+    source = Source(raw, labels, full_roi(raw.shape), tone, none, isotropic=False, planar=True)
+    changes, rng = Augmentation(), np.random.default_rng(0)
+    drawn = [draw_patch(hold(source, CPU), rng, (1, 16, 16), changes) for _ in range(8)]
+    assert all(torch.isfinite(patch.channels).all() for patch in drawn)

@@ -181,6 +181,7 @@ def read_tissue(
     partial, slabs = sparse or source.incomplete, SLAB * (SLAB if several else 1)
     count = 2 + partial if source.targets is None else MAPS - 1 + len(source.targets.maps)
     channels = torch.empty((count, *roi_shape(box)), dtype=dtype, device=device)
+    limit = torch.finfo(dtype).max
     for first in range(box[0].start, box[0].stop, slabs):
         slab = (slice(first, min(first + slabs, box[0].stop)), box[1], box[2])
         targets, unknown = read_targets(source.targets or source.labels, slab, source.partial)
@@ -198,7 +199,10 @@ def read_tissue(
             read += [unknown, *targets[1:]]
         inside = slice(first - box[0].start, slab[0].stop - box[0].start)
         for channel, values in zip(channels, read, strict=True):
-            channel[inside] = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+            found = torch.from_numpy(np.ascontiguousarray(values))
+            if found.is_floating_point():  # half precision has no numbers beyond
+                found = found.clamp(-limit, limit)
+            channel[inside] = found.to(device, dtype)
     z, y, x = (b.start - s.start for b, s in zip(box, bounds, strict=True))
     vectors = source.targets.vectors if source.targets else ()
     return Tissue(channels, bounds, (z, y, x), source.pooled, vectors)
