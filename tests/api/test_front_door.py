@@ -138,6 +138,8 @@ def test_three_numbers_are_taken_from_any_sequence_and_nothing_else(tmp_path):
             volseg.label_array(array, threshold=0.5, voxel_size=size)
     with pytest.raises(volseg.InputError, match=r"^prediction has the shape .*, array\.zarr"):
         volseg.compare_arrays(array, array[:2])
+    with pytest.raises(volseg.InputError, match="leave out --overwrite"):
+        volseg.segment(tmp_path / "v.zarr", repair=True, overwrite=True)
     for words in ({"block": (4, 64)}, {"tile": 64}, {"block": (4.5, 64, 64)}):
         with pytest.raises(volseg.InputError, match="is three numbers along"):
             volseg.segment(tmp_path / "v.zarr", **words)

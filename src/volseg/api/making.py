@@ -153,6 +153,8 @@ def _plan(volume: Place, options: SegmentKeywords) -> "SegmentPlan":
     if others.get("mask") is not None:
         others["mask"] = text_of(others["mask"])
     repair = others.pop("repair", False)
+    if repair and others.get("overwrite"):
+        raise ParameterError("--repair keeps what is intact; leave out --overwrite")
     chosen = SegmentOptions(build(PredictOptions, others), repair=repair, **rules)
     return plan_segmentation(place_of(volume), chosen)
 
