@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -135,6 +137,18 @@ def test_cells_are_as_bright_as_their_sampled_pixels():
         ordered = np.sort(samples.reshape(-1))
         expected = [ordered[len(ordered) * q // 100] for q in (5, 95)]
         np.testing.assert_allclose(cells[0, 1, 0], (np.array(expected) - low) / (high - low))
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 3.0, 1.5, 2.25])
+def test_slices_of_any_level_have_the_brightness_of_those_that_they_cover(factor):
+    raw = tissue((36, 64, 64)) // 2 + np.arange(36, dtype=np.uint8)[:, None, None]
+    depth = math.ceil(36 / factor)
+    ends = even_out(columns(raw), None, 16, (factor, 1.0, 1.0), (depth, 64, 64)).ends
+    middles = np.clip((np.arange(depth) + 0.5) * factor - 0.5, 0, 35)
+    single = even_out(columns(raw), None, 16, (1.0, 1.0, 1.0), raw.shape).ends
+    expected = np.stack([np.interp(middles, np.arange(36), e) for e in single.T], axis=1)
+    assert len(ends) == depth
+    assert np.abs(ends - expected).max() < 2
 
 
 @pytest.mark.parametrize("local", [False, True])

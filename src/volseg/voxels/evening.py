@@ -97,11 +97,13 @@ def even_out(
     whole = ends[nearest]
     # a slice without contrast would be made noise
     whole[:, 1] = np.maximum(whole[:, 1], whole[:, 0] + 0.05 * max(usual[1] - usual[0], 1e-30))
-    step = round(factor[0])
-    coarse = [whole[z : z + step].mean(axis=0) for z in range(0, len(whole), step)]
+    # levels of others may be of no whole number of slices
+    edges = (np.arange(shape[0] + 1) * factor[0]).round().astype(int).clip(max=len(whole))
+    first = np.minimum(edges[:-1], len(whole) - 1)
+    coarse = [whole[a : max(a + 1, b)].mean(axis=0) for a, b in zip(first, edges[1:], strict=True)]
     kept = None if cells is None else _sound(cells)
     return Evening(
-        np.array(coarse[: shape[0]]),
+        np.array(coarse),
         (float(usual[0]), float(usual[1])),
         kept,
         group / factor[0],

@@ -88,8 +88,6 @@ def open_training_data(
             "--architecture, such as unet2d"
         )
     size, notes = _agree_on_size(opened, voxel_size, config.resample_to)
-    for given in (size, *(a.voxel_size for a in opened if a.voxel_size is not None)):
-        check_voxel_size(given)
     notes += tuple(note for annotated in opened for note in annotated.notes)
     hold_out = not any(pair.held_out for pair in pairs)
     training: list[Source] = []
@@ -132,6 +130,9 @@ def _agree_on_size(
     opened: Sequence[Annotated], stated: VoxelSize | None, wanted: VoxelSize | None
 ) -> tuple[VoxelSize, tuple[str, ...]]:
     """Find the voxel size that the network sees, in nm (z, y, x), and what the user should know."""
+    for given in (stated, wanted, *(annotated.voxel_size for annotated in opened)):
+        if given is not None:
+            check_voxel_size(given)
     if wanted is None and stated is not None:
         return stated, ()
     known = [(a.pair.raw, a.voxel_size) for a in opened if a.voxel_size is not None]
