@@ -25,6 +25,7 @@ from volseg.storage.cards import load_card
 from volseg.storage.checkpoints import load_checkpoint
 from volseg.storage.checkpoints import read_log as read_numbers
 from volseg.storage.weights import load_weights
+from volseg.training.augmentation import CALM, Augmentation
 from volseg.training.config import TrainConfig
 from volseg.training.losses import LOSS_NAMES
 from volseg.training.network import as_input, as_patches, check_network
@@ -228,6 +229,9 @@ def test_a_run_starts_from_weights_and_notes_them(stack, tmp_path):
     first = run(stack, tmp_path / "first", recipe("unet2d"))
     config = build_config({**FLAT, "steps": 1}, str(first.weights))
     assert (config.architecture, config.width, config.learning_rate) == ("unet2d", 2, 2e-4)
+    assert config.augmentation == CALM
+    other = {**FLAT, "steps": 1, "augmentation": Augmentation()}
+    assert build_config(other, str(first.weights)).augmentation == Augmentation()
     frozen = dataclasses.replace(config, learning_rate=1e-12, ema=0.0)  # norms are, already
     report = run(stack, tmp_path / "second", frozen, start=str(first.weights))
     ours, theirs = (

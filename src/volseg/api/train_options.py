@@ -118,7 +118,7 @@ class Intensities(TypedDict, total=False):
 class Card(SourceSize, total=False):
     """Start and card of the weights.
 
-    start : Start from these weights, a shipped name or a path, at a tenth of the learning rate.
+    start : Start from these weights, by name or path, at a tenth of the rate and augmented calmly.
     name : Name the weights.  [default: the output folder's name]
     terms : Record the terms of use of the data in the weights' card.
     """

@@ -104,6 +104,22 @@ class Augmentation:
     crowd_probability: float = 0.0
 
 
+CALM = Augmentation(
+    zoom=(0.8, 1.25),
+    shift=0.25,
+    elastic_alpha=1.0,
+    rotate_probability=0.7,
+    section_probability=0.0,
+    fault_probability=0.0,
+    contrast=0.2,
+    brightness=0.15,
+    gamma=0.3,
+    noise=0.1,
+    blur=0.7,
+)
+"""Weaker than what weights are made with: for what they learn of one volume (decision 0092)."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """Tissue as patches see it.

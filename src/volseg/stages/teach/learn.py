@@ -21,24 +21,10 @@ from volseg.stages.train.recipe import build_config
 from volseg.stages.train.state import Start, start_run
 from volseg.storage.cards import UNSTATED, Card
 from volseg.storage.marks import Mark
-from volseg.training.augmentation import Augmentation
+from volseg.training.augmentation import CALM
 from volseg.training.config import TrainConfig
 
 RATE = 1e-4
-CALM = Augmentation(
-    zoom=(0.8, 1.25),
-    shift=0.25,
-    elastic_alpha=1.0,
-    rotate_probability=0.7,
-    section_probability=0.0,
-    fault_probability=0.0,
-    contrast=0.2,
-    brightness=0.15,
-    gamma=0.3,
-    noise=0.1,
-    blur=0.7,
-)
-"""Weaker than what weights are made with: what is marked is found in one volume."""
 
 
 def teaching_recipe(card: Card, minutes: float | None, steps: int | None = None) -> TrainConfig:

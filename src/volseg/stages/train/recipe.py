@@ -16,6 +16,7 @@ from volseg.stages.train.regions import Pair
 from volseg.storage.cards import UNSTATED, load_card
 from volseg.storage.locations import parse_location
 from volseg.storage.recipes import read_recipe, write_recipe
+from volseg.training.augmentation import CALM
 from volseg.training.config import LENGTHS, TrainConfig
 from volseg.training.losses import EMNET
 from volseg.types import VoxelSize
@@ -144,6 +145,7 @@ def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainCon
             "preprocessing": card.preprocessing,
             "learning_rate": FINE_TUNING_RATE,
             "freeze_norms_after": 0.0,
+            "augmentation": CALM,
             **_same_maps(card.maps, known),
             **known,
         }
