@@ -33,6 +33,8 @@ def test_weights_that_are_trained_on_keep_their_terms(tmp_path):
     (told,) = note_terms(general, tmp_path / "my own.safetensors")
     assert f"`volseg models show '{tmp_path / 'my own.safetensors'}'`" in told
     start = Start(general)
+    theirs = general.training["terms"]
+    assert start.join_terms(theirs.partition(": ")[2]) == theirs, "said once"
     for own in (UNSTATED, "CC0"):
         joined = start.join_terms(own)
         assert joined.startswith("NON-COMMERCIAL")

@@ -215,10 +215,11 @@ class Start:
     def join_terms(self, own: str) -> str:
         """Put the terms of the weights before those of the data: new weights are made of both."""
         theirs = str(self.card.training.get("terms", "")) if self.card else ""
-        if theirs in ("", UNSTATED, own):
+        if theirs in ("", UNSTATED):
             return own
-        later = f"; those of the data of later training: {own}"
-        return theirs if theirs.endswith(later) else theirs + later
+        if theirs.endswith(own):
+            return theirs
+        return f"{theirs}; those of the data of later training: {own}"
 
     def compare(self, size: VoxelSize, maps: Sequence[MapSpec] = ()) -> tuple[str, ...]:
         """List notes for the user on starting the weights on voxels of a size in nm, and maps."""
