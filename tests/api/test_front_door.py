@@ -140,6 +140,8 @@ def test_three_numbers_are_taken_from_any_sequence_and_nothing_else(tmp_path):
         volseg.compare_arrays(array, array[:2])
     with pytest.raises(volseg.InputError, match="leave out --overwrite"):
         volseg.segment(tmp_path / "v.zarr", repair=True, overwrite=True)
+    rules = {"threshold": np.float32(0.5), "min_size": np.int64(9), "connectivity": np.int8(6)}
+    assert volseg.label_array(array > 0, **rules).max() == 1
     for words in ({"block": (4, 64)}, {"tile": 64}, {"block": (4.5, 64, 64)}):
         with pytest.raises(volseg.InputError, match="is three numbers along"):
             volseg.segment(tmp_path / "v.zarr", **words)

@@ -42,7 +42,7 @@ def test_slices_are_those_of_numpy(volume, raw, key):
     assert found.shape == raw[key].shape
 
 
-@pytest.mark.parametrize("key", [(0, 0, 0, 0), 10, -11, None, [1, 2], 1.5, "z"])
+@pytest.mark.parametrize("key", [(0, 0, 0, 0), 10, -11, None, [1, 2], 1.5, "z", True])
 def test_other_indices_are_refused(volume, key):
     with pytest.raises(IndexError):
         volseg.open(volume).raw[key]

@@ -101,7 +101,7 @@ def export_all(
 
     given: dict[str, Any] = {**options}
     source, output = place_of(volume), given.pop("output", None)
-    objects, in_place = tuple(given.pop("objects", ())), bool(given.get("in_place"))
+    objects, in_place = tuple(map(int, given.pop("objects", ()))), bool(given.get("in_place"))
     if (output is None) == (not in_place):
         raise ParameterError(
             "give --output, the file or folder to write, or --in-place, for a copy in the volume"

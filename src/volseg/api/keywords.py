@@ -109,6 +109,7 @@ def takes(group: type) -> Callable[[Function], Function]:
         def call(*args: Any, **options: Any) -> Any:
             shown.bind(*args, **options)  # or TypeError
             keep_freed_memory()  # before zarr starts threads
+            options = {name: _plain(value) for name, value in options.items()}
             for name in options.keys() & {"voxel_size", *reads}:
                 options[name] = read_three(name, options[name], reads.get(name, float))
             return function(*args, **options)
@@ -119,6 +120,21 @@ def takes(group: type) -> Callable[[Function], Function]:
         return cast("Function", call)
 
     return show
+
+
+def _plain(value: Any) -> Any:
+    """Make a number of NumPy the shortest one of Python: records in JSON know no other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> _plain(np.float32(0.6)), _plain(np.int64(9))
+    (0.6, 9)
+    """
+    if getattr(value, "shape", None) != ():
+        return value
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return float(str(value)) if kind == "f" else value.item()
 
 
 def read_three(name: str, value: Any, number: Callable[[Any], Any] = operator.index) -> Any:

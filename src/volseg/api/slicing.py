@@ -177,13 +177,16 @@ def _pick(part: Any, length: int) -> tuple[slice, Any]:
             return slice(0, 0), slice(None)
         low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
         return slice(low, high + 1), slice(None, None, step)
+    refused = IndexError(
+        f"an index is made of integers, slices and ..., found {part!r}; read a box, and index the "
+        f"array that it gives"
+    )
+    if isinstance(part, bool):  # to NumPy a mask
+        raise refused
     try:
         number = operator.index(part)
     except TypeError:
-        raise IndexError(
-            f"an index is made of integers, slices and ..., found {part!r}; read a box, and index "
-            f"the array that it gives"
-        ) from None
+        raise refused from None
     if not -length <= number < length:
         raise IndexError(f"index {number} is outside an axis of {length} voxels")
     number %= length
