@@ -134,7 +134,7 @@ def pair_up(volumes: Place | Sequence[Place], **options: Unpack[Data]) -> list[P
     pairs = [
         read(
             place_of(raw),
-            text_of(label or ""),
+            "" if label is None else text_of(label),
             roi,
             validation,
             None if z is None else tuple(map(int, z)),
