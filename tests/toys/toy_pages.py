@@ -65,7 +65,7 @@ PREPARED = {
     r"--roi 0:132,:,:": "--roi 0:24,:,:",
     r"--patch (32,80,80|16,48,48)": "--patch 8,16,16",
     r"--patch 1,(128,128|256,256)( --batch 4)?": r"--patch 1,32,32\2",
-    r"--resample-to 12,12,12 ": "",
+    r"--resample-to 14,14,14 ": "",
     r"--voxel-size (8,4,4|1 )": "--voxel-size 5,5,5 ",
     r"--level 1": "--level 0",
     r"--not 12,40,77 --yes 7": "--not 1 --yes 2 --steps 1",
