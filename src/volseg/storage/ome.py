@@ -175,9 +175,10 @@ class Level:
     stated: bool
 
     def lies_on(self, first: Level) -> bool:
-        """Tell whether it lies where the first level does, to a voxel, as far as both are stated.
+        """Tell whether it lies where the first level does, to one of its own voxels.
 
-        Some programs place the middle of a reduced voxel in the first of those it stands for.
+        A translation that is not stated is none. Some programs place the middle of a reduced voxel
+        in the first of those it stands for.
         """
         axes = zip(self.origin, self.scale, first.origin, first.scale, strict=True)
         return all(abs(o - first_o - (s - first_s) / 2) <= s for o, s, first_o, first_s in axes)
