@@ -180,6 +180,20 @@ def looks_often(monkeypatch):
     monkeypatch.setattr("volseg.engine.remote.RESTART_SECONDS", 0.1)
 
 
+def test_a_worker_that_starts_while_its_cluster_closes_fails_no_work(monkeypatch):
+    class Closing(LocalCluster):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            raise AssertionError("can only join a started process")
+
+    def start(_, **options):
+        return Closing(n_workers=1, processes=False, dashboard_address=None)
+
+    monkeypatch.setattr("volseg.engine.remote.start_cluster", start)
+    with remote_scheduler(EngineOptions(cluster=ClusterOptions(cores=1))) as scheduler:
+        assert scheduler.client.submit(int).result() == 0
+
+
 @pytest.mark.parametrize("kills", [False, True])
 def test_results_that_are_lost_with_their_worker_are_computed_again(tmp_path, kills):
     def count_or_die(folder):

@@ -51,7 +51,7 @@ def remote_scheduler(options: EngineOptions) -> Iterator[RemoteScheduler]:
             return
         cluster = options.cluster or ClusterOptions()
         start = start_cluster(cluster, dashboard=options.dashboard)
-        with start as started, Client(started) as client:
+        with _closed_at_the_end(start) as started, Client(started) as client:
             if options.dashboard:
                 _tell_dashboard(client)
             # a worker is there once something was done: some start only for that
@@ -60,6 +60,17 @@ def remote_scheduler(options: EngineOptions) -> Iterator[RemoteScheduler]:
             except KilledWorker as error:
                 raise WorkError("no worker of the cluster stays alive") from error
             yield RemoteScheduler(client, started, grows=cluster.minimum is not None)
+
+
+@contextmanager
+def _closed_at_the_end(cluster: SpecCluster) -> Iterator[SpecCluster]:
+    """Close a cluster; a worker that only just starts then fails no work that is done."""
+    started = cluster.__enter__()
+    try:
+        yield started
+    finally:
+        with suppress(AssertionError):  # distributed joins a process that it has not started yet
+            cluster.__exit__(None, None, None)
 
 
 def _tell_dashboard(client: Client) -> None:
