@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 USED := $(VENV)/.installed-for-use
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo docs test soak lint bench weights gpu clean
 
 help:

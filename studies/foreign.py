@@ -255,7 +255,7 @@ def calibrate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if len(ratios) > 1:
             measured += ratios
             found[likeness] = [round(min(measured), 3), round(max(measured), 3)]
-            found[f"{likeness}, measured on"] = f"{len(ratios)} parts of sets"
+            found[f"{likeness}, measured on"] = f"{len(measured)} parts of sets"
     return found
 
 
