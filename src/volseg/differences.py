@@ -82,7 +82,7 @@ def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> s
     >>> tell_settings_apart({"patches": {"blur": 0.5, "zoom": 1}}, {"patches": {"zoom": 1}})
     'was begun with patches blur 0.5; you ask for patches blur none'
     """
-    runs = _flat(theirs), _flat(ours)
+    runs = flat_settings(theirs), flat_settings(ours)
     keys = [k for k in {**runs[0], **runs[1]} if runs[0].get(k) != runs[1].get(k)]
     before, after = (
         ", ".join(f"{SETTINGS.get(k, k.replace('_', ' '))} {_short(run.get(k))}" for k in keys)
@@ -91,7 +91,7 @@ def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> s
     return f"was begun with {before}; you ask for {after}"
 
 
-def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
+def flat_settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """Bring groups of settings to one level, but not the names of weights."""
     flat: dict[str, Any] = {}
     for key, value in run.items():

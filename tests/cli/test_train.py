@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 
 import pytest
 
 from toy_training import write_annotated
 from volseg.cli import main
+from volseg.stages.train import recipe as recipes
 from volseg.storage.cards import update_card
+from volseg.training.augmentation import Augmentation
 
 pytestmark = pytest.mark.usefixtures("one_thread", "quick_training")
 
@@ -158,6 +162,28 @@ def test_images_of_which_nobody_knows_the_size_and_weights_to_start_from(
     wrong = volseg(*command, *start, "--gamma", "0.5", "--output", tmp_path / "c")
     assert wrong.exit_code == 2
     assert "leave --gamma, --equalise and [recipe.preprocessing] out" in wrong.stderr
+
+
+def test_a_run_of_an_older_default_recipe_goes_on_with_the_one_that_it_kept(
+    volseg, annotated, tmp_path, monkeypatch
+):
+    labels = ["--labels", annotated / "labels.tif", "--voxel-size", "5", "--workers", "1", "-q"]
+    command = ["train", annotated / "raw.tif", *labels, "--patch", "1,32,32", "--steps", "1"]
+    small = ["--architecture", "unet2d", "--width", "2"]
+    assert volseg(*command, *small, "--output", tmp_path / "a").exit_code == 0
+    start = [*command, "--from", tmp_path / "a" / "a.safetensors", "--output", tmp_path / "my run"]
+    with monkeypatch.context() as before:
+        before.setattr(recipes, "CALM", Augmentation())
+        assert volseg(*start).exit_code == 0
+    refused = volseg(*start)
+    assert refused.exit_code == 2
+    (words,) = re.findall(r"; `volseg (.*)` goes on with it as it was begun; else", refused.stderr)
+    again = volseg(*shlex.split(words), "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["steps_now"] == 0
+    for other in (["--roi", "0:10,:,:"], ["--from", "unet2d-general", "--width", "32"]):
+        refused = volseg(*start, *other)
+        assert (refused.exit_code, "goes on" in refused.stderr) == (2, False)
 
 
 def test_pairs_that_do_not_pair_are_refused(volseg, tmp_path):

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from volseg.differences import tell_settings_apart
-from volseg.errors import ConflictError, ParameterError, StorageError
+from volseg.differences import flat_settings, tell_settings_apart
+from volseg.errors import ConflictError, ParameterError, StorageError, command
 from volseg.models.maps import CENTERLINE, CONTOUR_WIDTH, DISTANCE_REACH, OFFSET_REACH
 from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
@@ -69,12 +69,22 @@ def open_folder(
         return None
     theirs = _completed(json.loads(saved.config), configuration)
     if theirs != configuration:
-        raise ConflictError(
-            f"the run in {folder} {tell_settings_apart(theirs, configuration)}; {remedy}"
-        )
+        told = tell_settings_apart(theirs, configuration)
+        if _is_kept(theirs, configuration) and (folder / RECIPE).exists():
+            as_begun = command("train", "--config", folder / RECIPE, "--output", folder)
+            remedy = f"`{as_begun}` goes on with it as it was begun; else {remedy}"
+        raise ConflictError(f"the run in {folder} {told}; {remedy}")
     if saved.best is not None and not (weights.exists() and card.exists()):
         raise ConflictError(f"{folder} holds a run whose weights {weights.name} are gone; {remedy}")
     return saved
+
+
+def _is_kept(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Tell whether the recipe of a run keeps all in which it differs from what is asked for."""
+    before, after = flat_settings(theirs), flat_settings(ours)
+    apart = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+    # data and weights are found again by their places only, where others may lie by now
+    return all(k in before and k != "from" and not k.startswith("data ") for k in apart)
 
 
 def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
