@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -120,6 +121,22 @@ def test_a_disk_that_is_full_at_once_leaves_nothing_behind(tmp_path, monkeypatch
         with pytest.raises(StorageError), locked(tmp_path / where / "run.lock"):
             pass
         assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == stays
+
+
+def test_a_lock_that_goes_while_it_is_taken_is_taken_anew(tmp_path, monkeypatch):
+    """As by who held it until then, whose disk was full; older releases of filelock held nothing."""
+    path, take, gone = tmp_path / "run.lock", fcntl.flock, []
+
+    def remove_first(file, how):
+        if not gone:
+            path.unlink()
+            gone.append(file)
+        return take(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with locked(path, patience=5):
+        assert path.exists()
+        refusal(path)
 
 
 def test_a_forked_child_neither_takes_nor_releases_what_its_parent_holds(tmp_path):
