@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_at_once_leaves_nothing_behind(tmp_path, monkeypatch
 
 
 def test_a_lock_that_goes_while_it_is_taken_is_taken_anew(tmp_path, monkeypatch):
-    """As by who held it until then, whose disk was full; older releases of filelock held nothing."""
+    """As by who held it, whose disk was full: older releases of filelock then held nothing."""
     path, take, gone = tmp_path / "run.lock", fcntl.flock, []
 
     def remove_first(file, how):
