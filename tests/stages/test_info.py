@@ -12,6 +12,8 @@ import zarr
 from volseg.cli.info import _lines
 from volseg.errors import VolumeError
 from volseg.stages.info.run import info
+from volseg.stages.predict.network import PredictOptions
+from volseg.stages.predict.plan import plan_prediction
 from volseg.storage.arrays import fit_spec
 from volseg.storage.volumes import create_image, labels_path, probabilities_path
 
@@ -43,6 +45,26 @@ def test_an_image_and_what_is_in_it(tmp_path):
     assert "  saturated: 25.00% of the voxels are black, 0.00% white" in _lines(volume, found)
     assert not any("saturated" in n for n in _lines(volume, found | {"saturated": [0.0, 0.00004]}))
     assert json.loads(json.dumps(found)) == found
+
+
+def test_levels_that_lie_elsewhere_are_told(tmp_path, toy_model):
+    """As of programs that write a translation for level 0 alone."""
+    volume = tmp_path / "vol.zarr"
+    make(volume)
+    group = zarr.open_group(volume)
+    ome = group.attrs["ome"]
+    first, *coarser = ome["multiscales"][0]["datasets"]
+    first["coordinateTransformations"][1]["translation"] = [9e3, 0, 0]
+    for level in coarser:
+        del level["coordinateTransformations"][1]
+    group.attrs["ome"] = ome
+    found = info(volume)
+    (note,) = found["notes"]
+    paths = ", ".join(level["path"] for level in coarser)
+    assert note.startswith("coarser levels that are not used")
+    assert f"elsewhere than that of level 0: {paths}; if" in note
+    assert len(found["levels"]) == 1
+    assert note in plan_prediction(volume, PredictOptions(model=str(toy_model))).notes
 
 
 def test_results_say_how_they_were_made(tmp_path):

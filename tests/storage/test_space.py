@@ -131,4 +131,5 @@ def test_a_level_that_lies_elsewhere_is_not_taken_for_the_same_place(tmp_path, o
     group.attrs["ome"] = described
     image = open_image(path)
     assert len(image.levels) == 1 + taken
+    assert image.astray == ("1",) * (not taken)
     assert image.factors[1:] == ((2, 2, 2),) * taken

@@ -49,6 +49,7 @@ class Image:
     voxel_size : nm (z, y, x) of level 0; None if unknown.
     attributes : what volseg noted: provenance, histogram, fingerprint.
     space : scale, origin and units of level 0, as they are stated.
+    astray : paths of levels that lie elsewhere than level 0, and are not used.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Image:
     voxel_size: VoxelSize | None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=Space)
+    astray: tuple[str, ...] = ()
 
 
 def check_name(name: str) -> str:
@@ -233,9 +235,10 @@ def _why_no_image(path: Path) -> str:
 
 
 def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[str, Any]) -> Image:
-    described, axes = read_levels(multiscale)
+    named_levels, axes = read_levels(multiscale)
     # what is elsewhere would be taken for what level 0 holds
-    described = [level for level in described if level.lies_on(described[0])]
+    described = [level for level in named_levels if level.lies_on(named_levels[0])]
+    astray = tuple(level.path for level in named_levels if level not in described)
     levels = [open_array(level.within(path)) for level in described]
     axes = axes[-3:]
     if [a["name"] for a in axes] not in ([], list(AXES)):
@@ -250,7 +253,8 @@ def _multiscale(path: Path, multiscale: Mapping[str, Any], attributes: Mapping[s
         zyx(float(a / b) for a, b in zip(level.scale, first.scale, strict=True))
         for level in described
     ]
-    return Image(path, tuple(levels), tuple(factors), space.voxel_size, attributes, space)
+    known = path, tuple(levels), tuple(factors)
+    return Image(*known, space.voxel_size, attributes, space, astray)
 
 
 def register_label(volume: Path, name: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from volseg.errors import VolumeError, command
 from volseg.geometry.grid import describe
 from volseg.scores.likeness import tell_tissue
-from volseg.stages.survey.notes import advise, describe_findings, read_survey
+from volseg.stages.survey.notes import advise, describe_findings, read_survey, tell_astray
 from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
 from volseg.storage.copies import is_copied
 from volseg.storage.images import read_explanation, sizes_of
@@ -45,7 +45,7 @@ def info(path: Path) -> dict[str, Any]:
     described = _describe(image)
     survey = read_survey(image)
     described["findings"] = None if survey is None else describe_findings(survey)
-    described["notes"] = list(advise(image))
+    described["notes"] = [*tell_astray(image), *advise(image)]
     described["saturated"] = _saturated(image)
     for kind in ("probabilities", "labels"):
         folders = [p for p in results_in(path, kind) if is_zarr(p)]

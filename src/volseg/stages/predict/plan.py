@@ -18,7 +18,7 @@ from volseg.stages.predict.loading import NetworkChoice
 from volseg.stages.predict.look import Look, is_wanted, look_at
 from volseg.stages.predict.network import PredictOptions, settle_network
 from volseg.stages.predict.outputs import Output, list_outputs
-from volseg.stages.survey.notes import advise
+from volseg.stages.survey.notes import advise, tell_astray
 from volseg.storage.arrays import ArraySpec, fit_spec
 from volseg.storage.cards import Card
 from volseg.storage.images import as_images
@@ -145,7 +145,7 @@ def plan_prediction(volume: Path, options: PredictOptions) -> PredictPlan:
         outputs=list_outputs(volume, as_json(header), card.name, chosen),
         scratch=scratch_path(volume),
         options=options,
-        notes=settled + notes + advise(image),
+        notes=settled + notes + tell_astray(image) + advise(image),
     )
 
 

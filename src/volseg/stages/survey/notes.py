@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import VolumeError, command, list_slices
+from volseg.errors import VolumeError, command, list_slices, list_some
 from volseg.storage.attributes import read_histogram
 from volseg.storage.volumes import Image
 from volseg.types import Doubles, Zyx
@@ -182,6 +182,18 @@ def advise(image: Image) -> tuple[str, ...]:
             f"images, make a volume with `{command('convert', 'SOURCE', 'VOLUME', '--images')}`",
         )
     return tuple(said)
+
+
+def tell_astray(image: Image) -> tuple[str, ...]:
+    """Say which coarser levels are not used, as they lie elsewhere than level 0."""
+    if not image.astray:
+        return ()
+    again = command("convert", image.path, "NEW.zarr")
+    note = (
+        f"coarser levels that are not used, because their translations lie elsewhere than that of "
+        f"level 0: {list_some(image.astray, 8)}; if that is wrong, `{again}` makes them anew"
+    )
+    return (note,)
 
 
 def _tell_few(image: Image) -> tuple[str, ...]:
