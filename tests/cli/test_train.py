@@ -109,6 +109,7 @@ def test_slices_from_recipe_with_flags_that_override(volseg, annotated, tmp_path
     assert "no settings called widht" in refused.stderr
 
 
+@pytest.mark.filterwarnings("always:made has one class:UserWarning")
 def test_a_recipe_names_labels_that_are_found_from_anywhere(
     volseg, annotated, tmp_path, monkeypatch
 ):
@@ -135,9 +136,17 @@ def test_a_recipe_names_labels_that_are_found_from_anywhere(
         assert (refused.exit_code, f"{words[0]} without a VOLUME" in refused.stderr) == (2, True)
     again = volseg("train", *recipe, "-q")
     assert again.exit_code == 0, again.output
-    own = f"cells={annotated / 'labels.tif'}"
-    done = volseg("train", volume, "--classes", own, "--output", "own", *small, "-q")
+    shutil.copy(annotated / "labels.tif", "cells.tif")
+    start = ["--from", "third/made.safetensors", "--patch", "1,32,32", "--steps", "1"]
+    own = ["--classes", "cells=cells.tif,all=made", "--output", "own", "-q"]
+    done = volseg("train", volume, *own, *start)
     assert done.exit_code == 0, done.output
+    card = json.loads((other / "own" / "own.json").read_text())
+    assert card["training"]["recipe"]["classes"] == ["cells=cells.tif", "all=made"]
+    monkeypatch.chdir(tmp_path)
+    again = volseg("train", "--config", "other/own/recipe.toml", "--output", "other/own", "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["steps_now"] == 0
 
 
 @pytest.mark.filterwarnings("always:the images' pixel size is unknown:UserWarning")

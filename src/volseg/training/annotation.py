@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,18 @@ def parse_class(text: str) -> tuple[str, int | None, str | None]:
             f"the value of a class is a whole number above 0, which is the background: {text!r}"
         )
     return name, int(where), None
+
+
+def without_folder(text: str) -> str:
+    """Write a class without the folder of its labels, as cards and runs name data.
+
+    Examples
+    --------
+    >>> without_folder("axons=data/axons.tif"), without_folder("axons=3")
+    ('axons=axons.tif', 'axons=3')
+    """
+    name, _, place = parse_class(text)
+    return text if place is None else f"{name}={PurePath(place).name}"
 
 
 def check_classes(

@@ -14,6 +14,7 @@ from volseg.models.registry import Architecture, count_parameters
 from volseg.stages.train.data import TrainingData
 from volseg.stages.train.state import Run
 from volseg.storage.weights import save_weights
+from volseg.training.annotation import without_folder
 from volseg.training.config import TrainConfig
 from volseg.training.sampling import Source
 from volseg.types import Zyx, zyx
@@ -65,7 +66,10 @@ class Export:
                 "steps": run.step,
                 "minutes": best["minutes"],
                 "from": dict(self.origin) if self.origin else "chance",
-                "recipe": asdict(config),
+                "recipe": {
+                    **asdict(config),
+                    "classes": [*map(without_folder, config.classes)],
+                },
                 "volseg": __version__,
             },
             "scores": {

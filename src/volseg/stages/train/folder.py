@@ -14,6 +14,7 @@ from volseg.models.maps import CENTERLINE, CONTOUR_WIDTH, DISTANCE_REACH, OFFSET
 from volseg.stages.train.loop import CHECKPOINT, LOG
 from volseg.storage.checkpoints import Checkpoint, load_checkpoint
 from volseg.storage.files import discard
+from volseg.training.annotation import without_folder
 from volseg.training.losses import EMNET
 
 RECIPE, CURVES, SAMPLES, EVENTS = "recipe.toml", "curves.png", "samples", "tensorboard"
@@ -91,6 +92,8 @@ def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, 
     """Say of a run of a former version what it could not say, where that changes nothing."""
     since = {**SINCE, "images": ours.get("images")}  # which earlier runs did not tell
     found = {**{k: v for k, v in since.items() if k in ours}, **theirs}
+    if "classes" in found:
+        found["classes"] = [*map(without_folder, found["classes"])]
     if "preprocessing" in found:
         found["preprocessing"] = {"each": False, **found["preprocessing"]}
     if patches := found.get("augmentation", {}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from volseg.fields import read_fields
 from volseg.models.maps import MapSpec, asked_of, count_exclusive
 from volseg.models.registry import find_architecture
 from volseg.stages.train.regions import Pair
-from volseg.storage.cards import UNSTATED, load_card
-from volseg.storage.locations import parse_location
+from volseg.stages.train.sources import folder_of_classes
+from volseg.storage.cards import UNSTATED, load_card, shipped_models
+from volseg.storage.locations import parse_location, parse_path
 from volseg.storage.recipes import read_recipe, write_recipe
+from volseg.training.annotation import parse_class
 from volseg.training.augmentation import CALM
 from volseg.training.config import LENGTHS, TrainConfig
 from volseg.training.losses import EMNET
@@ -110,11 +112,14 @@ def save_recipe(
         }
         data.append({**asdict(pair), **noted})
     run = {f.name: getattr(settings, f.name) for f in fields(RunSettings)}
+    if settings.start and settings.start not in shipped_models():
+        run["start"] = str(parse_path(settings.start).resolve())
+    named = [_name_class(text, pairs) for text in config.classes]
     comment = (
         f"volseg {__version__}: what this run was made with.\n"
         f"{command('train', '--config', path.name, '--output', 'FOLDER')} repeats it."
     )
-    content = {"recipe": asdict(config), "run": run, "data": data}
+    content = {"recipe": {**asdict(config), "classes": named}, "run": run, "data": data}
     write_recipe(path, content, comment)
 
 
@@ -125,6 +130,15 @@ def _find_from_anywhere(pair: Pair) -> str:
     place = parse_location(pair.labels)
     named = place.name == pair.labels and (pair.raw / "labels" / place).exists()
     return pair.labels if named else str(place.resolve())
+
+
+def _name_class(text: str, pairs: Sequence[Pair]) -> str:
+    """Name the labels of a class likewise, unless they lie in a folder that the pair names."""
+    name, _, place = parse_class(text)
+    if place is None or any(folder_of_classes(pair) for pair in pairs):
+        return text
+    found = {_find_from_anywhere(replace(pair, labels=place)) for pair in pairs}
+    return f"{name}={found.pop()}" if len(found) == 1 else text
 
 
 def build_config(given: Mapping[str, Any], start: str | None = None) -> TrainConfig:

@@ -34,6 +34,7 @@ from volseg.stages.train.touching import choose_splitting
 from volseg.storage.checkpoints import save_checkpoint, trim_log
 from volseg.storage.ledger import locked
 from volseg.storage.locations import refuse_file
+from volseg.training.annotation import without_folder
 from volseg.training.config import TrainConfig, steps_per_epoch
 from volseg.training.network import check_network
 
@@ -184,7 +185,7 @@ def describe_run(
         for key, value in entry.items()
     }
     listed |= {"name": name, "voxel_size": data.voxel_size, "from": start.origin, **asdict(config)}
-    listed["images"] = data.images
+    listed |= {"images": data.images, "classes": [*map(without_folder, config.classes)]}
     described: dict[str, Any] = as_json(listed)
     return described
 

@@ -160,6 +160,12 @@ def check_named(opened: Sequence[Annotated]) -> None:
         )
 
 
+def folder_of_classes(pair: Pair) -> Path | None:
+    """Find the folder in which labels of each class lie; None where they name their own place."""
+    folder = Path(pair.labels) if pair.labels else None
+    return folder if folder is not None and folder.is_dir() and not is_zarr(folder) else None
+
+
 def open_classes(
     pair: Pair, image: Image, config: TrainConfig
 ) -> list[tuple[LabelSource, Annotation]]:
@@ -171,9 +177,7 @@ def open_classes(
         raise ParameterError(
             f"foreground {pair.foreground} and classes both say what labels mean; give one of them"
         )
-    folder = Path(pair.labels) if pair.labels else None
-    if folder is not None and (not folder.is_dir() or is_zarr(folder)):
-        folder = None
+    folder = folder_of_classes(pair)
     opened: dict[str, tuple[LabelSource, Readable]] = {}
     found = []
     for text in config.classes or (NAME,):
