@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from volseg.training.augmentation import Augmentation
-from volseg.training.canvas import Canvas, measure_inside
+from volseg.training.canvas import Canvas, measure_inside, mottle
 from volseg.training.crowds import draw_crowd, shape_crowd
 from volseg.training.nuclei import draw_nucleus, shape_nucleus
 from volseg.training.painting import draw_painted, paint
@@ -99,6 +99,22 @@ def test_a_sheath_is_about_as_wide_as_it_says_and_its_width_wavers():
     wavering = replace(even, waver=0.4, reach=30.0)
     wavers = (shape_sheath(wavering, canvas)[0][0] > 0.5).sum(1)
     assert wavers.max() - wavers.min() > 6
+
+
+def test_mottles_go_on_from_slice_to_slice_and_those_of_one_slice_stay_as_they_were():
+    noise = Canvas(torch.zeros(16, 90, 70), -1.0, 1.0).noise(1)
+    mottles = mottle(noise, 6.0)
+    assert mottles.shape == noise.shape
+    along_z, along_y = (mottles.diff(dim=k).abs().mean() for k in (0, 1))
+    assert 0.5 * along_y < along_z < 1.5 * along_y
+    small = noise[:1, None, :15, :12]
+    before = torch.nn.functional.interpolate(small, (90, 70), mode="bilinear")[:, 0]
+    assert torch.equal(mottle(noise[:1], 6.0), before)
+    drawn = draw_sheath(np.random.default_rng(0), (16, 90, 70))
+    knots = np.linspace(-1, 1, 5, dtype=np.float32)[None, None].repeat(5, 1)  # a plane along x
+    even = replace(drawn, knots=knots, level=0.5, width=10.0, waver=0.45, reach=24.0, soft=1.0)
+    wide = shape_sheath(even, Canvas(torch.zeros(16, 90, 70), -1.0, 1.0))[0].sum(2)
+    assert wide.diff(dim=0).abs().max() < 2
 
 
 @pytest.mark.parametrize("shape", SHAPES)

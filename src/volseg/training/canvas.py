@@ -102,8 +102,12 @@ def measure_inside(knots: Floats, level: float, raw: Tensor) -> Tensor:
 
 
 def mottle(noise: Tensor, size: float) -> Tensor:
-    """Turn white noise of a patch's shape into mottles of about this size in voxels."""
-    sides = noise.shape[-2:]
-    fewer = [max(round(n / size), 1) for n in sides]
-    small = noise[:, : fewer[0], : fewer[1]]
-    return functional.interpolate(small[:, None], sides, mode="bilinear")[:, 0]
+    """Turn white noise of a patch's shape into mottles of about this size in voxels, along z too.
+
+    One slice keeps a way of its own: that of volumes is other than it in last bits.
+    """
+    z, y, x = (max(round(n / size), 1) for n in noise.shape)
+    small = noise[:z, :y, :x]
+    if len(noise) == 1:
+        return functional.interpolate(small[None], noise.shape[1:], mode="bilinear")[0]
+    return functional.interpolate(small[None, None], noise.shape, mode="trilinear")[0, 0]
