@@ -226,6 +226,8 @@ def test_natural_order_does_not_mix_words_and_numbers():
         (["z_0.tif", "z_1.tif", "z_1.05.tif", "z_1.1.tif", "z_1.5.tif", "z_2.tif"], "decimals"),
         (["z_-1.5.tif", "z_-1.05.tif", "z_-1.tif", "z_0.tif", "z_0.05.tif", "z_0.5.tif"], ""),
         (["s1.tif", "s1.9.tif", "s1.10.tif", "s1.11.tif", "s2.1.tif"], "two numbers each"),
+        (["s1.1.tif", "s1.11.tif", "s1.9.tif"], "decimals"),
+        (["s1.09.tif", "s1.10.tif", "s1.11.tif"], ""),  # as the warning advises
         (["z0.5.tif", "z1.0.tif", "z1.5.tif", "z10.0.tif"], ""),
         (["2026.11.5_1.tif", "2026.11.5_2.tif", "2026.11.30_1.tif"], ""),
     ],
@@ -237,6 +239,7 @@ def test_numbers_with_dots_are_decimals_unless_they_are_two(tmp_path, ordered, t
     told = [w for w in open_stack(tmp_path / "*.tif").warnings if "numbers with dots" in w]
     assert len(told) == bool(taken)
     assert all(f"are taken as {taken}, so that {ordered[1]}"[:-4] in w for w in told)
+    assert all("if that is wrong, rename the files, with as many digits behind" in w for w in told)
     assert not find_gaps([name[:-4] for name in ordered])
 
 

@@ -242,7 +242,10 @@ def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
         return [f"{found}; all are taken, one after the other in the order of their names"]
     told = []
     if taken := tell_decimals([f.stem for f in files]):
-        told.append(f"numbers with dots in the names of {folder} are taken as {taken}")
+        told.append(
+            f"numbers with dots in the names of {folder} are taken as {taken}; if that is wrong, "
+            f"rename the files, with as many digits behind each dot"
+        )
     if gaps := find_gaps([f.stem for f in files]):
         missing = f"the numbering of {folder} has gaps: {list_some(gaps, SHOWN)} missing"
         told.append(f"{missing}; the slices around them are taken as neighbours")
