@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--leave", choices=(*SETS, "none"), required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", help="shipped name or path of weights to start from")
     parser.add_argument("--look-alikes", action="store_true", help="train by the second recipe")
     parser.add_argument("--contours", action="store_true", help="learn contours, and split by them")
@@ -212,6 +213,7 @@ def main() -> None:
     keep_freed_memory()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     recipe = {**RECIPE, **(LOOK_ALIKES if arguments.look_alikes else {}), "steps": arguments.steps}
+    recipe["seed"] = arguments.seed
     if arguments.contours:
         recipe["auxiliary"] = ("contour",)
     report = train_on(

@@ -24,7 +24,7 @@ from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.results import fingerprint
-from volseg.storage.tables import read_columns
+from volseg.storage.tables import read_columns, write_table
 from volseg.storage.volumes import create_image, open_image, register_label
 from volseg.voxels.downsample import reduce_labels, reduce_mean
 
@@ -344,6 +344,26 @@ def test_a_rule_by_any_column_keeps_the_same_objects_for_all_blocks(volseg, tmp_
         wrong = volseg("apply", volume, *flags, "--output-name", "other")
         assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output
     assert not (volume / "labels" / "other").exists()
+
+
+def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, tmp_path):
+    volume, labels = write_volume(tmp_path / "vol.zarr")
+    objects = stats(plan_stats(volume, StatsOptions()), NoProgress()).summary.objects
+    columns, units, noted = read_columns(volume / "tables" / f"{NAME}.parquet")
+    assert "brightness" in columns
+    for table in (columns, units):
+        del table["brightness"]
+    write_table(volume / "tables" / f"{NAME}.parquet", columns, units, noted)
+    refused = volseg("apply", volume, "--keep", "brightness<0.4")
+    told = "brightness is not measured: run `volseg stats"
+    assert (refused.exit_code, told in refused.output) == (2, True), refused.output
+    gone = np.argwhere(labels == 1)[0].tolist()
+    (tmp_path / "asked.json").write_text(json.dumps({"delete": [gone]}))
+    done = volseg("apply", volume, "--corrections", tmp_path / "asked.json")
+    assert (done.exit_code, "other columns" in done.output) == (0, False), done.output
+    kept = read_columns(volume / "tables" / f"{OUT}.parquet")[0]
+    assert set(kept) == set(columns)
+    assert len(kept["label"]) == objects - 1
 
 
 def test_seeds_between_voxels_are_those_of_the_nearest():

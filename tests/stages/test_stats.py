@@ -360,6 +360,62 @@ def test_intensities_that_are_fractions_have_columns_too(tmp_path, labels, raw):
         np.testing.assert_array_equal(again.columns[name], column, err_msg=name)
 
 
+def convert_raw(folder, raw, **options):
+    tifffile.imwrite(folder / "raw.tif", raw)
+    asked = ConvertOptions(**options)
+    with plan_conversion(folder / "raw.tif", folder / "raw.zarr", asked) as plan:
+        convert(plan, NoProgress())
+    return folder / "raw.zarr"
+
+
+@pytest.mark.parametrize(("kind", "factor", "offset"), [("uint8", 1, 0), ("float32", 0.25, -7)])
+def test_brightness_is_a_part_of_the_range_of_the_tissue(
+    tmp_path, labels, raw, kind, factor, offset
+):
+    padded = raw.copy()
+    padded[:, :9] = 255  # which is no tissue
+    volume = convert_raw(tmp_path, (padded * factor + offset).astype(kind))
+    named = labels_path(write_volume(tmp_path / "labels.zarr", labels), "mitochondria")
+    found = measure(volume, labels=named)
+    low, high = np.percentile(raw[:, 9:], [1, 99])
+    want = regionprops_table(labels, (padded - low) / (high - low), properties=("intensity_mean",))
+    np.testing.assert_allclose(found.columns["brightness"], want["intensity_mean"], atol=0.01)
+    assert found.units["brightness"] == "1"
+    assert "brightness" not in measure(volume, labels=named, measure="shapes").columns
+
+
+def test_unrelated_images_and_volumes_without_a_histogram_have_no_brightness(tmp_path, labels, raw):
+    volume = write_volume(tmp_path / "vol.zarr", labels)
+    write_raw(volume, raw)
+    assert "brightness" not in measure(volume).columns
+    images = convert_raw(tmp_path, raw, images=True)
+    found = measure(images, labels=labels_path(volume, "mitochondria"))
+    assert "intensity_mean" in found.columns
+    assert "brightness" not in found.columns
+
+
+@pytest.mark.parametrize(
+    ("likeness", "dark", "told"),
+    [("unlike", 40, 1), ("very unlike", 40, 1), ("like", 40, 0), ("unlike", 210, 0)],
+)
+def test_what_is_bright_in_unlike_tissue_is_told(tmp_path, likeness, dark, told):
+    raw = np.full(SHAPE, 128, np.uint8)
+    raw[:, ::2, ::2], raw[:, 1::2, 1::2] = 0, 255
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[2:9, 5:25, 5:25], labels[2:9, 40:50, 40:50] = 1, 2
+    raw[labels == 1], raw[labels == 2] = dark, 140
+    volume = convert_raw(tmp_path, raw)
+    noted = {"fingerprint": "abc", "tissue": {"likeness": likeness}}
+    source = write_volume(tmp_path / "labels.zarr", labels, **noted)
+    labels_path(volume, "mitochondria").parent.mkdir(exist_ok=True)
+    labels_path(source, "mitochondria").rename(labels_path(volume, "mitochondria"))
+    notes = [n for n in measure(volume).notes if "brighter" in n]
+    assert len(notes) == told
+    if told:
+        assert "1 object(s), 20.00% of the foreground" in notes[0]
+        assert "--keep 'brightness<0.45'" in notes[0]
+
+
 def test_one_table_for_volumes_with_and_without_probabilities(tmp_path, labels, raw):
     volumes = [write_volume(tmp_path / f"{n}.zarr", labels) for n in "ab"]
     write_raw(volumes[0], raw)

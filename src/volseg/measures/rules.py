@@ -19,8 +19,10 @@ SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.l
 FORM = re.compile(r"\s*([a-z]\w*)\s*(>=|<=|>|<)\s*(\S+)\s*")
 FEW = 3
 """Objects of each kind from which a number may tell them apart."""
-PLACES = re.compile(r"label|centroid_.*|bbox_.*|touches_.*|orientation_.*|nearest_neighbour.*")
-"""Columns that say where an object is, not what it is like."""
+PLACES = re.compile(
+    r"label|centroid_.*|bbox_.*|touches_.*|orientation_.*|nearest_neighbour.*|brightness"
+)
+"""Columns that say where an object is, not what it is like, and the one that repeats another."""
 
 
 @dataclass(frozen=True)

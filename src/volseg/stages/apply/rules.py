@@ -17,6 +17,7 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, command
 from volseg.geometry.grid import Block, Grid, whole_multiples
+from volseg.measures.brightness import BRIGHTNESS
 from volseg.measures.rules import parse_rule
 from volseg.objects.dropped import Dropped, DroppedObjects, tell_part
 from volseg.objects.intervals import Intervals, paint_intervals
@@ -94,6 +95,11 @@ def by_rules(
     for rule in rules:
         if rule.column in OUTLINED and rule.column not in columns:
             raise ParameterError(f"{rule.column} is not measured yet: run `{measure}` first")
+        if rule.column == BRIGHTNESS and BRIGHTNESS not in columns:
+            raise ParameterError(
+                f"brightness is not measured: run `{command('stats', volume, name=name)}` first; "
+                f"unrelated images, and volumes without a histogram, have none"
+            )
         more = rule.broken_by(columns) & ~gone
         # a rule that is given twice drops nothing more
         counts.setdefault(str(rule), Dropped(int(more.sum()), int(voxels[more].sum())))

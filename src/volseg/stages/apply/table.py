@@ -14,11 +14,11 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
 from volseg.errors import command
 from volseg.geometry.grid import Block, Grid, grow, roi_size
+from volseg.measures.brightness import BRIGHTNESS
 from volseg.measures.object_table import (
     ObjectSums,
     choose_sums,
     merge_sums,
-    object_table,
     read_moments,
     replace_rows,
 )
@@ -141,9 +141,11 @@ def write_tables(
     size, after = measured.voxel_size, None
     if changes.touched:
         after = _measure(plan, resolved, changes, _on(measured, source), progress)
-        if set(after) != set(before.columns):
+        if set(before.columns) | {BRIGHTNESS} != set(after) | {BRIGHTNESS}:
             measure_all = command("stats", plan.volume, name=plan.name)
             return (f"{plan.tables[0][0]} has other columns, so run `{measure_all}`",)
+        # a table of earlier versions lacks it
+        after = {name: after[name] for name in before.columns}
     apart = measured.images is not None
     columns = replace_rows(before.columns, sorted(changes.gone), after, size, apart=apart)
     areas = before.areas + changes.areas
@@ -198,9 +200,7 @@ def _measure(
     singles = (
         None if single is None else measure_singly(single, sums.moments, plan.engine, progress)
     )
-    size, region = measured.voxel_size, plan.source.region
-    columns, _ = object_table(sums, region, size, singles, measured.task.scale, measured.images)
-    return columns
+    return measured.tabulate(sums, singles, plan.source.region)[0]
 
 
 def _reached(plan: ApplyPlan, resolved: Resolved, changes: Changes) -> Iterable[Roi]:

@@ -9,8 +9,14 @@ from pathlib import Path
 from volseg.defaults import MEASURE, NAME, SURFACE
 from volseg.engine.options import EngineOptions
 from volseg.errors import ParameterError, ShapeError, VolumeError, command, require
-from volseg.measures.object_table import Scale
-from volseg.measures.single_object import reach
+from volseg.measures.brightness import add_brightness
+from volseg.measures.object_table import (
+    Column,
+    ObjectSums,
+    Scale,
+    object_table,
+)
+from volseg.measures.single_object import SingleObjects, reach
 from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import LabelSource, check_axes, open_label_path, open_labels
 from volseg.stages.stats.contacts import open_other
@@ -20,8 +26,16 @@ from volseg.storage.attributes import read_histogram
 from volseg.storage.images import as_images, images_in
 from volseg.storage.locations import check_writable
 from volseg.storage.predictions import find_probabilities
-from volseg.storage.volumes import Image, labels_path, open_image, slices_path, table_path
-from volseg.types import VoxelSize
+from volseg.storage.volumes import (
+    Image,
+    labels_path,
+    open_image,
+    slices_path,
+    table_path,
+    volume_tone,
+)
+from volseg.types import Roi, VoxelSize
+from volseg.voxels.intensity import Preprocessing
 
 MEASURES = ("full", "shapes", "basic")
 SURFACES = ("crofton", "marching-cubes")
@@ -84,6 +98,7 @@ class StatsPlan:
     table, slices : where rows go, one per object and one per slice.
     images : (y, x) of the unrelated images that slices are; None of a volume.
     other : labels whose contacts with these are found.
+    window : intensities that count as dark and bright; None where that is not known.
     """
 
     volume: Path
@@ -98,6 +113,17 @@ class StatsPlan:
     notes: tuple[str, ...]
     images: tuple[tuple[int, int], ...] | None = None
     other: LabelSource | None = None
+    window: tuple[float, float] | None = None
+
+    def tabulate(
+        self, sums: ObjectSums, singles: SingleObjects | None, region: Roi
+    ) -> tuple[dict[str, Column], dict[str, str]]:
+        """Make the table of objects, see `volseg.measures.object_table.object_table`."""
+        scale = self.task.scale
+        columns, units = object_table(sums, region, self.voxel_size, singles, scale, self.images)
+        if self.window is not None:
+            add_brightness(columns, units, self.window)
+        return columns, units
 
 
 def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
@@ -133,7 +159,15 @@ def plan_stats(volume: Path, options: StatsOptions) -> StatsPlan:
         notes=tuple(notes),
         images=images_in(image),
         other=other,
+        window=_find_window(image) if task.raw is not None else None,
     )
+
+
+def _find_window(image: Image) -> tuple[float, float] | None:
+    """Find the first and the last percentile of the tissue; unrelated images have no common one."""
+    if image.space.planar or not image.attributes.get("histogram"):
+        return None
+    return volume_tone(image, Preprocessing()).window
 
 
 def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSource, str]:

@@ -15,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg import __version__
+from volseg.defaults import NAME
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
-from volseg.errors import StorageError
+from volseg.errors import StorageError, command
 from volseg.geometry.grid import Block
-from volseg.measures.object_table import ObjectSums, merge_sums, object_table
+from volseg.measures.brightness import BRIGHT, BRIGHTNESS, count_bright
+from volseg.measures.object_table import ObjectSums, merge_sums
 from volseg.measures.shape import too_large
 from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, SingleObjects
 from volseg.measures.summary import Summary, slice_table, summarise
 from volseg.measures.sums import Moments, keep_part
-from volseg.scores.likeness import tell_tissue
+from volseg.objects.dropped import tell_part
+from volseg.scores.likeness import VERY_UNLIKE, tell_tissue
 from volseg.sources.labels import COMPONENTS, OWN, LabelSource
 from volseg.stages.components.masks import store_objects, taken_as_mask
 from volseg.stages.stats.contacts import Contacts, find_contacts
@@ -42,6 +45,8 @@ from volseg.storage.results import dropped_from
 from volseg.storage.scratch import lend_scratch
 from volseg.storage.tables import check_table_path, publish_table, write_table
 from volseg.storage.volumes import open_image, scratch_path
+
+UNLIKE = ("unlike", VERY_UNLIKE)
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,19 @@ def stats(plan: StatsPlan, progress: Progress) -> VolumeStats:
 def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeStats:
     begun = time.monotonic()
     source, size = plan.task.source, plan.voxel_size
-    objects, sums, areas, singles, told = _measure_all(plan, scratch, progress)
-    columns, units = object_table(sums, source.region, size, singles, plan.task.scale, plan.images)
+    objects, sums, areas, singles, masked = _measure_all(plan, scratch, progress)
+    columns, units = plan.tabulate(sums, singles, source.region)
     columns["label"] = columns["label"] & OWN if source.apart else columns["label"]
     made = open_image(source.path) if source.fingerprint else None
+    tissue = made.attributes.get("tissue") if made else None
+    told = [*masked, *_tell_bright(plan, tissue, columns)]
     dropped = dropped_from(made).describe() if made else {}
     slices, slice_units = slice_table(columns, areas, source.region, size)
     provenance = {
         "volseg": __version__,
         "labels": source.identity,
         "surface": plan.surface,
-        **({"objects": COMPONENTS} if told else {}),
+        **({"objects": COMPONENTS} if masked else {}),
         **({"dropped": json.dumps(dropped)} if dropped else {}),
     }
     with _tables_folder(plan.table.parent):
@@ -109,7 +116,7 @@ def _stats_with(plan: StatsPlan, scratch: Path, progress: Progress) -> VolumeSta
         plan.slices,
         time.monotonic() - begun,
         (*plan.notes, *told, *_notes_on(sums, singles, plan, columns), *_images(plan, slices)),
-        tell_tissue(made.attributes.get("tissue") if made else None),
+        tell_tissue(tissue),
         touched,
         dropped,
     )
@@ -239,6 +246,23 @@ def _notes_on(
             f"{plan.surface} surface, centerline or outline: too large to be measured at once"
         )
     return notes
+
+
+def _tell_bright(
+    plan: StatsPlan, tissue: object, columns: Mapping[str, NDArray[Any]]
+) -> Iterator[str]:
+    """Say how much of what was found in unlike tissue is brighter than mitochondria are."""
+    unlike = isinstance(tissue, Mapping) and tissue.get("likeness") in UNLIKE
+    if not unlike or plan.table.stem != NAME or BRIGHTNESS not in columns:
+        return
+    objects, voxels = count_bright(columns)
+    if objects:
+        part = tell_part(voxels, int(columns["voxels"].sum()))
+        drop = command("apply", plan.volume, "--keep", f"{BRIGHTNESS}<{BRIGHT:g}")
+        yield (
+            f"{objects} object(s), {part}, are brighter than mitochondria mostly are: look at some "
+            f"of them; to drop all: `{drop}`"
+        )
 
 
 def write_objects(results: list[VolumeStats], output: Path) -> None:
