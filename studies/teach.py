@@ -7,9 +7,10 @@ and the five largest missed sections of slices 2, 5 and 8 of its validation part
 measured lies in its other slices, at a threshold of 0.5 with nothing dropped, and in slices 132-164
 of ``lucchi_pp``, which the weights do know (``--known`` names some of them, ``--known 0:0`` none).
 Prints one JSON object per row: before, after the marked objects of that result are dropped, and
-after each round, with and without them. Objects are those of all slices. ``--drop`` leaves the
-training out. With several ``--strengths`` it trains once, and measures each of them; the next round
-begins from the last. Give ``--folder`` to keep volumes, weights and contact sheets.
+after each round, with and without them, and those of the first result that the new weights confirm.
+Objects are those of all slices. ``--drop`` leaves the training out. With several ``--strengths`` it
+trains once, and measures each of them; the next round begins from the last. Give ``--folder`` to
+keep volumes, weights and contact sheets.
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ from volseg.storage.cards import load_card
 from volseg.storage.volumes import labels_path, open_image
 from volseg.storage.weights import load_weights, save_weights
 
+FIRST = "first"
+"""Name of the result that the marks of the first round are made on."""
 SLICES = {"ncmir": (2, 5, 8), "vnc": (3, 10, 16)}
 """In which the truth clicks."""
 
 
-def find_objects(volume: Path, model: Path) -> None:
+def find_objects(volume: Path, model: Path, name: str = NAME) -> None:
     """Segment all slices along z."""
     rules = {"threshold": 0.5, "min_size": 0, "min_probability": 0}
-    volseg.segment(volume, model=str(model), views="xy", overwrite=True, **rules)
+    volseg.segment(volume, model=str(model), name=name, views="xy", overwrite=True, **rules)
 
 
 def measure_others(
@@ -72,6 +75,12 @@ def measure_dropped(volume: Path, truth: Path, marked: Sequence[int]) -> dict[st
     """Drop the marked objects, and measure what is left as `measure_others` does."""
     volseg.apply(volume, marks=True, overwrite=True)
     return measure_others(volume, truth, marked, f"{NAME}-marked")
+
+
+def measure_confirmed(volume: Path, truth: Path, marked: Sequence[int]) -> dict[str, float]:
+    """Keep the first objects that the taught weights find again, and measure them."""
+    volseg.apply(volume, name=FIRST, confirmed_by=NAME, overwrite=True)
+    return measure_others(volume, truth, marked, f"{FIRST}-confirmed")
 
 
 def keep_part(old: Path, whole: Path, part: float, into: Path) -> None:
@@ -128,6 +137,7 @@ def main() -> None:
                 row["Jaccard of lucchi_pp"] = found["Jaccard"]
             print(json.dumps(row), flush=True)
 
+        find_objects(volume, arguments.model, FIRST)
         print_row("before", arguments.model)
         model = arguments.model
         for number in range(1, arguments.rounds + 1):
@@ -159,6 +169,8 @@ def main() -> None:
                     spent["strength"] = part
                     print_row(f"after {number}", model, **spent)
                     print_dropped(f"after {number}")
+                    confirmed = measure_confirmed(volume, truth, marked)
+                    print(json.dumps({"round": f"after {number}, confirmed", **confirmed}))
 
 
 if __name__ == "__main__":

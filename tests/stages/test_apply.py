@@ -346,6 +346,62 @@ def test_a_rule_by_any_column_keeps_the_same_objects_for_all_blocks(volseg, tmp_
     assert not (volume / "labels" / "other").exists()
 
 
+def write_other(volume: Path, name: str, labels: np.ndarray, shard, roi=None) -> None:
+    """Write another result into a volume, in blocks of its own."""
+    noted = {"run": {}, "complete": True, "fingerprint": name, "objects": int(labels.max())}
+    spec = ArraySpec(SHAPE, "uint32", shard, shard)
+    image = create_image(
+        volume / "labels" / name,
+        spec,
+        (10.0, 5.0, 5.0),
+        label=True,
+        attributes=noted | ({"roi": roi} if roi else {}),
+    )
+    image.levels[0].write(full_roi(SHAPE), labels)
+    register_label(volume, name)
+
+
+def test_objects_stay_of_which_half_is_found_in_another_result(volseg, tmp_path):
+    volume, labels = write_volume(tmp_path / "vol.zarr")
+    sizes = np.bincount(labels.ravel())
+    # of each object a part in raster order, of the third exactly half or a voxel less
+    shares = np.linspace(0, 1, len(sizes))
+    parts = np.floor(shares * sizes).astype(int)
+    parts[3] = -(-sizes[3] // 2)
+    parts[4] = -(-sizes[4] // 2) - 1
+    other = np.zeros_like(labels)
+    for label in range(1, len(sizes)):
+        other.reshape(-1)[np.flatnonzero(labels.ravel() == label)[: parts[label]]] = 9
+    other[labels == 0] = 5  # what is found elsewhere says nothing
+    write_other(volume, "again", other, (5, 16, 60))
+    done = volseg("apply", volume, "--confirmed-by", "again", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    gone = np.flatnonzero(2 * parts < sizes)[1:]  # 0 is none
+    assert 3 not in gone
+    assert 4 in gone
+    found = read(volume, "mitochondria-confirmed")[0]
+    np.testing.assert_array_equal(found, np.where(np.isin(labels, gone), 0, labels))
+    told = f"objects dropped that have no confirmation by again: {len(gone)} ("
+    assert told in done.output
+    noted = open_image(volume / "labels" / "mitochondria-confirmed").attributes["corrections"]
+    lost = {"objects": len(gone), "voxels": int(sizes[gone].sum())}
+    assert noted["rules"] == {"confirmation by again": lost}
+    assert noted["uncorrected"] == NAME
+    for flags, message in (
+        (["--confirmed-by", "no"], "no labels/no"),
+        (["--confirmed-by", NAME], "names another result than mitochondria"),
+        (["--confirmed-by", "again", "--marks"], "give either --corrections or --keep"),
+        (["--confirmed-by", "whole"], "there is nothing to drop"),
+        (["--confirmed-by", "part"], "it confirms nothing outside"),
+    ):
+        write = {"whole": None, "part": [[0, 9], [0, 70], [0, 60]]}
+        if (name := flags[1]) in write:
+            write_other(volume, name, labels, SHARD, write[name])
+        wrong = volseg("apply", volume, *flags, "--output-name", "elsewhere")
+        assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output
+        assert not (volume / "labels" / "elsewhere").exists()
+
+
 def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, tmp_path):
     volume, labels = write_volume(tmp_path / "vol.zarr")
     objects = stats(plan_stats(volume, StatsOptions()), NoProgress()).summary.objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -316,10 +317,12 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     nothing = (0, 0), (0, 0), 1, 0.6, None, ()
     said = TeachReport(volume, "unet2d", 0, 1, *nothing, None, rule, given, 1)
     assert f"volseg apply {volume} --keep 'darkness>0.4'" in describe_report(volume, NAME, said)
-    assert describe_report(volume, NAME, said).endswith(
+    after, then = describe_report(volume, NAME, said).splitlines()[-2:]
+    assert after.endswith(
         " --threshold 0.5 --seed-threshold 0.6 --connectivity 6 --min-size 9 --fill-holes "
-        "--invert --zoom 2.0 --overwrite"
+        f"--invert --zoom 2.0 --overwrite --name {NAME}-taught"
     )
+    assert then.endswith(f": volseg apply {volume} --confirmed-by {NAME}-taught --overwrite")
     told = describe_report(volume, NAME, replace(said, marked_no=2))
     assert told.endswith(f"volseg apply {volume} --marks --overwrite")
 
@@ -619,4 +622,10 @@ def test_a_contradiction_with_earlier_marks_is_refused(volseg, volume, quick):
     assert done.stdout == "1 mark dropped, 0 left\n"
     done = volseg("teach", volume, "--yes", f"{first}", "--workers", "1")
     assert done.exit_code == 0, done.output
-    assert f"next: volseg segment {volume} --model" in done.stdout
+    after, then = done.stdout.splitlines()[-2:]
+    for line in (after, then):
+        _, *argv = shlex.split(line[line.index("volseg ") :])
+        kept = volseg(*argv, "--workers", "1")
+        # weights that say yes of what was found may confirm all of it
+        assert kept.exit_code == 0 or "there is nothing to drop" in kept.output, kept.output
+    assert (volume / "labels" / f"{NAME}-taught").is_dir()

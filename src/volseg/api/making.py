@@ -222,14 +222,17 @@ class ApplyKeywords(Result, Running, total=False):
     keep : Drop objects unless a column of their table is so, such as 'darkness>0.4'; tells how
         many. May be repeated.
     marks : Drop the objects that `volseg teach` was told are none, and tell how many.
+    confirmed_by : Drop the objects of which less than half is found in this other result, and tell
+        how many.
     output_name : Name of the corrected result in the volume.  [default: NAME-corrected, of marks
-        NAME-marked]
+        NAME-marked, of another result NAME-confirmed]
     overwrite : Replace a different result, or continue the same one.
     """
 
     corrections: Place | Mapping[str, Any] | None
     keep: Sequence[str] | str
     marks: bool
+    confirmed_by: str | None
     output_name: str | None
     overwrite: bool
 

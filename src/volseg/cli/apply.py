@@ -22,9 +22,9 @@ from volseg.errors import command
 def apply_command(session: Session, volume: Path, **options: Any) -> None:
     """Correct the objects in VOLUME/labels/NAME: delete, merge, split or add some.
 
-    Writes VOLUME/labels/NAME-corrected (with --marks NAME-marked), and its tables if there are
-    current ones of NAME. Only what the corrections touch is computed; every other object keeps its
-    label.
+    Writes VOLUME/labels/NAME-corrected (with --marks NAME-marked, with --confirmed-by
+    NAME-confirmed), and its tables if there are current ones of NAME. Only what the corrections
+    touch is computed; every other object keeps its label.
     """
     note_scratch(session, volume)
     report = apply(volume, progress=session.progress(), **options)

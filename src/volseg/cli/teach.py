@@ -71,7 +71,10 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
         for option, value in report.segment.items():
             flag = option.removesuffix("_um2").removesuffix("_um3").replace("_", "-")
             flags += [f"--{flag}"] if value is True else [f"--{flag}", value]
-        lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=name))
+        again = f"{name}-taught"
+        lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=again))
+        kept = command("apply", volume, "--confirmed-by", again, "--overwrite", name=name)
+        lines.append(f"then, to keep the objects of {name} that are found again: {kept}")
     if report.marked_no:
         # the outcome has a name of its own, so nothing else is replaced
         dropped = command("apply", volume, "--marks", "--overwrite", name=name)

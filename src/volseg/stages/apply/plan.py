@@ -52,15 +52,19 @@ class ApplyOptions:
     overwrite: bool = False
     keep: Sequence[str] = ()
     marks: bool = False
+    confirmed_by: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.corrections is not None) + bool(self.keep) + self.marks != 1:
-            raise ParameterError("give either --corrections or --keep or --marks; the others after")
+        given = self.corrections is not None, bool(self.keep), self.marks, bool(self.confirmed_by)
+        if sum(given) != 1:
+            raise ParameterError(
+                "give either --corrections or --keep or --marks or --confirmed-by; the others after"
+            )
 
     @property
     def output(self) -> str:
         """The name of the outcome."""
-        made = "marked" if self.marks else "corrected"
+        made = "marked" if self.marks else "confirmed" if self.confirmed_by else "corrected"
         return f"{self.name}-{made}" if self.output_name is None else self.output_name
 
 
@@ -90,7 +94,7 @@ class ApplyPlan:
 
     Attributes
     ----------
-    broken : objects that are deleted because they break a rule or are marked; None where by hand.
+    broken : objects that are deleted by a rule, marks or another result; None where by hand.
     spacing : lengths of a voxel's sides, the finest 1.
     spec : of level 0; the type may still change with the number of objects.
     tables : of objects and slices, of the labels and of the outcome.
@@ -144,7 +148,8 @@ def plan_apply(
 ) -> ApplyPlan:
     """Read corrections and open what they are about.
 
-    Of voxels, it reads paintings, and all labels where they lack a fingerprint or marks decide.
+    Of voxels, it reads paintings, and all labels where they lack a fingerprint, or marks or another
+    result decide.
 
     Parameters
     ----------
@@ -156,7 +161,9 @@ def plan_apply(
     check_writable(place)
     source, broken = open_labels(volume, options.name), None
     if (given := options.corrections) is None:
-        given, broken = find_deletions(volume, source, options.keep, options.engine, progress)
+        other = _open_other(volume, options)
+        found = find_deletions(volume, source, options.keep, other, options.engine, progress)
+        given, broken = found
     corrections = read_corrections(given)
     image, known = open_image(source.path), source.identity
     spec, path = _spec_like(image), labels_path(place, name)
@@ -195,6 +202,16 @@ def plan_apply(
         engine=options.engine,
         overwrite=options.overwrite,
     )
+
+
+def _open_other(volume: Path, options: ApplyOptions) -> LabelSource | None:
+    if options.confirmed_by is None:
+        return None
+    if options.confirmed_by in (options.name, options.output):
+        raise ParameterError(
+            f"--confirmed-by names another result than {options.name} and {options.output}"
+        )
+    return open_labels(volume, options.confirmed_by)
 
 
 def _check(corrections: Corrections, known: str, name: str, outcome: Path) -> None:

@@ -1,13 +1,13 @@
-"""Turn rules about a column of the table of objects, and marks, into deletions."""
+"""Turn rules about columns of the table of objects, marks and other results into deletions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks
-from volseg.errors import ParameterError, command
-from volseg.geometry.grid import Block, Grid, whole_multiples
+from volseg.errors import ParameterError, ShapeError, command
+from volseg.geometry.grid import (
+    Block,
+    Grid,
+    describe,
+    intersect,
+    roi_shape,
+    whole_multiples,
+)
 from volseg.measures.brightness import BRIGHTNESS
 from volseg.measures.rules import parse_rule
 from volseg.objects.dropped import Dropped, DroppedObjects, tell_part
@@ -26,13 +33,14 @@ from volseg.storage.attributes import uncorrected
 from volseg.storage.marks import load_rounds
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import Image, table_path
-from volseg.types import Zyx
+from volseg.types import Mask, Roi, Zyx
 
 OUTLINED = ("darkness", "evenness", "solidity", "largest_section_nm2", "largest_section")
 """Columns that `stats` measures on request."""
 MARKED = "marks"
 """The key under which objects are counted that are marked as none."""
 BLOCK: Zyx = (32, 512, 512)
+Look: TypeAlias = Callable[[Roi], Mask]
 
 
 @dataclass(frozen=True)
@@ -71,11 +79,15 @@ def find_deletions(
     volume: Path,
     source: LabelSource,
     texts: Sequence[str],
+    other: LabelSource | None,
     engine: EngineOptions,
     progress: Progress,
 ) -> tuple[Mapping[str, Any], Broken]:
-    """Delete what breaks a rule, or without any what is marked as none; count by the reason."""
-    return by_rules(volume, source, texts) if texts else by_marks(volume, source, engine, progress)
+    """Delete what breaks a rule, or another result does not confirm, or is marked as none."""
+    if texts:
+        return by_rules(volume, source, texts)
+    count = partial(_count_by_object, source, engine, progress)
+    return by_marks(volume, source, count) if other is None else by_result(source, other, count)
 
 
 def by_rules(
@@ -110,23 +122,77 @@ def by_rules(
     return {"delete": columns["label"][gone].tolist()}, Broken(counts, int(voxels.sum()))
 
 
-def _count_marked(
-    labels: LabelSource, no: Intervals, yes: Intervals, block: Block
-) -> NDArray[np.int64]:
-    """Count the voxels of objects in a block; return rows of object, all, marked no and yes."""
+def _count_by_object(
+    source: LabelSource, engine: EngineOptions, progress: Progress, *looks: Look
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the voxels of objects, and of those the ones where each look is true.
+
+    Returns
+    -------
+    numbers : int64, shape (objects,)
+    counts : int64, shape (objects, 1 + looks)
+    """
+    found = [np.zeros((0, 2 + len(looks)), np.int64)]
+    blocks = Grid(source.shape, whole_multiples(BLOCK, source.block)).blocks()
+    job = Job(progress, math.prod(source.shape), "voxels", "comparing objects", size=core_voxels)
+    count = partial(_count_in_block, source, looks)
+    run_blocks(count, blocks, engine, on_result=lambda _, rows: found.append(rows), progress=job)
+    every = np.concatenate(found)
+    numbers, at = np.unique(every[:, 0], return_inverse=True)
+    counts = np.zeros((len(numbers), 1 + len(looks)), np.int64)
+    np.add.at(counts, at, every[:, 1:])
+    return numbers, counts
+
+
+def _count_in_block(labels: LabelSource, looks: Sequence[Look], block: Block) -> NDArray[np.int64]:
+    """Count in a block; return rows of object, all of its voxels, and those of each look."""
     values = labels[block.core]
     numbers, at = np.unique(values, return_inverse=True)
-    said = np.zeros(values.shape, np.uint8)
     counts = [numbers.astype(np.int64), np.bincount(at.ravel())]
-    for spans in (no, yes):
-        said[:] = 0
-        paint_intervals(said, block.core, spans, labels.shape, 1)
-        counts.append(np.bincount(at.ravel(), said.ravel(), len(numbers)).astype(np.int64))
+    for look in looks:
+        seen = look(block.core)
+        counts.append(np.bincount(at.ravel(), seen.ravel(), len(numbers)).astype(np.int64))
     return np.stack(counts, axis=1)[numbers > 0]
 
 
+def _covered(shape: Zyx, spans: Intervals, roi: Roi) -> Mask:
+    """Tell where intervals cover a region."""
+    said = np.zeros(roi_shape(roi), np.uint8)
+    paint_intervals(said, roi, spans, shape, 1)
+    return said > 0
+
+
+def _found(labels: LabelSource, roi: Roi) -> Mask:
+    """Tell where labels hold objects."""
+    return labels[roi] > 0
+
+
+def by_result(
+    source: LabelSource, other: LabelSource, count: Callable[..., tuple[Any, Any]]
+) -> tuple[Mapping[str, Any], Broken]:
+    """Delete objects of which less than half is found in another result; count them."""
+    if other.shape != source.shape:
+        raise ShapeError(f"{other.path} has the shape {other.shape}, {source.path} {source.shape}")
+    if intersect(other.region, source.region) != source.region:
+        raise ParameterError(
+            f"{other.path} tells of {describe(other.region)} only, {source.path} of "
+            f"{describe(source.region)}: it confirms nothing outside"
+        )
+    numbers, counts = count(partial(_found, other))
+    every, again = counts.T
+    dropped = 2 * again < every
+    if not dropped.any():
+        raise ParameterError(
+            f"{other.path} confirms all {len(numbers)} objects of {source.path}: there is nothing "
+            f"to drop"
+        )
+    lost = Dropped(int(dropped.sum()), int(every[dropped].sum()))
+    reason = f"confirmation by {other.path.name}"
+    return {"delete": numbers[dropped].tolist()}, Broken({reason: lost}, int(every.sum()))
+
+
 def by_marks(
-    volume: Path, source: LabelSource, engine: EngineOptions, progress: Progress
+    volume: Path, source: LabelSource, count: Callable[..., tuple[Any, Any]]
 ) -> tuple[Mapping[str, Any], Broken]:
     """Delete objects of which at least half lies in what `teach` was told is none; count them.
 
@@ -144,15 +210,7 @@ def by_marks(
         raise ParameterError(
             f"{volume} holds no marks that say no of {name}; mark some, such as `{again}`"
         )
-    found = [np.zeros((0, 4), np.int64)]
-    blocks = Grid(source.shape, whole_multiples(BLOCK, source.block)).blocks()
-    job = Job(progress, math.prod(source.shape), "voxels", "finding marked", size=core_voxels)
-    count = partial(_count_marked, source, no, yes)
-    run_blocks(count, blocks, engine, on_result=lambda _, rows: found.append(rows), progress=job)
-    every = np.concatenate(found)
-    numbers, at = np.unique(every[:, 0], return_inverse=True)
-    total = np.zeros((len(numbers), 3), np.int64)
-    np.add.at(total, at, every[:, 1:])
+    numbers, total = count(*(partial(_covered, source.shape, spans) for spans in (no, yes)))
     most, both = 2 * total[:, 1] >= total[:, 0], total[:, 1] <= total[:, 2]
     dropped, voxels = most & ~both, total[:, 0]
     gone = numbers[dropped]
