@@ -6,11 +6,11 @@
 and the five largest missed sections of slices 2, 5 and 8 of its validation part are marked; what is
 measured lies in its other slices, at a threshold of 0.5 with nothing dropped, and in slices 132-164
 of ``lucchi_pp``, which the weights do know (``--known`` names some of them, ``--known 0:0`` none).
-Prints one JSON object per row: before, after the marked objects of that result are dropped, and
-after each round, with and without them, and those of the first result that the new weights confirm.
-Objects are those of all slices. ``--drop`` leaves the training out. With several ``--strengths`` it
-trains once, and measures each of them; the next round begins from the last. Give ``--folder`` to
-keep volumes, weights and contact sheets.
+Prints one JSON object per row: before, and in each round what is left when the marked objects are
+dropped, what the new weights find, which objects they confirm, and these without the marked ones.
+The clicks of the next round are on that last result. Objects are those of all slices. ``--drop``
+leaves the training out. With several ``--strengths`` it trains once, and measures each of them.
+Give ``--folder`` to keep volumes, weights and contact sheets.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +32,38 @@ import volseg
 from volseg.defaults import NAME, STRENGTH
 from volseg.engine.progress import NoProgress
 from volseg.geometry.grid import full_roi
-from volseg.sources.labels import open_label_path
+from volseg.sources.labels import open_label_path, open_labels
 from volseg.stages.teach.learn import between
 from volseg.stages.teach.run import TeachOptions, teach
+from volseg.stages.teach.simulate import click
 from volseg.storage.cards import load_card
+from volseg.storage.marks import load_rounds
 from volseg.storage.volumes import labels_path, open_image
 from volseg.storage.weights import load_weights, save_weights
 
-FIRST = "first"
-"""Name of the result that the marks of the first round are made on."""
+TAUGHT = f"{NAME}-taught"
 SLICES = {"ncmir": (2, 5, 8), "vnc": (3, 10, 16)}
 """In which the truth clicks."""
 
 
-def find_objects(volume: Path, model: Path, name: str = NAME) -> None:
+def find_objects(volume: Path, model: Path, name: str) -> None:
     """Segment all slices along z."""
     rules = {"threshold": 0.5, "min_size": 0, "min_probability": 0}
     volseg.segment(volume, model=str(model), name=name, views="xy", overwrite=True, **rules)
+
+
+def click_on(volume: Path, shown: str, truth: Path, marked: Sequence[int], file: Path) -> Path:
+    """Let the truth click on what is shown, and write the points as a user's would be.
+
+    Nothing is clicked that was marked before, for whatever reason.
+    """
+    labels = open_labels(volume, shown)
+    known = [m for entry in load_rounds(volume, NAME, labels.shape) for m in entry.marks]
+    either = [replace(m, yes=yes) for m in known for yes in (False, True)]
+    clicks = click(labels, open_label_path(truth), marked, either)
+    rows = [",".join(map(str, (*p.place, "yes" if p.yes else "no"))) for p in clicks]
+    file.write_text("\n".join(["z,y,x,mark", *rows]), encoding="utf-8")
+    return file
 
 
 def measure_others(
@@ -71,16 +86,13 @@ def measure_others(
     }
 
 
-def measure_dropped(volume: Path, truth: Path, marked: Sequence[int]) -> dict[str, float]:
-    """Drop the marked objects, and measure what is left as `measure_others` does."""
-    volseg.apply(volume, marks=True, overwrite=True)
-    return measure_others(volume, truth, marked, f"{NAME}-marked")
-
-
-def measure_confirmed(volume: Path, truth: Path, marked: Sequence[int]) -> dict[str, float]:
-    """Keep the first objects that the taught weights find again, and measure them."""
-    volseg.apply(volume, name=FIRST, confirmed_by=NAME, overwrite=True)
-    return measure_others(volume, truth, marked, f"{FIRST}-confirmed")
+def measure_applied(
+    volume: Path, truth: Path, marked: Sequence[int], name: str, **how: Any
+) -> dict[str, float]:
+    """Drop objects of a result, and measure what is left as `measure_others` does."""
+    outcome = f"{name}-{'marked' if 'marks' in how else 'confirmed'}"
+    volseg.apply(volume, name=name, overwrite=True, **how)
+    return measure_others(volume, truth, marked, outcome)
 
 
 def keep_part(old: Path, whole: Path, part: float, into: Path) -> None:
@@ -122,33 +134,31 @@ def main() -> None:
         volume, size = folder / f"{arguments.set}.zarr", chosen.voxel_size
         volseg.convert(raw, volume, voxel_size=size)
 
-        def print_dropped(what: str) -> None:
-            measured = measure_dropped(volume, truth, marked)
-            print(json.dumps({"round": f"{what}, marked dropped", **measured}), flush=True)
+        def print_row(what: str, row: Mapping[str, Any]) -> None:
+            print(json.dumps({"round": what, **row}), flush=True)
 
-        def print_row(what: str, model: Path, **more: Any) -> None:
-            find_objects(volume, model)
-            row = {"round": what, **measure_others(volume, truth, marked), **more}
+        def know(model: Path) -> dict[str, float]:
             first, stop = (int(n) for n in arguments.known.split(":"))
-            if stop > first:
-                roi = f"{first}:{stop},:,:"
-                looked = {"model": str(model), "roi": roi, "views": "xy"}
-                found = score((known[0], known[1]), sets["lucchi_pp"].voxel_size, **looked)
-                row["Jaccard of lucchi_pp"] = found["Jaccard"]
-            print(json.dumps(row), flush=True)
+            if stop <= first:
+                return {}
+            looked = {"model": str(model), "roi": f"{first}:{stop},:,:", "views": "xy"}
+            found = score((known[0], known[1]), sets["lucchi_pp"].voxel_size, **looked)
+            return {"Jaccard of lucchi_pp": found["Jaccard"]}
 
-        find_objects(volume, arguments.model, FIRST)
-        print_row("before", arguments.model)
-        model = arguments.model
+        others = volume, truth, marked
+        find_objects(volume, arguments.model, NAME)
+        print_row("before", {**measure_others(*others), **know(arguments.model)})
+        shown = NAME
         for number in range(1, arguments.rounds + 1):
             begun = time.monotonic(), time.process_time()
+            clicks = click_on(volume, shown, truth, marked, folder / f"clicks-{number}.csv")
             options = TeachOptions(
-                simulate=str(truth),
+                points=((clicks, None),),
                 slices=marked,
                 minutes=0 if arguments.drop else arguments.minutes,
                 steps=None if arguments.drop else arguments.steps,
                 strength=1.0,
-                model=str(model),
+                model=str(arguments.model),
             )
             report = teach(volume, options, NoProgress())
             spent = {
@@ -159,18 +169,21 @@ def main() -> None:
                 "marked, before": np.round(report.before, 3).tolist(),
                 "marked, after all of it": np.round(report.after, 3).tolist(),
             }
-            if number == 1 or arguments.drop:
-                print_dropped(f"before {number}")
-            if not arguments.drop:
-                old, whole = model, report.weights or model
-                for part in arguments.strengths:
-                    model = folder / f"{arguments.set}-{number}-{part:g}.safetensors"
-                    keep_part(old, whole, part, model)
-                    spent["strength"] = part
-                    print_row(f"after {number}", model, **spent)
-                    print_dropped(f"after {number}")
-                    confirmed = measure_confirmed(volume, truth, marked)
-                    print(json.dumps({"round": f"after {number}, confirmed", **confirmed}))
+            dropped = measure_applied(*others, NAME, marks=True)
+            print_row(f"round {number}, marked dropped", dropped)
+            shown = f"{NAME}-marked"
+            for part in () if report.weights is None else arguments.strengths:
+                model = folder / f"{arguments.set}-{number}-{part:g}.safetensors"
+                keep_part(arguments.model, report.weights, part, model)
+                find_objects(volume, model, TAUGHT)
+                row = {**measure_others(*others, TAUGHT), **know(model), **spent}
+                print_row(f"round {number}, new weights", {"strength": part, **row})
+                confirmed = measure_applied(*others, NAME, confirmed_by=TAUGHT)
+                print_row(f"round {number}, confirmed", confirmed)
+                shown = f"{NAME}-confirmed"
+                both = measure_applied(*others, shown, marks=True)
+                print_row(f"round {number}, confirmed, marked dropped", both)
+                shown = f"{shown}-marked"
 
 
 if __name__ == "__main__":
