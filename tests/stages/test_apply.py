@@ -23,6 +23,7 @@ from volseg.sources.corrections import read_corrections
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.storage.arrays import ArraySpec
+from volseg.storage.attributes import update_attributes
 from volseg.storage.results import fingerprint
 from volseg.storage.tables import read_columns, write_table
 from volseg.storage.volumes import create_image, open_image, register_label
@@ -387,6 +388,7 @@ def test_objects_stay_of_which_half_is_found_in_another_result(volseg, tmp_path)
     lost = {"objects": len(gone), "voxels": int(sizes[gone].sum())}
     assert noted["rules"] == {"confirmation by again": lost}
     assert noted["uncorrected"] == NAME
+    assert noted["confirmed_by"] == {"labels": "again", "fingerprint": "again"}
     for flags, message in (
         (["--confirmed-by", "no"], "no labels/no"),
         (["--confirmed-by", NAME], "names another result than mitochondria"),
@@ -400,6 +402,35 @@ def test_objects_stay_of_which_half_is_found_in_another_result(volseg, tmp_path)
         wrong = volseg("apply", volume, *flags, "--output-name", "elsewhere")
         assert (wrong.exit_code, message in wrong.output) == (2, True), wrong.output
         assert not (volume / "labels" / "elsewhere").exists()
+
+
+def test_the_record_says_which_version_of_which_result_confirmed_the_objects(volseg, tmp_path):
+    volume, labels = write_volume(tmp_path / "vol.zarr")
+    even = np.where(labels % 2, 0, labels)
+    write_other(volume, "first", even, SHARD)
+    write_other(volume, "second", even * 7, SHARD)
+    confirmed = "labels/mitochondria-confirmed"
+
+    def told():
+        done = volseg("verify", volume, "--sample", 1, "--json")
+        findings = json.loads(done.stdout)["findings"]
+        return [f["message"] for f in findings if (f["kind"], f["array"]) == ("origin", confirmed)]
+
+    def confirm(*flags):
+        return json.loads(volseg("apply", volume, "--json", "--confirmed-by", *flags).stdout)
+
+    # the same objects go, so nothing is computed again
+    for name, blocks in (("first", 18), ("second", 0)):
+        assert confirm(name)["blocks"] == blocks
+        noted = open_image(volume / confirmed).attributes["corrections"]
+        assert noted["confirmed_by"] == {"labels": name, "fingerprint": name}
+        assert list(noted["rules"]) == [f"confirmation by {name}"]
+        assert f"corrected from {NAME} as confirmed by {name}" in volseg("info", volume).stdout
+        assert told() == []
+    update_attributes(volume / "labels" / "second", {"fingerprint": "new"})
+    assert told() == ["it was confirmed by another labels/second; make it again with --overwrite"]
+    assert confirm("second", "--overwrite")["blocks"] == 0
+    assert told() == []
 
 
 def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, tmp_path):

@@ -109,7 +109,8 @@ def _origin(image: dict[str, Any]) -> str:
     if image.get("model"):
         parts.append(f"by {image['model']}")
     if image.get("corrected_from"):
-        parts.append(f"corrected from {image['corrected_from']}")
+        by = f" as confirmed by {image['confirmed_by']}" if image.get("confirmed_by") else ""
+        parts.append(f"corrected from {image['corrected_from']}{by}")
     words = [" ".join(parts)] if parts else []
     if "threshold" in image:
         words.append(f"threshold {image['threshold']:g}")

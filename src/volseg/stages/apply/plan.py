@@ -130,7 +130,7 @@ class ApplyPlan:
             "parent": self.source.path.name,
             "uncorrected": uncorrected(self.source.path.parents[1], self.source.path.name),
             "operations": self.corrections.describe(),
-            **({"rules": self.broken.describe()} if self.broken else {}),
+            **(self.broken.describe() if self.broken else {}),
         }
 
     def stands(self) -> bool:

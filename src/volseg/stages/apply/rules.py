@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -50,17 +50,21 @@ class Broken:
     Attributes
     ----------
     foreground : voxels of all objects, these among them.
+    confirmed_by : name and fingerprint of the result that the others are found in; or empty.
     """
 
     by_reason: Mapping[str, Dropped]
     foreground: int
+    confirmed_by: Mapping[str, str] = field(default_factory=dict)
 
-    def describe(self) -> dict[str, dict[str, int]]:
-        """List objects and voxels, for the record."""
-        return {
+    def describe(self) -> dict[str, Any]:
+        """List objects and voxels, and name what decided, for the record."""
+        counts = {
             reason: {"objects": found.objects, "voxels": found.voxels}
             for reason, found in self.by_reason.items()
         }
+        decided = {"confirmed_by": dict(self.confirmed_by)} if self.confirmed_by else {}
+        return {"rules": counts, **decided}
 
     def tell(self, image: Image) -> tuple[str, ...]:
         """Say how many objects each rule drops, and how large they are together."""
@@ -187,8 +191,13 @@ def by_result(
             f"to drop"
         )
     lost = Dropped(int(dropped.sum()), int(every[dropped].sum()))
-    reason = f"confirmation by {other.path.name}"
-    return {"delete": numbers[dropped].tolist()}, Broken({reason: lost}, int(every.sum()))
+    name = other.path.name
+    found = Broken(
+        {f"confirmation by {name}": lost},
+        int(every.sum()),
+        {"labels": name, "fingerprint": other.identity},
+    )
+    return {"delete": numbers[dropped].tolist()}, found
 
 
 def by_marks(

@@ -68,6 +68,9 @@ def apply(plan: ApplyPlan, progress: Progress) -> ApplyReport:
     """Write corrected labels; running it again does only what is missing."""
     begun = time.monotonic()
     if plan.stands():
+        # the same objects may go by another rule, or another result than before
+        if open_image(plan.path).attributes.get("corrections") != plan.provenance:
+            update_attributes(plan.path, {"corrections": plan.provenance})
         discard(plan.scratch)
         return _report(plan, 0, begun)
     with same_workers(plan.engine):

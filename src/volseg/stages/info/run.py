@@ -13,7 +13,13 @@ from volseg.errors import VolumeError, command
 from volseg.geometry.grid import describe
 from volseg.scores.likeness import tell_tissue
 from volseg.stages.survey.notes import advise, describe_findings, read_survey, tell_astray
-from volseg.storage.attributes import read_attributes, read_histogram, results_in, written_at
+from volseg.storage.attributes import (
+    read_attributes,
+    read_histogram,
+    results_in,
+    section,
+    written_at,
+)
 from volseg.storage.copies import is_copied
 from volseg.storage.images import read_explanation, sizes_of
 from volseg.storage.remote import as_remote
@@ -111,6 +117,8 @@ def _origin(path: Path, noted: Mapping[str, Any]) -> dict[str, Any]:
     corrections = noted.get("corrections")
     if isinstance(corrections, dict):
         found["corrected_from"] = corrections.get("parent")
+        if confirming := section(corrections, "confirmed_by"):
+            found["confirmed_by"] = confirming.get("labels")
     if "objects" in noted and (words := tell_tissue(noted.get("tissue"))):
         found["expected"] = words
     return found | ({"objects": noted["objects"]} if "objects" in noted else {})

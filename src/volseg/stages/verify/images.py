@@ -12,7 +12,7 @@ from volseg.errors import VolumeError
 from volseg.geometry.grid import Grid, full_roi, intersect
 from volseg.stages.verify.findings import Finding
 from volseg.stages.verify.tasks import describe_indices
-from volseg.storage.attributes import results_in
+from volseg.storage.attributes import results_in, section
 from volseg.storage.ledger import block_key
 from volseg.storage.results import fingerprint
 from volseg.storage.stores import parse_json
@@ -83,6 +83,12 @@ class Subject:
         kind = SOURCES[self.kind]
         return kind if kind == "raw" else f"{kind}/{self.name}"
 
+    @property
+    def confirmed_by(self) -> tuple[str, object]:
+        """Name and fingerprint of the array that confirmed its objects; no array where none did."""
+        noted = section(self.image.attributes.get("corrections"), "confirmed_by")
+        return f"labels/{noted.get('labels', '')}", noted.get("fingerprint")
+
 
 def find_subjects(volume: Path) -> tuple[list[Subject], list[Finding]]:
     """Open the volume and all results, raw first; those that cannot be opened are findings."""
@@ -129,6 +135,10 @@ def check_attributes(subjects: list[Subject]) -> Iterator[Finding]:
         source = subject.source
         if source in origins and subject.run.get(source.partition("/")[0]) != origins[source]:
             message = f"it was made from another {source}; make it again with --overwrite"
+            yield Finding("origin", subject.array, message)
+        other, then = subject.confirmed_by
+        if origins.get(other, then) != then:
+            message = f"it was confirmed by another {other}; make it again with --overwrite"
             yield Finding("origin", subject.array, message)
 
 
