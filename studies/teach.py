@@ -20,6 +20,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from leave_one_out import score
 import volseg
 from volseg.defaults import NAME, STRENGTH
 from volseg.engine.progress import NoProgress
+from volseg.errors import ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.sources.labels import open_label_path, open_labels
 from volseg.stages.teach.learn import between
@@ -181,9 +183,10 @@ def main() -> None:
                 confirmed = measure_applied(*others, NAME, confirmed_by=TAUGHT)
                 print_row(f"round {number}, confirmed", confirmed)
                 shown = f"{NAME}-confirmed"
-                both = measure_applied(*others, shown, marks=True)
-                print_row(f"round {number}, confirmed, marked dropped", both)
-                shown = f"{shown}-marked"
+                with suppress(ParameterError):  # where none of them is marked
+                    both = measure_applied(*others, shown, marks=True)
+                    print_row(f"round {number}, confirmed, marked dropped", both)
+                    shown = f"{shown}-marked"
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import suppress
 
 import pytest
@@ -156,3 +158,18 @@ def test_a_forked_child_neither_takes_nor_releases_what_its_parent_holds(tmp_pat
     assert f"process {os.getpid()} on" in take_elsewhere(path)
     held.__exit__(None, None, None)
     assert not take_elsewhere(path)
+
+
+def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch):
+    """A lock that is there while its file is would stay for ever after a kill."""
+
+    def lacking(_file, _how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", lacking)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with locked(tmp_path / "run.lock"), locked(tmp_path / "run.lock"):
+            pass
+        with locked(tmp_path / "run.lock"):
+            pass

@@ -10,6 +10,7 @@ middle of a write, counts as not written.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -109,13 +110,16 @@ def idle(scratch: Path) -> Iterator[None]:
 
 def _take(path: Path, patience: float = 0) -> Callable[[], None]:
     """Take a lock; return what releases it."""
-    lock = FileLock(path, mode=0o666, thread_local=False)
+    # a lock that is a file's existence would outlive a machine that is switched off
+    lock = FileLock(path, mode=0o666, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=patience)
     except Timeout:
         raise ConflictError(_refusal(path)) from None
-    except NotImplementedError:  # a file system without locks
-        return lambda: None
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        return lambda: None  # a file system without locks
     return lock.release
 
 
