@@ -488,6 +488,41 @@ def test_small_and_very_large_labels_are_merged(volume):
     np.testing.assert_array_equal(read(volume, "foreign-corrected")[0], labels)
 
 
+def test_very_large_labels_are_confirmed(volume):
+    labels = read(volume, NAME)[0].astype(np.uint64)
+    write_other(volume, "again", (labels > 4).astype(np.uint32), SHARD)
+    labels[labels == 2], labels[labels == 3], labels[labels == 7] = 2**53, 2**53 + 1, 2**63 + 5
+    labels[labels == 4] = 2**63 + 7
+    write_foreign(volume, labels)
+    volseg.apply(volume, name="foreign", confirmed_by="again")
+    kept = ~np.isin(labels, np.array([1, 2**53, 2**53 + 1, 2**63 + 7], np.uint64))
+    np.testing.assert_array_equal(read(volume, "foreign-confirmed")[0], labels * kept)
+
+
+@pytest.mark.filterwarnings("ignore:.*is taken as a mask:UserWarning")
+def test_numbers_that_are_no_objects_of_their_own_drop_none(volume):
+    """Components of a mask have numbers in the table only, objects of images one in each."""
+    labels = read(volume, NAME)[0].astype(np.uint16)
+    write_other(volume, "again", (labels > 4).astype(np.uint32), SHARD)
+    mask = write_foreign(volume, (labels > 0).astype(np.uint16))
+
+    def refuse(told):
+        volseg.stats(volume, name="foreign", measure="basic", workers=1)
+        (least, *_, most) = np.sort(read_columns(volume / "tables/foreign.parquet")[0]["voxels"])
+        for asked in ({"keep": f"voxels>{(least + most) // 2}"}, {"confirmed_by": "again"}):
+            with pytest.raises(ParameterError, match=told):
+                volseg.apply(volume, name="foreign", **asked)
+
+    refuse("foreign is a mask, whose objects have no numbers; `volseg label .* --name NEW` gives")
+    # of a volume they are one object each, through all slices
+    mask[:] = labels
+    assert volseg.apply(volume, name="foreign", confirmed_by="again").objects == labels.max() - 4
+    names = [f"{z}.tif" for z in range(SHAPE[0])]
+    update_attributes(volume, {"images": {"sizes": [[70, 60]] * SHAPE[0], "names": names}})
+    refuse("foreign has the same numbers in several images")
+    assert not (volume / "labels" / "foreign-corrected").exists()
+
+
 def test_a_painting_that_lies_in_the_outcome_is_not_removed(volume):
     volseg.apply(volume, corrections={"delete": [2]})
     before, inside = read(volume)[0], volume / "labels" / ".." / "labels" / OUT

@@ -28,11 +28,11 @@ from volseg.measures.brightness import BRIGHTNESS
 from volseg.measures.rules import parse_rule
 from volseg.objects.dropped import Dropped, DroppedObjects, tell_part
 from volseg.objects.intervals import Intervals, paint_intervals
-from volseg.sources.labels import LabelSource
+from volseg.sources.labels import COMPONENTS, OWN, LabelSource
 from volseg.storage.attributes import uncorrected
 from volseg.storage.marks import load_rounds
 from volseg.storage.tables import read_columns
-from volseg.storage.volumes import Image, table_path
+from volseg.storage.volumes import Image, open_image, table_path
 from volseg.types import Mask, Roi, Zyx
 
 OUTLINED = ("darkness", "evenness", "solidity", "largest_section_nm2", "largest_section")
@@ -90,7 +90,9 @@ def find_deletions(
     """Delete what breaks a rule, or another result does not confirm, or is marked as none."""
     if texts:
         return by_rules(volume, source, texts)
-    count = partial(_count_by_object, source, engine, progress)
+    planar = open_image(volume).space.planar
+    counted = source.as_images() if planar else source
+    count = partial(_count_by_object, counted, engine, progress)
     return by_marks(volume, source, count) if other is None else by_result(source, other, count)
 
 
@@ -106,6 +108,7 @@ def by_rules(
         raise ParameterError(
             f"rules need the table of labels/{name} as they are: run `{measure}` first"
         )
+    _check_numbers(source, columns["label"], mask=notes.get("objects") == COMPONENTS)
     gone, counts = np.zeros(len(columns["label"]), bool), dict[str, Dropped]()
     voxels = columns["voxels"]
     for rule in rules:
@@ -126,14 +129,29 @@ def by_rules(
     return {"delete": columns["label"][gone].tolist()}, Broken(counts, int(voxels.sum()))
 
 
+def _check_numbers(source: LabelSource, numbers: NDArray[Any], *, mask: bool) -> None:
+    """Refuse labels whose numbers do not stand for one object each."""
+    if mask:
+        volume = source.path.parents[1]
+        numbered = command("label", volume, "--probabilities", source.path, name="NEW")
+        raise ParameterError(
+            f"{source.path} is a mask, whose objects have no numbers; `{numbered}` gives them some"
+        )
+    if len(np.unique(numbers)) < len(numbers):
+        raise ParameterError(
+            f"{source.path} has the same numbers in several images, so no object can be dropped by "
+            f"its number; give each object of the stack a number of its own"
+        )
+
+
 def _count_by_object(
     source: LabelSource, engine: EngineOptions, progress: Progress, *looks: Look
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Count the voxels of objects, and of those the ones where each look is true.
 
     Returns
     -------
-    numbers : int64, shape (objects,)
+    numbers : uint64, shape (objects,)
     counts : int64, shape (objects, 1 + looks)
     """
     found = [np.zeros((0, 2 + len(looks)), np.int64)]
@@ -145,7 +163,10 @@ def _count_by_object(
     numbers, at = np.unique(every[:, 0], return_inverse=True)
     counts = np.zeros((len(numbers), 1 + len(looks)), np.int64)
     np.add.at(counts, at, every[:, 1:])
-    return numbers, counts
+    held = numbers.astype(np.uint64)
+    own = held & OWN if source.apart else held
+    _check_numbers(source, own, mask=source.is_mask(held))
+    return own, counts
 
 
 def _count_in_block(labels: LabelSource, looks: Sequence[Look], block: Block) -> NDArray[np.int64]:
