@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -433,6 +434,18 @@ def test_the_record_says_which_version_of_which_result_confirmed_the_objects(vol
     assert told() == []
 
 
+def test_a_result_of_a_mask_says_that_it_confirms_nothing_outside(volseg, tmp_path):
+    volume, labels = write_volume(tmp_path / "vol.zarr")
+    told = "segmented within the mask tissue, and"
+    write_other(volume, "again", np.where(labels % 2, 0, labels), SHARD)
+    shutil.copytree(volume / "probabilities" / NAME, volume / "probabilities" / "again")
+    within = {"run": {"mask": {"labels": "tissue", "fingerprint": "abc"}}}
+    for name, warned in (("again", True), (NAME, False)):
+        update_attributes(volume / "probabilities" / name, within)
+        done = volseg("apply", volume, "--confirmed-by", "again")
+        assert (done.exit_code, told in done.output) == (0, warned), done.output
+
+
 def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, tmp_path):
     volume, labels = write_volume(tmp_path / "vol.zarr")
     objects = stats(plan_stats(volume, StatsOptions()), NoProgress()).summary.objects
@@ -444,13 +457,23 @@ def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, 
     refused = volseg("apply", volume, "--keep", "brightness<0.4")
     told = "brightness is not measured: run `volseg stats"
     assert (refused.exit_code, told in refused.output) == (2, True), refused.output
-    gone = np.argwhere(labels == 1)[0].tolist()
-    (tmp_path / "asked.json").write_text(json.dumps({"delete": [gone]}))
+    (tmp_path / "asked.json").write_text(json.dumps({"delete": [1], "merge": [[2, 3]]}))
     done = volseg("apply", volume, "--corrections", tmp_path / "asked.json")
     assert (done.exit_code, "other columns" in done.output) == (0, False), done.output
     kept = read_columns(volume / "tables" / f"{OUT}.parquet")[0]
     assert set(kept) == set(columns)
-    assert len(kept["label"]) == objects - 1
+    assert len(kept["label"]) == objects - 2
+    joined = kept["voxels"][kept["label"] == 2]
+    assert joined == np.isin(labels, (2, 3)).sum()
+
+
+def test_a_table_with_brightness_is_not_kept_up_where_nobody_counts_intensities(volume):
+    volseg.stats(volume, workers=1)
+    update_attributes(volume, {}, "histogram")
+    report = volseg.apply(volume, corrections={"merge": [[2, 3]]}, workers=1)
+    assert report.table is None
+    (note,) = report.notes
+    assert "has other columns, so run `volseg stats" in note
 
 
 def test_seeds_between_voxels_are_those_of_the_nearest():

@@ -384,6 +384,12 @@ def test_brightness_is_a_part_of_the_range_of_the_tissue(
     assert "brightness" not in measure(volume, labels=named, measure="shapes").columns
 
 
+def test_volumes_of_one_large_value_have_no_brightness(tmp_path, labels):
+    volume = convert_raw(tmp_path, np.full(SHAPE, 1e20, np.float32))
+    named = labels_path(write_volume(tmp_path / "labels.zarr", labels), "mitochondria")
+    assert "brightness" not in measure(volume, labels=named).columns
+
+
 def test_unrelated_images_and_volumes_without_a_histogram_have_no_brightness(tmp_path, labels, raw):
     volume = write_volume(tmp_path / "vol.zarr", labels)
     write_raw(volume, raw)

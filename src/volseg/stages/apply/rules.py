@@ -29,7 +29,7 @@ from volseg.measures.rules import parse_rule
 from volseg.objects.dropped import Dropped, DroppedObjects, tell_part
 from volseg.objects.intervals import Intervals, paint_intervals
 from volseg.sources.labels import COMPONENTS, OWN, LabelSource
-from volseg.storage.attributes import uncorrected
+from volseg.storage.attributes import read_notes, section, uncorrected
 from volseg.storage.marks import load_rounds
 from volseg.storage.tables import read_columns
 from volseg.storage.volumes import Image, open_image, table_path
@@ -51,11 +51,13 @@ class Broken:
     ----------
     foreground : voxels of all objects, these among them.
     confirmed_by : name and fingerprint of the result that the others are found in; or empty.
+    warning : of what that result may not know; or empty.
     """
 
     by_reason: Mapping[str, Dropped]
     foreground: int
     confirmed_by: Mapping[str, str] = field(default_factory=dict)
+    warning: str = ""
 
     def describe(self) -> dict[str, Any]:
         """List objects and voxels, and name what decided, for the record."""
@@ -76,7 +78,7 @@ class Broken:
             told.append(
                 f"objects dropped that {words}: {found.objects}{f' ({part})' * (found.voxels > 0)}"
             )
-        return tuple(told)
+        return (*told, self.warning) if self.warning else tuple(told)
 
 
 def find_deletions(
@@ -217,8 +219,26 @@ def by_result(
         {f"confirmation by {name}": lost},
         int(every.sum()),
         {"labels": name, "fingerprint": other.identity},
+        _tell_mask(source, other),
     )
     return {"delete": numbers[dropped].tolist()}, found
+
+
+def _tell_mask(source: LabelSource, other: LabelSource) -> str:
+    """Say that the other result was looked for within a mask, and this one not, or in another."""
+    ours, theirs = (_mask_of(labels) for labels in (source, other))
+    if not theirs or theirs == ours:
+        return ""
+    return (
+        f"{other.path} was segmented within the mask {theirs.get('labels')}, and {source.path} "
+        f"not: objects outside of the mask have no confirmation"
+    )
+
+
+def _mask_of(labels: LabelSource) -> Mapping[str, Any]:
+    volume = labels.path.parents[1]
+    made = read_notes(volume / "probabilities" / uncorrected(volume, labels.path.name))
+    return section(made.get("run"), "mask")
 
 
 def by_marks(

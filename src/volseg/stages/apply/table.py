@@ -141,7 +141,7 @@ def write_tables(
     size, after = measured.voxel_size, None
     if changes.touched:
         after = _measure(plan, resolved, changes, _on(measured, source), progress)
-        if set(before.columns) | {BRIGHTNESS} != set(after) | {BRIGHTNESS}:
+        if set(before.columns) not in (set(after), set(after) - {BRIGHTNESS}):
             measure_all = command("stats", plan.volume, name=plan.name)
             return (f"{plan.tables[0][0]} has other columns, so run `{measure_all}`",)
         # a table of earlier versions lacks it

@@ -167,7 +167,8 @@ def _find_window(image: Image) -> tuple[float, float] | None:
     """Find the first and the last percentile of the tissue; unrelated images have no common one."""
     if image.space.planar or not image.attributes.get("histogram"):
         return None
-    return volume_tone(image, Preprocessing()).window
+    dark, bright = volume_tone(image, Preprocessing()).window
+    return (dark, bright) if dark < bright else None  # of one value so large that 1 more is no more
 
 
 def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSource, str]:

@@ -106,8 +106,9 @@ def open_judged(volume: Path, name: str, model: str | None) -> Judged:
     image, labels = open_image(volume), open_labels(volume, name)
     if (origin := uncorrected(volume, name)) != name:
         raise ParameterError(
-            f"{labels.path} were corrected by hand, and weights learn from what they found "
-            f"themselves: mark objects of {origin}, with `{command('teach', volume, name=origin)}`"
+            f"{labels.path} were made of {origin} by `apply`, and weights learn from what they "
+            f"found themselves: mark objects of {origin}, with "
+            f"`{command('teach', volume, name=origin)}`"
         )
     noted, path = open_image(labels_path(volume, name)).attributes, probabilities_path(volume, name)
     again = command("segment", volume, name=name)
