@@ -7,10 +7,10 @@ and the five largest missed sections of slices 2, 5 and 8 of its validation part
 measured lies in its other slices, at a threshold of 0.5 with nothing dropped, and in slices 132-164
 of ``lucchi_pp``, which the weights do know (``--known`` names some of them, ``--known 0:0`` none).
 Prints one JSON object per row: before, and in each round what is left when the marked objects are
-dropped, what the new weights find, which objects they confirm, and these without the marked ones.
-The clicks of the next round are on that last result. Objects are those of all slices. ``--drop``
-leaves the training out. With several ``--strengths`` it trains once, and measures each of them.
-Give ``--folder`` to keep volumes, weights and contact sheets.
+dropped from what was shown, what the new weights find, and which objects they confirm; the clicks
+of the next round are on those. Objects are those of all slices. ``--drop`` leaves the training out.
+With several ``--strengths`` it trains once, and measures each of them. Give ``--folder`` to keep
+volumes, weights and contact sheets.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from volseg.defaults import NAME, STRENGTH
 from volseg.engine.progress import NoProgress
 from volseg.errors import ParameterError
 from volseg.geometry.grid import full_roi
+from volseg.objects.intervals import find_intervals
 from volseg.sources.labels import open_label_path, open_labels
 from volseg.stages.teach.learn import between
 from volseg.stages.teach.run import TeachOptions, teach
 from volseg.stages.teach.simulate import click
 from volseg.storage.cards import load_card
-from volseg.storage.marks import load_rounds
+from volseg.storage.marks import Mark, load_rounds
 from volseg.storage.volumes import labels_path, open_image
 from volseg.storage.weights import load_weights, save_weights
 
@@ -57,12 +58,20 @@ def find_objects(volume: Path, model: Path, name: str) -> None:
 def click_on(volume: Path, shown: str, truth: Path, marked: Sequence[int], file: Path) -> Path:
     """Let the truth click on what is shown, and write the points as a user's would be.
 
-    Nothing is clicked that was marked before, for whatever reason.
+    Nothing is clicked that was marked before, for whatever reason, and no object of which at least
+    half is true is called false for one of its sections.
     """
-    labels = open_labels(volume, shown)
+    labels, source = open_labels(volume, shown), open_label_path(truth)
     known = [m for entry in load_rounds(volume, NAME, labels.shape) for m in entry.marks]
+    whole = full_roi(labels.shape)
+    found, true = labels[whole], source[whole] > 0
+    sizes, right = np.bincount(found.ravel()), np.bincount(found.ravel(), true.ravel())
+    mostly = (2 * right >= sizes) & (np.arange(len(sizes)) > 0)
+    known.append(
+        Mark(yes=False, name="true", spans=find_intervals(mostly[found], whole, labels.shape))
+    )
     either = [replace(m, yes=yes) for m in known for yes in (False, True)]
-    clicks = click(labels, open_label_path(truth), marked, either)
+    clicks = click(labels, source, marked, either)
     rows = [",".join(map(str, (*p.place, "yes" if p.yes else "no"))) for p in clicks]
     file.write_text("\n".join(["z,y,x,mark", *rows]), encoding="utf-8")
     return file
@@ -150,7 +159,7 @@ def main() -> None:
         others = volume, truth, marked
         find_objects(volume, arguments.model, NAME)
         print_row("before", {**measure_others(*others), **know(arguments.model)})
-        shown = NAME
+        shown = base = NAME
         for number in range(1, arguments.rounds + 1):
             begun = time.monotonic(), time.process_time()
             clicks = click_on(volume, shown, truth, marked, folder / f"clicks-{number}.csv")
@@ -171,22 +180,19 @@ def main() -> None:
                 "marked, before": np.round(report.before, 3).tolist(),
                 "marked, after all of it": np.round(report.after, 3).tolist(),
             }
-            dropped = measure_applied(*others, NAME, marks=True)
-            print_row(f"round {number}, marked dropped", dropped)
-            shown = f"{NAME}-marked"
+            with suppress(ParameterError):  # where nothing that is shown is marked none
+                dropped = measure_applied(*others, base, marks=True)
+                print_row(f"round {number}, marked dropped", {**spent, **dropped})
+                shown = f"{base}-marked"
             for part in () if report.weights is None else arguments.strengths:
                 model = folder / f"{arguments.set}-{number}-{part:g}.safetensors"
                 keep_part(arguments.model, report.weights, part, model)
                 find_objects(volume, model, TAUGHT)
-                row = {**measure_others(*others, TAUGHT), **know(model), **spent}
-                print_row(f"round {number}, new weights", {"strength": part, **row})
+                row = {"strength": part, **measure_others(*others, TAUGHT), **know(model)}
+                print_row(f"round {number}, new weights", row)
                 confirmed = measure_applied(*others, NAME, confirmed_by=TAUGHT)
                 print_row(f"round {number}, confirmed", confirmed)
-                shown = f"{NAME}-confirmed"
-                with suppress(ParameterError):  # where none of them is marked
-                    both = measure_applied(*others, shown, marks=True)
-                    print_row(f"round {number}, confirmed, marked dropped", both)
-                    shown = f"{shown}-marked"
+                shown = base = f"{NAME}-confirmed"
 
 
 if __name__ == "__main__":
