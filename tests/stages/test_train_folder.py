@@ -87,3 +87,20 @@ def test_a_recipe_names_data_anywhere(tmp_path, monkeypatch):
     found = load_recipe(Path("r.toml")).pairs
     assert [p.raw for p in found] == [p.raw.resolve() for p in pairs]
     assert [p.labels for p in found] == [names[0], *(f"{tmp_path}/{n}" for n in names[1:])]
+
+
+def test_a_recipe_names_links_and_not_what_they_lead_to(tmp_path, monkeypatch):
+    """Stores of versioned data keep files by their hashes, and names and cards beside links."""
+    monkeypatch.chdir(tmp_path)
+    links = ["raw.tif", "labels.tif", "weights.safetensors", "axons.tif"]
+    for number, name in enumerate(links):
+        Path(f"blob{number}").touch()
+        Path(name).symlink_to(f"blob{number}")
+    config = build_config({"steps": 1, "classes": ("axons=axons.tif",)})
+    pairs, told = [Pair(Path("raw.tif"), "labels.tif")], {"raw": None, "labels hash": None}
+    settings = RunSettings(start="weights.safetensors")
+    save_recipe(Path("r.toml"), config, settings, pairs, [told])
+    found = load_recipe(Path("r.toml"))
+    (pair,) = found.pairs
+    said = [str(pair.raw), pair.labels, found.run["start"], found.config["classes"][0][6:]]
+    assert said == [f"{tmp_path}/{name}" for name in links]

@@ -101,11 +101,14 @@ def save_recipe(
     pairs: Sequence[Pair],
     description: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a recipe from which a run can be repeated, with the fingerprints of its data."""
+    """Write a recipe from which a run can be repeated, with the fingerprints of its data.
+
+    Links keep their names: what they lead to may have none that says what it is, nor a card.
+    """
     data = []
     for pair, entry in zip(pairs, description, strict=True):
         noted = {
-            "raw": str(pair.raw.resolve()),
+            "raw": str(pair.raw.absolute()),
             "labels": _find_from_anywhere(pair),
             "raw_fingerprint": entry["raw"],
             "labels_fingerprint": entry["labels hash"],
@@ -113,7 +116,7 @@ def save_recipe(
         data.append({**asdict(pair), **noted})
     run = {f.name: getattr(settings, f.name) for f in fields(RunSettings)}
     if settings.start and settings.start not in shipped_models():
-        run["start"] = str(parse_path(settings.start).resolve())
+        run["start"] = str(parse_path(settings.start).absolute())
     named = [_name_class(text, pairs) for text in config.classes]
     comment = (
         f"volseg {__version__}: what this run was made with.\n"
@@ -129,7 +132,7 @@ def _find_from_anywhere(pair: Pair) -> str:
         return ""
     place = parse_location(pair.labels)
     named = place.name == pair.labels and (pair.raw / "labels" / place).exists()
-    return pair.labels if named else str(place.resolve())
+    return pair.labels if named else str(place.absolute())
 
 
 def _name_class(text: str, pairs: Sequence[Pair]) -> str:
