@@ -269,7 +269,11 @@ def test_marks_become_weights_that_segment(volume, quick):
     assert card.training["data"]["marks"][0].startswith(f"no: object {no}, ")
     assert (card.threshold, card.scores) == (parent.threshold, {})
     assert (card.training["strength"], report.strength) == (0.6, 0.6)
-    assert "12 steps from toy, 60% of the change is kept" in describe_report(volume, NAME, report)
+    told = describe_report(volume, NAME, replace(report, seconds=3))
+    assert "12 steps from toy, 60% of the change is kept" in told
+    few = "12 steps may teach little: the same command with --steps 1310, as was measured, "
+    assert f"{few}takes about 6 min here" in told
+    assert "may teach little" not in describe_report(volume, NAME, replace(report, steps=400))
     asked = PredictOptions(str(report.weights), NAME, engine=ENGINE, views="xy", overwrite=True)
     segment(plan_segmentation(volume, SegmentOptions(asked, min_size=5)), NoProgress())
     # the next round starts from these, with the marks of both, whose objects have other numbers
@@ -312,6 +316,8 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     assert judged.options() == {"threshold": 0.5, **rules}
     inverted = replace(judged, run={**judged.run, "invert": True}).options()
     assert inverted == {**judged.options(), "invert": True}
+    flips = replace(judged, run={**judged.run, "averaged": [True, True, "xz"]}).options()
+    assert flips == {**judged.options(), "tta": True, "rotations": True, "views": "xz"}
     given = {**inverted, "zoom": 2.0}
     rule = "darkness>0.4"
     nothing = (0, 0), (0, 0), 1, 0.6, None, ()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FLAGS = {"marked_no": "--not", "marked_yes": "--yes"}
 MARKS = (*FLAGS, "points", "painted", "simulate")
+FEW, MEASURED = 400, 1310
+"""Steps of the shortest lessons that were measured, and of most (decision 0080)."""
 
 
 @with_options("volseg teach vol.zarr --not 12,40 --yes 7", TeachKeywords, **FLAGS)
@@ -29,7 +31,7 @@ def teach_command(session: Session, volume: Path, forget: bool, **options: Any) 
 
     Marks are numbers of objects of VOLUME/labels/NAME, points or painted regions; all else is
     left open. Writes new weights beside VOLUME, draws the marked places before and after, and
-    prints the command that segments with them. The marks are kept in VOLUME.
+    prints the commands that use them. The marks are kept in VOLUME.
     """
     name = options["name"]
     if forget:
@@ -55,6 +57,7 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
             if not math.isnan(before):
                 lines.append(f"  {word:3}  {before:6.1%} before, {after:6.1%} after")
         lines.append(f"weights: {report.weights}, after {duration(report.seconds)}")
+        lines += _describe_few(steps, report)
     if report.sheet is not None:
         lines.append(f"marks, before and after: {report.sheet}")
     lines += _describe_suspects(volume, name, report)
@@ -80,6 +83,14 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
         dropped = command("apply", volume, "--marks", "--overwrite", name=name)
         lines.append(f"to drop the marked objects in all slices: {dropped}")
     return "\n".join(lines)
+
+
+def _describe_few(steps: str, report: TeachReport) -> list[str]:
+    if report.steps >= FEW:
+        return []
+    minutes = math.ceil(report.seconds / max(report.steps, 1) * MEASURED / 60)
+    again = f"the same command with --steps {MEASURED}, as was measured, takes about {minutes} min"
+    return [f"{steps} may teach little: {again} here"]
 
 
 def _describe_suspects(volume: Path, name: str, report: TeachReport) -> list[str]:

@@ -97,7 +97,9 @@ class Judged:
             found["invert"] = True
         if self.zoom != 1:
             found["zoom"] = self.zoom
-        views = self.run.get("averaged", [None, None, "xy"])[2]
+        flips, turns, views = self.run.get("averaged", (False, False, "xy"))
+        found |= {"tta": True} if flips else {}
+        found |= {"rotations": True} if turns else {}
         return found if views == "xy" else {**found, "views": views}
 
 
