@@ -419,6 +419,7 @@ def test_what_is_bright_in_unlike_tissue_is_told(tmp_path, likeness, dark, told)
     assert len(notes) == told
     if told:
         assert "1 object(s), 20.00% of the foreground" in notes[0]
+        assert "look at some, such as 2; to drop all" in notes[0]
         assert "--keep 'brightness<0.45'" in notes[0]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from volseg.measures.object_table import Column
 
 BRIGHTNESS = "brightness"
@@ -23,7 +26,6 @@ def add_brightness(
 
     Examples
     --------
-    >>> import numpy as np
     >>> columns, units = {"intensity_mean": np.array([50.0, 90.0])}, {"intensity_mean": "1"}
     >>> add_brightness(columns, units, (30, 230))
     >>> columns["brightness"].tolist()
@@ -34,19 +36,19 @@ def add_brightness(
     units[BRIGHTNESS] = "1"
 
 
-def count_bright(columns: Mapping[str, Column]) -> tuple[int, int]:
-    """Count the objects that are brighter than mitochondria mostly are, and their voxels.
+def find_bright(columns: Mapping[str, Column]) -> NDArray[np.int64]:
+    """Find the rows of objects that are brighter than mitochondria mostly are, largest first.
 
     Where they are most of the foreground, the volume shows bright what others show dark, and none
     count.
 
     Examples
     --------
-    >>> import numpy as np
     >>> columns = {"brightness": np.array([0.2, 0.6, 0.3]), "voxels": np.array([7, 2, 9])}
-    >>> count_bright(columns)
-    (1, 2)
+    >>> find_bright(columns).tolist()
+    [1]
     """
-    bright, voxels = columns[BRIGHTNESS] >= BRIGHT, columns["voxels"]
-    some = int(voxels[bright].sum())
-    return (int(bright.sum()), some) if 2 * some < voxels.sum() else (0, 0)
+    voxels = columns["voxels"]
+    rows = np.flatnonzero(columns[BRIGHTNESS] >= BRIGHT)
+    rows = rows[np.argsort(-voxels[rows], kind="stable")]
+    return rows if 2 * int(voxels[rows].sum()) < int(voxels.sum()) else rows[:0]

@@ -21,7 +21,7 @@ from volseg.engine.progress import Job, Progress, core_voxels
 from volseg.engine.run import run_blocks, same_workers
 from volseg.errors import StorageError, command
 from volseg.geometry.grid import Block
-from volseg.measures.brightness import BRIGHT, BRIGHTNESS, count_bright
+from volseg.measures.brightness import BRIGHT, BRIGHTNESS, find_bright
 from volseg.measures.object_table import ObjectSums, merge_sums
 from volseg.measures.shape import too_large
 from volseg.measures.single_object import AROUND, OUTLINE, SINGLE, SingleObjects
@@ -47,6 +47,8 @@ from volseg.storage.tables import check_table_path, publish_table, write_table
 from volseg.storage.volumes import open_image, scratch_path
 
 UNLIKE = ("unlike", VERY_UNLIKE)
+SHOWN = 5
+"""Objects that a note names."""
 
 
 @dataclass(frozen=True)
@@ -255,13 +257,14 @@ def _tell_bright(
     unlike = isinstance(tissue, Mapping) and tissue.get("likeness") in UNLIKE
     if not unlike or plan.table.stem != NAME or BRIGHTNESS not in columns:
         return
-    objects, voxels = count_bright(columns)
-    if objects:
-        part = tell_part(voxels, int(columns["voxels"].sum()))
+    rows = find_bright(columns)
+    if len(rows):
+        part = tell_part(int(columns["voxels"][rows].sum()), int(columns["voxels"].sum()))
+        largest = ", ".join(map(str, columns["label"][rows[:SHOWN]].tolist()))
         drop = command("apply", plan.volume, "--keep", f"{BRIGHTNESS}<{BRIGHT:g}")
         yield (
-            f"{objects} object(s), {part}, are brighter than mitochondria mostly are: look at some "
-            f"of them; to drop all: `{drop}`"
+            f"{len(rows)} object(s), {part}, are brighter than mitochondria mostly are: look at "
+            f"some, such as {largest}; to drop all: `{drop}`"
         )
 
 
