@@ -333,6 +333,48 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     assert told.endswith(f"volseg apply {volume} --marks --overwrite")
 
 
+def test_slices_that_were_taken_as_images_are_taught_as_such(volume, quick, volseg):
+    model = next(volume.parent.glob("*.safetensors"))
+    again = ["--overwrite", "--views", "xy", "--min-size", "5", "--workers", "1"]
+    done = volseg("segment", volume, "--images", "--model", model, *again)
+    assert done.exit_code == 0, done.output
+    judged = open_judged(volume, NAME, None)
+    assert judged.options()["images"] is True
+    eye = teach_run._open_eye(judged, teaching_recipe(judged.card, 1), "cpu")
+    assert eye.tone.images
+    report = run(volume, marked_no=[largest(read(volume), 1)[0]], steps=2)
+    next_one = next(s for s in describe_report(volume, NAME, report).splitlines() if "next:" in s)
+    assert " --images " in next_one
+
+
+def test_what_lies_below_the_threshold_is_not_taught_but_dropped(volume, quick):
+    import volseg
+
+    volseg.label(volume, threshold=0.5, complement=True, overwrite=True, workers=1, min_size=5)
+    (number,) = largest(read(volume), 1)
+    before = files(volume)
+    with pytest.raises(ParameterError, match="marks teach what is above it; give --minutes 0"):
+        run(volume, marked_no=[number], steps=2)
+    assert files(volume) == before
+    assert keep_marks(volume, marked_no=[number]).marked_no == 1
+    assert apply(volume, marks=True).objects == read(volume).max() - 1
+
+
+def test_a_lesson_keeps_the_weights_of_one_that_ended_meanwhile(volume, quick, monkeypatch):
+    other, learn_on = volume.parent / "vol-taught-1.safetensors", teach_run.learn
+
+    def meanwhile(*given):
+        other.write_bytes(b"other")
+        return learn_on(*given)
+
+    monkeypatch.setattr(teach_run, "learn", meanwhile)
+    (number,) = largest(read(volume), 1)
+    report = run(volume, marked_no=[number], steps=2)
+    assert report.weights.name == "vol-taught-2.safetensors"
+    assert report.sheet.name == "vol-taught-2.png"
+    assert other.read_bytes() == b"other"
+
+
 def asks_for(mean, faint):
     """Load cards that ask objects of up to so many voxels for a mean probability."""
     return lambda model: replace(load_card(model), min_probability=mean, faint_size=faint)
@@ -570,6 +612,7 @@ BAD = [
     (["--points", "{inside}"], "has no column 'mark'"),
     (["--points", "yes={missing}"], "cannot read points"),
     (["--painted", "{painted}"], "paints nothing"),
+    (["--painted", "{odd}"], "odd.tif holds the value 3: 1 stands for none, 2 for a"),
     (["--not", "1", "--slices", "9999"], "has no object 1 in the slices of --slices"),
     (["--simulate", "mitochondria"], "nothing is false or missed"),
     ([], "nothing is marked"),
@@ -600,6 +643,8 @@ def test_bad_marks_end_with_a_message_and_change_nothing(volseg, volume, tmp_pat
         named[name].write_text(f"axis-0,axis-1,axis-2\n{row}\n", encoding="utf-8")
     blank = np.zeros(SHAPE, np.uint8)
     named["painted"] = write_raw(tmp_path / "painted.zarr", blank, shard=(4, 32, 32))
+    named["odd"], blank[:2, :2] = tmp_path / "odd.tif", [[[1]], [[3]]]
+    tifffile.imwrite(named["odd"], blank)
     before = files(volume)
     done = volseg("teach", volume, *(flag.format(**named) for flag in flags))
     assert done.exit_code == 2, done.output

@@ -15,6 +15,7 @@ from volseg.stages.predict.lattice import network_scales
 from volseg.stages.teach.seeds import Reach
 from volseg.storage.attributes import uncorrected
 from volseg.storage.cards import Card, load_card
+from volseg.storage.images import as_images
 from volseg.storage.predictions import find_recorded
 from volseg.storage.remote import as_remote
 from volseg.storage.volumes import Image, labels_path, open_image, probabilities_path
@@ -35,6 +36,7 @@ class Judged:
     Attributes
     ----------
     run, rules : how these were made, and which objects were found in them.
+    asked_images : slices were taken as unrelated images, and the volume does not say that they are.
     """
 
     image: Image
@@ -46,6 +48,7 @@ class Judged:
     threshold: float
     model: str
     card: Card
+    asked_images: bool = False
 
     @property
     def shape(self) -> Zyx:
@@ -100,6 +103,7 @@ class Judged:
         flips, turns, views = self.run.get("averaged", (False, False, "xy"))
         found |= {"tta": True} if flips else {}
         found |= {"rotations": True} if turns else {}
+        found |= {"images": True} if self.asked_images else {}
         return found if views == "xy" else {**found, "views": views}
 
 
@@ -132,7 +136,7 @@ def open_judged(volume: Path, name: str, model: str | None) -> Judged:
         )
     chosen = _find_parent(volume, made.get("model", {}), model)
     return Judged(
-        image,
+        as_images(image, asked=probabilities.space.planar),
         labels,
         int(noted["objects"]),
         probabilities,
@@ -141,6 +145,7 @@ def open_judged(volume: Path, name: str, model: str | None) -> Judged:
         int(noted["run"]["threshold_of_255"]) / FULL_PROBABILITY,
         chosen,
         load_card(chosen),
+        probabilities.space.planar and not image.space.planar,
     )
 
 

@@ -47,12 +47,14 @@ class Said:
 
 
 def _find_in_block(
-    labels: LabelSource, wanted: tuple[int, ...], block: Block
+    labels: LabelSource, wanted: tuple[int, ...], alone: bool, block: Block
 ) -> dict[int, Intervals]:
-    """Find the voxels of some labels in a block."""
+    """Find the voxels of some labels in a block; with ``alone``, name one of any others."""
     values = labels[block.core]
     here = np.intersect1d(values, np.array(wanted))
-    return {int(n): find_intervals(values == n, block.core, labels.shape) for n in here}
+    found = {int(n): find_intervals(values == n, block.core, labels.shape) for n in here}
+    others = np.setdiff1d(values[values > 0], np.array(wanted)) if alone else ()
+    return found | {int(n): np.zeros((0, 2), np.int64) for n in others[:1]}
 
 
 def find_marks(said: Said, judged: Judged, engine: EngineOptions) -> list[Mark]:
@@ -121,9 +123,9 @@ def _check_numbers(said: Said, objects: int) -> None:
 
 
 def _locate(
-    labels: LabelSource, wanted: tuple[int, ...], engine: EngineOptions
+    labels: LabelSource, wanted: tuple[int, ...], engine: EngineOptions, *, alone: bool = False
 ) -> dict[int, Intervals]:
-    """Find the voxels of some labels in the whole volume, reading it once."""
+    """Find the voxels of some labels in the whole volume, reading it once; see `_find_in_block`."""
     parts: dict[int, list[Intervals]] = {}
 
     def on_result(_: Block, found: dict[int, Intervals]) -> None:
@@ -131,7 +133,7 @@ def _locate(
             parts.setdefault(number, []).append(spans)
 
     blocks = Grid(labels.shape, whole_multiples(BLOCK, labels.block)).blocks()
-    run_blocks(partial(_find_in_block, labels, wanted), blocks, engine, on_result=on_result)
+    run_blocks(partial(_find_in_block, labels, wanted, alone), blocks, engine, on_result=on_result)
     whole = {number: np.concatenate(spans) for number, spans in parts.items()}
     return {number: spans[np.argsort(spans[:, 0])] for number, spans in whole.items()}
 
@@ -190,9 +192,10 @@ def _find_painted(said: Said, shape: Zyx, engine: EngineOptions) -> list[Mark]:
             f"painted regions must have the shape of the volume, {shape}: {painted.path} has "
             f"{painted.shape}"
         )
-    found = _locate(painted, (NO, YES), engine)
+    found = _locate(painted, (NO, YES), engine, alone=True)
+    meant = f"{NO} stands for none, {YES} for a mitochondrion"
+    if others := sorted(found.keys() - {NO, YES}):
+        raise ParameterError(f"{painted.path} holds the value {others[0]}: {meant}")
     if not found:
-        raise ParameterError(
-            f"{painted.path} paints nothing: {NO} stands for none, {YES} for a mitochondrion"
-        )
+        raise ParameterError(f"{painted.path} paints nothing: {meant}")
     return [Mark(n == YES, f"{painted.path.name}, value {n}", found[n]) for n in sorted(found)]

@@ -177,10 +177,12 @@ def _plan_lesson(
             f"{judged.model} gives {', '.join(m.name for m in judged.card.maps)}; only weights of "
             f"one map can be taught; give --minutes 0 to keep the marks, then volseg apply --marks"
         )
-    weights = choose_weights(volume, options.output)
-    sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
-    if options.sheet is None and sheet.exists():
-        raise ConflictError(f"{sheet} exists; choose another --output, or a --sheet")
+    if judged.rules.get("complement"):
+        raise ParameterError(
+            f"{judged.labels.path} are what is below the threshold (--complement), and marks teach "
+            f"what is above it; give --minutes 0 to keep the marks, then volseg apply --marks"
+        )
+    _choose_files(volume, options)
     config = teaching_recipe(judged.card, options.minutes, options.steps)
     eye = _open_eye(judged, config, options.device)
     workers = options.workers or min(available_cores(), LOADERS)
@@ -191,6 +193,7 @@ def _plan_lesson(
         with Job(progress, 100, "%", "teaching").shown():
             told, part = _percent(progress), options.strength
             networks, steps = learn(lesson, config, start, workers, part, told)
+        weights, sheet = _choose_files(volume, options)  # another lesson may have ended since
         card = make_card(weights, judged, marks, config, steps, part)
         save_weights(weights, networks[1].state_dict(), card)
         before, after = (lesson.measure(network, judged.threshold) for network in networks)
@@ -202,6 +205,15 @@ def _plan_lesson(
         return {**found, "steps": steps, "strength": part, "sheet": shown}
 
     return train
+
+
+def _choose_files(volume: Path, options: TeachOptions) -> tuple[Path, Path]:
+    """Choose the files of new weights, and of the sheet; refuse those that stand."""
+    weights = choose_weights(volume, options.output)
+    sheet = place_sheet(volume, options.sheet or weights.with_suffix(".png"))
+    if options.sheet is None and sheet.exists():
+        raise ConflictError(f"{sheet} exists; choose another --output, or a --sheet")
+    return weights, sheet
 
 
 def choose_weights(volume: Path, output: Path | None) -> Path:
