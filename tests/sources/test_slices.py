@@ -239,7 +239,7 @@ def test_numbers_with_dots_are_decimals_unless_they_are_two(tmp_path, ordered, t
     told = [w for w in open_stack(tmp_path / "*.tif").warnings if "numbers with dots" in w]
     assert len(told) == bool(taken)
     assert all(f"are taken as {taken}, so that {ordered[1]}"[:-4] in w for w in told)
-    assert all("if that is wrong, rename the files, with as many digits behind" in w for w in told)
+    assert all("if that is wrong, rename the files so that the same number" in w for w in told)
     assert not find_gaps([name[:-4] for name in ordered])
 
 

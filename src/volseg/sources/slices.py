@@ -244,7 +244,7 @@ def _check_names(files: Sequence[Path], *, chosen: bool) -> list[str]:
     if taken := tell_decimals([f.stem for f in files]):
         told.append(
             f"numbers with dots in the names of {folder} are taken as {taken}; if that is wrong, "
-            f"rename the files, with as many digits behind each dot"
+            f"rename the files so that the same number of digits follows each dot"
         )
     if gaps := find_gaps([f.stem for f in files]):
         missing = f"the numbering of {folder} has gaps: {list_some(gaps, SHOWN)} missing"
