@@ -455,7 +455,7 @@ def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, 
         del table["brightness"]
     write_table(volume / "tables" / f"{NAME}.parquet", columns, units, noted)
     refused = volseg("apply", volume, "--keep", "brightness<0.4")
-    told = "brightness is not measured: run `volseg stats"
+    told = f"brightness is not measured: run `volseg stats {volume}` first"
     assert (refused.exit_code, told in refused.output) == (2, True), refused.output
     (tmp_path / "asked.json").write_text(json.dumps({"delete": [1], "merge": [[2, 3]]}))
     done = volseg("apply", volume, "--corrections", tmp_path / "asked.json")
@@ -465,6 +465,16 @@ def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, 
     assert len(kept["label"]) == objects - 2
     joined = kept["voxels"][kept["label"] == 2]
     assert joined == np.isin(labels, (2, 3)).sum()
+
+
+@pytest.mark.parametrize(
+    ("rules", "flags"),
+    [(["brightness<0.4"], ""), (["voxels>9", "darkness>0.4"], " --outline")],
+)
+def test_a_rule_without_a_table_names_the_measuring_that_it_needs(volseg, intact, rules, flags):
+    done = volseg("apply", intact, *(f"--keep={rule}" for rule in rules))
+    assert done.exit_code == 2
+    assert f"run `volseg stats {intact}{flags}` first" in done.output
 
 
 def test_a_table_with_brightness_is_not_kept_up_where_nobody_counts_intensities(volume):

@@ -423,6 +423,12 @@ def test_what_is_bright_in_unlike_tissue_is_told(tmp_path, likeness, dark, told)
         assert "--keep 'brightness<0.45'" in notes[0]
 
 
+def test_where_a_name_has_no_labels_others_may_be_given(tmp_path, labels, raw):
+    write_raw(volume := write_volume(tmp_path / "vol.zarr", labels), raw)
+    with pytest.raises(VolumeError, match=r"no labels/none.* first, or give --labels"):
+        plan_stats(volume, StatsOptions(name="none"))
+
+
 def test_one_table_for_volumes_with_and_without_probabilities(tmp_path, labels, raw):
     volumes = [write_volume(tmp_path / f"{n}.zarr", labels) for n in "ab"]
     write_raw(volumes[0], raw)

@@ -649,6 +649,7 @@ def test_bad_marks_end_with_a_message_and_change_nothing(volseg, volume, tmp_pat
     done = volseg("teach", volume, *(flag.format(**named) for flag in flags))
     assert done.exit_code == 2, done.output
     assert message in " ".join(done.stderr.split())
+    assert "--labels" not in done.stderr  # which teach has not
     assert files(volume) == before
 
 

@@ -179,14 +179,15 @@ def find_early(volume: Path, labels: str, *, images: bool = False) -> LabelSourc
     return open_label_path(place, images=images)
 
 
-def open_labels(volume: Path, name: str) -> LabelSource:
-    """Open ``labels/<name>`` of a volume."""
+def open_labels(volume: Path, name: str, *, files: bool = False) -> LabelSource:
+    """Open ``labels/<name>`` of a volume, for a command that takes ``--labels``, too, or none."""
     path = labels_path(volume, name)
     if not path.exists():
         open_image(volume)
         first = command("segment", volume, name=name)
         raise VolumeError(
-            f"{volume} has no labels/{name}{_listed(volume)}; run `{first}` first, or give --labels"
+            f"{volume} has no labels/{name}{_listed(volume)}; run `{first}` first"
+            f"{', or give --labels' * files}"
         )
     return open_label_path(path)
 

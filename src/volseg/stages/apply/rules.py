@@ -105,7 +105,8 @@ def by_rules(
     name = source.path.name
     rules, path = list(map(parse_rule, texts)), table_path(volume, name)
     columns, _, notes = read_columns(path) if path.is_file() else ({}, {}, {})
-    measure = command("stats", volume, "--outline", name=name)
+    asked = ["--outline"] if any(rule.column in OUTLINED for rule in rules) else []
+    measure = command("stats", volume, *asked, name=name)
     if notes.get("labels") != source.identity:
         raise ParameterError(
             f"rules need the table of labels/{name} as they are: run `{measure}` first"
@@ -118,7 +119,7 @@ def by_rules(
             raise ParameterError(f"{rule.column} is not measured yet: run `{measure}` first")
         if rule.column == BRIGHTNESS and BRIGHTNESS not in columns:
             raise ParameterError(
-                f"brightness is not measured: run `{command('stats', volume, name=name)}` first; "
+                f"brightness is not measured: run `{measure}` first; "
                 f"unrelated images, and volumes without a histogram, have none"
             )
         more = rule.broken_by(columns) & ~gone

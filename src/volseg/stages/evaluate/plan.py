@@ -93,7 +93,7 @@ def plan_evaluation(volume: Path, options: EvaluateOptions) -> EvaluatePlan:
     image = as_images(open_image(volume), asked=options.images)
     shape, own = image.levels[0].shape, options.labels is None
     predicted = (
-        open_labels(volume, options.name)
+        open_labels(volume, options.name, files=True)
         if options.labels is None
         else refuse_greys(
             open_label_path(options.labels, images=image.space.planar, axes=options.axes)

@@ -178,7 +178,7 @@ def _open_measured(volume: Path, options: StatsOptions) -> tuple[Image, LabelSou
     image = as_images(open_image(volume), asked=options.images)
     if labels is None:
         chosen = NAME if name is None else name
-        source = open_labels(volume, chosen)
+        source = open_labels(volume, chosen, files=True)
     else:
         source = refuse_greys(open_label_path(labels, images=image.space.planar, axes=options.axes))
         check_axes(options.axes, [source])
