@@ -21,6 +21,8 @@ from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.objects.seeding import split_from_seeds
 from volseg.sources.corrections import read_corrections
+from volseg.stages.apply.plan import ApplyOptions, plan_apply
+from volseg.stages.apply.run import Correcting, apply
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
 from volseg.storage.arrays import ArraySpec
@@ -405,7 +407,10 @@ def test_objects_stay_of_which_half_is_found_in_another_result(volseg, tmp_path)
         assert not (volume / "labels" / "elsewhere").exists()
 
 
-def test_the_record_says_which_version_of_which_result_confirmed_the_objects(volseg, tmp_path):
+def test_the_record_says_which_version_of_which_result_confirmed_the_objects(
+    volseg, tmp_path, monkeypatch
+):
+    quiet = NoProgress()
     volume, labels = write_volume(tmp_path / "vol.zarr")
     even = np.where(labels % 2, 0, labels)
     write_other(volume, "first", even, SHARD)
@@ -420,7 +425,13 @@ def test_the_record_says_which_version_of_which_result_confirmed_the_objects(vol
     def confirm(*flags):
         return json.loads(volseg("apply", volume, "--json", "--confirmed-by", *flags).stdout)
 
-    # the same objects go, so nothing is computed again
+    stop = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    plan = plan_apply(volume, ApplyOptions(None, confirmed_by="second"), quiet)
+    with monkeypatch.context() as patched:
+        patched.setattr(Correcting, "_write_coarse", stop)
+        with pytest.raises(KeyboardInterrupt):
+            apply(plan, quiet)
+    # the same objects go, so the first goes on with it, and nothing is computed again
     for name, blocks in (("first", 18), ("second", 0)):
         assert confirm(name)["blocks"] == blocks
         noted = open_image(volume / confirmed).attributes["corrections"]

@@ -145,7 +145,9 @@ class Correcting:
             for number, size in zip(cut.numbers, voxels, strict=True)
         }
         changes = Changes.gather(self.resolved, self.plan.grid, found, pieces, sorted(touched[0]))
-        update_attributes(self.plan.path, {"objects": changes.objects})
+        # another rule may have begun the run
+        told = {"objects": changes.objects, "corrections": self.plan.provenance}
+        update_attributes(self.plan.path, told)
         return changes
 
     def _cut(self) -> list[list[int]]:
