@@ -355,6 +355,8 @@ def test_corrections_stay_within_an_image(tmp_path, pictures):
         correct({"merge": [before["label"][before["bbox_z_start"] < 2].tolist()]})
     with pytest.raises(ParameterError, match=r"add\[0\]: it is painted in the images \[1, 2\]"):
         correct({"add": [{**add, "object": int(before["label"][0])}]})
+    with pytest.raises(ParameterError, match=r"images have no brightness.* intensity_mean, in"):
+        plan_apply(volume, ApplyOptions(None, keep=["brightness<0.45"]), QUIET)
     assert correct({"add": [add]}).objects == 12
     kept, _, _ = read_columns(volume / "tables" / "mitochondria-corrected.parquet")
     anew = stats(plan_stats(volume, replace(options, name="mitochondria-corrected")), QUIET)

@@ -118,9 +118,14 @@ def by_rules(
         if rule.column in OUTLINED and rule.column not in columns:
             raise ParameterError(f"{rule.column} is not measured yet: run `{measure}` first")
         if rule.column == BRIGHTNESS and BRIGHTNESS not in columns:
+            if open_image(volume).space.planar:
+                raise ParameterError(
+                    "unrelated images have no brightness, as they share no range of the tissue; "
+                    "intensity_mean, in the images' own values, is one that they have"
+                )
             raise ParameterError(
-                f"brightness is not measured: run `{measure}` first; "
-                f"unrelated images, and volumes without a histogram, have none"
+                f"brightness is not measured: run `{measure}` first; volumes without a histogram "
+                f"have none"
             )
         more = rule.broken_by(columns) & ~gone
         # a rule that is given twice drops nothing more
