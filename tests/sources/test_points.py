@@ -94,6 +94,32 @@ def test_points_of_neuroglancer_are_read_in_voxels(tmp_path, unit):
 
 
 @pytest.mark.parametrize(
+    ("source", "corner"),
+    [
+        ("zarr3://https://host/vol.zarr", (1.5, 9.5, -0.5)),
+        ("zarr://s3://bucket/vol.zarr/labels/mitochondria", (1.5, 9.5, -0.5)),
+        ({"url": "https://host/vol.zarr/|zarr3:"}, (1.5, 9.5, -0.5)),
+        (["python://volume/abc", "file:///here/vol.zarr/|zarr:"], (1.5, 9.5, -0.5)),
+        ("python://volume/abc", (0, 0, 0)),
+        ("zarr://https://host/vol.zarr/0/", (0, 0, 0)),
+        ("https://host/vol.zarr/0|zarr3:", (0, 0, 0)),
+        ("precomputed://https://host/vol", (0, 0, 0)),
+    ],
+)
+def test_points_in_a_volume_that_neuroglancer_reads_itself_count_from_its_origin(
+    tmp_path, source, corner
+):
+    path, shown = tmp_path / "state.json", {"type": "image", "name": "raw", "source": source}
+    for inside in (0.01, 0.5, 0.99):
+        z, y, x = (a + b + inside for a, b in zip((3, 40, 8), corner, strict=True))
+        content = state([layer("no", {"point": [x, y, z]})])
+        content["layers"][0] = shown
+        path.write_text(json.dumps(content))
+        (point,) = read_annotations(path, None, SIZE, (1.5, 9.5, -0.5))
+        assert point.place == (3, 40, 8)
+
+
+@pytest.mark.parametrize(
     ("content", "size", "error", "message"),
     [
         (state([]), SIZE, SourceError, "holds no points in layers of annotations"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 from scipy import ndimage
 from torch import nn
 
@@ -331,6 +332,32 @@ def test_the_next_command_has_the_rules_of_the_result(volume):
     assert then.endswith(f": volseg apply {volume} --confirmed-by {NAME}-taught --overwrite")
     told = describe_report(volume, NAME, replace(said, marked_no=2))
     assert told.endswith(f"volseg apply {volume} --marks --overwrite")
+
+
+@pytest.mark.parametrize("source", ["zarr3://https://host/vol.zarr", "python://volume/1"])
+def test_clicks_in_a_volume_that_lies_elsewhere_mark_what_was_seen(volume, source):
+    group = zarr.open_group(volume)
+    ome = group.attrs["ome"]
+    (first, *_), origin = ome["multiscales"][0]["datasets"], (8, 3, 20)
+    size = open_image(volume).voxel_size
+    moved = [o * s for o, s in zip(origin, size, strict=True)]
+    first["coordinateTransformations"][1:] = [{"type": "translation", "translation": moved}]
+    ome["multiscales"][0]["datasets"] = [first]
+    group.attrs["ome"] = ome
+    labels = read(volume)
+    (number,) = largest(labels, 1)
+    place = np.argwhere(labels == number)[0] + (0.5 if "python" in source else np.array(origin))
+    said = {"type": "point", "id": "1", "point": place[::-1].tolist()}
+    shown = [
+        {"type": "image", "name": "raw", "source": source},
+        {"type": "annotation", "name": "no", "annotations": [said]},
+    ]
+    axes = {a: [s * 1e-9, "m"] for a, s in zip("zyx", size, strict=True)}
+    file = volume.parent / "state.json"
+    file.write_text(json.dumps({"dimensions": dict(reversed(axes.items())), "layers": shown}))
+    keep_marks(volume, points=[(file, None)])
+    (entry,) = load_rounds(volume, NAME, SHAPE)
+    assert [mark.object for mark in entry.marks] == [number]
 
 
 def test_slices_that_were_taken_as_images_are_taught_as_such(volume, quick, volseg):

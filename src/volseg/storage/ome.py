@@ -69,6 +69,18 @@ class Space:
         """Size of voxels in nm, None if unknown."""
         return None if self.units is None else self._nanometers(self.scale)
 
+    @property
+    def corner(self) -> tuple[float, float, float]:
+        """Corner of the first voxel, in voxels from where lengths are 0.
+
+        Examples
+        --------
+        >>> Space((30, 5, 5), (60, 0, 5)).corner
+        (1.5, -0.5, 0.5)
+        """
+        z, y, x = (o / s - 0.5 for o, s in zip(self.origin, self.scale, strict=True))
+        return z, y, x
+
     def _nanometers(self, lengths: tuple[float, float, float]) -> VoxelSize | None:
         known = [NANOMETERS.get(unit.lower()) for unit in self.units or ()]
         z, y, x = known or (None, None, None)

@@ -18,7 +18,7 @@ from volseg.models.devices import choose_device
 from volseg.sources.annotations import read_annotations
 from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import check_axes, find_labels
-from volseg.sources.points import read_points
+from volseg.sources.points import Point, read_points
 from volseg.stages.predict.look import look_apart
 from volseg.stages.preview.places import choose_places, look_around
 from volseg.stages.preview.run import place_sheet
@@ -256,11 +256,12 @@ def _add_round(judged: Judged, options: TeachOptions, kept: Sequence[Round]) -> 
         for given in (options.painted, options.simulate)
     )
     check_axes(options.axes, filter(None, (painted, truth)))
-    points = [
-        point
-        for path, yes in options.points
-        for point in (read_annotations if path.suffix == ".json" else read_points)(path, yes, size)
-    ]
+    points: list[Point] = []
+    for path, yes in options.points:
+        if path.suffix == ".json":
+            points += read_annotations(path, yes, size, judged.image.space.corner)
+        else:
+            points += read_points(path, yes, size)
     if truth is not None:
         points += click(judged.labels, truth, options.slices, known)
     said = Said(

@@ -71,6 +71,7 @@ class Scene:
     tables : of objects, by layer; none where there is none, or it is of other labels.
     chosen : layer and label of the object to look at.
     extent : voxels along (z, y, x) that should be seen.
+    corner : of the first voxel, where the volume says that it lies.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class Scene:
     extent: Point
     notes: tuple[str, ...]
     names: Names = (NAME,)
+    corner: Point = (0.0, 0.0, 0.0)
 
     def layer_of(self, kind: str, name: str) -> str:
         """Name a layer of a result: ``objects``, or ``objects NAME`` of those after the first."""
@@ -106,6 +108,7 @@ def plan_view(volume: Path, options: ViewOptions) -> Scene:
         extent=shape,
         notes=(),
         names=split_names(options.name),
+        corner=image.space.corner,
     )
     for name in scene.names:
         scene = _with_result(scene, name, notes)

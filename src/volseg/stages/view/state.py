@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -156,6 +157,9 @@ def compose_link(scene: Scene, options: ViewOptions) -> str:
         + quote(str(volume / place if place else volume), safe=":/")
         for name, place in scene.places.items()
     }
+    # where neuroglancer reads the volume itself, this lies where it says
+    z, y, x = (c + first for c, first in zip(scene.centre, scene.corner, strict=True))
+    scene = replace(scene, centre=(z, y, x))
     state = json.dumps(compose_state(scene, sources), separators=(",", ":"))
     return f"{CLIENT}#!{quote(state, safe='')}"
 
