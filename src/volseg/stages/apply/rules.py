@@ -217,7 +217,7 @@ def by_result(
     if not dropped.any():
         raise ParameterError(
             f"{other.path} confirms all {len(numbers)} objects of {source.path}: there is nothing "
-            f"to drop"
+            f"to drop, so go on with labels/{source.path.name}"
         )
     lost = Dropped(int(dropped.sum()), int(every[dropped].sum()))
     name = other.path.name
