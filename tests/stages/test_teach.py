@@ -402,6 +402,20 @@ def test_a_lesson_keeps_the_weights_of_one_that_ended_meanwhile(volume, quick, m
     assert other.read_bytes() == b"other"
 
 
+def test_each_rule_that_the_next_command_may_repeat_is_a_flag_of_segment(volseg, volume):
+    given = {"threshold": 0.5, "seed_threshold": 0.6, "invert": True, "zoom": 2.0, "views": "xz"}
+    given |= {"tta": True, "rotations": True, "images": True}
+    given |= dict.fromkeys(judged_module.RULES, 8) | {"fill_holes": True, "split": "distance"}
+    given |= {"min_probability": 0.5}
+    nothing = (0, 0), (0, 0), 1, 0.6, None, (), None, None
+    report = TeachReport(volume, "unet2d", 0, 1, *nothing, given, 1)
+    (line,) = (s for s in describe_report(volume, NAME, report).splitlines() if "next:" in s)
+    asked = shlex.split(line)
+    assert "--median" in asked
+    flags = {word for word in asked if word.startswith("--")}
+    assert flags <= set(volseg("segment", "--help").output.split())
+
+
 def asks_for(mean, faint):
     """Load cards that ask objects of up to so many voxels for a mean probability."""
     return lambda model: replace(load_card(model), min_probability=mean, faint_size=faint)

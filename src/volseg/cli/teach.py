@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FLAGS = {"marked_no": "--not", "marked_yes": "--yes"}
 MARKS = (*FLAGS, "points", "painted", "simulate")
+UNIT = re.compile("_(um2|um3|nm)$")
+"""Endings of names of options, which their flags have not."""
 FEW, MEASURED = 400, 1310
 """Steps of the shortest lessons that were measured, and of most (decision 0080)."""
 
@@ -72,8 +75,8 @@ def describe_report(volume: Path, name: str, report: TeachReport) -> str:
     if report.weights is not None:
         flags: list[object] = ["--model", report.weights]
         for option, value in report.segment.items():
-            flag = option.removesuffix("_um2").removesuffix("_um3").replace("_", "-")
-            flags += [f"--{flag}"] if value is True else [f"--{flag}", value]
+            flag = f"--{UNIT.sub('', option).replace('_', '-')}"
+            flags += [flag] if value is True else [flag, value]
         again = f"{name}-taught"
         lines.append("next: " + command("segment", volume, *flags, "--overwrite", name=again))
         kept = command("apply", volume, "--confirmed-by", again, "--overwrite", name=name)
