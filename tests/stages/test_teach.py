@@ -41,7 +41,7 @@ from volseg.stages.teach.lesson import Lesson
 from volseg.stages.teach.marks import Said, find_marks
 from volseg.stages.teach.run import TeachOptions, TeachReport, teach
 from volseg.stages.teach.seeds import Reach, grow_seed
-from volseg.stages.teach.show import find_marked, propose_next, propose_section
+from volseg.stages.teach.show import choose_rows, find_marked, propose_next, propose_section
 from volseg.stages.teach.simulate import click
 from volseg.stages.train.loop import batch_loss
 from volseg.stages.train.state import Start, start_run
@@ -250,6 +250,20 @@ def test_what_the_old_network_is_sure_of_is_remembered_and_marks_come_first(segm
         inside = painted(mark)[roi]
         assert (source.labels[inside] == 0).all()
         assert (source.labels[~inside] == expected).all()
+
+
+def test_the_sheet_draws_the_largest_sections_of_no_and_yes_by_turns():
+    shape, rows, wide = (20, 8, 8), np.array([2, 3]), np.array([1, 3, 5, 2])
+
+    def mark(yes, first, widths):
+        runs = [(z * 64 + y * 8, n) for z, n in enumerate(widths, first) for y in rows]
+        return Mark(yes, "object", np.array([(start, start + n) for start, n in runs]))
+
+    no = [mark(False, 1, wide), mark(False, 5, wide[::-1])]
+    yes = [mark(True, z, [1]) for z in range(9, 19)]
+    expected = [(3, 3, 2), (9, 3, 0), (6, 3, 2), *((z, 3, 0) for z in range(10, 15))]
+    assert choose_rows([*yes, *no], shape) == expected
+    assert choose_rows(no, shape) == [(3, 3, 2), (6, 3, 2)]
 
 
 def test_marks_become_weights_that_segment(volume, quick):

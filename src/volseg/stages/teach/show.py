@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def draw_sheet(
     eye, marks, shape = lesson.eye, lesson.marks, lesson.shape
     if not eye.planar:
         return None
-    places = list(dict.fromkeys(choose_centres(m, shape)[0] for m in marks))[:ROWS]
+    places = choose_rows(marks, shape)
     options = PreviewOptions(device=eye.device.type)
     trials = []
     for model in models:
@@ -78,6 +79,17 @@ def draw_sheet(
     thresholds = dict.fromkeys(models, threshold)
     marking = Marking(paint, ((NO_COLOUR, "marked none"), (YES_COLOUR, "marked mitochondrion")))
     return compose_sheet(eye.image, eye.tone, trials, thresholds, ROWS, marking)
+
+
+def choose_rows(marks: Sequence[Mark], shape: Zyx) -> list[Zyx]:
+    """Choose places of marks to draw: in the largest section of each, of no and yes by turns."""
+    turns = zip_longest(*([m for m in marks if m.yes == said] for said in (False, True)))
+    rows = []
+    for mark in (mark for pair in turns for mark in pair if mark):
+        z, areas = _sections(mark, shape)
+        largest = replace(mark, spans=mark.spans[z == z.min() + areas.argmax()])
+        rows += choose_centres(largest, shape)
+    return list(dict.fromkeys(rows))[:ROWS]
 
 
 def read_objects(volume: Path, labels: LabelSource) -> Mapping[str, NDArray[Any]]:
@@ -157,5 +169,10 @@ def propose_section(marks: Sequence[Mark], shape: Zyx, size: VoxelSize | None) -
 
 
 def _section(mark: Mark, shape: Zyx) -> int:
+    return int(_sections(mark, shape)[1].max())
+
+
+def _sections(mark: Mark, shape: Zyx) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Find the slice of each run of a mark, and the voxels in each slice from the first on."""
     z = mark.spans[:, 0] // (shape[1] * shape[2])
-    return int(np.bincount(z - z.min(), mark.spans[:, 1] - mark.spans[:, 0]).max())
+    return z, np.bincount(z - z.min(), mark.spans[:, 1] - mark.spans[:, 0])
