@@ -92,8 +92,8 @@ def _describe_few(steps: str, report: TeachReport) -> list[str]:
     if report.steps >= FEW:
         return []
     minutes = math.ceil(report.seconds / max(report.steps, 1) * MEASURED / 60)
-    again = f"the same command with --steps {MEASURED}, as was measured, takes about {minutes} min"
-    return [f"{steps} may teach little: {again} here"]
+    again = f"the same command with --steps {MEASURED}, as was measured"
+    return [f"{steps} may teach little: {again}, takes less than {minutes} min here"]
 
 
 def _describe_suspects(volume: Path, name: str, report: TeachReport) -> list[str]:
