@@ -58,6 +58,17 @@ def test_what_is_no_list_of_points_is_refused(tmp_path, text, error, message):
         read_points(path, None, None)
 
 
+def test_a_column_neither_contradicts_what_is_said_of_all_points_nor_is_needed(tmp_path):
+    """Layers of napari have columns of the same names that mean something else."""
+    path = tmp_path / "clicks.csv"
+    path.write_text("z,y,x,label\n3,40,8,lysosome\n0,1,2,no\n", encoding="utf-8")
+    assert [p.yes for p in read_points(path, False, None)] == [False, False]
+    with pytest.raises(ParameterError, match="line 3: label is 'no', and --points yes=FILE calls"):
+        read_points(path, True, None)
+    with pytest.raises(SourceError, match="line 2: label is 'lysosome', expected yes or no"):
+        read_points(path, None, None)
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SourceError, match="cannot read points of"):
         read_points(tmp_path / "none.csv", None, None)

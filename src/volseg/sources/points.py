@@ -46,7 +46,7 @@ def read_points(path: Path, yes: bool | None, voxel_size: VoxelSize | None) -> l
 
     Parameters
     ----------
-    yes : what all its points say, where it has no such column
+    yes : what all its points say, which no column may contradict; None leaves it to the column
     voxel_size : nm (z, y, x) of the volume
     """
     try:
@@ -84,7 +84,7 @@ def read_points(path: Path, yes: bool | None, voxel_size: VoxelSize | None) -> l
     for line, row in enumerate(rows, 2):
         name = f"{path.name}, line {line}"
         place = _place(row, axes, sides, name)
-        points.append(Point(place, bool(yes) if said is None else _word(row, said, name), name))
+        points.append(Point(place, _meant(row, said, yes, name), name))
     if not points:
         raise SourceError(f"{path} holds no points")
     return points
@@ -104,8 +104,18 @@ def _place(
     return math.floor(z + 0.5), math.floor(y + 0.5), math.floor(x + 0.5)
 
 
-def _word(row: Mapping[str, str | None], column: str, name: str) -> bool:
-    word = (row[column] or "").strip().lower()
-    if word not in WORDS:
+def _meant(row: Mapping[str, str | None], column: str | None, yes: bool | None, name: str) -> bool:
+    """Tell what a point says: all of its file alike, or by a column."""
+    word = (row[column] or "").strip().lower() if column is not None else ""
+    said = WORDS.get(word)
+    if yes is None and said is None:
         raise SourceError(f"{name}: {column} is {word!r}, expected yes or no")
-    return WORDS[word]
+    if yes is None or said is None:
+        return bool(yes or said)
+    if said != yes:
+        given, other = ("yes", "no") if yes else ("no", "yes")
+        raise ParameterError(
+            f"{name}: {column} is {word!r}, and --points {given}=FILE calls all points {given}; "
+            f"leave {given}= out, or move those that mean {other} to a file of their own"
+        )
+    return yes
