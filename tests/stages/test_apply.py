@@ -20,11 +20,12 @@ from volseg.engine.progress import NoProgress
 from volseg.errors import ConflictError, ParameterError
 from volseg.geometry.grid import full_roi
 from volseg.objects.seeding import split_from_seeds
-from volseg.sources.corrections import read_corrections
+from volseg.sources.corrections import count_entries, read_corrections
 from volseg.stages.apply.plan import ApplyOptions, plan_apply
 from volseg.stages.apply.run import Correcting, apply
 from volseg.stages.stats.plan import StatsOptions, plan_stats
 from volseg.stages.stats.run import stats
+from volseg.storage import stores
 from volseg.storage.arrays import ArraySpec
 from volseg.storage.attributes import update_attributes
 from volseg.storage.results import fingerprint
@@ -455,6 +456,34 @@ def test_a_result_of_a_mask_says_that_it_confirms_nothing_outside(volseg, tmp_pa
         update_attributes(volume / "probabilities" / name, within)
         done = volseg("apply", volume, "--confirmed-by", "again")
         assert (done.exit_code, told in done.output) == (0, warned), done.output
+
+
+def test_so_many_objects_can_be_dropped_that_a_list_of_them_would_be_no_metadata(
+    volseg, tmp_path, monkeypatch
+):
+    volume, labels = write_volume(tmp_path / "vol.zarr")
+    single = np.arange(1, labels.size + 1, dtype=np.uint32).reshape(SHAPE)  # an object a voxel
+    write_other(volume, "many", single, SHARD)
+    write_other(volume, "again", np.where(single % 3, single, 0), SHARD)
+    monkeypatch.setattr(stores, "METADATA_BYTES", 100_000)
+    done = volseg("apply", volume, "--name", "many", "--confirmed-by", "again", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    made = open_image(volume / "labels" / "many-confirmed")
+    assert made.attributes["objects"] == np.count_nonzero(single % 3)
+    np.testing.assert_array_equal(made.levels[0][full_roi(SHAPE)], np.where(single % 3, single, 0))
+    verified = volseg("verify", volume, "--sample", 1, "--json")
+    told = json.loads(verified.stdout)
+    said = [f for f in told["findings"] if f["array"] == "labels/many-confirmed"]
+    assert said == []
+    assert not [told_of for told_of in told["skipped"] if "many-confirmed" in told_of]
+    deleted = made.attributes["corrections"]["operations"]["delete"]
+    assert count_entries(deleted) == np.count_nonzero(single % 3 == 0)
+
+
+@pytest.mark.parametrize("packed", ["", "no base64!", "bm8gemxpYg==", "eJxjYGBgYGRkZGQEAAAgAAQ="])
+def test_packed_numbers_that_nobody_packed_are_refused(packed):
+    with pytest.raises(ParameterError, match="delete: expected a list, found"):
+        read_corrections({"delete": packed})
 
 
 def test_tables_of_earlier_versions_have_no_brightness_and_stay_current(volseg, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,10 @@ from volseg.types import Zyx, zyx
 
 MOST_BYTES = 64 << 20
 """Of a file of corrections, which is read into memory whole."""
+MOST_LISTED = 10_000
+"""Objects that a record lists one by one; more would make metadata that nobody can read."""
+MOST_PACKED = 1 << 30
+"""Bytes of packed numbers, unpacked: those of 134 million objects."""
 Target: TypeAlias = int | Zyx
 """An object: its label, or a voxel (z, y, x) that it holds."""
 Value = TypeVar("Value")
@@ -90,6 +96,52 @@ class Corrections:
         return {kind: entries for kind, entries in written.items() if entries}
 
 
+def pack_deleted(operations: Mapping[str, Any]) -> dict[str, Any]:
+    """Write many numbers of deleted objects as one text, which is read as they are.
+
+    Examples
+    --------
+    >>> packed = pack_deleted({"delete": [*range(3, 300_003, 3)]})
+    >>> len(packed["delete"]) < 2000, len(read_corrections(packed).delete)
+    (True, 100000)
+    """
+    deleted = operations.get("delete", [])
+    if len(deleted) <= MOST_LISTED or not all(isinstance(target, int) for target in deleted):
+        return dict(operations)
+    steps = np.diff(np.array(deleted, np.uint64), prepend=np.uint64(0)).astype("<u8")
+    # most steps are small: their bytes of one place lie together
+    planes = steps.view(np.uint8).reshape(-1, 8).T.tobytes()
+    return {**operations, "delete": base64.b64encode(zlib.compress(planes)).decode()}
+
+
+def count_entries(operation: Any) -> int:
+    """Count the entries of an operation on record, packed or not; 0 where it is none."""
+    try:
+        return len(_unpack(operation) if isinstance(operation, str) else operation)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _unpack(text: str) -> list[int]:
+    """Read what `pack_deleted` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it did not.
+    """
+    try:
+        stream = zlib.decompressobj()
+        planes = stream.decompress(base64.b64decode(text, validate=True), MOST_PACKED)
+    except zlib.error as error:
+        raise ValueError("no zlib stream") from error
+    if not stream.eof or len(planes) % 8:
+        raise ValueError("too long, or cut off")
+    steps = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<u8")
+    found: list[int] = np.cumsum(steps.ravel(), dtype=np.uint64).tolist()
+    return found
+
+
 def _is_number(value: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
@@ -134,6 +186,11 @@ class _Reader:
         stated = found.get("fingerprint")
         if stated is not None and not isinstance(stated, str):
             raise self._wrong("fingerprint", "that of the result, a text", stated)
+        if isinstance(packed := found.get("delete"), str):
+            try:
+                found = {**found, "delete": _unpack(packed)}
+            except ValueError:
+                raise self._wrong("delete", "a list", packed) from None
         operations = {k: self._list(k, found[k], read) for k, read in kinds.items() if k in found}
         if not any(operations.values()):
             raise ParameterError(f"{self.name} holds no corrections: {', '.join(kinds)}")

@@ -16,7 +16,7 @@ from volseg.engine.options import EngineOptions
 from volseg.engine.progress import Progress
 from volseg.errors import ConflictError, ParameterError, require
 from volseg.geometry.grid import Grid, describe, full_roi, intersect, shift
-from volseg.sources.corrections import Corrections, Painting, read_corrections
+from volseg.sources.corrections import Corrections, Painting, pack_deleted, read_corrections
 from volseg.sources.greys import refuse_greys
 from volseg.sources.labels import LabelSource, open_label_path, open_labels
 from volseg.stages.apply.rules import Broken, find_deletions
@@ -129,7 +129,7 @@ class ApplyPlan:
         return {
             "parent": self.source.path.name,
             "uncorrected": uncorrected(self.source.path.parents[1], self.source.path.name),
-            "operations": self.corrections.describe(),
+            "operations": pack_deleted(self.corrections.describe()),
             **(self.broken.describe() if self.broken else {}),
         }
 

@@ -10,6 +10,7 @@ from volseg import __version__
 from volseg.errors import ModelError
 from volseg.models.registry import VARIED, find_architecture
 from volseg.objects.dropped import is_limit, read_dropped
+from volseg.sources.corrections import count_entries
 from volseg.sources.probabilities import RULES as TAKEN
 from volseg.stages.label.median import median_step
 from volseg.storage.results import dropped_from
@@ -206,7 +207,7 @@ def _describe_rules(labels: Image) -> str:
                 f"Of the objects “{corrections.get('parent')}” some were then dropped by rules "
                 f"({', '.join(gone)})."
             )
-        counts = [f"{len(done[kind])} × {kind}" for kind in done]
+        counts = [f"{count_entries(done[kind])} × {kind}" for kind in done]
         return (
             f"The objects “{corrections.get('parent')}” were then corrected by hand "
             f"({', '.join(counts)})."
