@@ -388,6 +388,19 @@ def test_slices_that_were_taken_as_images_are_taught_as_such(volume, quick, vols
     assert " --images " in next_one
 
 
+def test_a_click_beyond_a_smaller_image_is_refused(volume):
+    sizes = [[64, 80]] * (SHAPE[0] - 1) + [[40, 50]]
+    names = [f"{z}.tif" for z in range(SHAPE[0])]
+    update_attributes(volume, {"images": {"sizes": sizes, "names": names}})
+    (y, x), z = np.argwhere(read(volume)[-1, 45:, 60:] == 0)[0] + (45, 60), SHAPE[0] - 1
+    clicks = volume.parent / "clicks.csv"
+    clicks.write_text(f"z,y,x\n{z},{y},{x}\n")
+    with pytest.raises(ParameterError, match=r"outside of image 7, which has \(40, 50\) pixels"):
+        keep_marks(volume, points=[(clicks, True)])
+    clicks.write_text(f"z,y,x\n0,{y},{x}\n")
+    assert read(volume)[0, y, x] or keep_marks(volume, points=[(clicks, True)]).marked_yes == 1
+
+
 def test_what_lies_below_the_threshold_is_not_taught_but_dropped(volume, quick):
     import volseg
 

@@ -20,6 +20,7 @@ from volseg.sources.labels import LabelSource
 from volseg.sources.points import Point
 from volseg.stages.teach.judged import Judged
 from volseg.stages.teach.seeds import grow_seed
+from volseg.storage.images import images_in
 from volseg.storage.marks import Mark, Round
 from volseg.types import Roi, Zyx
 
@@ -153,6 +154,13 @@ def _mark_point(point: Point, judged: Judged) -> Mark:
     shown = f"{point.name} (z {place[0]}, y {place[1]}, x {place[2]})"
     if not all(0 <= c < n for c, n in zip(place, shape, strict=True)):
         raise ParameterError(f"{shown} lies outside of the volume, which has {shape} voxels")
+    sizes = images_in(judged.image)
+    if sizes is not None and not all(
+        c < n for c, n in zip(place[1:], sizes[place[0]], strict=True)
+    ):
+        raise ParameterError(
+            f"{shown} lies outside of image {place[0]}, which has {sizes[place[0]]} pixels"
+        )
     roi = _about(place, SECTION, shape)
     labels = judged.labels[roi][0]
     at = place[1] - roi[1].start, place[2] - roi[2].start
