@@ -657,17 +657,27 @@ def test_the_truth_clicks_within_the_region_that_was_segmented(volume):
         click(replace(labels, region=region), labels, [3])
 
 
+def test_a_click_outside_of_the_region_that_was_segmented_is_refused(volume):
+    judged = open_judged(volume, NAME, None)
+    z, y, x = np.argwhere(read(volume) == 0)[0].tolist()
+    part = replace(judged.labels, region=(slice(z + 1, SHAPE[0]), slice(0, 64), slice(0, 64)))
+    said = Said((), [Point((z, y, x), True, "row 1")], None, None)
+    assert find_marks(said, judged, ENGINE)
+    with pytest.raises(ParameterError, match="which is all that was segmented"):
+        find_marks(said, replace(judged, labels=part), ENGINE)
+
+
 def test_a_largest_section_is_proposed_where_it_tells_marks_apart():
     def mark(yes, voxels):
         return Mark(yes, "", np.array([[0, voxels], [200, 205]]), 1)
 
-    small = [mark(True, n) for n in (10, 20, 25)]
-    large = [mark(False, n) for n in (100, 150, 190)]
+    small = [mark(True, n) for n in (10, 12, 15, 20, 25)]
+    large = [mark(False, n) for n in (100, 120, 140, 150, 190)]
     found = propose_section(small + large, (2, 10, 20), (50, 10, 10))
     assert found == pytest.approx(math.sqrt(25 * 100) * 1e-4, rel=0.05)
     assert propose_section([*small, *large, mark(False, 15)], (2, 10, 20), (50, 10, 10)) is None
     assert propose_section(small + large, (2, 10, 20), None) is None
-    assert propose_section(small + large[:2], (2, 10, 20), (50, 10, 10)) is None
+    assert propose_section(small + large[:4], (2, 10, 20), (50, 10, 10)) is None
 
 
 BAD = [

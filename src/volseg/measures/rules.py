@@ -17,7 +17,7 @@ from volseg.types import Mask
 
 SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 FORM = re.compile(r"\s*([a-z]\w*)\s*(>=|<=|>|<)\s*(\S+)\s*")
-FEW = 3
+FEW = 5
 """Objects of each kind from which a number may tell them apart."""
 PLACES = re.compile(
     r"label|centroid_.*|bbox_.*|touches_.*|orientation_.*|nearest_neighbour.*|brightness"
@@ -96,8 +96,8 @@ def tell_apart(columns: Mapping[str, NDArray[Any]], yes: Mask, no: Mask) -> Rule
 
     Examples
     --------
-    >>> size, even = np.arange(6), np.array([5, 6, 7, 1, 1.5, 2])
-    >>> yes = np.array([True] * 3 + [False] * 3)
+    >>> size, even = np.arange(10), np.array([5, 6, 7, 7, 8, 1, 1.5, 2, 1, 1])
+    >>> yes = np.array([True] * 5 + [False] * 5)
     >>> str(tell_apart({"voxels": size, "evenness": even}, yes, ~yes))
     'evenness>3.5'
     """

@@ -14,7 +14,7 @@ from scipy import ndimage
 from volseg.engine.options import EngineOptions
 from volseg.engine.run import run_blocks
 from volseg.errors import ParameterError, ShapeError
-from volseg.geometry.grid import Block, Grid, whole_multiples
+from volseg.geometry.grid import Block, Grid, describe, whole_multiples
 from volseg.objects.intervals import Intervals, find_intervals, overlapping
 from volseg.sources.labels import LabelSource
 from volseg.sources.points import Point
@@ -154,6 +154,11 @@ def _mark_point(point: Point, judged: Judged) -> Mark:
     shown = f"{point.name} (z {place[0]}, y {place[1]}, x {place[2]})"
     if not all(0 <= c < n for c, n in zip(place, shape, strict=True)):
         raise ParameterError(f"{shown} lies outside of the volume, which has {shape} voxels")
+    region = judged.labels.region
+    if not all(s.start <= c < s.stop for c, s in zip(place, region, strict=True)):
+        raise ParameterError(
+            f"{shown} lies outside of {describe(region)}, which is all that was segmented"
+        )
     sizes = images_in(judged.image)
     if sizes is not None and not all(
         c < n for c, n in zip(place[1:], sizes[place[0]], strict=True)
