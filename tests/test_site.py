@@ -47,7 +47,7 @@ NOT_EXECUTED = {
     "it is what a command prints": 2,
     "it shows errors, which have tests of their own": 1,
     "tests/test_studies.py runs the first line; the others take hours": 1,
-    "the weights of the toy confirm all of its objects": 2,
+    "the weights of the toy confirm all of its objects": 3,
 }
 """Why blocks of code are not run, as the pages say themselves, and how many."""
 
