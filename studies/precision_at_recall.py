@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from annotated import SETS, scores_of, sets_in, stacked
+from numpy.typing import NDArray
 
 import volseg
 from volseg.defaults import NAME
@@ -30,10 +31,12 @@ MIN_PROBABILITY = 0.2
 BRIGHTEST = (None, 0.45, 0.4)
 
 
-def score(volume: Path, truth: Path, brightest: float | None) -> Mapping[str, float]:
+def score(
+    volume: Path, truth: Path, brightness: NDArray[Any], brightest: float | None
+) -> Mapping[str, float]:
     """Compare the objects that are not too bright with the truth."""
     name = NAME
-    if brightest is not None and (volseg.stats(volume).columns["brightness"] >= brightest).any():
+    if brightest is not None and (brightness >= brightest).any():
         volseg.apply(volume, keep=[f"brightness<{brightest}"], overwrite=True)
         name = f"{NAME}-corrected"
     return scores_of(volseg.evaluate(volume, truth=truth, name=name, min_size=None), 3)
@@ -59,8 +62,9 @@ def main() -> None:
             for threshold, section in itertools.product(THRESHOLDS, SECTIONS):
                 rules = {"threshold": threshold, "max_section_um2": section}
                 volseg.label(volume, min_probability=MIN_PROBABILITY, overwrite=True, **rules)
+                brightness = volseg.stats(volume).columns["brightness"]
                 for brightest, known in best.items():
-                    found = score(volume, truth, brightest)
+                    found = score(volume, truth, brightness, brightest)
                     enough = found["recall"] >= arguments.recall
                     if enough and found["precision"] > known.get("precision", 0):
                         best[brightest] = {**found, **rules}

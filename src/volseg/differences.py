@@ -82,13 +82,18 @@ def tell_settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> s
     >>> tell_settings_apart({"patches": {"blur": 0.5, "zoom": 1}}, {"patches": {"zoom": 1}})
     'was begun with patches blur 0.5; you ask for patches blur none'
     """
-    runs = flat_settings(theirs), flat_settings(ours)
-    keys = [k for k in {**runs[0], **runs[1]} if runs[0].get(k) != runs[1].get(k)]
+    runs, keys = map(flat_settings, (theirs, ours)), settings_apart(theirs, ours)
     before, after = (
         ", ".join(f"{SETTINGS.get(k, k.replace('_', ' '))} {_short(run.get(k))}" for k in keys)
         for run in runs
     )
     return f"was begun with {before}; you ask for {after}"
+
+
+def settings_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """List the settings, brought to one level, in which two runs differ."""
+    before, after = flat_settings(theirs), flat_settings(ours)
+    return [k for k in {**before, **after} if before.get(k) != after.get(k)]
 
 
 def flat_settings(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 
 from volseg.errors import ConflictError, StorageError
 from volseg.storage import ledger
-from volseg.storage.ledger import Ledger, idle, locked
+from volseg.storage.ledger import HOLDER, Ledger, idle, locked
 
 HOLD = """
 import sys, time
@@ -167,9 +167,10 @@ def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch)
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", lacking)
+    done = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with locked(tmp_path / "run.lock"), locked(tmp_path / "run.lock"):
-            pass
-        with locked(tmp_path / "run.lock"):
-            pass
+        for _ in range(2):
+            with locked(tmp_path / "run.lock"), locked(tmp_path / "run.lock"):
+                done.append((tmp_path / "run.lock").with_suffix(HOLDER).exists())
+    assert done == [True, True]

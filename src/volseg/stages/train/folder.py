@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from volseg.differences import flat_settings, tell_settings_apart
+from volseg.differences import flat_settings, settings_apart, tell_settings_apart
 from volseg.errors import ConflictError, ParameterError, StorageError, command
 from volseg.models.maps import CENTERLINE, CONTOUR_WIDTH, DISTANCE_REACH, OFFSET_REACH
 from volseg.stages.train.loop import CHECKPOINT, LOG
@@ -82,10 +82,9 @@ def open_folder(
 
 def _is_kept(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """Tell whether the recipe of a run keeps all in which it differs from what is asked for."""
-    before, after = flat_settings(theirs), flat_settings(ours)
-    apart = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+    kept, apart = flat_settings(theirs), settings_apart(theirs, ours)
     # data and weights are found again by their places only, where others may lie by now
-    return all(k in before and k != "from" and not k.startswith("data ") for k in apart)
+    return all(k in kept and k != "from" and not k.startswith("data ") for k in apart)
 
 
 def _completed(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
